@@ -1,3 +1,3 @@
-"""mu starts thousands of short-lived cloud-function workers and drives each with a state machine."""
+"""mu starts thousands of short-lived cloud-function workers and drives each with a machine."""
 
 __version__ = "0.1.0"

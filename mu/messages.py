@@ -143,9 +143,9 @@ def from_worker(payload: bytes, welcomed: bool) -> Reply | Log | Ping | Pong:
 
 
 def _numbered(payload: bytes) -> tuple[int, bytes]:
-    _, number, rest = (payload.split(b":", 2) + [b"", b""])[:3]
+    _, number, rest = (*payload.split(b":", 2), b"")[:3]
     if not number.isdigit():
-        raise BadMessage(f"{payload[:80]!r} lacks the number of its command after the first colon")
+        raise BadMessage(f"a command's number must follow the first colon; {payload[:80]!r} came")
     return int(number), rest
 
 
@@ -154,7 +154,7 @@ def _numbered(payload: bytes) -> tuple[int, bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """The coordinator knows a session's actor (None: a spare) and has its first `replies` replies."""
+    """A session's actor (None: a spare); the coordinator has its first `replies` replies."""
 
     actor: int | None
     attempt: int
@@ -201,7 +201,9 @@ def from_coordinator(payload: bytes) -> Welcome | Ack | Ping | Pong | Command:
         case "welcome":
             form = re.fullmatch(r"(-|\d+):(\d+):(\d+)", rest)
             if form is None:
-                raise BadMessage(f"a welcome reads welcome:<actor>:<attempt>:<k>; {text[:80]!r} came")
+                raise BadMessage(
+                    f"a welcome reads welcome:<actor>:<attempt>:<k>; {text[:80]!r} came"
+                )
             actor = None if form[1] == "-" else int(form[1])
             return Welcome(actor, int(form[2]), int(form[3]))
         case "ack":
@@ -246,7 +248,8 @@ def parse_info(text: str) -> tuple[str, str] | None:
     """
     if not text.startswith("INFO:"):
         return None
-    _, key, value = (text.split(":", 2) + ["", ""])[:3]
-    if not key or text.count(":") < 2:
+    _, _, rest = text.partition(":")
+    key, colon, value = rest.partition(":")
+    if not key or not colon:
         raise BadMessage(f"an INFO reads INFO:key:value; {text[:80]!r} came")
     return key, value

@@ -1,0 +1,49 @@
+"""A loop with a counter in `info`."""
+
+from typing import Any
+
+from mu.machine import TerminalState
+from mu.states.passes import OnePassState
+
+
+class ForLoopState(OnePassState):
+    """Counts `info[iterKey]` from iterInit up to iterFin - 1, with a `loopState` for each.
+
+    A true `info[breakKey]` ends the loop at its next pass. Leaving deletes breakKey and keeps
+    iterKey at the last round's value. Entering anew (breakKey None) starts the count again, so an
+    iterInit that is set after the base constructor has no effect.
+    """
+
+    loopState: Any = TerminalState
+    exitState: Any = TerminalState
+    iterKey: str = "iter_key"
+    iterInit: int = 0
+    iterFin: int = 0
+    breakKey: str = "_loop_break"
+
+    def __init__(self, prevState: Any, actorNum: int = 0) -> None:
+        super().__init__(prevState, actorNum)
+        # Nested loops may share a break key: who is counting under it now tells a loop that
+        # begins inside another from one that goes on.
+        counting = self.worker.loops.setdefault(self.breakKey, [])
+        inside_another = bool(counting) and self.iterKey not in counting
+        if self.info.get(self.breakKey) is None or inside_another:
+            self.info[self.iterKey] = self.iterInit - 1
+            self.info[self.breakKey] = False
+        if self.iterKey not in counting:
+            counting.append(self.iterKey)
+
+    def post_transition(self) -> Any:
+        if self.info[self.iterKey] >= self.iterFin - 1 or self.info.get(self.breakKey):
+            self._leave()
+            return self.exitState(self)
+        self.info[self.iterKey] += 1
+        return self.loopState(self)
+
+    def _leave(self) -> None:
+        counting = self.worker.loops[self.breakKey]
+        counting.remove(self.iterKey)
+        if counting:
+            self.info[self.breakKey] = False
+        else:
+            self.info.pop(self.breakKey, None)
