@@ -5,6 +5,7 @@ that is given the same events again has the same effects.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +77,11 @@ class CancelTimer:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The actor is done: failed with an error, a sentence for people, or else with success."""
+    """The actor is done: failed with an error, a sentence for people, or else with a result."""
 
     error: str | None = None
+    result: Any = None
+    """A JSON value."""
 
 
 Effect = Send | SetTimer | CancelTimer | Finish

@@ -236,6 +236,9 @@ class MachineState:
 class TerminalState(MachineState):
     """The actor is done; whatever the worker says from here on is ignored."""
 
+    result: Any = None
+    """What came of it, a JSON value for people and for the pipeline's `finish`."""
+
     def receive(self, event: Event, send: SendCommand) -> Any:
         return self
 
@@ -364,4 +367,6 @@ class Machine:
             before = self.state.prevState
             where = f"{before.label}: " if isinstance(before, MachineState) else ""
             return Finish(f"{where}{self.state.err or 'failed'}")
-        return Finish() if isinstance(self.state, TerminalState) else None
+        if isinstance(self.state, TerminalState):
+            return Finish(result=self.state.result)
+        return None

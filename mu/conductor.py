@@ -1,0 +1,192 @@
+"""Takes each job from its order to its end: plan, launch, deadline, finish."""
+
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+
+from mu.config import Config
+from mu.events import Finish
+from mu.jobs import Actor, Job, JobBook, JobSpec, Limits
+from mu.launch import (
+    Accepted,
+    Answer,
+    Engine,
+    Invocation,
+    Refused,
+    Throttled,
+    Unknown,
+    invocations,
+    launch_all,
+    new_launch_ids,
+    worker_event,
+)
+from mu.tls import Authority
+
+EXTERNAL = "external"
+CERTIFICATE_MARGIN_S = 600.0
+
+
+class Conductor:
+    """Starts, cancels and ends jobs. `threads` is the pool for what pipelines may block on."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        config: Config,
+        book: JobBook,
+        authority: Authority,
+        engines: Mapping[str, Engine],
+        threads: Any,
+        reactor: Any,
+    ) -> None:
+        self._config = config
+        self._book = book
+        self._authority = authority
+        self._engines = engines
+        self._threads = threads
+        self._reactor = reactor
+        self._deadlines: dict[str, Any] = {}
+        self.worker_port = 0
+        """Where workers find us; known once the port listens."""
+
+    def start(self, spec: JobSpec) -> tuple[Job, dict[str, Any]]:
+        """Begin a job; return it and its workers' event (for the engine `external`)."""
+        job = Job(
+            secrets.token_hex(6),
+            spec,
+            uniq=secrets.token_hex(8),
+            created=self._reactor.seconds(),
+            limits=Limits(self._config.worker.log_bytes, self._config.worker.max_held),
+            on_end=self._ended,
+        )
+        identity = self._authority.mint_job(job.id, spec.deadline_s + CERTIFICATE_MARGIN_S)
+        event = worker_event(
+            job, identity, self._authority.pem, self._config.launch.public_host, self.worker_port
+        )
+        self._book.add(job)
+        self._deadlines[job.id] = self._reactor.callLater(
+            spec.deadline_s, job.stop, "failed", f"the deadline of {spec.deadline_s:g} s has passed"
+        )
+        self.log.info(
+            "job {job}: {pipeline} with {workers} workers on engine {engine}",
+            job=job.id,
+            pipeline=spec.pipeline.name,
+            workers=spec.workers,
+            engine=spec.engine,
+        )
+        running = Deferred.fromCoroutine(self._run(job, event))
+        running.addErrback(self._broken, job)
+        return job, event
+
+    def cancel(self, job: Job) -> None:
+        """Stop a job: its workers are told to quit, launching stops."""
+        job.stop("cancelled", "cancelled by request")
+
+    def stop(self) -> None:
+        """Stop all jobs, because the daemon stops."""
+        for job in self._book.all():
+            job.stop("cancelled", "the coordinator was stopped")
+
+    # ------------------------------------------------ one job's course
+
+    async def _run(self, job: Job, event: dict[str, Any]) -> None:
+        spec = job.spec
+        try:
+            inputs = await self._in_thread(spec.pipeline.plan, spec.params)
+            _check_plan(inputs, self._config.jobs.max_workers)
+        except Exception as error:  # a pipeline's author may raise anything
+            self.log.failure("job {job}: its plan failed", job=job.id)
+            job.stop("failed", f"the plan of {spec.pipeline.name} failed: {_sentence(error)}")
+            return
+        if job.stopping:
+            return
+        job.launches = dict.fromkeys(new_launch_ids(len(inputs)), False)
+        job.plan(inputs)
+        if spec.engine != EXTERNAL:
+            await launch_all(
+                self._engines[spec.engine],
+                invocations(event, spec.function, spec.regions, job.launches),
+                self._config.launch.in_flight,
+                self._reactor,
+                lambda: job.stopping,
+                lambda invocation, answer: self._hear(job, invocation, answer),
+            )
+        if not job.stopping:
+            job.state = "running"
+
+    def _hear(self, job: Job, invocation: Invocation, answer: Answer) -> None:
+        """Note what became of an invocation."""
+        job.launch_counts[type(answer).__name__.lower()] += 1
+        match answer:
+            case Accepted():
+                pass
+            case Throttled(reason=reason) | Unknown(reason=reason):
+                self.log.warn(
+                    "job {job}, launch {launch}: {answer}: {reason}",
+                    job=job.id,
+                    launch=invocation.launch,
+                    answer=type(answer).__name__,
+                    reason=reason,
+                )
+            case Refused(reason=reason):
+                job.stop("failed", f"engine {job.spec.engine} refused to launch: {reason}")
+
+    def _ended(self, job: Job) -> None:
+        deadline = self._deadlines.pop(job.id, None)
+        if deadline is not None and deadline.active():
+            deadline.cancel()
+        ending = Deferred.fromCoroutine(self._end(job))
+        ending.addErrback(self._broken, job)
+
+    async def _end(self, job: Job) -> None:
+        if job.verdict is not None:
+            state, reason = job.verdict
+            job.end(state, self._reactor.seconds(), reason)
+        else:
+            error = job.failures()
+            result = None
+            outcomes = [_outcome(actor) for actor in job.actors]
+            try:
+                result = await self._in_thread(job.spec.pipeline.finish, job.facts, outcomes)
+            except Exception as raised:  # a pipeline's author may raise anything
+                self.log.failure("job {job}: its finish failed", job=job.id)
+                error = error or (
+                    f"the finish of {job.spec.pipeline.name} failed: {_sentence(raised)}"
+                )
+            job.end("failed" if error else "done", self._reactor.seconds(), error, result)
+        self.log.info(
+            "job {job} is {state}{why}",
+            job=job.id,
+            state=job.state,
+            why=f": {job.error}" if job.error else "",
+        )
+
+    def _in_thread(self, call: Any, *args: Any) -> Deferred[Any]:
+        return deferToThreadPool(self._reactor, self._threads, call, *args)
+
+    def _broken(self, failure: Any, job: Job) -> None:
+        """A fault of ours: say so, and end the job rather than leave it hanging."""
+        self.log.failure("job {job} broke", failure, job=job.id)
+        job.end("failed", self._reactor.seconds(), f"a fault in mu: {failure.getErrorMessage()}")
+
+
+def _outcome(actor: Actor) -> Finish:
+    return Finish(actor.error, actor.result)
+
+
+def _check_plan(inputs: Any, most: int) -> None:
+    if not isinstance(inputs, list) or not all(isinstance(given, dict) for given in inputs):
+        raise TypeError(f"plan must return a list of dicts, one for each actor, not {inputs!r:.80}")
+    if not inputs:
+        raise ValueError("there is nothing to do: it gives no actor any input")
+    if len(inputs) > most:
+        raise ValueError(f"it asks for {len(inputs)} actors; max_workers is {most}")
+
+
+def _sentence(error: Exception) -> str:
+    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"

@@ -1,0 +1,305 @@
+"""Who runs what: jobs, their actors, and the book that assigns workers to them."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from mu.events import Finish
+from mu.machine import JobFacts, Machine, State, Worker
+from mu.messages import Hello
+from mu.parameters import Params
+
+
+class Candidate(Protocol):
+    """A connected worker that asks for an actor."""
+
+    def assign(self, actor: "Actor") -> None:
+        """Drive this actor from now on."""
+
+    def wait(self) -> None:
+        """Stay connected: an actor may come."""
+
+    def dismiss(self, reason: str) -> None:
+        """Quit: there is nothing to do here for you."""
+
+
+class Conversation(Protocol):
+    """What an actor needs of the session that drives it."""
+
+    def give_up(self, reason: str) -> None:
+        """Fail the actor, and tell the worker to quit."""
+
+
+class Pipeline(Protocol):
+    """A mu.interfaces.IPipeline."""
+
+    name: str
+
+    def plan(self, params: Params) -> list[dict[str, Any]]: ...
+    def begin(self, worker: Worker) -> State: ...
+    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """What was ordered, checked."""
+
+    pipeline: Pipeline
+    workers: int
+    params: Params
+    engine: str
+    function: str
+    regions: tuple[str, ...]
+    deadline_s: float
+    worker_timeout_s: float
+    event: Mapping[str, Any] = field(default_factory=dict)
+    """What the user wants in the workers' event besides."""
+
+
+class Tail:
+    """The last `limit` bytes of a stream."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._bytes = bytearray()
+        self.dropped = 0
+        """Bytes that went before the ones kept."""
+
+    def write(self, output: bytes) -> None:
+        self._bytes += output
+        excess = len(self._bytes) - self._limit
+        if excess > 0:
+            del self._bytes[:excess]
+            self.dropped += excess
+
+    def __bytes__(self) -> bytes:
+        return bytes(self._bytes)
+
+
+class Actor:
+    """One place in a job, for a worker to fill: waiting, running, done or failed."""
+
+    def __init__(self, job: "Job", number: int, given: Mapping[str, Any]) -> None:
+        self.job = job
+        self.number = number
+        self.input = given
+        self.state = "waiting"
+        self.attempt = 0
+        self.since = job.created
+        """Seconds since the epoch: when it last heard anything, or was made."""
+        self.last_reply = ""
+        self.error: str | None = None
+        self.result: Any = None
+        self.output = Tail(job.limits.log_bytes)
+        self.machine: Machine | None = None
+        self.session: Conversation | None = None
+
+    @property
+    def timeout_s(self) -> float:
+        return self.job.spec.worker_timeout_s
+
+    @property
+    def label(self) -> str:
+        """Its machine's state, for people."""
+        return self.machine.label if self.machine else ""
+
+    def begin(self, session: Conversation, at: float) -> Machine:
+        """Return the machine of a new attempt, driven by `session`."""
+        self.attempt += 1
+        self.session = session
+        self.since = at
+        worker = Worker(self.job.facts, self.number, self.input)
+        self.machine = Machine(worker, self.job.spec.pipeline.begin, self.job.limits.max_held)
+        self._move("running")
+        return self.machine
+
+    def replied(self, text: str, at: float) -> None:
+        """Note what the worker answered last."""
+        self.last_reply = text
+        self.since = at
+
+    def finished(self, finish: Finish, at: float) -> None:
+        """Note how it ended."""
+        self.error, self.result, self.since = finish.error, finish.result, at
+        self.session = None
+        self._move("failed" if finish.error else "done")
+        self.job.actor_finished(at)
+
+    def _move(self, state: str) -> None:
+        self.job.counts[self.state] -= 1
+        self.job.counts[state] += 1
+        self.state = state
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much is kept of each actor."""
+
+    log_bytes: int = 65536
+    max_held: int = 1000
+
+
+class Job:
+    """A pipeline's work, from launching over running to done, failed or cancelled."""
+
+    def __init__(
+        self,
+        job_id: str,
+        spec: JobSpec,
+        uniq: str,
+        created: float,
+        limits: Limits | None = None,
+        on_end: Callable[["Job"], None] = lambda job: None,
+    ) -> None:
+        self.id = job_id
+        self.spec = spec
+        self.uniq = uniq
+        self.created = created
+        self.limits = limits or Limits()
+        self.on_end = on_end
+        """Called when the last actor has ended, or the job was stopped before."""
+        self.state = "launching"
+        self.finished: float | None = None
+        self.error: str | None = None
+        self.result: Any = None
+        self.actors: list[Actor] = []
+        self.counts: Counter[str] = Counter()
+        self.launches: dict[str, bool] = {}
+        """Launch id to whether a worker has come with it."""
+        self.launch_counts: Counter[str] = Counter()
+        self.dismissed = 0
+        """Workers that were told to quit: duplicates, latecomers, too many."""
+        self._next = 0
+        self._waiting: list[Candidate] = []
+        self._stopping = False
+        self.verdict: tuple[str, str] | None = None
+        """The state and the reason with which the job was stopped, if it was."""
+
+    @property
+    def facts(self) -> JobFacts:
+        return JobFacts(self.id, self.spec.params, len(self.actors), "", self.uniq)
+
+    @property
+    def ended(self) -> bool:
+        return self.finished is not None
+
+    @property
+    def stopping(self) -> bool:
+        """Whether nothing new is to be begun."""
+        return self._stopping or self.ended
+
+    def plan(self, inputs: Sequence[Mapping[str, Any]]) -> None:
+        """Take the actors' inputs; workers that came before are assigned."""
+        self.actors = [Actor(self, number, given) for number, given in enumerate(inputs)]
+        self.counts["waiting"] += len(self.actors)
+        early, self._waiting = self._waiting, []
+        for candidate in early:
+            self._assign(candidate)
+
+    def join(self, hello: Hello, candidate: Candidate) -> None:
+        """Give a worker something to do: an actor, patience, or leave."""
+        if self.stopping:
+            self._dismiss(candidate, f"job {self.id} has ended")
+        elif hello.launch and self.launches.get(hello.launch) is None:
+            self._dismiss(candidate, f"job {self.id} did not launch {hello.launch!r}")
+        elif hello.launch and self.launches[hello.launch]:
+            self._dismiss(candidate, f"launch {hello.launch} of job {self.id} has a worker already")
+        else:
+            if hello.launch:
+                self.launches[hello.launch] = True
+            if self.actors:
+                self._assign(candidate)
+            else:
+                self._waiting.append(candidate)
+                candidate.wait()
+
+    def leave(self, candidate: Candidate) -> None:
+        """A waiting worker went away."""
+        if candidate in self._waiting:
+            self._waiting.remove(candidate)
+
+    def actor_finished(self, at: float) -> None:
+        ended = self.counts["done"] + self.counts["failed"]
+        if ended == len(self.actors) and not self._stopping:
+            self._stopping = True
+            self.on_end(self)
+
+    def stop(self, state: str, reason: str) -> None:
+        """Give up all actors: running workers are told to quit, nothing more begins."""
+        if self.stopping:
+            return
+        self._stopping = True
+        self.verdict = state, reason
+        for actor in self.actors:
+            if actor.session is not None:
+                actor.session.give_up(reason)
+        waiting, self._waiting = self._waiting, []
+        for candidate in waiting:
+            self._dismiss(candidate, reason)
+        self.on_end(self)
+
+    def end(self, state: str, at: float, error: str | None = None, result: Any = None) -> None:
+        """Note how the job ended: done, failed or cancelled."""
+        self._stopping = True
+        self.state, self.finished, self.error, self.result = state, at, error, result
+
+    def failures(self) -> str | None:
+        """Return a sentence on the actors that failed, or None."""
+        failed = [actor for actor in self.actors if actor.state == "failed"]
+        if not failed:
+            return None
+        named = "; ".join(f"actor {actor.number}: {actor.error}" for actor in failed[:5])
+        more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
+        return f"{len(failed)} of {len(self.actors)} actors failed: {named}{more}"
+
+    def _assign(self, candidate: Candidate) -> None:
+        if self._next == len(self.actors):
+            self._dismiss(candidate, f"job {self.id} has no actor without a worker")
+            return
+        actor = self.actors[self._next]
+        self._next += 1
+        if self.state == "launching" and self._next == len(self.actors):
+            self.state = "running"
+        candidate.assign(actor)
+
+    def _dismiss(self, candidate: Candidate, reason: str) -> None:
+        self.dismissed += 1
+        candidate.dismiss(reason)
+
+
+class JobBook:
+    """All jobs that are known, oldest first; at most `keep` that have ended."""
+
+    def __init__(self, keep: int = 1000) -> None:
+        self._keep = keep
+        self._jobs: dict[str, Job] = {}
+        self.strangers = 0
+        """Workers of jobs that are not known (any more)."""
+
+    def add(self, job: Job) -> None:
+        self._jobs[job.id] = job
+        ended = [known for known in self._jobs.values() if known.ended]
+        for forgotten in ended[: max(0, len(ended) - self._keep)]:
+            del self._jobs[forgotten.id]
+
+    def get(self, job_id: str) -> Job | None:
+        return self._jobs.get(job_id)
+
+    def all(self) -> list[Job]:
+        return list(self._jobs.values())
+
+    def join(self, job_id: str, hello: Hello, candidate: Candidate) -> None:
+        """Give a worker of that job something to do."""
+        job = self._jobs.get(job_id)
+        if job is None:
+            self.strangers += 1
+            candidate.dismiss(f"job {job_id} is not known")
+        else:
+            job.join(hello, candidate)
+
+    def leave(self, job_id: str, candidate: Candidate) -> None:
+        """A worker that had no actor yet went away."""
+        job = self._jobs.get(job_id)
+        if job is not None:
+            job.leave(candidate)

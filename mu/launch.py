@@ -1,0 +1,145 @@
+"""A job becomes payloads, payloads become workers.
+
+An engine answers for each invocation what became of it. Launching knows each answer, tries again
+where an engine is busy (nothing ran, so that is safe), and stops the job where it refuses.
+"""
+
+import json
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
+
+from mu.jobs import Job
+from mu.tls import SERVER_NAME, Identity
+
+FIRST_PAUSE_S = 0.25
+LONGEST_PAUSE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """One worker to be started."""
+
+    launch: str
+    """The one-time id, by which its worker is known."""
+    function: str
+    region: str
+    payload: bytes
+    """The event, as JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The worker will start, sooner or later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled:
+    """The engine is busy and did not start it; trying again is safe."""
+
+    reason: str
+    wait_s: float | None = None
+    """How long the engine says to wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The engine will not start it, nor another one like it."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """No answer came: the worker may start or not, and only its hello can tell."""
+
+    reason: str
+
+
+Answer = Accepted | Throttled | Refused | Unknown
+
+
+class Engine(Protocol):
+    """A mu.interfaces.IEngine."""
+
+    name: str
+
+    def launch(self, invocation: Invocation) -> Deferred[Answer]: ...
+    def cancel(self, job_id: str) -> Deferred[None]: ...
+
+
+def worker_event(job: Job, identity: Identity, cacert: str, host: str, port: int) -> dict[str, Any]:
+    """Return the event of a job's workers, but for the launch id."""
+    spec = job.spec
+    event: dict[str, Any] = {
+        "mode": 1,
+        "addr": host,
+        "port": port,
+        "server_name": SERVER_NAME,
+        "cacert": cacert,
+        "srvcrt": identity.certificate,
+        "srvkey": identity.key,
+        "region": spec.regions[0],
+        "job": job.id,
+    }
+    if "bucket" in spec.params:
+        event["bucket"] = spec.params.bucket
+    return event | dict(spec.event)
+
+
+def invocations(
+    event: Mapping[str, Any], function: str, regions: Sequence[str], launches: Iterable[str]
+) -> Iterator[Invocation]:
+    """Yield an invocation for each launch id, region by region in turn.
+
+    ##ID## anywhere in the event becomes the launch's number.
+    """
+    slot = f"##LAUNCH-{secrets.token_hex(8)}##"
+    template = json.dumps({**event, "launch": slot}, separators=(",", ":"))
+    numbered = "##ID##" in template
+    for number, launch in enumerate(launches):
+        text = template.replace(slot, launch)
+        if numbered:
+            text = text.replace("##ID##", str(number))
+        yield Invocation(launch, function, regions[number % len(regions)], text.encode("utf-8"))
+
+
+def new_launch_ids(count: int) -> list[str]:
+    return [secrets.token_hex(8) for _ in range(count)]
+
+
+async def launch_all(
+    engine: Engine,
+    planned: Iterator[Invocation],
+    in_flight: int,
+    clock: Any,
+    stopped: Callable[[], bool],
+    tell: Callable[[Invocation, Answer], None],
+) -> None:
+    """Launch all that is planned, at most `in_flight` at once, until `stopped()`.
+
+    `tell` hears each answer; after a Throttled one the same invocation is tried again.
+    """
+
+    async def one(invocation: Invocation) -> None:
+        pause = FIRST_PAUSE_S
+        while not stopped():
+            answer = await engine.launch(invocation)
+            tell(invocation, answer)
+            if not isinstance(answer, Throttled):
+                return
+            wait = pause if answer.wait_s is None else answer.wait_s
+            await deferLater(clock, wait * (1 + secrets.randbelow(500) / 1000), lambda: None)
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    async def lane() -> None:
+        for invocation in planned:
+            if stopped():
+                return
+            await one(invocation)
+
+    await gatherResults([Deferred.fromCoroutine(lane()) for _ in range(in_flight)])

@@ -1,0 +1,64 @@
+"""Orders at the control port: what a POST /jobs may say, checked once and made a JobSpec."""
+
+import json
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from mu.config import Config
+from mu.jobs import JobSpec
+from mu.parameters import FieldError, Parameter, Params, read_fields
+
+
+def job_fields(config: Config) -> tuple[Parameter, ...]:
+    """Return what an order consists of."""
+    jobs, launch = config.jobs, config.launch
+    return (
+        Parameter("pipeline", str, "which kind of job"),
+        Parameter("workers", int, "how many workers", 1, 1, jobs.max_workers),
+        Parameter("params", dict, "the pipeline's parameters", {}),
+        Parameter("engine", str, "where workers run: local, lambda or external", launch.engine),
+        Parameter("function", str, "the function to invoke (default: the pipeline's name)", ""),
+        Parameter("regions", list, "AWS regions, used in turn", [launch.region]),
+        Parameter("spares", int, "workers to spare (none in this version)", 0, 0, 0),
+        Parameter("retries", int, "attempts after the first (none in this version)", 0, 0, 0),
+        Parameter("worker_timeout_s", float, "an actor's limit", jobs.worker_timeout_s, 1),
+        Parameter("deadline_s", float, "the job's limit", jobs.deadline_s, 1),
+        Parameter("event", dict, "more for the workers' event, say env", {}),
+    )
+
+
+def read_order(
+    body: bytes, config: Config, pipelines: Mapping[str, Any], engines: Collection[str]
+) -> JobSpec:
+    """Return what was ordered. Raises FieldError."""
+    try:
+        given = json.loads(body)
+    except ValueError as error:  # not UTF-8, too
+        raise FieldError("", f"the body must be a JSON object: {error}") from None
+    order = read_fields(job_fields(config), given, known="fields")
+    pipeline = _one_of(pipelines, order.pipeline, "pipeline")
+    regions = tuple(order.regions)
+    if not regions or not all(isinstance(region, str) and region for region in regions):
+        raise FieldError("regions", f"regions must be a list of names; {order.regions!r} came")
+    params = read_fields(pipeline.parameters, order.params, "params")
+    if order.engine not in engines:
+        known = ", ".join(sorted(engines))
+        raise FieldError("engine", f"engine {order.engine!r} is not known; there are {known}")
+    return JobSpec(
+        pipeline=pipeline,
+        workers=order.workers,
+        params=Params(params, workers=order.workers),
+        engine=order.engine,
+        function=order.function or pipeline.name,
+        regions=regions,
+        deadline_s=order.deadline_s,
+        worker_timeout_s=order.worker_timeout_s,
+        event=order.event,
+    )
+
+
+def _one_of(known: Mapping[str, Any], name: str, field: str) -> Any:
+    if name not in known:
+        names = ", ".join(sorted(known)) or "none"
+        raise FieldError(field, f"{field} {name!r} is not known; there are {names}")
+    return known[name]

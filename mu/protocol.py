@@ -1,0 +1,191 @@
+"""The worker port: one WorkerProtocol for each TLS connection, thin over a session."""
+
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet.interfaces import IHandshakeListener
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from mu.config import WorkerPort
+from mu.jobs import Actor, JobBook
+from mu.messages import BadMessage, Hello, Log, Ping, Reply, Welcome, from_worker
+from mu.session import QUIT, Session
+from mu.tls import job_of
+from mu.wire import FrameError, Framer, frame
+
+GOODBYE_S = 10.0
+"""A worker that was told to quit closes the connection; after so many seconds we do."""
+
+
+@implementer(IHandshakeListener)
+class WorkerProtocol(Protocol):
+    """One connection: certificate, hello, then a session that is fed with frames."""
+
+    log = Logger()
+    transport: Any
+    factory: "WorkerFactory"
+
+    def __init__(self, book: JobBook, options: WorkerPort, clock: Any) -> None:
+        self._book = book
+        self._options = options
+        self._clock = clock
+        self._framer = Framer(options.frame_limit)
+        self._job_id: str | None = None
+        self._hello: Hello | None = None
+        self._session: Session | None = None
+        self._closing = ""  # why nothing more is read
+        self._gone = False
+        self._heard = 0.0
+        self._timer: Any = None
+        self.peer = ""
+
+    # ------------------------------------------------ the connection
+
+    def connectionMade(self) -> None:
+        peer = self.transport.getPeer()
+        self.peer = f"{getattr(peer, 'host', peer)}:{getattr(peer, 'port', '')}"
+        self.factory.connections.add(self)
+        self._wait(self._options.hello_s, self._close, "it did not say hello in time")
+
+    def handshakeCompleted(self) -> None:
+        certificate = self.transport.getPeerCertificate()
+        self._job_id = job_of(certificate.to_cryptography()) if certificate else None
+        if self._job_id is None:
+            self._close("its certificate names no job")
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._closing:
+            return
+        self._heard = self._clock.seconds()
+        try:
+            for payload in self._framer.feed(data):
+                self._take(payload)
+                if self._closing:
+                    return
+        except (FrameError, BadMessage) as error:
+            self._close(str(error))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.factory.connections.discard(self)
+        self._gone = True
+        self._wait(None)
+        why = self._closing or f"the connection was lost: {reason.getErrorMessage()}"
+        if self._hello is None:
+            self._log_refusal(self._closing or _handshake_error(reason))
+        elif self._session is not None:
+            self._session.give_up(f"its worker at {self.peer} is gone: {why}")
+        elif self._job_id is not None:
+            self._book.leave(self._job_id, self)
+
+    # ------------------------------------------------ what the book decides
+
+    def assign(self, actor: Actor) -> None:
+        assert self._hello is not None
+        self._session = Session(actor, self._hello, self._write, self._goodbye, self._clock)
+        self._wait(self._options.heartbeat_s, self._beat)
+        self.log.debug(
+            "worker {peer} is actor {actor} of job {job}",
+            peer=self.peer,
+            actor=actor.number,
+            job=actor.job.id,
+        )
+        self._session.begin()
+
+    def wait(self) -> None:
+        assert self._hello is not None
+        self._wait(self._options.heartbeat_s, self._beat)
+        if self._hello.session:
+            self._write(frame(Welcome(None, 0, 0).payload()))
+
+    def dismiss(self, reason: str) -> None:
+        self.log.info("worker {peer} is told to quit: {reason}", peer=self.peer, reason=reason)
+        self._write(frame(QUIT.encode("ascii")))
+        self._goodbye()
+
+    def stop(self, reason: str) -> None:
+        """The port closes: tell the worker to quit."""
+        if self._session is not None and not self._session.over:
+            self._session.give_up(reason)
+        elif self._hello is not None and not self._closing:
+            self.dismiss(reason)
+        elif not self._closing:
+            self._close(reason)
+
+    # ------------------------------------------------ inside
+
+    def _take(self, payload: bytes) -> None:
+        if self._session is not None:
+            self._session.receive(payload)
+        elif self._hello is None:
+            self._hello = Hello.parse(payload)
+            assert self._job_id is not None
+            self._book.join(self._job_id, self._hello, self)
+        elif isinstance(from_worker(payload, bool(self._hello.session)), Reply | Log):
+            raise BadMessage("a worker without an actor has nothing to say")
+
+    def _write(self, data: bytes) -> None:
+        self.transport.write(data)
+
+    def _goodbye(self) -> None:
+        """The worker was told to quit: it closes, or we do after a while."""
+        self._wait(GOODBYE_S, self._close, "it did not close after quit")
+
+    def _beat(self) -> None:
+        """Ask a silent worker whether it is there; give up one that has been silent too long.
+
+        An original worker knows no ping: for it there is the worker's time limit.
+        """
+        silent = self._clock.seconds() - self._heard
+        if self._hello and self._hello.session:
+            if silent >= self._options.silence_s:
+                self._close(f"it said nothing for {silent:.0f} s")
+                return
+            if silent >= self._options.heartbeat_s:
+                self._write(frame(Ping(f"{self._clock.seconds():.0f}").payload()))
+        self._wait(self._options.heartbeat_s, self._beat)
+
+    def _wait(self, seconds: float | None, call: Any = None, *args: Any) -> None:
+        """Replace the connection's one timer."""
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+        if seconds is not None and not self._gone:
+            self._timer = self._clock.callLater(seconds, call, *args)
+
+    def _close(self, reason: str) -> None:
+        if not self._closing:
+            self._closing = reason
+            if self._hello is not None:
+                self.log.warn("worker {peer} is cut: {reason}", peer=self.peer, reason=reason)
+        self.transport.abortConnection()
+
+    def _log_refusal(self, reason: str) -> None:
+        self.log.warn("connection from {peer} refused: {reason}", peer=self.peer, reason=reason)
+
+
+def _handshake_error(reason: Failure) -> str:
+    """Return why a connection ended before its hello, in words."""
+    error: Any = reason.value
+    if isinstance(error, SSL.Error) and error.args and error.args[0]:
+        return f"TLS: {', '.join(detail[-1] for detail in error.args[0])}"
+    return f"it left without a hello: {reason.getErrorMessage()}"
+
+
+class WorkerFactory(Factory):
+    """Makes the worker port's protocols; knows the connections that are open."""
+
+    noisy = False
+
+    def __init__(self, book: JobBook, options: WorkerPort, clock: Any) -> None:
+        self._book = book
+        self._options = options
+        self._clock = clock
+        self.connections: set[WorkerProtocol] = set()
+
+    def buildProtocol(self, addr: Any) -> Any:
+        protocol = WorkerProtocol(self._book, self._options, self._clock)
+        protocol.factory = self
+        return protocol

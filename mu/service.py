@@ -1,0 +1,206 @@
+"""The daemon: everything put together, started and stopped. This module alone knows all parts."""
+
+import json
+import secrets
+import socket
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python import usage
+from twisted.python.threadpool import ThreadPool
+from twisted.web.server import Site
+
+from mu.conductor import EXTERNAL, Conductor
+from mu.config import Config, ConfigError, read_config
+from mu.control import Control
+from mu.engines.lambda_api import LambdaEngine, aws_credentials, aws_endpoint, local_credentials
+from mu.engines.local import LocalEngine
+from mu.jobs import JobBook
+from mu.protocol import WorkerFactory
+from mu.registry import Registry
+from mu.tls import Authority, write_private
+
+GOODBYE_S = 3.0
+"""How long a stopping daemon waits for its workers to close their connections."""
+
+BACKLOG = 4096
+
+
+class Options(usage.Options):
+    """What `twistd mu` takes."""
+
+    longdesc = (
+        "The mu coordinator: drives cloud-function workers with state machines, on orders from"
+        " its HTTP control port."
+    )
+    optParameters = (("config", "c", None, "the configuration; see etc/mu.conf for its options"),)
+
+
+class MuService(Service):
+    """The coordinator's ports, engines and jobs, for one configuration."""
+
+    log = Logger()
+
+    def __init__(self, config: Config, reactor: Any) -> None:
+        """Open the home folder and the ports. Raises ConfigError where that cannot be."""
+        self._config = config
+        self._reactor = reactor
+        home = config.home
+        try:
+            home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._ports_file = home / "ports.json"
+            self._ports_file.unlink(missing_ok=True)
+            self._authority = Authority.at_home(home)
+            self._token = _token(home / "token")
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"[mu] home = {home}: cannot be used: {error}") from None
+        self._worker_socket = _open_port("worker", config.worker.host, config.worker.port)
+        self._control_socket = _open_port("control", config.control.host, config.control.port)
+        self.ports: dict[str, int] = {}
+        """Name to number, of the ports that listen."""
+        self._listening: list[Any] = []
+        self._lambda_engines: dict[str, LambdaEngine] = {}
+        self._local: LocalEngine | None = None
+        self._book = JobBook(config.jobs.keep)
+        self._workers = WorkerFactory(self._book, config.worker, reactor)
+        self._threads = ThreadPool(0, 8, "mu-blocking")
+        self._conductor: Conductor | None = None
+
+    def startService(self) -> None:
+        super().startService()
+        starting = Deferred.fromCoroutine(self._start())
+        starting.addErrback(self._could_not_start)
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    # ------------------------------------------------ starting
+
+    async def _start(self) -> None:
+        config = self._config
+        self._threads.start()
+        self._listen_for_workers()
+        self._lambda_engines["lambda"] = self._lambda("lambda", aws_endpoint, aws_credentials())
+        if config.local.enabled:
+            await self._start_local_engine()
+        registry = Registry.installed()
+        engines = registry.engines | self._lambda_engines
+        self._conductor = Conductor(
+            config, self._book, self._authority, engines, self._threads, self._reactor
+        )
+        self._conductor.worker_port = self.ports["worker"]
+        control = Control(
+            config, self._token, self._book, registry, self._conductor, {*engines, EXTERNAL}
+        )
+        self._listen("control", self._control_socket, Site(control.app.resource()))
+        write_private(self._ports_file, json.dumps(self.ports) + "\n")
+        self.log.info(
+            "mu is ready: home {home}, ports {ports}",
+            home=str(config.home),
+            ports=", ".join(f"{name} {number}" for name, number in self.ports.items()),
+        )
+
+    def _listen_for_workers(self) -> None:
+        identity = self._authority.mint_server(self._config.launch.public_host)
+        options = self._authority.server_options(identity)
+        factory = TLSMemoryBIOFactory(options, False, self._workers)
+        factory.noisy = False
+        self._listen("worker", self._worker_socket, factory)
+
+    def _listen(self, name: str, opened: socket.socket, factory: Any) -> None:
+        factory.noisy = False
+        port = self._reactor.adoptStreamPort(opened.fileno(), opened.family, factory)
+        opened.close()  # the reactor has its own copy
+        self._listening.append(port)
+        self.ports[name] = port.getHost().port
+
+    async def _start_local_engine(self) -> None:
+        local = self._config.local
+        self._local = LocalEngine(
+            self._config.home,
+            local.port,
+            reactor=self._reactor,
+            concurrency=local.concurrency,
+        )
+        port = self.ports["local"] = await self._local.start()
+        self._lambda_engines["local"] = self._lambda(
+            "local", lambda region: f"http://127.0.0.1:{port}", local_credentials
+        )
+
+    def _lambda(self, name: str, endpoint: Any, credentials: Any) -> LambdaEngine:
+        launch = self._config.launch
+        return LambdaEngine(
+            name, self._reactor, endpoint, credentials, launch.in_flight, launch.timeout_s
+        )
+
+    def _could_not_start(self, failure: Any) -> None:
+        self.log.critical("mu cannot start: {why}", why=failure.getErrorMessage())
+        self.log.debug("{trace}", trace=failure.getTraceback())
+        self._reactor.stop()
+
+    # ------------------------------------------------ stopping
+
+    async def _stop(self) -> None:
+        """Workers are told to quit, ports close, the local engine ends."""
+        self._ports_file.unlink(missing_ok=True)
+        if self._conductor is not None:
+            self._conductor.stop()
+        for connection in list(self._workers.connections):
+            connection.stop("the coordinator was stopped")
+        await DeferredList([maybeDeferred(port.stopListening) for port in self._listening])
+        until = self._reactor.seconds() + GOODBYE_S
+        while self._workers.connections and self._reactor.seconds() < until:
+            await deferLater(self._reactor, 0.05, lambda: None)
+        for connection in list(self._workers.connections):
+            connection.transport.abortConnection()
+        ending = [engine.stop() for engine in self._lambda_engines.values()]
+        if self._local is not None:
+            ending.append(self._local.stop())
+        await DeferredList(ending, consumeErrors=True)
+        self._threads.stop()
+
+
+def makeService(options: Options, reactor: Any = None) -> MuService:
+    """Return the daemon's service. Raises UsageError, which twistd shows in one line."""
+    if reactor is None:
+        from twisted.internet import reactor
+    path = options["config"]
+    try:
+        return MuService(read_config(None if path is None else Path(path)), reactor)
+    except ConfigError as error:
+        raise usage.UsageError(str(error)) from None
+
+
+def _open_port(section: str, host: str, port: int) -> socket.socket:
+    """Return a listening socket. Opened before the daemon detaches, so that errors are seen."""
+    opened = None
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        opened = socket.socket(family, kind, protocol)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind(address)
+        opened.listen(BACKLOG)
+        opened.setblocking(False)
+    except OSError as error:
+        if opened is not None:
+            opened.close()
+        raise ConfigError(
+            f"[{section}] host = {host}, port = {port}: cannot listen there: {error.strerror};"
+            " give another port, or 0 for a free one"
+        ) from None
+    return opened
+
+
+def _token(path: Path) -> str:
+    """Return the control token, made at the first start."""
+    if not path.exists():
+        write_private(path, secrets.token_urlsafe(32))
+    return path.read_text(encoding="ascii")

@@ -1,0 +1,199 @@
+"""Who may speak to whom: our own CA, a certificate for each job, the worker port's context.
+
+The CA lives in the home folder. The server's key is made anew at each start and never written:
+workers check its certificate against the CA and the name SERVER_NAME.
+"""
+
+import datetime
+import ipaddress
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from OpenSSL import SSL, crypto
+from twisted.internet.ssl import Certificate as TwistedCertificate
+from twisted.internet.ssl import CertificateOptions, TLSVersion, trustRootFromCertificates
+
+SERVER_NAME = "mu-coordinator"
+JOB_URI = "urn:mu:job:"
+
+_BACKDATE = datetime.timedelta(minutes=10)  # clocks differ
+_CA_YEARS = 20
+_SERVER_YEARS = 5
+_YEAR = datetime.timedelta(days=365)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A certificate and its private key, as PEM."""
+
+    certificate: str
+    key: str
+
+
+class Authority:
+    """The coordinator's own CA."""
+
+    def __init__(self, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
+        self._certificate = certificate
+        self._key = key
+        self.pem = certificate.public_bytes(serialization.Encoding.PEM).decode("ascii")
+
+    @classmethod
+    def at_home(cls, home: Path) -> "Authority":
+        """Return the CA of this home folder, made there at first (ca.pem, and ca.key with 0600).
+
+        Raises OSError, and ValueError where one of the files is no PEM.
+        """
+        cert_file, key_file = home / "ca.pem", home / "ca.key"
+        if not cert_file.exists():
+            authority = cls.new()
+            write_private(key_file, _pem(authority._key))
+            write_private(cert_file, authority.pem)
+        key = serialization.load_pem_private_key(key_file.read_bytes(), None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise ValueError(f"{key_file}: must hold an EC key")
+        return cls(x509.load_pem_x509_certificate(cert_file.read_bytes()), key)
+
+    @classmethod
+    def new(cls) -> "Authority":
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = _name(f"mu CA {x509.random_serial_number():x}"[:40])
+        builder = _builder(name, name, key.public_key(), _CA_YEARS * _YEAR)
+        builder = builder.add_extension(x509.BasicConstraints(True, 0), critical=True)
+        builder = builder.add_extension(_usage(signs=True), critical=True)
+        return cls(builder.sign(key, hashes.SHA256()), key)
+
+    def mint_job(self, job_id: str, seconds: float) -> Identity:
+        """Return a worker's identity, which names the job and lasts so many seconds from now."""
+        return self._mint(
+            f"mu job {job_id}",
+            [x509.UniformResourceIdentifier(JOB_URI + job_id)],
+            ExtendedKeyUsageOID.CLIENT_AUTH,
+            datetime.timedelta(seconds=seconds),
+        )
+
+    def mint_server(self, *hosts: str) -> Identity:
+        """Return the worker port's identity, for SERVER_NAME and the hosts (names or addresses)."""
+        names = [x509.DNSName(SERVER_NAME), *map(_host_name, hosts)]
+        return self._mint(
+            SERVER_NAME, names, ExtendedKeyUsageOID.SERVER_AUTH, _SERVER_YEARS * _YEAR
+        )
+
+    def _mint(
+        self,
+        common_name: str,
+        names: list[x509.GeneralName],
+        usage: x509.ObjectIdentifier,
+        life: datetime.timedelta,
+    ) -> Identity:
+        key = ec.generate_private_key(ec.SECP256R1())
+        builder = _builder(_name(common_name), self._certificate.subject, key.public_key(), life)
+        builder = (
+            builder.add_extension(x509.BasicConstraints(False, None), critical=True)
+            .add_extension(_usage(signs=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
+                critical=False,
+            )
+        )
+        certificate = builder.sign(self._key, hashes.SHA256())
+        pem = certificate.public_bytes(serialization.Encoding.PEM).decode("ascii")
+        return Identity(pem, _pem(key))
+
+    def server_options(self, identity: Identity) -> CertificateOptions:
+        """Return the worker port's TLS options: mutual, 1.2 at least, small in memory."""
+        options = CertificateOptions(
+            privateKey=crypto.load_privatekey(crypto.FILETYPE_PEM, identity.key.encode("ascii")),
+            certificate=crypto.load_certificate(
+                crypto.FILETYPE_PEM, identity.certificate.encode("ascii")
+            ),
+            trustRoot=trustRootFromCertificates(
+                [TwistedCertificate.loadPEM(self.pem.encode("ascii"))]
+            ),
+            insecurelyLowerMinimumTo=TLSVersion.TLSv1_2,
+        )
+        context = options.getContext()
+        context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        return options
+
+
+def job_of(certificate: x509.Certificate) -> str | None:
+    """Return the job that a worker's certificate names, or None."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return None
+    for uri in names.value.get_values_for_type(x509.UniformResourceIdentifier):
+        if uri.startswith(JOB_URI):
+            return uri.removeprefix(JOB_URI)
+    return None
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file, whole or not at all, that only its owner may read."""
+    unfinished = path.with_name(path.name + ".new")
+    unfinished.unlink(missing_ok=True)
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(text)
+    unfinished.replace(path)
+
+
+def _builder(
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    life: datetime.timedelta,
+) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _BACKDATE)
+        .not_valid_after(now + life)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    )
+
+
+def _usage(signs: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs,
+        crl_sign=signs,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
+
+
+def _host_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> str:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    ).decode("ascii")
