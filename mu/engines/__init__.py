@@ -1,0 +1,1 @@
+"""Engines: what turns a launch into running workers."""
