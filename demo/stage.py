@@ -55,10 +55,10 @@ class Process:
             time.sleep(0.02)
         raise StageError(f"{self.name}: no {what}. Its last words:\n{self.last_words()}")
 
-    def stop(self, seconds: float = 15.0) -> int:
-        """End it with SIGTERM, and return its exit status. Raises StageError if it stays."""
+    def stop(self, how: int = signal.SIGTERM, seconds: float = 15.0) -> int:
+        """End it with a signal, and return its exit status. Raises StageError if it stays."""
         if self._popen.poll() is None:
-            self._popen.terminate()
+            self._popen.send_signal(how)
         try:
             return self._popen.wait(seconds)
         except subprocess.TimeoutExpired:

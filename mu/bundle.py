@@ -117,14 +117,17 @@ class _Entry:
 
 def _add(contents: dict[str, _Entry], own: set[str], name: str, entry: _Entry) -> None:
     _checked(entry.path)
-    if name != str(PurePosixPath(name)) or name.startswith("/") or ".." in name.split("/"):
+    path = PurePosixPath(name)
+    if str(path) != name or name == "." or path.is_absolute() or ".." in path.parts:
         raise BundleError(
             f"{entry.path} cannot be bundled as {name!r}: a relative path is expected"
         )
     top = name.partition("/")[0]
     if top in own:
         raise BundleError(f"{entry.path} cannot be bundled as {top}: the worker's own is named so")
-    if top.removesuffix(".py") in sys.stdlib_module_names:
+    if name in (f"{top}/__init__.py", f"{top.removesuffix('.py')}.py") and (
+        top.removesuffix(".py") in sys.stdlib_module_names
+    ):
         raise BundleError(
             f"{entry.path} cannot be bundled as {top}: the worker would import it in place of"
             " Python's own module"

@@ -10,23 +10,11 @@ from twisted.logger import Logger
 
 from mu.config import Config
 from mu.events import Finish
-from mu.jobs import Actor, Job, JobBook, JobSpec, Limits
-from mu.launch import (
-    Accepted,
-    Answer,
-    Engine,
-    Invocation,
-    Refused,
-    Throttled,
-    Unknown,
-    invocations,
-    launch_all,
-    new_launch_ids,
-    worker_event,
-)
+from mu.invocations import Accepted, Answer, Invocation, Refused, Throttled, Unknown
+from mu.jobs import EXTERNAL, Actor, Job, JobBook, JobSpec, Limits
+from mu.launch import Engine, invocations, launch_all, new_launch_ids, worker_event
 from mu.tls import Authority
 
-EXTERNAL = "external"
 CERTIFICATE_MARGIN_S = 600.0
 
 
@@ -50,7 +38,7 @@ class Conductor:
         self._engines = engines
         self._threads = threads
         self._reactor = reactor
-        self._deadlines: dict[str, Any] = {}
+        self._timers: dict[str, list[Any]] = {}
         self.worker_port = 0
         """Where workers find us; known once the port listens."""
 
@@ -69,9 +57,8 @@ class Conductor:
             job, identity, self._authority.pem, self._config.launch.public_host, self.worker_port
         )
         self._book.add(job)
-        self._deadlines[job.id] = self._reactor.callLater(
-            spec.deadline_s, job.stop, "failed", f"the deadline of {spec.deadline_s:g} s has passed"
-        )
+        late = f"the deadline of {spec.deadline_s:g} s has passed"
+        self._later(job, spec.deadline_s, job.stop, "failed", late)
         self.log.info(
             "job {job}: {pipeline} with {workers} workers on engine {engine}",
             job=job.id,
@@ -116,9 +103,17 @@ class Conductor:
                 lambda: job.stopping,
                 lambda invocation, answer: self._hear(job, invocation, answer),
             )
-        job.launched = self._reactor.seconds()
-        if not job.stopping:
-            job.state = "running"
+            job.launched = self._reactor.seconds()
+        if job.stopping:
+            return
+        job.state = "running"
+        if spec.engine != EXTERNAL:
+            self._later(job, self._config.launch.hello_timeout_s, self._nobody_came, job)
+
+    def _nobody_came(self, job: Job) -> None:
+        patience = self._config.launch.hello_timeout_s
+        reason = f"no worker came within {patience:g} s of the last launch"
+        job.give_up_waiting(reason, self._reactor.seconds())
 
     def _hear(self, job: Job, invocation: Invocation, answer: Answer) -> None:
         """Note what became of an invocation."""
@@ -138,9 +133,7 @@ class Conductor:
                 job.stop("failed", f"engine {job.spec.engine} refused to launch: {reason}")
 
     def _ended(self, job: Job) -> None:
-        deadline = self._deadlines.pop(job.id, None)
-        if deadline is not None and deadline.active():
-            deadline.cancel()
+        self._cancel_timers(job)
         ending = Deferred.fromCoroutine(self._end(job))
         ending.addErrback(self._broken, job)
 
@@ -167,12 +160,23 @@ class Conductor:
             why=f": {job.error}" if job.error else "",
         )
 
+    def _later(self, job: Job, seconds: float, call: Any, *args: Any) -> None:
+        """Call once the time has passed, unless the job has ended before."""
+        timer = self._reactor.callLater(seconds, call, *args)
+        self._timers.setdefault(job.id, []).append(timer)
+
+    def _cancel_timers(self, job: Job) -> None:
+        for timer in self._timers.pop(job.id, []):
+            if timer.active():
+                timer.cancel()
+
     def _in_thread(self, call: Any, *args: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._threads, call, *args)
 
     def _broken(self, failure: Any, job: Job) -> None:
         """A fault of ours: say so, and end the job rather than leave it hanging."""
         self.log.failure("job {job} broke", failure, job=job.id)
+        self._cancel_timers(job)
         job.end("failed", self._reactor.seconds(), f"a fault in mu: {failure.getErrorMessage()}")
 
 

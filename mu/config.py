@@ -61,6 +61,7 @@ class Launch:
     engine: str = _option("local")
     in_flight: int = _option(64, 1)
     timeout_s: float = _option(30.0, 0.1)
+    hello_timeout_s: float = _option(120.0, 0.1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,20 +3,26 @@
 import hmac
 import json
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Protocol
 
 from klein import Klein
 from twisted.logger import Logger
 from twisted.web.server import Request
 
 import mu
-from mu.conductor import EXTERNAL, Conductor
 from mu.config import Config
-from mu.jobs import Actor, Job, JobBook
+from mu.jobs import EXTERNAL, Actor, Job, JobBook, JobSpec
 from mu.messages import encode
 from mu.orders import read_order
 from mu.parameters import FieldError
 from mu.registry import Registry
+
+
+class Starter(Protocol):
+    """What carries out orders (a mu.conductor.Conductor)."""
+
+    def start(self, spec: JobSpec) -> tuple[Job, dict[str, Any]]: ...
+    def cancel(self, job: Job) -> None: ...
 
 
 class Refusal(Exception):
@@ -40,14 +46,14 @@ class Control:
         token: str,
         book: JobBook,
         registry: Registry,
-        conductor: Conductor,
+        starter: Starter,
         engines: Collection[str],
     ) -> None:
         self._config = config
         self._token = token.encode("ascii")
         self._book = book
         self._registry = registry
-        self._conductor = conductor
+        self._starter = starter
         self._engines = engines
 
     @app.route("/health", methods=["GET"])
@@ -78,7 +84,7 @@ class Control:
         if len(body) > most:
             raise Refusal(413, f"a request may have {most} bytes at most")
         spec = read_order(body, self._config, self._registry.pipelines, self._engines)
-        job, event = self._conductor.start(spec)
+        job, event = self._starter.start(spec)
         request.setResponseCode(201)
         request.setHeader("Location", f"/jobs/{job.id}")
         told = job_json(job)
@@ -98,7 +104,7 @@ class Control:
     def cancel(self, request: Request, job_id: str) -> bytes:
         self._authorize(request)
         job = self._find(job_id)
-        self._conductor.cancel(job)
+        self._starter.cancel(job)
         return _answer(request, job_json(job))
 
     @app.route("/jobs/<job_id>/workers", methods=["GET"])

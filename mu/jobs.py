@@ -10,6 +10,9 @@ from mu.machine import JobFacts, Machine, State, Worker
 from mu.messages import Hello
 from mu.parameters import Params
 
+EXTERNAL = "external"
+"""The engine that starts nothing: somebody starts the workers by hand."""
+
 
 class Candidate(Protocol):
     """A connected worker that asks for an actor."""
@@ -229,6 +232,13 @@ class Job:
         if ended == len(self.actors) and not self._stopping:
             self._stopping = True
             self.on_end(self)
+
+    def give_up_waiting(self, reason: str, at: float) -> None:
+        """Fail the actors for which no worker has come."""
+        late = self.actors[self._next :]
+        self._next = len(self.actors)
+        for actor in late:
+            actor.finished(Finish(reason), at)
 
     def stop(self, state: str, reason: str) -> None:
         """Give up all actors: running workers are told to quit, nothing more begins."""

@@ -7,60 +7,17 @@ where an engine is busy (nothing ran, so that is safe), and stops the job where 
 import json
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
+from mu.invocations import Answer, Invocation, Throttled
 from mu.jobs import Job
 from mu.tls import SERVER_NAME, Identity
 
 FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Invocation:
-    """One worker to be started."""
-
-    launch: str
-    """The one-time id, by which its worker is known."""
-    function: str
-    region: str
-    payload: bytes
-    """The event, as JSON."""
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """The worker will start, sooner or later."""
-
-
-@dataclass(frozen=True, slots=True)
-class Throttled:
-    """The engine is busy and did not start it; trying again is safe."""
-
-    reason: str
-    wait_s: float | None = None
-    """How long the engine says to wait."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The engine will not start it, nor another one like it."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """No answer came: the worker may start or not, and only its hello can tell."""
-
-    reason: str
-
-
-Answer = Accepted | Throttled | Refused | Unknown
 
 
 class Engine(Protocol):

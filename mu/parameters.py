@@ -53,7 +53,8 @@ class Parameter:
         return value
 
     def _fits(self, value: object) -> bool:
-        return type(value) is self.kind and not (self.kind is float and value in _NO_NUMBERS)
+        finite = not isinstance(value, float) or math.isfinite(value)
+        return type(value) is self.kind and finite
 
     def describe(self) -> dict[str, Any]:
         """Return what people and forms need to know, as JSON."""
@@ -68,7 +69,6 @@ class Parameter:
         )
 
 
-_NO_NUMBERS = (math.inf, -math.inf)
 _A = {
     bool: "true or false",
     int: "a whole number",

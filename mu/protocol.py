@@ -3,6 +3,7 @@
 from typing import Any
 
 from OpenSSL import SSL
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
@@ -72,7 +73,7 @@ class WorkerProtocol(Protocol):
         self.factory.connections.discard(self)
         self._gone = True
         self._wait(None)
-        why = self._closing or f"the connection was lost: {reason.getErrorMessage()}"
+        why = self._closing or _loss(reason)
         if self._hello is None:
             self._log_refusal(self._closing or _handshake_error(reason))
         elif self._session is not None:
@@ -107,11 +108,11 @@ class WorkerProtocol(Protocol):
 
     def stop(self, reason: str) -> None:
         """The port closes: tell the worker to quit."""
-        if self._session is not None and not self._session.over:
-            self._session.give_up(reason)
-        elif self._hello is not None and not self._closing:
+        if self._session is not None:
+            self._session.give_up(reason)  # nothing, if it is over
+        elif self._hello is not None:
             self.dismiss(reason)
-        elif not self._closing:
+        else:
             self._close(reason)
 
     # ------------------------------------------------ inside
@@ -166,12 +167,19 @@ class WorkerProtocol(Protocol):
         self.log.warn("connection from {peer} refused: {reason}", peer=self.peer, reason=reason)
 
 
+def _loss(reason: Failure) -> str:
+    """Return how a connection ended, in words."""
+    if reason.check(ConnectionDone):
+        return "it closed the connection"
+    return f"the connection broke ({reason.getErrorMessage()})"
+
+
 def _handshake_error(reason: Failure) -> str:
     """Return why a connection ended before its hello, in words."""
     error: Any = reason.value
     if isinstance(error, SSL.Error) and error.args and error.args[0]:
         return f"TLS: {', '.join(detail[-1] for detail in error.args[0])}"
-    return f"it left without a hello: {reason.getErrorMessage()}"
+    return f"no hello came: {_loss(reason)}"
 
 
 class WorkerFactory(Factory):

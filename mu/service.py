@@ -15,12 +15,12 @@ from twisted.python import usage
 from twisted.python.threadpool import ThreadPool
 from twisted.web.server import Site
 
-from mu.conductor import EXTERNAL, Conductor
+from mu.conductor import Conductor
 from mu.config import Config, ConfigError, read_config
 from mu.control import Control
 from mu.engines.lambda_api import LambdaEngine, aws_credentials, aws_endpoint, local_credentials
 from mu.engines.local import LocalEngine
-from mu.jobs import JobBook
+from mu.jobs import EXTERNAL, JobBook
 from mu.protocol import WorkerFactory
 from mu.registry import Registry
 from mu.tls import Authority, write_private
@@ -39,6 +39,13 @@ class Options(usage.Options):
         " its HTTP control port."
     )
     optParameters = (("config", "c", None, "the configuration; see etc/mu.conf for its options"),)
+
+
+class _QuietSite(Site):
+    """Keeps no access log: whoever watches a job asks many times a second."""
+
+    def log(self, request: Any) -> None:
+        pass
 
 
 class MuService(Service):
@@ -98,7 +105,7 @@ class MuService(Service):
         control = Control(
             config, self._token, self._book, registry, self._conductor, {*engines, EXTERNAL}
         )
-        self._listen("control", self._control_socket, Site(control.app.resource()))
+        self._listen("control", self._control_socket, _QuietSite(control.app.resource()))
         write_private(self._ports_file, json.dumps(self.ports) + "\n")
         self.log.info(
             "mu is ready: home {home}, ports {ports}",
@@ -167,14 +174,14 @@ class MuService(Service):
 
 
 def makeService(options: Options, reactor: Any = None) -> MuService:
-    """Return the daemon's service. Raises UsageError, which twistd shows in one line."""
+    """Return the daemon's service. Raises SystemExit with one line for a bad configuration."""
     if reactor is None:
         from twisted.internet import reactor
     path = options["config"]
     try:
         return MuService(read_config(None if path is None else Path(path)), reactor)
     except ConfigError as error:
-        raise usage.UsageError(str(error)) from None
+        raise SystemExit(f"mu: {error}") from None
 
 
 def _open_port(section: str, host: str, port: int) -> socket.socket:

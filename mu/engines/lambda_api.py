@@ -1,8 +1,8 @@
 """The Lambda Invoke API, of AWS or of the local engine: signed requests on kept-alive connections."""
 
 import json
-from io import BytesIO
 from collections.abc import Callable
+from io import BytesIO
 from typing import Any
 from urllib.parse import quote
 
@@ -12,16 +12,28 @@ from botocore.credentials import Credentials
 from botocore.session import Session
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThread
-from twisted.web.client import Agent, FileBodyProducer, HTTPConnectionPool, readBody
+from twisted.web.client import (
+    Agent,
+    FileBodyProducer,
+    HTTPConnectionPool,
+    _HTTP11ClientFactory,
+    readBody,
+)
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
 from zope.interface import implementer
 
 from mu.interfaces import IEngine
-from mu.launch import Accepted, Answer, Invocation, Refused, Throttled, Unknown
+from mu.invocations import Accepted, Answer, Invocation, Refused, Throttled, Unknown
 
 INVOKE_PATH = "/2015-03-31/functions/{}/invocations"
 CREDENTIALS_S = 60.0
+
+
+class _QuietFactory(_HTTP11ClientFactory):
+    """Logs nothing for each connection."""
+
+    noisy = False
 
 
 @implementer(IEngine)
@@ -50,6 +62,7 @@ class LambdaEngine:
         self._timeout_s = timeout_s
         self._pool = HTTPConnectionPool(reactor)
         self._pool.maxPersistentPerHost = connections
+        self._pool._factory = _QuietFactory
         self._pool.retryAutomatically = False  # an invocation may have run: the launch id decides
         self._agent = Agent(reactor, connectTimeout=timeout_s, pool=self._pool)
 

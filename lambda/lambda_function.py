@@ -1,0 +1,13 @@
+"""What Lambda calls. All the rest is in mu_worker."""
+
+import os
+from collections.abc import Mapping
+
+from mu_worker.start import start
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def lambda_handler(event: Mapping[str, object], context: object) -> dict[str, object]:
+    """Do what `event` says and return how it ended. Raises ValueError for a bad event."""
+    return start(event, os.environ.get("LAMBDA_TASK_ROOT") or HERE)

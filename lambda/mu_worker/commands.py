@@ -1,0 +1,288 @@
+"""The commands: what each does and answers. One that fails says why, and the worker goes on."""
+
+import os
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from mu.messages import decode, encode
+from mu_worker.connection import Unreachable
+from mu_worker.event import Event
+from mu_worker.neighbour import Neighbour
+from mu_worker.programs import Programs
+from mu_worker.session import Order
+from mu_worker.store import Store, StoreError
+from mu_worker.template import command_string, fill_tmpdir, names_shared_tmp
+from mu_worker.threads import Threads
+from mu_worker.variables import Variables
+
+
+class CommandError(Exception):
+    """A command cannot be carried out, and why; the text goes into its FAIL(...)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What the commands work with."""
+
+    event: Event
+    variables: Variables
+    packaged: str
+    """The command of the bundle; empty: there is none."""
+    root: str
+    """The bundle's folder: relative file names begin there."""
+    programs: Programs
+    threads: Threads
+    store: Store
+    neighbour: Neighbour
+    dial: Callable[[str, int], socket.socket]
+    shared_tmp: bool = False
+    """Whether /tmp is not this worker's alone, so that no command may name it."""
+
+
+Finish = Callable[[str], None]
+
+
+class Commands:
+    """Carries out orders, one call each; `busy` until a blocking one has been answered."""
+
+    def __init__(
+        self,
+        tools: Tools,
+        reply: Callable[[int, str], None],
+        print_live: Callable[[int, bytes], None],
+    ) -> None:
+        self._tools = tools
+        self._variables = tools.variables
+        self._reply = reply
+        self._print_live = print_live
+        self._blocking = 0  # the number of the command that those behind it wait for
+        self._table: dict[str, Callable[[int, str], None]] = {
+            "set": self._set,
+            "seti": self._seti,
+            "get": self._get,
+            "geti": self._geti,
+            "dump_vals": self._dump_vals,
+            "echo": self._echo,
+            "run": self._run,
+            "retrieve": self._retrieve,
+            "upload": self._upload,
+            "connect": self._connect,
+            "close_connect": self._close_connect,
+        }
+
+    @property
+    def busy(self) -> bool:
+        return self._blocking != 0
+
+    def perform(self, order: Order) -> None:
+        """Carry out one command; a slow one has only been started when this returns."""
+        command = order.command
+        action = self._table.get(command.name) if ":" in command.text else None
+        if action is None:
+            self._reply(order.number, f"FAIL(no such command '{command.text}')")
+        else:
+            self._attempt(order.number, partial(action, order.number, command.argument))
+
+    def _attempt(self, number: int, action: Callable[[], None]) -> None:
+        """Whatever goes wrong in a command fails that command, and never the worker."""
+        try:
+            action()
+        except CommandError as error:
+            self._finish(number, f"FAIL({error})")
+        except Exception as error:
+            traceback.print_exc(file=sys.stderr)
+            self._finish(number, f"FAIL({_named(error)})")
+
+    # ------------------------------------------------ variables
+
+    def _set(self, number: int, argument: str) -> None:
+        name, value = self._assignment("set", argument)
+        self._variables.set(name, value)
+        self._reply(number, f"OK:SET({name})")
+
+    def _seti(self, number: int, argument: str) -> None:
+        name, value = self._assignment("seti", argument)
+        try:
+            self._variables.set(name, int(value))
+        except ValueError:
+            raise CommandError(f"could not interpret {value} as an integer") from None
+        self._reply(number, f"OK:SETI({name})")
+
+    def _get(self, number: int, name: str) -> None:
+        self._reply(number, f"OK:GET({self._value(name)})")
+
+    def _geti(self, number: int, name: str) -> None:
+        self._reply(number, f"INFO:{name}:{self._value(name)}")
+        self._reply(number, f"OK:GETI({name})")
+
+    def _dump_vals(self, number: int, _: str) -> None:
+        self._reply(number, f"OK:DUMP_VALS:{self._variables.dump()}")
+
+    def _echo(self, number: int, text: str) -> None:
+        self._reply(number, f"OK:ECHO({text})")
+
+    @staticmethod
+    def _assignment(command: str, argument: str) -> tuple[str, str]:
+        name, colon, value = argument.partition(":")
+        if not name or not colon:
+            raise CommandError(
+                f"invalid syntax for {command.upper()}: {command}:NAME:VALUE is expected,"
+                f" {command}:{argument} came"
+            )
+        return name, value
+
+    def _value(self, name: str) -> str:
+        value = self._variables.text(name)
+        if value is None:
+            raise CommandError(f"no such variable {name}")
+        return value
+
+    # ------------------------------------------------ programs
+
+    def _run(self, number: int, argument: str) -> None:
+        tools = self._tools
+        if not (base := argument or tools.packaged):
+            raise CommandError("there is nothing to run: no command came, and none was packaged")
+        command = command_string(base, self._variables, tools.event)
+        if tools.shared_tmp and names_shared_tmp(command):
+            raise CommandError(self._not_private("the command", command))
+        command = fill_tmpdir(command, self._variables)
+
+        def exited(status: int, output: bytes) -> None:
+            text = f"OK:RETVAL({status}):OUTPUT({decode(output)}):COMMAND({command})"
+            self._finish(number, text)
+
+        try:
+            tools.programs.start(command, partial(self._print_live, number), exited)
+        except (OSError, ValueError) as error:
+            shown = command if len(command) <= 1000 else f"{command[:1000]}..."
+            raise CommandError(f"could not start {shown}: {_named(error)}") from error
+        self._started(number, f"OK:RUNNING({command})")
+
+    # ------------------------------------------------ S3
+
+    def _retrieve(self, number: int, argument: str) -> None:
+        bucket, key, file = self._transfer("download", argument, "inkey", "targfile")
+        region = self._variables.text("region")
+        path = os.path.join(self._tools.root, file)
+
+        def retrieve() -> str:
+            self._tools.store.retrieve(region, bucket, key, path)
+            return f"OK:RETRIEVE({bucket}/{key})"
+
+        self._in_thread(number, retrieve)
+        self._started(number, f"OK:RETRIEVING({bucket}/{key}->{file})")
+
+    def _upload(self, number: int, argument: str) -> None:
+        bucket, key, file = self._transfer("upload", argument, "outkey", "fromfile")
+        region = self._variables.text("region")
+        path = os.path.join(self._tools.root, file)
+
+        def upload() -> str:
+            self._tools.store.upload(region, bucket, key, path)
+            return f"OK:UPLOAD({bucket}/{key})"
+
+        self._in_thread(number, upload)
+        self._started(number, f"OK:UPLOADING({file}->{bucket}/{key})")
+
+    def _transfer(
+        self, what: str, argument: str, key_name: str, file_name: str
+    ) -> tuple[str, str, str]:
+        """Return bucket, key and file, from the argument or else from the variables."""
+        if argument:
+            key, separator, file = argument.partition("\0")
+            if not separator:
+                raise CommandError(
+                    f"could not compute {what} params: a key, a NUL and a file name are expected;"
+                    f" {argument[:200]!r} came"
+                )
+        else:
+            key = self._variables.text(key_name) or ""
+            file = self._variables.text(file_name) or ""
+        bucket = self._variables.text("bucket") or ""
+        parts = (("bucket", bucket), ("key", key), ("file name", file))
+        if missing := [name for name, value in parts if not value]:
+            raise CommandError(f"could not compute {what} params: no {' and no '.join(missing)}")
+        if self._tools.shared_tmp and names_shared_tmp(file):
+            raise CommandError(self._not_private("the file name", file))
+        if self._variables.number("hash_s3keys"):
+            key = _hashed(key)
+        return bucket, key, fill_tmpdir(file, self._variables)
+
+    # ------------------------------------------------ the relay
+
+    def _connect(self, number: int, argument: str) -> None:
+        if self._tools.neighbour.connected:
+            raise CommandError("already connected")
+        host, _, rest = argument.partition(":")
+        port, colon, hello = rest.partition(":")
+        if not (host and colon and port.isdecimal() and 0 < int(port) < 65536):
+            raise CommandError(f"connect:HOST:PORT:HELLO is expected; connect:{argument} came")
+
+        def adopt(sock: socket.socket) -> None:
+            self._tools.neighbour.adopt(sock, hello)
+            self._finish(number, f"OK:CONNECT({argument})")
+
+        def work() -> Callable[[], None]:
+            try:
+                sock = self._tools.dial(host, int(port))
+            except Unreachable as error:
+                return partial(self._finish, number, f"FAIL({error})")
+            except Exception as error:
+                return partial(self._finish, number, f"FAIL({_named(error)})")
+            return partial(self._attempt, number, partial(adopt, sock))
+
+        self._blocking = number
+        self._tools.threads.start(work)
+
+    def _close_connect(self, number: int, _: str) -> None:
+        self._tools.neighbour.close(flush_s=1.0)
+        self._reply(number, "OK:CLOSE_CONNECT")
+
+    # ------------------------------------------------ slow commands
+
+    def _started(self, number: int, text: str) -> None:
+        """A slow command is under way: in the background, or with all behind it waiting."""
+        if not self._variables.number("nonblock"):
+            self._blocking = number
+        elif not self._variables.number("bg_silent"):
+            self._reply(number, text)
+
+    def _finish(self, number: int, text: str) -> None:
+        self._reply(number, text)
+        if self._blocking == number:
+            self._blocking = 0
+
+    def _in_thread(self, number: int, transfer: Callable[[], str]) -> None:
+        def work() -> Callable[[], None]:
+            try:
+                text = transfer()
+            except StoreError as error:
+                text = f"FAIL({error})"
+            except Exception as error:
+                text = f"FAIL({_named(error)})"
+            return partial(self._finish, number, text)
+
+        self._tools.threads.start(work)
+
+    def _not_private(self, what: str, text: str) -> str:
+        return (
+            f"{what} names /tmp, which here is shared with other workers: say ##TMPDIR##, this"
+            f" worker's own folder, instead; {text[:1000]} came"
+        )
+
+
+def _hashed(key: str) -> str:
+    """Put 4 hex digits in front, so that S3 spreads keys that begin alike over its partitions."""
+    from hashlib import md5
+
+    last = key.rpartition("/")[2]
+    return f"{md5(encode(last), usedforsecurity=False).hexdigest()[:4]}-{key}"
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

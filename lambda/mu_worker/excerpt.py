@@ -1,0 +1,31 @@
+"""Keeps the beginning and the end of an output of any length."""
+
+
+class Excerpt:
+    """Collects bytes and keeps at most `limit` of them: half from the head, half from the tail."""
+
+    def __init__(self, limit: int) -> None:
+        self._head_room = limit - limit // 2
+        self._tail_room = limit // 2
+        self._head = bytearray()
+        self._tail = bytearray()
+        self._cut = 0
+
+    def add(self, output: bytes) -> None:
+        room = self._head_room - len(self._head)
+        self._head += output[:room]
+        self._tail += output[room:]
+        if len(self._tail) > 2 * self._tail_room + 65536:  # trimmed seldom: it costs a copy
+            self._trim()
+
+    def bytes(self) -> bytes:
+        """Return what was kept, with a mark where something was cut."""
+        self._trim()
+        mark = b"\n[... %d bytes cut ...]\n" % self._cut if self._cut else b""
+        return bytes(self._head + mark + self._tail)
+
+    def _trim(self) -> None:
+        over = len(self._tail) - self._tail_room
+        if over > 0:
+            self._cut += over
+            del self._tail[:over]

@@ -1,0 +1,46 @@
+"""What is asked of an engine, for one worker, and what it may answer."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """One worker to be started."""
+
+    launch: str
+    """The one-time id, by which its worker is known."""
+    function: str
+    region: str
+    payload: bytes
+    """The event, as JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The worker will start, sooner or later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled:
+    """The engine is busy and did not start it; trying again is safe."""
+
+    reason: str
+    wait_s: float | None = None
+    """How long the engine says to wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The engine will not start it, nor another one like it."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """No answer came: the worker may start or not, and only its hello can tell."""
+
+    reason: str
+
+
+Answer = Accepted | Throttled | Refused | Unknown

@@ -1,0 +1,60 @@
+"""Real parts, shared by the end-to-end tests: an S3 server, a daemon, a function of a shell script."""
+
+from pathlib import Path
+
+import pytest
+from stage import Daemon, S3Server, StageError
+
+from mu.bundle import bundle
+
+JOIN = """#!/bin/sh
+# join PATTERN OUT: the frames of a chunk in one file. A frame that says "slow" takes for ever.
+echo "joining $1"
+for frame in $(dirname "$1")/*.png; do
+    case "$(cat $frame)" in
+        *slow*) exec sleep 987 ;;
+        *bad*) echo "cannot join $frame" >&2; exit 3 ;;
+    esac
+    cat "$frame" >> "$2"
+done
+"""
+COMMAND = "./join ##INFILE## ##OUTFILE##"
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("s3")
+    try:
+        server = S3Server(folder / "data", folder / "s3.log")
+    except StageError as error:
+        pytest.skip(str(error))
+    server.client().create_bucket(Bucket="films")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def joiner(tmp_path_factory) -> Path:
+    """A real bundle that is small: its command is the script above."""
+    folder = tmp_path_factory.mktemp("bundle")
+    script = folder / "join"
+    script.write_text(JOIN)
+    return bundle(folder / "join.zip", executables=[script], command=COMMAND).path
+
+
+@pytest.fixture(scope="session")
+def daemon(tmp_path_factory, s3, joiner):
+    """A daemon for the tests that leave it as it is."""
+    running = Daemon(tmp_path_factory.mktemp("daemon"), s3.env)
+    running.create_function("png2y4m", joiner)
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def own_daemon(tmp_path, s3, joiner):
+    """A daemon for a test that stops or kills it."""
+    running = Daemon(tmp_path, s3.env)
+    running.create_function("png2y4m", joiner)
+    yield running
+    running.stop()

@@ -1,0 +1,59 @@
+"""A film in S3 whose frames are text, and the job that joins them."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+
+def put_film(s3: Any, name: str, frames: list[str]) -> None:
+    client = s3.client()
+    for number, text in enumerate(frames, 1):
+        client.put_object(Bucket="films", Key=f"{name}-png16/{number:08d}.png", Body=text.encode())
+
+
+def order(name: str, workers: int, frames: int = 2, **more: Any) -> dict[str, Any]:
+    params = {"video": name, "bucket": "films", "frames": frames}
+    return {"pipeline": "png2y4m", "workers": workers, "params": params, **more}
+
+
+def chunk(s3: Any, name: str, number: int, frames: int = 2) -> str:
+    key = f"{name}-y4m_{frames:02d}/{number:08d}.y4m"
+    return s3.client().get_object(Bucket="films", Key=key)["Body"].read().decode()
+
+
+def processes(word: str) -> list[int]:
+    """Return the processes with that word in their command line."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and int(entry.name) != os.getpid():
+            try:
+                line = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if word.encode() in line:
+                found.append(int(entry.name))
+    return found
+
+
+def worker_of(pid: int) -> int:
+    """Return the Python process above that one: the worker that runs it."""
+    while b"python" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+        status = Path(f"/proc/{pid}/status").read_text()
+        pid = int(status.split("PPid:")[1].split()[0])
+    return pid
+
+
+def wait_until(true: Any, seconds: float = 20.0) -> Any:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        found = true()
+        if found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"still not so after {seconds:g} s")
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)

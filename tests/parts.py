@@ -1,0 +1,161 @@
+"""Small parts for tests: a pipeline, a job, a clock that is advanced, a worker in memory."""
+
+from typing import Any
+
+from OpenSSL import crypto
+from twisted.internet import ssl
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.test.iosim import FakeTransport, IOPump, connect
+from zope.interface import implementer
+
+from mu.config import WorkerPort
+from mu.interfaces import IPipeline
+from mu.jobs import Job, JobBook, JobSpec
+from mu.messages import Hello
+from mu.parameters import Params
+from mu.protocol import WorkerFactory
+from mu.tls import SERVER_NAME, Authority, Identity
+from mu.wire import Framer, frame
+
+
+@implementer(IPipeline)
+class OneState:
+    """A pipeline whose actors begin with one state class."""
+
+    name = "one"
+    description = "For tests."
+    parameters = ()
+
+    def __init__(self, first: Any) -> None:
+        self._first = first
+
+    def plan(self, params: Params) -> list[dict[str, Any]]:
+        return [{} for _ in range(params.workers)]
+
+    def begin(self, worker: Any) -> Any:
+        return self._first(worker, worker.actor)
+
+    def finish(self, job: Any, outcomes: Any) -> Any:
+        return [outcome.result for outcome in outcomes]
+
+
+def make_job(first: Any, workers: int = 1, job_id: str = "j1", **spec: Any) -> Job:
+    """Return a job whose actors are planned."""
+    given = {
+        "pipeline": OneState(first),
+        "workers": workers,
+        "params": Params(workers=workers),
+        "engine": "external",
+        "function": "one",
+        "regions": ("us-east-1",),
+        "deadline_s": 600.0,
+        "worker_timeout_s": 300.0,
+    }
+    job = Job(job_id, JobSpec(**(given | spec)), "uniq", created=0.0)
+    job.plan([{} for _ in range(workers)])
+    return job
+
+
+class MemoryWorker(Protocol):
+    """The other end of the wire: says what it is told to, keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.framer = Framer()
+        self.heard: list[bytes] = []
+        self.lost: Any = None
+
+    def dataReceived(self, data: bytes) -> None:
+        self.heard += self.framer.feed(data)
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.lost = reason
+
+
+class Port:
+    """A worker port in memory, for one book; `join` connects workers to it over real TLS."""
+
+    def __init__(self, *jobs: Job, **options: Any) -> None:
+        self.clock = Clock()
+        self.authority = Authority.new()
+        self.book = JobBook()
+        for job in jobs:
+            self.book.add(job)
+        self.factory = WorkerFactory(self.book, WorkerPort(**options), self.clock)
+        server = self.authority.server_options(self.authority.mint_server("127.0.0.1"))
+        self._tls = TLSMemoryBIOFactory(server, False, self.factory, clock=self.clock)
+
+    def connect(self, identity: Identity | None, authority: Authority | None = None) -> "Line":
+        """Connect a worker with that certificate; it has said nothing yet."""
+        options = ssl.optionsForClientTLS(
+            SERVER_NAME,
+            trustRoot=ssl.trustRootFromCertificates(
+                [ssl.Certificate.loadPEM((authority or self.authority).pem.encode())]
+            ),
+            clientCertificate=identity and _private(identity),
+        )
+        worker = MemoryWorker()
+        factory = Factory.forProtocol(lambda: worker)
+        client = TLSMemoryBIOFactory(options, True, factory, clock=self.clock).buildProtocol(None)
+        server = self._tls.buildProtocol(None)
+        pump = connect(server, FakeTransport(server, True), client, FakeTransport(client, False))
+        return Line(self.clock, worker, pump)
+
+    def join(self, job_id: str = "j1", hello: Hello | None = None) -> "Line":
+        """Connect a worker of that job, which says hello (None: as an original worker)."""
+        line = self.connect(self.authority.mint_job(job_id, 600))
+        line.say((hello or Hello()).payload())
+        return line
+
+
+class Line:
+    """One connection, seen from the worker's end."""
+
+    def __init__(self, clock: Clock, worker: MemoryWorker, pump: IOPump) -> None:
+        self._clock = clock
+        self._worker = worker
+        self._pump = pump
+        self._settle()
+
+    def say(self, *payloads: bytes) -> list[bytes]:
+        """Send frames in one write; return all that was heard on this connection so far."""
+        return self.send(b"".join(map(frame, payloads)))
+
+    def send(self, data: bytes) -> list[bytes]:
+        self._worker.transport.write(data)
+        return self.heard
+
+    @property
+    def heard(self) -> list[bytes]:
+        self._settle()
+        return self._worker.heard
+
+    @property
+    def open(self) -> bool:
+        self._settle()
+        return self._worker.lost is None
+
+    def hang_up(self) -> None:
+        self._worker.transport.abortConnection()
+        self._settle()
+
+    def let_pass(self, seconds: float) -> None:
+        self._settle()
+        self._clock.advance(seconds)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Carry bytes until none move; the TLS layers write on the clock's next turn."""
+        moved = True
+        while moved:
+            self._clock.advance(0)
+            moved = self._pump.pump()
+
+
+def _private(identity: Identity) -> ssl.PrivateCertificate:
+    key = crypto.load_privatekey(crypto.FILETYPE_PEM, identity.key.encode())
+    return ssl.PrivateCertificate.load(
+        ssl.Certificate.loadPEM(identity.certificate.encode()).dump(),
+        ssl.KeyPair(key),
+    )

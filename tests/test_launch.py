@@ -1,0 +1,117 @@
+"""Payloads, and the course of launching with an engine that answers as told."""
+
+import json
+
+from parts import make_job
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+
+from mu.invocations import Accepted, Refused, Throttled, Unknown
+from mu.launch import invocations, launch_all, new_launch_ids, worker_event
+from mu.states import TerminalState
+from mu.tls import Identity
+
+
+class Engine:
+    """Answers each launch with what is next in its script; keeps who asked."""
+
+    name = "scripted"
+
+    def __init__(self, *script):
+        self.script = list(script)
+        self.asked = []
+
+    def launch(self, invocation):
+        self.asked.append(invocation.launch)
+        answer = self.script.pop(0) if self.script else Accepted()
+        return answer if isinstance(answer, Deferred) else succeed(answer)
+
+
+def launching(engine, count, in_flight=2, clock=None, stopped=lambda: False):
+    """Start launching; return the Deferred of its end and the list of answers."""
+    answers = []
+    planned = invocations({}, "f", ["r"], [f"l{n}" for n in range(count)])
+    done = Deferred.fromCoroutine(
+        launch_all(
+            engine,
+            planned,
+            in_flight,
+            clock or Clock(),
+            stopped,
+            lambda invocation, answer: answers.append((invocation.launch, type(answer).__name__)),
+        )
+    )
+    return done, answers
+
+
+def test_each_launch_has_its_own_id_and_number_and_regions_take_turns():
+    event = {"mode": 1, "env": {"N": "number ##ID##"}, "odd": 'quo"te'}
+    made = list(invocations(event, "f", ["east", "west"], ["a", "b", "c"]))
+    assert [one.region for one in made] == ["east", "west", "east"]
+    payloads = [json.loads(one.payload) for one in made]
+    assert [payload["launch"] for payload in payloads] == ["a", "b", "c"]
+    assert [payload["env"]["N"] for payload in payloads] == ["number 0", "number 1", "number 2"]
+    assert payloads[0]["odd"] == 'quo"te'
+
+
+def test_launch_ids_are_all_different():
+    assert len(set(new_launch_ids(1000))) == 1000
+
+
+def test_the_event_says_all_that_a_worker_needs():
+    job = make_job(TerminalState, event={"env": {"A": "1"}, "nonblock": 1})
+    event = worker_event(job, Identity("cert", "key"), "ca", "1.2.3.4", 5)
+    assert event == {
+        "mode": 1,
+        "addr": "1.2.3.4",
+        "port": 5,
+        "server_name": "mu-coordinator",
+        "cacert": "ca",
+        "srvcrt": "cert",
+        "srvkey": "key",
+        "region": "us-east-1",
+        "job": "j1",
+        "env": {"A": "1"},
+        "nonblock": 1,
+    }
+
+
+def test_all_are_launched_with_no_more_in_flight_than_allowed():
+    waiting = [Deferred() for _ in range(4)]
+    engine = Engine(*waiting)
+    done, answers = launching(engine, 4, in_flight=2)
+    assert engine.asked == ["l0", "l1"]
+    waiting[1].callback(Accepted())
+    assert engine.asked == ["l0", "l1", "l2"]
+    for one in (waiting[0], waiting[2], waiting[3]):
+        one.callback(Accepted())
+    assert done.called
+    assert sorted(answers) == [(f"l{n}", "Accepted") for n in range(4)]
+
+
+def test_a_throttled_launch_is_tried_again_with_the_same_id_after_a_pause():
+    clock = Clock()
+    engine = Engine(Throttled("busy"), Throttled("busy", wait_s=5), Accepted())
+    done, answers = launching(engine, 1, clock=clock)
+    clock.advance(0.4)
+    assert engine.asked == ["l0", "l0"]
+    clock.advance(4.9)
+    assert len(engine.asked) == 2
+    clock.advance(2.6)
+    assert engine.asked == ["l0"] * 3
+    assert done.called
+    assert answers[-1] == ("l0", "Accepted")
+
+
+def test_an_unknown_fate_is_told_and_not_tried_again():
+    engine = Engine(Unknown("lost"), Accepted())
+    done, answers = launching(engine, 2, in_flight=1)
+    assert done.called
+    assert answers == [("l0", "Unknown"), ("l1", "Accepted")]
+
+
+def test_launching_stops_when_the_job_does():
+    engine = Engine(Refused("no such function"))
+    done, answers = launching(engine, 100, in_flight=1, stopped=lambda: bool(engine.asked))
+    assert done.called
+    assert answers == [("l0", "Refused")]

@@ -1,0 +1,80 @@
+"""png2y4m, without a network: its plan, its commands, its result."""
+
+from talk import talk
+
+from mu.events import Finish, Send
+from mu.parameters import Params, read_fields
+from mu.pipelines.png2y4m import png2y4m
+
+
+def params(**given):
+    return Params(read_fields(png2y4m.parameters, given), workers=2)
+
+
+ANSWERS = [
+    "OK:HELLO",
+    "OK:SETI(nonblock)",
+    "OK:RETVAL(0):OUTPUT():COMMAND(rm)",
+    "OK:RETVAL(0):OUTPUT():COMMAND(mkdir)",
+    *["OK:SET(x)"] * 5,
+]
+FRAME = ["OK:SET(inkey)", "OK:SET(targfile)", "OK:RETRIEVE(b/k)"]
+
+
+def test_the_plan_numbers_frames_from_one_and_chunks_from_zero():
+    plan = png2y4m.plan(params(video="v", in_format="png16", frames=2, offset=3))
+    assert plan == [
+        {
+            "in_keys": ["v-png16/00000007.png", "v-png16/00000008.png"],
+            "out_key": "v-y4m_02/00000003.y4m",
+        },
+        {
+            "in_keys": ["v-png16/00000009.png", "v-png16/00000010.png"],
+            "out_key": "v-y4m_02/00000004.y4m",
+        },
+    ]
+
+
+def run(*answers):
+    given = params(video="v", bucket="b", frames=2)
+    return talk(png2y4m.begin, *answers, params=given, given=png2y4m.plan(given)[0])
+
+
+def test_an_actor_retrieves_its_frames_converts_and_uploads():
+    effects = run(*ANSWERS, *FRAME, *FRAME, "OK:RETVAL(0):OUTPUT()", "OK:UPLOAD(b/k)")
+    assert effects == [
+        Send("seti:nonblock:0"),
+        Send("run:rm -rf ##TMPDIR##"),
+        Send("run:mkdir -p ##TMPDIR##"),
+        Send("set:bucket:b"),
+        Send("set:cmdinfile:##TMPDIR##/%08d.png"),
+        Send("set:cmdoutfile:##TMPDIR##/out.y4m"),
+        Send("set:fromfile:##TMPDIR##/out.y4m"),
+        Send("set:outkey:v-y4m_02/00000000.y4m"),
+        Send("set:inkey:v-png16/00000001.png"),
+        Send("set:targfile:##TMPDIR##/00000001.png"),
+        Send("retrieve:"),
+        Send("set:inkey:v-png16/00000002.png"),
+        Send("set:targfile:##TMPDIR##/00000002.png"),
+        Send("retrieve:"),
+        Send("run:"),
+        Send("upload:"),
+        Send("quit:"),
+        Finish(result={"key": "v-y4m_02/00000000.y4m"}),
+    ]
+
+
+def test_a_conversion_that_fails_fails_the_actor_with_what_it_printed():
+    (*_, finish) = run(*ANSWERS, *FRAME, *FRAME, "OK:RETVAL(1):OUTPUT(no such codec):COMMAND(x)")
+    assert "expected 'OK:RETVAL(0)'" in finish.error
+    assert "no such codec" in finish.error
+
+
+def test_a_frame_that_cannot_be_retrieved_fails_the_actor():
+    (*_, finish) = run(*ANSWERS, *FRAME[:2], "FAIL(retrieve b/k: NoSuchKey)")
+    assert "NoSuchKey" in finish.error
+
+
+def test_the_result_names_the_chunks():
+    outcomes = [Finish(result={"key": "a"}), Finish("failed"), Finish(result={"key": "c"})]
+    assert png2y4m.finish(None, outcomes) == {"keys": ["a", "c"]}

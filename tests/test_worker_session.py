@@ -1,0 +1,186 @@
+import zlib
+
+import pytest
+from mu_worker import session as session_module
+from mu_worker.session import Order, Session, SessionOver
+
+from mu.messages import BadMessage, Hello
+from mu.wire import frame
+
+
+def fresh() -> Session:
+    session = Session("ab12", "L7")
+    session.greet()
+    return session
+
+
+def orders(session: Session, *payloads: bytes) -> list[Order]:
+    return [order for p in payloads if (order := session.receive(p)) is not None]
+
+
+def test_the_first_hello_has_counted_nothing():
+    assert Session("ab12", "L7").greet() == (
+        b"OK:HELLO(session=ab12,launch=L7,received=0:00000000,sent=0)"
+    )
+
+
+def test_commands_are_numbered_from_one():
+    session = fresh()
+    got = orders(session, b"welcome:0:1:0", b"echo:a", b"ack:0", b"ping:x", b"pong:", b"echo:b")
+    assert [(order.number, order.command.text) for order in got] == [(1, "echo:a"), (2, "echo:b")]
+
+
+def test_a_later_hello_tells_the_commands_and_the_replies_so_far():
+    session = fresh()
+    payloads = [b"set:a:b", b"run:echo \xff\x00", b""]
+    for number, payload in enumerate([b"welcome:0:1:0", b"ping:", *payloads]):
+        session.receive(payload)
+        session.reply(number, "OK")
+    session.receive(b"ack:2")
+    frames = b"".join(frame(p) for p in payloads)
+    assert Hello.parse(session.greet()) == Hello("ab12", "L7", 3, zlib.crc32(frames), 5)
+
+
+def test_nothing_is_said_before_the_coordinators_first_frame():
+    session = fresh()
+    session.reply(0, "INFO:of:my own accord")
+    session.log(1, b"printed")
+    assert session.outgoing() == []
+
+
+def test_an_original_coordinator_hears_plain_replies_and_nothing_else():
+    session = fresh()
+    orders(session, b"ping:are you there", b"echo:a")
+    session.log(1, b"printed")
+    session.reply(1, "OK:ECHO(a)")
+    assert session.outgoing() == [b"OK:ECHO(a)"]
+    assert session.outgoing() == []
+
+
+def test_an_original_coordinator_never_fills_the_outbox():
+    session = fresh()
+    session.receive(b"echo:a")
+    for _ in range(2 * session_module.OUTBOX_REPLIES):
+        session.reply(1, "OK:ECHO(a)")
+        session.outgoing()
+    assert not session.full
+
+
+def test_after_a_welcome_replies_carry_the_number_of_their_command():
+    session = fresh()
+    orders(session, b"welcome:3:1:0", b"echo:a")
+    session.log(1, b"printed")
+    session.reply(1, "OK:ECHO(a)")
+    session.reply(0, "INFO:k:v")
+    assert session.outgoing() == [b"LOG:1:printed", b"RE:1:OK:ECHO(a)", b"RE:0:INFO:k:v"]
+    assert (session.actor, session.attempt) == (3, 1)
+
+
+def test_a_ping_is_answered_after_the_welcome():
+    session = fresh()
+    orders(session, b"welcome:-:0:0", b"ping:7")
+    assert session.outgoing() == [b"pong:7"]
+
+
+def test_a_spare_keeps_its_replies_until_it_has_an_actor():
+    session = fresh()
+    orders(session, b"welcome:-:0:0", b"echo:a")
+    session.reply(1, "OK:ECHO(a)")
+    session.log(1, b"printed")
+    assert session.outgoing() == []
+    session.receive(b"welcome:5:2:0")
+    assert session.outgoing() == [b"RE:1:OK:ECHO(a)"]
+    assert (session.actor, session.attempt) == (5, 2)
+
+
+def test_a_second_welcome_on_a_connection_asks_for_nothing_again():
+    session = fresh()
+    orders(session, b"welcome:3:1:0", b"echo:a")
+    session.reply(1, "OK:ECHO(a)")
+    session.outgoing()
+    session.receive(b"welcome:3:2:0")
+    assert session.outgoing() == []
+    assert session.attempt == 2
+
+
+def test_on_a_new_connection_the_replies_after_k_are_sent_again():
+    session = fresh()
+    orders(session, b"welcome:3:1:0", b"echo:a")
+    for text in "abc":
+        session.reply(1, text)
+    session.outgoing()
+    session.greet()
+    session.reply(1, "d")
+    assert session.outgoing() == []
+    session.receive(b"welcome:3:1:1")
+    assert session.outgoing() == [b"RE:1:b", b"RE:1:c", b"RE:1:d"]
+
+
+def test_a_welcomes_k_lets_nothing_be_dropped_and_an_ack_does():
+    session = fresh()
+    session.receive(b"welcome:3:1:0")
+    session.reply(1, "a")
+    session.greet()
+    session.receive(b"welcome:3:1:1")
+    session.greet()
+    session.receive(b"welcome:3:1:0")
+    assert session.outgoing() == [b"RE:1:a"]
+    session.receive(b"ack:1")
+    session.greet()
+    with pytest.raises(SessionOver, match="the first 1 are gone"):
+        session.receive(b"welcome:3:1:0")
+
+
+def test_a_full_outbox_lasts_until_an_ack():
+    session = fresh()
+    session.receive(b"welcome:3:1:0")
+    for _ in range(session_module.OUTBOX_REPLIES):
+        session.reply(1, "OK")
+    session.outgoing()
+    assert session.full
+    session.receive(b"ack:1")
+    assert not session.full
+
+
+def test_a_full_outbox_is_judged_by_its_bytes_too():
+    session = fresh()
+    session.receive(b"welcome:3:1:0")
+    session.reply(1, "x" * session_module.OUTBOX_BYTES)
+    assert session.full
+    session.receive(b"ack:1")
+    assert not session.full
+
+
+def test_an_ack_for_what_was_never_said_ends_the_session():
+    session = fresh()
+    session.receive(b"welcome:3:1:0")
+    with pytest.raises(SessionOver, match="only 0 were made"):
+        session.receive(b"ack:1")
+
+
+def test_a_known_session_obeys_no_command_without_a_welcome_but_quit():
+    session = fresh()
+    session.receive(b"welcome:3:1:0")
+    session.greet()
+    assert orders(session, b"quit:")[0].is_quit
+    with pytest.raises(SessionOver, match="without a welcome"):
+        session.receive(b"echo:a")
+
+
+def test_a_reply_that_fits_no_frame_becomes_a_failure():
+    session = fresh()
+    session.receive(b"echo:a")
+    session.reply(1, "x" * (session_module.LARGEST_REPLY + 1))
+    assert session.outgoing()[0].startswith(b"FAIL(the reply of 16777153 bytes is over the limit")
+
+
+def test_a_malformed_welcome_is_refused():
+    with pytest.raises(BadMessage):
+        fresh().receive(b"welcome:me")
+
+
+def test_bytes_that_are_no_utf8_pass_unaltered():
+    session = fresh()
+    order = orders(session, b"echo:\xff\xfe")[0]
+    session.reply(1, f"OK:ECHO({order.command.argument})")
+    assert session.outgoing() == [b"OK:ECHO(\xff\xfe)"]
