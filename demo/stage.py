@@ -114,6 +114,7 @@ class Daemon:
     """`twistd -n mu` with a home of its own, on free ports. `env`: for it and its functions."""
 
     def __init__(self, folder: Path, env: Mapping[str, str] | None = None, conf: str = "") -> None:
+        folder = folder.absolute()
         folder.mkdir(parents=True, exist_ok=True)
         self.home = folder / "home"
         self.conf = folder / "mu.conf"

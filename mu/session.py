@@ -26,6 +26,7 @@ from mu.events import (
 from mu.machine import Machine
 from mu.messages import (
     HELLO,
+    Ack,
     BadMessage,
     Hello,
     Log,
@@ -40,6 +41,8 @@ from mu.messages import (
 from mu.wire import frame
 
 QUIT = "quit:"
+ACK_REPLIES, ACK_BYTES = 64, 2**20
+"""After so many replies a worker hears that it may drop them. Well below what it keeps."""
 WORKER_TIMER = "(worker)"  # beside the machine's own
 
 
@@ -80,6 +83,8 @@ class Session:
         """Commands sent; a command's number is this count just after it was sent."""
         self.received = 0
         """Replies received."""
+        self._acked = 0
+        self._unacked_bytes = 0
         self.over = False
         self._write = write
         self._leave = leave
@@ -131,6 +136,15 @@ class Session:
             self._handle(Informed(now, *info, reply.command))
         else:
             self._handle(Answered(now, reply.text, reply.command))
+        self._acknowledge(len(reply.text))
+
+    def _acknowledge(self, size: int) -> None:
+        """Let the worker drop what it said, now and then. Nothing is kept on disk yet."""
+        self._unacked_bytes += size
+        enough = self.received - self._acked >= ACK_REPLIES or self._unacked_bytes >= ACK_BYTES
+        if enough and self.welcomed and not self.over:
+            self._acked, self._unacked_bytes = self.received, 0
+            self._write(frame(Ack(self.received).payload()))
 
     def _handle(self, event: Event) -> None:
         if self.over or self._machine is None:

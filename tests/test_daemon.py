@@ -92,6 +92,14 @@ def test_a_function_that_is_not_there_fails_the_job_with_what_to_do(daemon):
     assert "deploy the function 'absent'" in job["error"]
 
 
+def test_an_actor_may_have_more_replies_than_its_worker_keeps(daemon, s3):
+    frames = 400  # three replies for each
+    put_film(s3, "long", ["x"] * frames)
+    job = run_job(daemon, order("long", workers=1, frames=frames))
+    assert (job["state"], job["error"]) == ("done", None)
+    assert chunk(s3, "long", 0, frames) == "x" * frames
+
+
 # ---------------------------------------------------------------- started by hand
 
 

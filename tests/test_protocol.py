@@ -258,6 +258,22 @@ def test_live_output_is_kept_for_people_and_not_shown_to_states():
     assert job.actors[0].last_reply == ""
 
 
+def test_replies_are_acknowledged_before_the_worker_has_too_many():
+    job = with_launches(make_job(Patient), "l1")
+    line = Port(job).join(hello=OURS)
+    line.say(*[b"RE:0:INFO:k:v"] * 63)
+    assert line.heard == [b"welcome:0:1:0"]
+    line.say(b"RE:0:INFO:k:v")
+    assert line.heard[1:] == [b"ack:64"]
+    line.say(b"RE:0:INFO:k:" + b"v" * 2**20)
+    assert line.heard[2:] == [b"ack:65"]
+
+
+def test_an_original_worker_is_acknowledged_nothing():
+    line = Port(make_job(Patient)).join()
+    assert line.say(*[b"INFO:k:v"] * 1000) == []
+
+
 # ---------------------------------------------------------------- silence
 
 

@@ -1,0 +1,85 @@
+"""From one POST to every worker's hello: the local engine, real TLS, a real bundle.
+
+The peer: as many bare Python processes that import what a worker needs before its hello, started
+two at a time. It is what starting workers would cost at the least without a warm parent.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "demo"))
+
+from stage import Daemon
+
+from mu.bundle import bundle
+
+PEER = [sys.executable, "-c", "import json, os, select, socket, ssl, subprocess"]
+CORES = 2
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return what a process has used, user and system."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+def measure(workers: int) -> dict[str, float]:
+    with tempfile.TemporaryDirectory(prefix="mu-bench-") as folder:
+        zipped = bundle(Path(folder) / "hello.zip").path
+        daemon = Daemon(Path(folder) / "daemon")
+        try:
+            daemon.create_function("hello", zipped)
+            daemon.wait(daemon.ask("/jobs", {"pipeline": "hello"})["id"])  # warms the engine
+            before = cpu_seconds(daemon.process.pid)
+            ordered = daemon.ask("/jobs", {"pipeline": "hello", "workers": workers})
+            job = daemon.wait(ordered["id"], 120)
+            used = cpu_seconds(daemon.process.pid) - before
+        finally:
+            daemon.stop()
+    if job["state"] != "done":
+        raise SystemExit(f"the job is {job['state']}: {job['error']}")
+    return {
+        "launched_s": job["launched"] - job["created"],
+        "first_hello_s": job["first_hello"] - job["created"],
+        "last_hello_s": job["last_hello"] - job["created"],
+        "done_s": job["finished"] - job["created"],
+        "daemon_cpu_ms_per_worker": 1000 * used / workers,
+    }
+
+
+def measure_peer(processes: int) -> float:
+    begun = time.monotonic()
+    with ThreadPoolExecutor(CORES) as pool:
+        list(pool.map(lambda _: subprocess.run(PEER, check=True), range(processes)))
+    return time.monotonic() - begun
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workers", type=int, default=200)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args()
+    figures = measure(options.workers)
+    figures["peer_s"] = measure_peer(options.workers)
+    figures["ratio"] = figures["last_hello_s"] / figures["peer_s"]
+    if options.json:
+        print(json.dumps(figures))
+        return
+    print(
+        "hello: {workers} workers at hello {last_hello_s:.2f} s after the order"
+        " (first {first_hello_s:.2f}, all launched {launched_s:.2f}, done {done_s:.2f}),"
+        " daemon {daemon_cpu_ms_per_worker:.1f} ms CPU each;"
+        " bare Python starts {peer_s:.2f} s, ratio {ratio:.2f}".format(
+            workers=options.workers, **figures
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
