@@ -4,14 +4,17 @@ from typing import Any
 
 from OpenSSL import crypto
 from twisted.internet import ssl
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
 from twisted.test.iosim import FakeTransport, IOPump, connect
 from zope.interface import implementer
 
 from mu.config import WorkerPort
 from mu.interfaces import IPipeline
+from mu.invocations import Accepted
 from mu.jobs import Job, JobBook, JobSpec
 from mu.messages import Hello
 from mu.parameters import Params
@@ -41,8 +44,8 @@ class OneState:
         return [outcome.result for outcome in outcomes]
 
 
-def make_job(first: Any, workers: int = 1, job_id: str = "j1", **spec: Any) -> Job:
-    """Return a job whose actors are planned."""
+def make_spec(first: Any, workers: int = 1, **spec: Any) -> JobSpec:
+    """Return the order of a job whose actors begin with `first`."""
     given = {
         "pipeline": OneState(first),
         "workers": workers,
@@ -53,7 +56,12 @@ def make_job(first: Any, workers: int = 1, job_id: str = "j1", **spec: Any) -> J
         "deadline_s": 600.0,
         "worker_timeout_s": 300.0,
     }
-    job = Job(job_id, JobSpec(**(given | spec)), "uniq", created=0.0)
+    return JobSpec(**(given | spec))
+
+
+def make_job(first: Any, workers: int = 1, job_id: str = "j1", **spec: Any) -> Job:
+    """Return a job whose actors are planned."""
+    job = Job(job_id, make_spec(first, workers, **spec), "uniq", created=0.0)
     job.plan([{} for _ in range(workers)])
     return job
 
@@ -76,8 +84,8 @@ class MemoryWorker(Protocol):
 class Port:
     """A worker port in memory, for one book; `join` connects workers to it over real TLS."""
 
-    def __init__(self, *jobs: Job, **options: Any) -> None:
-        self.clock = Clock()
+    def __init__(self, *jobs: Job, clock: Clock | None = None, **options: Any) -> None:
+        self.clock = clock or Clock()
         self.authority = Authority.new()
         self.book = JobBook()
         for job in jobs:
@@ -159,3 +167,37 @@ def _private(identity: Identity) -> ssl.PrivateCertificate:
         ssl.Certificate.loadPEM(identity.certificate.encode()).dump(),
         ssl.KeyPair(key),
     )
+
+
+class Reactor(Clock):
+    """A clock that calls from threads at once, for what is otherwise given the reactor."""
+
+    def callFromThread(self, call: Any, *args: Any) -> None:
+        call(*args)
+
+
+class Threads:
+    """A thread pool that works at once, in this thread."""
+
+    def callInThreadWithCallback(self, tell: Any, call: Any, *args: Any) -> None:
+        try:
+            result = call(*args)
+        except Exception:
+            tell(False, Failure())
+        else:
+            tell(True, result)
+
+
+class ScriptedEngine:
+    """An engine that answers each launch with what is next in its script; keeps who asked."""
+
+    name = "scripted"
+
+    def __init__(self, *script: Any) -> None:
+        self.script = list(script)
+        self.asked: list[str] = []
+
+    def launch(self, invocation: Any) -> Deferred[Any]:
+        self.asked.append(invocation.launch)
+        answer = self.script.pop(0) if self.script else Accepted()
+        return answer if isinstance(answer, Deferred) else succeed(answer)

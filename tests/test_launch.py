@@ -2,29 +2,14 @@
 
 import json
 
-from parts import make_job
-from twisted.internet.defer import Deferred, succeed
+from parts import ScriptedEngine, make_job
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from mu.invocations import Accepted, Refused, Throttled, Unknown
 from mu.launch import invocations, launch_all, new_launch_ids, worker_event
 from mu.states import TerminalState
 from mu.tls import Identity
-
-
-class Engine:
-    """Answers each launch with what is next in its script; keeps who asked."""
-
-    name = "scripted"
-
-    def __init__(self, *script):
-        self.script = list(script)
-        self.asked = []
-
-    def launch(self, invocation):
-        self.asked.append(invocation.launch)
-        answer = self.script.pop(0) if self.script else Accepted()
-        return answer if isinstance(answer, Deferred) else succeed(answer)
 
 
 def launching(engine, count, in_flight=2, clock=None, stopped=lambda: False):
@@ -78,7 +63,7 @@ def test_the_event_says_all_that_a_worker_needs():
 
 def test_all_are_launched_with_no_more_in_flight_than_allowed():
     waiting = [Deferred() for _ in range(4)]
-    engine = Engine(*waiting)
+    engine = ScriptedEngine(*waiting)
     done, answers = launching(engine, 4, in_flight=2)
     assert engine.asked == ["l0", "l1"]
     waiting[1].callback(Accepted())
@@ -91,7 +76,7 @@ def test_all_are_launched_with_no_more_in_flight_than_allowed():
 
 def test_a_throttled_launch_is_tried_again_with_the_same_id_after_a_pause():
     clock = Clock()
-    engine = Engine(Throttled("busy"), Throttled("busy", wait_s=5), Accepted())
+    engine = ScriptedEngine(Throttled("busy"), Throttled("busy", wait_s=5), Accepted())
     done, answers = launching(engine, 1, clock=clock)
     clock.advance(0.4)
     assert engine.asked == ["l0", "l0"]
@@ -104,14 +89,14 @@ def test_a_throttled_launch_is_tried_again_with_the_same_id_after_a_pause():
 
 
 def test_an_unknown_fate_is_told_and_not_tried_again():
-    engine = Engine(Unknown("lost"), Accepted())
+    engine = ScriptedEngine(Unknown("lost"), Accepted())
     done, answers = launching(engine, 2, in_flight=1)
     assert done.called
     assert answers == [("l0", "Unknown"), ("l1", "Accepted")]
 
 
 def test_launching_stops_when_the_job_does():
-    engine = Engine(Refused("no such function"))
+    engine = ScriptedEngine(Refused("no such function"))
     done, answers = launching(engine, 100, in_flight=1, stopped=lambda: bool(engine.asked))
     assert done.called
     assert answers == [("l0", "Refused")]

@@ -94,7 +94,7 @@ class LambdaEngine:
         asking.addTimeout(self._timeout_s, self._reactor)
         try:
             response = await asking
-            body = await readBody(response)
+            body = await readBody(response) if response.length else b""
         except Exception as error:  # whatever breaks a connection leaves its launch unknown
             return Unknown(f"{self.name} engine at {url}: {error or type(error).__name__}")
         return _answer(response, body, invocation)

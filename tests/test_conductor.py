@@ -1,0 +1,179 @@
+"""A job's course, from its order to its end, with time and the engine in the test's hands."""
+
+import json
+
+import pytest
+from parts import OneState, Port, Reactor, ScriptedEngine, Threads, make_spec
+from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs
+
+from mu.conductor import Conductor
+from mu.config import Config
+from mu.invocations import Accepted, Refused, Unknown
+from mu.states import MachineState, OnePassState
+
+
+class Leave(OnePassState):
+    expect = "OK:HELLO"
+    command = "quit:"
+
+
+class Patient(MachineState):
+    """Waits for ever."""
+
+
+class Bench:
+    """A conductor, its engine, and a port for the workers that it launches."""
+
+    def __init__(self, *script):
+        self.reactor = Reactor()
+        self.port = Port(clock=self.reactor)
+        self.engine = ScriptedEngine(*script)
+        engines = {"scripted": self.engine}
+        self.conductor = Conductor(
+            Config(), self.port.book, self.port.authority, engines, Threads(), self.reactor
+        )
+
+    def start(self, first=Leave, workers=1, engine="scripted", **spec):
+        return self.conductor.start(make_spec(first, workers, engine=engine, **spec))[0]
+
+
+def test_a_job_that_nobody_hinders_is_done():
+    bench = Bench()
+    job = bench.start(workers=2)
+    assert job.state == "running"
+    assert len(bench.engine.asked) == 2
+    for _ in range(2):
+        line = bench.port.join(job.id)
+        assert line.heard == [b"quit:"]
+        line.hang_up()
+    assert (job.state, job.error, job.result) == ("done", None, [None, None])
+    assert bench.reactor.getDelayedCalls() == []
+
+
+def test_a_job_is_launching_until_all_is_answered():
+    waiting = Deferred()
+    job = Bench(waiting).start()
+    assert job.state == "launching"
+    waiting.callback(Accepted())
+    assert job.state == "running"
+
+
+def test_a_refusal_fails_the_job_with_its_reason_and_stops_launching():
+    bench = Bench(Refused("AccessDenied: no"))
+    job = bench.start(workers=500)
+    assert (job.state, job.error) == (
+        "failed",
+        "engine scripted refused to launch: AccessDenied: no",
+    )
+    assert len(bench.engine.asked) == 1
+
+
+def test_an_unknown_launch_may_still_bring_its_worker():
+    bench = Bench(Unknown("timed out"))
+    job = bench.start()
+    assert job.launch_counts == {"unknown": 1}
+    bench.port.join(job.id)
+    assert job.state == "done"
+
+
+def test_workers_that_never_come_fail_their_actors():
+    bench = Bench()
+    job = bench.start(workers=2)
+    bench.port.join(job.id)
+    bench.reactor.advance(121)
+    assert job.state == "failed"
+    assert job.error == (
+        "1 of 2 actors failed: actor 1: no worker came within 120 s of the last launch"
+    )
+
+
+def test_the_deadline_stops_all_that_runs():
+    bench = Bench()
+    job = bench.start(Patient, workers=2, deadline_s=30.0)
+    line = bench.port.join(job.id)
+    line.let_pass(31)
+    assert line.heard == [b"quit:"]
+    assert (job.state, job.error) == ("failed", "the deadline of 30 s has passed")
+
+
+@pytest.mark.parametrize(
+    ("raised", "says"),
+    [
+        (
+            ValueError("there is no bucket films"),
+            "the plan of one failed: there is no bucket films",
+        ),
+        (KeyError("x"), "the plan of one failed: KeyError: 'x'"),
+    ],
+)
+def test_a_plan_that_raises_fails_the_job_with_a_sentence(monkeypatch, raised, says):
+    def plan(self, params):
+        raise raised
+
+    monkeypatch.setattr(OneState, "plan", plan)
+    with capturedLogs():
+        job = Bench().start()
+    assert (job.state, job.error) == ("failed", says)
+
+
+@pytest.mark.parametrize(
+    ("planned", "says"),
+    [
+        ([], "nothing to do"),
+        (None, "a list of dicts"),
+        ([1], "a list of dicts"),
+        ([{}] * 10_001, "asks for 10001 actors; max_workers is 10000"),
+    ],
+)
+def test_a_plan_that_is_none_fails_the_job(monkeypatch, planned, says):
+    monkeypatch.setattr(OneState, "plan", lambda self, params: planned)
+    with capturedLogs():
+        job = Bench().start()
+    assert job.state == "failed"
+    assert says in job.error
+
+
+def test_a_finish_that_raises_fails_the_job(monkeypatch):
+    def finish(self, job, outcomes):
+        raise ValueError("no manifest")
+
+    monkeypatch.setattr(OneState, "finish", finish)
+    bench = Bench()
+    job = bench.start()
+    with capturedLogs():
+        bench.port.join(job.id)
+    assert (job.state, job.error) == ("failed", "the finish of one failed: no manifest")
+
+
+def test_cancelling_while_launching_stops_it():
+    waiting = [Deferred() for _ in range(64)]
+    bench = Bench(*waiting)
+    job = bench.start(workers=200)
+    bench.conductor.cancel(job)
+    for one in waiting:
+        one.callback(Accepted())
+    assert (job.state, job.error) == ("cancelled", "cancelled by request")
+    assert len(bench.engine.asked) == 64
+    assert bench.port.join(job.id).heard == [b"quit:"]
+
+
+def test_an_external_job_launches_nothing_and_waits_for_its_workers():
+    bench = Bench()
+    spec = make_spec(Leave, engine="external")
+    job, event = bench.conductor.start(spec)
+    assert json.loads(json.dumps(event))["job"] == job.id
+    assert bench.engine.asked == []
+    bench.reactor.advance(500)
+    assert job.state == "running"
+    bench.port.join(job.id)
+    assert job.state == "done"
+
+
+def test_stopping_the_daemon_cancels_what_runs():
+    bench = Bench()
+    job = bench.start(Patient)
+    line = bench.port.join(job.id)
+    bench.conductor.stop()
+    assert line.heard == [b"quit:"]
+    assert (job.state, job.error) == ("cancelled", "the coordinator was stopped")

@@ -1,0 +1,136 @@
+"""The Lambda Invoke client against a real HTTP server on the loopback, which answers as told."""
+
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from twisted.internet import reactor
+from twisted.internet.defer import gatherResults
+from twisted.trial.unittest import TestCase
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Site
+
+from mu.engines.lambda_api import LambdaEngine
+from mu.invocations import Accepted, Invocation, Refused, Throttled, Unknown
+
+KEYS = Credentials("AKID", "secret", "session token")
+INVOCATION = Invocation("l1", "my function", "eu-west-1", b'{"mode": 1}')
+
+
+class Lambda(Resource):
+    """Gives each request the next answer of the script; keeps what came."""
+
+    isLeaf = True
+
+    def __init__(self):
+        super().__init__()
+        self.script, self.asked = [], []
+
+    def render_POST(self, request):
+        self.asked.append((request, request.content.read()))
+        status, headers, body = self.script.pop(0) if self.script else (202, {}, b"")
+        if status == "hang up":
+            request.transport.abortConnection()
+            return NOT_DONE_YET
+        if status == "say nothing":
+            return NOT_DONE_YET
+        request.setResponseCode(status)
+        for name, value in headers.items():
+            request.setHeader(name, value)
+        return body
+
+
+class LambdaEngineTests(TestCase):
+    def setUp(self):
+        self.api = Lambda()
+        self.connections = []
+        site = Site(self.api)
+        made = site.buildProtocol
+        site.buildProtocol = lambda addr: (
+            self.connections.append(made(addr)) or self.connections[-1]
+        )
+        port = reactor.listenTCP(0, site, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        self.url = f"http://127.0.0.1:{port.getHost().port}"
+        self.engine = self.make_engine()
+
+    def make_engine(self, credentials=lambda: KEYS, url=None):
+        engine = LambdaEngine("aws", reactor, lambda region: url or self.url, credentials, 4, 0.5)
+        self.addCleanup(engine.stop)
+        return engine
+
+    async def answer(self, *script):
+        self.api.script[:] = script
+        return await self.engine.launch(INVOCATION)
+
+    async def test_an_event_invocation_is_asked_for_and_accepted(self):
+        assert await self.answer((202, {}, b"")) == Accepted()
+        ((request, body),) = self.api.asked
+        assert request.uri == b"/2015-03-31/functions/my%20function/invocations"
+        assert request.getHeader("x-amz-invocation-type") == "Event"
+        assert body == INVOCATION.payload
+
+    async def test_the_signature_is_the_one_that_botocore_computes(self):
+        await self.answer((202, {}, b""))
+        ((request, body),) = self.api.asked
+        given = request.getHeader("authorization")
+        scope, signed, signature = (part.split("=", 1)[1] for part in given.split(", "))
+        assert scope.startswith("AKID/")
+        assert scope.endswith("/eu-west-1/lambda/aws4_request")
+        assert request.getHeader("x-amz-security-token") == "session token"
+        names = [name for name in signed.split(";") if name != "host"]
+        again = AWSRequest(
+            "POST",
+            self.url + request.uri.decode(),
+            headers={name: request.getHeader(name) for name in names},
+            data=body,
+        )
+        again.context["timestamp"] = request.getHeader("x-amz-date")
+        auth = SigV4Auth(KEYS, "lambda", "eu-west-1")
+        to_sign = auth.string_to_sign(again, auth.canonical_request(again))
+        assert signature == auth.signature(to_sign, again)
+
+    async def test_throttling_says_why_and_how_long(self):
+        headers = {"x-amzn-errortype": "TooManyRequestsException", "retry-after": "2"}
+        body = b'{"Reason": "ConcurrentInvocationLimitExceeded", "message": "Rate exceeded"}'
+        assert await self.answer((429, headers, body)) == Throttled(
+            "ConcurrentInvocationLimitExceeded TooManyRequestsException: Rate exceeded", 2.0
+        )
+        assert (await self.answer((429, {}, b"{}"))).wait_s is None
+
+    async def test_a_refusal_has_aws_own_words_and_what_to_do(self):
+        headers = {"x-amzn-errortype": "ResourceNotFoundException:http://internal"}
+        body = b'{"Message": "Function not found: arn:aws:x"}'
+        assert await self.answer((404, headers, body)) == Refused(
+            "ResourceNotFoundException: Function not found: arn:aws:x"
+            " (deploy the function 'my function', or name another one)"
+        )
+        assert await self.answer((403, {}, b"<html>no</html>")) == Refused(
+            "403: b'<html>no</html>'"
+        )
+
+    async def test_a_fault_of_the_service_or_the_line_leaves_it_unknown(self):
+        assert isinstance(await self.answer((500, {}, b"{}")), Unknown)
+        assert isinstance(await self.answer(("hang up", {}, b"")), Unknown)
+        assert len(self.api.asked) == 2  # never tried again by itself
+
+    async def test_no_answer_in_time_leaves_it_unknown(self):
+        answer = await self.answer(("say nothing", {}, b""))
+        assert isinstance(answer, Unknown)
+        for request, _ in self.api.asked:
+            request.transport.abortConnection()
+
+    async def test_nobody_there_leaves_it_unknown_and_names_the_address(self):
+        answer = await self.make_engine(url="http://127.0.0.1:1").launch(INVOCATION)
+        assert isinstance(answer, Unknown)
+        assert "127.0.0.1:1" in answer.reason
+
+    async def test_without_credentials_it_says_what_to_set(self):
+        answer = await self.make_engine(credentials=lambda: None).launch(INVOCATION)
+        assert isinstance(answer, Refused)
+        assert "AWS_ACCESS_KEY_ID" in answer.reason
+
+    async def test_connections_are_kept_and_used_again(self):
+        for _ in range(5):
+            await gatherResults([self.engine.launch(INVOCATION) for _ in range(4)])
+        assert len(self.api.asked) == 20
+        assert len(self.connections) <= 4
