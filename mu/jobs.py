@@ -95,8 +95,10 @@ class Actor:
         self.error: str | None = None
         self.result: Any = None
         self.output = Tail(job.limits.log_bytes)
-        self.machine: Machine | None = None
         self.session: Conversation | None = None
+        """What drives it, while it runs."""
+        self._machine: Machine | None = None
+        self._label = ""
 
     @property
     def timeout_s(self) -> float:
@@ -105,7 +107,7 @@ class Actor:
     @property
     def label(self) -> str:
         """Its machine's state, for people."""
-        return self.machine.label if self.machine else ""
+        return self._machine.label if self._machine else self._label
 
     def begin(self, session: Conversation, at: float) -> Machine:
         """Return the machine of a new attempt, driven by `session`."""
@@ -114,9 +116,9 @@ class Actor:
         self.since = self.job.last_hello = at
         self.job.first_hello = self.job.first_hello or at
         worker = Worker(self.job.facts, self.number, self.input)
-        self.machine = Machine(worker, self.job.spec.pipeline.begin, self.job.limits.max_held)
+        self._machine = Machine(worker, self.job.spec.pipeline.begin, self.job.limits.max_held)
         self._move("running")
-        return self.machine
+        return self._machine
 
     def replied(self, text: str, at: float) -> None:
         """Note what the worker answered last."""
@@ -126,7 +128,8 @@ class Actor:
     def finished(self, finish: Finish, at: float) -> None:
         """Note how it ended."""
         self.error, self.result, self.since = finish.error, finish.result, at
-        self.session = None
+        self._label = self.label
+        self.session = self._machine = None  # both may hold much
         self._move("failed" if finish.error else "done")
         self.job.actor_finished(at)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from twisted.internet.defer import Deferred, inlineCallbacks
-from twisted.internet.error import CannotListenError
+from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
 
 from mu.engines.local_calls import LambdaCalls
@@ -145,6 +145,13 @@ def _tell_starter(line: str) -> None:
     os.dup2(2, 1)
 
 
+def _stop(reactor: Any) -> None:
+    try:
+        reactor.stop()
+    except ReactorNotRunning:
+        log.debug("it is stopping already")
+
+
 def main(arguments: list[str]) -> int:
     options = parse_arguments(arguments)
     if os.getpid() != os.getsid(0):
@@ -173,7 +180,7 @@ def main(arguments: list[str]) -> int:
         if not failure.check(CannotStart):
             log.failure("the engine cannot start", failure)
         _tell_starter(json.dumps({"error": failure.getErrorMessage()}))
-        reactor.callWhenRunning(reactor.stop)
+        reactor.callWhenRunning(_stop, reactor)
 
     started.addErrback(failed)
     reactor.run()

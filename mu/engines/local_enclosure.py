@@ -18,13 +18,26 @@ from dataclasses import replace
 from mu.engines import local_kernel as kernel
 from mu.engines.local_order import Ground
 
-PLACES = ["/srv", "/media", "/mnt", "/var/opt", "/usr/local/src", "/usr/local/games", "/opt", "/usr/games", "/var/local", "/usr/local/etc", "/boot", "/home"]
+PLACES = [
+    "/srv",
+    "/media",
+    "/mnt",
+    "/var/opt",
+    "/usr/local/src",
+    "/usr/local/games",
+    "/opt",
+    "/usr/games",
+    "/var/local",
+    "/usr/local/etc",
+    "/boot",
+    "/home",
+]
 
 
 def moved(path: str, place: str) -> str:
-    """Return where `path` is seen from inside a sandbox."""
+    """Return where `path` is seen from inside a sandbox; `place` "": /tmp is not private."""
     real = os.path.realpath(path)
-    if not _in_tmp(real):
+    if not place or not _in_tmp(real):
         return path
     return os.path.join(place, os.path.relpath(real, kernel.TMP))
 

@@ -90,12 +90,13 @@ class FunctionStore:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.functions: dict[str, Function] = {}
-        for config in folder.glob("*/config.json"):
-            fields = json.loads(config.read_text())
-            fields["architectures"] = tuple(fields["architectures"])
-            function = Function(**fields)
-            self.functions[function.name] = function
-            self.remove_old_code(function.name)
+        for found in folder.iterdir():
+            config = found / "config.json"
+            if config.exists():
+                fields = json.loads(config.read_text())
+                fields["architectures"] = tuple(fields["architectures"])
+                self.functions[found.name] = Function(**fields)
+            self.remove_old_code(found.name)
 
     def code_of(self, function: Function) -> Path:
         digest = base64.b64decode(function.code_sha256).hex()
@@ -135,10 +136,12 @@ class FunctionStore:
         """Remove the unpacked codes of `name`, but for the current one and those in use."""
         function = self.functions.get(name)
         current = self.code_of(function) if function else None
-        for found in (self.folder / name / "code").glob("*"):
-            if found != current and str(found) not in in_use:
-                shutil.rmtree(found, ignore_errors=True)
-        if function is None and not in_use:
+        codes = list((self.folder / name / "code").glob("*"))
+        kept = [code for code in codes if code == current or str(code) in in_use]
+        for code in codes:
+            if code not in kept:
+                shutil.rmtree(code, ignore_errors=True)
+        if function is None and not kept:
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
 

@@ -139,8 +139,7 @@ class SandboxPool:
 
     def _shown(self, code: Path) -> str:
         """Return where the sandbox sees `code`."""
-        place = self._ground.place if self._ground else ""
-        return moved(str(code), place) if place else str(code)
+        return moved(str(code), self._ground.place if self._ground else "")
 
     def _finished(self, outcome: Outcome, name: str, code: str) -> Outcome:
         self._codes[code] -= 1
@@ -230,7 +229,9 @@ class SandboxPool:
         if self._stopping is not None:
             self._stopping.callback(None)
         elif not self._ready.called:
-            self._ready.errback(RuntimeError(f"sandboxes cannot be started: {why}"))
+            self._ready.errback(
+                RuntimeError(f"sandboxes cannot be started ({self._home}/engine.log): {why}")
+            )
         else:
             self.log.warn(
                 "the warm parent ended ({why}) and {lost} sandboxes with it; starting another",
