@@ -9,28 +9,24 @@ from mu.events import Finish
 from mu.interfaces import IPipeline
 from mu.machine import JobFacts, Worker
 from mu.parameters import Parameter, Params
-from mu.states import OnePassState
+from mu.states import CommandListState
 
 
-class Leave(OnePassState):
-    expect = "OK:ECHO"
-    command = "quit:"
-
-
-class Greet(OnePassState):
-    expect = "OK:HELLO"
-    nextState = Leave
-
+class Greet(CommandListState):
     def __init__(self, prevState: Any, actorNum: int = 0) -> None:
+        echo = f"echo:{self.job.params.text} from actor {self.actorNum}"
+        self.commandlist = [echo] * self.job.params.rounds + ["quit:"]
         super().__init__(prevState, actorNum)
-        self.command = f"echo:{self.job.params.text} from actor {self.actorNum}"
 
 
 @implementer(IPipeline)
 class Hello:
     name = "hello"
     description = "Have each worker echo a text: a check that workers start and find the way back."
-    parameters = (Parameter("text", str, "what to say", "hello"),)
+    parameters = (
+        Parameter("text", str, "what to say", "hello"),
+        Parameter("rounds", int, "how often", 1, minimum=1, maximum=100_000),
+    )
 
     def plan(self, params: Params) -> list[dict[str, Any]]:
         return [{} for _ in range(params.workers)]

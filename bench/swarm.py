@@ -1,0 +1,168 @@
+"""Simulated workers, many in one process: they say hello and answer each echo. No Twisted.
+
+    swarm.py FOLDER ADDRESS WORKERS [PAUSE_S]
+
+FOLDER has ca.pem, job.pem (the workers' certificate) and job.key; ADDRESS is a port on 127.0.0.1.
+Prints a JSON line when all are connected, waits for a line and lets all say hello. Prints another
+when all were told to quit; with PAUSE_S, each answers only so long after it was asked, and it prints
+one line when all are at it, and one WINDOW_S later, and leaves.
+"""
+
+import ctypes
+import heapq
+import json
+import select
+import socket
+import ssl
+import sys
+import time
+from pathlib import Path
+
+HELLO = b"OK:HELLO(session=%032x,launch=,received=0:00000000,sent=0)"
+WARM_S, WINDOW_S = 2.0, 5.0
+AT_ONCE = 64
+"""Handshakes under way at the same time."""
+
+
+def frame(payload: bytes) -> bytes:
+    return b"%012d " % len(payload) + payload
+
+
+class Worker:
+    """One connection."""
+
+    __slots__ = ("asked", "buffer", "sock")
+
+    def __init__(self, sock: ssl.SSLSocket) -> None:
+        self.sock = sock
+        self.buffer = b""
+        self.asked = 0
+
+    def read(self) -> tuple[int, bool]:
+        """Return how many echoes were asked for, and whether to quit."""
+        echoes, over = 0, False
+        try:
+            received = self.sock.recv(65536)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return 0, False
+        if not received:
+            return 0, True
+        buffer = self.buffer + received
+        start = 0
+        while len(buffer) >= start + 13:
+            end = start + 13 + int(buffer[start : start + 12])
+            if len(buffer) < end:
+                break
+            kind = buffer[start + 13 : start + 17]
+            echoes += kind == b"echo"
+            over |= kind == b"quit"
+            start = end
+        self.buffer = buffer[start:]
+        return echoes, over
+
+    def answer(self) -> None:
+        self.asked += 1
+        self.sock.send(frame(b"RE:%d:OK:ECHO(hello from actor 0)" % self.asked))
+
+
+class Swarm:
+    def __init__(self, folder: Path, port: int, workers: int, pause_s: float) -> None:
+        self._context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
+        self._context.check_hostname = False
+        self._context.load_cert_chain(folder / "job.pem", folder / "job.key")
+        self._port, self._count, self._pause_s = port, workers, pause_s
+        self._epoll = select.epoll()
+        self._workers: dict[int, Worker] = {}
+
+    @property
+    def waits(self) -> bool:
+        return self._pause_s > 0
+
+    def connect(self) -> float:
+        """Connect all; return the seconds it took."""
+        begun = time.monotonic()
+        shaking: dict[int, ssl.SSLSocket] = {}
+        left = self._count
+        while left or shaking:
+            while left and len(shaking) < AT_ONCE:
+                plain = socket.create_connection(("127.0.0.1", self._port))
+                plain.setblocking(False)
+                plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock = self._context.wrap_socket(plain, do_handshake_on_connect=False)
+                shaking[sock.fileno()] = sock
+                self._epoll.register(sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
+                left -= 1
+            for descriptor, _ in self._epoll.poll():
+                sock = shaking[descriptor]
+                try:
+                    sock.do_handshake()
+                except ssl.SSLWantReadError:
+                    self._epoll.modify(descriptor, select.EPOLLIN)
+                    continue
+                except ssl.SSLWantWriteError:
+                    continue
+                del shaking[descriptor]
+                self._epoll.unregister(descriptor)
+                self._workers[descriptor] = Worker(sock)
+        for descriptor in self._workers:
+            self._epoll.register(descriptor, select.EPOLLIN)
+        return time.monotonic() - begun
+
+    def work(self) -> dict[str, float]:
+        """Say hello on all connections and answer until all were told to quit."""
+        begun, used = time.monotonic(), time.process_time()
+        for number, worker in enumerate(self._workers.values(), 1):
+            worker.sock.send(frame(HELLO % number))
+        commands = 0
+        waiting: list[tuple[float, int]] = []
+        marks = [begun + WARM_S, begun + WARM_S + WINDOW_S] if self._pause_s else []
+        while self._workers:
+            patience = max(0.0, waiting[0][0] - time.monotonic()) if waiting else None
+            if marks and time.monotonic() >= marks[0]:
+                marks.pop(0)
+                print(json.dumps({"commands": commands}), flush=True)
+                if not marks:
+                    break
+            for descriptor, _ in self._epoll.poll(patience):
+                worker = self._workers[descriptor]
+                echoes, over = worker.read()
+                commands += echoes
+                for _ in range(echoes):
+                    if self._pause_s:
+                        heapq.heappush(waiting, (time.monotonic() + self._pause_s, descriptor))
+                    else:
+                        worker.answer()
+                if over:
+                    self._epoll.unregister(descriptor)
+                    del self._workers[descriptor]
+                    worker.sock.close()
+            now = time.monotonic()
+            while waiting and waiting[0][0] <= now:
+                self._workers[heapq.heappop(waiting)[1]].answer()
+        return {
+            "seconds": time.monotonic() - begun,
+            "cpu_s": time.process_time() - used,
+            "commands": commands,
+        }
+
+
+def keep_memory() -> None:
+    """Have malloc not give memory back between bursts: else that is what is measured."""
+    libc = ctypes.CDLL(None)
+    for option in (-1, -2, -3):  # M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD
+        libc.mallopt(option, 64 * 2**20)
+
+
+def main() -> None:
+    folder, port, workers = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    keep_memory()
+    swarm = Swarm(folder, port, workers, float(sys.argv[4]) if len(sys.argv) > 4 else 0.0)
+    print(json.dumps({"connected_s": swarm.connect()}), flush=True)
+    sys.stdin.readline()
+    told = swarm.work()
+    if not swarm.waits:
+        print(json.dumps(told), flush=True)
+
+
+if __name__ == "__main__":
+    main()
