@@ -1,5 +1,6 @@
 """The daemon: everything put together, started and stopped. This module alone knows all parts."""
 
+import gc
 import json
 import secrets
 import socket
@@ -10,7 +11,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python import usage
 from twisted.python.threadpool import ThreadPool
 from twisted.web.server import Site
@@ -24,11 +25,14 @@ from mu.jobs import EXTERNAL, JobBook
 from mu.protocol import WorkerFactory
 from mu.registry import Registry
 from mu.tls import Authority, write_private
+from mu.transport import PromptServer
 
 GOODBYE_S = 3.0
 """How long a stopping daemon waits for its workers to close their connections."""
 
 BACKLOG = 4096
+GC_THRESHOLDS = 50_000, 20, 50
+"""Thousands of machines are many objects that live long: looking at them often is for nothing."""
 
 
 class Options(usage.Options):
@@ -106,6 +110,8 @@ class MuService(Service):
             config, self._token, self._book, registry, self._conductor, {*engines, EXTERNAL}
         )
         self._listen("control", self._control_socket, _QuietSite(control.app.resource()))
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         write_private(self._ports_file, json.dumps(self.ports) + "\n")
         self.log.info(
             "mu is ready: home {home}, ports {ports}",
@@ -117,15 +123,17 @@ class MuService(Service):
         identity = self._authority.mint_server(self._config.launch.public_host)
         options = self._authority.server_options(identity)
         factory = TLSMemoryBIOFactory(options, False, self._workers)
-        factory.noisy = False
-        self._listen("worker", self._worker_socket, factory)
+        factory.protocol = TLSMemoryBIOProtocol  # unbuffered: a session joins its writes itself
+        port = self._listen("worker", self._worker_socket, factory)
+        port.transport = PromptServer
 
-    def _listen(self, name: str, opened: socket.socket, factory: Any) -> None:
+    def _listen(self, name: str, opened: socket.socket, factory: Any) -> Any:
         factory.noisy = False
         port = self._reactor.adoptStreamPort(opened.fileno(), opened.family, factory)
         opened.close()  # the reactor has its own copy
         self._listening.append(port)
         self.ports[name] = port.getHost().port
+        return port
 
     async def _start_local_engine(self) -> None:
         local = self._config.local
