@@ -42,8 +42,8 @@ class Conductor:
         self.worker_port = 0
         """Where workers find us; known once the port listens."""
 
-    def start(self, spec: JobSpec) -> tuple[Job, dict[str, Any]]:
-        """Begin a job; return it and its workers' event (for the engine `external`)."""
+    def start(self, spec: JobSpec) -> Job:
+        """Begin a job."""
         job = Job(
             secrets.token_hex(6),
             spec,
@@ -51,10 +51,6 @@ class Conductor:
             created=self._reactor.seconds(),
             limits=Limits(self._config.worker.log_bytes, self._config.worker.max_held),
             on_end=self._ended,
-        )
-        identity = self._authority.mint_job(job.id, spec.deadline_s + CERTIFICATE_MARGIN_S)
-        event = worker_event(
-            job, identity, self._authority.pem, self._config.launch.public_host, self.worker_port
         )
         self._book.add(job)
         late = f"the deadline of {spec.deadline_s:g} s has passed"
@@ -66,9 +62,15 @@ class Conductor:
             workers=spec.workers,
             engine=spec.engine,
         )
-        running = Deferred.fromCoroutine(self._run(job, event))
+        running = Deferred.fromCoroutine(self._run(job))
         running.addErrback(self._broken, job)
-        return job, event
+        return job
+
+    def event(self, job: Job) -> dict[str, Any]:
+        """Return the event of a job's workers, with a certificate made for it now."""
+        identity = self._authority.mint_job(job.id, job.spec.deadline_s + CERTIFICATE_MARGIN_S)
+        host = self._config.launch.public_host
+        return worker_event(job, identity, self._authority.pem, host, self.worker_port)
 
     def cancel(self, job: Job) -> None:
         """Stop a job: its workers are told to quit, launching stops."""
@@ -81,7 +83,7 @@ class Conductor:
 
     # ------------------------------------------------ one job's course
 
-    async def _run(self, job: Job, event: dict[str, Any]) -> None:
+    async def _run(self, job: Job) -> None:
         spec = job.spec
         try:
             inputs = await self._in_thread(spec.pipeline.plan, spec.params)
@@ -97,7 +99,7 @@ class Conductor:
         if spec.engine != EXTERNAL:
             await launch_all(
                 self._engines[spec.engine],
-                invocations(event, spec.function, spec.regions, job.launches),
+                invocations(self.event(job), spec.function, spec.regions, job.launches),
                 self._config.launch.in_flight,
                 self._reactor,
                 lambda: job.stopping,

@@ -13,7 +13,7 @@ import mu
 from mu.config import Config
 from mu.jobs import EXTERNAL, Actor, Job, JobBook, JobSpec
 from mu.messages import encode
-from mu.orders import read_order
+from mu.orders import digest, read_order
 from mu.parameters import FieldError
 from mu.registry import Registry
 
@@ -21,7 +21,8 @@ from mu.registry import Registry
 class Starter(Protocol):
     """What carries out orders (a mu.conductor.Conductor)."""
 
-    def start(self, spec: JobSpec) -> tuple[Job, dict[str, Any]]: ...
+    def start(self, spec: JobSpec) -> Job: ...
+    def event(self, job: Job) -> dict[str, Any]: ...
     def cancel(self, job: Job) -> None: ...
 
 
@@ -78,22 +79,33 @@ class Control:
     @app.route("/jobs", methods=["POST"])
     def start(self, request: Request) -> bytes:
         self._authorize(request)
-        most = self._config.control.max_body
         assert request.content is not None
-        body = request.content.read(most + 1)
-        if len(body) > most:
-            raise Refusal(413, f"a request may have {most} bytes at most")
-        spec = read_order(body, self._config, self._registry.pipelines, self._engines)
-        job, event = self._starter.start(spec)
-        request.setResponseCode(201)
+        body = request.content.read()
+        key = (request.getHeader(b"idempotency-key") or b"").decode("utf-8", "replace")
+        job = self._book.with_key(key) if key else None
+        if job is None:
+            pipelines, engines = self._registry.pipelines, self._engines
+            job = self._starter.start(read_order(body, self._config, pipelines, engines, key))
+            request.setResponseCode(201)
+        elif job.spec.digest != digest(body):
+            raise Refusal(409, f"Idempotency-Key {key!r} was used for another order, job {job.id}")
         request.setHeader("Location", f"/jobs/{job.id}")
         told = job_json(job)
-        return _answer(request, told | {"event": event} if spec.engine == EXTERNAL else told)
+        if job.spec.engine == EXTERNAL:
+            told["event"] = self._starter.event(job)
+        return _answer(request, told)
 
     @app.route("/jobs", methods=["GET"])
     def jobs(self, request: Request) -> bytes:
         self._authorize(request)
-        return _answer(request, [job_json(job) for job in self._book.all()])
+        jobs = self._book.all()
+        limit, after = _page(request)
+        if after:
+            ids = [job.id for job in jobs]
+            if after not in ids:
+                raise Refusal(400, f"after must be the id of a job; {after!r} came", "after")
+            jobs = jobs[ids.index(after) + 1 :]
+        return _answer(request, [job_json(job) for job in jobs[:limit]])
 
     @app.route("/jobs/<job_id>", methods=["GET"])
     def job(self, request: Request, job_id: str) -> bytes:
@@ -110,23 +122,33 @@ class Control:
     @app.route("/jobs/<job_id>/workers", methods=["GET"])
     def workers(self, request: Request, job_id: str) -> bytes:
         self._authorize(request)
-        return _answer(request, [actor_json(actor) for actor in self._find(job_id).actors])
+        actors = self._find(job_id).actors
+        limit, after = _page(request)
+        if after:
+            actors = actors[_number(after, "after") + 1 :]
+        return _answer(request, [actor_json(actor) for actor in actors[:limit]])
 
     @app.route("/jobs/<job_id>/log", methods=["GET"])
     def output(self, request: Request, job_id: str) -> bytes:
-        """What commands printed, as plain text: of `actor`, or of all under headings."""
+        """What commands printed, as plain text: of `actor`, or of all under headings.
+
+        For one actor, `after=N` leaves out what came before its byte N; the header Mu-Log-End
+        says where the next part will begin.
+        """
         self._authorize(request)
         actors = self._find(job_id).actors
         request.setHeader("Content-Type", "text/plain; charset=utf-8")
-        given = request.args.get(b"actor")
-        if given is None:
+        number = _argument(request, "actor")
+        if number is None:
             return b"".join(
                 b"== actor %d ==\n%b\n" % (actor.number, bytes(actor.output)) for actor in actors
             )
-        number = given[0].decode("utf-8", "replace")
-        if not number.isdecimal() or int(number) >= len(actors):
-            raise Refusal(404, f"job {job_id} has actors 0 to {len(actors) - 1}, not {number}")
-        return bytes(actors[int(number)].output)
+        if _number(number, "actor") >= len(actors):
+            known = f"has actors 0 to {len(actors) - 1}" if actors else "has no actors yet"
+            raise Refusal(404, f"job {job_id} {known}; {number} was asked for", "actor")
+        output = actors[int(number)].output
+        request.setHeader("Mu-Log-End", str(output.end))
+        return output.since(_number(_argument(request, "after") or "0", "after"))
 
     # ------------------------------------------------ errors
 
@@ -208,6 +230,23 @@ def actor_json(actor: Actor) -> dict[str, Any]:
 
 def _asked(request: Request) -> str:
     return (b"%b %b" % (request.method, request.path)).decode("utf-8", "replace")
+
+
+def _argument(request: Request, name: str) -> str | None:
+    given = request.args.get(name.encode("ascii"))
+    return given[-1].decode("utf-8", "replace") if given else None
+
+
+def _number(text: str, field: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise Refusal(400, f"{field} must be a whole number; {text!r} came", field)
+    return int(text)
+
+
+def _page(request: Request) -> tuple[int | None, str]:
+    """Return how many rows a list may have (None: all), and after which one it begins."""
+    limit = _argument(request, "limit")
+    return None if limit is None else _number(limit, "limit"), _argument(request, "after") or ""
 
 
 def _shown(text: str) -> str:

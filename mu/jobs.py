@@ -58,6 +58,10 @@ class JobSpec:
     worker_timeout_s: float
     event: Mapping[str, Any] = field(default_factory=dict)
     """What the user wants in the workers' event besides."""
+    key: str = ""
+    """The order's Idempotency-Key, if it had one."""
+    digest: str = ""
+    """Of the order's body, to tell whether another one with its key says the same."""
 
 
 class Tail:
@@ -66,15 +70,18 @@ class Tail:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._bytes = bytearray()
-        self.dropped = 0
-        """Bytes that went before the ones kept."""
+        self.end = 0
+        """Bytes in all, those that are kept no more included."""
 
     def write(self, output: bytes) -> None:
         self._bytes += output
-        excess = len(self._bytes) - self._limit
-        if excess > 0:
-            del self._bytes[:excess]
-            self.dropped += excess
+        self.end += len(output)
+        del self._bytes[: max(0, len(self._bytes) - self._limit)]
+
+    def since(self, start: int) -> bytes:
+        """Return what came from byte `start` on, as far as it is kept."""
+        dropped = self.end - len(self._bytes)
+        return bytes(self._bytes[max(0, start - dropped) :])
 
     def __bytes__(self) -> bytes:
         return bytes(self._bytes)
@@ -306,6 +313,10 @@ class JobBook:
 
     def all(self) -> list[Job]:
         return list(self._jobs.values())
+
+    def with_key(self, key: str) -> Job | None:
+        """Return the job that was ordered with this Idempotency-Key."""
+        return next((job for job in self._jobs.values() if job.spec.key == key), None)
 
     def join(self, job_id: str, hello: Hello, candidate: Candidate) -> None:
         """Give a worker of that job something to do."""

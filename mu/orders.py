@@ -1,5 +1,6 @@
 """Orders at the control port: what a POST /jobs may say, checked once and made a JobSpec."""
 
+import hashlib
 import json
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -27,8 +28,16 @@ def job_fields(config: Config) -> tuple[Parameter, ...]:
     )
 
 
+def digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
 def read_order(
-    body: bytes, config: Config, pipelines: Mapping[str, Any], engines: Collection[str]
+    body: bytes,
+    config: Config,
+    pipelines: Mapping[str, Any],
+    engines: Collection[str],
+    key: str = "",
 ) -> JobSpec:
     """Return what was ordered. Raises FieldError."""
     try:
@@ -54,6 +63,8 @@ def read_order(
         deadline_s=order.deadline_s,
         worker_timeout_s=order.worker_timeout_s,
         event=order.event,
+        key=key,
+        digest=digest(body),
     )
 
 

@@ -14,7 +14,6 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python import usage
 from twisted.python.threadpool import ThreadPool
-from twisted.web.server import Site
 
 from mu.conductor import Conductor
 from mu.config import Config, ConfigError, read_config
@@ -26,6 +25,7 @@ from mu.protocol import WorkerFactory
 from mu.registry import Registry
 from mu.tls import Authority, write_private
 from mu.transport import PromptServer
+from mu.web import BoundedSite
 
 GOODBYE_S = 3.0
 """How long a stopping daemon waits for its workers to close their connections."""
@@ -43,13 +43,6 @@ class Options(usage.Options):
         " its HTTP control port."
     )
     optParameters = (("config", "c", None, "the configuration; see etc/mu.conf for its options"),)
-
-
-class _QuietSite(Site):
-    """Keeps no access log: whoever watches a job asks many times a second."""
-
-    def log(self, request: Any) -> None:
-        pass
 
 
 class MuService(Service):
@@ -109,7 +102,8 @@ class MuService(Service):
         control = Control(
             config, self._token, self._book, registry, self._conductor, {*engines, EXTERNAL}
         )
-        self._listen("control", self._control_socket, _QuietSite(control.app.resource()))
+        site = BoundedSite(control.app.resource(), config.control.max_body)
+        self._listen("control", self._control_socket, site)
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         write_private(self._ports_file, json.dumps(self.ports) + "\n")

@@ -35,7 +35,7 @@ class Bench:
         )
 
     def start(self, first=Leave, workers=1, engine="scripted", **spec):
-        return self.conductor.start(make_spec(first, workers, engine=engine, **spec))[0]
+        return self.conductor.start(make_spec(first, workers, engine=engine, **spec))
 
 
 def test_a_job_that_nobody_hinders_is_done():
@@ -161,8 +161,8 @@ def test_cancelling_while_launching_stops_it():
 def test_an_external_job_launches_nothing_and_waits_for_its_workers():
     bench = Bench()
     spec = make_spec(Leave, engine="external")
-    job, event = bench.conductor.start(spec)
-    assert json.loads(json.dumps(event))["job"] == job.id
+    job = bench.conductor.start(spec)
+    assert json.loads(json.dumps(bench.conductor.event(job)))["job"] == job.id
     assert bench.engine.asked == []
     bench.reactor.advance(500)
     assert job.state == "running"

@@ -92,4 +92,5 @@ def test_a_tail_keeps_the_end_and_counts_the_rest(pieces):
     for piece in pieces:
         tail.write(piece)
     assert bytes(tail) == b"efgh"
-    assert tail.dropped == 4
+    assert tail.end == 8
+    assert [tail.since(start) for start in (0, 4, 6, 8, 99)] == [b"efgh", b"efgh", b"gh", b"", b""]

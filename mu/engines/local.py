@@ -5,6 +5,7 @@ The process is mu.engines.local_api, told apart from any other by the id in
 and the daemon, that the engine lives.
 """
 
+import fcntl
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail, inlineCallbacks, succeed
 from twisted.internet.error import ProcessDone
 from twisted.internet.protocol import ProcessProtocol, Protocol, connectionDone
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.client import Agent
@@ -141,15 +143,31 @@ class LocalEngine:
         if self._starting is not None:
             yield _copy(self._starting).addErrback(lambda _: None)
         if self.process is not None:
-            # The pid is still its own, since the connection to it is open.
-            pid = self.process.pid
-            self._gone = Deferred()
-            os.kill(pid, signal.SIGTERM)
-            impatient = self._reactor.callLater(STOP_S, self._kill, pid)
-            yield self._gone
-            if impatient.active():
-                impatient.cancel()
+            yield self._end(self.process.pid)
         yield self._ended
+
+    @inlineCallbacks
+    def _end(self, pid: int) -> Generator[Deferred[Any], Any, None]:
+        self._gone = Deferred()
+        os.kill(pid, signal.SIGTERM)  # still its own pid: the connection to it is open
+        impatient = self._reactor.callLater(STOP_S, self._kill, pid)
+        yield self._gone
+        if impatient.active():
+            impatient.cancel()
+        # It closes its connections a moment before it is gone; its lock goes last.
+        end = self._reactor.seconds() + STOP_S
+        while self._locked() and self._reactor.seconds() < end:
+            yield deferLater(self._reactor, 0.02)
+
+    def _locked(self) -> bool:
+        try:
+            with (self._home / "local" / "engine.lock").open() as held:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
 
     @inlineCallbacks
     def _start(self) -> Generator[Deferred[Any], Any, int]:

@@ -18,6 +18,7 @@ from twisted.internet.threads import deferToThreadPool
 from mu.engines.local_errors import Refused, conflict, invalid, no_such, too_many
 from mu.engines.local_functions import Function, FunctionStore, arn_of
 from mu.engines.local_pool import Outcome, SandboxPool
+from mu.engines.local_settings import changed, number, text
 
 UPLOAD_LIMIT = 70_167_211
 LIMITS = {"Event": 2**20, "RequestResponse": 6 * 2**20, "DryRun": 6 * 2**20}
@@ -71,49 +72,6 @@ class Reply:
         return cls(status, json.dumps(told).encode())
 
 
-def changed(function: Function, fields: dict[str, Any]) -> Function:
-    """Return `function` with what the request's fields say; refuses what AWS would refuse."""
-    return replace(
-        function,
-        handler=_text(fields, "Handler", function.handler),
-        runtime=_text(fields, "Runtime", function.runtime),
-        role=_text(fields, "Role", function.role),
-        description=_text(fields, "Description", function.description),
-        timeout=_number(fields, "Timeout", function.timeout, 1, 900),
-        memory=_number(fields, "MemorySize", function.memory, 128, 10_240),
-        ephemeral=_number(fields.get("EphemeralStorage") or {}, "Size", function.ephemeral)
-        if "EphemeralStorage" in fields
-        else function.ephemeral,
-        environment=_variables(fields, function.environment),
-        architectures=tuple(fields.get("Architectures") or function.architectures),
-    )
-
-
-def _text(fields: dict[str, Any], name: str, default: str) -> str:
-    found = fields.get(name, default)
-    if not isinstance(found, str):
-        raise invalid(f"{name} must be a string")
-    return found
-
-
-def _number(
-    fields: dict[str, Any], name: str, default: int, least: int = 512, most: int = 10_240
-) -> int:
-    found = fields.get(name, default)
-    if type(found) is not int or not least <= found <= most:
-        raise invalid(f"Value '{found}' at '{name}' must be between {least} and {most}")
-    return found
-
-
-def _variables(fields: dict[str, Any], default: dict[str, str]) -> dict[str, str]:
-    if "Environment" not in fields:
-        return default
-    found = (fields["Environment"] or {}).get("Variables") or {}
-    if not all(isinstance(value, str) and "\0" not in value for value in found.values()):
-        raise invalid("Environment variables must be strings")
-    return dict(found)
-
-
 class LambdaCalls:
     """The functions and their invocations; at most `concurrency` run at a time."""
 
@@ -127,7 +85,7 @@ class LambdaCalls:
 
     def create(self, call: Call) -> Deferred[Reply]:
         fields = call.fields()
-        name, region = replace(call, name=_text(fields, "FunctionName", "")).target()
+        name, region = replace(call, name=text(fields, "FunctionName", "")).target()
         if name in self._store.functions:
             raise conflict(f"Function already exist: {name}")
         if not fields.get("Handler"):
@@ -184,9 +142,9 @@ class LambdaCalls:
         function, region = self._find(call)
         fields = call.fields()
         if "MaximumRetryAttempts" in fields:
-            _number(fields, "MaximumRetryAttempts", 2, 0, 2)
+            number(fields, "MaximumRetryAttempts", 2, 0, 2)
         if "MaximumEventAgeInSeconds" in fields:
-            _number(fields, "MaximumEventAgeInSeconds", 21_600, 60, 21_600)
+            number(fields, "MaximumEventAgeInSeconds", 21_600, 60, 21_600)
         function = replace(function, invoke_config=fields).touched()
         self._store.save(function)
         return self._told_invoke_config(function, region)

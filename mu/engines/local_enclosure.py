@@ -12,12 +12,15 @@ loaded from a path under /tmp.
 
 import os
 import sys
+import sysconfig
 from collections.abc import Iterable
 from dataclasses import replace
 
+import mu
 from mu.engines import local_kernel as kernel
 from mu.engines.local_order import Ground
 
+CHECKOUT = os.path.dirname(os.path.dirname(os.path.realpath(mu.__file__)))
 PLACES = [
     "/srv",
     "/media",
@@ -32,6 +35,20 @@ PLACES = [
     "/boot",
     "/home",
 ]
+
+
+def own_search_path() -> tuple[str, ...]:
+    """Return where this process imports from, without the standard library and the checkout."""
+    standard = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
+    site = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    return tuple(
+        path
+        for path in sys.path
+        if os.path.isdir(path)
+        and path not in standard
+        and (path != CHECKOUT or path in site)
+        and os.path.basename(path) != "lib-dynload"
+    )
 
 
 def moved(path: str, place: str) -> str:

@@ -3,7 +3,6 @@
 import os
 import shutil
 import sys
-import sysconfig
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable
@@ -18,12 +17,10 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-import mu
-from mu.engines.local_enclosure import moved
+from mu.engines.local_enclosure import CHECKOUT, moved, own_search_path
 from mu.engines.local_functions import Function, arn_of
 from mu.engines.local_order import ANSWERED, FAILED, Ground, Lines, Order, Report, error_payload
 
-CHECKOUT = str(Path(mu.__file__).resolve().parent.parent)
 LOGS_KEPT = 500
 RESTART_PAUSE_S = 1.0
 
@@ -247,20 +244,6 @@ class SandboxPool:
         self._spawn()
         for running in self._running.values():
             self._transport.writeToChild(0, running.order.to_line())
-
-
-def own_search_path() -> tuple[str, ...]:
-    """Return where this process imports from, without the standard library and the checkout."""
-    standard = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
-    site = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-    return tuple(
-        path
-        for path in sys.path
-        if os.path.isdir(path)
-        and path not in standard
-        and (path != CHECKOUT or path in site)
-        and os.path.basename(path) != "lib-dynload"
-    )
 
 
 def remove_tree(folder: Path) -> None:

@@ -1,8 +1,4 @@
-"""The handler's own process: the environment that AWS gives, the handler, its answer.
-
-What is imported from here stays out of the bundle's way: `mu` is dropped from sys.modules, since
-the bundle brings its own.
-"""
+"""The handler's own process: the environment that AWS gives, the handler, its answer."""
 
 import importlib
 import json
@@ -10,7 +6,6 @@ import os
 import sys
 import time
 import traceback
-import types
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
@@ -130,9 +125,6 @@ def _settle_in(order: Order, ground: Ground) -> None:
     os.environ.clear()
     os.environ.update(environment_of(order, ground, role))
     time.tzset()
-    for name in [name for name in sys.modules if name.partition(".")[0] == "mu"]:
-        del sys.modules[name]
-    sys.modules["__main__"] = types.ModuleType("__main__")
     sys.argv = [order.handler]
     sys.path.insert(0, order.code)
     os.chdir(order.code)

@@ -16,7 +16,7 @@ from mu.engines import local_kernel as kernel
 from mu.engines import local_runtime
 from mu.engines.local_order import ANSWERED, BROKEN, FAILED, Ground, Order, error_payload
 
-MEMORY_CHECK_S = 2.0
+MEMORY_CHECK_S = 3.0
 _WATCHED = {signal.SIGCHLD, signal.SIGTERM}
 _PAGE_MB = os.sysconf("SC_PAGESIZE") / 2**20
 

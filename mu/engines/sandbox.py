@@ -12,6 +12,7 @@ import select
 import signal
 import sys
 import time
+import types
 from collections.abc import Iterable
 
 from mu.engines import local_kernel as kernel
@@ -83,8 +84,13 @@ def warm_up() -> None:
         )
     except Exception as error:
         print(f"mu: sandboxes start without a warm boto3: {error!r}", file=sys.stderr, flush=True)
-    gc.collect()
-    gc.freeze()
+
+
+def forget_own_modules() -> None:
+    """Keep our modules out of the bundle's way, which brings a `mu` of its own."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mu"]:
+        del sys.modules[name]
+    sys.modules["__main__"] = types.ModuleType("__main__")
 
 
 class WarmParent:
@@ -194,6 +200,9 @@ def main() -> None:
     keep_role_variables()
     extend_search_path(ground)
     warm_up()
+    forget_own_modules()
+    gc.collect()
+    gc.freeze()
     parent = WarmParent(ground, orders, reports)
     try:
         parent.run()

@@ -1,0 +1,112 @@
+"""The control port's manners: bodies, keys, pages."""
+
+import json
+import socket
+import urllib.error
+import urllib.request
+
+import pytest
+
+
+def post(daemon, body, **headers):
+    request = urllib.request.Request(daemon.url + "/jobs", body)
+    request.add_header("Authorization", f"Bearer {daemon.token}")
+    for name, value in headers.items():
+        request.add_header(name.replace("_", "-"), value)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
+
+
+ORDER = json.dumps({"pipeline": "hello", "engine": "external", "workers": 3}).encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"", "the body must be a JSON object"),
+        (b"{", "the body must be a JSON object"),
+        (b"\xff\xfe", "the body must be a JSON object"),
+        (b"[]", "must be a JSON object; [] came"),
+        (b'"hello"', "must be a JSON object"),
+        (b"null", "must be a JSON object"),
+        (b'{"pipeline": "hello", "workers": NaN}', "workers must be a whole number; nan came"),
+        (b'{"pipeline": "hello", "workers": 1000000000}', "at most 10000"),
+        (b'{"pipeline": "hello", "workers": -1}', "at least 1"),
+        (b'{"pipeline": "hello", "workers": 1.5}', "a whole number; 1.5 came"),
+        (b'{"pipeline": "hello", "workers": true}', "a whole number; True came"),
+        (b'{"pipeline": ["hello"]}', "pipeline must be a string"),
+        (b"{}", "pipeline is required"),
+        (b'{"pipeline": "hello", "deadline_s": Infinity}', "deadline_s must be a number"),
+        (b'{"pipeline": "hello", "event": "x"}', "event must be an object"),
+        (b"[" * 100_000, "the body must be a JSON object"),
+    ],
+)
+def test_a_body_that_is_no_order_is_refused(daemon, body, says):
+    status, answer = post(daemon, body)
+    assert status == 400
+    assert says in answer["error"]["message"]
+
+
+def test_a_body_over_the_limit_is_refused_before_it_is_sent(daemon):
+    with socket.create_connection(("127.0.0.1", daemon.ports["control"]), 10) as line:
+        line.sendall(b"POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999999\r\n\r\n")
+        answer = b""
+        while part := line.recv(4096):
+            answer += part
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"1048576 bytes at most" in answer
+
+
+def test_a_body_that_grows_over_the_limit_is_refused(daemon):
+    with socket.create_connection(("127.0.0.1", daemon.ports["control"]), 10) as line:
+        line.sendall(b"POST /jobs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+        line.sendall(chunk * 17)
+        assert line.recv(4096).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_repeated_key_returns_the_first_job(daemon):
+    status, first = post(daemon, ORDER, Idempotency_Key="k1")
+    assert status == 201
+    status, second = post(daemon, ORDER, Idempotency_Key="k1")
+    assert (status, second["id"]) == (200, first["id"])
+    assert second["event"]["job"] == first["id"]
+    status, other = post(daemon, ORDER, Idempotency_Key="k2")
+    assert (status, other["id"] != first["id"]) == (201, True)
+
+
+def test_a_key_for_another_order_is_refused(daemon):
+    _, first = post(daemon, ORDER, Idempotency_Key="k3")
+    status, answer = post(daemon, ORDER.replace(b"3", b"4"), Idempotency_Key="k3")
+    assert status == 409
+    assert f"was used for another order, job {first['id']}" in answer["error"]["message"]
+
+
+def test_lists_come_in_pages(daemon):
+    ids = [post(daemon, ORDER)[1]["id"] for _ in range(3)]
+    after = daemon.ask(f"/jobs?after={ids[0]}")
+    assert [job["id"] for job in after] == ids[1:]
+    assert [job["id"] for job in daemon.ask(f"/jobs?after={ids[0]}&limit=1")] == ids[1:2]
+    assert daemon.ask("/jobs?limit=0") == []
+    workers = f"/jobs/{ids[0]}/workers"
+    assert [actor["actor"] for actor in daemon.ask(f"{workers}?after=0&limit=1")] == [1]
+    assert len(daemon.ask(workers)) == 3
+
+
+@pytest.mark.parametrize("query", ["limit=x", "limit=-1", "after=nothing"])
+def test_a_page_that_is_none_is_refused(daemon, query):
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        daemon.ask(f"/jobs?{query}")
+    assert refused.value.code == 400
+    assert json.loads(refused.value.msg)["error"]["field"] == query.partition("=")[0]
+
+
+@pytest.mark.parametrize("actor", ["9", "x", "-1"])
+def test_the_log_of_an_actor_that_is_not_there_is_refused(daemon, actor):
+    job = post(daemon, ORDER)[1]["id"]
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        daemon.ask(f"/jobs/{job}/log?actor={actor}")
+    assert refused.value.code in (400, 404)
