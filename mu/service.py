@@ -19,7 +19,7 @@ from mu.conductor import Conductor
 from mu.config import Config, ConfigError, read_config
 from mu.control import Control
 from mu.engines.lambda_api import LambdaEngine, aws_credentials, aws_endpoint, local_credentials
-from mu.engines.local import LocalEngine
+from mu.engines.local.engine import LocalEngine
 from mu.jobs import EXTERNAL, JobBook
 from mu.protocol import WorkerFactory
 from mu.registry import Registry

@@ -161,7 +161,7 @@ def environment(**more: str) -> dict[str, str]:
 def start_engine(
     home: Path, *options: str, **variables: str
 ) -> tuple[subprocess.Popen[str], Engine]:
-    command = [sys.executable, "-P", "-m", "mu.engines.local_api", "--home", str(home)]
+    command = [sys.executable, "-P", "-m", "mu.engines.local.api", "--home", str(home)]
     process = subprocess.Popen(
         [*command, "--port", "0", *options],
         env=environment(**variables),
@@ -192,7 +192,7 @@ DAEMON = """
 import json, sys
 from pathlib import Path
 from twisted.internet import reactor
-from mu.engines.local import LocalEngine
+from mu.engines.local.engine import LocalEngine
 
 engine = LocalEngine(Path(sys.argv[1]), int(sys.argv[2]), reactor=reactor, linger_s=float(sys.argv[3]))
 

@@ -14,8 +14,8 @@ from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 from zope.interface import implementer
 
-from mu.engines.local_calls import Call, LambdaCalls, Reply
-from mu.engines.local_errors import Refused
+from mu.engines.local.calls import Call, LambdaCalls, Reply
+from mu.engines.local.errors import Refused
 
 _SCOPE = re.compile(r"AWS4-HMAC-SHA256 .*Credential=[^,/]+/\d+/([a-z0-9-]+)/lambda/")
 _NAMED = r"/2015-03-31/functions/([^/]+)"

@@ -1,6 +1,6 @@
 """Prepares the ground that the warm parent stands on, then becomes it.
 
-`python -m mu.engines.local_enclosure GROUND`, started by the engine. A namespace of its own for
+`python -m mu.engines.local.enclosure GROUND`, started by the engine. A namespace of its own for
 mounts and one for pids: the warm parent is pid 1 of the latter, so that when it ends, however it
 ends, the kernel ends all sandboxes with it. An ordinary user gets both by a user namespace.
 
@@ -17,8 +17,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import mu
-from mu.engines import local_kernel as kernel
-from mu.engines.local_order import Ground
+from mu.engines.local import kernel
+from mu.engines.local.order import Ground
 
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.realpath(mu.__file__)))
 PLACES = [
@@ -157,7 +157,7 @@ def become_warm_parent(ground: Ground) -> None:
     interpreter = moved(os.path.realpath(sys.executable), ground.place)
     search_path = tuple(moved(path, ground.place) for path in ground.search_path)
     ground = replace(ground, search_path=search_path)
-    arguments = [interpreter, "-S", "-P", "-m", "mu.engines.sandbox", ground.to_json()]
+    arguments = [interpreter, "-S", "-P", "-m", "mu.engines.local.sandbox", ground.to_json()]
     os.execv(interpreter, arguments)
 
 

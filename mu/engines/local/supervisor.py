@@ -12,9 +12,8 @@ import time
 from dataclasses import dataclass
 from typing import NoReturn
 
-from mu.engines import local_kernel as kernel
-from mu.engines import local_runtime
-from mu.engines.local_order import ANSWERED, BROKEN, FAILED, Ground, Order, error_payload
+from mu.engines.local import kernel, runtime
+from mu.engines.local.order import ANSWERED, BROKEN, FAILED, Ground, Order, error_payload
 
 MEMORY_CHECK_S = 3.0
 _WATCHED = {signal.SIGCHLD, signal.SIGTERM}
@@ -56,7 +55,7 @@ def _supervise(order: Order, ground: Ground) -> int:
     child = os.fork()
     if child == 0:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
-        local_runtime.run(order, ground, answer)
+        runtime.run(order, ground, answer)
     ending = _watch(child, order, ground, started + order.timeout)
     if ground.shared_tmp:
         kill_descendants()

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mu.engines.local_errors import invalid
+from mu.engines.local.errors import invalid
 
 UNZIPPED_LIMIT = 262_144_000
 ACCOUNT = "000000000000"

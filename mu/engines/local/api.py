@@ -1,6 +1,6 @@
 """The engine process: an endpoint with AWS Lambda's API that runs bundles on this machine.
 
-    python -m mu.engines.local_api --home DIR --port N
+    python -m mu.engines.local.api --home DIR --port N
 
 It belongs to the home folder, not to the daemon that started it: it goes on when the daemon is
 killed, and the next one finds it by <home>/local/engine.json. It ends at SIGTERM, or when no
@@ -21,13 +21,13 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
 
-from mu.engines.local_calls import LambdaCalls
-from mu.engines.local_functions import FunctionStore
-from mu.engines.local_http import LambdaResource, QuietSite
-from mu.engines.local_pool import SandboxPool
+from mu.engines.local.calls import LambdaCalls
+from mu.engines.local.functions import FunctionStore
+from mu.engines.local.http import LambdaResource, QuietSite
+from mu.engines.local.pool import SandboxPool
 
 LOG_LIMIT = 2**20
-log = Logger("mu.engines.local_api")
+log = Logger("mu.engines.local.api")
 
 
 class CannotStart(Exception):
@@ -35,7 +35,7 @@ class CannotStart(Exception):
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m mu.engines.local_api")
+    parser = argparse.ArgumentParser(prog="python -m mu.engines.local.api")
     parser.add_argument("--home", type=Path, required=True, help="the daemon's home folder")
     parser.add_argument("--port", type=int, default=13590, help="0 picks a free one")
     parser.add_argument("--linger", type=float, default=60.0, help="seconds, once the daemon left")

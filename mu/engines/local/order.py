@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """Where sandboxes stand; the engine says it, local_enclosure fills in what it found.
+    """Where sandboxes stand; the engine says it, enclosure fills in what it found.
 
     `search_path` is where they import from, after the bundle and the standard library, and
     `functions` where bundles are unzipped; `place` is where both are seen inside when they lie

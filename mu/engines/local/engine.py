@@ -1,6 +1,6 @@
 """The daemon's side of the embedded local engine: finds its process or starts it, and ends it.
 
-The process is mu.engines.local_api, told apart from any other by the id in
+The process is mu.engines.local.api, told apart from any other by the id in
 <home>/local/engine.json. A connection to it stays open: by it the engine knows that it is wanted,
 and the daemon, that the engine lives.
 """
@@ -216,7 +216,7 @@ class LocalEngine:
         starting = _Starting()
         checkout = str(Path(mu.__file__).resolve().parent.parent)
         paths = [checkout, *filter(None, [os.environ.get("PYTHONPATH")])]
-        arguments = [sys.executable, "-P", "-m", "mu.engines.local_api"]
+        arguments = [sys.executable, "-P", "-m", "mu.engines.local.api"]
         arguments += ["--home", str(self._home), "--port", str(self._port), *self._options]
         try:
             self._reactor.spawnProcess(

@@ -15,10 +15,10 @@ from typing import Any
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.threads import deferToThreadPool
 
-from mu.engines.local_errors import Refused, conflict, invalid, no_such, too_many
-from mu.engines.local_functions import Function, FunctionStore, arn_of
-from mu.engines.local_pool import Outcome, SandboxPool
-from mu.engines.local_settings import changed, number, text
+from mu.engines.local.errors import Refused, conflict, invalid, no_such, too_many
+from mu.engines.local.functions import Function, FunctionStore, arn_of
+from mu.engines.local.pool import Outcome, SandboxPool
+from mu.engines.local.settings import changed, number, text
 
 UPLOAD_LIMIT = 70_167_211
 LIMITS = {"Event": 2**20, "RequestResponse": 6 * 2**20, "DryRun": 6 * 2**20}

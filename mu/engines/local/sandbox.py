@@ -1,6 +1,6 @@
 """The warm parent: it has imported what workers need, and forks a sandbox for each order.
 
-Started by local_enclosure, it reads orders from its standard input and writes reports to its
+Started by enclosure, it reads orders from its standard input and writes reports to its
 standard output. One thread, standard library only, so that forking is safe and cheap. When its
 input ends, the engine is gone: all sandboxes are killed.
 """
@@ -15,10 +15,10 @@ import time
 import types
 from collections.abc import Iterable
 
-from mu.engines import local_kernel as kernel
-from mu.engines.local_order import BROKEN, Ground, Lines, Order, Report
-from mu.engines.local_runtime import role_variables
-from mu.engines.local_supervisor import supervise
+from mu.engines.local import kernel
+from mu.engines.local.order import BROKEN, Ground, Lines, Order, Report
+from mu.engines.local.runtime import role_variables
+from mu.engines.local.supervisor import supervise
 
 WARM = [
     "base64",

@@ -3,8 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
-from mu.engines.local_errors import invalid
-from mu.engines.local_functions import Function
+from mu.engines.local.errors import invalid
+from mu.engines.local.functions import Function
 
 
 def changed(function: Function, fields: dict[str, Any]) -> Function:

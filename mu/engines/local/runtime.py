@@ -9,8 +9,8 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from mu.engines import local_kernel as kernel
-from mu.engines.local_order import ANSWERED, FAILED, Ground, Order
+from mu.engines.local import kernel
+from mu.engines.local.order import ANSWERED, FAILED, Ground, Order
 
 ANSWER_LIMIT = 6 * 2**20
 _NOT_THE_ROLE = {

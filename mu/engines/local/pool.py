@@ -17,9 +17,9 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from mu.engines.local_enclosure import CHECKOUT, moved, own_search_path
-from mu.engines.local_functions import Function, arn_of
-from mu.engines.local_order import ANSWERED, FAILED, Ground, Lines, Order, Report, error_payload
+from mu.engines.local.enclosure import CHECKOUT, moved, own_search_path
+from mu.engines.local.functions import Function, arn_of
+from mu.engines.local.order import ANSWERED, FAILED, Ground, Lines, Order, Report, error_payload
 
 LOGS_KEPT = 500
 RESTART_PAUSE_S = 1.0
@@ -167,7 +167,7 @@ class SandboxPool:
             why_shared=self._why_shared,
         )
         interpreter = os.path.realpath(sys.executable)
-        arguments = [interpreter, "-S", "-P", "-m", "mu.engines.local_enclosure", ground.to_json()]
+        arguments = [interpreter, "-S", "-P", "-m", "mu.engines.local.enclosure", ground.to_json()]
         self._first_line = True
         self._started = self._reactor.seconds()
         self._transport = self._reactor.spawnProcess(

@@ -1,0 +1,1 @@
+"""The embedded local engine: AWS Lambda's API, and sandboxes on this machine."""
