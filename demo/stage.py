@@ -53,6 +53,7 @@ class Process:
             if self._popen.poll() is not None:
                 break
             time.sleep(0.02)
+        self.kill()
         raise StageError(f"{self.name}: no {what}. Its last words:\n{self.last_words()}")
 
     def stop(self, how: int = signal.SIGTERM, seconds: float = 15.0) -> int:
@@ -188,11 +189,15 @@ class Daemon:
 
 def free_ports_conf(**more: str) -> str:
     """Return a configuration with a home beside it and free ports; `worker="hello_s = 1"` adds."""
-    sections = {"mu": "home = home"}
-    sections |= dict.fromkeys(("worker", "relay", "control", "local"), "port = 0")
-    for name, lines in more.items():
-        sections[name] = f"{sections.get(name, '')}\n{lines}"
-    return "\n".join(f"[{name}]\n{lines}\n" for name, lines in sections.items())
+    sections = {"mu": {"home": "home"}}
+    sections |= {name: {"port": "0"} for name in ("worker", "relay", "control", "local")}
+    for name, line in more.items():
+        option, _, value = line.partition(" = ")
+        sections.setdefault(name, {})[option] = value
+    return "".join(
+        f"[{name}]\n" + "".join(f"{option} = {value}\n" for option, value in options.items())
+        for name, options in sections.items()
+    )
 
 
 def _free_port() -> int:

@@ -42,7 +42,7 @@ def read_order(
     """Return what was ordered. Raises FieldError."""
     try:
         given = json.loads(body)
-    except ValueError as error:  # not UTF-8, too
+    except (ValueError, RecursionError) as error:  # not UTF-8, too
         raise FieldError("", f"the body must be a JSON object: {error}") from None
     order = read_fields(job_fields(config), given, known="fields")
     pipeline = _one_of(pipelines, order.pipeline, "pipeline")

@@ -2,7 +2,9 @@
 
 import gc
 import json
+import os
 import secrets
+import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -151,7 +153,8 @@ class MuService(Service):
     def _could_not_start(self, failure: Any) -> None:
         self.log.critical("mu cannot start: {why}", why=failure.getErrorMessage())
         self.log.debug("{trace}", trace=failure.getTraceback())
-        self._reactor.stop()
+        # The reactor's own way to an exit status that is not 0; it may not be running yet.
+        self._reactor.callWhenRunning(os.kill, os.getpid(), signal.SIGTERM)
 
     # ------------------------------------------------ stopping
 

@@ -11,7 +11,7 @@ import zipfile
 
 import pytest
 from film import chunk, kill, order, processes, put_film, wait_until, worker_of
-from stage import Daemon
+from stage import Daemon, free_ports_conf
 
 
 def run_job(daemon, body, **wait):
@@ -233,16 +233,30 @@ def test_a_killed_daemon_leaves_its_engine_which_the_next_one_finds(own_daemon, 
 
 def test_a_port_in_use_is_one_line_and_an_exit_status(daemon, tmp_path):
     taken = daemon.ports["control"]
-    (tmp_path / "mu.conf").write_text(
-        f"[mu]\nhome = home\n[control]\nport = {taken}\n[worker]\nport = 0\n"
-    )
-    twistd = [os.path.join(os.path.dirname(sys.executable), "twistd"), "-n", "--pidfile="]
-    tried = subprocess.run(
-        [*twistd, "mu", "--config", "mu.conf"], cwd=tmp_path, capture_output=True, text=True
-    )
+    tried = run_twistd(tmp_path, free_ports_conf(control=f"port = {taken}"))
     assert tried.returncode == 1
-    assert (
-        f"[control] host = 127.0.0.1, port = {taken}: cannot listen there"
-        in tried.stdout + tried.stderr
+    (line,) = [line for line in tried.stdout.splitlines() if line.startswith("mu: ")]
+    assert f"[control] host = 127.0.0.1, port = {taken}: cannot listen there" in line
+    assert "Traceback" not in tried.stdout
+
+
+def test_an_engine_that_cannot_start_is_one_sentence_and_an_exit_status(daemon, tmp_path):
+    taken = daemon.ports["local"]
+    tried = run_twistd(tmp_path, free_ports_conf(local=f"port = {taken}"))
+    assert tried.returncode != 0
+    assert f"cannot listen on 127.0.0.1:{taken}" in tried.stdout
+    assert tried.stdout.count("Traceback") == tried.stdout.count("#debug] Traceback")
+    assert not processes(str(tmp_path))
+
+
+def run_twistd(folder, conf):
+    (folder / "mu.conf").write_text(conf)
+    twistd = [os.path.join(os.path.dirname(sys.executable), "twistd"), "-n", "--pidfile="]
+    return subprocess.run(
+        [*twistd, "mu", "--config", "mu.conf"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=30,
     )
-    assert "Traceback" not in tried.stdout + tried.stderr

@@ -5,9 +5,9 @@ The process is mu.engines.local.api, told apart from any other by the id in
 and the daemon, that the engine lives.
 """
 
-import fcntl
 import json
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Generator
@@ -149,25 +149,17 @@ class LocalEngine:
     @inlineCallbacks
     def _end(self, pid: int) -> Generator[Deferred[Any], Any, None]:
         self._gone = Deferred()
-        os.kill(pid, signal.SIGTERM)  # still its own pid: the connection to it is open
+        process = os.pidfd_open(pid)  # still its own pid: the connection to it is open
+        signal.pidfd_send_signal(process, signal.SIGTERM)
         impatient = self._reactor.callLater(STOP_S, self._kill, pid)
         yield self._gone
         if impatient.active():
             impatient.cancel()
-        # It closes its connections a moment before it is gone; its lock goes last.
+        # It closes its connections a moment before it is gone.
         end = self._reactor.seconds() + STOP_S
-        while self._locked() and self._reactor.seconds() < end:
+        while not _has_ended(process) and self._reactor.seconds() < end:
             yield deferLater(self._reactor, 0.02)
-
-    def _locked(self) -> bool:
-        try:
-            with (self._home / "local" / "engine.lock").open() as held:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except BlockingIOError:
-            return True
-        return False
+        os.close(process)
 
     @inlineCallbacks
     def _start(self) -> Generator[Deferred[Any], Any, int]:
@@ -252,6 +244,11 @@ class LocalEngine:
         if self.process is not None and self.process.pid == pid:
             self.log.warn("the local engine {pid} does not stop; it is killed", pid=pid)
             os.kill(pid, signal.SIGKILL)
+
+
+def _has_ended(process: int) -> bool:
+    """Whether the process of this pidfd has ended, buried or not."""
+    return bool(select.select([process], [], [], 0)[0])
 
 
 def _copy(original: Deferred[int]) -> Deferred[int]:
