@@ -10,7 +10,7 @@ from twisted.logger import Logger
 
 from mu.config import Config
 from mu.events import Finish
-from mu.invocations import Accepted, Answer, Invocation, Refused, Throttled, Unknown
+from mu.invocations import Accepted, Answer, Invocation, Refused, Throttled, Unknown, Unreached
 from mu.jobs import EXTERNAL, Actor, Job, JobBook, JobSpec, Limits
 from mu.launch import Engine, invocations, launch_all, new_launch_ids, worker_event
 from mu.tls import Authority
@@ -113,8 +113,12 @@ class Conductor:
             self._later(job, self._config.launch.hello_timeout_s, self._nobody_came, job)
 
     def _nobody_came(self, job: Job) -> None:
-        patience = self._config.launch.hello_timeout_s
-        reason = f"no worker came within {patience:g} s of the last launch"
+        launch = self._config.launch
+        reason = (
+            f"no worker came within {launch.hello_timeout_s:g} s of the last launch: see what the log"
+            f" of function {job.spec.function!r} says, and whether workers can reach"
+            f" {launch.public_host}:{self.worker_port} (public_host in mu.conf)"
+        )
         job.give_up_waiting(reason, self._reactor.seconds())
 
     def _hear(self, job: Job, invocation: Invocation, answer: Answer) -> None:
@@ -123,7 +127,7 @@ class Conductor:
         match answer:
             case Accepted():
                 pass
-            case Throttled(reason=reason) | Unknown(reason=reason):
+            case Throttled(reason=reason) | Unreached(reason=reason) | Unknown(reason=reason):
                 self.log.warn(
                     "job {job}, launch {launch}: {answer}: {reason}",
                     job=job.id,
@@ -176,7 +180,8 @@ class Conductor:
         return deferToThreadPool(self._reactor, self._threads, call, *args)
 
     def _broken(self, failure: Any, job: Job) -> None:
-        """A fault of ours: say so, and end the job rather than leave it hanging."""
+        """A fault of ours, or of an engine: say so, and end the job rather than leave it hanging."""
+        failure = getattr(failure.value, "subFailure", failure)  # gatherResults wraps it
         self.log.failure("job {job} broke", failure, job=job.id)
         self._cancel_timers(job)
         job.end("failed", self._reactor.seconds(), f"a fault in mu: {failure.getErrorMessage()}")

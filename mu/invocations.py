@@ -30,6 +30,13 @@ class Throttled:
 
 
 @dataclass(frozen=True, slots=True)
+class Unreached:
+    """No connection to the engine could be made, so nothing was sent; trying again is safe."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """The engine will not start it, nor another one like it."""
 
@@ -43,4 +50,4 @@ class Unknown:
     reason: str
 
 
-Answer = Accepted | Throttled | Refused | Unknown
+Answer = Accepted | Throttled | Unreached | Refused | Unknown

@@ -1,7 +1,7 @@
 """A job becomes payloads, payloads become workers.
 
-An engine answers for each invocation what became of it. Launching knows each answer, tries again
-where an engine is busy (nothing ran, so that is safe), and stops the job where it refuses.
+An engine answers for each invocation what became of it. Launching tries again where nothing can have
+run, since the engine was busy or out of reach.
 """
 
 import json
@@ -12,12 +12,13 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
-from mu.invocations import Answer, Invocation, Throttled
+from mu.invocations import Answer, Invocation, Refused, Throttled, Unreached
 from mu.jobs import Job
 from mu.tls import SERVER_NAME, Identity
 
 FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 10.0
+UNREACHED_TRIES = 5
 
 
 class Engine(Protocol):
@@ -79,18 +80,26 @@ async def launch_all(
 ) -> None:
     """Launch all that is planned, at most `in_flight` at once, until `stopped()`.
 
-    `tell` hears each answer; after a Throttled one the same invocation is tried again.
+    `tell` hears each answer. After a Throttled one the same invocation is tried again, and after
+    an Unreached one so often that a short failure does no harm; then it counts as Refused.
     """
 
     async def one(invocation: Invocation) -> None:
-        pause = FIRST_PAUSE_S
+        pause, unreached = FIRST_PAUSE_S, 0
         while not stopped():
             answer = await engine.launch(invocation)
+            wait: float | None = None
+            if isinstance(answer, Unreached):
+                unreached += 1
+                if unreached == UNREACHED_TRIES:
+                    answer = Refused(f"{answer.reason} (tried {unreached} times)")
+            elif isinstance(answer, Throttled):
+                wait = answer.wait_s
             tell(invocation, answer)
-            if not isinstance(answer, Throttled):
+            if not isinstance(answer, Throttled | Unreached):
                 return
-            wait = pause if answer.wait_s is None else answer.wait_s
-            await deferLater(clock, wait * (1 + secrets.randbelow(500) / 1000), lambda: None)
+            jitter = 1 + secrets.randbelow(500) / 1000
+            await deferLater(clock, jitter * (pause if wait is None else wait), lambda: None)
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
     async def lane() -> None:

@@ -137,15 +137,17 @@ class WorkerProtocol(Protocol):
     def _beat(self) -> None:
         """Ask a silent worker whether it is there; give up one that has been silent too long.
 
-        An original worker knows no ping: for it there is the worker's time limit.
+        An original worker knows no ping, so it may be silent, though not in the middle of a frame:
+        for it there is the worker's time limit.
         """
         silent = self._clock.seconds() - self._heard
-        if self._hello and self._hello.session:
-            if silent >= self._options.silence_s:
-                self._close(f"it said nothing for {silent:.0f} s")
-                return
-            if silent >= self._options.heartbeat_s:
-                self._write(frame(Ping(f"{self._clock.seconds():.0f}").payload()))
+        answers_pings = bool(self._hello and self._hello.session)
+        if silent >= self._options.silence_s and (answers_pings or self._framer.partial):
+            where = " in the middle of a frame" if self._framer.partial else ""
+            self._close(f"it said nothing for {silent:.0f} s{where}")
+            return
+        if silent >= self._options.heartbeat_s and answers_pings:
+            self._write(frame(Ping(f"{self._clock.seconds():.0f}").payload()))
         self._wait(self._options.heartbeat_s, self._beat)
 
     def _wait(self, seconds: float | None, call: Any = None, *args: Any) -> None:
@@ -185,6 +187,7 @@ def _handshake_error(reason: Failure) -> str:
 class WorkerFactory(Factory):
     """Makes the worker port's protocols; knows the connections that are open."""
 
+    log = Logger()
     noisy = False
 
     def __init__(self, book: JobBook, options: WorkerPort, clock: Any) -> None:
@@ -194,6 +197,10 @@ class WorkerFactory(Factory):
         self.connections: set[WorkerProtocol] = set()
 
     def buildProtocol(self, addr: Any) -> Any:
+        most = self._options.max_connections
+        if len(self.connections) >= most:
+            self.log.warn("connection from {peer} refused: {most} are open", peer=addr, most=most)
+            return None
         protocol = WorkerProtocol(self._book, self._options, self._clock)
         protocol.factory = self
         return protocol

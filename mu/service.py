@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -90,6 +91,7 @@ class MuService(Service):
 
     async def _start(self) -> None:
         config = self._config
+        _allow_many_files()
         self._threads.start()
         self._listen_for_workers()
         self._lambda_engines["lambda"] = self._lambda("lambda", aws_endpoint, aws_credentials())
@@ -209,6 +211,13 @@ def _open_port(section: str, host: str, port: int) -> socket.socket:
             " give another port, or 0 for a free one"
         ) from None
     return opened
+
+
+def _allow_many_files() -> None:
+    """Each worker is an open file: take as many as the system lets us."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = 2**20 if most == resource.RLIM_INFINITY else min(most, 2**20)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (enough, most))
 
 
 def _token(path: Path) -> str:

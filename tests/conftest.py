@@ -8,11 +8,12 @@ from stage import Daemon, S3Server, StageError
 from mu.bundle import bundle
 
 JOIN = """#!/bin/sh
-# join PATTERN OUT: the frames of a chunk in one file. A frame that says "slow" takes for ever.
+# join PATTERN OUT: the frames of a chunk in one file; some frames are trouble.
 echo "joining $1"
 for frame in $(dirname "$1")/*.png; do
     case "$(cat $frame)" in
         *slow*) exec sleep 987 ;;
+        *loud*) head -c 100000000 /dev/zero | tr '\\0' x ;;
         *bad*) echo "cannot join $frame" >&2; exit 3 ;;
     esac
     cat "$frame" >> "$2"

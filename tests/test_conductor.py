@@ -4,7 +4,7 @@ import json
 
 import pytest
 from parts import OneState, Port, Reactor, ScriptedEngine, Threads, make_spec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.logger import capturedLogs
 
 from mu.conductor import Conductor
@@ -83,9 +83,11 @@ def test_workers_that_never_come_fail_their_actors():
     bench.port.join(job.id)
     bench.reactor.advance(121)
     assert job.state == "failed"
-    assert job.error == (
-        "1 of 2 actors failed: actor 1: no worker came within 120 s of the last launch"
+    assert job.error.startswith(
+        "1 of 2 actors failed: actor 1: no worker came within 120 s of the last launch: "
     )
+    assert "the log of function 'one'" in job.error
+    assert "reach 127.0.0.1:" in job.error
 
 
 def test_the_deadline_stops_all_that_runs():
@@ -177,3 +179,10 @@ def test_stopping_the_daemon_cancels_what_runs():
     bench.conductor.stop()
     assert line.heard == [b"quit:"]
     assert (job.state, job.error) == ("cancelled", "the coordinator was stopped")
+
+
+def test_an_engine_that_raises_fails_the_job_with_its_words():
+    with capturedLogs():
+        job = Bench(fail(RuntimeError("out of coal"))).start()
+    assert job.state == "failed"
+    assert job.error == "a fault in mu: out of coal"

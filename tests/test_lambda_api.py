@@ -10,7 +10,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
 from mu.engines.lambda_api import LambdaEngine
-from mu.invocations import Accepted, Invocation, Refused, Throttled, Unknown
+from mu.invocations import Accepted, Invocation, Refused, Throttled, Unknown, Unreached
 
 KEYS = Credentials("AKID", "secret", "session token")
 INVOCATION = Invocation("l1", "my function", "eu-west-1", b'{"mode": 1}')
@@ -119,9 +119,9 @@ class LambdaEngineTests(TestCase):
         for request, _ in self.api.asked:
             request.transport.abortConnection()
 
-    async def test_nobody_there_leaves_it_unknown_and_names_the_address(self):
+    async def test_nobody_there_was_not_reached_and_the_address_is_named(self):
         answer = await self.make_engine(url="http://127.0.0.1:1").launch(INVOCATION)
-        assert isinstance(answer, Unknown)
+        assert isinstance(answer, Unreached)
         assert "127.0.0.1:1" in answer.reason
 
     async def test_without_credentials_it_says_what_to_set(self):

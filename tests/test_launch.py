@@ -6,7 +6,7 @@ from parts import ScriptedEngine, make_job
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from mu.invocations import Accepted, Refused, Throttled, Unknown
+from mu.invocations import Accepted, Refused, Throttled, Unknown, Unreached
 from mu.launch import invocations, launch_all, new_launch_ids, worker_event
 from mu.states import TerminalState
 from mu.tls import Identity
@@ -84,6 +84,26 @@ def test_a_throttled_launch_is_tried_again_with_the_same_id_after_a_pause():
     assert len(engine.asked) == 2
     clock.advance(2.6)
     assert engine.asked == ["l0"] * 3
+    assert done.called
+    assert answers[-1] == ("l0", "Accepted")
+
+
+def test_an_engine_out_of_reach_is_tried_again_and_then_counts_as_a_refusal():
+    clock = Clock()
+    engine = ScriptedEngine(*[Unreached("no route")] * 9)
+    done, answers = launching(engine, 1, clock=clock)
+    for _ in range(10):
+        clock.advance(10)
+    assert done.called
+    assert [answer for _, answer in answers] == ["Unreached"] * 4 + ["Refused"]
+
+
+def test_an_engine_that_comes_back_in_time_does_no_harm():
+    clock = Clock()
+    engine = ScriptedEngine(Unreached("no route"), Unreached("no route"), Accepted())
+    done, answers = launching(engine, 1, clock=clock)
+    clock.advance(10)
+    clock.advance(10)
     assert done.called
     assert answers[-1] == ("l0", "Accepted")
 

@@ -306,6 +306,24 @@ def test_an_original_worker_is_not_asked():
     assert line.open
 
 
+def test_half_a_frame_and_silence_ends_any_worker():
+    job = make_job(Patient)
+    line = Port(job, heartbeat_s=10, silence_s=30).join()
+    line.send(frame(b"OK:SET(a)")[:-3])
+    for _ in range(4):
+        line.let_pass(10)
+    assert not line.open
+    assert "it said nothing for 30 s in the middle of a frame" in job.actors[0].error
+
+
+def test_a_connection_too_many_is_refused_with_a_logged_reason():
+    port = Port(make_job(Patient, workers=2), max_connections=1)
+    port.join()
+    with capturedLogs() as logs:
+        assert port.factory.buildProtocol("somebody") is None
+    assert any("connection from somebody refused: 1 are open" in text for text in logged(logs))
+
+
 def test_a_worker_that_takes_too_long_is_told_to_quit():
     job = make_job(Patient, worker_timeout_s=60.0)
     line = Port(job).join()

@@ -1,6 +1,7 @@
 """The Lambda Invoke API, of AWS or of the local engine: signed requests on kept-alive connections."""
 
 import json
+import os
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any
@@ -9,8 +10,10 @@ from urllib.parse import quote
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from botocore.exceptions import BotoCoreError
 from botocore.session import Session
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.threads import deferToThread
 from twisted.web.client import (
     Agent,
@@ -24,7 +27,7 @@ from twisted.web.iweb import IResponse
 from zope.interface import implementer
 
 from mu.interfaces import IEngine
-from mu.invocations import Accepted, Answer, Invocation, Refused, Throttled, Unknown
+from mu.invocations import Accepted, Answer, Invocation, Refused, Throttled, Unknown, Unreached
 
 INVOKE_PATH = "/2015-03-31/functions/{}/invocations"
 CREDENTIALS_S = 60.0
@@ -79,7 +82,10 @@ class LambdaEngine:
         return closing
 
     async def _launch(self, invocation: Invocation) -> Answer:
-        credentials = await self._current_credentials()
+        try:
+            credentials = await self._current_credentials()
+        except BotoCoreError as error:
+            return Refused(f"the AWS credentials cannot be read: {error}")
         if credentials is None:
             return Refused(
                 "there are no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
@@ -95,6 +101,11 @@ class LambdaEngine:
         try:
             response = await asking
             body = await readBody(response) if response.length else b""
+        except (ConnectError, DNSLookupError) as error:
+            return Unreached(
+                f"the {self.name} engine at {self._endpoint(invocation.region)} cannot be reached:"
+                f" {error}; see whether it runs there and the network lets this machine through"
+            )
         except Exception as error:  # whatever breaks a connection leaves its launch unknown
             return Unknown(f"{self.name} engine at {url}: {error or type(error).__name__}")
         return _answer(response, body, invocation)
@@ -109,6 +120,10 @@ class LambdaEngine:
 
 
 def aws_endpoint(region: str) -> str:
+    """Return the API's URL; the environment may name another one, as botocore has it."""
+    for name in ("AWS_ENDPOINT_URL_LAMBDA", "AWS_ENDPOINT_URL"):
+        if os.environ.get(name):
+            return os.environ[name].rstrip("/")
     return f"https://lambda.{region}.amazonaws.com"
 
 
