@@ -4,7 +4,7 @@ Pure: no socket, no clock, no chance. The same events give the same effects, so 
 a test that compares lists and a replay drive the same machine.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -187,8 +187,8 @@ class MachineState:
         self._kicked = True
 
     def accepts(self, msg: str) -> bool:
-        prefix = self.get_expect()
-        return msg is KICK or prefix is None or msg.startswith(prefix)
+        """Whether `get_expect` lets this state have that message."""
+        return msg is KICK or self.get_expect() is None or expects(self, msg)
 
     def starts_at_once(self) -> bool:
         """Whether this state does not wait for a reply before its first step."""
@@ -205,11 +205,9 @@ class MachineState:
                     self.kick()
             case Informed():
                 self.info_updated()
-            case Elapsed():
-                return ErrorState(self, f"it took longer than its timeout of {self.timeout:g} s")
             case Lost(reason=reason):
                 return ErrorState(self, reason)
-        return self._settle()
+        return self.settle()
 
     def _offer(self, text: str) -> Any:
         worker = self.worker
@@ -220,9 +218,9 @@ class MachineState:
             if (worker.sent, len(worker.stateinfo)) != before:
                 raise
             raise Held from None
-        return self._settle() if following is self else following
+        return self.settle() if following is self else following
 
-    def _settle(self) -> Any:
+    def settle(self) -> Any:
         """Run as long as kicked; return the next state, or itself."""
         while self._kicked:
             self._kicked = False
@@ -231,6 +229,13 @@ class MachineState:
             if following is not self:
                 return following
         return self
+
+
+def expects(state: Any, msg: str) -> bool:
+    """Whether the message begins with a prefix that the state names; one that names none wants none."""
+    wanted = state.get_expect()
+    prefixes = wanted if isinstance(wanted, list) else [wanted]
+    return any(prefix is not None and msg.startswith(prefix) for prefix in prefixes)
 
 
 class TerminalState(MachineState):
@@ -269,7 +274,11 @@ def shortened(text: str, limit: int = 400) -> str:
 
 def advance(state: State, event: Event, worker: Worker) -> State:
     """Give `state` the event, enter each state that follows, and return the one that waits."""
-    following = state.receive(event, worker.send)
+    return enter(state, state.receive(event, worker.send), worker)
+
+
+def enter(state: State, following: State, worker: Worker) -> State:
+    """Go from `state` to the one that follows it, and on to the one that waits; return that."""
     while following is not state:
         worker.step()
         if isinstance(following, type) or not hasattr(following, "receive"):
@@ -277,7 +286,7 @@ def advance(state: State, event: Event, worker: Worker) -> State:
         if isinstance(state, MachineState):
             state.prevState = None  # states reach back one step, or memory would grow for ever
         state = following
-        following = state.receive(Entered(event.at), worker.send)
+        following = state.receive(Entered(worker.now), worker.send)
     return state
 
 
@@ -293,7 +302,8 @@ class Machine:
     crash: Exception | None = None
     """What a state raised, if that is why the actor failed."""
     _held: list[Answered] = field(default_factory=list)
-    _timed: bool = False
+    _timed: dict[str, Any] = field(default_factory=dict)
+    _timers: int = 0
 
     @property
     def label(self) -> str:
@@ -313,21 +323,36 @@ class Machine:
             self.finished = Finish(f"{self.label}: {type(error).__name__}: {error}")
         else:
             self.finished = self._outcome()
-        if self._timed and (self.state is not before or self.finished):
-            effects.append(CancelTimer(STATE_TIMER))
-            self._timed = False
+        if self._timed or self.state is not before or hasattr(self.state, "states"):
+            effects += self._retime()
         if self.finished:
             effects.append(self.finished)
-        elif self.state is not before:
-            seconds = getattr(self.state, "timeout", None)
-            if seconds is not None:
-                effects.append(SetTimer(STATE_TIMER, seconds))
-                self._timed = True
+        return effects
+
+    def _retime(self) -> list[Effect]:
+        """Cancel the timers of states that are left, and set those of states that are new."""
+        living = [] if self.finished or self.state is None else list(_living(self.state))
+        effects: list[Effect] = []
+        for name, state in list(self._timed.items()):
+            if not any(state is still for still in living):
+                del self._timed[name]
+                effects.append(CancelTimer(name))
+        for state in living:
+            seconds = getattr(state, "timeout", None)
+            if seconds is not None and not any(state is timed for timed in self._timed.values()):
+                self._timers += 1
+                name = f"{STATE_TIMER}{self._timers}"
+                self._timed[name] = state
+                effects.append(SetTimer(name, seconds))
         return effects
 
     def _react(self, event: Event) -> None:
         if isinstance(event, Informed):
             self.worker.info[event.key] = event.value
+        if isinstance(event, Elapsed) and event.timer in self._timed:
+            late = self._timed.pop(event.timer)
+            who = "it" if late is self.state else late.label
+            event = Lost(event.at, f"{who} took longer than its timeout of {late.timeout:g} s")
         if self.state is None:
             self.state = self.begin(self.worker)
         if not self._take(event):
@@ -363,6 +388,7 @@ class Machine:
             )
 
     def _outcome(self) -> Finish | None:
+        """Return the end, if this is it."""
         if isinstance(self.state, ErrorState):
             before = self.state.prevState
             where = f"{before.label}: " if isinstance(before, MachineState) else ""
@@ -370,3 +396,10 @@ class Machine:
         if isinstance(self.state, TerminalState):
             return Finish(result=self.state.result)
         return None
+
+
+def _living(state: State) -> Iterator[Any]:
+    """Yield the state, and the parts of one that runs several side by side."""
+    yield state
+    for part in getattr(state, "states", ()):
+        yield from _living(part)

@@ -186,7 +186,7 @@ def test_a_timeout_is_set_on_entry_and_cancelled_on_leaving():
         timeout = 5
         nextState = Greet
 
-    assert talk(Patient, "OK") == [SetTimer("state", 5), CancelTimer("state")]
+    assert talk(Patient, "OK") == [SetTimer("state1", 5), CancelTimer("state1")]
 
 
 def test_a_timeout_that_elapses_fails_the_actor():
@@ -194,9 +194,8 @@ def test_a_timeout_that_elapses_fails_the_actor():
         expect = "OK"
         timeout = 5
 
-    assert talk(Patient, Elapsed(6.0, "state")) == [
-        SetTimer("state", 5),
-        CancelTimer("state"),
+    assert talk(Patient, Elapsed(6.0, "state1")) == [
+        SetTimer("state1", 5),
         Finish("Patient: it took longer than its timeout of 5 s"),
     ]
 

@@ -2,15 +2,25 @@
 
 from mu.machine import ErrorState, MachineState, TerminalState, Worker
 from mu.states.loops import ForLoopState
-from mu.states.passes import CommandListState, MultiPassState, OnePassState
+from mu.states.passes import (
+    CommandListState,
+    IfElseState,
+    InfoWatcherState,
+    MultiPassState,
+    OnePassState,
+)
+from mu.states.together import SuperpositionState
 
 __all__ = [
     "CommandListState",
     "ErrorState",
     "ForLoopState",
+    "IfElseState",
+    "InfoWatcherState",
     "MachineState",
     "MultiPassState",
     "OnePassState",
+    "SuperpositionState",
     "TerminalState",
     "Worker",
 ]

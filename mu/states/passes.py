@@ -42,6 +42,28 @@ class OnePassState(_Pass):
         return self.post_transition()
 
 
+class IfElseState(OnePassState):
+    """Goes to `consequentState` where `testfn()` is true, else to `alternativeState`."""
+
+    consequentState: Any = TerminalState
+    alternativeState: Any = TerminalState
+
+    def testfn(self) -> bool:
+        return True
+
+    def post_transition(self) -> Any:
+        return self.consequentState(self) if self.testfn() else self.alternativeState(self)
+
+
+class InfoWatcherState(OnePassState):
+    """Fires once, on the next INFO. To see an earlier one, a constructor looks in `info` and kicks."""
+
+    expect = "INFO:"  # begins no reply that a state is shown
+
+    def info_updated(self) -> None:
+        self.kick()
+
+
 class MultiPassState(_Pass):
     """A list of (expect, command) pairs, one after the other; then `nextState`.
 
