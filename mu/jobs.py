@@ -9,6 +9,7 @@ from mu.events import Finish
 from mu.machine import JobFacts, Machine, State, Worker
 from mu.messages import Hello
 from mu.parameters import Params
+from mu.states.script import ScriptWorker, first_state
 
 EXTERNAL = "external"
 """The engine that starts nothing: somebody starts the workers by hand."""
@@ -122,8 +123,9 @@ class Actor:
         self.session = session
         self.since = self.job.last_hello = at
         self.job.first_hello = self.job.first_hello or at
-        worker = Worker(self.job.facts, self.number, self.input)
-        self._machine = Machine(worker, self.job.spec.pipeline.begin, self.job.limits.max_held)
+        worker = ScriptWorker(self.job.facts, self.number, self.input)
+        begin = first_state(self.job.spec.pipeline.begin)
+        self._machine = Machine(worker, begin, self.job.limits.max_held)
         self._move("running")
         return self._machine
 

@@ -99,6 +99,13 @@ class Worker:
         self.sent += 1
         self._effects.append(Send(command))
 
+    def set_timer(self, name: str, seconds: float) -> None:
+        """Have an Elapsed of that name come after so long."""
+        self._effects.append(SetTimer(name, seconds))
+
+    def cancel_timer(self, name: str) -> None:
+        self._effects.append(CancelTimer(name))
+
     def constructed(self, name: str) -> None:
         """Note that a state of that name was made."""
         self.timestamps.append(self.now)

@@ -253,3 +253,17 @@ def parse_info(text: str) -> tuple[str, str] | None:
     if not key or not colon:
         raise BadMessage(f"an INFO reads INFO:key:value; {text[:80]!r} came")
     return key, value
+
+
+_RETVAL = re.compile(r"OK:RETVAL\((-?\d+)\)(?::OUTPUT\((.*)\):COMMAND\(.*\))?", re.DOTALL)
+
+
+def parse_retval(text: str) -> tuple[int, str]:
+    """Return the exit status and the output of an OK:RETVAL(n):OUTPUT(...):COMMAND(...).
+
+    Raises BadMessage.
+    """
+    form = _RETVAL.match(text)
+    if form is None:
+        raise BadMessage(f"OK:RETVAL(n):OUTPUT(...) was expected; {text[:80]!r} came")
+    return int(form[1]), form[2] or ""

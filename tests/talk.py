@@ -4,15 +4,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from mu.events import Answered, Effect, Entered, Event, Informed
-from mu.machine import JobFacts, Machine, Worker
+from mu.machine import JobFacts, Machine
 from mu.messages import parse_info
+from mu.states.script import ScriptWorker, first_state
 
 
 def machine(first: Any, params: Any = None, actor: int = 0, given: Mapping[str, Any] | None = None):
     """Return a machine whose first state is of the class `first`, or what `first(worker)` gives."""
-    worker = Worker(JobFacts("j1", params or {}), actor, given)
+    worker = ScriptWorker(JobFacts("j1", params or {}), actor, given)
     begin = (lambda w: first(w, w.actor)) if isinstance(first, type) else first
-    return Machine(worker, begin)
+    return Machine(worker, first_state(begin))
 
 
 def talk(first: Any, *answers: str | Event, **about: Any) -> list[Effect]:

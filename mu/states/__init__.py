@@ -9,9 +9,11 @@ from mu.states.passes import (
     MultiPassState,
     OnePassState,
 )
+from mu.states.script import CommandFailed, ScriptWorker
 from mu.states.together import SuperpositionState
 
 __all__ = [
+    "CommandFailed",
     "CommandListState",
     "ErrorState",
     "ForLoopState",
@@ -20,6 +22,7 @@ __all__ = [
     "MachineState",
     "MultiPassState",
     "OnePassState",
+    "ScriptWorker",
     "SuperpositionState",
     "TerminalState",
     "Worker",

@@ -1,0 +1,373 @@
+"""Scripts: a pipeline as a coroutine, driven by the same machine as class states.
+
+    async def convert(worker):
+        await worker.set("cmdoutfile", "##TMPDIR##/out.y4m")
+        await worker.run()
+        await worker.upload(worker.out_key, "##TMPDIR##/out.y4m")
+
+There is no event loop: a script may await what its worker gives and nothing else, and has neither
+clock nor chance, so that the same events give the same commands.
+"""
+
+import inspect
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+from mu.events import Answered, Elapsed, Event, Informed, Lost
+from mu.machine import (
+    HELD_LIMIT,
+    ErrorState,
+    SendCommand,
+    State,
+    TerminalState,
+    Worker,
+    shortened,
+)
+from mu.messages import HELLO, expected_reply, parse_retval
+
+
+class CommandFailed(Exception):
+    """The worker could not do what it was told, or not well; `reply` is what it answered."""
+
+    def __init__(self, command: str, reply: str) -> None:
+        super().__init__(f"the worker answered {shortened(reply)} to {shortened(command, 200)}")
+        self.command = command
+        self.reply = reply
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """How a program ended: its exit status (negative: the signal that killed it) and output."""
+
+    status: int
+    output: str
+
+
+# ---------------------------------------------------------------- what a script may await
+
+
+class _Request:
+    """Yields itself to the script's driver, and returns what that sends back."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator["_Request", Any, Any]:
+        return (yield self)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply(_Request):
+    """The next reply to the command of that number."""
+
+    number: int
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Info(_Request):
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Sleep(_Request):
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Together(_Request):
+    """The results of all, in order; the first to raise ends the others."""
+
+    awaitables: tuple[Awaitable[Any], ...]
+    seconds: float | None = None
+    """After so long all are ended, and TimeoutError is raised."""
+
+
+class ScriptWorker(Worker):
+    """The worker as scripts see it. What the plan gave this actor are attributes: `worker.out_key`.
+
+    All but `together`, `within`, `wait_info` and `sleep` raise CommandFailed where the worker
+    answers FAIL(...).
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["input"][name]
+        except KeyError:
+            raise AttributeError(f"neither a worker nor its input has {name!r}") from None
+
+    async def ask(self, command: str) -> str:
+        """Send a command; return the first reply to it."""
+        self.send(command)
+        return await self._reply(command, self.sent, expected_reply(command))
+
+    async def set(self, name: str, value: str) -> None:
+        await self.ask(f"set:{name}:{value}")
+
+    async def seti(self, name: str, value: int) -> None:
+        await self.ask(f"seti:{name}:{value}")
+
+    async def get(self, name: str) -> str:
+        return (await self.ask(f"get:{name}")).removeprefix("OK:GET(").removesuffix(")")
+
+    async def run(self, command: str = "", check: bool = True) -> Ran:
+        """Run a program, "" being the packaged one, to its end, in the background or not.
+
+        Raises CommandFailed for an exit status other than 0, unless `check` is False.
+        """
+        reply = await self._to_the_end(f"run:{command}", "OK:RUNNING", "OK:RETVAL")
+        status, output = parse_retval(reply)
+        if check and status:
+            raise CommandFailed(f"run:{command}", reply)
+        return Ran(status, output)
+
+    async def retrieve(self, key: str = "", file: str = "") -> None:
+        """Fetch an object; without arguments what the variables inkey and targfile say."""
+        argument = f"{key}\0{file}" if key or file else ""
+        await self._to_the_end(f"retrieve:{argument}", "OK:RETRIEVING", "OK:RETRIEVE(")
+
+    async def upload(self, key: str = "", file: str = "") -> None:
+        """Store a file; without arguments what the variables outkey and fromfile say."""
+        argument = f"{key}\0{file}" if key or file else ""
+        await self._to_the_end(f"upload:{argument}", "OK:UPLOADING", "OK:UPLOAD(")
+
+    async def connect(self, host: str, port: int, hello: str) -> None:
+        """Open the worker's connection to the relay, and say `hello` on it."""
+        await self.ask(f"connect:{host}:{port}:{hello}")
+
+    async def close_connect(self) -> None:
+        await self.ask("close_connect:")
+
+    async def quit(self) -> None:
+        """End the worker. It is told so too when the script returns."""
+        self.send("quit:")
+
+    async def together(self, *awaitables: Awaitable[Any]) -> list[Any]:
+        """Do several things side by side; return their results in order.
+
+        The first that raises ends the others. Replies are told apart by their command's number;
+        an original worker gives none, so ask it for one thing of each kind at a time.
+        """
+        return list(await _Together(awaitables))
+
+    async def within(self, seconds: float, awaitable: Awaitable[Any]) -> Any:
+        """Return what comes of it. Raises TimeoutError if that takes longer."""
+        (result,) = await _Together((awaitable,), seconds)
+        return result
+
+    async def wait_info(self, key: str) -> str:
+        """Return `info[key]`, once the worker has said it."""
+        return str(self.info[key] if key in self.info else await _Info(key))
+
+    async def sleep(self, seconds: float) -> None:
+        await _Sleep(seconds)
+
+    async def _reply(self, command: str, number: int, prefix: str) -> str:
+        reply: str = await _Reply(number, prefix)
+        if reply.startswith("FAIL("):
+            raise CommandFailed(command, reply)
+        return reply
+
+    async def _to_the_end(self, command: str, started: str, ended: str) -> str:
+        """Send a slow command; return its last reply, whether it goes to the background or not."""
+        self.send(command)
+        number = self.sent
+        reply = await self._reply(command, number, expected_reply(command))
+        if reply.startswith(started):
+            reply = await self._reply(command, number, ended)
+        return reply
+
+
+# ---------------------------------------------------------------- the driver
+
+
+@dataclass(slots=True, eq=False)
+class _Task:
+    """One coroutine of a script, and what it waits for."""
+
+    coroutine: Coroutine[Any, Any, Any]
+    parent: "_Task | None" = None
+    request: Any = None
+    children: "list[_Task]" = field(default_factory=list)
+    timer: str = ""
+    done: bool = False
+    result: Any = None
+
+
+class ScriptState:
+    """The state of an actor whose pipeline is a script, from the worker's hello to the end."""
+
+    def __init__(self, script: Coroutine[Any, Any, Any], worker: Worker) -> None:
+        self._worker = worker
+        self._name = getattr(script, "__qualname__", "script")
+        self._main = _Task(script)
+        self._waiting: list[_Task] = []  # oldest first
+        self._ready: deque[tuple[_Task, Any, BaseException | None]] = deque()
+        self._kept: list[Answered] = []
+        self._timers = 0
+        self._begun = False
+
+    @property
+    def label(self) -> str:
+        wanted = self.get_expect()
+        return f"{self._name} (waits for {', '.join(wanted)})" if wanted else self._name
+
+    def get_expect(self) -> list[str]:
+        return [str(_wanted(task.request)) for task in self._waiting if task.request]
+
+    def receive(self, event: Event, send: SendCommand) -> State:
+        match event:
+            case Lost(reason=reason):
+                self._end(self._main)
+                return ErrorState(self._worker, reason)
+            case Answered(text=text) if not self._begun and text.startswith(HELLO):
+                self._begun = True
+                self._ready.append((self._main, None, None))
+            case Answered():
+                self._kept.append(event)
+            case Informed(key=key, value=value):
+                for task in [task for task in self._waiting if task.request == _Info(key)]:
+                    self._wake(task, value)
+            case Elapsed(timer=timer):
+                for task in [task for task in self._waiting if task.timer == timer]:
+                    self._elapse(task)
+        try:
+            self._run()
+        except (CommandFailed, TimeoutError) as error:
+            return ErrorState(self._worker, f"{self._name}: {error or type(error).__name__}")
+        if not self._main.done:
+            return self
+        ending = TerminalState(self._worker)
+        ending.result = self._main.result
+        return ending
+
+    def _run(self) -> None:
+        """Go on with all that can go on. Raises what the script does not catch."""
+        while True:
+            while self._ready:
+                task, result, error = self._ready.popleft()
+                if not task.done:
+                    self._worker.step()
+                    self._resume(task, result, error)
+            if not self._deal():
+                break
+        if len(self._kept) > HELD_LIMIT:
+            raise OverflowError(f"over {HELD_LIMIT} replies came that the script does not wait for")
+
+    def _deal(self) -> bool:
+        """Give the oldest kept reply that somebody waits for to who has waited longest."""
+        for reply in self._kept:
+            for task in self._waiting:
+                if isinstance(task.request, _Reply) and _belongs(reply, task.request):
+                    self._kept.remove(reply)
+                    self._wake(task, reply.text)
+                    return True
+        return False
+
+    def _resume(self, task: _Task, result: Any, error: BaseException | None) -> None:
+        try:
+            request = task.coroutine.throw(error) if error else task.coroutine.send(result)
+        except StopIteration as stop:
+            self._finish(task, stop.value)
+        except Exception as raised:
+            task.done = True
+            if task.parent is None:
+                raise
+            self._fail(task.parent, raised)
+        else:
+            self._wait(task, request)
+
+    def _wait(self, task: _Task, request: Any) -> None:
+        if not isinstance(request, _Request):
+            task.coroutine.close()
+            raise TypeError(
+                f"a script may await what its worker gives and nothing else; it awaited {request!r}"
+            )
+        task.request = request
+        self._waiting.append(task)
+        if isinstance(request, _Sleep):
+            self._set_timer(task, request.seconds)
+        elif isinstance(request, _Together):
+            task.children = [_Task(_coroutine(one), task) for one in request.awaitables]
+            self._ready.extend((child, None, None) for child in task.children)
+            if request.seconds is not None:
+                self._set_timer(task, request.seconds)
+            if not task.children:
+                self._wake(task, [])
+
+    def _finish(self, task: _Task, result: Any) -> None:
+        task.done, task.result = True, result
+        parent = task.parent
+        if parent is not None and all(child.done for child in parent.children):
+            self._wake(parent, [child.result for child in parent.children])
+
+    def _fail(self, task: _Task, error: BaseException) -> None:
+        """End what the task does side by side, and raise the error in it."""
+        for child in task.children:
+            self._end(child)
+        self._wake(task, None, error)
+
+    def _elapse(self, task: _Task) -> None:
+        task.timer = ""
+        if isinstance(task.request, _Together):
+            self._fail(task, TimeoutError(f"it took longer than {task.request.seconds:g} s"))
+        else:
+            self._wake(task, None)
+
+    def _wake(self, task: _Task, result: Any, error: BaseException | None = None) -> None:
+        self._forget(task)
+        self._ready.append((task, result, error))
+
+    def _end(self, task: _Task) -> None:
+        """Close a coroutine and all that it does side by side."""
+        for child in task.children:
+            self._end(child)
+        self._forget(task)
+        if not task.done:
+            task.done = True
+            task.coroutine.close()
+
+    def _forget(self, task: _Task) -> None:
+        if task in self._waiting:
+            self._waiting.remove(task)
+        if task.timer:
+            self._worker.cancel_timer(task.timer)
+        task.request, task.timer, task.children = None, "", []
+
+    def _set_timer(self, task: _Task, seconds: float) -> None:
+        self._timers += 1
+        task.timer = f"script{self._timers}"
+        self._worker.set_timer(task.timer, seconds)
+
+
+def first_state(begin: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return `begin`, with a script that it may return made a state."""
+
+    def state(worker: Any) -> Any:
+        begun = begin(worker)
+        return ScriptState(begun, worker) if inspect.iscoroutine(begun) else begun
+
+    return state
+
+
+def _belongs(reply: Answered, request: _Reply) -> bool:
+    """Whether a reply is the one asked for: by its number, or an original worker's by its kind."""
+    if reply.command:
+        return reply.command == request.number
+    return reply.text.startswith((request.prefix, "FAIL("))
+
+
+def _wanted(request: Any) -> str:
+    match request:
+        case _Reply(prefix=prefix):
+            return prefix
+        case _Info(key=key):
+            return f"INFO:{key}"
+        case _Sleep(seconds=seconds):
+            return f"{seconds:g} s to pass"
+    return "what it does side by side"
+
+
+async def _coroutine(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
