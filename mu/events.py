@@ -4,7 +4,10 @@ Time is in the events (seconds since the epoch, as the driver read its clock), s
 that is given the same events again has the same effects.
 """
 
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from typing import Any
 
 
@@ -85,3 +88,35 @@ class Finish:
 
 
 Effect = Send | SetTimer | CancelTimer | Finish
+
+
+# ---------------------------------------------------------------- the encoding
+
+_KINDS: dict[str, type[Any]] = {
+    kind.__name__.lower(): kind
+    for kind in (Entered, Answered, Informed, Elapsed, Lost, Send, SetTimer, CancelTimer, Finish)
+}
+
+
+def encode(happened: Event | Effect) -> str:
+    """Return an event or an effect as a line of JSON in ASCII, always the same for the same.
+
+    This is what the journal keeps: kinds and fields may be added to, never changed.
+    """
+    values = [getattr(happened, field.name) for field in fields(happened)]
+    return json.dumps([type(happened).__name__.lower(), *values], separators=(",", ":"))
+
+
+def decode(line: str) -> Any:
+    """Return the event or effect of a line. Raises ValueError."""
+    try:
+        kind, *values = json.loads(line)
+        return _KINDS[kind](*values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{line[:80]!r} is no event or effect: {error}") from None
+
+
+def digest(effects: Iterable[Effect]) -> str:
+    """Return what tells these effects from others: 16 hexadecimal digits."""
+    told = "\n".join(map(encode, effects)).encode("ascii")
+    return hashlib.blake2b(told, digest_size=8).hexdigest()

@@ -20,6 +20,7 @@ from mu.events import (
     Lost,
     Send,
     SetTimer,
+    encode,
 )
 
 TRANSITION_LIMIT = 10_000
@@ -325,11 +326,10 @@ class Machine:
         before = self.state
         try:
             self._react(event)
+            self.finished = self._outcome()
         except Exception as error:  # whatever a state's author wrote must fail its actor only
             self.crash = error
             self.finished = Finish(f"{self.label}: {type(error).__name__}: {error}")
-        else:
-            self.finished = self._outcome()
         if self._timed or self.state is not before or hasattr(self.state, "states"):
             effects += self._retime()
         if self.finished:
@@ -401,7 +401,9 @@ class Machine:
             where = f"{before.label}: " if isinstance(before, MachineState) else ""
             return Finish(f"{where}{self.state.err or 'failed'}")
         if isinstance(self.state, TerminalState):
-            return Finish(result=self.state.result)
+            finish = Finish(result=self.state.result)
+            encode(finish)  # raises TypeError for a result that is no JSON value
+            return finish
         return None
 
 

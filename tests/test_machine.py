@@ -1,11 +1,11 @@
 """The machine and its base states: events in, effects out."""
 
 import pytest
-from talk import effects_of, machine, talk
 
 from mu.events import Answered, CancelTimer, Elapsed, Finish, Informed, Lost, Send, SetTimer
 from mu.machine import HELD_LIMIT, ErrorState, Held, MachineState, TerminalState
 from mu.states import OnePassState
+from mu.testing import effects_of, machine, talk
 
 
 class Leave(OnePassState):
@@ -270,3 +270,10 @@ def test_a_constructor_may_turn_its_state_into_an_error():
 def test_the_same_events_give_the_same_effects():
     events = [Informed(1.0, "k", "v"), Answered(2.0, "OK:HELLO"), Answered(3.0, "OK:ECHO(hi)")]
     assert talk(Greet, *events) == talk(Greet, *events)
+
+
+def test_a_result_that_is_no_json_value_fails_the_actor():
+    class Odd(TerminalState):
+        result = {1, 2}  # noqa: RUF012
+
+    assert "set is not JSON serializable" in talk(Odd)[-1].error

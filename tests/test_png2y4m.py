@@ -1,10 +1,9 @@
 """png2y4m, without a network: its plan, its commands, its result."""
 
-from talk import talk
-
 from mu.events import Finish, Send
 from mu.parameters import Params, read_fields
 from mu.pipelines.png2y4m import png2y4m
+from mu.testing import talk
 
 
 def params(**given):

@@ -3,13 +3,13 @@
 import asyncio
 
 import pytest
-from talk import effects_of, machine, talk
 
 from mu.events import Answered, CancelTimer, Elapsed, Finish, Lost, Send, SetTimer
 from mu.machine import HELD_LIMIT
 from mu.parameters import Params
 from mu.pipelines.png2y4m import png2y4m
 from mu.states import CommandFailed
+from mu.testing import effects_of, machine, talk
 
 HELLO = "OK:HELLO"
 

@@ -1,7 +1,6 @@
 """The state classes, each by its commands."""
 
 import pytest
-from talk import effects_of, machine, talk
 
 from mu.events import Finish, Send
 from mu.states import (
@@ -11,6 +10,7 @@ from mu.states import (
     OnePassState,
     TerminalState,
 )
+from mu.testing import effects_of, machine, talk
 
 
 def sends(*args, **kwargs):

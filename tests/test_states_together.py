@@ -1,7 +1,6 @@
 """Branches, watchers, and states side by side."""
 
 import pytest
-from talk import effects_of, machine, talk
 
 from mu.events import CancelTimer, Elapsed, Finish, Lost, Send, SetTimer
 from mu.machine import HELD_LIMIT
@@ -15,6 +14,7 @@ from mu.states import (
     SuperpositionState,
     TerminalState,
 )
+from mu.testing import effects_of, machine, talk
 
 
 def sends(*args, **kwargs):
