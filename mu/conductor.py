@@ -1,7 +1,7 @@
 """Takes each job from its order to its end: plan, launch, deadline, finish."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -9,6 +9,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from mu.config import Config
+from mu.dealing import first_come, is_order
 from mu.events import Finish
 from mu.invocations import Accepted, Answer, Invocation, Refused, Throttled, Unknown, Unreached
 from mu.jobs import EXTERNAL, Actor, Job, JobBook, JobSpec, Limits
@@ -87,15 +88,16 @@ class Conductor:
         spec = job.spec
         try:
             inputs = await self._in_thread(spec.pipeline.plan, spec.params)
-            _check_plan(inputs, self._config.jobs.max_workers)
+            _check_plan(inputs, self._config.jobs.max_workers, spec.actors)
+            order = _order(spec.pipeline, spec.params, len(inputs))
         except Exception as error:  # a pipeline's author may raise anything
             self.log.failure("job {job}: its plan failed", job=job.id)
             job.stop("failed", f"the plan of {spec.pipeline.name} failed: {_sentence(error)}")
             return
         if job.stopping:
             return
-        job.launches = dict.fromkeys(new_launch_ids(len(inputs)), False)
-        job.plan(inputs)
+        job.launches = dict.fromkeys(new_launch_ids(len(spec.actors or inputs)), False)
+        job.plan(inputs, order)
         if spec.engine != EXTERNAL:
             await launch_all(
                 self._engines[spec.engine],
@@ -191,13 +193,25 @@ def _outcome(actor: Actor) -> Finish:
     return Finish(actor.error, actor.result)
 
 
-def _check_plan(inputs: Any, most: int) -> None:
+def _check_plan(inputs: Any, most: int, actors: Sequence[int]) -> None:
     if not isinstance(inputs, list) or not all(isinstance(given, dict) for given in inputs):
         raise TypeError(f"plan must return a list of dicts, one for each actor, not {inputs!r:.80}")
     if not inputs:
         raise ValueError("there is nothing to do: it gives no actor any input")
     if len(inputs) > most:
         raise ValueError(f"it asks for {len(inputs)} actors; max_workers is {most}")
+    if actors and max(actors) >= len(inputs):
+        raise ValueError(f"actor {max(actors)} was asked for; it has 0 to {len(inputs) - 1}")
+
+
+def _order(pipeline: Any, params: Any, actors: int) -> list[int]:
+    """Return the order in which actors get workers: the pipeline's own, or first come."""
+    if not hasattr(pipeline, "order"):
+        return first_come(actors)
+    order = pipeline.order(params, actors)
+    if not is_order(order, actors):
+        raise ValueError(f"its order must name each actor once; {order!r:.200} came")
+    return list(order)
 
 
 def _sentence(error: Exception) -> str:

@@ -64,17 +64,20 @@ class Control:
     @app.route("/pipelines", methods=["GET"])
     def pipelines(self, request: Request) -> bytes:
         self._authorize(request)
-        return _answer(
-            request,
-            [
-                {
-                    "name": pipeline.name,
-                    "description": pipeline.description,
-                    "parameters": [parameter.describe() for parameter in pipeline.parameters],
-                }
-                for _, pipeline in sorted(self._registry.pipelines.items())
-            ],
-        )
+        known = sorted(self._registry.pipelines.items())
+        told = [pipeline_json(pipeline) for _, pipeline in known]
+        broken = [
+            {"name": broken.name, "owner": broken.owner, "error": broken.reason}
+            for broken in self._registry.broken
+        ]
+        return _answer(request, told + broken)
+
+    @app.route("/pipelines/<name>", methods=["GET"])
+    def pipeline(self, request: Request, name: str) -> bytes:
+        self._authorize(request)
+        if name not in self._registry.pipelines:
+            raise Refusal(404, f"there is no pipeline {name!r}; GET /pipelines lists them")
+        return _answer(request, pipeline_json(self._registry.pipelines[name]))
 
     @app.route("/jobs", methods=["POST"])
     def start(self, request: Request) -> bytes:
@@ -125,7 +128,8 @@ class Control:
         actors = self._find(job_id).actors
         limit, after = _page(request)
         if after:
-            actors = actors[_number(after, "after") + 1 :]
+            last = _number(after, "after")
+            actors = [actor for actor in actors if actor.number > last]
         return _answer(request, [actor_json(actor) for actor in actors[:limit]])
 
     @app.route("/jobs/<job_id>/log", methods=["GET"])
@@ -136,17 +140,18 @@ class Control:
         says where the next part will begin.
         """
         self._authorize(request)
-        actors = self._find(job_id).actors
+        job = self._find(job_id)
         request.setHeader("Content-Type", "text/plain; charset=utf-8")
         number = _argument(request, "actor")
         if number is None:
             return b"".join(
-                b"== actor %d ==\n%b\n" % (actor.number, bytes(actor.output)) for actor in actors
+                b"== actor %d ==\n%b\n" % (actor.number, bytes(actor.output))
+                for actor in job.actors
             )
-        if _number(number, "actor") >= len(actors):
-            known = f"has actors 0 to {len(actors) - 1}" if actors else "has no actors yet"
-            raise Refusal(404, f"job {job_id} {known}; {number} was asked for", "actor")
-        output = actors[int(number)].output
+        actor = job.actor(_number(number, "actor"))
+        if actor is None:
+            raise Refusal(404, f"job {job_id} has no actor {number}", "actor")
+        output = actor.output
         request.setHeader("Mu-Log-End", str(output.end))
         return output.since(_number(_argument(request, "after") or "0", "after"))
 
@@ -186,6 +191,15 @@ class Control:
         if job is None:
             raise Refusal(404, f"there is no job {job_id!r}; GET /jobs lists them")
         return job
+
+
+def pipeline_json(pipeline: Any) -> dict[str, Any]:
+    """Return what is told of a pipeline."""
+    return {
+        "name": pipeline.name,
+        "description": pipeline.description,
+        "parameters": [parameter.describe() for parameter in pipeline.parameters],
+    }
 
 
 def job_json(job: Job) -> dict[str, Any]:

@@ -20,7 +20,11 @@ class IState(Interface):
 
 
 class IPipeline(Interface):
-    """A kind of job."""
+    """A kind of job.
+
+    It may have a method `order(params, actors)` besides, which returns the actors' numbers in the
+    order in which they get workers (mu.dealing has some); else they do in their own order.
+    """
 
     name = Attribute("What a job names it by: a str, unique.")
     description = Attribute("One sentence for people.")

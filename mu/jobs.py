@@ -1,6 +1,6 @@
 """Who runs what: jobs, their actors, and the book that assigns workers to them."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -57,6 +57,8 @@ class JobSpec:
     regions: tuple[str, ...]
     deadline_s: float
     worker_timeout_s: float
+    actors: tuple[int, ...] = ()
+    """The actors to run, where not all that are planned."""
     event: Mapping[str, Any] = field(default_factory=dict)
     """What the user wants in the workers' event besides."""
     key: str = ""
@@ -183,6 +185,8 @@ class Job:
         self.finished: float | None = None
         self.error: str | None = None
         self.result: Any = None
+        self.planned = 0
+        """Actors that the plan has; those that run are `actors`."""
         self.actors: list[Actor] = []
         self.counts: Counter[str] = Counter()
         self.launches: dict[str, bool] = {}
@@ -190,7 +194,7 @@ class Job:
         self.launch_counts: Counter[str] = Counter()
         self.dismissed = 0
         """Workers that were told to quit: duplicates, latecomers, too many."""
-        self._next = 0
+        self._unassigned: deque[Actor] = deque()
         self._waiting: list[Candidate] = []
         self._stopping = False
         self.verdict: tuple[str, str] | None = None
@@ -198,7 +202,7 @@ class Job:
 
     @property
     def facts(self) -> JobFacts:
-        return JobFacts(self.id, self.spec.params, len(self.actors), "", self.uniq)
+        return JobFacts(self.id, self.spec.params, self.planned, "", self.uniq)
 
     @property
     def ended(self) -> bool:
@@ -209,13 +213,26 @@ class Job:
         """Whether nothing new is to be begun."""
         return self._stopping or self.ended
 
-    def plan(self, inputs: Sequence[Mapping[str, Any]]) -> None:
-        """Take the actors' inputs; workers that came before are assigned."""
-        self.actors = [Actor(self, number, given) for number, given in enumerate(inputs)]
+    def plan(self, inputs: Sequence[Mapping[str, Any]], order: Sequence[int] | None = None) -> None:
+        """Take the inputs of all actors, and the order in which they get workers.
+
+        Of an order's explicit actors each must be planned. Workers that came before are assigned.
+        """
+        self.planned = len(inputs)
+        wanted = set(self.spec.actors or range(self.planned))
+        self.actors = [Actor(self, number, inputs[number]) for number in sorted(wanted)]
+        by_number = {actor.number: actor for actor in self.actors}
+        self._unassigned = deque(
+            by_number[number] for number in order or range(self.planned) if number in wanted
+        )
         self.counts["waiting"] += len(self.actors)
         early, self._waiting = self._waiting, []
         for candidate in early:
             self._assign(candidate)
+
+    def actor(self, number: int) -> Actor | None:
+        """Return the actor of that number."""
+        return next((actor for actor in self.actors if actor.number == number), None)
 
     def join(self, hello: Hello, candidate: Candidate) -> None:
         """Give a worker something to do: an actor, patience, or leave."""
@@ -247,8 +264,7 @@ class Job:
 
     def give_up_waiting(self, reason: str, at: float) -> None:
         """Fail the actors for which no worker has come."""
-        late = self.actors[self._next :]
-        self._next = len(self.actors)
+        late, self._unassigned = self._unassigned, deque()
         for actor in late:
             actor.finished(Finish(reason), at)
 
@@ -281,12 +297,11 @@ class Job:
         return f"{len(failed)} of {len(self.actors)} actors failed: {named}{more}"
 
     def _assign(self, candidate: Candidate) -> None:
-        if self._next == len(self.actors):
+        if not self._unassigned:
             self._dismiss(candidate, f"job {self.id} has no actor without a worker")
             return
-        actor = self.actors[self._next]
-        self._next += 1
-        if self.state == "launching" and self._next == len(self.actors):
+        actor = self._unassigned.popleft()
+        if self.state == "launching" and not self._unassigned:
             self.state = "running"
         candidate.assign(actor)
 

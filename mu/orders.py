@@ -16,6 +16,7 @@ def job_fields(config: Config) -> tuple[Parameter, ...]:
     return (
         Parameter("pipeline", str, "which kind of job"),
         Parameter("workers", int, "how many workers", 1, 1, jobs.max_workers),
+        Parameter("actors", list, "the actors to run, by number (default: all)", []),
         Parameter("params", dict, "the pipeline's parameters", {}),
         Parameter("engine", str, "where workers run: local, lambda or external", launch.engine),
         Parameter("function", str, "the function to invoke (default: the pipeline's name)", ""),
@@ -50,13 +51,15 @@ def read_order(
     if not regions or not all(isinstance(region, str) and region for region in regions):
         raise FieldError("regions", f"regions must be a list of names; {order.regions!r} came")
     params = read_fields(pipeline.parameters, order.params, "params")
+    workers = _workers(order, "workers" in given, config.jobs.max_workers)
     if order.engine not in engines:
         known = ", ".join(sorted(engines))
         raise FieldError("engine", f"engine {order.engine!r} is not known; there are {known}")
     return JobSpec(
         pipeline=pipeline,
-        workers=order.workers,
-        params=Params(params, workers=order.workers),
+        workers=len(order.actors) or workers,
+        params=Params(params, workers=workers),
+        actors=tuple(order.actors),
         engine=order.engine,
         function=order.function or pipeline.name,
         regions=regions,
@@ -66,6 +69,25 @@ def read_order(
         key=key,
         digest=digest(body),
     )
+
+
+def _workers(order: Params, said: bool, most: int) -> int:
+    """Return for how many workers to plan: with explicit actors, enough for the last of them."""
+    actors: list[Any] = order.actors
+    if not all(type(number) is int and 0 <= number < most for number in actors):
+        raise FieldError(
+            "actors", f"actors must be numbers from 0 to {most - 1}; {actors!r:.200} came"
+        )
+    if len(set(actors)) < len(actors):
+        raise FieldError("actors", f"actors must name each number once; {actors!r:.200} came")
+    workers: int = order.workers
+    if actors and not said:
+        return int(max(actors)) + 1
+    if actors and max(actors) >= workers:
+        raise FieldError(
+            "actors", f"with {workers} workers actors go to {workers - 1}; {max(actors)} came"
+        )
+    return workers
 
 
 def _one_of(known: Mapping[str, Any], name: str, field: str) -> Any:

@@ -9,7 +9,9 @@ from twisted.logger import capturedLogs
 
 from mu.conductor import Conductor
 from mu.config import Config
+from mu.dealing import deal
 from mu.invocations import Accepted, Refused, Unknown
+from mu.messages import Hello
 from mu.states import MachineState, OnePassState
 
 
@@ -186,3 +188,41 @@ def test_an_engine_that_raises_fails_the_job_with_its_words():
         job = Bench(fail(RuntimeError("out of coal"))).start()
     assert job.state == "failed"
     assert job.error == "a fault in mu: out of coal"
+
+
+def actors_of(bench, job):
+    """Connect a worker for each actor; return their numbers in the order in which they came."""
+    welcomes = []
+    for launch in job.launches:
+        line = bench.port.join(job.id, Hello("ab", launch))
+        welcomes.append(int(line.heard[0].split(b":")[1]))
+    return welcomes
+
+
+def test_only_the_actors_that_were_asked_for_run():
+    bench = Bench()
+    job = bench.start(workers=13, actors=(12, 0, 7))
+    assert len(bench.engine.asked) == 3
+    assert actors_of(bench, job) == [0, 7, 12]
+    assert [actor.number for actor in job.actors] == [0, 7, 12]
+    assert job.facts.actors == 13
+    assert job.state == "done"
+
+
+def test_an_actor_that_is_not_planned_fails_the_job():
+    with capturedLogs():
+        job = Bench().start(workers=3, actors=(5,))
+    assert job.error == "the plan of one failed: actor 5 was asked for; it has 0 to 2"
+
+
+def test_a_pipeline_may_give_another_order(monkeypatch):
+    monkeypatch.setattr(OneState, "order", lambda self, params, n: deal(n, 5), raising=False)
+    bench = Bench()
+    assert actors_of(bench, bench.start(workers=8)) == [0, 5, 1, 6, 2, 7, 3, 4]
+
+
+def test_an_order_that_is_none_fails_the_job(monkeypatch):
+    monkeypatch.setattr(OneState, "order", lambda self, params, n: [0, 0], raising=False)
+    with capturedLogs():
+        job = Bench().start(workers=2)
+    assert "its order must name each actor once; [0, 0] came" in job.error

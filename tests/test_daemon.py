@@ -153,6 +153,10 @@ def refusal(daemon, *args, **kwargs):
         ({"params": {"frames": 0}}, "params.frames", "at least 1"),
         ({"params": 7}, "params", "an object; 7 came"),
         ({"regions": []}, "regions", "a list of names"),
+        ({"actors": [0, 0]}, "actors", "each number once"),
+        ({"actors": [-1]}, "actors", "numbers from 0 to 9999"),
+        ({"actors": ["1"]}, "actors", "numbers from 0 to 9999"),
+        ({"actors": [1]}, "actors", "with 1 workers actors go to 0; 1 came"),
         ({"retries": 2}, "retries", "at most 0"),
     ],
 )
@@ -193,6 +197,19 @@ def test_all_but_health_wants_the_token(daemon):
 def test_pipelines_are_described(daemon):
     (png2y4m,) = [p for p in daemon.ask("/pipelines") if p["name"] == "png2y4m"]
     assert "frames" in {parameter["name"] for parameter in png2y4m["parameters"]}
+    assert daemon.ask("/pipelines/png2y4m") == png2y4m
+    assert refusal(daemon, "/pipelines/nothing")[0] == 404
+
+
+def test_explicit_actors_run_alone(daemon, s3):
+    put_film(s3, "some", [f"{n}\n" for n in range(1, 9)])
+    body = order("some", workers=4) | {"actors": [1, 3]}
+    del body["workers"]
+    job = run_job(daemon, body)
+    assert (job["state"], job["workers"]) == ("done", 2)
+    assert job["result"] == {"keys": [f"some-y4m_02/{n:08d}.y4m" for n in (1, 3)]}
+    assert [actor["actor"] for actor in daemon.ask(f"/jobs/{job['id']}/workers")] == [1, 3]
+    assert "joining" in daemon.ask(f"/jobs/{job['id']}/log?actor=3")
 
 
 # ---------------------------------------------------------------- starting and stopping
