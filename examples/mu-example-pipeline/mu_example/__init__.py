@@ -1,0 +1,1 @@
+"""Two pipelines for mu that count words."""
