@@ -17,6 +17,7 @@ from zope.interface.exceptions import Invalid
 from zope.interface.verify import verifyObject
 
 from mu.interfaces import IEngine, IPipeline
+from mu.parameters import Parameter
 
 log = Logger()
 
@@ -53,32 +54,52 @@ class Registry:
                 except Exception as error:  # a stranger's import may raise anything
                     registry._refuse(entry.name, owner, f"{type(error).__name__}: {error}")
                 else:
-                    registry.add(interface, plugin, owner)
+                    registry.add(interface, plugin, owner, entry.name)
             for plugin in _dropins(interface):
                 registry.add(interface, plugin, f"a dropin of {type(plugin).__module__}")
         return registry
 
-    def add(self, interface: type[Interface], plugin: Any, owner: str) -> None:
-        """Take a plugin, or note why not."""
+    def add(self, interface: type[Interface], plugin: Any, owner: str, called: str = "") -> None:
+        """Take a plugin, or note why not; `called` is what to name one without a name."""
         name = getattr(plugin, "name", None)
-        try:
-            verifyObject(interface, plugin)
-        except Invalid as error:
-            self._refuse(str(name), owner, " ".join(str(error).split()))
-            return
-        if not isinstance(name, str) or not name:
-            self._refuse(repr(name), owner, "its name must be a str, and not empty")
-            return
+        reason = _why_not(interface, plugin)
         taken = self._owners.get((interface, name))
-        if taken is not None:
-            self._refuse(name, owner, f"the name is taken by {taken}")
+        if not reason and taken is not None:
+            reason = f"the name is taken by {taken}"
+        if reason:
+            self._refuse(str(name or called or owner), owner, reason)
             return
-        self._owners[interface, name] = owner
-        (self.pipelines if interface is IPipeline else self.engines)[name] = plugin
+        self._owners[interface, plugin.name] = owner
+        (self.pipelines if interface is IPipeline else self.engines)[plugin.name] = plugin
 
     def _refuse(self, name: str, owner: str, reason: str) -> None:
         self.broken.append(Broken(name, owner, reason))
         log.error("plugin {name} ({owner}): {reason}", name=name, owner=owner, reason=reason)
+
+
+def _why_not(interface: type[Interface], plugin: Any) -> str:
+    """Return why a plugin cannot be taken; empty: it can."""
+    try:
+        verifyObject(interface, plugin)
+    except Invalid as error:
+        return " ".join(str(error).split())
+    if not isinstance(plugin.name, str) or not plugin.name:
+        return f"its name must be a str, and not empty; it is {plugin.name!r}"
+    return _wrong_parameters(plugin.parameters) if interface is IPipeline else ""
+
+
+def _wrong_parameters(parameters: Any) -> str:
+    if not isinstance(parameters, list | tuple) or not all(
+        isinstance(parameter, Parameter) for parameter in parameters
+    ):
+        return f"its parameters must be a sequence of mu.parameters.Parameter, not {parameters!r}"
+    names = [parameter.name for parameter in parameters]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        return f"two of its parameters are named {twice[0]!r}"
+    if "workers" in names:
+        return "no parameter may be named 'workers': params.workers is how many were asked for"
+    return ""
 
 
 def _dropins(interface: type[Interface]) -> Iterator[Any]:
