@@ -63,7 +63,7 @@ class Registry:
         """Take a plugin, or note why not; `called` is what to name one without a name."""
         name = getattr(plugin, "name", None)
         reason = _why_not(interface, plugin)
-        taken = self._owners.get((interface, name))
+        taken = self._owners.get((interface, str(name)))
         if not reason and taken is not None:
             reason = f"the name is taken by {taken}"
         if reason:
