@@ -62,3 +62,9 @@ def test_what_hangs_from_the_service_knows_neither_it_nor_its_neighbours(part):
 def test_nothing_but_the_plugin_imports_the_service():
     others = [path for path in (ROOT / "mu").rglob("*.py") if path.name != "service.py"]
     assert not [path for path in others if "mu.service" in str(imported(path))]
+
+
+def test_the_command_line_takes_little_from_the_daemon_and_gives_it_nothing():
+    assert parts_of_mu("cli") <= {"config", "parameters"}
+    others = [path for path in (ROOT / "mu").rglob("*.py") if path.parent.name != "cli"]
+    assert not [path for path in others if "mu.cli" in str(imported(path))]

@@ -1,0 +1,5 @@
+"""`python -m mu.cli` is `mu`."""
+
+from mu.cli.commands import main
+
+main()
