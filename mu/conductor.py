@@ -1,5 +1,6 @@
 """Takes each job from its order to its end: plan, launch, deadline, finish."""
 
+import json
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -40,6 +41,7 @@ class Conductor:
         self._threads = threads
         self._reactor = reactor
         self._timers: dict[str, list[Any]] = {}
+        self.stopping = False
         self.worker_port = 0
         """Where workers find us; known once the port listens."""
 
@@ -50,7 +52,11 @@ class Conductor:
             spec,
             uniq=secrets.token_hex(8),
             created=self._reactor.seconds(),
-            limits=Limits(self._config.worker.log_bytes, self._config.worker.max_held),
+            limits=Limits(
+                self._config.worker.log_bytes,
+                self._config.worker.max_held,
+                self._config.worker.max_info,
+            ),
             on_end=self._ended,
         )
         self._book.add(job)
@@ -78,7 +84,8 @@ class Conductor:
         job.stop("cancelled", "cancelled by request")
 
     def stop(self) -> None:
-        """Stop all jobs, because the daemon stops."""
+        """Stop all jobs, because the daemon stops, and begin no more."""
+        self.stopping = True
         for job in self._book.all():
             job.stop("cancelled", "the coordinator was stopped")
 
@@ -141,7 +148,6 @@ class Conductor:
                 job.stop("failed", f"engine {job.spec.engine} refused to launch: {reason}")
 
     def _ended(self, job: Job) -> None:
-        self._cancel_timers(job)
         ending = Deferred.fromCoroutine(self._end(job))
         ending.addErrback(self._broken, job)
 
@@ -155,12 +161,17 @@ class Conductor:
             outcomes = [_outcome(actor) for actor in job.actors]
             try:
                 result = await self._in_thread(job.spec.pipeline.finish, job.facts, outcomes)
+                json.dumps(result, allow_nan=False)
             except Exception as raised:  # a pipeline's author may raise anything
                 self.log.failure("job {job}: its finish failed", job=job.id)
                 error = error or (
                     f"the finish of {job.spec.pipeline.name} failed: {_sentence(raised)}"
                 )
+                result = None
+            if job.ended:  # it was stopped meanwhile
+                return
             job.end("failed" if error else "done", self._reactor.seconds(), error, result)
+        self._cancel_timers(job)
         self.log.info(
             "job {job} is {state}{why}",
             job=job.id,
@@ -185,8 +196,10 @@ class Conductor:
         """A fault of ours, or of an engine: say so, and end the job rather than leave it hanging."""
         failure = getattr(failure.value, "subFailure", failure)  # gatherResults wraps it
         self.log.failure("job {job} broke", failure, job=job.id)
+        words = f"a fault in mu: {failure.getErrorMessage()}"
+        job.stop("failed", words)
         self._cancel_timers(job)
-        job.end("failed", self._reactor.seconds(), f"a fault in mu: {failure.getErrorMessage()}")
+        job.end("failed", self._reactor.seconds(), words)
 
 
 def _outcome(actor: Actor) -> Finish:

@@ -33,6 +33,7 @@ class WorkerPort:
     silence_s: float = _option(60.0, 0.1)
     log_bytes: int = _option(65536, 0)
     max_held: int = _option(1000, 1)
+    max_info: int = _option(16 * 2**20, 1024)
     max_connections: int = _option(20_000, 1)
 
 

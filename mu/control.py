@@ -25,6 +25,8 @@ class Starter(Protocol):
     def event(self, job: Job) -> dict[str, Any]: ...
     def cancel(self, job: Job) -> None: ...
 
+    stopping: bool
+
 
 class Refusal(Exception):
     """An answer other than 2xx, with a sentence."""
@@ -87,6 +89,8 @@ class Control:
         key = (request.getHeader(b"idempotency-key") or b"").decode("utf-8", "replace")
         job = self._book.with_key(key) if key else None
         if job is None:
+            if self._starter.stopping:
+                raise Refusal(503, "the daemon is stopping: order again when it is back")
             pipelines, engines = self._registry.pipelines, self._engines
             job = self._starter.start(read_order(body, self._config, pipelines, engines, key))
             request.setResponseCode(201)
@@ -236,7 +240,7 @@ def actor_json(actor: Actor) -> dict[str, Any]:
         "label": actor.label,
         "attempt": actor.attempt,
         "since": actor.since,
-        "last_reply": _shown(actor.last_reply[:1000]),
+        "last_reply": _shown(actor.last_reply),
         "error": actor.error and _shown(actor.error),
         "result": actor.result,
     }
@@ -252,7 +256,7 @@ def _argument(request: Request, name: str) -> str | None:
 
 
 def _number(text: str, field: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
+    if not (text.isascii() and text.isdecimal() and len(text) <= 18):
         raise Refusal(400, f"{field} must be a whole number; {text!r} came", field)
     return int(text)
 

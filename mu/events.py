@@ -104,7 +104,9 @@ def encode(happened: Event | Effect) -> str:
     This is what the journal keeps: kinds and fields may be added to, never changed.
     """
     values = [getattr(happened, field.name) for field in fields(happened)]
-    return json.dumps([type(happened).__name__.lower(), *values], separators=(",", ":"))
+    return json.dumps(
+        [type(happened).__name__.lower(), *values], separators=(",", ":"), allow_nan=False
+    )
 
 
 def decode(line: str) -> Any:

@@ -15,6 +15,10 @@ EXTERNAL = "external"
 """The engine that starts nothing: somebody starts the workers by hand."""
 
 
+SHOWN_REPLY = 1000
+"""Characters that are kept of an actor's last reply, for people."""
+
+
 class Candidate(Protocol):
     """A connected worker that asks for an actor."""
 
@@ -127,13 +131,14 @@ class Actor:
         self.job.first_hello = self.job.first_hello or at
         worker = ScriptWorker(self.job.facts, self.number, self.input)
         begin = first_state(self.job.spec.pipeline.begin)
-        self._machine = Machine(worker, begin, self.job.limits.max_held)
+        limits = self.job.limits
+        self._machine = Machine(worker, begin, limits.max_held, limits.max_info)
         self._move("running")
         return self._machine
 
     def replied(self, text: str, at: float) -> None:
         """Note what the worker answered last."""
-        self.last_reply = text
+        self.last_reply = text[:SHOWN_REPLY]
         self.since = at
 
     def finished(self, finish: Finish, at: float) -> None:
@@ -156,6 +161,7 @@ class Limits:
 
     log_bytes: int = 65536
     max_held: int = 1000
+    max_info: int = 16 * 2**20
 
 
 class Job:
@@ -196,7 +202,9 @@ class Job:
         """Workers that were told to quit: duplicates, latecomers, too many."""
         self._unassigned: deque[Actor] = deque()
         self._waiting: list[Candidate] = []
+        self._sessions: set[str] = set()
         self._stopping = False
+        self._finishing = False  # all actors have ended, the pipeline's `finish` has not
         self.verdict: tuple[str, str] | None = None
         """The state and the reason with which the job was stopped, if it was."""
 
@@ -238,6 +246,8 @@ class Job:
         """Give a worker something to do: an actor, patience, or leave."""
         if self.stopping:
             self._dismiss(candidate, f"job {self.id} has ended")
+        elif hello.received or (hello.session and hello.session in self._sessions):
+            self._dismiss(candidate, f"session {hello.session} cannot be resumed")
         elif hello.launch and self.launches.get(hello.launch) is None:
             self._dismiss(candidate, f"job {self.id} did not launch {hello.launch!r}")
         elif hello.launch and self.launches[hello.launch]:
@@ -245,6 +255,7 @@ class Job:
         else:
             if hello.launch:
                 self.launches[hello.launch] = True
+            self._sessions.add(hello.session)
             if self.actors:
                 self._assign(candidate)
             else:
@@ -259,7 +270,7 @@ class Job:
     def actor_finished(self, at: float) -> None:
         ended = self.counts["done"] + self.counts["failed"]
         if ended == len(self.actors) and not self._stopping:
-            self._stopping = True
+            self._stopping = self._finishing = True
             self.on_end(self)
 
     def give_up_waiting(self, reason: str, at: float) -> None:
@@ -269,10 +280,13 @@ class Job:
             actor.finished(Finish(reason), at)
 
     def stop(self, state: str, reason: str) -> None:
-        """Give up all actors: running workers are told to quit, nothing more begins."""
-        if self.stopping:
+        """Give up all actors: running workers are told to quit, nothing more begins.
+
+        A job whose pipeline is at its `finish` does not wait for that any longer.
+        """
+        if self.ended or (self._stopping and not self._finishing):
             return
-        self._stopping = True
+        self._stopping, self._finishing = True, False
         self.verdict = state, reason
         for actor in self.actors:
             if actor.session is not None:
@@ -283,8 +297,10 @@ class Job:
         self.on_end(self)
 
     def end(self, state: str, at: float, error: str | None = None, result: Any = None) -> None:
-        """Note how the job ended: done, failed or cancelled."""
-        self._stopping = True
+        """Note how the job ended: done, failed or cancelled. The first to say so counts."""
+        if self.ended:
+            return
+        self._stopping, self._finishing = True, False
         self.state, self.finished, self.error, self.result = state, at, error, result
 
     def failures(self) -> str | None:

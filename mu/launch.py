@@ -18,6 +18,8 @@ from mu.tls import SERVER_NAME, Identity
 
 FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 10.0
+LONGEST_WAIT_S = 60.0
+"""However long an engine says to wait."""
 UNREACHED_TRIES = 5
 
 
@@ -94,7 +96,7 @@ async def launch_all(
                 if unreached == UNREACHED_TRIES:
                     answer = Refused(f"{answer.reason} (tried {unreached} times)")
             elif isinstance(answer, Throttled):
-                wait = answer.wait_s
+                wait = None if answer.wait_s is None else min(answer.wait_s, LONGEST_WAIT_S)
             tell(invocation, answer)
             if not isinstance(answer, Throttled | Unreached):
                 return

@@ -4,7 +4,8 @@ Pure: no socket, no clock, no chance. The same events give the same effects, so 
 a test that compares lists and a replay drive the same machine.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -28,6 +29,12 @@ TRANSITION_LIMIT = 10_000
 
 HELD_LIMIT = 1_000
 """Replies that may wait for a state that wants them, unless told otherwise."""
+
+EFFECT_LIMIT = 100_000
+"""More commands than this for one event are a loop that never ends, too."""
+
+INFO_LIMIT = 16 * 2**20
+"""How much a worker's INFO may hold, in characters, unless told otherwise."""
 
 STATE_TIMER = "state"
 
@@ -90,6 +97,8 @@ class Worker:
         """Seconds since the epoch: when the event came that is being handled."""
         self.sent = 0
         """Commands sent so far."""
+        self.held_limit = HELD_LIMIT
+        """Replies that may wait for somebody who wants them."""
         self._steps = 0
         self._effects: list[Effect] = []
 
@@ -97,11 +106,19 @@ class Worker:
         """Have the worker do `command`."""
         if not isinstance(command, str):
             raise TypeError(f"a command is a str; {command!r} came")
+        try:
+            command.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:  # a ValueError, which would say "not for me now"
+            raise TypeError(f"{shortened(command)} cannot be sent: {error.reason}") from None
+        if len(self._effects) >= EFFECT_LIMIT:
+            raise Runaway(f"over {EFFECT_LIMIT} commands without waiting for the worker")
         self.sent += 1
         self._effects.append(Send(command))
 
     def set_timer(self, name: str, seconds: float) -> None:
         """Have an Elapsed of that name come after so long."""
+        if not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
+            raise TypeError(f"a time is a number of seconds from 0 on; {seconds!r} came")
         self._effects.append(SetTimer(name, seconds))
 
     def cancel_timer(self, name: str) -> None:
@@ -220,11 +237,15 @@ class MachineState:
     def _offer(self, text: str) -> Any:
         worker = self.worker
         before = worker.sent, len(worker.stateinfo)
+        heard, place = len(self.messages), getattr(self, "cmdNum", None)
         try:
             following = self.transition(text)
         except ValueError:
             if (worker.sent, len(worker.stateinfo)) != before:
                 raise
+            del self.messages[heard:]  # as if it had never been offered
+            if place is not None:
+                self.cmdNum = place
             raise Held from None
         return self.settle() if following is self else following
 
@@ -232,11 +253,15 @@ class MachineState:
         """Run as long as kicked; return the next state, or itself."""
         while self._kicked:
             self._kicked = False
-            self.worker.step()
             following = self.transition(KICK)
             if following is not self:
                 return following
+            self.worker.step()
         return self
+
+    def _side_by_side(self) -> Sequence[Any]:
+        """Return the states that run inside this one."""
+        return ()
 
 
 def expects(state: Any, msg: str) -> bool:
@@ -305,6 +330,7 @@ class Machine:
     worker: Worker
     begin: Callable[[Worker], State]
     held_limit: int = HELD_LIMIT
+    info_limit: int = INFO_LIMIT
     state: State | None = None
     finished: Finish | None = None
     crash: Exception | None = None
@@ -312,11 +338,18 @@ class Machine:
     _held: list[Answered] = field(default_factory=list)
     _timed: dict[str, Any] = field(default_factory=dict)
     _timers: int = 0
+    _info_size: int = 0
+
+    def __post_init__(self) -> None:
+        self.worker.held_limit = self.held_limit
 
     @property
     def label(self) -> str:
         """The current state, for people."""
-        return self.state.label if self.state else ""
+        try:
+            return self.state.label if self.state else ""
+        except Exception:  # an author's str_extra
+            return type(self.state).__name__
 
     def receive(self, event: Event) -> list[Effect]:
         """Return what is to be done now. After Finish nothing is."""
@@ -327,35 +360,40 @@ class Machine:
         try:
             self._react(event)
             self.finished = self._outcome()
+            if isinstance(event, Lost) and self.finished is None:
+                self.finished = Finish(event.reason)  # a state cannot stay when its worker is gone
+            if self._timed or self.state is not before or self._has_parts:
+                self._retime()
         except Exception as error:  # whatever a state's author wrote must fail its actor only
             self.crash = error
             self.finished = Finish(f"{self.label}: {type(error).__name__}: {error}")
-        if self._timed or self.state is not before or hasattr(self.state, "states"):
-            effects += self._retime()
         if self.finished:
+            effects += map(CancelTimer, self._timed)
             effects.append(self.finished)
         return effects
 
-    def _retime(self) -> list[Effect]:
+    @property
+    def _has_parts(self) -> bool:
+        return isinstance(self.state, MachineState) and bool(self.state._side_by_side())
+
+    def _retime(self) -> None:
         """Cancel the timers of states that are left, and set those of states that are new."""
         living = [] if self.finished or self.state is None else list(_living(self.state))
-        effects: list[Effect] = []
         for name, state in list(self._timed.items()):
             if not any(state is still for still in living):
                 del self._timed[name]
-                effects.append(CancelTimer(name))
+                self.worker.cancel_timer(name)
         for state in living:
             seconds = getattr(state, "timeout", None)
             if seconds is not None and not any(state is timed for timed in self._timed.values()):
                 self._timers += 1
                 name = f"{STATE_TIMER}{self._timers}"
                 self._timed[name] = state
-                effects.append(SetTimer(name, seconds))
-        return effects
+                self.worker.set_timer(name, seconds)
 
     def _react(self, event: Event) -> None:
         if isinstance(event, Informed):
-            self.worker.info[event.key] = event.value
+            self._note(event.key, event.value)
         if isinstance(event, Elapsed) and event.timer in self._timed:
             late = self._timed.pop(event.timer)
             who = "it" if late is self.state else late.label
@@ -367,6 +405,15 @@ class Machine:
             return
         while any(self._retake(held) for held in self._held):
             pass
+
+    def _note(self, key: str, value: str) -> None:
+        """Take in what the worker informs us of."""
+        info = self.worker.info
+        before = len(key) + len(str(info[key])) if key in info else 0
+        self._info_size += len(key) + len(value) - before
+        if self._info_size > self.info_limit:
+            raise OverflowError(f"the worker's INFO holds over {self.info_limit} characters")
+        info[key] = value
 
     def _take(self, event: Event) -> bool:
         assert self.state is not None
@@ -410,5 +457,6 @@ class Machine:
 def _living(state: State) -> Iterator[Any]:
     """Yield the state, and the parts of one that runs several side by side."""
     yield state
-    for part in getattr(state, "states", ()):
-        yield from _living(part)
+    if isinstance(state, MachineState):
+        for part in state._side_by_side():
+            yield from _living(part)

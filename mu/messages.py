@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass
 
 HELLO = "OK:HELLO"
+PING_BYTES = 256
+"""The longest ping that is answered: an answer is as long."""
 
 
 class BadMessage(ValueError):
@@ -43,8 +45,8 @@ class Hello:
     """Replies sent since the session began."""
 
     _FORM = re.compile(
-        r"\(session=(?P<session>[0-9a-f]+),launch=(?P<launch>[^,()]*)"
-        r",received=(?P<received>\d+):(?P<crc>[0-9a-f]{8}),sent=(?P<sent>\d+)\)"
+        r"\(session=(?P<session>[0-9a-f]{1,64}),launch=(?P<launch>[^,()]{0,64})"
+        r",received=(?P<received>[0-9]{1,15}):(?P<crc>[0-9a-f]{8}),sent=(?P<sent>[0-9]{1,15})\)"
     )
 
     def payload(self) -> bytes:
@@ -133,6 +135,8 @@ def from_worker(payload: bytes, welcomed: bool) -> Reply | Log | Ping | Pong:
             number, output = _numbered(payload)
             return Log(number, output)
         if payload.startswith(b"ping:"):
+            if len(payload) > PING_BYTES:
+                raise BadMessage(f"a ping has {PING_BYTES} bytes at most; {len(payload)} came")
             return Ping(decode(payload[5:]))
         if payload.startswith(b"pong:"):
             return Pong(decode(payload[5:]))
@@ -144,7 +148,7 @@ def from_worker(payload: bytes, welcomed: bool) -> Reply | Log | Ping | Pong:
 
 def _numbered(payload: bytes) -> tuple[int, bytes]:
     _, number, rest = (*payload.split(b":", 2), b"")[:3]
-    if not number.isdigit():
+    if not number.isdigit() or len(number) > 15:
         raise BadMessage(f"a command's number must follow the first colon; {payload[:80]!r} came")
     return int(number), rest
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -23,10 +24,15 @@ def job_fields(config: Config) -> tuple[Parameter, ...]:
         Parameter("regions", list, "AWS regions, used in turn", [launch.region]),
         Parameter("spares", int, "workers to spare (none in this version)", 0, 0, 0),
         Parameter("retries", int, "attempts after the first (none in this version)", 0, 0, 0),
-        Parameter("worker_timeout_s", float, "an actor's limit", jobs.worker_timeout_s, 1),
-        Parameter("deadline_s", float, "the job's limit", jobs.deadline_s, 1),
+        Parameter("worker_timeout_s", float, "an actor's limit", jobs.worker_timeout_s, 1, YEAR_S),
+        Parameter("deadline_s", float, "the job's limit", jobs.deadline_s, 1, YEAR_S),
         Parameter("event", dict, "more for the workers' event, say env", {}),
     )
+
+
+YEAR_S = 366 * 86400.0
+_REGION = re.compile(r"[a-z0-9-]{1,64}")
+_FUNCTION = re.compile(r"[A-Za-z0-9_:.$-]{1,170}")
 
 
 def digest(body: bytes) -> str:
@@ -48,10 +54,16 @@ def read_order(
     order = read_fields(job_fields(config), given, known="fields")
     pipeline = _one_of(pipelines, order.pipeline, "pipeline")
     regions = tuple(order.regions)
-    if not regions or not all(isinstance(region, str) and region for region in regions):
+    if not regions or not all(
+        isinstance(region, str) and _REGION.fullmatch(region) for region in regions
+    ):
         raise FieldError("regions", f"regions must be a list of names; {order.regions!r} came")
     params = read_fields(pipeline.parameters, order.params, "params")
     workers = _workers(order, "workers" in given, config.jobs.max_workers)
+    if order.function and not _FUNCTION.fullmatch(order.function):
+        raise FieldError(
+            "function", f"function must be a name or an ARN; {order.function!r:.200} came"
+        )
     if order.engine not in engines:
         known = ", ".join(sorted(engines))
         raise FieldError("engine", f"engine {order.engine!r} is not known; there are {known}")

@@ -1,5 +1,6 @@
 """What a pipeline may be told: typed parameters with defaults, bounds and help."""
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,7 +43,9 @@ class Parameter:
 
     def read(self, given: Any, field: str) -> Any:
         """Return the value that was given, checked. Raises FieldError."""
-        value: Any = float(given) if self.kind is float and type(given) is int else given
+        value: Any = given
+        if self.kind is float and type(given) is int and abs(given) < 10**300:
+            value = float(given)
         if not self._fits(value):
             raise FieldError(field, f"{field} must be {_A[self.kind]}; {given!r} came")
         low, high = self.minimum, self.maximum
@@ -100,5 +103,5 @@ def read_fields(
         elif field.default is REQUIRED:
             raise FieldError(f"{prefix}{field.name}", f"{prefix}{field.name} is required")
         else:
-            values[field.name] = field.default
+            values[field.name] = copy.deepcopy(field.default)
     return values

@@ -1,5 +1,7 @@
 """The worker port: one WorkerProtocol for each TLS connection, thin over a session."""
 
+from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 from OpenSSL import SSL
@@ -12,7 +14,7 @@ from zope.interface import implementer
 
 from mu.config import WorkerPort
 from mu.jobs import Actor, JobBook
-from mu.messages import BadMessage, Hello, Log, Ping, Reply, Welcome, from_worker
+from mu.messages import BadMessage, Hello, Log, Ping, Pong, Reply, Welcome, from_worker
 from mu.session import QUIT, Session
 from mu.tls import job_of
 from mu.wire import FrameError, Framer, frame
@@ -37,6 +39,9 @@ class WorkerProtocol(Protocol):
         self._job_id: str | None = None
         self._hello: Hello | None = None
         self._session: Session | None = None
+        self._inbox: deque[bytes] = deque()  # received, but not cut into frames yet
+        self._frames: Iterator[bytes] = iter(())
+        self._paused = False  # the worker does not read what we write
         self._closing = ""  # why nothing more is read
         self._gone = False
         self._heard = 0.0
@@ -49,6 +54,7 @@ class WorkerProtocol(Protocol):
         peer = self.transport.getPeer()
         self.peer = f"{getattr(peer, 'host', peer)}:{getattr(peer, 'port', '')}"
         self.factory.connections.add(self)
+        self.transport.registerProducer(self, True)
         self._wait(self._options.hello_s, self._close, "it did not say hello in time")
 
     def handshakeCompleted(self) -> None:
@@ -58,16 +64,24 @@ class WorkerProtocol(Protocol):
             self._close("its certificate names no job")
 
     def dataReceived(self, data: bytes) -> None:
-        if self._closing:
-            return
-        self._heard = self._clock.seconds()
-        try:
-            for payload in self._framer.feed(data):
-                self._take(payload)
-                if self._closing:
-                    return
-        except (FrameError, BadMessage) as error:
-            self._close(str(error))
+        if not self._closing:
+            self._heard = self._clock.seconds()
+            self._inbox.append(data)
+            self._work()
+
+    def pauseProducing(self) -> None:
+        """The worker reads too slowly: hear no more of it, or we would say ever more."""
+        self._paused = True
+        self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self._paused = False
+        self._work()
+        if not (self._paused or self._gone):
+            self.transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The connection is lost; connectionLost says so, too."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.factory.connections.discard(self)
@@ -80,6 +94,8 @@ class WorkerProtocol(Protocol):
             self._session.give_up(f"its worker at {self.peer} is gone: {why}")
         elif self._job_id is not None:
             self._book.leave(self._job_id, self)
+        self._session = None  # cut the cycle: thousands of these would wait for a collection
+        self._inbox.clear()
 
     # ------------------------------------------------ what the book decides
 
@@ -117,6 +133,20 @@ class WorkerProtocol(Protocol):
 
     # ------------------------------------------------ inside
 
+    def _work(self) -> None:
+        """Take the frames that have come, as long as what they cause can be written."""
+        try:
+            while not (self._paused or self._closing):
+                payload = next(self._frames, None)
+                if payload is not None:
+                    self._take(payload)
+                elif self._inbox:
+                    self._frames = self._framer.feed(self._inbox.popleft())
+                else:
+                    return
+        except (FrameError, BadMessage) as error:
+            self._close(str(error))
+
     def _take(self, payload: bytes) -> None:
         if self._session is not None:
             self._session.receive(payload)
@@ -124,8 +154,12 @@ class WorkerProtocol(Protocol):
             self._hello = Hello.parse(payload)
             assert self._job_id is not None
             self._book.join(self._job_id, self._hello, self)
-        elif isinstance(from_worker(payload, bool(self._hello.session)), Reply | Log):
-            raise BadMessage("a worker without an actor has nothing to say")
+        else:
+            said = from_worker(payload, bool(self._hello.session))
+            if isinstance(said, Reply | Log):
+                raise BadMessage("a worker without an actor has nothing to say")
+            if isinstance(said, Ping):
+                self._write(frame(Pong(said.text).payload()))
 
     def _write(self, data: bytes) -> None:
         self.transport.write(data)
@@ -196,11 +230,15 @@ class WorkerFactory(Factory):
         self._clock = clock
         self.connections: set[WorkerProtocol] = set()
 
-    def buildProtocol(self, addr: Any) -> Any:
+    def has_room(self, addr: Any) -> bool:
+        """Whether one more connection may be open."""
         most = self._options.max_connections
-        if len(self.connections) >= most:
-            self.log.warn("connection from {peer} refused: {most} are open", peer=addr, most=most)
-            return None
+        if len(self.connections) < most:
+            return True
+        self.log.warn("connection from {peer} refused: {most} are open", peer=addr, most=most)
+        return False
+
+    def buildProtocol(self, addr: Any) -> Any:
         protocol = WorkerProtocol(self._book, self._options, self._clock)
         protocol.factory = self
         return protocol

@@ -1,5 +1,6 @@
 """The daemon: everything put together, started and stopped. This module alone knows all parts."""
 
+import fcntl
 import gc
 import json
 import os
@@ -8,13 +9,13 @@ import secrets
 import signal
 import socket
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, TextIO
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python import usage
 from twisted.python.threadpool import ThreadPool
 
@@ -27,14 +28,16 @@ from mu.jobs import EXTERNAL, JobBook
 from mu.protocol import WorkerFactory
 from mu.registry import Registry
 from mu.tls import Authority, write_private
-from mu.transport import PromptServer
+from mu.transport import DirectTLSFactory, PromptServer
 from mu.web import BoundedSite
 
 GOODBYE_S = 3.0
 """How long a stopping daemon waits for its workers to close their connections."""
 
 BACKLOG = 4096
-GC_THRESHOLDS = 50_000, 20, 50
+BLOCKING_CALLS = 64
+"""Plans and finishes of pipelines that may run at once; each in a thread."""
+GC_THRESHOLDS = 50_000, 20, 20
 """Thousands of machines are many objects that live long: looking at them often is for nothing."""
 
 
@@ -46,6 +49,19 @@ class Options(usage.Options):
         " its HTTP control port."
     )
     optParameters = (("config", "c", None, "the configuration; see etc/mu.conf for its options"),)
+
+
+class _DaemonThread(Thread):
+    """A thread that does not keep the process alive."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs, daemon=True)
+
+
+class _Threads(ThreadPool):
+    """For what pipelines may block on, which may be for ever."""
+
+    threadFactory = _DaemonThread
 
 
 class MuService(Service):
@@ -61,13 +77,15 @@ class MuService(Service):
         try:
             home.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._ports_file = home / "ports.json"
-            self._ports_file.unlink(missing_ok=True)
+            self._lock = _lock(home)
             self._authority = Authority.at_home(home)
             self._token = _token(home / "token")
         except (OSError, ValueError) as error:
             raise ConfigError(f"[mu] home = {home}: cannot be used: {error}") from None
         self._worker_socket = _open_port("worker", config.worker.host, config.worker.port)
         self._control_socket = _open_port("control", config.control.host, config.control.port)
+        self._ports_file.unlink(missing_ok=True)
+        self._stopping = False
         self.ports: dict[str, int] = {}
         """Name to number, of the ports that listen."""
         self._listening: list[Any] = []
@@ -75,7 +93,7 @@ class MuService(Service):
         self._local: LocalEngine | None = None
         self._book = JobBook(config.jobs.keep)
         self._workers = WorkerFactory(self._book, config.worker, reactor)
-        self._threads = ThreadPool(0, 8, "mu-blocking")
+        self._threads = _Threads(0, BLOCKING_CALLS, "mu-blocking")
         self._conductor: Conductor | None = None
 
     def startService(self) -> None:
@@ -97,6 +115,8 @@ class MuService(Service):
         self._lambda_engines["lambda"] = self._lambda("lambda", aws_endpoint, aws_credentials())
         if config.local.enabled:
             await self._start_local_engine()
+        if self._stopping:
+            return
         registry = Registry.installed()
         engines = registry.engines | self._lambda_engines
         self._conductor = Conductor(
@@ -120,8 +140,7 @@ class MuService(Service):
     def _listen_for_workers(self) -> None:
         identity = self._authority.mint_server(self._config.launch.public_host)
         options = self._authority.server_options(identity)
-        factory = TLSMemoryBIOFactory(options, False, self._workers)
-        factory.protocol = TLSMemoryBIOProtocol  # unbuffered: a session joins its writes itself
+        factory = DirectTLSFactory(options, False, self._workers)
         port = self._listen("worker", self._worker_socket, factory)
         port.transport = PromptServer
 
@@ -162,6 +181,7 @@ class MuService(Service):
 
     async def _stop(self) -> None:
         """Workers are told to quit, ports close, the local engine ends."""
+        self._stopping = True
         self._ports_file.unlink(missing_ok=True)
         if self._conductor is not None:
             self._conductor.stop()
@@ -177,7 +197,8 @@ class MuService(Service):
         if self._local is not None:
             ending.append(self._local.stop())
         await DeferredList(ending, consumeErrors=True)
-        self._threads.stop()
+        # Joins its threads, which may be in a plan or finish that takes for ever: not here.
+        Thread(target=self._threads.stop, daemon=True).start()
 
 
 def makeService(options: Options, reactor: Any = None) -> MuService:
@@ -189,6 +210,17 @@ def makeService(options: Options, reactor: Any = None) -> MuService:
         return MuService(read_config(None if path is None else Path(path)), reactor)
     except ConfigError as error:
         raise SystemExit(f"mu: {error}") from None
+
+
+def _lock(home: Path) -> TextIO:
+    """Be the only daemon of this home, as long as the file that is returned is open."""
+    held = (home / "lock").open("a")
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        held.close()
+        raise OSError("another daemon runs there; give this one a home of its own") from None
+    return held
 
 
 def _open_port(section: str, host: str, port: int) -> socket.socket:

@@ -111,9 +111,10 @@ class Session:
         """Handle a frame of the worker's. Raises BadMessage, which must end the connection."""
         match from_worker(payload, self.welcomed):
             case Reply() as reply:
-                self._reply(reply)
+                self._reply(reply, len(payload))
             case Log(output=output):
-                self.role.output.write(output)
+                if not self.over:
+                    self.role.output.write(output)
             case Ping(text=text):
                 self._write(frame(Pong(text).payload()))
 
@@ -121,7 +122,7 @@ class Session:
         """Fail the actor, for a reason that is a sentence; if the worker is there, it quits."""
         self._handle(Lost(self._clock.seconds(), reason))
 
-    def _reply(self, reply: Reply) -> None:
+    def _reply(self, reply: Reply, size: int) -> None:
         now = self._clock.seconds()
         self.received += 1
         if self.over:
@@ -136,7 +137,7 @@ class Session:
             self._handle(Informed(now, *info, reply.command))
         else:
             self._handle(Answered(now, reply.text, reply.command))
-        self._acknowledge(len(reply.text))
+        self._acknowledge(size)
 
     def _acknowledge(self, size: int) -> None:
         """Let the worker drop what it said, now and then. Nothing is kept on disk yet."""
@@ -149,9 +150,14 @@ class Session:
     def _handle(self, event: Event) -> None:
         if self.over or self._machine is None:
             return
-        effects = self._machine.receive(event)
-        if effects:
-            self._perform(effects, event.at)
+        try:
+            effects = self._machine.receive(event)
+            if effects:
+                self._perform(effects, event.at)
+        except Exception as error:  # a fault of ours must not leave the actor without an end
+            self.log.failure("actor {actor}: {event}", actor=self.role.number, event=event)
+            self._write(frame(encode(QUIT)))
+            self._finish(Finish(f"a fault in mu: {type(error).__name__}: {error}"), event.at)
 
     def _perform(self, effects: list[Effect], at: float) -> None:
         """Do what the machine ordered, with one write for all that it sends."""
@@ -181,6 +187,7 @@ class Session:
         for timer in list(self._timers):
             self._cancel(timer)
         crash = self._machine.crash if self._machine else None
+        self._machine = None
         if crash is not None:
             self.log.error(
                 "actor {actor} failed: {trace}",

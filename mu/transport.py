@@ -1,6 +1,22 @@
-"""A TCP connection that sends at once, instead of on the reactor's next pass."""
+"""The worker port's transport: TLS without a buffer of its own, on a TCP that sends at once."""
+
+from typing import Any
 
 from twisted.internet import tcp
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+
+
+class DirectTLSFactory(TLSMemoryBIOFactory):
+    """TLS for a factory that may refuse a connection by `has_room(addr)`, before its handshake.
+
+    Unbuffered: a session joins its writes itself.
+    """
+
+    protocol = TLSMemoryBIOProtocol
+    noisy = False
+
+    def buildProtocol(self, addr: Any) -> Any:
+        return super().buildProtocol(addr) if self.wrappedFactory.has_room(addr) else None
 
 
 class PromptServer(tcp.Server):

@@ -20,6 +20,7 @@ from mu.messages import Hello
 from mu.parameters import Params
 from mu.protocol import WorkerFactory
 from mu.tls import SERVER_NAME, Authority, Identity
+from mu.transport import DirectTLSFactory
 from mu.wire import Framer, frame
 
 
@@ -92,7 +93,7 @@ class Port:
             self.book.add(job)
         self.factory = WorkerFactory(self.book, WorkerPort(**options), self.clock)
         server = self.authority.server_options(self.authority.mint_server("127.0.0.1"))
-        self._tls = TLSMemoryBIOFactory(server, False, self.factory, clock=self.clock)
+        self.tls = DirectTLSFactory(server, False, self.factory, clock=self.clock)
 
     def connect(self, identity: Identity | None, authority: Authority | None = None) -> "Line":
         """Connect a worker with that certificate; it has said nothing yet."""
@@ -106,7 +107,7 @@ class Port:
         worker = MemoryWorker()
         factory = Factory.forProtocol(lambda: worker)
         client = TLSMemoryBIOFactory(options, True, factory, clock=self.clock).buildProtocol(None)
-        server = self._tls.buildProtocol(None)
+        server = self.tls.buildProtocol(None)
         pump = connect(server, FakeTransport(server, True), client, FakeTransport(client, False))
         return Line(self.clock, worker, pump)
 

@@ -194,7 +194,7 @@ def actors_of(bench, job):
     """Connect a worker for each actor; return their numbers in the order in which they came."""
     welcomes = []
     for launch in job.launches:
-        line = bench.port.join(job.id, Hello("ab", launch))
+        line = bench.port.join(job.id, Hello(launch, launch))
         welcomes.append(int(line.heard[0].split(b":")[1]))
     return welcomes
 
@@ -226,3 +226,70 @@ def test_an_order_that_is_none_fails_the_job(monkeypatch):
     with capturedLogs():
         job = Bench().start(workers=2)
     assert "its order must name each actor once; [0, 0] came" in job.error
+
+
+class SlowThreads(Threads):
+    """A thread pool that works when it is told to."""
+
+    def __init__(self):
+        self.waiting = []
+
+    def callInThreadWithCallback(self, tell, call, *args):
+        if call.__name__ == "finish":
+            self.waiting.append((tell, call, args))
+        else:
+            super().callInThreadWithCallback(tell, call, *args)
+
+    def work(self):
+        for tell, call, args in self.waiting:
+            super().callInThreadWithCallback(tell, call, *args)
+
+
+@pytest.mark.parametrize(
+    ("how", "ended"),
+    [
+        (lambda bench, job: bench.conductor.cancel(job), ("cancelled", "cancelled by request")),
+        (
+            lambda bench, job: bench.reactor.advance(601),
+            ("failed", "the deadline of 600 s has passed"),
+        ),
+    ],
+)
+def test_a_finish_that_takes_too_long_can_be_ended(how, ended):
+    bench = Bench()
+    bench.conductor._threads = threads = SlowThreads()
+    job = bench.start()
+    bench.port.join(job.id)
+    assert job.state == "running"
+    how(bench, job)
+    assert (job.state, job.error) == ended
+    threads.work()
+    assert (job.state, job.error) == ended
+
+
+def test_a_finish_that_returns_no_json_value_fails_the_job(monkeypatch):
+    monkeypatch.setattr(OneState, "finish", lambda self, job, outcomes: {1, 2})
+    bench = Bench()
+    job = bench.start()
+    with capturedLogs():
+        bench.port.join(job.id)
+    assert job.state == "failed"
+    assert "TypeError: Object of type set is not JSON serializable" in job.error
+    assert job.result is None
+
+
+def test_an_engine_that_raises_while_workers_run_has_them_told_to_quit():
+    failing = Deferred()
+    bench = Bench(Accepted(), failing)
+    job = bench.start(Patient, workers=2)
+    line = bench.port.join(job.id)
+    with capturedLogs():
+        failing.errback(RuntimeError("out of coal"))
+    assert line.heard == [b"quit:"]
+    assert (job.state, job.error) == ("failed", "a fault in mu: out of coal")
+
+
+def test_a_conductor_that_stops_says_so():
+    bench = Bench()
+    bench.conductor.stop()
+    assert bench.conductor.stopping

@@ -41,6 +41,13 @@ ORDER = json.dumps({"pipeline": "hello", "engine": "external", "workers": 3}).en
         (b"{}", "pipeline is required"),
         (b'{"pipeline": "hello", "deadline_s": Infinity}', "deadline_s must be a number"),
         (b'{"pipeline": "hello", "event": "x"}', "event must be an object"),
+        (b'{"pipeline": "hello", "deadline_s": 1e12}', "deadline_s must be at least 1 and at most"),
+        (
+            b'{"pipeline": "hello", "deadline_s": 1' + b"0" * 400 + b"}",
+            "deadline_s must be a number",
+        ),
+        (b'{"pipeline": "hello", "regions": ["\\ud800"]}', "regions must be a list of names"),
+        (b'{"pipeline": "hello", "function": "a b"}', "function must be a name or an ARN"),
         (b"[" * 100_000, "the body must be a JSON object"),
     ],
 )
@@ -96,7 +103,7 @@ def test_lists_come_in_pages(daemon):
     assert len(daemon.ask(workers)) == 3
 
 
-@pytest.mark.parametrize("query", ["limit=x", "limit=-1", "after=nothing"])
+@pytest.mark.parametrize("query", ["limit=x", "limit=-1", "limit=" + "9" * 5000, "after=nothing"])
 def test_a_page_that_is_none_is_refused(daemon, query):
     with pytest.raises(urllib.error.HTTPError) as refused:
         daemon.ask(f"/jobs?{query}")

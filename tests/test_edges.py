@@ -1,5 +1,7 @@
 """What strangers do to the real daemon: it says why, and serves everyone else."""
 
+import contextlib
+import json
 import os
 import socket
 import ssl
@@ -8,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from film import order, put_film, wait_until
-from stage import Daemon, free_ports_conf
+from stage import Daemon, StageError, free_ports_conf
 
 from mu.bundle import bundle
-from mu.tls import Authority
+from mu.tls import Authority, Identity
 from mu.wire import frame
 
 
@@ -105,6 +107,49 @@ def test_rubbish_from_a_certified_worker_ends_its_connection_only(hasty, said, s
         except OSError:
             pass  # it was closed while we wrote
     wait_until(lambda: says in hasty.process.log.read_text())
+    assert run_job(hasty, {"pipeline": "hello", "workers": 1})["state"] == "done"
+
+
+def test_a_worker_that_does_not_read_is_not_read_either_and_costs_no_memory(hasty):
+    text = "x" * 50_000
+    params = {"text": text, "rounds": 100_000}
+    job = hasty.ask("/jobs", {"pipeline": "hello", "engine": "external", "params": params})
+    event = job["event"]
+    before = kib(hasty)
+    with dial(hasty, Identity(event["srvcrt"], event["srvkey"])) as line:
+        line.sendall(frame(b"OK:HELLO"))
+        line.settimeout(2)
+        with pytest.raises(TimeoutError):  # what we write is not taken any more
+            line.sendall(frame(b"OK:ECHO()") * 1_000_000)
+        assert kib(hasty) - before < 60 * 1024
+        assert run_job(hasty, {"pipeline": "hello", "workers": 1})["state"] == "done"
+    assert hasty.wait(job["id"])["state"] == "failed"
+
+
+def test_connections_beyond_the_limit_are_closed_and_those_before_are_served(tmp_path):
+    conf = free_ports_conf(worker="max_connections = 5", local="enabled = no")
+    daemon = Daemon(tmp_path, conf=conf)
+    try:
+        lines = [dial(daemon) for _ in range(30)]
+        for line in lines:
+            line.settimeout(0.5)
+        closed = 0
+        for line in lines:
+            with contextlib.suppress(TimeoutError):
+                closed += line.recv(1) == b""
+        assert closed == 25
+        log = daemon.process.log.read_text()
+        assert log.count("refused: 5 are open") == 25
+        assert "Traceback" not in log
+    finally:
+        daemon.stop()
+
+
+def test_a_second_daemon_of_one_home_is_refused_and_the_first_goes_on(hasty, tmp_path):
+    conf = free_ports_conf(mu=f"home = {hasty.home}")
+    with pytest.raises(StageError, match="another daemon runs there"):
+        Daemon(tmp_path, conf=conf)
+    assert json.loads((hasty.home / "ports.json").read_text()) == hasty.ports
     assert run_job(hasty, {"pipeline": "hello", "workers": 1})["state"] == "done"
 
 

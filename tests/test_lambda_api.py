@@ -31,6 +31,10 @@ class Lambda(Resource):
         if status == "hang up":
             request.transport.abortConnection()
             return NOT_DONE_YET
+        if status == "headers only":
+            request.setResponseCode(202)
+            request.write(b"{")
+            return NOT_DONE_YET
         if status == "say nothing":
             return NOT_DONE_YET
         request.setResponseCode(status)
@@ -115,6 +119,12 @@ class LambdaEngineTests(TestCase):
 
     async def test_no_answer_in_time_leaves_it_unknown(self):
         answer = await self.answer(("say nothing", {}, b""))
+        assert isinstance(answer, Unknown)
+        for request, _ in self.api.asked:
+            request.transport.abortConnection()
+
+    async def test_a_body_that_never_ends_leaves_it_unknown(self):
+        answer = await self.answer(("headers only", {}, b""))
         assert isinstance(answer, Unknown)
         for request, _ in self.api.asked:
             request.transport.abortConnection()

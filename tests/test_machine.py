@@ -4,7 +4,7 @@ import pytest
 
 from mu.events import Answered, CancelTimer, Elapsed, Finish, Informed, Lost, Send, SetTimer
 from mu.machine import HELD_LIMIT, ErrorState, Held, MachineState, TerminalState
-from mu.states import OnePassState
+from mu.states import ForLoopState, MultiPassState, OnePassState
 from mu.testing import effects_of, machine, talk
 
 
@@ -277,3 +277,87 @@ def test_a_result_that_is_no_json_value_fails_the_actor():
         result = {1, 2}  # noqa: RUF012
 
     assert "set is not JSON serializable" in talk(Odd)[-1].error
+
+
+def test_a_state_cannot_stay_when_its_worker_is_gone():
+    class Stubborn(MachineState):
+        def receive(self, event, send):
+            return self
+
+    assert talk(Stubborn, Lost(1.0, "it went away")) == [Finish("it went away")]
+
+
+def test_a_command_that_cannot_be_encoded_fails_its_actor():
+    class Odd(OnePassState):
+        expect = "OK"
+        command = "echo:\ud800"
+
+    assert "cannot be sent: surrogates not allowed" in talk(Odd, "OK")[-1].error
+    assert talk(type("Fine", (Odd,), {"command": "echo:\udcff"}), "OK")[0] == Send("echo:\udcff")
+
+
+@pytest.mark.parametrize("timeout", [-1, "5", float("nan")])
+def test_a_timeout_that_is_no_time_fails_its_actor(timeout):
+    class Odd(OnePassState):
+        expect = "OK"
+
+    Odd.timeout = timeout
+    assert "a time is a number of seconds" in talk(Odd)[-1].error
+
+
+def test_an_attribute_of_an_author_may_have_any_name():
+    class Author(OnePassState):
+        expect = "OK"
+        states = 5
+
+    assert talk(Author, "OK") == [Finish()]
+
+
+def test_an_extra_that_raises_hides_nothing_else():
+    class Odd(OnePassState):
+        expect = "OK"
+
+        def str_extra(self):
+            raise RuntimeError("no words")
+
+    driven = machine(Odd)
+    effects_of(driven)
+    assert driven.label == "Odd"
+    assert effects_of(driven, "OK") == [Finish()]
+
+
+def test_info_is_bounded():
+    driven = machine(MachineState)
+    driven.info_limit = 100
+    assert effects_of(driven, *["INFO:k:" + "v" * 90] * 5) == []
+    assert "INFO holds over 100 characters" in effects_of(driven, "INFO:l:" + "v" * 90)[-1].error
+
+
+def test_a_result_that_is_not_a_number_fails_the_actor():
+    class Odd(TerminalState):
+        result = float("nan")
+
+    assert "ValueError" in talk(Odd)[-1].error
+
+
+def test_transitions_are_counted_once_each():
+    class Loop(ForLoopState):
+        iterFin = 4900
+
+    Loop.loopState = type("Body", (OnePassState,), {"nextState": Loop})
+    assert talk(Loop) == [Finish()]
+
+
+def test_a_reply_that_was_put_off_leaves_no_trace():
+    class Later(MultiPassState):
+        expects = ("OK:A", "OK:B")
+        commands = (None, None)
+
+        def post_transition(self):
+            if "ready" not in self.info:
+                raise ValueError
+            self.enqueue(f"seen:{self.messages}")
+            return TerminalState(self)
+
+    effects = talk(Later, "OK:A", "OK:B", "INFO:ready:1")
+    assert effects == [Send("seen:['OK:A', 'OK:B']"), Finish()]

@@ -66,3 +66,14 @@ def test_a_parameter_describes_itself():
 
 def test_params_are_a_dict():
     assert Params(a=1) == {"a": 1}
+
+
+def test_a_default_that_can_change_is_each_jobs_own():
+    fields = (Parameter("tags", list, "tags", []),)
+    read_fields(fields, {})["tags"].append("mine")
+    assert read_fields(fields, {}) == {"tags": []}
+
+
+def test_a_number_beyond_all_floats_is_refused():
+    with pytest.raises(FieldError, match="share must be a number"):
+        read_fields(FIELDS, {"name": "x", "share": 10**400})

@@ -320,8 +320,31 @@ def test_a_connection_too_many_is_refused_with_a_logged_reason():
     port = Port(make_job(Patient, workers=2), max_connections=1)
     port.join()
     with capturedLogs() as logs:
-        assert port.factory.buildProtocol("somebody") is None
+        assert port.tls.buildProtocol("somebody") is None
     assert any("connection from somebody refused: 1 are open" in text for text in logged(logs))
+
+
+def test_a_waiting_workers_ping_is_answered():
+    job = with_launches(make_job(Greet), "l1")
+    job.actors = []
+    assert Port(job).join(hello=OURS).say(b"ping:7")[-1] == b"pong:7"
+
+
+@pytest.mark.parametrize("said", [b"ping:" + b"x" * 1000, b"RE:" + b"9" * 5000 + b":OK"])
+def test_numbers_and_pings_are_bounded(said):
+    job = with_launches(make_job(Patient), "l1")
+    line = Port(job).join(hello=OURS)
+    line.say(said)
+    assert not line.open
+
+
+def test_a_session_that_is_not_known_or_known_twice_is_told_to_quit():
+    job = make_job(Patient, workers=3)
+    port = Port(job)
+    assert port.join(hello=Hello("aa", "", received=3)).heard == [b"quit:"]
+    assert port.join(hello=Hello("bb")).heard[0].startswith(b"welcome:0:")
+    assert port.join(hello=Hello("bb")).heard == [b"quit:"]
+    assert job.dismissed == 2
 
 
 def test_a_worker_that_takes_too_long_is_told_to_quit():

@@ -1,6 +1,7 @@
 """Scripts on the pure machine: answers in, effects out."""
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -134,10 +135,11 @@ def test_two_background_runs_are_told_apart_by_their_numbers():
 
 def test_with_an_original_worker_replies_are_told_apart_by_their_kind():
     async def script(worker):
-        return await worker.together(worker.run("a"), worker.get("x"))
+        ran, got = await worker.together(worker.run("a"), worker.get("x"))
+        return [ran.output, got]
 
     effects = talk(script, HELLO, "OK:GET(5)", "OK:RETVAL(0):OUTPUT(A):COMMAND(a)")
-    assert effects[-1].result[1] == "5"
+    assert effects[-1].result == ["A", "5"]
 
 
 def test_the_first_failure_side_by_side_ends_the_others():
@@ -322,3 +324,37 @@ def test_a_script_and_the_same_pipeline_as_states_give_the_same_commands(frames)
     answers += [done, "OK:UPLOAD(b/k)"]
     about = {"params": params, "given": given}
     assert talk(script, *answers, **about) == talk(png2y4m.begin, *answers, **about)
+
+
+def test_a_reply_that_comes_after_its_waiter_gave_up_is_dropped():
+    async def script(worker):
+        for _ in range(3):
+            with contextlib.suppress(TimeoutError):
+                await worker.within(5, worker.ask("echo:x"))
+        return "done"
+
+    driven = machine(script)
+    driven.held_limit = driven.worker.held_limit = 1
+    late = [
+        Elapsed(6.0, "script1"),
+        reply(1, "OK:ECHO"),
+        Elapsed(9.0, "script2"),
+        reply(2, "OK:ECHO"),
+    ]
+    assert effects_of(driven, HELLO, *late, Elapsed(12.0, "script3"))[-1] == Finish(result="done")
+
+
+def test_a_script_that_sends_for_ever_is_stopped():
+    async def script(worker):
+        while True:
+            worker.send("echo:x")
+
+    assert "over 100000 commands" in talk(script, HELLO)[-1].error
+
+
+@pytest.mark.parametrize("seconds", [-1, float("inf"), float("nan"), "5"])
+def test_a_time_that_is_none_fails_the_actor(seconds):
+    async def script(worker):
+        await worker.sleep(seconds)
+
+    assert "a time is a number of seconds" in talk(script, HELLO)[-1].error

@@ -14,14 +14,17 @@ from botocore.exceptions import BotoCoreError
 from botocore.session import Session
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.threads import deferToThread
+from twisted.python.failure import Failure
 from twisted.web.client import (
     Agent,
     FileBodyProducer,
     HTTPConnectionPool,
+    ResponseDone,
     _HTTP11ClientFactory,
-    readBody,
 )
+from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
 from zope.interface import implementer
@@ -31,6 +34,7 @@ from mu.invocations import Accepted, Answer, Invocation, Refused, Throttled, Unk
 
 INVOKE_PATH = "/2015-03-31/functions/{}/invocations"
 CREDENTIALS_S = 60.0
+LONGEST_BODY = 2**16
 
 
 class _QuietFactory(_HTTP11ClientFactory):
@@ -97,10 +101,9 @@ class LambdaEngine:
         asking = self._agent.request(
             b"POST", url.encode("ascii"), headers, FileBodyProducer(BytesIO(invocation.payload))
         )
-        asking.addTimeout(self._timeout_s, self._reactor)
         try:
-            response = await asking
-            body = await readBody(response) if response.length else b""
+            answering = Deferred.fromCoroutine(_whole(asking))
+            response, body = await answering.addTimeout(self._timeout_s, self._reactor)
         except (ConnectError, DNSLookupError) as error:
             return Unreached(
                 f"the {self.name} engine at {self._endpoint(invocation.region)} cannot be reached:"
@@ -117,6 +120,36 @@ class LambdaEngine:
             self._credentials = await deferToThread(self._find_credentials)
             self._found_at = now
         return self._credentials
+
+
+async def _whole(asking: Any) -> tuple[IResponse, bytes]:
+    """Return an answer with its body."""
+    response = await asking
+    if response.length == 0:
+        return response, b""
+    body = _Body()
+    response.deliverBody(body)
+    return response, await body.whole
+
+
+class _Body(Protocol):
+    """Collects a body, which the API keeps short. Cancelled, or over the limit, it hangs up."""
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.whole: Deferred[bytes] = Deferred(lambda _: self.transport.loseConnection())
+        self._parts = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        self._parts += data
+        if len(self._parts) > LONGEST_BODY:
+            self.transport.loseConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if not self.whole.called:
+            ended = reason.check(ResponseDone, PotentialDataLoss)
+            self.whole.callback(self._parts) if ended else self.whole.errback(reason)
 
 
 def aws_endpoint(region: str) -> str:

@@ -17,7 +17,6 @@ from typing import Any
 
 from mu.events import Answered, Elapsed, Event, Informed, Lost
 from mu.machine import (
-    HELD_LIMIT,
     ErrorState,
     SendCommand,
     State,
@@ -205,6 +204,7 @@ class ScriptState:
         self._waiting: list[_Task] = []  # oldest first
         self._ready: deque[tuple[_Task, Any, BaseException | None]] = deque()
         self._kept: list[Answered] = []
+        self._abandoned: set[int] = set()  # commands whose replies nobody can wait for any more
         self._timers = 0
         self._begun = False
 
@@ -224,8 +224,9 @@ class ScriptState:
             case Answered(text=text) if not self._begun and text.startswith(HELLO):
                 self._begun = True
                 self._ready.append((self._main, None, None))
-            case Answered():
-                self._kept.append(event)
+            case Answered(command=number):
+                if number not in self._abandoned:
+                    self._kept.append(event)
             case Informed(key=key, value=value):
                 for task in [task for task in self._waiting if task.request == _Info(key)]:
                     self._wake(task, value)
@@ -252,8 +253,9 @@ class ScriptState:
                     self._resume(task, result, error)
             if not self._deal():
                 break
-        if len(self._kept) > HELD_LIMIT:
-            raise OverflowError(f"over {HELD_LIMIT} replies came that the script does not wait for")
+        most = self._worker.held_limit
+        if len(self._kept) > most:
+            raise OverflowError(f"over {most} replies came that the script does not wait for")
 
     def _deal(self) -> bool:
         """Give the oldest kept reply that somebody waits for to who has waited longest."""
@@ -323,6 +325,8 @@ class ScriptState:
         """Close a coroutine and all that it does side by side."""
         for child in task.children:
             self._end(child)
+        if isinstance(task.request, _Reply):
+            self._abandoned.add(task.request.number)
         self._forget(task)
         if not task.done:
             task.done = True

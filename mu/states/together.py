@@ -32,6 +32,9 @@ class SuperpositionState(MachineState):
         self.states = [make(prevState, self.actorNum) for make in self.state_constructors]
         self._entered = False
 
+    def _side_by_side(self) -> Sequence[Any]:
+        return self.states
+
     def starts_at_once(self) -> bool:
         return True
 
