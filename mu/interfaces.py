@@ -57,7 +57,8 @@ class IEngine(Interface):
     def launch(invocation):  # type: ignore[no-untyped-def]
         """Start one worker; return a Deferred of what became of it, which never fails.
 
-        `invocation` and the answers Accepted, Throttled, Refused, Unknown: mu.invocations.
+        `invocation` and the answers (Accepted, Throttled, Unreached, Refused, Unknown) are
+        those of mu.invocations.
         """
 
     def cancel(job_id):  # type: ignore[no-untyped-def]

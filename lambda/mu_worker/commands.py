@@ -1,6 +1,7 @@
 """The commands: what each does and answers. One that fails says why, and the worker goes on."""
 
 import os
+import re
 import socket
 import sys
 import traceback
@@ -18,6 +19,8 @@ from mu_worker.store import Store, StoreError
 from mu_worker.template import command_string, fill_tmpdir, names_shared_tmp
 from mu_worker.threads import Threads
 from mu_worker.variables import Variables
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 class CommandError(Exception):
@@ -106,10 +109,9 @@ class Commands:
 
     def _seti(self, number: int, argument: str) -> None:
         name, value = self._assignment("seti", argument)
-        try:
-            self._variables.set(name, int(value))
-        except ValueError:
-            raise CommandError(f"could not interpret {value} as an integer") from None
+        if not _INTEGER.fullmatch(value):
+            raise CommandError(f"could not interpret {value} as an integer")
+        self._variables.set(name, int(value))
         self._reply(number, f"OK:SETI({name})")
 
     def _get(self, number: int, name: str) -> None:
