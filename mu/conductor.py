@@ -98,7 +98,8 @@ class Conductor:
             _check_plan(inputs, self._config.jobs.max_workers, spec.actors)
             order = _order(spec.pipeline, spec.params, len(inputs))
         except Exception as error:  # a pipeline's author may raise anything
-            self.log.failure("job {job}: its plan failed", job=job.id)
+            if not isinstance(error, ValueError):  # which is for people, and says all
+                self.log.failure("job {job}: its plan failed", job=job.id)
             job.stop("failed", f"the plan of {spec.pipeline.name} failed: {_sentence(error)}")
             return
         if job.stopping:

@@ -22,8 +22,9 @@ class IState(Interface):
 class IPipeline(Interface):
     """A kind of job.
 
-    It may have a method `order(params, actors)` besides, which returns the actors' numbers in the
-    order in which they get workers (mu.dealing has some); else they do in their own order.
+    It may have two methods besides: `order(params, actors)` returns the actors' numbers in the order
+    in which they get workers (mu.dealing has some; else they do in their own order), and
+    `check(params)` raises mu.parameters.FieldError for what the parameters' types cannot refuse.
     """
 
     name = Attribute("What a job names it by: a str, unique.")

@@ -70,7 +70,7 @@ def read_order(
     return JobSpec(
         pipeline=pipeline,
         workers=len(order.actors) or workers,
-        params=Params(params, workers=workers),
+        params=_checked(pipeline, Params(params, workers=workers)),
         actors=tuple(order.actors),
         engine=order.engine,
         function=order.function or pipeline.name,
@@ -81,6 +81,13 @@ def read_order(
         key=key,
         digest=digest(body),
     )
+
+
+def _checked(pipeline: Any, params: Params) -> Params:
+    """Let the pipeline refuse what its parameters' types cannot. Raises FieldError."""
+    if hasattr(pipeline, "check"):
+        pipeline.check(params)
+    return params
 
 
 def _workers(order: Params, said: bool, most: int) -> int:

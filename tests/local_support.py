@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPMessage
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,27 @@ def handler(event, context):
         sys.exit(event["status"])
     if do == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if do == "note":
+        with open(event["file"], "a") as file:
+            file.write(json.dumps([context.aws_request_id, time.time(), event]) + "\\n")
+        with open(event["file"]) as file:
+            attempt = len(file.readlines())
+        if attempt > event.get("failures", 0):
+            return attempt
+        if event["how"] == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if event["how"] == "sleep":
+            time.sleep(60)
+        raise ValueError("not yet")
+    if do == "return":
+        return eval(event["what"])
+    if do == "print":
+        for _ in range(event["times"]):
+            print(event["text"])
+        return "printed"
+    if do == "allocate":
+        held = bytearray(event["mb"] << 20)
+        return time.sleep(event["seconds"])
     if do == "sleep":
         print("sleeping now")
         with open(event["file"], "a") as file:
@@ -104,6 +126,13 @@ def wait_for(true: Callable[[], Any], what: str, seconds: float = 10.0) -> Any:
 
 
 @dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: HTTPMessage
+    told: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Engine:
     home: Path
     port: int
@@ -132,10 +161,27 @@ class Engine:
         assert (answer["StatusCode"], answer["FunctionError"]) == (200, "Unhandled")
         return json.loads(answer["Payload"].read())
 
-    def later(self, name: str, **event: Any) -> None:
+    def later(self, name: str, **event: Any) -> str:
+        """Invoke it as an event; return the request id."""
         payload = json.dumps(event)
         answer = self.lam.invoke(FunctionName=name, InvocationType="Event", Payload=payload)
         assert answer["StatusCode"] == 202
+        return str(answer["ResponseMetadata"]["RequestId"])
+
+    def raw(self, method: str, path: str, body: bytes = b"", **headers: str) -> "Answer":
+        """Ask without boto3, and without the checks that it makes."""
+        scope = "AWS4-HMAC-SHA256 Credential=AKID/20200101/eu-west-1/lambda/aws4_request, x"
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request(method, path, body, {"Authorization": scope, **headers})
+            answer = connection.getresponse()
+            told = answer.read()
+            return Answer(answer.status, answer.headers, json.loads(told or b"{}"))
+        finally:
+            connection.close()
+
+    def waits_for(self, words: str) -> None:
+        wait_for(lambda: words in self.log, words)
 
     @property
     def log(self) -> str:

@@ -57,6 +57,13 @@ def test_a_body_that_is_no_order_is_refused(daemon, body, says):
     assert says in answer["error"]["message"]
 
 
+def test_what_a_pipeline_refuses_is_refused_at_once_with_its_field(daemon):
+    params = {"bucket": "b", "prefix": "p/", "command": "wc {outt}", "out_prefix": "o/"}
+    status, answer = post(daemon, json.dumps({"pipeline": "map", "params": params}).encode())
+    assert (status, answer["error"]["field"]) == (400, "params.command")
+    assert "{outt}" in answer["error"]["message"]
+
+
 def test_a_body_over_the_limit_is_refused_before_it_is_sent(daemon):
     with socket.create_connection(("127.0.0.1", daemon.ports["control"]), 10) as line:
         line.sendall(b"POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999999\r\n\r\n")

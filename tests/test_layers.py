@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PURE = ["wire", "messages", "events", "machine", "states", "pipelines", "parameters"]
+PURE = ["wire", "messages", "events", "machine", "states", "pipelines", "parameters", "templates"]
 OUTSIDE = {"twisted", "OpenSSL", "boto3", "botocore", "klein", "time", "random", "secrets"}
 OUTSIDE |= {"socket", "ssl", "logging", "threading", "asyncio", "subprocess", "uuid"}
 

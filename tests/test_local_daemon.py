@@ -31,8 +31,8 @@ def test_a_killed_daemons_engine_is_found_again(tmp_path: Path) -> None:
 
 
 def test_an_engine_that_nobody_wants_ends_itself(tmp_path: Path) -> None:
-    with Daemon(tmp_path, linger=1) as daemon:
-        time.sleep(1.5)
+    with Daemon(tmp_path, linger=0.4) as daemon:
+        time.sleep(0.8)
         assert alive(daemon.told["pid"])
         daemon.kill()
     wait_for(lambda: processes_of(tmp_path) == {}, "the engine ended")

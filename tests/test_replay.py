@@ -81,8 +81,17 @@ def test_every_pipeline_replays(name):
         assert again == [effect for effects in played.effects for effect in effects]
 
 
-EXAMPLES = {}
-PLANS = {}
+CHUNK = {"seconds": 1.0}
+EXAMPLES = {
+    "ffmpeg_split": CHUNK,
+    "ffmpeg_split_upload": CHUNK,
+    "map": {"bucket": "b", "command": "x {in} {out}", "keys": ["a", "b", "c"], "out_prefix": "o/"},
+}
+SIGNED = {"url": "http://s3/b/v.mp4?signed", "chunk": 3, "start": "3.0", "seconds": "1.0"}
+PLANS = {
+    "ffmpeg_split": [SIGNED],
+    "ffmpeg_split_upload": [{**SIGNED, "out_key": "v-y4m_1s/00000003.y4m"}],
+}
 """For pipelines whose plan needs the world: what it would have planned."""
 
 

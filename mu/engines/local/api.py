@@ -20,11 +20,13 @@ from typing import Any, TextIO
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
+from twisted.python.logfile import LogFile
 
 from mu.engines.local.calls import LambdaCalls
-from mu.engines.local.functions import FunctionStore
 from mu.engines.local.http import LambdaResource, QuietSite
+from mu.engines.local.invocations import Invocations, Limits
 from mu.engines.local.pool import SandboxPool
+from mu.engines.local.store import FunctionStore
 
 LOG_LIMIT = 2**20
 log = Logger("mu.engines.local.api")
@@ -40,15 +42,40 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=13590, help="0 picks a free one")
     parser.add_argument("--linger", type=float, default=60.0, help="seconds, once the daemon left")
     parser.add_argument("--concurrency", type=int, default=1000, help="sandboxes at a time")
+    parser.add_argument(
+        "--invoke-rate", type=float, default=0, help="calls of Invoke per second; 0: any number"
+    )
+    parser.add_argument(
+        "--retry-pauses",
+        type=float,
+        nargs=2,
+        default=(60.0, 120.0),
+        help="seconds before an event that failed runs again, and again",
+    )
+    parser.add_argument(
+        "--tmp-memory", type=int, default=half_of_memory(), help="MB for the /tmp of all sandboxes"
+    )
     parser.add_argument("--shared-tmp", action="store_true", help="do without namespaces")
     return parser.parse_args(arguments)
+
+
+def half_of_memory() -> int:
+    """Return half of what this machine, or this container, has; in MB."""
+    most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        most = min(most, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):
+        log.debug("no limit on this container's memory is known")
+    return most // 2**21
 
 
 class Lifetime:
     """Ends the engine once no daemon is attached and nothing has run or asked for `linger` s."""
 
-    def __init__(self, reactor: Any, pool: SandboxPool, linger: float) -> None:
-        self._reactor, self._pool, self._linger = reactor, pool, linger
+    def __init__(
+        self, reactor: Any, pool: SandboxPool, invocations: Invocations, linger: float
+    ) -> None:
+        self._reactor, self._invocations, self._linger = reactor, invocations, linger
         self._attached = 0
         self._timer: Any = None
         pool.on_idle = self.touched
@@ -69,22 +96,21 @@ class Lifetime:
             self._timer = self._reactor.callLater(self._linger, self._check)
 
     def _check(self) -> None:
-        if not self._attached and not self._pool.active:
-            log.info("no daemon, and nothing has run for {linger} s", linger=self._linger)
-            self._reactor.stop()
+        if self._attached:
+            return
+        if not self._invocations.idle:
+            self.touched()
+            return
+        log.info("no daemon, and nothing has run for {linger} s", linger=self._linger)
+        self._reactor.stop()
 
 
-def open_log(folder: Path) -> TextIO:
-    """Send this process's and its children's output to the log; a full one is kept as .1."""
-    path = folder / "engine.log"
-    if path.exists() and path.stat().st_size > LOG_LIMIT:
-        path.replace(path.with_suffix(".log.1"))
-    file = path.open("a", buffering=1)
-    os.dup2(file.fileno(), 2)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    return file
+class EngineLog(LogFile):
+    """The log of this process, and what it and its children print; a full one is kept as .1."""
+
+    def _openFile(self) -> None:
+        super()._openFile()
+        os.dup2(self._file.fileno(), 2)
 
 
 def lock(folder: Path) -> TextIO:
@@ -110,7 +136,9 @@ def serve(
 ) -> Generator[Deferred[Any], Any, None]:
     """Listen, and say where; raises CannotStart."""
     store = FunctionStore(folder / "functions")
-    pool = SandboxPool(reactor, folder, shared_tmp=options.shared_tmp)
+    pool = SandboxPool(
+        reactor, folder, tmp_memory=options.tmp_memory, shared_tmp=options.shared_tmp
+    )
     reactor.addSystemEventTrigger("before", "shutdown", pool.stop)
     try:
         ground = yield pool.start()
@@ -120,8 +148,10 @@ def serve(
         log.warn("sandboxes share the machine's /tmp: {why}", why=ground.why_shared)
     engine: dict[str, Any] = {"id": uuid.uuid4().hex, "pid": os.getpid()}
     engine |= {"private_tmp": not ground.shared_tmp, "why_shared": ground.why_shared}
-    calls = LambdaCalls(reactor, store, pool, options.concurrency)
-    lifetime = Lifetime(reactor, pool, options.linger)
+    limits = Limits(options.concurrency, options.invoke_rate, tuple(options.retry_pauses))
+    invocations = Invocations(reactor, store, pool, limits)
+    calls = LambdaCalls(reactor, store, pool, invocations)
+    lifetime = Lifetime(reactor, pool, invocations, options.linger)
     site = QuietSite(LambdaResource(calls, engine, lifetime.touched, lifetime.attached))
     try:
         port = reactor.listenTCP(options.port, site, interface="127.0.0.1", backlog=1024)
@@ -165,7 +195,11 @@ def main(arguments: list[str]) -> int:
     status = 0
     try:
         held = lock(folder)
-        observer = textFileLogObserver(open_log(folder))
+        opened = EngineLog("engine.log", str(folder), LOG_LIMIT, maxRotatedFiles=1)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.close(nothing)
+        observer = textFileLogObserver(opened)  # type: ignore[arg-type]
         globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     except CannotStart as error:
         _tell_starter(json.dumps({"error": str(error)}))

@@ -15,17 +15,26 @@ from typing import Any
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.threads import deferToThreadPool
 
-from mu.engines.local.errors import Refused, conflict, invalid, no_such, too_many
-from mu.engines.local.functions import Function, FunctionStore, arn_of
+from mu.engines.local.errors import Refused, conflict, invalid, no_json, no_such, unfit
+from mu.engines.local.functions import (
+    Function,
+    architectures,
+    arn_of,
+    changed,
+    number,
+    section,
+    text,
+    with_invoke_config,
+)
+from mu.engines.local.invocations import Invocations
 from mu.engines.local.pool import Outcome, SandboxPool
-from mu.engines.local.settings import changed, number, text
+from mu.engines.local.store import FunctionStore
 
-UPLOAD_LIMIT = 70_167_211
 LIMITS = {"Event": 2**20, "RequestResponse": 6 * 2**20, "DryRun": 6 * 2**20}
 TAIL_BYTES = 4096
 _NAME = re.compile(
     r"(?:arn:aws:lambda:(?P<region>[a-z0-9-]+):)?(?:\d{12}:)?(?:function:)?"
-    r"(?P<name>[a-zA-Z0-9_-]{1,64})(?::(?P<version>[$a-zA-Z0-9_-]+))?"
+    r"(?P<name>[a-zA-Z0-9_-]+)(?::(?P<version>[$a-zA-Z0-9_-]+))?"
 )
 
 
@@ -43,7 +52,9 @@ class Call:
         """Return the name and region of the function that is meant."""
         match = _NAME.fullmatch(self.name)
         if match is None:
-            raise Refused(400, "ValidationException", f"'{self.name}' names no function")
+            raise unfit("functionName", self.name, f"satisfy pattern: {_NAME.pattern}")
+        if len(match["name"]) > 64:
+            raise unfit("functionName", self.name, "have length less than or equal to 64")
         region = match["region"] or self.region
         if (match["version"] or self.version or "$LATEST") != "$LATEST":
             raise no_such(f"{arn_of(match['name'], region)}:{match['version'] or self.version}")
@@ -52,12 +63,10 @@ class Call:
     def fields(self) -> dict[str, Any]:
         try:
             found = json.loads(self.body or b"{}")
-        except ValueError as error:
-            message = f"Could not parse request body into json: {error}"
-            raise Refused(400, "InvalidRequestContentException", message) from error
+        except (ValueError, RecursionError) as error:
+            raise no_json(error) from error
         if not isinstance(found, dict):
-            message = "Could not parse request body into json: an object is expected"
-            raise Refused(400, "InvalidRequestContentException", message)
+            raise no_json("an object is expected")
         return found
 
 
@@ -73,39 +82,40 @@ class Reply:
 
 
 class LambdaCalls:
-    """The functions and their invocations; at most `concurrency` run at a time."""
+    """The functions and their invocations."""
 
     def __init__(
-        self, reactor: Any, store: FunctionStore, pool: SandboxPool, concurrency: int
+        self, reactor: Any, store: FunctionStore, pool: SandboxPool, invocations: Invocations
     ) -> None:
         self._reactor, self._store, self._pool = reactor, store, pool
-        self._concurrency = concurrency
+        self._invocations = invocations
         self._busy: set[str] = set()
         pool.on_code_unused = self._remove_old_code
 
     def create(self, call: Call) -> Deferred[Reply]:
         fields = call.fields()
-        name, region = replace(call, name=text(fields, "FunctionName", "")).target()
+        name, region = replace(call, name=text(fields, "FunctionName", "", 140)).target()
         if name in self._store.functions:
             raise conflict(f"Function already exist: {name}")
-        if not fields.get("Handler"):
-            raise invalid("Handler must not be empty")
-        function = changed(Function(name, ""), fields)
-        zipped = _zip_of(call, fields.get("Code") or {})
+        if not fields.get("Handler") or not fields.get("Runtime"):
+            raise invalid(
+                "Runtime and Handler are mandatory parameters for functions created with deployment"
+                " packages."
+            )
+        function = changed(Function(name), fields)
+        zipped = _zip_of(section(fields, "Code"))
         return self._install(function, zipped, 201, region)
 
     def get(self, call: Call) -> Reply:
         function, region = self._find(call)
         location = (self._store.folder / function.name / "code.zip").as_uri()
-        return Reply.of(
-            200,
-            {
-                "Configuration": function.configuration(region),
-                "Code": {"RepositoryType": "S3", "Location": location},
-                "Tags": {},
-                "Concurrency": {},
-            },
-        )
+        told = {
+            "Configuration": function.configuration(region),
+            "Code": {"RepositoryType": "S3", "Location": location},
+        }
+        if function.reserved is not None:
+            told["Concurrency"] = _told_concurrency(function)
+        return Reply.of(200, told)
 
     def get_configuration(self, call: Call) -> Reply:
         function, region = self._find(call)
@@ -125,61 +135,88 @@ class LambdaCalls:
     def update_code(self, call: Call) -> Deferred[Reply] | Reply:
         function, region = self._find(call)
         fields = call.fields()
-        zipped = _zip_of(call, fields)
-        if fields.get("Architectures"):
-            function = replace(function, architectures=tuple(fields["Architectures"]))
+        zipped = _zip_of(fields)
+        kinds = architectures(fields, function.architectures)
+        function = replace(function, architectures=kinds)
         return self._install(function, zipped, 200, region)
 
     def delete(self, call: Call) -> Reply:
         function, _ = self._find(call)
         self._refuse_busy(function.name)
+        self._invocations.forget(function.name)
         self._store.remove(function.name)
         self._remove_old_code(function.name)
         return Reply(204)
 
     def put_invoke_config(self, call: Call) -> Reply:
-        """Kept and told, no more: this engine never runs an event a second time."""
+        """Set the asynchronous settings; those that are not named get AWS's defaults."""
         function, region = self._find(call)
-        fields = call.fields()
-        if "MaximumRetryAttempts" in fields:
-            number(fields, "MaximumRetryAttempts", 2, 0, 2)
-        if "MaximumEventAgeInSeconds" in fields:
-            number(fields, "MaximumEventAgeInSeconds", 21_600, 60, 21_600)
-        function = replace(function, invoke_config=fields).touched()
+        return self._set_invoke_config(replace(function, invoke_config=None), call, region)
+
+    def update_invoke_config(self, call: Call) -> Reply:
+        """Set the asynchronous settings that are named."""
+        function, region = self._find(call)
+        function.told_invoke_config(region)
+        return self._set_invoke_config(function, call, region)
+
+    def _set_invoke_config(self, function: Function, call: Call, region: str) -> Reply:
+        self._refuse_busy(function.name)
+        function = with_invoke_config(function, call.fields(), self._reactor.seconds())
         self._store.save(function)
-        return self._told_invoke_config(function, region)
+        return Reply.of(200, function.told_invoke_config(region))
 
     def get_invoke_config(self, call: Call) -> Reply:
         function, region = self._find(call)
-        if function.invoke_config is None:
-            arn = f"{arn_of(function.name, region)}:$LATEST"
-            message = f"The function {arn} doesn't have an EventInvokeConfig"
-            raise Refused(404, "ResourceNotFoundException", message)
-        return self._told_invoke_config(function, region)
+        return Reply.of(200, function.told_invoke_config(region))
 
-    def _told_invoke_config(self, function: Function, region: str) -> Reply:
-        arn = f"{arn_of(function.name, region)}:$LATEST"
-        told = {"DestinationConfig": {"OnSuccess": {}, "OnFailure": {}}, "FunctionArn": arn}
-        config = function.invoke_config or {}
-        return Reply.of(200, {**told, **config, "LastModified": self._reactor.seconds()})
+    def delete_invoke_config(self, call: Call) -> Reply:
+        function, region = self._find(call)
+        function.told_invoke_config(region)
+        self._refuse_busy(function.name)
+        self._store.save(replace(function, invoke_config=None))
+        return Reply(204)
+
+    def put_concurrency(self, call: Call) -> Reply:
+        function, _ = self._find(call)
+        self._refuse_busy(function.name)
+        fields, field_name = call.fields(), "ReservedConcurrentExecutions"
+        if fields.get(field_name) is None:
+            raise unfit("reservedConcurrentExecutions", None, "not be null")
+        reserved = number(fields, field_name, 0, 0, 2**31 - 1)
+        if reserved > self._invocations.unreserved + (function.reserved or 0):
+            raise invalid(
+                f"Specified {field_name} for function decreases account's"
+                " UnreservedConcurrentExecution below its minimum value of [0]."
+            )
+        function = replace(function, reserved=reserved)
+        self._store.save(function)
+        return Reply.of(200, _told_concurrency(function))
+
+    def get_concurrency(self, call: Call) -> Reply:
+        function, _ = self._find(call)
+        return Reply.of(200, _told_concurrency(function))
+
+    def delete_concurrency(self, call: Call) -> Reply:
+        function, _ = self._find(call)
+        self._refuse_busy(function.name)
+        self._store.save(replace(function, reserved=None))
+        return Reply(204)
 
     def invoke(self, call: Call) -> Reply | Deferred[Reply]:
+        self._invocations.admit()
         function, region = self._find(call)
         kind = call.headers("X-Amz-Invocation-Type") or "RequestResponse"
         if kind not in LIMITS:
-            raise invalid(f"Invocation type '{kind}' is not Event, RequestResponse or DryRun")
+            raise unfit("invocationType", kind, f"satisfy enum value set: {[*LIMITS]}")
         event = _event_of(call.body, kind)
         if kind == "DryRun":
             return Reply(204)
-        if self._pool.active >= self._concurrency:
-            raise too_many()
-        code = self._store.code_of(function)
-        request, done = self._pool.invoke(function, code, region, event)
-        headers = {"x-amzn-RequestId": request}
         if kind == "Event":
-            return Reply(202, b"", headers)
+            request = self._invocations.accept(function, region, event)
+            return Reply(202, b"", {"x-amzn-RequestId": request})
+        request, done = self._invocations.answer(function, region, event)
         tail = call.headers("X-Amz-Log-Type") == "Tail"
-        return done.addCallback(_answer, headers, tail)
+        return done.addCallback(_answer, {"x-amzn-RequestId": request}, tail)
 
     def _find(self, call: Call) -> tuple[Function, str]:
         name, region = call.target()
@@ -210,7 +247,7 @@ class LambdaCalls:
             self._store.save(function)
         finally:
             self._busy.discard(name)
-        self._remove_old_code(name)
+            self._remove_old_code(name)
         return Reply.of(status, function.configuration(region))
 
     def _remove_old_code(self, name: str) -> None:
@@ -218,10 +255,12 @@ class LambdaCalls:
             self._store.remove_old_code(name, self._pool.codes_in_use)
 
 
-def _zip_of(call: Call, code: dict[str, Any]) -> bytes:
-    if len(call.body) > UPLOAD_LIMIT:
-        message = f"Request must be smaller than {UPLOAD_LIMIT} bytes"
-        raise Refused(413, "RequestEntityTooLargeException", message)
+def _told_concurrency(function: Function) -> dict[str, Any]:
+    reserved = function.reserved
+    return {} if reserved is None else {"ReservedConcurrentExecutions": reserved}
+
+
+def _zip_of(code: dict[str, Any]) -> bytes:
     if not isinstance(code.get("ZipFile"), str):
         raise invalid("Please provide a source for code: this endpoint takes ZipFile only")
     try:
@@ -238,9 +277,8 @@ def _event_of(body: bytes, kind: str) -> str:
     try:
         event = body.decode() or "{}"
         json.loads(event)
-    except ValueError as error:
-        message = f"Could not parse request body into json: {error}"
-        raise Refused(400, "InvalidRequestContentException", message) from error
+    except (ValueError, RecursionError) as error:
+        raise no_json(error) from error
     return event
 
 
@@ -255,6 +293,8 @@ def _answer(outcome: Outcome, headers: dict[str, str], tail: bool) -> Reply:
 
 def _end_of(log: Path) -> bytes:
     try:
-        return log.read_bytes()[-TAIL_BYTES:]
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - TAIL_BYTES))
+            return file.read(TAIL_BYTES)
     except OSError:
         return b""

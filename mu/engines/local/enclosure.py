@@ -126,7 +126,7 @@ def why_not(ground: Ground) -> str:
         try:
             enclose(ground)
             if os.fork() == 0:  # as pid 1, like the warm parent
-                _try_sandbox(writing, ground.functions)
+                _try_sandbox(writing)
             os.wait()
         except OSError as error:
             os.write(writing, str(error).encode())
@@ -138,12 +138,12 @@ def why_not(ground: Ground) -> str:
     return reason
 
 
-def _try_sandbox(writing: int, some_folder: str) -> None:
+def _try_sandbox(writing: int) -> None:
     try:
         kernel.next_child_gets_new_pids(os.open("/proc/self/ns/pid", os.O_RDONLY))
         if os.fork() == 0:
             try:
-                kernel.enter_private_tmp(some_folder)
+                kernel.enter_private_tmp("", 1)
             except OSError as error:
                 os.write(writing, str(error).encode())
             os._exit(0)
@@ -157,7 +157,7 @@ def become_warm_parent(ground: Ground) -> None:
     interpreter = moved(os.path.realpath(sys.executable), ground.place)
     search_path = tuple(moved(path, ground.place) for path in ground.search_path)
     ground = replace(ground, search_path=search_path)
-    arguments = [interpreter, "-S", "-P", "-m", "mu.engines.local.sandbox", ground.to_json()]
+    arguments = [interpreter, "-S", "-P", "-m", "mu.engines.local.warm_parent", ground.to_json()]
     os.execv(interpreter, arguments)
 
 

@@ -1,32 +1,42 @@
-"""The functions that were created, on disk: what they are, their zip, and the zip unpacked.
+"""What a function is, what the API tells of it, and what a request may make of it."""
 
-    <home>/local/functions/<name>/config.json
-                                  code.zip
-                                  code/<CodeSha256>/     one for each code that may still run
-
-Blocking: what takes long (unpack) is called in a thread.
-"""
-
-import base64
-import compileall
-import hashlib
-import io
 import json
-import os
-import py_compile
-import shutil
-import stat
+import re
 import uuid
-import zipfile
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from mu.engines.local.errors import invalid
+from mu.engines.local.errors import Refused, invalid, unfit
 
-UNZIPPED_LIMIT = 262_144_000
 ACCOUNT = "000000000000"
+ENVIRONMENT_LIMIT = 4096
+RETRIES, EVENT_AGE_S = 2, 21_600
+_RESERVED = {
+    "_HANDLER",
+    "_X_AMZN_TRACE_ID",
+    "AWS_ACCESS_KEY",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_DEFAULT_REGION",
+    "AWS_EXECUTION_ENV",
+    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+    "AWS_LAMBDA_FUNCTION_NAME",
+    "AWS_LAMBDA_FUNCTION_VERSION",
+    "AWS_LAMBDA_INITIALIZATION_TYPE",
+    "AWS_LAMBDA_LOG_GROUP_NAME",
+    "AWS_LAMBDA_LOG_STREAM_NAME",
+    "AWS_LAMBDA_RUNTIME_API",
+    "AWS_REGION",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "LAMBDA_RUNTIME_DIR",
+    "LAMBDA_TASK_ROOT",
+}
+_CANNOT_SET = (
+    "Lambda was unable to configure your environment variables because the environment variables"
+    " you have provided "
+)
 
 
 def arn_of(name: str, region: str) -> str:
@@ -34,11 +44,24 @@ def arn_of(name: str, region: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class InvokeConfig:
+    """What PutFunctionEventInvokeConfig said; None where it left AWS's default."""
+
+    modified: float
+    retries: int | None = None
+    event_age_s: int | None = None
+    destinations: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Function:
-    """One function. Times in seconds, sizes of memory and /tmp in MB, of the code in bytes."""
+    """One function. Times in seconds, sizes of memory and /tmp in MB, of the code in bytes.
+
+    `reserved` is how many of it may run at once; None: it shares what nobody has reserved.
+    """
 
     name: str
-    handler: str
+    handler: str = ""
     runtime: str = "python3.12"
     role: str = ""
     timeout: int = 3
@@ -51,7 +74,28 @@ class Function:
     code_size: int = 0
     modified: str = ""
     revision: str = ""
-    invoke_config: dict[str, Any] | None = None
+    reserved: int | None = None
+    invoke_config: InvokeConfig | None = None
+
+    @classmethod
+    def from_json(cls, text: str) -> "Function":
+        """Raises ValueError or TypeError if it is not what asdict made."""
+        fields = json.loads(text)
+        config = fields.pop("invoke_config", None)
+        fields["architectures"] = tuple(fields["architectures"])
+        return cls(**fields, invoke_config=InvokeConfig(**config) if config else None)
+
+    @property
+    def retries(self) -> int:
+        """How often an event is run again after an error of the function."""
+        config = self.invoke_config
+        return RETRIES if config is None or config.retries is None else config.retries
+
+    @property
+    def event_age_s(self) -> int:
+        """How old an event may become before it is dropped."""
+        config = self.invoke_config
+        return EVENT_AGE_S if config is None or config.event_age_s is None else config.event_age_s
 
     def touched(self) -> "Function":
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "+0000"
@@ -82,88 +126,118 @@ class Function:
             "EphemeralStorage": {"Size": self.ephemeral},
         }
 
-
-class FunctionStore:
-    """All functions of one home; those on disk are read at the start."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        self.functions: dict[str, Function] = {}
-        for found in folder.iterdir():
-            config = found / "config.json"
-            if config.exists():
-                fields = json.loads(config.read_text())
-                fields["architectures"] = tuple(fields["architectures"])
-                self.functions[found.name] = Function(**fields)
-            self.remove_old_code(found.name)
-
-    def code_of(self, function: Function) -> Path:
-        digest = base64.b64decode(function.code_sha256).hex()
-        return self.folder / function.name / "code" / digest[:32]
-
-    def save(self, function: Function) -> None:
-        folder = self.folder / function.name
-        new = folder / "config.json.new"
-        new.write_text(json.dumps(asdict(function), indent=1))
-        new.replace(folder / "config.json")
-        self.functions[function.name] = function
-
-    def remove(self, name: str) -> None:
-        del self.functions[name]
-        (self.folder / name / "config.json").unlink()
-
-    def unpack(self, function: Function, zipped: bytes) -> Function:
-        """Put the code in place; return the function with it. Nothing that runs is disturbed."""
-        digest = base64.b64encode(hashlib.sha256(zipped).digest()).decode()
-        function = replace(function, code_sha256=digest, code_size=len(zipped))
-        target = self.code_of(function)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if not target.exists():
-            new = target.parent / f"new-{uuid.uuid4()}"
-            try:
-                extract(zipped, new)
-                # Paths inside a sandbox may differ, and its code is read-only: never compare.
-                unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
-                compileall.compile_dir(new, quiet=2, invalidation_mode=unchecked)
-                new.rename(target)
-            finally:
-                shutil.rmtree(new, ignore_errors=True)
-        (target.parent.parent / "code.zip").write_bytes(zipped)
-        return function
-
-    def remove_old_code(self, name: str, in_use: frozenset[str] = frozenset()) -> None:
-        """Remove the unpacked codes of `name`, but for the current one and those in use."""
-        function = self.functions.get(name)
-        current = self.code_of(function) if function else None
-        codes = list((self.folder / name / "code").glob("*"))
-        kept = [code for code in codes if code == current or str(code) in in_use]
-        for code in codes:
-            if code not in kept:
-                shutil.rmtree(code, ignore_errors=True)
-        if function is None and not kept:
-            shutil.rmtree(self.folder / name, ignore_errors=True)
+    def told_invoke_config(self, region: str) -> dict[str, Any]:
+        """Return its asynchronous settings as the API tells them. Raises Refused without any."""
+        arn = f"{arn_of(self.name, region)}:$LATEST"
+        config = self.invoke_config
+        if config is None:
+            message = f"The function {arn} doesn't have an EventInvokeConfig"
+            raise Refused(404, "ResourceNotFoundException", message)
+        told: dict[str, Any] = {"FunctionArn": arn, "LastModified": config.modified}
+        if config.retries is not None:
+            told["MaximumRetryAttempts"] = config.retries
+        if config.event_age_s is not None:
+            told["MaximumEventAgeInSeconds"] = config.event_age_s
+        return {
+            **told,
+            "DestinationConfig": {"OnSuccess": {}, "OnFailure": {}, **config.destinations},
+        }
 
 
-def extract(zipped: bytes, target: Path) -> None:
-    """Unzip with the files' modes, as AWS does; links come last, so nothing is written through."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(zipped)) as archive:
-            entries = archive.infolist()
-            if sum(entry.file_size for entry in entries) > UNZIPPED_LIMIT:
-                raise invalid(f"Unzipped size must be smaller than {UNZIPPED_LIMIT} bytes")
-            target.mkdir(parents=True)
-            links = [entry for entry in entries if stat.S_ISLNK(entry.external_attr >> 16)]
-            for entry in entries:
-                if entry not in links:
-                    made = archive.extract(entry, target)
-                    mode = stat.S_IMODE(entry.external_attr >> 16)
-                    if mode and not entry.is_dir():
-                        os.chmod(made, mode & 0o777)
-            for entry in links:
-                made = archive.extract(entry, target)
-                os.unlink(made)
-                os.symlink(archive.read(entry).decode(), made)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
-        why = "Could not unzip uploaded file. Please check your file, then try to upload again."
-        raise invalid(why) from error
+def changed(function: Function, fields: dict[str, Any]) -> Function:
+    """Return `function` with what the request's fields say; refuses what AWS would refuse."""
+    ephemeral = section(fields, "EphemeralStorage")
+    return replace(
+        function,
+        handler=text(fields, "Handler", function.handler, 128, r"\S+"),
+        runtime=text(fields, "Runtime", function.runtime, 40, r"python3\.\d+"),
+        role=text(fields, "Role", function.role, 10_000),
+        description=text(fields, "Description", function.description, 256),
+        timeout=number(fields, "Timeout", function.timeout, 1, 900),
+        memory=number(fields, "MemorySize", function.memory, 128, 10_240),
+        ephemeral=number(ephemeral, "Size", function.ephemeral, 512, 10_240),
+        environment=_variables(fields, function.environment),
+        architectures=architectures(fields, function.architectures),
+    )
+
+
+def with_invoke_config(function: Function, fields: dict[str, Any], now: float) -> Function:
+    """Return `function` with these asynchronous settings besides those that it has."""
+    old = function.invoke_config or InvokeConfig(now)
+    if not {"MaximumRetryAttempts", "MaximumEventAgeInSeconds", "DestinationConfig"} & {*fields}:
+        raise invalid("You must specify at least one of error handling or destination setting.")
+    config = InvokeConfig(
+        now,
+        optional(number, fields, "MaximumRetryAttempts", old.retries, 0, 2),
+        optional(number, fields, "MaximumEventAgeInSeconds", old.event_age_s, 60, 21_600),
+        section(fields, "DestinationConfig") or old.destinations,
+    )
+    return replace(function, invoke_config=config).touched()
+
+
+def optional(
+    read: Callable[..., int], fields: dict[str, Any], name: str, default: int | None, *bounds: int
+) -> int | None:
+    return default if fields.get(name) is None else read(fields, name, 0, *bounds)
+
+
+def text(fields: dict[str, Any], name: str, default: str, longest: int, pattern: str = "") -> str:
+    found = default if fields.get(name) is None else fields[name]
+    if not isinstance(found, str):
+        raise unfit(_own(name), found, "be a string")
+    if len(found) > longest:
+        raise unfit(_own(name), found, f"have length less than or equal to {longest}")
+    if pattern and name in fields and not re.fullmatch(pattern, found):
+        raise unfit(_own(name), found, f"satisfy regular expression pattern: {pattern}")
+    return found
+
+
+def number(fields: dict[str, Any], name: str, default: int, least: int, most: int) -> int:
+    found = default if fields.get(name) is None else fields[name]
+    if type(found) is not int:
+        raise unfit(_own(name), found, "be an integer")
+    if found < least:
+        raise unfit(_own(name), found, f"have value greater than or equal to {least}")
+    if found > most:
+        raise unfit(_own(name), found, f"have value less than or equal to {most}")
+    return found
+
+
+def section(fields: dict[str, Any], name: str) -> dict[str, Any]:
+    found = fields.get(name) or {}
+    if not isinstance(found, dict):
+        raise unfit(_own(name), found, "be an object")
+    return found
+
+
+def architectures(fields: dict[str, Any], default: tuple[str, ...]) -> tuple[str, ...]:
+    found = fields.get("Architectures") or list(default)
+    if found not in (["x86_64"], ["arm64"]):
+        raise unfit("architectures", found, "satisfy enum value set: [x86_64, arm64]")
+    return tuple(found)
+
+
+def _variables(fields: dict[str, Any], default: dict[str, str]) -> dict[str, str]:
+    if "Environment" not in fields:
+        return default
+    found = section(section(fields, "Environment"), "Variables")
+    for name, value in found.items():
+        if not re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_]+", name) and name not in _RESERVED:
+            pattern = "satisfy regular expression pattern: [a-zA-Z]([a-zA-Z0-9_])+"
+            raise unfit("environment.variables", name, pattern)
+        if not isinstance(value, str) or "\0" in value:
+            raise unfit("environment.variables", value, "be a string without NUL")
+    if refused := sorted(_RESERVED & found.keys()):
+        raise invalid(
+            f"{_CANNOT_SET}contains reserved keys that are currently not supported for"
+            f" modification. Reserved keys used in this request: {', '.join(refused)}"
+        )
+    measured = json.dumps(found, separators=(",", ":"))
+    if len(measured.encode()) > ENVIRONMENT_LIMIT:
+        raise invalid(f"{_CANNOT_SET}exceeded the 4KB limit. String measured: {measured}")
+    return dict(found)
+
+
+def _own(name: str) -> str:
+    """AWS says timeout where the field is Timeout."""
+    return name[:1].lower() + name[1:]

@@ -15,16 +15,18 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 from zope.interface import implementer
 
 from mu.engines.local.calls import Call, LambdaCalls, Reply
-from mu.engines.local.errors import Refused
+from mu.engines.local.errors import Refused, too_large
 
 _SCOPE = re.compile(r"AWS4-HMAC-SHA256 .*Credential=[^,/]+/\d+/([a-z0-9-]+)/lambda/")
 _NAMED = r"/2015-03-31/functions/([^/]+)"
+UPLOAD_LIMIT = 70_167_211
 Operation = Callable[[Call], Reply | Deferred[Reply]]
 
 
 def routes(calls: LambdaCalls) -> list[tuple[str, re.Pattern[str], Operation]]:
     every = r"/2015-03-31/functions/?"
     event_config = r"/2019-09-25/functions/([^/]+)/event-invoke-config"
+    reserved = r"/2017-10-31/functions/([^/]+)/concurrency"
     table: list[tuple[str, str, Operation]] = [
         ("POST", f"{_NAMED}/invocations", calls.invoke),
         ("GET", f"{_NAMED}/configuration", calls.get_configuration),
@@ -35,8 +37,12 @@ def routes(calls: LambdaCalls) -> list[tuple[str, re.Pattern[str], Operation]]:
         ("PUT", f"{_NAMED}/configuration", calls.update_configuration),
         ("DELETE", _NAMED, calls.delete),
         ("PUT", event_config, calls.put_invoke_config),
-        ("POST", event_config, calls.put_invoke_config),
+        ("POST", event_config, calls.update_invoke_config),
         ("GET", event_config, calls.get_invoke_config),
+        ("DELETE", event_config, calls.delete_invoke_config),
+        ("PUT", reserved, calls.put_concurrency),
+        ("GET", r"/2019-09-30/functions/([^/]+)/concurrency", calls.get_concurrency),
+        ("DELETE", reserved, calls.delete_concurrency),
     ]
     return [(method, re.compile(path), operation) for method, path, operation in table]
 
@@ -96,6 +102,8 @@ class LambdaResource:
 
     def _dispatch(self, request: Request, path: str) -> Reply | Deferred[Reply]:
         region = region_of(request)
+        if getattr(request, "too_large", False):
+            raise too_large(UPLOAD_LIMIT)
         method = request.method.decode()
         for wanted, pattern, operation in self._routes:
             match = pattern.fullmatch(path) if wanted == method else None
@@ -108,10 +116,10 @@ class LambdaResource:
     def _refusal(self, failure: Failure) -> Reply:
         refused = failure.value
         if isinstance(refused, Refused):
-            return Reply(refused.status, refused.body, {"x-amzn-ErrorType": refused.code})
+            return Reply(refused.status, refused.body, refused.headers)
         self.log.failure("the engine failed", failure)
         fault = Refused(500, "ServiceException", f"The engine failed: {failure.value!r}")
-        return Reply(500, fault.body, {"x-amzn-ErrorType": fault.code})
+        return Reply(500, fault.body, fault.headers)
 
 
 def region_of(request: Request) -> str:
@@ -151,10 +159,25 @@ def send(request: Request, reply: Reply) -> None:
     request.finish()
 
 
+class BoundedRequest(Request):
+    """Keeps no more of a body than is allowed; the rest is read, so that the refusal is, too."""
+
+    too_large = False
+
+    def handleContentChunk(self, data: bytes) -> None:
+        content: Any = self.content
+        if not self.too_large and content.tell() + len(data) > UPLOAD_LIMIT:
+            self.too_large = True
+            content.truncate(0)
+        if not self.too_large:
+            super().handleContentChunk(data)
+
+
 class QuietSite(Site):
     """A site without an access log: it would be a line for each of thousands of launches."""
 
     noisy = False
+    requestFactory = BoundedRequest
 
     def log(self, request: Any) -> None:
         return

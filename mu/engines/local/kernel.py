@@ -13,11 +13,13 @@ NEW_PIDS = 0x20000000  # CLONE_NEWPID
 
 _READ_ONLY, _REMOUNT, _BIND, _RECURSIVE, _PRIVATE = 1, 32, 4096, 16384, 1 << 18
 _RELATIME = 1 << 21
+_NO_SETUID, _NO_DEVICES = 2, 4
 _SAME_IN_STATVFS = 2 | 4 | 8 | 1024 | 2048  # nosuid nodev noexec noatime nodiratime
 _ST_RELATIME = 4096
 _SET_DEATH_SIGNAL, _SET_SUBREAPER = 1, 36
 
 TMP = os.path.realpath("/tmp")
+_PAGE_MB = os.sysconf("SC_PAGESIZE") / 2**20
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mount.argtypes = [ctypes.c_char_p] * 3 + [ctypes.c_ulong, ctypes.c_char_p]
@@ -76,10 +78,15 @@ def bind(source: str, target: str, *, read_only: bool = False) -> None:
         mount("none", target, "", _BIND | _REMOUNT | _READ_ONLY | kept)
 
 
-def enter_private_tmp(folder: str) -> None:
-    """Show `folder` as /tmp to this process and its children, and to nobody else."""
+def enter_private_tmp(folder: str, tmpfs_mb: int) -> None:
+    """Give this process and its children a /tmp of their own: so large, or 0: <folder>/tmp."""
     unshare(NEW_MOUNTS)
-    bind(folder, TMP)
+    if tmpfs_mb:
+        mount("mu", TMP, "tmpfs", _NO_SETUID | _NO_DEVICES, f"size={tmpfs_mb}m,mode=1777")
+        return
+    os.mkdir(f"{folder}/tmp")
+    os.chmod(f"{folder}/tmp", 0o1777)
+    bind(f"{folder}/tmp", TMP)
 
 
 def die_with_parent(parent: int, death_signal: signal.Signals = signal.SIGKILL) -> None:
@@ -99,5 +106,46 @@ def adopt_orphans() -> None:
 
 def children() -> list[int]:
     """Return this process's children: those that it forked or adopted."""
-    with open("/proc/thread-self/children") as file:
-        return [int(pid) for pid in file.read().split()]
+    return [int(pid) for pid in _content("/proc/thread-self/children").split()]
+
+
+def descendants() -> list[int]:
+    """Return the processes that descend from this one, by the numbers that /proc has for them."""
+    found: list[int] = []
+    parents = ["self"]
+    while parents:
+        tasks = f"/proc/{parents.pop()}/task"
+        try:
+            for task in os.listdir(tasks):
+                pids = _content(f"{tasks}/{task}/children").decode().split()
+                found += map(int, pids)
+                parents += pids
+        except OSError:
+            continue  # it has just ended
+    return found
+
+
+def resident_mb(pid: int) -> float:
+    """Return what the process holds in memory; 0 if it has ended."""
+    try:
+        return int(_content(f"/proc/{pid}/statm").split()[1]) * _PAGE_MB
+    except (OSError, IndexError):
+        return 0
+
+
+def proportional_mb(pid: int) -> float:
+    """Return the same, but of a page that several processes share, a share only."""
+    try:
+        lines = _content(f"/proc/{pid}/smaps_rollup").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(b"Pss:")), 0)
+
+
+def _content(path: str) -> bytes:
+    """Return what a small file of /proc holds; open() takes twice as long."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(descriptor, 2**16)
+    finally:
+        os.close(descriptor)

@@ -40,7 +40,8 @@ class Ground:
 class Order:
     """Run one invocation. `event` is JSON text, `timeout` in seconds, `memory` in MB.
 
-    `folder` is this sandbox's own: its /tmp is in it, and `answer`, what the handler returned.
+    `folder` is this sandbox's own, with `answer`, what the handler returned, in it. Its /tmp is in
+    memory and holds `tmpfs` MB; or, where that is 0, in `folder`, and holds what the disk does.
     """
 
     id: str
@@ -49,6 +50,7 @@ class Order:
     handler: str
     timeout: int
     memory: int
+    tmpfs: int
     region: str
     environment: dict[str, str]
     code: str

@@ -3,8 +3,7 @@
 import os
 import shutil
 import sys
-import uuid
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from mu.engines.local.enclosure import CHECKOUT, moved, own_search_path
 from mu.engines.local.functions import Function, arn_of
 from mu.engines.local.order import ANSWERED, FAILED, Ground, Lines, Order, Report, error_payload
 
-LOGS_KEPT = 500
+LOGS_KEPT = 1000
 RESTART_PAUSE_S = 1.0
 
 
@@ -60,17 +59,24 @@ class WarmParentProtocol(ProcessProtocol):
 class SandboxPool:
     """Runs invocations, each in a sandbox of its own.
 
-    `home` is the engine's folder. Nothing is limited here: `active` tells how many run.
+    `home` is the engine's folder. Nothing is limited here: `active` tells how many run. Their /tmp
+    is in memory, and so large as the function says, while all of them together are promised no
+    more than `tmp_memory` MB; the others' is on disk.
     """
 
     log = Logger()
 
-    def __init__(self, reactor: Any, home: Path, *, shared_tmp: bool = False) -> None:
+    def __init__(
+        self, reactor: Any, home: Path, *, tmp_memory: int, shared_tmp: bool = False
+    ) -> None:
         self._reactor, self._home = reactor, home
         self._why_shared = "asked for by --shared-tmp" if shared_tmp else ""
         self._running: dict[str, _Running] = {}
         self._codes: Counter[str] = Counter()
-        self._logs: dict[str, deque[Path]] = {}
+        self._tmp_memory = tmp_memory
+        self._number = 0
+        found = sorted(home.glob("logs/*/*.log"), key=lambda path: path.stat().st_mtime)
+        self._logs: dict[Path, None] = dict.fromkeys(found)  # the newest last
         self._stopping: Deferred[None] | None = None
         self._ready: Deferred[Ground] = Deferred()
         self._ground: Ground | None = None
@@ -107,11 +113,11 @@ class SandboxPool:
         return self._stopping
 
     def invoke(
-        self, function: Function, code: Path, region: str, event: str
-    ) -> tuple[str, Deferred[Outcome]]:
-        """Start it; return its request id at once. The Deferred never fails."""
-        request = str(uuid.uuid4())
-        shown = self._shown(code)
+        self, request: str, function: Function, code: Path, region: str, event: str
+    ) -> Deferred[Outcome]:
+        """Start it; `request` is its id, which no other has that runs. The Deferred never fails."""
+        self._number += 1
+        tmpfs = function.ephemeral if function.ephemeral <= self._tmp_memory else 0
         order = Order(
             id=request,
             function=function.name,
@@ -119,45 +125,47 @@ class SandboxPool:
             handler=function.handler,
             timeout=function.timeout,
             memory=function.memory,
+            tmpfs=tmpfs,
             region=region,
             environment=function.environment,
-            code=shown,
-            folder=str(self._home / "sandboxes" / request),
+            code=self._shown(code),
+            folder=str(self._home / "sandboxes" / f"{request}.{self._number}"),
             log=str(self._new_log(function.name, request)),
             event=event,
         )
         done: Deferred[Outcome] = Deferred()
         self._running[request] = _Running(order, done)
         self._codes[str(code)] += 1
-        done.addBoth(self._finished, function.name, str(code))
+        self._tmp_memory -= tmpfs
+        done.addBoth(self._finished, order, str(code))
         if self._transport is not None:
             self._transport.writeToChild(0, order.to_line())
-        return request, done
+        return done
 
     def _shown(self, code: Path) -> str:
         """Return where the sandbox sees `code`."""
         return moved(str(code), self._ground.place if self._ground else "")
 
-    def _finished(self, outcome: Outcome, name: str, code: str) -> Outcome:
+    def _finished(self, outcome: Outcome, order: Order, code: str) -> Outcome:
+        self._tmp_memory += order.tmpfs
         self._codes[code] -= 1
         if not self._codes[code]:
             del self._codes[code]
-            self.on_code_unused(name)
+            self.on_code_unused(order.function)
         if not self._running:
             self.on_idle()
         return outcome
 
     def _new_log(self, name: str, request: str) -> Path:
-        if name not in self._logs:
-            folder = self._home / "logs" / name
-            folder.mkdir(parents=True, exist_ok=True)
-            found = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)
-            self._logs[name] = deque(found)
-        logs = self._logs[name]
-        logs.append(self._home / "logs" / name / f"{request}.log")
-        while len(logs) > LOGS_KEPT:
-            logs.popleft().unlink(missing_ok=True)
-        return logs[-1]
+        log = self._home / "logs" / name / f"{request}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self._logs.pop(log, None)
+        self._logs[log] = None
+        while len(self._logs) > LOGS_KEPT:
+            oldest = next(iter(self._logs))
+            del self._logs[oldest]
+            oldest.unlink(missing_ok=True)
+        return log
 
     def _spawn(self) -> None:
         ground = Ground(

@@ -7,12 +7,13 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from mu.engines.local import kernel
 from mu.engines.local.order import ANSWERED, FAILED, Ground, Order
 
-ANSWER_LIMIT = 6 * 2**20
+ANSWER_LIMIT = 6 * 2**20 + 100
 _NOT_THE_ROLE = {
     "AWS_PROFILE",
     "AWS_DEFAULT_PROFILE",
@@ -47,9 +48,10 @@ class LambdaContext:
 class BundleError(Exception):
     """The bundle's handler cannot be called, or what it returned cannot be sent."""
 
-    def __init__(self, kind: str, message: str) -> None:
+    def __init__(self, kind: str, message: str, trace: str = "") -> None:
         super().__init__(message)
         self.kind = kind
+        self.trace = [trace] if trace else []
 
 
 def role_variables(environment: Mapping[str, str]) -> dict[str, str]:
@@ -98,26 +100,31 @@ def run(order: Order, ground: Ground, answer: int) -> NoReturn:
     """Call the handler; leave what it returned, or raised, in the file `answer`, and exit."""
     try:
         _settle_in(order, ground)
-        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        for name, number in (("stdout", 1), ("stderr", 2)):  # the warm parent's are for its files
+            printed = open(number, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
+            setattr(sys, name, printed)
         context = LambdaContext(order, log_stream_of(order))
         try:
-            payload, code = _encode(_handler(order.handler)(json.loads(order.event), context)), 0
+            payload = _encode(_handler(order.handler)(json.loads(order.event), context))
+            code = ANSWERED
         except Exception as error:
             payload, code = _describe(error, order.id), FAILED
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+        sys.stdout.flush()
         with open(answer, "wb", closefd=False) as file:
             file.write(payload)
-        os._exit(ANSWERED if code == 0 else FAILED)
+        os._exit(code)
     except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-        os._exit(code & 0xFF)
+        sys.stdout.flush()
+        status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        os._exit(status & 0xFF)
     except BaseException:
         traceback.print_exc()
         os._exit(1)
 
 
 def _settle_in(order: Order, ground: Ground) -> None:
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("800")  # should the machine's memory end: handlers go before the daemon
     if ground.outer_ids is not None:
         kernel.unshare(kernel.NEW_USERS)
         kernel.map_user(*ground.outer_ids, 0, 0)
@@ -133,7 +140,11 @@ def _settle_in(order: Order, ground: Ground) -> None:
 def _handler(name: str) -> Callable[[Any, LambdaContext], Any]:
     module_name, dot, function = name.rpartition(".")
     if not dot:
-        raise BundleError("Runtime.MalformedHandlerName", f"Bad handler '{name}'")
+        why = f"Bad handler '{name}': not enough values to unpack (expected 2, got 1)"
+        raise BundleError("Runtime.MalformedHandlerName", why)
+    if module_name.split(".")[0] in sys.builtin_module_names:
+        why = f"Cannot use built-in module {module_name} as a handler module"
+        raise BundleError("Runtime.BuiltInModuleConflict", why)
     try:
         module = importlib.import_module(module_name.replace("/", "."))
     except ImportError as error:
@@ -142,7 +153,8 @@ def _handler(name: str) -> Callable[[Any, LambdaContext], Any]:
         raise BundleError("Runtime.ImportModuleError", why) from error
     except SyntaxError as error:
         why = f"Syntax error in module '{module_name}': {error}"
-        raise BundleError("Runtime.UserCodeSyntaxError", why) from error
+        trace = f'  File "{error.filename}" Line {error.lineno}\n    {error.text}'
+        raise BundleError("Runtime.UserCodeSyntaxError", why, trace) from error
     try:
         found: Callable[[Any, LambdaContext], Any] = getattr(module, function)
     except AttributeError:
@@ -164,15 +176,17 @@ def _encode(returned: object) -> bytes:
 
 
 def _describe(error: Exception, request_id: str) -> bytes:
-    kind = error.kind if isinstance(error, BundleError) else type(error).__name__
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if frame.filename != __file__]
+    if isinstance(error, BundleError):
+        kind, trace = error.kind, error.trace
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        kind = type(error).__name__
+        trace = traceback.format_list([each for each in frames if each.filename != __file__])
     told = {
         "errorMessage": str(error),
         "errorType": kind,
         "requestId": request_id,
-        "stackTrace": traceback.format_list(own),
+        "stackTrace": trace,
     }
-    lines = "".join(traceback.format_list(own))
-    print(f"[ERROR] {kind}: {error}\nTraceback (most recent call last):\n{lines}")
+    print(f"[ERROR] {kind}: {error}\nTraceback (most recent call last):\n{''.join(trace)}")
     return json.dumps(told).encode()

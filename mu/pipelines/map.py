@@ -1,0 +1,303 @@
+"""map: one shell command for each key of an S3 prefix, or of a list; what it writes is uploaded.
+
+An actor has several keys, and takes them one after the other: retrieve, run, upload. What became
+of each key is in the manifest that `finish` writes below the output prefix. A second run writes to
+the same keys.
+"""
+
+import fnmatch
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from zope.interface import implementer
+
+from mu import s3
+from mu.events import Finish
+from mu.interfaces import IPipeline
+from mu.machine import JobFacts
+from mu.parameters import FieldError, Parameter, Params
+from mu.states import CommandFailed, ScriptWorker
+from mu.templates import ShellTemplate, fill, parse
+
+PLAIN = ("in", "out", "actor")  # words of ours: files below ##TMPDIR##, a number
+STRANGE = ("stem", "ext", "name", "key")  # from the key, which may hold anything
+
+TAIL = 500
+"""How many characters of a failed command's output are told."""
+TOLD = 5
+"""How many failed keys the job's result names; the manifest names all."""
+
+
+class KeyFailed(CommandFailed):
+    """One key could not be done, and why."""
+
+    def __init__(self, why: str) -> None:
+        Exception.__init__(self, why)
+
+
+# ---------------------------------------------------------------- names
+
+
+class Names:
+    """What a key is called: on the worker, in its command, and in S3 when it is done."""
+
+    def __init__(self, params: Params) -> None:
+        self.command = ShellTemplate(params.command, PLAIN, STRANGE)
+        self._suffix = parse(params.suffix, ["ext"])
+        self._folder = params.prefix[: params.prefix.rfind("/") + 1]
+        self._out_prefix: str = params.out_prefix
+
+    def out_key(self, key: str) -> str:
+        return self._out_prefix + self._parts(key)["stem"] + self._own_suffix(key)
+
+    def in_file(self, folder: str, key: str) -> str:
+        return f"{folder}/in{_ending(self._parts(key)['ext'])}"
+
+    def out_file(self, folder: str, key: str) -> str:
+        return f"{folder}/out{_ending(self._own_suffix(key))}"
+
+    def filled(self, folder: str, key: str, actor: int) -> str:
+        """Return the command for this key."""
+        files = {"in": self.in_file(folder, key), "out": self.out_file(folder, key)}
+        return self.command.fill({**files, "actor": str(actor), **self._parts(key)})
+
+    def _own_suffix(self, key: str) -> str:
+        return fill(self._suffix, self._parts(key))
+
+    def _parts(self, key: str) -> dict[str, str]:
+        relative = key.removeprefix(self._folder)
+        name = relative.rpartition("/")[2]
+        dot = name.rfind(".")
+        ext = name[dot:] if dot > 0 else ""
+        return {"stem": relative.removesuffix(ext), "ext": ext, "name": name, "key": key}
+
+
+def _ending(name: str) -> str:
+    """Return the extensions of a name, as far as they are plain: programs go by them."""
+    found = re.search(r"(\.[A-Za-z0-9]{1,16})*\Z", name)
+    return found[0] if found else ""
+
+
+# ---------------------------------------------------------------- an actor
+
+
+async def map_keys(worker: ScriptWorker) -> dict[str, Any]:
+    """Take the actor's keys one after the other; return a row for each."""
+    names = Names(worker.job.params)
+    keep_going = worker.job.params.on_error == "keep"
+    rows = []
+    for number, key in enumerate(worker.input["keys"]):
+        row: dict[str, Any] = {"key": key}
+        try:
+            await map_one(worker, names, row, number)
+        except CommandFailed as error:
+            row["error"] = _clean(str(error))
+            if not keep_going:
+                said = f": {row['tail']}" if row.get("tail") else ""
+                raise KeyFailed(f"{key!r}: {row['error']}{said}") from error
+        rows.append(row)
+    return {"keys": rows}
+
+
+async def map_one(worker: ScriptWorker, names: Names, row: dict[str, Any], number: int) -> None:
+    """Retrieve, run, upload; note in the key's row what came of it. Raises CommandFailed."""
+    key = row["key"]
+    folder = f"##TMPDIR##/{number}"
+    if "in" in names.command.names:
+        await worker.retrieve(key, names.in_file(folder, key))
+    begun = worker.now
+    tidy = f"rm -rf ##TMPDIR##/{number - 1}\n" if number else ""  # a worker's disk is small
+    command = names.filled(folder, key, worker.actor)
+    ran = await worker.run(f"{tidy}mkdir -p {folder}\n{command}", check=False)
+    row |= {"status": ran.status, "seconds": round(worker.now - begun, 3)}
+    if ran.status:
+        row["tail"] = _clean(ran.output[-TAIL:])
+        raise KeyFailed(f"exit status {ran.status}")
+    if "out" in names.command.names:
+        out = names.out_file(folder, key)
+        told = await worker.run(f"rm -f {names.in_file(folder, key)}; wc -c < {out}", check=False)
+        if told.status or not told.output.strip().isdecimal():
+            row["tail"] = _clean(ran.output[-TAIL:])
+            raise KeyFailed("the command exited with 0, but wrote no file {out}")
+        await worker.upload(names.out_key(key), out)
+        row |= {"bytes": int(told.output), "out_key": names.out_key(key)}
+
+
+def _clean(output: str) -> str:
+    """Return what can be written in UTF-8, whatever a program printed."""
+    return output.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+# ---------------------------------------------------------------- the plan
+
+
+def check(params: Params) -> None:
+    """Raise FieldError for what cannot be meant."""
+    for name in ("bucket", "command", "prefix", "match", "out_prefix", "suffix", "manifest"):
+        _check_text(f"params.{name}", params[name])
+        if not params[name] and name in ("bucket", "command", "manifest"):
+            raise FieldError(f"params.{name}", f"params.{name} must not be empty")
+    for key in params["keys"]:
+        _check_text("params.keys", key)
+        if not key:
+            raise FieldError("params.keys", "params.keys has an empty key")
+    try:
+        field = "params.command"
+        ShellTemplate(params.command, PLAIN, STRANGE)
+        field = "params.suffix"
+        parse(params.suffix, ["ext"])
+    except ValueError as error:
+        raise FieldError(field, f"{field}: {error}") from None
+    if not (params["keys"] or params.prefix or params.match):
+        raise FieldError(
+            "params.prefix",
+            'params.prefix, or params.keys, must say which keys (params.match "*": the whole bucket)',
+        )
+    if params["keys"] and params.match:
+        raise FieldError("params.match", "params.match picks keys below a prefix; keys are given")
+    if not params["keys"] and params.out_prefix == params.prefix and not params.match:
+        raise FieldError(
+            "params.out_prefix",
+            "params.out_prefix is the prefix of the input, so that a second run would take outputs"
+            " for input: another one is needed, or params.match to tell them apart",
+        )
+    if params.on_error not in ("keep", "fail"):
+        raise FieldError(
+            "params.on_error", f"params.on_error must be keep or fail; {params.on_error!r} came"
+        )
+
+
+def _check_text(field: str, text: Any) -> None:
+    if not isinstance(text, str):
+        raise FieldError(field, f"{field} must hold strings; {text!r} came")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise FieldError(field, f"{field} must be proper Unicode; {text!r} came") from None
+    if "\0" in text:
+        raise FieldError(field, f"{field} must not contain a NUL; {text!r} came")
+
+
+def wanted_keys(params: Params) -> list[str]:
+    """Return the keys to work on: the given ones, or those in the bucket. Raises S3Error."""
+    if params["keys"]:
+        return list(params["keys"])
+    own = params.out_prefix
+    below = own != params.prefix and own.startswith(params.prefix)
+    return [
+        key
+        for key in s3.keys_below(params.bucket, params.prefix)
+        if not (key.endswith("/") or (below and key.startswith(own)))
+        and key != own + params.manifest
+        and (not params.match or fnmatch.fnmatchcase(key.rpartition("/")[2], params.match))
+    ]
+
+
+def _refuse_clashes(params: Params, keys: Sequence[str]) -> None:
+    """Raise ValueError where two keys would be written to one place, or one over another."""
+    names = Names(params)
+    (most, times), *_ = Counter(keys).most_common(1)
+    if times > 1:
+        raise FieldError("params.keys", f"params.keys has {most!r} more than once")
+    if "out" not in names.command.names:
+        return
+    inputs = set(keys)
+    written: dict[str, str] = {}
+    for key in keys:
+        out_key = names.out_key(key)
+        if out_key in inputs:
+            raise ValueError(f"the output of {key!r} would be written over the input {out_key!r}")
+        if out_key == params.out_prefix + params.manifest:
+            raise FieldError(
+                "params.manifest", f"the manifest would be written over the output of {key!r}"
+            )
+        if out_key in written:
+            raise ValueError(
+                f"the outputs of {written[out_key]!r} and {key!r} would both be {out_key!r}: {{ext}}"
+                " in params.suffix tells keys apart that differ in their extension"
+            )
+        written[out_key] = key
+
+
+# ---------------------------------------------------------------- the pipeline
+
+
+@implementer(IPipeline)
+class Map:
+    name = "map"
+    description = "Run a shell command for each key of an S3 prefix, and upload what it writes."
+    parameters = (
+        Parameter("bucket", str, "the S3 bucket of input and output"),
+        Parameter(
+            "command",
+            str,
+            "a shell command, in the function's folder; {in} and {out} are files, {key} the key,"
+            " {name} its last part, {stem} and {ext} the key below prefix, {actor} a number; a brace"
+            " is written {{ or }}",
+        ),
+        Parameter("prefix", str, "take the keys that begin with this", ""),
+        Parameter("keys", list, "take these keys, instead of what is in the bucket", []),
+        Parameter("match", str, "only keys whose last part is like this, say *.png", ""),
+        Parameter("out_prefix", str, "outputs are written to <out_prefix><stem><suffix>"),
+        Parameter("suffix", str, "what outputs end in; {ext} is the input's extension", "{ext}"),
+        Parameter("per_worker", int, "keys a worker; 0: dealt evenly to `workers`", 0, minimum=0),
+        Parameter("on_error", str, "a key that fails is kept in the manifest, or: fail", "keep"),
+        Parameter("manifest", str, "the manifest's key is <out_prefix><manifest>", "manifest.json"),
+    )
+
+    def check(self, params: Params) -> None:
+        """Raise FieldError for what cannot be meant; looks at nothing but the parameters."""
+        check(params)
+
+    def plan(self, params: Params) -> list[dict[str, Any]]:
+        check(params)
+        keys = wanted_keys(params)
+        if not keys:
+            like = f" whose last part is like {params.match}" if params.match else ""
+            raise ValueError(f"there is no key below s3://{params.bucket}/{params.prefix}{like}")
+        _refuse_clashes(params, keys)
+        each = params.per_worker
+        actors = -(-len(keys) // each) if each else min(params.workers, len(keys))
+        return [{"keys": keys[number::actors]} for number in range(actors)]
+
+    def begin(self, worker: ScriptWorker) -> Any:
+        return map_keys(worker)
+
+    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, Any]:
+        params = job.params
+        rows = [row for outcome in outcomes if not outcome.error for row in outcome.result["keys"]]
+        rows.sort(key=lambda row: str(row["key"]))
+        lost = [
+            {"actor": number, "error": outcome.error}
+            for number, outcome in enumerate(outcomes)
+            if outcome.error
+        ]
+        told = {row["key"] for row in rows}
+        unknown = [key for key in wanted_keys(params) if key not in told] if lost else []
+        manifest = {
+            "job": job.id,
+            "bucket": params.bucket,
+            "command": params.command,
+            "keys": rows,
+            "failed_actors": lost,
+            "unknown": unknown,
+        }
+        where = params.out_prefix + params.manifest
+        text = json.dumps(manifest, indent=1) + "\n"
+        s3.put(params.bucket, where, text.encode(), "application/json")
+        failed = [row for row in rows if "error" in row]
+        return {
+            "manifest": where,
+            "done": len(rows) - len(failed),
+            "failed": len(failed),
+            "unknown": len(unknown),
+            "bytes": sum(row.get("bytes", 0) for row in rows),
+            "seconds": round(sum(row.get("seconds", 0.0) for row in rows), 3),
+            "failures": failed[:TOLD],
+        }
+
+
+map_pipeline = Map()

@@ -1,0 +1,73 @@
+"""vpxenc: each actor encodes one Y4M chunk as VP8 in an IVF file.
+
+The packaged command takes ##INFILE## and writes ##OUTFILE##. As in the original, `video` is the
+whole folder of the chunks, and the output goes to `out` below it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from zope.interface import implementer
+
+from mu.events import Finish
+from mu.interfaces import IPipeline
+from mu.machine import JobFacts, Worker
+from mu.parameters import Parameter, Params
+from mu.states import CommandListState, TerminalState
+
+
+class Final(TerminalState):
+    extra = "(done)"
+
+    def __init__(self, prevState: Any, actorNum: int = 0) -> None:
+        super().__init__(prevState, actorNum)
+        self.result = {"key": self.worker.input["out_key"]}
+
+
+class Encode(CommandListState):
+    extra = "(encoding)"
+    nextState = Final
+    commandlist = (
+        ("OK:HELLO", "seti:nonblock:0"),
+        "set:bucket:{bucket}",
+        "set:cmdinfile:##TMPDIR##/in.y4m",
+        "set:cmdoutfile:##TMPDIR##/out.ivf",
+        "retrieve:{in_key}\0##TMPDIR##/in.y4m",
+        "run:",
+        ("OK:RETVAL(0)", "upload:{out_key}\0##TMPDIR##/out.ivf"),
+        "quit:",
+    )
+
+    def __init__(self, prevState: Any, actorNum: int = 0) -> None:
+        super().__init__(prevState, actorNum)
+        known = {"bucket": self.job.params.bucket, **self.worker.input}
+        self.commands = [c and c.format(**known) for c in self.commands]
+
+
+@implementer(IPipeline)
+class VpxEnc:
+    name = "vpxenc"
+    description = "Encode Y4M chunks <video>/%08d.y4m as VP8 in IVF files <video>/out/%08d.ivf."
+    parameters = (
+        Parameter("video", str, "the folder of the chunks", "sintel-1k-y4m_06"),
+        Parameter("bucket", str, "the S3 bucket that holds the video", "excamera-us-east-1"),
+        Parameter("offset", int, "chunks to leave out at the beginning", 0, minimum=0),
+    )
+
+    def plan(self, params: Params) -> list[dict[str, Any]]:
+        return [
+            {
+                "in_key": f"{params.video}/{chunk:08d}.y4m",
+                "out_key": f"{params.video}/out/{chunk:08d}.ivf",
+            }
+            for chunk in range(params.offset, params.offset + params.workers)
+        ]
+
+    def begin(self, worker: Worker) -> Encode:
+        return Encode(worker, worker.actor)
+
+    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, Any]:
+        return {"keys": [outcome.result["key"] for outcome in outcomes if not outcome.error]}
+
+
+vpxenc = VpxEnc()

@@ -1,0 +1,101 @@
+"""y4m2png: the way back from png2y4m. Each actor makes PNG frames of one Y4M chunk.
+
+The packaged command takes ##INFILE## and writes ##OUTFILE##, a %08d pattern that counts from 1.
+The frames get the numbers that they have in the video: chunk k of n frames begins with 1 + n * k.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from zope.interface import implementer
+
+from mu.events import Finish
+from mu.interfaces import IPipeline
+from mu.machine import JobFacts
+from mu.parameters import Parameter, Params
+from mu.states import CommandFailed, ScriptWorker
+
+AT_ONCE = 8
+"""Uploads side by side on one worker."""
+
+
+class WrongChunk(CommandFailed):
+    """A chunk that is not what the job's parameters say."""
+
+    def __init__(self, why: str) -> None:
+        Exception.__init__(self, why)
+
+
+async def split(worker: ScriptWorker) -> dict[str, int]:
+    """Retrieve the chunk, convert it, upload its frames; return where it begins, and how many."""
+    params = worker.job.params
+    await worker.seti("nonblock", 0)
+    await worker.set("bucket", params.bucket)
+    await worker.set("cmdinfile", "##TMPDIR##/in.y4m")
+    await worker.set("cmdoutfile", "##TMPDIR##/png/%08d.png")
+    await worker.run("rm -rf ##TMPDIR##; mkdir -p ##TMPDIR##/png")
+    await worker.retrieve(worker.in_key, "##TMPDIR##/in.y4m")
+    await worker.run()
+    counted = await worker.run("test -e ##TMPDIR##/png/00000001.png && ls ##TMPDIR##/png | wc -l")
+    frames = int(counted.output.strip() or 0)
+    if frames > params.frames:  # their numbers would be those of the next chunk
+        raise WrongChunk(
+            f"{worker.in_key} has {frames} frames; a chunk of {params.frames} was expected"
+        )
+    await worker.seti("nonblock", 1)
+    for done in range(0, frames, AT_ONCE):
+        batch = range(done + 1, min(done + AT_ONCE, frames) + 1)
+        await worker.together(*(upload(worker, number) for number in batch))
+    return {"first": worker.first, "frames": frames}
+
+
+async def upload(worker: ScriptWorker, number: int) -> None:
+    """Upload the chunk's frame of that number, from 1."""
+    key = f"{worker.out_folder}/{worker.first + number - 1:08d}.png"
+    await worker.upload(key, f"##TMPDIR##/png/{number:08d}.png")
+
+
+@implementer(IPipeline)
+class Y4M2Png:
+    name = "y4m2png"
+    description = (
+        "Convert Y4M chunks <video>-<in_format>/%08d.y4m to the PNG frames they are made of."
+    )
+    parameters = (
+        Parameter("video", str, "the first part of the keys", "sintel-1k"),
+        Parameter("bucket", str, "the S3 bucket that holds the video", "excamera-us-east-1"),
+        Parameter("in_format", str, "the input's part of the keys; empty: y4m_<frames>", ""),
+        Parameter("out_format", str, "frames go to <video>-<out_format>/%08d.png", "png16"),
+        Parameter("frames", int, "frames in a chunk", 6, minimum=1, maximum=10_000),
+        Parameter("offset", int, "chunks to leave out at the beginning", 0, minimum=0),
+    )
+
+    def plan(self, params: Params) -> list[dict[str, Any]]:
+        in_format = params.in_format or f"y4m_{params.frames:02d}"
+        return [
+            {
+                "in_key": f"{params.video}-{in_format}/{chunk:08d}.y4m",
+                "out_folder": f"{params.video}-{params.out_format}",
+                "first": 1 + params.frames * chunk,
+            }
+            for chunk in range(params.offset, params.offset + params.workers)
+        ]
+
+    def begin(self, worker: ScriptWorker) -> Any:
+        return split(worker)
+
+    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, Any]:
+        """Raises ValueError where frames are missing: only a video's last chunk may be shorter."""
+        done = [outcome.result for outcome in outcomes if not outcome.error]
+        done.sort(key=lambda chunk: int(chunk["first"]))
+        for chunk in done[:-1]:
+            if chunk["frames"] != job.params.frames:
+                raise ValueError(
+                    f"the chunk that begins with frame {chunk['first']} has {chunk['frames']}"
+                    f" frames, not {job.params.frames}, and is not the last one"
+                )
+        folder = f"{job.params.video}-{job.params.out_format}"
+        return {"folder": folder, "frames": sum(chunk["frames"] for chunk in done)}
+
+
+y4m2png = Y4M2Png()
