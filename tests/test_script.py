@@ -28,7 +28,6 @@ def test_a_script_begins_with_the_hello_and_its_return_value_is_the_actors_resul
         said = await worker.ask("echo:hi")
         return {"said": said}
 
-    assert talk(script) == []
     assert talk(script, HELLO) == [Send("echo:hi")]
     assert talk(script, HELLO, "OK:ECHO(hi)") == [
         Send("echo:hi"),
