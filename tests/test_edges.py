@@ -180,6 +180,14 @@ def test_a_bucket_that_is_not_there_is_named(hasty):
     assert "nowhere/plain-png16/00000001.png" in job["error"]
 
 
+def test_a_full_disk_in_a_worker_fails_its_actor_with_the_programs_words(hasty, s3):
+    put_film(s3, "full", ["full", "b"])
+    job = run_job(hasty, order("full", workers=1))
+    assert job["state"] == "failed"
+    assert "RETVAL(28)" in job["error"]
+    assert "No space left on device" in job["error"]
+
+
 def test_a_hundred_megabytes_of_output_are_bounded_everywhere(hasty, s3):
     put_film(s3, "loud", ["loud", "b"])
     before = kib(hasty)
