@@ -54,6 +54,8 @@ class LocalEngine:
     enabled: bool = _option(True)
     port: int = _port(13590)
     concurrency: int = _option(1000, 1)
+    invoke_rate: float = _option(0.0, 0)
+    linger_s: float = _option(60.0, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,6 +159,8 @@ class MuService(Service):
             local.port,
             reactor=self._reactor,
             concurrency=local.concurrency,
+            invoke_rate=local.invoke_rate,
+            linger_s=local.linger_s,
         )
         port = self.ports["local"] = await self._local.start()
         self._lambda_engines["local"] = self._lambda(
