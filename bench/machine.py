@@ -1,0 +1,66 @@
+"""The machine alone: CPU for each reply of an echo list, as states and as a script.
+
+The peer: what a bare Twisted TLS server spends on a command in the same run (coordinator.py).
+"""
+
+import json
+import statistics
+import sys
+import time
+from typing import Any
+
+from coordinator import measure_bare
+
+from mu.events import Answered, Entered
+from mu.machine import JobFacts, Machine
+from mu.states import CommandListState, ScriptWorker
+from mu.states.script import first_state
+
+ECHOES = 50_000
+ECHO = "echo:hello from actor 0"
+REPLY = "OK:ECHO(hello from actor 0)"
+
+
+class Echoes(CommandListState):
+    commandlist = (ECHO,) * ECHOES
+
+
+async def echoes(worker: ScriptWorker) -> None:
+    for _ in range(ECHOES):
+        await worker.ask(ECHO)
+
+
+def us_per_event(begin: Any) -> float:
+    """Return microseconds of CPU for each reply."""
+    machine = Machine(ScriptWorker(JobFacts("bench", {}), 0), first_state(begin))
+    machine.receive(Entered(0.0))
+    machine.receive(Answered(0.0, "OK:HELLO"))
+    replies = [Answered(float(n), REPLY, n) for n in range(1, ECHOES)]
+    begun = time.process_time()
+    for reply in replies:
+        machine.receive(reply)
+    return 1e6 * (time.process_time() - begun) / len(replies)
+
+
+def main() -> None:
+    kinds = {"states": lambda worker: Echoes(worker, 0), "script": echoes}
+    runs = [{name: us_per_event(begin) for name, begin in kinds.items()} for _ in range(5)]
+    told = {name: statistics.median(run[name] for run in runs) for name in kinds}
+    told["bare"] = measure_bare(1000, 0.0, 60_000)["us"]
+    if "--json" in sys.argv:
+        print(json.dumps(told))
+        return
+    print(
+        "machine: {states:.2f} us CPU for each reply as states, {script:.2f} as a script"
+        " (ratio {growth:.2f}); a bare TLS server spends {bare:.1f} on a command:"
+        " ratios {ratio:.3f} and {script_ratio:.3f}".format(
+            growth=told["script"] / told["states"],
+            ratio=told["states"] / told["bare"],
+            script_ratio=told["script"] / told["bare"],
+            **told,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
