@@ -1,8 +1,11 @@
 """The machine and its base states: events in, effects out."""
 
 import pytest
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
 
 from mu.events import Answered, CancelTimer, Elapsed, Finish, Informed, Lost, Send, SetTimer
+from mu.interfaces import IState
 from mu.machine import HELD_LIMIT, ErrorState, Held, MachineState, TerminalState
 from mu.states import ForLoopState, MultiPassState, OnePassState
 from mu.testing import effects_of, machine, talk
@@ -361,3 +364,18 @@ def test_a_reply_that_was_put_off_leaves_no_trace():
 
     effects = talk(Later, "OK:A", "OK:B", "INFO:ready:1")
     assert effects == [Send("seen:['OK:A', 'OK:B']"), Finish()]
+
+
+def test_a_state_of_ones_own_needs_no_base_class():
+    @implementer(IState)
+    class Own:
+        label = "my own"
+
+        def receive(self, event, send):
+            if isinstance(event, Answered):
+                send(f"echo:{event.text}")
+            return self
+
+    verifyObject(IState, Own())
+    assert talk(lambda worker: Own(), "OK:HELLO") == [Send("echo:OK:HELLO")]
+    assert talk(lambda worker: Own(), Lost(1.0, "gone"))[-1] == Finish("gone")
