@@ -218,8 +218,12 @@ def test_without_namespaces_the_engine_says_so(tmp_path: Path) -> None:
         engine.create("f", Timeout=1)
         assert engine.invoke("f", do="environment")["MU_SHARED_TMP"] == "1"
         assert engine.invoke("f", do="mu")[2], "boto3 is warm"
-        assert "timed out" in engine.fail("f", do="shell", command="sleep 60")["errorMessage"]
-        assert "signal: killed" in engine.fail("f", do="kill")["errorMessage"]
+        engine.create("hungry", Timeout=20)
+        with ThreadPoolExecutor() as threads:
+            hungry = threads.submit(engine.fail, "hungry", do="allocate", mb=300, seconds=15)
+            assert "timed out" in engine.fail("f", do="shell", command="sleep 60")["errorMessage"]
+            assert "signal: killed" in engine.fail("f", do="kill")["errorMessage"]
+            assert "signal: killed" in hungry.result()["errorMessage"]
 
 
 def test_a_dead_warm_parent_is_replaced(tmp_path: Path) -> None:
@@ -258,7 +262,15 @@ def warm_parent(engine: Engine) -> int:
 
 def test_functions_are_still_there_after_a_restart(tmp_path: Path) -> None:
     with running_engine(tmp_path) as engine:
-        engine.create("f", Environment={"Variables": {"AB": "c"}})
+        engine.create("f", Environment={"Variables": {"OLD": "a", "AB": "b"}})
+        engine.lam.update_function_configuration(
+            FunctionName="f", Environment={"Variables": {"AB": "c"}}
+        )
+        with pytest.raises(engine.lam.exceptions.InvalidParameterValueException, match="HANDLER"):
+            engine.lam.update_function_configuration(
+                FunctionName="f", Environment={"Variables": {"_HANDLER": "c"}}
+            )
+        assert "OLD" not in engine.invoke("f", do="environment")
     with running_engine(tmp_path) as engine:
         assert engine.invoke("f", do="environment")["AB"] == "c"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from local_support import ROLE, Engine, bundle, running_engine, start_engine
+from local_support import ROLE, Engine, bundle, running_engine
 
 FUNCTIONS = "/2015-03-31/functions"
 
@@ -176,13 +176,11 @@ def test_an_engine_starts_although_a_functions_file_is_broken(tmp_path: Any) -> 
     broken = tmp_path / "local" / "functions" / "old"
     broken.mkdir(parents=True)
     (broken / "config.json").write_text('{"name": "old", "what": 1}')
-    process, engine = start_engine(tmp_path)
-    assert engine.lam.list_functions()["Functions"] == []
-    engine.waits_for("config.json is no function")
-    engine.create("old")
-    assert engine.shell("old", "echo new")[1] == "new\n"
-    process.terminate()
-    assert process.wait(5) == 0
+    with running_engine(tmp_path) as engine:
+        assert engine.lam.list_functions()["Functions"] == []
+        engine.waits_for("config.json is no function")
+        engine.create("old")
+        assert engine.shell("old", "echo new")[1] == "new\n"
 
 
 # ---------------------------------------------------------------- functions that fail

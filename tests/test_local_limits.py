@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from local_support import Engine, running_engine, start_engine
+from local_support import Engine, running_engine
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +51,6 @@ def test_what_forks_share_counts_once(engine: Engine) -> None:
     assert engine.shell("f", command) == [0, "", ""]
 
 
-def test_without_namespaces_memory_is_watched_too(tmp_path: Path) -> None:
-    with running_engine(tmp_path, "--shared-tmp") as engine:
-        engine.create("small", Timeout=20)
-        assert "killed" in engine.fail("small", do="allocate", mb=300, seconds=15)["errorMessage"]
-
-
 def test_a_full_tmp_is_a_full_disk(engine: Engine) -> None:
     if not engine.told["private_tmp"]:
         pytest.skip(engine.told["why_shared"])
@@ -69,11 +63,9 @@ def test_a_full_tmp_is_a_full_disk(engine: Engine) -> None:
 
 
 def test_beyond_the_engines_memory_tmp_is_on_disk(tmp_path: Path) -> None:
-    process, engine = start_engine(tmp_path, "--tmp-memory", "100")
-    engine.create("f", Timeout=20)
-    status, kind, _ = engine.shell("f", "stat -f -c %T /tmp; touch /tmp/x; ls /tmp")
-    process.terminate()
-    assert process.wait(5) == 0
+    with running_engine(tmp_path, "--tmp-memory", "100") as engine:
+        engine.create("f", Timeout=20)
+        status, kind, _ = engine.shell("f", "stat -f -c %T /tmp; touch /tmp/x; ls /tmp")
     assert (status, kind.split()[1:]) == (0, ["x"])
     assert kind.split()[0] != "tmpfs"
 

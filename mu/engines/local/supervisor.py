@@ -95,6 +95,8 @@ def _supervise(order: Order, ground: Ground) -> int:
     output, printer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     os.set_blocking(printer, True)
     watch = Watch(order, log, output)
+    if ground.shared_tmp:
+        watch.end_at_sigterm()
     child = os.fork()
     if child == 0:
         watch.forget()
@@ -103,6 +105,7 @@ def _supervise(order: Order, ground: Ground) -> int:
         runtime.run(order, ground, answer)
     os.close(printer)
     ending = watch.until_the_end_of(child, started + order.timeout)
+    watch.keep_output()  # a full pipe's worth: who still prints, prints in vain
     if ground.shared_tmp:
         kill_descendants()
     answered = ending.code in (ANSWERED, FAILED) and os.fstat(answer).st_size > 0
@@ -124,6 +127,9 @@ class Watch:
         self._woken, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+
+    def end_at_sigterm(self) -> None:
+        """Only where namespaces are refused: elsewhere SIGTERM comes from inside, and is nothing."""
         signal.signal(signal.SIGTERM, self._end)
 
     def forget(self) -> None:
@@ -153,16 +159,16 @@ class Watch:
                     status = "error\tError Type: Runtime.OutOfMemory"
                     return Ending(None, _KILLED, status=status, peak_mb=self._order.memory)
             ready = {fd for fd, _ in poll.poll(1000 * (min(check, deadline) - now) + 1)}
-            if self._output in ready and not self._keep_output():
+            if self._output in ready and not self.keep_output():
                 poll.unregister(self._output)  # all who could print have closed it
             if self._woken in ready:
                 os.read(self._woken, 4096)
                 ended = self._reap(child)
                 if ended is not None:
-                    self._keep_output()  # a full pipe's worth: who still prints, prints in vain
                     return ended
 
-    def _keep_output(self) -> bool:
+    def keep_output(self) -> bool:
+        """Keep what has been printed; return whether more may come."""
         try:
             printed = os.read(self._output, _CHUNK)
         except BlockingIOError:
