@@ -174,11 +174,8 @@ class Control:
     def broken(self, request: Request, failure: Any) -> bytes:
         status = getattr(failure.value, "code", None)  # werkzeug's: no such path or method
         if isinstance(status, int) and 400 <= status < 500:
-            what = f"{request.method.decode('ascii', 'replace')} {request.path.decode('ascii', 'replace')}"
-            return _error(request, status, f"there is no {what}")
-        self.log.failure(
-            "control: {method} {path}", failure, method=request.method, path=request.path
-        )
+            return _error(request, status, f"there is no {_asked(request)}")
+        self.log.failure("control: {asked}", failure, asked=_asked(request))
         return _error(request, 500, "a fault in mu; its log says more")
 
     # ------------------------------------------------ inside

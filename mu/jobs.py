@@ -332,8 +332,6 @@ class JobBook:
     def __init__(self, keep: int = 1000) -> None:
         self._keep = keep
         self._jobs: dict[str, Job] = {}
-        self.strangers = 0
-        """Workers of jobs that are not known (any more)."""
 
     def add(self, job: Job) -> None:
         self._jobs[job.id] = job
@@ -355,7 +353,6 @@ class JobBook:
         """Give a worker of that job something to do."""
         job = self._jobs.get(job_id)
         if job is None:
-            self.strangers += 1
             candidate.dismiss(f"job {job_id} is not known")
         else:
             job.join(hello, candidate)

@@ -179,7 +179,9 @@ def test_a_bad_order_is_refused_with_its_field(daemon, change, field, says):
     ],
 )
 def test_what_is_not_there_is_refused_as_json(daemon, path, method, status):
-    assert refusal(daemon, path, method=method)[0] == status
+    refused, error = refusal(daemon, path, method=method)
+    assert refused == status
+    assert error["message"].startswith("there is no ")
 
 
 def test_all_but_health_wants_the_token(daemon):

@@ -98,7 +98,6 @@ def test_a_worker_of_a_job_that_is_not_known_is_let_in_and_told_to_quit():
     port = Port(make_job(Greet))
     line = port.join("gone")
     assert line.heard == [b"quit:"]
-    assert port.book.strangers == 1
 
 
 def test_a_worker_of_a_job_that_ended_is_told_to_quit_and_counted():
