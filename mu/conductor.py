@@ -1,23 +1,29 @@
-"""Takes each job from its order to its end: plan, launch, deadline, finish."""
+"""Takes each job from its order to its end: plan, launch, deadline, finish; and on after a restart."""
 
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
+from mu.actors import Actor
 from mu.config import Config
 from mu.dealing import first_come, is_order
 from mu.events import Finish
 from mu.invocations import Accepted, Answer, Invocation, Refused, Throttled, Unknown, Unreached
-from mu.jobs import EXTERNAL, Actor, Job, JobBook, JobSpec, Limits
-from mu.launch import Engine, invocations, launch_all, new_launch_ids, worker_event
+from mu.jobs import EXTERNAL, Job, JobBook, JobSpec, Launch, Limits, PastJob
+from mu.journal import Ledger, Past, until_on_disk
+from mu.launch import Engine, Launcher, invocations, worker_event
+from mu.records import Ordered, Planned, Resumed
+from mu.recovery import Found, recover
 from mu.tls import Authority
 
 CERTIFICATE_MARGIN_S = 600.0
+CHECK_S = 1.0
+"""How often jobs are looked at for launches and actors that take too long."""
 
 
 class Conductor:
@@ -29,6 +35,7 @@ class Conductor:
         self,
         config: Config,
         book: JobBook,
+        ledger: Ledger,
         authority: Authority,
         engines: Mapping[str, Engine],
         threads: Any,
@@ -36,32 +43,34 @@ class Conductor:
     ) -> None:
         self._config = config
         self._book = book
+        self._ledger = ledger
         self._authority = authority
         self._engines = engines
         self._threads = threads
         self._reactor = reactor
         self._timers: dict[str, list[Any]] = {}
+        self._launchers: dict[str, Launcher] = {}
+        self._events: dict[str, dict[str, Any]] = {}
+        self._resuming: dict[Job, dict[str, Launch]] = {}
+        self._limits = Limits(
+            log_bytes=config.worker.log_bytes,
+            max_held=config.worker.max_held,
+            max_info=config.worker.max_info,
+            hold_s=config.worker.hold_s,
+            retry_pause_s=config.jobs.retry_pause_s,
+            hello_s=config.launch.hello_timeout_s,
+            accept_s=config.launch.accept_timeout_s,
+        )
         self.stopping = False
         self.worker_port = 0
         """Where workers find us; known once the port listens."""
 
-    def start(self, spec: JobSpec) -> Job:
-        """Begin a job."""
-        job = Job(
-            secrets.token_hex(6),
-            spec,
-            uniq=secrets.token_hex(8),
-            created=self._reactor.seconds(),
-            limits=Limits(
-                self._config.worker.log_bytes,
-                self._config.worker.max_held,
-                self._config.worker.max_info,
-            ),
-            on_end=self._ended,
-        )
+    def start(self, spec: JobSpec) -> Deferred[Job]:
+        """Begin a job; the Deferred fires with it once it is on disk."""
+        job = self._job(secrets.token_hex(6), spec, secrets.token_hex(8))
+        ordered = Ordered(job.created, job.uniq, spec.order, spec.key, spec.digest)
+        self._ledger.record(job.id, ordered)
         self._book.add(job)
-        late = f"the deadline of {spec.deadline_s:g} s has passed"
-        self._later(job, spec.deadline_s, job.stop, "failed", late)
         self.log.info(
             "job {job}: {pipeline} with {workers} workers on engine {engine}",
             job=job.id,
@@ -69,29 +78,132 @@ class Conductor:
             workers=spec.workers,
             engine=spec.engine,
         )
-        running = Deferred.fromCoroutine(self._run(job))
-        running.addErrback(self._broken, job)
-        return job
+        told: Deferred[Job] = Deferred()
+        self._ledger.on_disk(self._recorded, job, told)
+        return told
 
     def event(self, job: Job) -> dict[str, Any]:
-        """Return the event of a job's workers, with a certificate made for it now."""
-        identity = self._authority.mint_job(job.id, job.spec.deadline_s + CERTIFICATE_MARGIN_S)
-        host = self._config.launch.public_host
-        return worker_event(job, identity, self._authority.pem, host, self.worker_port)
+        """Return the event of a job's workers, with a certificate that is made for it once."""
+        event = self._events.get(job.id)
+        if event is None:
+            identity = self._authority.mint_job(job.id, job.spec.deadline_s + CERTIFICATE_MARGIN_S)
+            host, reconnect_s = self._config.launch.public_host, self._config.worker.reconnect_s
+            event = self._events[job.id] = worker_event(
+                job, identity, self._authority.pem, host, self.worker_port, reconnect_s
+            )
+        return event
 
-    def cancel(self, job: Job) -> None:
-        """Stop a job: its workers are told to quit, launching stops."""
+    def cancel(self, job: Job) -> Deferred[None]:
+        """Stop a job: its workers are told to quit, launching stops. Fires once that is on disk."""
         job.stop("cancelled", "cancelled by request")
+        return until_on_disk(self._ledger)
 
-    def stop(self) -> None:
-        """Stop all jobs, because the daemon stops, and begin no more."""
+    def stop(self, keep: bool) -> None:
+        """Begin no more, because the daemon stops; the jobs are kept for the next, or cancelled."""
         self.stopping = True
-        for job in self._book.all():
-            job.stop("cancelled", "the coordinator was stopped")
+        for job in self._book.live():
+            if keep:
+                self._let_go(job)
+            else:
+                job.stop("cancelled", "the coordinator was stopped")
+
+    # ------------------------------------------------ after a restart
+
+    def restore(self, found: Iterable[Found], stopped_at: float) -> None:
+        """Take up the jobs that a journal has, which a coordinator left at `stopped_at`."""
+        now = self._reactor.seconds()
+        for one in found:
+            job = self._job(one.id, one.spec, one.ordered.uniq, one.ordered.at)
+            job.recorded = True
+            self._book.add(job)
+            try:
+                recover(job, one.records, stopped_at)
+                job.downtime += now - stopped_at
+                self._ledger.record(job.id, Resumed(now, stopped_at))
+                self._resuming[job] = job.restored()
+            except Exception:  # records that no mu writes
+                self.log.failure("job {job} cannot go on", job=job.id)
+                job.end("failed", "its records in the journal cannot be read; the log says more")
+
+    def bury(self, job_id: str, ordered: Ordered | None, reason: str) -> None:
+        """Note that a job of the journal cannot go on."""
+        self.log.error("job {job} cannot go on: {reason}", job=job_id, reason=reason)
+        now = self._reactor.seconds()
+        order = ordered.order if ordered else {}
+        told = {
+            "id": job_id,
+            "pipeline": order.get("pipeline", ""),
+            "workers": order.get("workers", 0),
+            "state": "failed",
+            "counts": dict.fromkeys(("waiting", "running", "done", "failed"), 0),
+            "created": ordered.at if ordered else now,
+            "finished": now,
+            "params": order.get("params", {}),
+            "error": f"after the coordinator's restart it cannot go on: {reason}",
+            "cost_usd": None,
+            "result": None,
+        }
+        key, body = (ordered.key, ordered.digest) if ordered else ("", "")
+        identity = json.dumps({"key": key, "digest": body})
+        self._ledger.end(job_id, Past(now, json.dumps(told), "[]", identity))
+        self._book.add(PastJob(json.dumps(told), identity, lambda _: "[]"))
+
+    def resume(self) -> None:
+        """Go on with the jobs that were restored."""
+        for job, unanswered in self._resuming.items():
+            self.log.info("job {job} goes on", job=job.id)
+            if job.verdict is not None:
+                self._ended(job)
+                continue
+            self._watch(job)
+            if not job.actors:
+                self._begin(job)
+            elif job.settling:
+                job.settle()
+            else:
+                self._launch(job, unanswered)
+                job.begin()
+        self._resuming.clear()
 
     # ------------------------------------------------ one job's course
 
-    async def _run(self, job: Job) -> None:
+    def _job(self, job_id: str, spec: JobSpec, uniq: str, created: float | None = None) -> Job:
+        job = Job(job_id, spec, uniq, self._reactor, self._ledger, self._limits, created)
+        job.on_end = self._ended
+        job.on_need = self._launch
+        job.on_over = self._over
+        return job
+
+    def _recorded(self, job: Job, told: Deferred[Job]) -> None:
+        job.recorded = True
+        told.callback(job)
+        if not self.stopping:
+            self._watch(job)
+            self._begin(job)
+
+    def _watch(self, job: Job) -> None:
+        """Look after its time limits."""
+        spent = self._reactor.seconds() - job.created - job.downtime
+        late = f"the deadline of {job.spec.deadline_s:g} s has passed"
+        self._later(job, max(0.0, job.spec.deadline_s - spent), job.stop, "failed", late)
+        self._later(job, CHECK_S, self._check, job)
+
+    def _check(self, job: Job) -> None:
+        launch = self._config.launch
+        job.check(
+            f"no worker came within {launch.hello_timeout_s:g} s of its launch: see what the log"
+            f" of function {job.spec.function!r} says, and whether workers can reach"
+            f" {launch.public_host}:{self.worker_port} (public_host in mu.conf)"
+        )
+        if not job.stopping:
+            self._timers[job.id] = [call for call in self._timers[job.id] if call.active()]
+            self._later(job, CHECK_S, self._check, job)
+
+    def _begin(self, job: Job) -> None:
+        beginning = Deferred.fromCoroutine(self._plan(job))
+        beginning.addErrback(self._broken, job)
+
+    async def _plan(self, job: Job) -> None:
         spec = job.spec
         try:
             inputs = await self._in_thread(spec.pipeline.plan, spec.params)
@@ -102,77 +214,79 @@ class Conductor:
                 self.log.failure("job {job}: its plan failed", job=job.id)
             job.stop("failed", f"the plan of {spec.pipeline.name} failed: {_sentence(error)}")
             return
-        if job.stopping:
+        if job.stopping or self.stopping:
             return
-        job.launches = dict.fromkeys(new_launch_ids(len(spec.actors or inputs)), False)
+        self._ledger.record(job.id, Planned(inputs, order))
         job.plan(inputs, order)
-        if spec.engine != EXTERNAL:
-            await launch_all(
-                self._engines[spec.engine],
-                invocations(self.event(job), spec.function, spec.regions, job.launches),
+        job.begin()
+        if spec.engine == EXTERNAL:
+            job.state = "running"
+
+    def _launch(self, job: Job, launches: Mapping[str, Launch]) -> None:
+        if not launches or job.stopping or self.stopping:
+            return
+        launcher = self._launchers.get(job.id)
+        if launcher is None:
+            launcher = self._launchers[job.id] = Launcher(
+                self._engines[job.spec.engine],
                 self._config.launch.in_flight,
                 self._reactor,
-                lambda: job.stopping,
                 lambda invocation, answer: self._hear(job, invocation, answer),
+                lambda: self._all_launched(job),
+                lambda failure: self._broken(failure, job),
             )
-            job.launched = self._reactor.seconds()
-        if job.stopping:
-            return
-        job.state = "running"
-        if spec.engine != EXTERNAL:
-            self._later(job, self._config.launch.hello_timeout_s, self._nobody_came, job)
+        spec = job.spec
+        numbered = [(name, launch.number) for name, launch in launches.items()]
+        launcher.add(invocations(self.event(job), spec.function, spec.regions, numbered))
 
-    def _nobody_came(self, job: Job) -> None:
-        launch = self._config.launch
-        reason = (
-            f"no worker came within {launch.hello_timeout_s:g} s of the last launch: see what the log"
-            f" of function {job.spec.function!r} says, and whether workers can reach"
-            f" {launch.public_host}:{self.worker_port} (public_host in mu.conf)"
-        )
-        job.give_up_waiting(reason, self._reactor.seconds())
+    def _all_launched(self, job: Job) -> None:
+        job.launched = job.launched or self._reactor.seconds()
+        if not job.stopping:
+            job.state = "running"
 
     def _hear(self, job: Job, invocation: Invocation, answer: Answer) -> None:
         """Note what became of an invocation."""
-        job.launch_counts[type(answer).__name__.lower()] += 1
+        name = type(answer).__name__.lower()
+        job.launch_counts[name] += 1
         match answer:
-            case Accepted():
-                pass
             case Throttled(reason=reason) | Unreached(reason=reason) | Unknown(reason=reason):
                 self.log.warn(
                     "job {job}, launch {launch}: {answer}: {reason}",
                     job=job.id,
                     launch=invocation.launch,
-                    answer=type(answer).__name__,
+                    answer=name,
                     reason=reason,
                 )
             case Refused(reason=reason):
                 job.stop("failed", f"engine {job.spec.engine} refused to launch: {reason}")
+        if isinstance(answer, Accepted | Unknown) and not job.stopping:
+            job.answered(invocation.launch, name)
 
     def _ended(self, job: Job) -> None:
+        if job.id in self._launchers:
+            self._launchers[job.id].stop()
         ending = Deferred.fromCoroutine(self._end(job))
         ending.addErrback(self._broken, job)
 
     async def _end(self, job: Job) -> None:
         if job.verdict is not None:
-            state, reason = job.verdict
-            job.end(state, self._reactor.seconds(), reason)
-        else:
-            error = job.failures()
+            job.end(*job.verdict)
+            return
+        error = job.failures() if job.counts["failed"] > job.spec.tolerate else None
+        result = None
+        outcomes = [_outcome(actor) for actor in job.actors]
+        try:
+            result = await self._in_thread(job.spec.pipeline.finish, job.facts, outcomes)
+            json.dumps(result, allow_nan=False)
+        except Exception as raised:  # a pipeline's author may raise anything
+            self.log.failure("job {job}: its finish failed", job=job.id)
+            error = error or f"the finish of {job.spec.pipeline.name} failed: {_sentence(raised)}"
             result = None
-            outcomes = [_outcome(actor) for actor in job.actors]
-            try:
-                result = await self._in_thread(job.spec.pipeline.finish, job.facts, outcomes)
-                json.dumps(result, allow_nan=False)
-            except Exception as raised:  # a pipeline's author may raise anything
-                self.log.failure("job {job}: its finish failed", job=job.id)
-                error = error or (
-                    f"the finish of {job.spec.pipeline.name} failed: {_sentence(raised)}"
-                )
-                result = None
-            if job.ended:  # it was stopped meanwhile
-                return
-            job.end("failed" if error else "done", self._reactor.seconds(), error, result)
-        self._cancel_timers(job)
+        if not self.stopping:
+            job.end("failed" if error else "done", error, result)
+
+    def _over(self, job: Job) -> None:
+        self._let_go(job)
         self.log.info(
             "job {job} is {state}{why}",
             job=job.id,
@@ -180,31 +294,35 @@ class Conductor:
             why=f": {job.error}" if job.error else "",
         )
 
+    def _let_go(self, job: Job) -> None:
+        """Do nothing more for a job."""
+        for timer in self._timers.pop(job.id, []):
+            if timer.active():
+                timer.cancel()
+        launcher = self._launchers.pop(job.id, None)
+        if launcher is not None:
+            launcher.stop()
+        self._events.pop(job.id, None)
+
     def _later(self, job: Job, seconds: float, call: Any, *args: Any) -> None:
         """Call once the time has passed, unless the job has ended before."""
         timer = self._reactor.callLater(seconds, call, *args)
         self._timers.setdefault(job.id, []).append(timer)
-
-    def _cancel_timers(self, job: Job) -> None:
-        for timer in self._timers.pop(job.id, []):
-            if timer.active():
-                timer.cancel()
 
     def _in_thread(self, call: Any, *args: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._threads, call, *args)
 
     def _broken(self, failure: Any, job: Job) -> None:
         """A fault of ours, or of an engine: say so, and end the job rather than leave it hanging."""
-        failure = getattr(failure.value, "subFailure", failure)  # gatherResults wraps it
         self.log.failure("job {job} broke", failure, job=job.id)
         words = f"a fault in mu: {failure.getErrorMessage()}"
         job.stop("failed", words)
-        self._cancel_timers(job)
-        job.end("failed", self._reactor.seconds(), words)
+        job.end("failed", words)
 
 
 def _outcome(actor: Actor) -> Finish:
-    return Finish(actor.error, actor.result)
+    assert actor.outcome is not None
+    return actor.outcome
 
 
 def _check_plan(inputs: Any, most: int, actors: Sequence[int]) -> None:

@@ -14,6 +14,10 @@ def _option(default: Any, minimum: float | None = None, maximum: float | None = 
     return field(default=default, metadata={"minimum": minimum, "maximum": maximum})
 
 
+def _choice(default: str, *others: str) -> Any:
+    return field(default=default, metadata={"choices": (default, *others)})
+
+
 def _port(default: int) -> Any:
     return _option(default, 0, 65535)
 
@@ -21,6 +25,7 @@ def _port(default: int) -> Any:
 @dataclass(frozen=True, slots=True)
 class Mu:
     home: Path = _option(Path("~/.mu"))
+    on_stop: str = _choice("keep", "cancel")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,8 @@ class WorkerPort:
     hello_s: float = _option(20.0, 0.1)
     heartbeat_s: float = _option(15.0, 0.1)
     silence_s: float = _option(60.0, 0.1)
+    hold_s: float = _option(10.0, 0)
+    reconnect_s: float = _option(60.0, 0)
     log_bytes: int = _option(65536, 0)
     max_held: int = _option(1000, 1)
     max_info: int = _option(16 * 2**20, 1024)
@@ -59,6 +66,14 @@ class LocalEngine:
 
 
 @dataclass(frozen=True, slots=True)
+class JournalFile:
+    enabled: bool = _option(True)
+    commit_s: float = _option(0.1, 0, 10)
+    keep_days: float = _option(30.0, 0)
+    max_bytes: int = _option(2**30, 2**20)
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
     public_host: str = _option("127.0.0.1")
     region: str = _option("us-east-1")
@@ -66,6 +81,7 @@ class Launch:
     in_flight: int = _option(64, 1)
     timeout_s: float = _option(30.0, 0.1)
     hello_timeout_s: float = _option(120.0, 0.1)
+    accept_timeout_s: float = _option(600.0, 0.1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +89,10 @@ class Jobs:
     max_workers: int = _option(10_000, 1)
     deadline_s: float = _option(3600.0, 1)
     worker_timeout_s: float = _option(900.0, 1)
+    retries: int = _option(2, 0)
+    retry_pause_s: float = _option(1.0, 0)
+    spares: int = _option(0, 0)
+    stragglers: float = _option(3.0, 0)
     keep: int = _option(1000, 1)
 
 
@@ -87,6 +107,7 @@ class Config:
     local: LocalEngine = field(default_factory=LocalEngine)
     launch: Launch = field(default_factory=Launch)
     jobs: Jobs = field(default_factory=Jobs)
+    journal: JournalFile = field(default_factory=JournalFile)
 
     @property
     def home(self) -> Path:
@@ -156,6 +177,8 @@ def _read_value(text: str, kind: Any, bounds: Any) -> Any:
             allowed = f"from {low:g} to {high:g}" if high is not None else f"at least {low:g}"
             raise ValueError(f"it must be {allowed}")
         return value
+    if "choices" in bounds and text not in bounds["choices"]:
+        raise ValueError(f"it must be {' or '.join(bounds['choices'])}")
     if not text:
         raise ValueError("it must not be empty")
     return kind(text)

@@ -6,13 +6,13 @@ from collections.abc import Collection
 from typing import Any, Protocol
 
 from klein import Klein
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.web.server import Request
 
 import mu
 from mu.config import Config
-from mu.jobs import EXTERNAL, Actor, Job, JobBook, JobSpec
-from mu.messages import encode
+from mu.jobs import EXTERNAL, Job, JobBook, JobSpec, PastJob
 from mu.orders import digest, read_order
 from mu.parameters import FieldError
 from mu.registry import Registry
@@ -21,9 +21,9 @@ from mu.registry import Registry
 class Starter(Protocol):
     """What carries out orders (a mu.conductor.Conductor)."""
 
-    def start(self, spec: JobSpec) -> Job: ...
+    def start(self, spec: JobSpec) -> Deferred[Job]: ...
     def event(self, job: Job) -> dict[str, Any]: ...
-    def cancel(self, job: Job) -> None: ...
+    def cancel(self, job: Job) -> Deferred[None]: ...
 
     stopping: bool
 
@@ -82,7 +82,7 @@ class Control:
         return _answer(request, pipeline_json(self._registry.pipelines[name]))
 
     @app.route("/jobs", methods=["POST"])
-    def start(self, request: Request) -> bytes:
+    async def start(self, request: Request) -> bytes:
         self._authorize(request)
         assert request.content is not None
         body = request.content.read()
@@ -92,49 +92,51 @@ class Control:
             if self._starter.stopping:
                 raise Refusal(503, "the daemon is stopping: order again when it is back")
             pipelines, engines = self._registry.pipelines, self._engines
-            job = self._starter.start(read_order(body, self._config, pipelines, engines, key))
+            spec = read_order(body, self._config, pipelines, engines, key)
+            job = await self._starter.start(spec)
             request.setResponseCode(201)
-        elif job.spec.digest != digest(body):
+        elif job.digest != digest(body):
             raise Refusal(409, f"Idempotency-Key {key!r} was used for another order, job {job.id}")
         request.setHeader("Location", f"/jobs/{job.id}")
-        told = job_json(job)
-        if job.spec.engine == EXTERNAL:
+        told = job.describe()
+        if isinstance(job, Job) and job.spec.engine == EXTERNAL:
             told["event"] = self._starter.event(job)
         return _answer(request, told)
 
     @app.route("/jobs", methods=["GET"])
     def jobs(self, request: Request) -> bytes:
         self._authorize(request)
-        jobs = self._book.all()
+        jobs = [job for job in self._book.all() if job.recorded]
         limit, after = _page(request)
         if after:
             ids = [job.id for job in jobs]
             if after not in ids:
                 raise Refusal(400, f"after must be the id of a job; {after!r} came", "after")
             jobs = jobs[ids.index(after) + 1 :]
-        return _answer(request, [job_json(job) for job in jobs[:limit]])
+        return _answer(request, [job.describe() for job in jobs[:limit]])
 
     @app.route("/jobs/<job_id>", methods=["GET"])
     def job(self, request: Request, job_id: str) -> bytes:
         self._authorize(request)
-        return _answer(request, job_json(self._find(job_id)))
+        return _answer(request, self._find(job_id).describe())
 
     @app.route("/jobs/<job_id>", methods=["DELETE"])
-    def cancel(self, request: Request, job_id: str) -> bytes:
+    async def cancel(self, request: Request, job_id: str) -> bytes:
         self._authorize(request)
         job = self._find(job_id)
-        self._starter.cancel(job)
-        return _answer(request, job_json(job))
+        if isinstance(job, Job):
+            await self._starter.cancel(job)
+        return _answer(request, job.describe())
 
     @app.route("/jobs/<job_id>/workers", methods=["GET"])
     def workers(self, request: Request, job_id: str) -> bytes:
         self._authorize(request)
-        actors = self._find(job_id).actors
+        workers = self._find(job_id).workers()
         limit, after = _page(request)
         if after:
             last = _number(after, "after")
-            actors = [actor for actor in actors if actor.number > last]
-        return _answer(request, [actor_json(actor) for actor in actors[:limit]])
+            workers = [worker for worker in workers if worker["actor"] > last]
+        return _answer(request, workers[:limit])
 
     @app.route("/jobs/<job_id>/log", methods=["GET"])
     def output(self, request: Request, job_id: str) -> bytes:
@@ -145,6 +147,10 @@ class Control:
         """
         self._authorize(request)
         job = self._find(job_id)
+        if not isinstance(job, Job):
+            raise Refusal(
+                404, f"job {job_id} ended before the daemon's last start: its log is gone"
+            )
         request.setHeader("Content-Type", "text/plain; charset=utf-8")
         number = _argument(request, "actor")
         if number is None:
@@ -187,9 +193,9 @@ class Control:
             home = self._config.home
             raise Refusal(401, f"send Authorization: Bearer <the content of {home}/token>")
 
-    def _find(self, job_id: str) -> Job:
+    def _find(self, job_id: str) -> Job | PastJob:
         job = self._book.get(job_id)
-        if job is None:
+        if job is None or not job.recorded:
             raise Refusal(404, f"there is no job {job_id!r}; GET /jobs lists them")
         return job
 
@@ -200,46 +206,6 @@ def pipeline_json(pipeline: Any) -> dict[str, Any]:
         "name": pipeline.name,
         "description": pipeline.description,
         "parameters": [parameter.describe() for parameter in pipeline.parameters],
-    }
-
-
-def job_json(job: Job) -> dict[str, Any]:
-    """Return what is told of a job; times are seconds since the epoch."""
-    spec = job.spec
-    counts = {state: job.counts[state] for state in ("waiting", "running", "done", "failed")}
-    return {
-        "id": job.id,
-        "pipeline": spec.pipeline.name,
-        "workers": len(job.actors) or spec.workers,
-        "state": job.state,
-        "counts": counts,
-        "created": job.created,
-        "launched": job.launched,
-        "first_hello": job.first_hello,
-        "last_hello": job.last_hello,
-        "finished": job.finished,
-        "params": {name: value for name, value in spec.params.items() if name != "workers"},
-        "engine": spec.engine,
-        "function": spec.function,
-        "launches": dict(job.launch_counts),
-        "dismissed": job.dismissed,
-        "error": job.error and _shown(job.error),
-        "cost_usd": None,
-        "result": job.result,
-    }
-
-
-def actor_json(actor: Actor) -> dict[str, Any]:
-    """Return what is told of an actor; `since` is when it last heard anything."""
-    return {
-        "actor": actor.number,
-        "state": actor.state,
-        "label": actor.label,
-        "attempt": actor.attempt,
-        "since": actor.since,
-        "last_reply": _shown(actor.last_reply),
-        "error": actor.error and _shown(actor.error),
-        "result": actor.result,
     }
 
 
@@ -262,11 +228,6 @@ def _page(request: Request) -> tuple[int | None, str]:
     """Return how many rows a list may have (None: all), and after which one it begins."""
     limit = _argument(request, "limit")
     return None if limit is None else _number(limit, "limit"), _argument(request, "after") or ""
-
-
-def _shown(text: str) -> str:
-    """Bytes that are no UTF-8 are for workers and states; people see a mark."""
-    return encode(text).decode("utf-8", "replace")
 
 
 def _answer(request: Request, told: Any) -> bytes:

@@ -1,42 +1,48 @@
-"""Who runs what: jobs, their actors, and the book that assigns workers to them."""
+"""Who runs what: jobs, their actors and launches, and the book that gives workers something to do."""
 
+import json
+import secrets
+import statistics
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from mu.actors import Actor, Attempt, shown
 from mu.events import Finish
+from mu.journal import Ledger, NoJournal, Past
 from mu.machine import JobFacts, Machine, State, Worker
 from mu.messages import Hello
 from mu.parameters import Params
+from mu.records import Assigned, AttemptEnded, Launched, Launching, NobodyCame, Stopped
+from mu.session import Session
 from mu.states.script import ScriptWorker, first_state
 
 EXTERNAL = "external"
 """The engine that starts nothing: somebody starts the workers by hand."""
 
+LATE = "late"
+"""Stands for an engine's answer where the worker has not come in time."""
+LONGEST_PAUSE_S = 60.0
+"""Between two attempts at an actor."""
 
-SHOWN_REPLY = 1000
-"""Characters that are kept of an actor's last reply, for people."""
 
+class Line(Protocol):
+    """A worker's connection, once it has said hello."""
 
-class Candidate(Protocol):
-    """A connected worker that asks for an actor."""
+    peer: str
 
-    def assign(self, actor: "Actor") -> None:
-        """Drive this actor from now on."""
+    def write(self, data: bytes) -> None: ...
+    def goodbye(self) -> None: ...
+    def supersede(self, reason: str) -> None: ...
+    def adopt(self, session: Session) -> None:
+        """Give all that comes from now on to this session."""
 
     def wait(self) -> None:
         """Stay connected: an actor may come."""
 
     def dismiss(self, reason: str) -> None:
         """Quit: there is nothing to do here for you."""
-
-
-class Conversation(Protocol):
-    """What an actor needs of the session that drives it."""
-
-    def give_up(self, reason: str) -> None:
-        """Fail the actor, and tell the worker to quit."""
 
 
 class Pipeline(Protocol):
@@ -63,126 +69,87 @@ class JobSpec:
     worker_timeout_s: float
     actors: tuple[int, ...] = ()
     """The actors to run, where not all that are planned."""
+    spares: int = 0
+    retries: int = 0
+    on_failure: str = "finish"
+    """What happens when an actor has failed: `finish` the others first, or `stop`."""
+    tolerate: int = 0
+    """How many actors may fail with the job still being done."""
+    stragglers: float = 0.0
+    """An actor that runs past so many times its peers' median is started again; 0: none is."""
     event: Mapping[str, Any] = field(default_factory=dict)
     """What the user wants in the workers' event besides."""
+    order: Mapping[str, Any] = field(default_factory=dict)
+    """All this as JSON values, as it can be ordered again."""
     key: str = ""
     """The order's Idempotency-Key, if it had one."""
     digest: str = ""
     """Of the order's body, to tell whether another one with its key says the same."""
 
 
-class Tail:
-    """The last `limit` bytes of a stream."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._bytes = bytearray()
-        self.end = 0
-        """Bytes in all, those that are kept no more included."""
-
-    def write(self, output: bytes) -> None:
-        self._bytes += output
-        self.end += len(output)
-        del self._bytes[: max(0, len(self._bytes) - self._limit)]
-
-    def since(self, start: int) -> bytes:
-        """Return what came from byte `start` on, as far as it is kept."""
-        dropped = self.end - len(self._bytes)
-        return bytes(self._bytes[max(0, start - dropped) :])
-
-    def __bytes__(self) -> bytes:
-        return bytes(self._bytes)
-
-
-class Actor:
-    """One place in a job, for a worker to fill: waiting, running, done or failed."""
-
-    def __init__(self, job: "Job", number: int, given: Mapping[str, Any]) -> None:
-        self.job = job
-        self.number = number
-        self.input = given
-        self.state = "waiting"
-        self.attempt = 0
-        self.since = job.created
-        """Seconds since the epoch: when it last heard anything, or was made."""
-        self.last_reply = ""
-        self.error: str | None = None
-        self.result: Any = None
-        self.output = Tail(job.limits.log_bytes)
-        self.session: Conversation | None = None
-        """What drives it, while it runs."""
-        self._machine: Machine | None = None
-        self._label = ""
-
-    @property
-    def timeout_s(self) -> float:
-        return self.job.spec.worker_timeout_s
-
-    @property
-    def label(self) -> str:
-        """Its machine's state, for people."""
-        return self._machine.label if self._machine else self._label
-
-    def begin(self, session: Conversation, at: float) -> Machine:
-        """Return the machine of a new attempt, driven by `session`."""
-        self.attempt += 1
-        self.session = session
-        self.since = self.job.last_hello = at
-        self.job.first_hello = self.job.first_hello or at
-        worker = ScriptWorker(self.job.facts, self.number, self.input)
-        begin = first_state(self.job.spec.pipeline.begin)
-        limits = self.job.limits
-        self._machine = Machine(worker, begin, limits.max_held, limits.max_info)
-        self._move("running")
-        return self._machine
-
-    def replied(self, text: str, at: float) -> None:
-        """Note what the worker answered last."""
-        self.last_reply = text[:SHOWN_REPLY]
-        self.since = at
-
-    def finished(self, finish: Finish, at: float) -> None:
-        """Note how it ended."""
-        self.error, self.result, self.since = finish.error, finish.result, at
-        self._label = self.label
-        self.session = self._machine = None  # both may hold much
-        self._move("failed" if finish.error else "done")
-        self.job.actor_finished(at)
-
-    def _move(self, state: str) -> None:
-        self.job.counts[self.state] -= 1
-        self.job.counts[state] += 1
-        self.state = state
-
-
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much is kept of each actor."""
+    """How much is kept of each actor, and how long is waited; seconds."""
 
     log_bytes: int = 65536
     max_held: int = 1000
     max_info: int = 16 * 2**20
+    hold_s: float = 10.0
+    """For a worker whose connection was lost."""
+    retry_pause_s: float = 1.0
+    """Before the third attempt at an actor; twice as long before each further one."""
+    hello_s: float = 120.0
+    """For a worker whose launch was answered."""
+    accept_s: float = 600.0
+    """For an engine to answer a launch other than with: not now."""
+
+
+@dataclass(slots=True)
+class Launch:
+    """An invocation, until its worker has come."""
+
+    number: int
+    due: float
+    """When it counts as late."""
+    answer: str = ""
+    """The engine's; empty: none yet."""
+    session: str | None = None
+    """The worker that came with it."""
 
 
 class Job:
-    """A pipeline's work, from launching over running to done, failed or cancelled."""
+    """A pipeline's work, from launching over running to done, failed or cancelled.
+
+    `state` and the other attributes that people see are told only once they are on disk.
+    """
 
     def __init__(
         self,
         job_id: str,
         spec: JobSpec,
         uniq: str,
-        created: float,
+        clock: Any,
+        ledger: Ledger | None = None,
         limits: Limits | None = None,
-        on_end: Callable[["Job"], None] = lambda job: None,
+        created: float | None = None,
     ) -> None:
         self.id = job_id
+        self.recorded = False
+        """Whether it is on disk, so that people may see it."""
+        self.downtime = 0.0
+        """Seconds for which no coordinator was there."""
         self.spec = spec
         self.uniq = uniq
-        self.created = created
+        self.clock = clock
+        self.ledger: Ledger = ledger or NoJournal()
         self.limits = limits or Limits()
-        self.on_end = on_end
+        self.created: float = clock.seconds() if created is None else created
+        self.on_end: Callable[[Job], None] = lambda job: None
         """Called when the last actor has ended, or the job was stopped before."""
+        self.on_need: Callable[[Job, dict[str, Launch]], None] = lambda job, launches: None
+        """Called with launches that are on disk, to be made."""
+        self.on_over: Callable[[Job], None] = lambda job: None
+        """Called when all is over and told."""
         self.state = "launching"
         self.launched: float | None = None
         """When the last launch was answered (times are seconds since the epoch)."""
@@ -195,22 +162,47 @@ class Job:
         """Actors that the plan has; those that run are `actors`."""
         self.actors: list[Actor] = []
         self.counts: Counter[str] = Counter()
-        self.launches: dict[str, bool] = {}
-        """Launch id to whether a worker has come with it."""
+        self.launches: dict[str, Launch] = {}
         self.launch_counts: Counter[str] = Counter()
         self.dismissed = 0
         """Workers that were told to quit: duplicates, latecomers, too many."""
-        self._unassigned: deque[Actor] = deque()
-        self._waiting: list[Candidate] = []
-        self._sessions: set[str] = set()
-        self._stopping = False
-        self._finishing = False  # all actors have ended, the pipeline's `finish` has not
         self.verdict: tuple[str, str] | None = None
         """The state and the reason with which the job was stopped, if it was."""
+        self.sessions: dict[str, Session] = {}
+        """By name, those that run; what has ended is in `_past_sessions`."""
+        self._past_sessions: set[str] = set()
+        self._by_number: dict[int, Actor] = {}
+        self._queue: deque[Actor] = deque()  # actors that could begin now
+        self._idle: dict[Line, Hello] = {}  # workers that wait: spares, or for the plan
+        self._coming: dict[str, Launch] = {}  # launches whose worker may still come
+        self._pauses: list[Any] = []
+        self.restoring = False
+        """Whether its records are being taken in, after a restart."""
+        self._stopping = False
+        self._finishing = False  # all actors have ended, the pipeline's `finish` has not
+        self._ending = False  # it has
+
+    # ------------------------------------------------ what its actors need
 
     @property
     def facts(self) -> JobFacts:
         return JobFacts(self.id, self.spec.params, self.planned, "", self.uniq)
+
+    @property
+    def key(self) -> str:
+        return self.spec.key
+
+    @property
+    def digest(self) -> str:
+        return self.spec.digest
+
+    @property
+    def worker_timeout_s(self) -> float:
+        return self.spec.worker_timeout_s
+
+    @property
+    def retries(self) -> int:
+        return self.spec.retries
 
     @property
     def ended(self) -> bool:
@@ -219,111 +211,407 @@ class Job:
     @property
     def stopping(self) -> bool:
         """Whether nothing new is to be begun."""
-        return self._stopping or self.ended
+        return self._stopping or self._ending or self.verdict is not None
+
+    def machine(self, actor: Actor) -> Machine:
+        """Return a machine for an attempt at that actor."""
+        worker = ScriptWorker(self.facts, actor.number, actor.input)
+        begin = first_state(self.spec.pipeline.begin)
+        return Machine(worker, begin, self.limits.max_held, self.limits.max_info)
+
+    def count(self, before: str, after: str) -> None:
+        self.counts[before] -= 1
+        self.counts[after] += 1
+
+    def try_again(self, actor: Actor) -> None:
+        """Queue an actor after its pause: none before the second attempt, longer ones after it."""
+        if self.restoring:
+            return
+        now = self.clock.seconds()
+        pause = min(self.limits.retry_pause_s * 2 ** (actor.spent - 2), LONGEST_PAUSE_S)
+        if actor.spent < 2 or pause <= 0:
+            self._enqueue(actor)
+        else:
+            actor.pause_until = now + pause
+            self._pauses.append(self.clock.callLater(pause, self._enqueue, actor))
+
+    def settled(self, actor: Actor, at: float) -> None:
+        """An actor has ended, and that is on disk."""
+        if self.restoring:
+            return
+        self._let_spares_go()
+        failed = self.counts["failed"]
+        if self._stopping:
+            return
+        if self.counts["done"] + failed == len(self.actors):
+            self.settle()
+        elif self.spec.on_failure == "stop" and failed > self.spec.tolerate:
+            self.stop("failed", self.failures() or "")
+
+    # ------------------------------------------------ planning and launching
 
     def plan(self, inputs: Sequence[Mapping[str, Any]], order: Sequence[int] | None = None) -> None:
         """Take the inputs of all actors, and the order in which they get workers.
 
-        Of an order's explicit actors each must be planned. Workers that came before are assigned.
+        Of an order's explicit actors each must be planned.
         """
         self.planned = len(inputs)
         wanted = set(self.spec.actors or range(self.planned))
-        self.actors = [Actor(self, number, inputs[number]) for number in sorted(wanted)]
-        by_number = {actor.number: actor for actor in self.actors}
-        self._unassigned = deque(
-            by_number[number] for number in order or range(self.planned) if number in wanted
+        now, log = self.clock.seconds(), self.limits.log_bytes
+        self.actors = [Actor(self, number, inputs[number], now, log) for number in sorted(wanted)]
+        self._by_number = {actor.number: actor for actor in self.actors}
+        self._queue = deque(
+            self._by_number[number] for number in order or range(self.planned) if number in wanted
         )
         self.counts["waiting"] += len(self.actors)
-        early, self._waiting = self._waiting, []
-        for candidate in early:
-            self._assign(candidate)
+
+    def begin(self) -> None:
+        """Give what waits to who waits, and have workers launched for the others, and spares."""
+        for line, hello in list(self._idle.items()):
+            del self._idle[line]
+            self._place(line, hello)
+        spares = 0 if self.launches else self.spec.spares
+        self._supply(spares)
+
+    # ------------------------------------------------ after a restart
+
+    def restore_attempt(self, record: Assigned) -> None:
+        actor = self._by_number[record.actor]
+        actor.tried = record.attempt - 1
+        attempt = actor.begin(record.at)
+        self.session_of(attempt, record.session)
+        if record.launch in self.launches:
+            self.launches[record.launch].session = record.session
+        self.first_hello = self.first_hello or record.at
+        self.last_hello = record.at
+
+    def restore_end(self, record: AttemptEnded) -> None:
+        self._by_number[record.actor].take_end(record)
+
+    def restore_absence(self, record: NobodyCame) -> None:
+        self._by_number[record.actor].nobody_came(record.error, record.at)
+
+    def restore_launch(self, record: Launching | Launched) -> None:
+        if isinstance(record, Launching):
+            self.launches[record.launch] = Launch(record.number, record.at)
+        else:
+            self.launches[record.launch].answer = record.answer
+            if record.answer != LATE:
+                self.launch_counts[record.answer] += 1
+
+    def restored(self) -> dict[str, Launch]:
+        """All records were taken in: see what is left to do; return the launches to be made again."""
+        self.restoring = False
+        self._queue = deque(actor for actor in self._queue if self._is_free(actor))
+        now = self.clock.seconds()
+        self._coming = {
+            name: launch
+            for name, launch in self.launches.items()
+            if launch.session is None and launch.answer != LATE
+        }
+        for launch in self._coming.values():
+            launch.due = now + (self.limits.hello_s if launch.answer else self.limits.accept_s)
+        if self.actors and not self._queue:
+            self.state = "running"
+        return {name: launch for name, launch in self._coming.items() if not launch.answer}
+
+    def settle(self) -> None:
+        """End, all actors having ended already."""
+        self._stopping = self._finishing = True
+        self.on_end(self)
+
+    @property
+    def settling(self) -> bool:
+        """Whether all actors have ended, so that only the end itself is left."""
+        return bool(self.actors) and not self._unfinished
+
+    def _is_free(self, actor: Actor) -> bool:
+        return actor.outcome is None and not actor.attempts
+
+    def _supply(self, more: int = 0) -> None:
+        """Have workers launched for the actors that wait, as far as none are on their way."""
+        count = max(0, len(self._queue) - len(self._coming)) + more
+        if not count or self.stopping or self.spec.engine == EXTERNAL:
+            return
+        now = self.clock.seconds()
+        due = now + self.limits.accept_s
+        launches = {
+            secrets.token_hex(8): Launch(len(self.launches) + place, due) for place in range(count)
+        }
+        self.launches |= launches
+        self._coming |= launches
+        for launch_id, launch in launches.items():
+            self.ledger.record(self.id, Launching(now, launch_id, launch.number))
+        self.ledger.on_disk(self.on_need, self, launches)
+
+    def answered(self, launch_id: str, answer: str) -> None:
+        """An engine answered for a launch: its worker may come, but not for ever."""
+        launch = self.launches[launch_id]
+        launch.answer = answer
+        self.ledger.record(self.id, Launched(launch_id, answer))
+        launch.due = self.clock.seconds() + self.limits.hello_s
+
+    def check(self, late: str) -> None:
+        """Look for launches whose worker has not come in time, and for actors that take too long.
+
+        To be called now and then; `late` says for people what the former may mean.
+        """
+        if self.stopping:
+            return
+        now = self.clock.seconds()
+        overdue = [name for name, launch in self._coming.items() if launch.due <= now]
+        for name in overdue:
+            del self._coming[name]
+            self.ledger.record(self.id, Launched(name, LATE))
+        for _ in range(min(len(overdue), len(self._queue) - len(self._coming))):
+            actor = self._queue.popleft()
+            self.ledger.record(self.id, NobodyCame(now, actor.number, late))
+            actor.nobody_came(late, now)
+        self._supply()
+        self._try_stragglers(now)
+
+    def _try_stragglers(self, now: float) -> None:
+        """Have the slowest tried a second time by spares; the first to finish wins."""
+        factor = self.spec.stragglers
+        if not (factor and self._idle and getattr(self.spec.pipeline, "may_run_twice", True)):
+            return
+        times = [actor.took for actor in self.actors if actor.took is not None]
+        if len(times) < max(1, len(self.actors) // 2):
+            return
+        longest = factor * statistics.median(times)
+        for actor in self.actors:
+            if actor.outcome is not None or len(actor.attempts) != 1:
+                continue
+            if now - actor.attempts[0].began > longest:
+                line, hello = self._take_idle()
+                self._assign(actor, line, hello)
+                if not self._idle:
+                    return
+
+    # ------------------------------------------------ workers
 
     def actor(self, number: int) -> Actor | None:
         """Return the actor of that number."""
-        return next((actor for actor in self.actors if actor.number == number), None)
+        return self._by_number.get(number)
 
-    def join(self, hello: Hello, candidate: Candidate) -> None:
-        """Give a worker something to do: an actor, patience, or leave."""
+    def join(self, hello: Hello, line: Line) -> None:
+        """Give a worker something to do: its actor, a new one, patience, or leave."""
+        now = self.clock.seconds()
+        session = self.sessions.get(hello.session)
+        launch = self.launches.get(hello.launch)
         if self.stopping:
-            self._dismiss(candidate, f"job {self.id} has ended")
-        elif hello.received or (hello.session and hello.session in self._sessions):
-            self._dismiss(candidate, f"session {hello.session} cannot be resumed")
-        elif hello.launch and self.launches.get(hello.launch) is None:
-            self._dismiss(candidate, f"job {self.id} did not launch {hello.launch!r}")
-        elif hello.launch and self.launches[hello.launch]:
-            self._dismiss(candidate, f"launch {hello.launch} of job {self.id} has a worker already")
+            self._dismiss(line, f"job {self.id} has ended")
+        elif session is not None:
+            line.adopt(session)
+            session.attach(line, hello)
+        elif hello.session in self._past_sessions:
+            self._dismiss(line, f"the attempt of session {hello.session} has ended")
+        elif hello.received:
+            self._dismiss(line, f"session {hello.session} is not known")
+        elif hello.launch and launch is None:
+            self._dismiss(line, f"job {self.id} did not launch {hello.launch!r}")
+        elif launch is not None and launch.session not in (None, hello.session):
+            self._dismiss(line, f"launch {hello.launch} of job {self.id} has a worker already")
         else:
-            if hello.launch:
-                self.launches[hello.launch] = True
-            self._sessions.add(hello.session)
-            if self.actors:
-                self._assign(candidate)
-            else:
-                self._waiting.append(candidate)
-                candidate.wait()
+            if launch is not None:
+                launch.session = hello.session
+                self._coming.pop(hello.launch, None)
+            self.first_hello = self.first_hello or now
+            self.last_hello = now
+            for other, known in list(self._idle.items()):
+                if hello.session and known.session == hello.session:
+                    del self._idle[other]
+                    other.supersede("its worker has connected anew")
+            self._place(line, hello)
 
-    def leave(self, candidate: Candidate) -> None:
+    def leave(self, line: Line) -> None:
         """A waiting worker went away."""
-        if candidate in self._waiting:
-            self._waiting.remove(candidate)
+        self._idle.pop(line, None)
 
-    def actor_finished(self, at: float) -> None:
-        ended = self.counts["done"] + self.counts["failed"]
-        if ended == len(self.actors) and not self._stopping:
-            self._stopping = self._finishing = True
-            self.on_end(self)
+    def _place(self, line: Line, hello: Hello) -> None:
+        if self._queue:
+            self._assign(self._queue.popleft(), line, hello)
+        elif not self.actors or len(self._idle) < min(self.spec.spares, self._unfinished):
+            self._idle[line] = hello
+            line.wait()
+        else:
+            self._dismiss(line, f"job {self.id} has no actor without a worker")
 
-    def give_up_waiting(self, reason: str, at: float) -> None:
-        """Fail the actors for which no worker has come."""
-        late, self._unassigned = self._unassigned, deque()
-        for actor in late:
-            actor.finished(Finish(reason), at)
+    def _assign(self, actor: Actor, line: Line, hello: Hello) -> None:
+        now = self.clock.seconds()
+        attempt = actor.begin(now)
+        record = Assigned(now, actor.number, attempt.number, hello.session, hello.launch)
+        self.ledger.record(self.id, record)
+        if self.state == "launching" and not self._queue:
+            self.state = "running"
+        session = self.session_of(attempt, hello.session)
+        line.adopt(session)
+        session.attach(line, hello)
+        session.begin()
+
+    def session_of(self, attempt: Attempt, name: str) -> Session:
+        """Return the new session that plays an attempt."""
+        session = Session(attempt, name, self.ledger, self.clock, self.limits.hold_s)
+        attempt.session = session
+        if name:
+            self.sessions[name] = session
+        return session
+
+    def session_ended(self, name: str) -> None:
+        """A session has no part any more; its worker, should it come again, is told to quit."""
+        if name:
+            self.sessions.pop(name, None)
+            self._past_sessions.add(name)
+
+    def _enqueue(self, actor: Actor) -> None:
+        actor.pause_until = None
+        if self.stopping or not self._is_free(actor):
+            return
+        if self._idle:
+            line, hello = self._take_idle()
+            self._assign(actor, line, hello)
+        else:
+            self._queue.append(actor)
+            self._supply()
+
+    @property
+    def _unfinished(self) -> int:
+        return sum(actor.outcome is None for actor in self.actors)
+
+    def _take_idle(self) -> tuple[Line, Hello]:
+        line = next(iter(self._idle))
+        return line, self._idle.pop(line)
+
+    def _let_spares_go(self) -> None:
+        """Keep no more spares than there are actors that may need one."""
+        if not self._idle:
+            return
+        unfinished = self._unfinished
+        while len(self._idle) > unfinished:
+            line, _ = self._take_idle()
+            self._dismiss(line, f"job {self.id} needs no spare any more")
+
+    def _dismiss(self, line: Line, reason: str) -> None:
+        """Have a worker quit, once all that this follows from is on disk."""
+        self.dismissed += 1
+        self.ledger.on_disk(line.dismiss, reason)
+
+    # ------------------------------------------------ the end
 
     def stop(self, state: str, reason: str) -> None:
         """Give up all actors: running workers are told to quit, nothing more begins.
 
         A job whose pipeline is at its `finish` does not wait for that any longer.
         """
-        if self.ended or (self._stopping and not self._finishing):
+        if self._ending or self.verdict or (self._stopping and not self._finishing):
             return
         self._stopping, self._finishing = True, False
         self.verdict = state, reason
+        self.ledger.record(self.id, Stopped(self.clock.seconds(), state, reason))
         for actor in self.actors:
-            if actor.session is not None:
-                actor.session.give_up(reason)
-        waiting, self._waiting = self._waiting, []
-        for candidate in waiting:
-            self._dismiss(candidate, reason)
+            for attempt in list(actor.attempts):
+                if attempt.session is not None:
+                    attempt.session.give_up(reason)
+        self.dismiss_all(reason)
         self.on_end(self)
 
-    def end(self, state: str, at: float, error: str | None = None, result: Any = None) -> None:
+    def dismiss_all(self, reason: str) -> None:
+        """Let go of all who wait."""
+        for call in self._pauses:
+            if call.active():
+                call.cancel()
+        self._pauses.clear()
+        while self._idle:
+            line, _ = self._take_idle()
+            self._dismiss(line, reason)
+
+    def end(self, state: str, error: str | None = None, result: Any = None) -> None:
         """Note how the job ended: done, failed or cancelled. The first to say so counts."""
-        if self.ended:
+        if self._ending:
             return
-        self._stopping, self._finishing = True, False
+        self._stopping = self._ending = True
+        self._finishing = False
+        at = self.clock.seconds()
+        self.dismiss_all(f"job {self.id} has ended")
+        self.ledger.on_disk(self._keep_end, state, at, error, result)
+
+    def _keep_end(self, state: str, at: float, error: str | None, result: Any) -> None:
+        """All actors' ends are told: note the job's."""
+        ending = {"state": state, "finished": at, "error": error and shown(error), "result": result}
+        if self.ledger.keeps:
+            told = json.dumps(self.describe() | ending)
+            workers = json.dumps(self.workers())
+            identity = json.dumps({"key": self.key, "digest": self.digest})
+            self.ledger.end(self.id, Past(at, told, workers, identity))
+        self.ledger.on_disk(self._show_end, state, at, error, result)
+
+    def _show_end(self, state: str, at: float, error: str | None, result: Any) -> None:
         self.state, self.finished, self.error, self.result = state, at, error, result
+        self.sessions.clear()
+        self.on_over(self)
 
     def failures(self) -> str | None:
         """Return a sentence on the actors that failed, or None."""
-        failed = [actor for actor in self.actors if actor.state == "failed"]
+        failed = [actor for actor in self.actors if actor.outcome and actor.outcome.error]
         if not failed:
             return None
-        named = "; ".join(f"actor {actor.number}: {actor.error}" for actor in failed[:5])
+        named = "; ".join(
+            f"actor {actor.number}: {actor.outcome.error}" for actor in failed[:5] if actor.outcome
+        )
         more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
         return f"{len(failed)} of {len(self.actors)} actors failed: {named}{more}"
 
-    def _assign(self, candidate: Candidate) -> None:
-        if not self._unassigned:
-            self._dismiss(candidate, f"job {self.id} has no actor without a worker")
-            return
-        actor = self._unassigned.popleft()
-        if self.state == "launching" and not self._unassigned:
-            self.state = "running"
-        candidate.assign(actor)
+    def describe(self) -> dict[str, Any]:
+        """Return what is told of it; times are seconds since the epoch."""
+        spec = self.spec
+        counts = {state: self.counts[state] for state in ("waiting", "running", "done", "failed")}
+        return {
+            "id": self.id,
+            "pipeline": spec.pipeline.name,
+            "workers": len(self.actors) or spec.workers,
+            "state": self.state,
+            "counts": counts,
+            "created": self.created,
+            "launched": self.launched,
+            "first_hello": self.first_hello,
+            "last_hello": self.last_hello,
+            "finished": self.finished,
+            "params": {name: value for name, value in spec.params.items() if name != "workers"},
+            "engine": spec.engine,
+            "function": spec.function,
+            "spares": spec.spares,
+            "retries": spec.retries,
+            "launches": dict(self.launch_counts),
+            "dismissed": self.dismissed,
+            "error": self.error and shown(self.error),
+            "cost_usd": None,
+            "result": self.result,
+        }
 
-    def _dismiss(self, candidate: Candidate, reason: str) -> None:
-        self.dismissed += 1
-        candidate.dismiss(reason)
+    def workers(self) -> list[dict[str, Any]]:
+        """Return what is told of each actor."""
+        return [actor.describe() for actor in self.actors]
+
+
+class PastJob:
+    """A job that ended under an earlier coordinator: what is told of it is read from the journal."""
+
+    ended = recorded = True
+
+    def __init__(self, told: str, identity: str, workers: Callable[[str], str | None]) -> None:
+        self._told: dict[str, Any] = json.loads(told)
+        self._workers = workers
+        self.id: str = self._told["id"]
+        self.key: str = ""
+        self.digest: str = ""
+        self.__dict__.update(json.loads(identity))
+
+    def describe(self) -> dict[str, Any]:
+        return self._told
+
+    def workers(self) -> list[dict[str, Any]]:
+        told: list[dict[str, Any]] = json.loads(self._workers(self.id) or "[]")
+        return told
 
 
 class JobBook:
@@ -331,34 +619,40 @@ class JobBook:
 
     def __init__(self, keep: int = 1000) -> None:
         self._keep = keep
-        self._jobs: dict[str, Job] = {}
+        self._jobs: dict[str, Job | PastJob] = {}
 
-    def add(self, job: Job) -> None:
+    def add(self, job: "Job | PastJob") -> None:
         self._jobs[job.id] = job
         ended = [known for known in self._jobs.values() if known.ended]
         for forgotten in ended[: max(0, len(ended) - self._keep)]:
             del self._jobs[forgotten.id]
 
-    def get(self, job_id: str) -> Job | None:
+    def get(self, job_id: str) -> "Job | PastJob | None":
         return self._jobs.get(job_id)
 
-    def all(self) -> list[Job]:
+    def all(self) -> "list[Job | PastJob]":
         return list(self._jobs.values())
 
-    def with_key(self, key: str) -> Job | None:
-        """Return the job that was ordered with this Idempotency-Key."""
-        return next((job for job in self._jobs.values() if job.spec.key == key), None)
+    def live(self) -> list[Job]:
+        """Return the jobs that have not ended."""
+        return [job for job in self._jobs.values() if isinstance(job, Job) and not job.ended]
 
-    def join(self, job_id: str, hello: Hello, candidate: Candidate) -> None:
+    def with_key(self, key: str) -> "Job | PastJob | None":
+        """Return the job that was ordered with this Idempotency-Key."""
+        return next((job for job in self._jobs.values() if job.key == key), None)
+
+    def join(self, job_id: str, hello: Hello, line: Line) -> None:
         """Give a worker of that job something to do."""
         job = self._jobs.get(job_id)
         if job is None:
-            candidate.dismiss(f"job {job_id} is not known")
+            line.dismiss(f"job {job_id} is not known")
+        elif isinstance(job, PastJob):
+            line.dismiss(f"job {job_id} has ended")
         else:
-            job.join(hello, candidate)
+            job.join(hello, line)
 
-    def leave(self, job_id: str, candidate: Candidate) -> None:
+    def leave(self, job_id: str, line: Line) -> None:
         """A worker that had no actor yet went away."""
         job = self._jobs.get(job_id)
-        if job is not None:
-            job.leave(candidate)
+        if isinstance(job, Job):
+            job.leave(line)

@@ -22,8 +22,11 @@ def job_fields(config: Config) -> tuple[Parameter, ...]:
         Parameter("engine", str, "where workers run: local, lambda or external", launch.engine),
         Parameter("function", str, "the function to invoke (default: the pipeline's name)", ""),
         Parameter("regions", list, "AWS regions, used in turn", [launch.region]),
-        Parameter("spares", int, "workers to spare (none in this version)", 0, 0, 0),
-        Parameter("retries", int, "attempts after the first (none in this version)", 0, 0, 0),
+        Parameter("spares", int, "workers to spare", jobs.spares, 0, jobs.max_workers),
+        Parameter("retries", int, "attempts after an actor's first", jobs.retries, 0, 1000),
+        Parameter("on_failure", str, "finish the other actors, or stop", "finish"),
+        Parameter("tolerate", int, "actors that may fail", 0, 0, jobs.max_workers),
+        Parameter("stragglers", float, "times the median before a spare helps", jobs.stragglers, 0),
         Parameter("worker_timeout_s", float, "an actor's limit", jobs.worker_timeout_s, 1, YEAR_S),
         Parameter("deadline_s", float, "the job's limit", jobs.deadline_s, 1, YEAR_S),
         Parameter("event", dict, "more for the workers' event, say env", {}),
@@ -58,6 +61,10 @@ def read_order(
         isinstance(region, str) and _REGION.fullmatch(region) for region in regions
     ):
         raise FieldError("regions", f"regions must be a list of names; {order.regions!r} came")
+    if order.on_failure not in ("finish", "stop"):
+        raise FieldError(
+            "on_failure", f"on_failure must be finish or stop; {order.on_failure!r:.200} came"
+        )
     params = read_fields(pipeline.parameters, order.params, "params")
     workers = _workers(order, "workers" in given, config.jobs.max_workers)
     if order.function and not _FUNCTION.fullmatch(order.function):
@@ -77,6 +84,12 @@ def read_order(
         regions=regions,
         deadline_s=order.deadline_s,
         worker_timeout_s=order.worker_timeout_s,
+        spares=order.spares,
+        retries=order.retries,
+        on_failure=order.on_failure,
+        tolerate=order.tolerate,
+        stragglers=order.stragglers,
+        order={**order, "workers": workers},
         event=order.event,
         key=key,
         digest=digest(body),

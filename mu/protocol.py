@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mu.config import WorkerPort
-from mu.jobs import Actor, JobBook
+from mu.jobs import JobBook
 from mu.messages import BadMessage, Hello, Log, Ping, Pong, Reply, Welcome, from_worker
 from mu.session import QUIT, Session
 from mu.tls import job_of
@@ -44,6 +44,7 @@ class WorkerProtocol(Protocol):
         self._paused = False  # the worker does not read what we write
         self._closing = ""  # why nothing more is read
         self._gone = False
+        self._dismissed = False
         self._heard = 0.0
         self._timer: Any = None
         self.peer = ""
@@ -91,7 +92,7 @@ class WorkerProtocol(Protocol):
         if self._hello is None:
             self._log_refusal(self._closing or _handshake_error(reason))
         elif self._session is not None:
-            self._session.give_up(f"its worker at {self.peer} is gone: {why}")
+            self._session.detach(self, why)
         elif self._job_id is not None:
             self._book.leave(self._job_id, self)
         self._session = None  # cut the cycle: thousands of these would wait for a collection
@@ -99,37 +100,49 @@ class WorkerProtocol(Protocol):
 
     # ------------------------------------------------ what the book decides
 
-    def assign(self, actor: Actor) -> None:
-        assert self._hello is not None
-        self._session = Session(actor, self._hello, self._write, self._goodbye, self._clock)
+    def adopt(self, session: Session) -> None:
+        self._session = session
         self._wait(self._options.heartbeat_s, self._beat)
         self.log.debug(
             "worker {peer} is actor {actor} of job {job}",
             peer=self.peer,
-            actor=actor.number,
-            job=actor.job.id,
+            actor=session.part.actor_number,
+            job=session.part.job_id,
         )
-        self._session.begin()
 
     def wait(self) -> None:
         assert self._hello is not None
         self._wait(self._options.heartbeat_s, self._beat)
         if self._hello.session:
-            self._write(frame(Welcome(None, 0, 0).payload()))
+            self.write(frame(Welcome(None, 0, 0).payload()))
 
     def dismiss(self, reason: str) -> None:
         self.log.info("worker {peer} is told to quit: {reason}", peer=self.peer, reason=reason)
-        self._write(frame(QUIT.encode("ascii")))
-        self._goodbye()
+        self._dismissed = True
+        self.write(frame(QUIT.encode("ascii")))
+        self.goodbye()
 
-    def stop(self, reason: str) -> None:
-        """The port closes: tell the worker to quit."""
-        if self._session is not None:
+    def supersede(self, reason: str) -> None:
+        self.log.debug("worker {peer} is let go: {reason}", peer=self.peer, reason=reason)
+        self._closing = self._closing or reason
+        self.transport.abortConnection()
+
+    def write(self, data: bytes) -> None:
+        if not self._gone:
+            self.transport.write(data)
+
+    def goodbye(self) -> None:
+        self._wait(GOODBYE_S, self._close, "it did not close after quit")
+
+    def stop(self, reason: str, keep: bool) -> None:
+        """The port closes: tell the worker to quit, unless it is to come back later."""
+        if self._hello is None or (keep and self._hello.session):
+            self._closing = self._closing or reason
+            self.transport.loseConnection()
+        elif self._session is not None:
             self._session.give_up(reason)  # nothing, if it is over
-        elif self._hello is not None:
-            self.dismiss(reason)
         else:
-            self._close(reason)
+            self.dismiss(reason)
 
     # ------------------------------------------------ inside
 
@@ -150,6 +163,8 @@ class WorkerProtocol(Protocol):
     def _take(self, payload: bytes) -> None:
         if self._session is not None:
             self._session.receive(payload)
+        elif self._dismissed:
+            return  # what it says on its way out
         elif self._hello is None:
             self._hello = Hello.parse(payload)
             assert self._job_id is not None
@@ -159,14 +174,7 @@ class WorkerProtocol(Protocol):
             if isinstance(said, Reply | Log):
                 raise BadMessage("a worker without an actor has nothing to say")
             if isinstance(said, Ping):
-                self._write(frame(Pong(said.text).payload()))
-
-    def _write(self, data: bytes) -> None:
-        self.transport.write(data)
-
-    def _goodbye(self) -> None:
-        """The worker was told to quit: it closes, or we do after a while."""
-        self._wait(GOODBYE_S, self._close, "it did not close after quit")
+                self.write(frame(Pong(said.text).payload()))
 
     def _beat(self) -> None:
         """Ask a silent worker whether it is there; give up one that has been silent too long.
@@ -181,7 +189,7 @@ class WorkerProtocol(Protocol):
             self._close(f"it said nothing for {silent:.0f} s{where}")
             return
         if silent >= self._options.heartbeat_s and answers_pings:
-            self._write(frame(Ping(f"{self._clock.seconds():.0f}").payload()))
+            self.write(frame(Ping(f"{self._clock.seconds():.0f}").payload()))
         self._wait(self._options.heartbeat_s, self._beat)
 
     def _wait(self, seconds: float | None, call: Any = None, *args: Any) -> None:

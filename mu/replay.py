@@ -1,10 +1,10 @@
 """Back from what was recorded: a machine that is given its events again has the same effects."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
-from mu.events import Effect, Event, decode, digest, encode
+from mu.events import Effect, Event, digest, encode, from_json
 from mu.machine import Machine
+from mu.records import Happened
 
 
 class Diverged(Exception):
@@ -20,28 +20,24 @@ class Diverged(Exception):
         self.event = event
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """An event, encoded, and the digest of its effects."""
+def step(machine: Machine, happened: Happened, position: int = 0) -> tuple[Event, list[Effect]]:
+    """Give a machine its next recorded event; return that, and its effects.
 
-    event: str
-    effects: str
+    Raises Diverged, and ValueError for a broken record.
+    """
+    event = from_json(happened.event)
+    effects = machine.receive(event)
+    if digest(effects) != happened.effects:
+        raise Diverged(position, event, effects)
+    return event, effects
 
 
-def record(event: Event, effects: Iterable[Effect]) -> Recorded:
-    return Recorded(encode(event), digest(effects))
-
-
-def replay(machine: Machine, recorded: Iterable[Recorded]) -> list[Effect]:
+def replay(machine: Machine, happened: Iterable[Happened]) -> list[Effect]:
     """Give a machine that is new its recorded events; return all effects.
 
     Raises Diverged at the first event whose effects differ, and ValueError for a broken record.
     """
     effects: list[Effect] = []
-    for position, one in enumerate(recorded):
-        event = decode(one.event)
-        now = machine.receive(event)
-        if digest(now) != one.effects:
-            raise Diverged(position, event, now)
-        effects += now
+    for position, one in enumerate(happened):
+        effects += step(machine, one, position)[1]
     return effects

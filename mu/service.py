@@ -8,6 +8,7 @@ import resource
 import secrets
 import signal
 import socket
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Any, TextIO
@@ -24,8 +25,12 @@ from mu.config import Config, ConfigError, read_config
 from mu.control import Control
 from mu.engines.lambda_api import LambdaEngine, aws_credentials, aws_endpoint, local_credentials
 from mu.engines.local.engine import LocalEngine
-from mu.jobs import EXTERNAL, JobBook
+from mu.jobs import EXTERNAL, JobBook, JobSpec, PastJob
+from mu.journal import Archive, Journal, JournalError, Ledger, NoJournal
+from mu.orders import read_order
 from mu.protocol import WorkerFactory
+from mu.records import Ordered
+from mu.recovery import find
 from mu.registry import Registry
 from mu.tls import Authority, write_private
 from mu.transport import DirectTLSFactory, PromptServer
@@ -34,6 +39,8 @@ from mu.web import BoundedSite
 GOODBYE_S = 3.0
 """How long a stopping daemon waits for its workers to close their connections."""
 
+PRUNE_S = 600.0
+"""How often the journal is looked through for jobs to forget."""
 BACKLOG = 4096
 BLOCKING_CALLS = 64
 """Plans and finishes of pipelines that may run at once; each in a thread."""
@@ -82,8 +89,14 @@ class MuService(Service):
             self._token = _token(home / "token")
         except (OSError, ValueError) as error:
             raise ConfigError(f"[mu] home = {home}: cannot be used: {error}") from None
-        self._worker_socket = _open_port("worker", config.worker.host, config.worker.port)
-        self._control_socket = _open_port("control", config.control.host, config.control.port)
+        self._journal_file = home / "journal.db"
+        last = self._last_ports() if config.journal.enabled else {}
+        self._worker_socket = _open_port(
+            "worker", config.worker.host, config.worker.port, last.get("worker", 0)
+        )
+        self._control_socket = _open_port(
+            "control", config.control.host, config.control.port, last.get("control", 0)
+        )
         self._ports_file.unlink(missing_ok=True)
         self._stopping = False
         self.ports: dict[str, int] = {}
@@ -95,6 +108,8 @@ class MuService(Service):
         self._workers = WorkerFactory(self._book, config.worker, reactor)
         self._threads = _Threads(0, BLOCKING_CALLS, "mu-blocking")
         self._conductor: Conductor | None = None
+        self._journal: Journal | None = None
+        self._archive: Archive | None = None
 
     def startService(self) -> None:
         super().startService()
@@ -111,31 +126,100 @@ class MuService(Service):
         config = self._config
         _allow_many_files()
         self._threads.start()
-        self._listen_for_workers()
+        registry = Registry.installed()
         self._lambda_engines["lambda"] = self._lambda("lambda", aws_endpoint, aws_credentials())
+        if config.local.enabled:
+            self._lambda_engines["local"] = self._lambda(
+                "local", lambda region: f"http://127.0.0.1:{self.ports['local']}", local_credentials
+            )
+        engines = registry.engines | self._lambda_engines
+        ledger = self._open_journal()
+        conductor = self._conductor = Conductor(
+            config, self._book, ledger, self._authority, engines, self._threads, self._reactor
+        )
+        self._restore(conductor, registry, {*engines, EXTERNAL})
+        self._listen_for_workers()
+        conductor.worker_port = self.ports["worker"]
         if config.local.enabled:
             await self._start_local_engine()
         if self._stopping:
             return
-        registry = Registry.installed()
-        engines = registry.engines | self._lambda_engines
-        self._conductor = Conductor(
-            config, self._book, self._authority, engines, self._threads, self._reactor
-        )
-        self._conductor.worker_port = self.ports["worker"]
+        conductor.resume()
         control = Control(
-            config, self._token, self._book, registry, self._conductor, {*engines, EXTERNAL}
+            config, self._token, self._book, registry, conductor, {*engines, EXTERNAL}
         )
         site = BoundedSite(control.app.resource(), config.control.max_body)
         self._listen("control", self._control_socket, site)
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
+        if self._archive is not None:
+            self._archive.note("ports", json.dumps(self.ports))
         write_private(self._ports_file, json.dumps(self.ports) + "\n")
         self.log.info(
             "mu is ready: home {home}, ports {ports}",
             home=str(config.home),
             ports=", ".join(f"{name} {number}" for name, number in self.ports.items()),
         )
+
+    # ------------------------------------------------ the journal
+
+    def _last_ports(self) -> dict[str, int]:
+        """Return the ports on which workers of running jobs may still knock."""
+        try:
+            archive = Archive(self._journal_file)
+        except JournalError as error:
+            raise ConfigError(str(error)) from None
+        ports = json.loads(archive.fact("ports") or "{}") if archive.running() else {}
+        archive.close()
+        return dict(ports)
+
+    def _open_journal(self) -> Ledger:
+        options = self._config.journal
+        if not options.enabled:
+            return NoJournal()
+        self._archive = Archive(self._journal_file)
+        self._journal = Journal(
+            self._journal_file, self._reactor, options.commit_s, self._journal_failed
+        )
+        self._prune()
+        return self._journal
+
+    def _prune(self) -> None:
+        if self._journal is not None:
+            options = self._config.journal
+            self._journal.prune(
+                self._config.jobs.keep, options.keep_days * 86400, options.max_bytes
+            )
+            self._pruning = self._reactor.callLater(PRUNE_S, self._prune)
+
+    def _restore(self, conductor: Conductor, registry: Registry, engines: set[str]) -> None:
+        """Bring back what the journal has of jobs that run, and of those that ended."""
+        archive = self._archive
+        if archive is None:
+            return
+        for told, identity in archive.ended():
+            self._book.add(PastJob(told, identity, archive.workers))
+
+        def read_spec(ordered: Ordered) -> JobSpec:
+            body = json.dumps(ordered.order).encode("ascii")
+            spec = read_order(body, self._config, registry.pipelines, engines, ordered.key)
+            return replace(spec, digest=ordered.digest)
+
+        found, lost, stopped_at = find(archive, read_spec)
+        conductor.restore(found, stopped_at)
+        for job_id, (ordered, reason) in lost.items():
+            conductor.bury(job_id, ordered, reason)
+
+    def _journal_failed(self, sentence: str) -> None:
+        """Nothing that is told from here on would be true after the next start: end at once."""
+        self.log.critical(
+            "mu ends: {sentence}. Make room or repair it, and start again: running jobs go on",
+            sentence=sentence,
+        )
+        self._ports_file.unlink(missing_ok=True)
+        os._exit(1)
+
+    # ------------------------------------------------ ports and engines
 
     def _listen_for_workers(self) -> None:
         identity = self._authority.mint_server(self._config.launch.public_host)
@@ -162,10 +246,7 @@ class MuService(Service):
             invoke_rate=local.invoke_rate,
             linger_s=local.linger_s,
         )
-        port = self.ports["local"] = await self._local.start()
-        self._lambda_engines["local"] = self._lambda(
-            "local", lambda region: f"http://127.0.0.1:{port}", local_credentials
-        )
+        self.ports["local"] = await self._local.start()
 
     def _lambda(self, name: str, endpoint: Any, credentials: Any) -> LambdaEngine:
         launch = self._config.launch
@@ -182,13 +263,17 @@ class MuService(Service):
     # ------------------------------------------------ stopping
 
     async def _stop(self) -> None:
-        """Workers are told to quit, ports close, the local engine ends."""
+        """Ports close, and the local engine ends; but running jobs are kept, unless they are not to be."""
         self._stopping = True
         self._ports_file.unlink(missing_ok=True)
+        keep = self._journal is not None and self._config.mu.on_stop == "keep"
+        running = len(self._book.live()) if keep else 0
+        if running:
+            self.log.info("{running} running jobs are kept for the next start", running=running)
         if self._conductor is not None:
-            self._conductor.stop()
+            self._conductor.stop(keep)
         for connection in list(self._workers.connections):
-            connection.stop("the coordinator was stopped")
+            connection.stop("the coordinator was stopped", keep)
         await DeferredList([maybeDeferred(port.stopListening) for port in self._listening])
         until = self._reactor.seconds() + GOODBYE_S
         while self._workers.connections and self._reactor.seconds() < until:
@@ -196,8 +281,11 @@ class MuService(Service):
         for connection in list(self._workers.connections):
             connection.transport.abortConnection()
         ending = [engine.stop() for engine in self._lambda_engines.values()]
-        if self._local is not None:
+        if self._local is not None and not running:
             ending.append(self._local.stop())
+        if self._journal is not None:
+            self._pruning.cancel()
+            ending.append(self._journal.close())
         await DeferredList(ending, consumeErrors=True)
         # Joins its threads, which may be in a plan or finish that takes for ever: not here.
         Thread(target=self._threads.stop, daemon=True).start()
@@ -225,8 +313,16 @@ def _lock(home: Path) -> TextIO:
     return held
 
 
-def _open_port(section: str, host: str, port: int) -> socket.socket:
-    """Return a listening socket. Opened before the daemon detaches, so that errors are seen."""
+def _open_port(section: str, host: str, port: int, last: int) -> socket.socket:
+    """Return a listening socket. Opened before the daemon detaches, so that errors are seen.
+
+    Port 0 takes the last one again, if that is not 0 and still free.
+    """
+    if port == 0 and last:
+        try:
+            return _open_port(section, host, last, 0)
+        except ConfigError:
+            pass
     opened = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(

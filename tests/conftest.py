@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from stage import Daemon, S3Server, StageError
+from stage import Daemon, S3Server, StageError, free_ports_conf
 
 from mu.bundle import bundle
 
@@ -47,7 +47,8 @@ def joiner(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def daemon(tmp_path_factory, s3, joiner):
     """A daemon for the tests that leave it as it is."""
-    running = Daemon(tmp_path_factory.mktemp("daemon"), s3.env)
+    folder = tmp_path_factory.mktemp("daemon")
+    running = Daemon(folder, s3.env, free_ports_conf(worker="hold_s = 1"))
     running.create_function("png2y4m", joiner)
     yield running
     running.stop()

@@ -15,7 +15,7 @@ def put_film(s3: Any, name: str, frames: list[str]) -> None:
 
 def order(name: str, workers: int, frames: int = 2, **more: Any) -> dict[str, Any]:
     params = {"video": name, "bucket": "films", "frames": frames}
-    return {"pipeline": "png2y4m", "workers": workers, "params": params, **more}
+    return {"pipeline": "png2y4m", "workers": workers, "params": params, "retries": 0, **more}
 
 
 def chunk(s3: Any, name: str, number: int, frames: int = 2) -> str:

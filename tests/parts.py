@@ -61,9 +61,12 @@ def make_spec(first: Any, workers: int = 1, **spec: Any) -> JobSpec:
 
 
 def make_job(first: Any, workers: int = 1, job_id: str = "j1", **spec: Any) -> Job:
-    """Return a job whose actors are planned."""
-    job = Job(job_id, make_spec(first, workers, **spec), "uniq", created=0.0)
-    job.plan([{} for _ in range(workers)])
+    """Return a job whose actors are planned; of no workers, one whose plan is still to come."""
+    job = Job(job_id, make_spec(first, workers, **spec), "uniq", Reactor(), created=0.0)
+    job.recorded = True
+    if workers:
+        job.plan([{} for _ in range(workers)])
+        job.begin()
     return job
 
 
@@ -86,7 +89,7 @@ class Port:
     """A worker port in memory, for one book; `join` connects workers to it over real TLS."""
 
     def __init__(self, *jobs: Job, clock: Clock | None = None, **options: Any) -> None:
-        self.clock = clock or Clock()
+        self.clock = clock or (jobs[0].clock if jobs else Reactor())
         self.authority = Authority.new()
         self.book = JobBook()
         for job in jobs:

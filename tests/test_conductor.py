@@ -11,6 +11,7 @@ from mu.conductor import Conductor
 from mu.config import Config
 from mu.dealing import deal
 from mu.invocations import Accepted, Refused, Unknown
+from mu.journal import NoJournal
 from mu.messages import Hello
 from mu.states import MachineState, OnePassState
 
@@ -33,11 +34,20 @@ class Bench:
         self.engine = ScriptedEngine(*script)
         engines = {"scripted": self.engine}
         self.conductor = Conductor(
-            Config(), self.port.book, self.port.authority, engines, Threads(), self.reactor
+            Config(),
+            self.port.book,
+            NoJournal(),
+            self.port.authority,
+            engines,
+            Threads(),
+            self.reactor,
         )
 
     def start(self, first=Leave, workers=1, engine="scripted", **spec):
-        return self.conductor.start(make_spec(first, workers, engine=engine, **spec))
+        started = []
+        spec = make_spec(first, workers, engine=engine, **spec)
+        self.conductor.start(spec).addCallback(started.append)
+        return started[0]
 
 
 def test_a_job_that_nobody_hinders_is_done():
@@ -86,7 +96,7 @@ def test_workers_that_never_come_fail_their_actors():
     bench.reactor.advance(121)
     assert job.state == "failed"
     assert job.error.startswith(
-        "1 of 2 actors failed: actor 1: no worker came within 120 s of the last launch: "
+        "1 of 2 actors failed: actor 1: no worker came within 120 s of its launch: "
     )
     assert "the log of function 'one'" in job.error
     assert "reach 127.0.0.1:" in job.error
@@ -164,8 +174,7 @@ def test_cancelling_while_launching_stops_it():
 
 def test_an_external_job_launches_nothing_and_waits_for_its_workers():
     bench = Bench()
-    spec = make_spec(Leave, engine="external")
-    job = bench.conductor.start(spec)
+    job = bench.start(Leave, engine="external")
     assert json.loads(json.dumps(bench.conductor.event(job)))["job"] == job.id
     assert bench.engine.asked == []
     bench.reactor.advance(500)
@@ -178,7 +187,7 @@ def test_stopping_the_daemon_cancels_what_runs():
     bench = Bench()
     job = bench.start(Patient)
     line = bench.port.join(job.id)
-    bench.conductor.stop()
+    bench.conductor.stop(keep=False)
     assert line.heard == [b"quit:"]
     assert (job.state, job.error) == ("cancelled", "the coordinator was stopped")
 
@@ -291,5 +300,5 @@ def test_an_engine_that_raises_while_workers_run_has_them_told_to_quit():
 
 def test_a_conductor_that_stops_says_so():
     bench = Bench()
-    bench.conductor.stop()
+    bench.conductor.stop(keep=False)
     assert bench.conductor.stopping

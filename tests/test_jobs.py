@@ -3,19 +3,31 @@
 import pytest
 from parts import make_job
 
-from mu.jobs import JobBook, Tail
+from mu.actors import Tail
+from mu.jobs import JobBook
 from mu.messages import Hello
-from mu.states import TerminalState
+from mu.states import MachineState, TerminalState
 
 
 class Person:
-    """A candidate that keeps what it was told."""
+    """A worker's connection that keeps what it was told."""
+
+    peer = "here"
 
     def __init__(self):
         self.told = []
 
-    def assign(self, actor):
-        self.told.append(actor.number)
+    def adopt(self, session):
+        self.told.append(session.part.actor_number)
+
+    def write(self, data):
+        pass
+
+    def goodbye(self):
+        self.told.append("quit")
+
+    def supersede(self, reason):
+        self.told.append(reason)
 
     def wait(self):
         self.told.append("wait")
@@ -25,12 +37,12 @@ class Person:
 
 
 def ended(job):
-    job.end("done", 1.0)
+    job.end("done")
     return job
 
 
 def test_workers_get_actors_in_the_order_in_which_they_come():
-    job = make_job(TerminalState, workers=3)
+    job = make_job(MachineState, workers=3)
     people = [Person() for _ in range(4)]
     for person in people:
         job.join(Hello(), person)
@@ -44,10 +56,11 @@ def test_workers_get_actors_in_the_order_in_which_they_come():
 
 
 def test_a_job_fails_with_a_sentence_for_the_first_actors_that_did():
-    job = make_job(TerminalState, workers=8)
+    job = make_job(MachineState, workers=8)
     endings = []
     job.on_end = endings.append
-    job.give_up_waiting("nobody came", 5.0)
+    for actor in job.actors:
+        actor.nobody_came("nobody came", 5.0)
     assert endings == [job]
     assert job.failures() == (
         "8 of 8 actors failed: "

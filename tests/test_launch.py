@@ -7,31 +7,34 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from mu.invocations import Accepted, Refused, Throttled, Unknown, Unreached
-from mu.launch import invocations, launch_all, new_launch_ids, worker_event
+from mu.launch import Launcher, invocations, worker_event
 from mu.states import TerminalState
 from mu.tls import Identity
 
 
-def launching(engine, count, in_flight=2, clock=None, stopped=lambda: False):
-    """Start launching; return the Deferred of its end and the list of answers."""
-    answers = []
-    planned = invocations({}, "f", ["r"], [f"l{n}" for n in range(count)])
-    done = Deferred.fromCoroutine(
-        launch_all(
-            engine,
-            planned,
-            in_flight,
-            clock or Clock(),
-            stopped,
-            lambda invocation, answer: answers.append((invocation.launch, type(answer).__name__)),
-        )
-    )
+class Idle:
+    called = False
+
+    def call(self):
+        self.called = True
+
+
+def launching(engine, count, in_flight=2, clock=None, hear=lambda launcher: None):
+    """Start launching; return whether all is answered, and the list of answers."""
+    answers, done = [], Idle()
+
+    def tell(invocation, answer):
+        answers.append((invocation.launch, type(answer).__name__))
+        hear(launcher)
+
+    launcher = Launcher(engine, in_flight, clock or Clock(), tell, done.call, lambda failure: None)
+    launcher.add(invocations({}, "f", ["r"], [(f"l{n}", n) for n in range(count)]))
     return done, answers
 
 
 def test_each_launch_has_its_own_id_and_number_and_regions_take_turns():
     event = {"mode": 1, "env": {"N": "number ##ID##"}, "odd": 'quo"te'}
-    made = list(invocations(event, "f", ["east", "west"], ["a", "b", "c"]))
+    made = list(invocations(event, "f", ["east", "west"], [("a", 0), ("b", 1), ("c", 2)]))
     assert [one.region for one in made] == ["east", "west", "east"]
     payloads = [json.loads(one.payload) for one in made]
     assert [payload["launch"] for payload in payloads] == ["a", "b", "c"]
@@ -39,13 +42,9 @@ def test_each_launch_has_its_own_id_and_number_and_regions_take_turns():
     assert payloads[0]["odd"] == 'quo"te'
 
 
-def test_launch_ids_are_all_different():
-    assert len(set(new_launch_ids(1000))) == 1000
-
-
 def test_the_event_says_all_that_a_worker_needs():
     job = make_job(TerminalState, event={"env": {"A": "1"}, "nonblock": 1})
-    event = worker_event(job, Identity("cert", "key"), "ca", "1.2.3.4", 5)
+    event = worker_event(job, Identity("cert", "key"), "ca", "1.2.3.4", 5, 60.0)
     assert event == {
         "mode": 1,
         "addr": "1.2.3.4",
@@ -56,6 +55,7 @@ def test_the_event_says_all_that_a_worker_needs():
         "srvkey": "key",
         "region": "us-east-1",
         "job": "j1",
+        "reconnect_s": 60.0,
         "env": {"A": "1"},
         "nonblock": 1,
     }
@@ -115,8 +115,16 @@ def test_an_unknown_fate_is_told_and_not_tried_again():
     assert answers == [("l0", "Unknown"), ("l1", "Accepted")]
 
 
-def test_launching_stops_when_the_job_does():
+def test_launching_stops_when_it_is_told_to():
     engine = ScriptedEngine(Refused("no such function"))
-    done, answers = launching(engine, 100, in_flight=1, stopped=lambda: bool(engine.asked))
-    assert done.called
+    _, answers = launching(engine, 100, in_flight=1, hear=lambda launcher: launcher.stop())
     assert answers == [("l0", "Refused")]
+
+
+def test_more_can_be_launched_later():
+    engine = ScriptedEngine()
+    told = []
+    launcher = Launcher(engine, 2, Clock(), lambda one, _: told.append(one.launch), list, list)
+    launcher.add(invocations({}, "f", ["r"], [("a", 0)]))
+    launcher.add(invocations({}, "f", ["r"], [("b", 1), ("c", 2)]))
+    assert told == engine.asked == ["a", "b", "c"]

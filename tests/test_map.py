@@ -11,7 +11,8 @@ from mu.events import Finish, Send
 from mu.machine import JobFacts, Machine
 from mu.parameters import FieldError, Params, read_fields
 from mu.pipelines.map import map_pipeline
-from mu.replay import record, replay
+from mu.records import read_record, write_event
+from mu.replay import replay
 from mu.states.script import ScriptWorker, first_state
 from mu.testing import FakeWorker, play, run, talk
 
@@ -275,7 +276,8 @@ def test_an_actor_that_does_all_of_it_replays():
 
     played = play(fresh(), FakeWorker({"run:rm -f ": "OK:RETVAL(0):OUTPUT(12\n):COMMAND(wc)"}))
     assert [row["bytes"] for row in played.finish.result["keys"]] == [12] * 5
-    recorded = [record(*one) for one in zip(played.events, played.effects, strict=True)]
+    happened = zip(played.events, played.effects, strict=True)
+    recorded = [read_record(write_event(0, 1, *one)) for one in happened]
     assert replay(fresh(), recorded)[-1] == played.finish
 
 

@@ -4,6 +4,7 @@ import pytest
 from parts import Port, make_job
 from twisted.logger import capturedLogs, formatEvent
 
+from mu.jobs import Launch
 from mu.messages import Hello
 from mu.states import CommandListState, MachineState, OnePassState, TerminalState
 from mu.tls import Authority
@@ -32,7 +33,7 @@ OURS = Hello(session="ab", launch="l1")
 
 
 def with_launches(job, *ids):
-    job.launches = dict.fromkeys(ids, False)
+    job.launches = {name: Launch(number, 600.0) for number, name in enumerate(ids)}
     return job
 
 
@@ -230,6 +231,7 @@ def test_a_welcomed_worker_that_speaks_without_numbers_is_cut():
     line = Port(job).join(hello=OURS)
     line.say(b"OK:SET(a)")
     assert not line.open
+    line.let_pass(10)
     assert "RE:" in job.actors[0].error
 
 
@@ -293,6 +295,7 @@ def test_a_silent_worker_is_asked_and_then_given_up():
     assert line.open
     line.let_pass(10)
     assert not line.open
+    line.let_pass(10)
     assert "it said nothing for 30 s" in job.actors[0].error
 
 
@@ -324,8 +327,7 @@ def test_a_connection_too_many_is_refused_with_a_logged_reason():
 
 
 def test_a_waiting_workers_ping_is_answered():
-    job = with_launches(make_job(Greet), "l1")
-    job.actors = []
+    job = with_launches(make_job(Greet, workers=0), "l1")
     assert Port(job).join(hello=OURS).say(b"ping:7")[-1] == b"pong:7"
 
 
@@ -337,12 +339,14 @@ def test_numbers_and_pings_are_bounded(said):
     assert not line.open
 
 
-def test_a_session_that_is_not_known_or_known_twice_is_told_to_quit():
-    job = make_job(Patient, workers=3)
+def test_a_session_that_is_not_known_or_has_ended_is_told_to_quit():
+    job = make_job(Greet, workers=3)
     port = Port(job)
     assert port.join(hello=Hello("aa", "", received=3)).heard == [b"quit:"]
-    assert port.join(hello=Hello("bb")).heard[0].startswith(b"welcome:0:")
-    assert port.join(hello=Hello("bb")).heard == [b"quit:"]
+    line = port.join(hello=Hello("bb"))
+    line.say(b"RE:1:OK:SET(a)", b"RE:2:OK:ECHO(hi)")
+    assert line.heard[-1] == b"quit:"
+    assert port.join(hello=Hello("bb", "", 3, 0, 2)).heard == [b"quit:"]
     assert job.dismissed == 2
 
 
@@ -358,22 +362,24 @@ def test_a_worker_that_takes_too_long_is_told_to_quit():
 
 
 def test_a_worker_that_comes_before_the_plan_waits_for_it():
-    job = with_launches(make_job(Greet), "l1")
-    job.actors = []
+    job = with_launches(make_job(Greet, workers=0), "l1")
     line = Port(job).join(hello=OURS)
     assert line.heard == [b"welcome:-:0:0"]
     assert line.say(b"pong:") == [b"welcome:-:0:0"]
     job.plan([{}])
+    job.begin()
+    job.begin()
     assert line.heard == [b"welcome:-:0:0", b"welcome:0:1:0", b"set:a:1"]
 
 
 def test_a_waiting_worker_that_leaves_is_forgotten():
-    job = with_launches(make_job(Greet), "l1", "l2")
-    job.actors = []
+    job = with_launches(make_job(Greet, workers=0), "l1", "l2")
     port = Port(job)
     port.join(hello=OURS).hang_up()
     line = port.join(hello=Hello("cd", "l2"))
     job.plan([{}])
+    job.begin()
+    job.begin()
     assert line.heard[-1] == b"set:a:1"
 
 

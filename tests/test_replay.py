@@ -22,7 +22,8 @@ from mu.events import (
 from mu.machine import JobFacts, Machine
 from mu.parameters import Params, read_fields
 from mu.registry import Registry
-from mu.replay import Diverged, Recorded, record, replay
+from mu.records import Happened, read_record, write_event
+from mu.replay import Diverged, replay
 from mu.states import CommandListState
 from mu.states.script import ScriptWorker, first_state
 from mu.testing import FakeWorker, machine, play
@@ -60,7 +61,8 @@ def test_a_digest_tells_effects_apart():
 
 
 def recorded(played):
-    return [record(*one) for one in zip(played.events, played.effects, strict=True)]
+    happened = zip(played.events, played.effects, strict=True)
+    return [read_record(write_event(0, 1, *one)) for one in happened]
 
 
 @pytest.mark.parametrize("name", sorted(Registry.installed().pipelines))
@@ -128,4 +130,4 @@ def test_a_pipeline_that_was_changed_meanwhile_diverges():
 
 def test_a_broken_record_is_refused():
     with pytest.raises(ValueError, match="is no event"):
-        replay(machine(CommandListState), [Recorded("rubbish", "")])
+        replay(machine(CommandListState), [Happened(0, 1, "", "rubbish")])
