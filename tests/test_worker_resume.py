@@ -7,7 +7,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-from worker_support import Coordinator, Peer, RunningWorker, Token, coordinator, make_papers
+from worker_support import ROOT, Coordinator, Peer, RunningWorker, Token, coordinator, make_papers
 
 from mu.wire import frame
 
@@ -136,6 +136,20 @@ def test_what_was_ordered_before_is_carried_out_without_a_coordinator(boss, tmp_
     peer = resume(boss, replies=0)
     numbers = [re.match(rb"RE:(\d)", peer.hear())[1] for _ in range(3)]
     assert numbers == [b"1", b"2", b"3"]
+    dismiss(worker, peer)
+
+
+def test_a_transfer_goes_on_without_a_coordinator(boss, tmp_path):
+    go = fifo(tmp_path)
+    (tmp_path / "boto3.py").write_text(f"open({str(go)!r}).read()\nraise ImportError('no boto3')\n")
+    worker, peer = start(boss, path=f"{tmp_path}:{ROOT / 'lambda'}:{ROOT}")
+    peer.ask("set:bucket:b")
+    peer.say("retrieve:k\0##TMPDIR##/x", "ping:1")
+    assert peer.hear() == b"pong:1"
+    lose(worker, peer)
+    go.write_text("")
+    peer = resume(boss, replies=1)
+    assert peer.answer().endswith("ImportError: no boto3)")
     dismiss(worker, peer)
 
 

@@ -52,6 +52,7 @@ class Link:
         self._threads = Threads(1)  # its own: a dial does not queue behind transfers
         self._watched = 0
         self._try_at = self._ask_at = self._lost_at = inf
+        self._reason = ""
         self._closed = False
         self.over = ""
         selector.register(self._threads, EVENT_READ, lambda _: self._threads.deliver())
@@ -74,9 +75,11 @@ class Link:
         """Do what is due: ask a silent coordinator, lose it, try again, give up."""
         now = monotonic()
         if now >= self._lost_at:
-            answered = self._session.answered
-            silence = f"nothing was heard for {ASK_S + ANSWER_S:g} s"
-            self._lose(silence if answered else f"no welcome came within {WELCOME_S:g} s")
+            self._lose(
+                f"nothing was heard for {ASK_S + ANSWER_S:g} s"
+                if self._session.answered
+                else f"no welcome came within {WELCOME_S:g} s"
+            )
         elif now >= self._ask_at:
             self._session.ping()
             self._ask_at, self._lost_at = inf, now + ANSWER_S
@@ -174,7 +177,7 @@ class Link:
             sock = self._dial()
         except Unreachable as error:
             return partial(self._miss, str(error))
-        if self._closed:
+        if self._closed:  # nobody will take it any more
             sock.close()
         return partial(self._greet, sock)
 
