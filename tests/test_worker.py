@@ -478,7 +478,7 @@ def test_a_coordinator_that_is_not_there_is_a_clear_ending(boss):
 def test_a_bad_event_is_a_clear_error(boss):
     worker = boss.start({"port": "x"})
     assert worker.process.wait(20) == 1
-    assert "ValueError: event key port: 'x' came" in worker.process.stderr.read()
+    assert "ValueError: event key port: 'x' came" in worker.process.stderr.read().decode()
 
 
 def test_mode_0_runs_the_packaged_command_and_returns(boss, home):

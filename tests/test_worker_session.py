@@ -1,4 +1,6 @@
 import zlib
+from collections import deque
+from random import Random
 
 import pytest
 from mu_worker import session as session_module
@@ -116,6 +118,51 @@ def test_on_a_new_connection_the_replies_after_k_are_sent_again():
     assert session.outgoing() == [b"RE:1:b", b"RE:1:c", b"RE:1:d"]
 
 
+def test_without_a_connection_replies_are_kept_and_live_output_is_not():
+    session = fresh()
+    orders(session, b"welcome:3:1:0", b"run:a")
+    session.part()
+    session.log(1, b"printed")
+    session.ping()
+    session.reply(1, "OK")
+    assert session.outgoing() == []
+    session.greet()
+    session.receive(b"welcome:3:1:0")
+    assert session.outgoing() == [b"RE:1:OK"]
+
+
+def test_what_was_acknowledged_before_it_could_be_sent_again_is_not_sent():
+    session = fresh()
+    session.receive(b"welcome:3:1:0")
+    for text in "abc":
+        session.reply(0, text)
+    orders(session, b"welcome:3:1:0", b"ack:2")
+    assert session.outgoing() == [b"RE:0:c"]
+
+
+def test_the_coordinator_is_asked_only_where_it_welcomed():
+    session = fresh()
+    session.ping()
+    assert session.outgoing() == []
+    session.receive(b"welcome:-:0:0")
+    session.ping()
+    assert session.outgoing() == [b"ping:"]
+
+
+def test_who_answered_is_judged_anew_on_each_connection():
+    session = fresh()
+    assert (session.answered, session.original) == (False, False)
+    session.receive(b"ping:")
+    assert not session.answered
+    session.receive(b"welcome:-:0:0")
+    assert (session.answered, session.original) == (True, False)
+    session.part()
+    assert not session.answered
+    original = fresh()
+    original.receive(b"echo:a")
+    assert (original.answered, original.original) == (True, True)
+
+
 def test_a_welcomes_k_lets_nothing_be_dropped_and_an_ack_does():
     session = fresh()
     session.receive(b"welcome:3:1:0")
@@ -184,3 +231,69 @@ def test_bytes_that_are_no_utf8_pass_unaltered():
     order = orders(session, b"echo:\xff\xfe")[0]
     session.reply(1, f"OK:ECHO({order.command.argument})")
     assert session.outgoing() == [b"OK:ECHO(\xff\xfe)"]
+
+
+# ---------------------------------------------------------------- many cuts
+
+
+class FarSide:
+    """A coordinator that has all its commands ready, and writes down what it hears."""
+
+    def __init__(self, commands: list[bytes]) -> None:
+        self._commands = commands
+        self._to_say: deque[bytes] = deque()
+        self.record: list[bytes] = []
+
+    def welcome(self, payload: bytes) -> bytes:
+        hello = Hello.parse(payload)
+        known = self._commands[: hello.received]
+        assert hello.crc == zlib.crc32(b"".join(map(frame, known)))
+        self._to_say = deque(self._commands[hello.received :])
+        return b"welcome:3:1:%d" % len(self.record)
+
+    def say(self, chance: Random) -> bytes:
+        """Say the next command, or now and then let some of the replies be dropped."""
+        if self._to_say and chance.random() < 0.8:
+            return self._to_say.popleft()
+        return b"ack:%d" % chance.randint(0, len(self.record))
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_whatever_is_cut_each_command_is_done_once_and_each_reply_heard_once(seed):
+    chance = Random(seed)
+    commands = [b"echo:%d" % n for n in range(20)]
+    far, session = FarSide(commands), Session("ab12")
+    waiting: deque[Order] = deque()
+    done: list[bytes] = []
+    said: list[bytes] = []
+
+    def carry_out() -> None:
+        if waiting:
+            order = waiting.popleft()
+            done.append(order.command.payload())
+            for text in ["INFO:a:b", "OK"][chance.randrange(2) :]:
+                session.reply(order.number, text)
+                said.append(b"RE:%d:%b" % (order.number, text.encode()))
+
+    for _ in range(1000):  # connections; some fifteen are enough
+        to_worker = deque([far.welcome(session.greet())])
+        to_far: deque[bytes] = deque()
+        for _ in range(chance.randrange(40)):  # until it is cut, and what is under way is lost
+            match chance.randrange(5):
+                case 0:
+                    to_worker.append(far.say(chance))
+                case 1 if to_worker:
+                    waiting.extend(orders(session, to_worker.popleft()))
+                case 2:
+                    carry_out()
+                case 3:
+                    to_far.extend(session.outgoing())
+                case 4 if to_far:
+                    far.record.append(to_far.popleft())
+        session.part()
+        for _ in range(chance.randrange(3)):
+            carry_out()
+        if len(done) == len(commands) and len(far.record) >= len(said):
+            break
+    assert done == commands
+    assert far.record == said

@@ -12,6 +12,7 @@ import select
 import shutil
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -33,7 +34,10 @@ PATIENCE_S = 20.0
 """How long anything that is awaited may take: only failing tests ever wait so long."""
 
 RUN_HANDLER = """
-import json, sys
+import importlib, json, sys
+for name, value in json.loads(sys.argv[2]).items():
+    module, _, constant = name.rpartition(".")
+    setattr(importlib.import_module(module), constant, value)
 import lambda_function
 print(json.dumps(lambda_function.lambda_handler(json.loads(sys.argv[1]), None)))
 """
@@ -79,6 +83,11 @@ class Peer:
     def hello(self) -> Hello:
         return Hello.parse(self.hear())
 
+    def cut(self) -> None:
+        """Lose the connection, with all that is under way: the worker gets a reset."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
     def welcome(self, actor: str = "0") -> "Peer":
         """Hear the hello and welcome the worker."""
         assert self.hello().session
@@ -87,24 +96,41 @@ class Peer:
 
 
 class RunningWorker:
-    """A worker's process."""
+    """A worker's process. `limits` sets constants of its modules, as mu_worker.link.ASK_S."""
 
     def __init__(
-        self, event: Mapping[str, object], home: Path, path: str, extra: Mapping[str, str]
+        self,
+        event: Mapping[str, object],
+        home: Path,
+        path: str,
+        extra: Mapping[str, str],
+        limits: Mapping[str, float],
     ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", RUN_HANDLER, json.dumps(dict(event))],
+            [sys.executable, "-c", RUN_HANDLER, json.dumps(dict(event)), json.dumps(dict(limits))],
             env={"PATH": os.environ["PATH"], "PYTHONPATH": path, **extra},
             cwd=home,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            bufsize=0,
         )
         self.stderr = ""
 
+    def noted(self, words: str) -> None:
+        """Return once a line of its log holds `words`; nothing before that line counts again."""
+        assert self.process.stderr is not None
+        line = ""
+        while words not in line:
+            ready, _, _ = select.select([self.process.stderr], [], [], PATIENCE_S)
+            assert ready, f"no {words!r} came: {self.stderr}"
+            line = self.process.stderr.readline().decode()
+            assert line, f"it ended without {words!r}: {self.stderr}"
+            self.stderr += line
+
     def ending(self) -> dict[str, object]:
         """Wait until it has ended; return what its handler returned."""
-        out, self.stderr = self.process.communicate(timeout=PATIENCE_S)
+        out, err = self.process.communicate(timeout=PATIENCE_S)
+        self.stderr += err.decode()
         assert self.process.returncode == 0, self.stderr
         ending = json.loads(out)
         assert isinstance(ending, dict)
@@ -112,14 +138,19 @@ class RunningWorker:
 
 
 class Coordinator:
-    """Listens, starts workers and takes their connections."""
+    """Listens, starts workers with `event` and takes their connections."""
 
-    def __init__(self, home: Path, context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        context: ssl.SSLContext | None = None,
+        event: Mapping[str, object] | None = None,
+    ) -> None:
         self._home = home
         self._context = context
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._listener.settimeout(PATIENCE_S)
-        self.port = self._listener.getsockname()[1]
+        self._event = event or {}
+        self.port = 0
+        self.listen()
         self._workers: list[RunningWorker] = []
         self._peers: list[Peer] = []
 
@@ -128,16 +159,22 @@ class Coordinator:
         event: Mapping[str, object] | None = None,
         environ: Mapping[str, str] | None = None,
         path: str = f"{ROOT / 'lambda'}:{ROOT}",
+        limits: Mapping[str, float] | None = None,
     ) -> RunningWorker:
-        whole = {"mode": 1, "addr": "127.0.0.1", "port": self.port, **(event or {})}
-        worker = RunningWorker(
-            whole, self._home, path, {"LAMBDA_TASK_ROOT": str(self._home), **(environ or {})}
-        )
+        whole = {"mode": 1, "addr": "127.0.0.1", "port": self.port, **self._event, **(event or {})}
+        environ = {"LAMBDA_TASK_ROOT": str(self._home), **(environ or {})}
+        worker = RunningWorker(whole, self._home, path, environ, limits or {})
         self._workers.append(worker)
         return worker
 
+    def listen(self) -> None:
+        """Open the port, the same as before where there was one."""
+        self.listener = socket.create_server(("127.0.0.1", self.port))
+        self.listener.settimeout(PATIENCE_S)
+        self.port = self.listener.getsockname()[1]
+
     def accept(self) -> Peer:
-        sock, _ = self._listener.accept()
+        sock, _ = self.listener.accept()
         sock.settimeout(PATIENCE_S)
         if self._context is not None:
             sock = self._context.wrap_socket(sock, server_side=True)
@@ -152,16 +189,20 @@ class Coordinator:
     def close(self) -> None:
         for peer in self._peers:
             peer.sock.close()
-        self._listener.close()
+        self.listener.close()
         for worker in self._workers:  # without a coordinator they end by themselves, and tidy up
             if worker.process.stdout and not worker.process.stdout.closed:
                 worker.process.communicate(timeout=PATIENCE_S)
 
 
 @contextmanager
-def coordinator(home: Path, context: ssl.SSLContext | None = None) -> Iterator[Coordinator]:
+def coordinator(
+    home: Path,
+    context: ssl.SSLContext | None = None,
+    event: Mapping[str, object] | None = None,
+) -> Iterator[Coordinator]:
     """A coordinator whose workers' bundle is the folder `home`."""
-    running = Coordinator(home, context)
+    running = Coordinator(home, context, event)
     try:
         yield running
     finally:

@@ -3,20 +3,21 @@
 import os
 import socket
 import ssl
-import sys
 from collections import deque
 from collections.abc import Callable
+from functools import partial
+from math import inf
 from selectors import EVENT_READ, DefaultSelector
 from time import monotonic
 
-from mu.messages import BadMessage
 from mu_worker.commands import Commands, Tools
 from mu_worker.connection import Connection, dial
 from mu_worker.event import Event
+from mu_worker.link import Link
 from mu_worker.livelog import LiveLog
 from mu_worker.neighbour import Neighbour
 from mu_worker.programs import Programs
-from mu_worker.session import Order, Session, SessionOver
+from mu_worker.session import Order, Session
 from mu_worker.store import Store
 from mu_worker.threads import Threads
 from mu_worker.variables import Variables
@@ -34,13 +35,17 @@ QUEUE_BYTES = 64 * 2**20
 
 
 class Worker:
-    """Obeys one coordinator over `connection` until it is told to quit, or loses it."""
+    """Obeys one coordinator until it is told to quit, or has lost it for good.
+
+    `connection` is one on which the session's hello was said; None: it could not be made yet.
+    While there is none, all that was begun or ordered before goes on.
+    """
 
     def __init__(
         self,
         event: Event,
         session: Session,
-        connection: Connection,
+        connection: Connection | None,
         context: ssl.SSLContext | None,
         folder: str,
         root: str,
@@ -49,7 +54,6 @@ class Worker:
         self.variables = Variables(event, folder)
         self._event = event
         self._session = session
-        self._connection = connection
         self._context = context
         self._selector = DefaultSelector()
         self._live = LiveLog()
@@ -57,9 +61,16 @@ class Worker:
         self._store = Store(TRANSFERS)
         self._programs = Programs(self._selector, root, event.output_limit)
         self._neighbour = Neighbour(self._selector)
+        self._link = Link(
+            session,
+            connection,
+            event.reconnect_s,
+            self._selector,
+            partial(self._dial, event.addr, event.port),
+            self._take,
+        )
         self._waiting: deque[Order] = deque()
         self._waiting_bytes = 0
-        self._watched = 0
         self._outcome: dict[str, object] | None = None
         tools = Tools(
             event=event,
@@ -81,9 +92,10 @@ class Worker:
             self._selector.register(self._threads, EVENT_READ, lambda _: self._threads.deliver())
             if self._event.bucket:  # a job with a bucket will use it: import boto3 meanwhile
                 self._threads.start(self._warm_store)
-            while self._outcome is None:
+            while not self._ended:
                 self._turn()
-            return self._outcome | {
+            outcome = self._outcome or {"status": "lost", "reason": self._link.over}
+            return outcome | {
                 "session": self._session.name,
                 "received": self._session.received,
                 "sent": self._session.sent,
@@ -93,14 +105,19 @@ class Worker:
 
     # ------------------------------------------------ one turn
 
+    @property
+    def _ended(self) -> bool:
+        return self._outcome is not None or bool(self._link.over)
+
     def _turn(self) -> None:
         self._obey()
-        self._watch_coordinator()
+        self._link.watch(read=self._waiting_bytes <= QUEUE_BYTES)
         for key, mask in self._selector.select(self._patience_s()):
-            if self._outcome is not None:
+            if self._ended:
                 return
             key.data(mask)
         self._programs.poll()
+        self._link.tick()
         if self._live.due is not None and self._live.due <= monotonic():
             for number, output in self._live.take_all():
                 self._session.log(number, output)
@@ -112,7 +129,7 @@ class Worker:
                 order = self._waiting.popleft()
                 self._waiting_bytes -= len(order.command.text)
                 self._commands.perform(order)
-            self._send()
+            self._link.send()
             if not self._may_start:  # what was sent may have made room
                 return
 
@@ -120,66 +137,29 @@ class Worker:
     def _may_start(self) -> bool:
         return (
             bool(self._waiting)
+            and not self._ended
             and not self._commands.busy
             and not self._session.full
-            and self._connection.unsent < UNSENT_LIMIT
-            and not self._connection.lost
+            and self._link.unsent < UNSENT_LIMIT
         )
-
-    def _send(self) -> None:
-        for payload in self._session.outgoing():
-            self._connection.send(payload)
-        self._connection.flush()
-        if self._connection.lost:
-            self._lose(self._connection.lost)
 
     def _patience_s(self) -> float | None:
         """How long to wait for something to happen; None: until it does."""
-        if self._outcome is not None:
+        if self._ended:
             return 0
-        patience = self._programs.patience_s
-        if self._live.due is not None:
-            until_due = max(0.0, self._live.due - monotonic())
-            patience = until_due if patience is None else min(patience, until_due)
-        return patience
+        due = min(self._link.due, inf if self._live.due is None else self._live.due)
+        until_due = None if due == inf else max(0.0, due - monotonic())
+        waits = (until_due, self._programs.patience_s)
+        return min((wait for wait in waits if wait is not None), default=None)
 
-    # ------------------------------------------------ the coordinator
-
-    def _watch_coordinator(self) -> None:
-        interest = self._connection.interest
-        if self._waiting_bytes > QUEUE_BYTES:
-            interest &= ~EVENT_READ
-        if interest == self._watched:
-            return
-        if self._watched:
-            self._selector.unregister(self._connection)
-        if interest:
-            self._selector.register(self._connection, interest, self._on_coordinator)
-        self._watched = interest
-
-    def _on_coordinator(self, _: int) -> None:
-        try:
-            for payload in self._connection.receive():
-                order = self._session.receive(payload)
-                if order is None:
-                    continue
-                if order.is_quit:
-                    self._obey()  # what came before it and need not wait for anything
-                    self._outcome = {"status": "quit"}
-                    return
-                self._waiting.append(order)
-                self._waiting_bytes += len(order.command.text)
-        except (BadMessage, SessionOver) as error:
-            self._lose(str(error))
+    def _take(self, order: Order) -> None:
+        """Take an order from the coordinator; quit: overtakes those that have to wait."""
+        if order.is_quit:
+            self._obey()
+            self._outcome = {"status": "quit"}
         else:
-            if self._connection.lost:
-                self._lose(self._connection.lost)
-
-    def _lose(self, reason: str) -> None:
-        """The connection is lost, and with it, as long as nothing resumes it, the worker."""
-        if self._outcome is None:
-            print(f"mu worker: lost the coordinator: {reason}", file=sys.stderr, flush=True)
-            self._outcome = {"status": "lost", "reason": reason}
+            self._waiting.append(order)
+            self._waiting_bytes += len(order.command.text)
 
     # ------------------------------------------------ what the commands need
 
@@ -189,7 +169,7 @@ class Worker:
         self._session.reply(number, text)
 
     def _print_live(self, number: int, output: bytes) -> None:
-        slow = self._connection.unsent > LOG_UNSENT_LIMIT
+        slow = self._link.unsent > LOG_UNSENT_LIMIT
         (self._live.skip if slow else self._live.add)(number, output, monotonic())
 
     def _dial(self, host: str, port: int) -> socket.socket:
@@ -206,5 +186,5 @@ class Worker:
         self._programs.stop()
         self._threads.stop(wait_s=1.0)
         self._neighbour.close(flush_s=FLUSH_S)
-        self._connection.close(flush_s=FLUSH_S)
+        self._link.close(flush_s=FLUSH_S)
         self._selector.close()

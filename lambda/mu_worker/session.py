@@ -51,7 +51,7 @@ class Order:
 class Voice(Enum):
     """How the worker may speak on the connection that it has."""
 
-    SILENT = "the hello was said, the coordinator's first frame is awaited"
+    SILENT = "the coordinator's first frame is awaited, or there is no connection"
     PLAIN = "a command came without a welcome: an original coordinator"
     NUMBERED = "welcomed"
 
@@ -74,13 +74,27 @@ class Session:
         self._dropped = 0  # replies before the outbox: acknowledged, or said to an original
         self._next = 0  # the reply to send next on this connection
         self._voice = Voice.SILENT
-        self._asides: list[bytes] = []  # logs and pongs: uncounted, and lost with a connection
+        self._asides: list[bytes] = []  # logs, pings, pongs: uncounted, and lost with a connection
 
     def greet(self) -> bytes:
         """Begin a connection; return its first payload."""
+        self.part()
+        return Hello(self.name, self.launch, self.received, self.crc, self.sent).payload()
+
+    def part(self) -> None:
+        """Note that the connection is lost: nothing can be said until a welcome on the next."""
         self._voice = Voice.SILENT
         self._asides.clear()
-        return Hello(self.name, self.launch, self.received, self.crc, self.sent).payload()
+
+    @property
+    def answered(self) -> bool:
+        """Whether the coordinator has answered the hello of this connection."""
+        return self._voice is not Voice.SILENT
+
+    @property
+    def original(self) -> bool:
+        """Whether an original coordinator answered it: one that resumes nothing."""
+        return self._voice is Voice.PLAIN
 
     def receive(self, payload: bytes) -> Order | None:
         """Take one payload from the coordinator; return the command, if it was one.
@@ -116,6 +130,11 @@ class Session:
         """Show people what command `number` prints. Never kept: it goes now, or not at all."""
         if self._may_reply and self._voice is Voice.NUMBERED:
             self._asides.append(Log(number, output).payload())
+
+    def ping(self) -> None:
+        """Ask whether the coordinator is there; before its welcome it would not understand."""
+        if self._voice is Voice.NUMBERED:
+            self._asides.append(Ping().payload())
 
     def outgoing(self) -> list[bytes]:
         """Return the payloads that may be sent now, and count them as sent on this connection."""
@@ -171,3 +190,4 @@ class Session:
         while self._dropped < replies:
             self._outbox_bytes -= len(encode(self._outbox.popleft().text))
             self._dropped += 1
+        self._next = max(self._next, self._dropped)

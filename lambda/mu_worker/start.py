@@ -41,13 +41,16 @@ def _obey(event: Event, folder: str, root: str) -> tuple[dict[str, object], bool
     """Return how it ended, and whether the folder is to be kept."""
     context = client_context(event, folder)
     session = Session(os.urandom(16).hex(), event.launch)
+    connection = None
     try:
         connection = Connection(dial(event.addr, event.port, context, event.server_name))
     except Unreachable as error:
         print(f"mu worker: {error}", file=sys.stderr, flush=True)
-        return {"status": "failed", "reason": str(error)}, not event.rm_tmpdir
-    connection.send(session.greet())
-    connection.flush()
+        if not event.reconnect_s:
+            return {"status": "failed", "reason": str(error)}, not event.rm_tmpdir
+    else:
+        connection.send(session.greet())
+        connection.flush()
 
     from mu_worker.loop import Worker
 
