@@ -282,6 +282,8 @@ class Proxy(Notes):
         """Hand on both ways until both have ended. Raises OSError where one end breaks."""
         up, down = link.ways
         await self._stalls(up)
+        if link.finished:
+            return
         if self.target is None:
             raise OSError("there is no target")
         opening = asyncio.open_connection("127.0.0.1", self.target, limit=CHUNK)

@@ -159,7 +159,7 @@ def test_chunks_are_late(echo: Echo) -> None:
         began = time.monotonic()
         for _ in range(5):
             assert answers(connection)
-        assert 0.1 < time.monotonic() - began < 1.5
+        assert time.monotonic() - began > 0.1
 
 
 def test_stalled_connections_stay_open_and_go_on_one_way_or_both(echo: Echo) -> None:
