@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from mu.engines.local.faults import NO_FAULTS, Faults
+
 
 class ConfigError(ValueError):
     """An option that cannot be taken: one line that names it, its value and what is allowed."""
@@ -56,6 +58,7 @@ class LocalEngine:
     concurrency: int = _option(1000, 1)
     invoke_rate: float = _option(0.0, 0)
     linger_s: float = _option(60.0, 0)
+    faults: Faults = _option(NO_FAULTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,8 @@ def _read_value(text: str, kind: Any, bounds: Any) -> Any:
             allowed = f"from {low:g} to {high:g}" if high is not None else f"at least {low:g}"
             raise ValueError(f"it must be {allowed}")
         return value
+    if kind is Faults:
+        return Faults.parse(text)
     if not text:
         raise ValueError("it must not be empty")
     return kind(text)

@@ -161,6 +161,7 @@ class MuService(Service):
             concurrency=local.concurrency,
             invoke_rate=local.invoke_rate,
             linger_s=local.linger_s,
+            faults=str(local.faults),
         )
         port = self.ports["local"] = await self._local.start()
         self._lambda_engines["local"] = self._lambda(
