@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from mu.engines.local.faults import NO_FAULTS, Faults
+
 
 class ConfigError(ValueError):
     """An option that cannot be taken: one line that names it, its value and what is allowed."""
@@ -63,6 +65,7 @@ class LocalEngine:
     concurrency: int = _option(1000, 1)
     invoke_rate: float = _option(0.0, 0)
     linger_s: float = _option(60.0, 0)
+    faults: Faults = _option(NO_FAULTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +182,8 @@ def _read_value(text: str, kind: Any, bounds: Any) -> Any:
         return value
     if "choices" in bounds and text not in bounds["choices"]:
         raise ValueError(f"it must be {' or '.join(bounds['choices'])}")
+    if kind is Faults:
+        return Faults.parse(text)
     if not text:
         raise ValueError("it must not be empty")
     return kind(text)

@@ -245,6 +245,7 @@ class MuService(Service):
             concurrency=local.concurrency,
             invoke_rate=local.invoke_rate,
             linger_s=local.linger_s,
+            faults=str(local.faults),
         )
         self.ports["local"] = await self._local.start()
 

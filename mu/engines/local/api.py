@@ -23,6 +23,7 @@ from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
 from twisted.python.logfile import LogFile
 
 from mu.engines.local.calls import LambdaCalls
+from mu.engines.local.faults import NO_FAULTS, BadDays, Faults
 from mu.engines.local.http import LambdaResource, QuietSite
 from mu.engines.local.invocations import Invocations, Limits
 from mu.engines.local.pool import SandboxPool
@@ -56,7 +57,17 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "--tmp-memory", type=int, default=half_of_memory(), help="MB for the /tmp of all sandboxes"
     )
     parser.add_argument("--shared-tmp", action="store_true", help="do without namespaces")
+    parser.add_argument(
+        "--faults", type=_faults, default=NO_FAULTS, help='as in mu.conf, say "throttle=0.3 seed=7"'
+    )
     return parser.parse_args(arguments)
+
+
+def _faults(text: str) -> Faults:
+    try:
+        return Faults.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def half_of_memory() -> int:
@@ -150,9 +161,13 @@ def serve(
     engine |= {"private_tmp": not ground.shared_tmp, "why_shared": ground.why_shared}
     limits = Limits(options.concurrency, options.invoke_rate, tuple(options.retry_pauses))
     invocations = Invocations(reactor, store, pool, limits)
-    calls = LambdaCalls(reactor, store, pool, invocations)
+    bad_days = BadDays(options.faults)
+    if options.faults != NO_FAULTS:
+        log.warn("bad days are imitated: {faults}", faults=str(options.faults))
+    calls = LambdaCalls(reactor, store, pool, invocations, bad_days)
     lifetime = Lifetime(reactor, pool, invocations, options.linger)
-    site = QuietSite(LambdaResource(calls, engine, lifetime.touched, lifetime.attached))
+    resource = LambdaResource(calls, engine, lifetime.touched, lifetime.attached, bad_days)
+    site = QuietSite(resource)
     try:
         port = reactor.listenTCP(options.port, site, interface="127.0.0.1", backlog=1024)
     except CannotListenError as error:

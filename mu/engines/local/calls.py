@@ -11,11 +11,13 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.threads import deferToThreadPool
 
 from mu.engines.local.errors import Refused, conflict, invalid, no_json, no_such, unfit
+from mu.engines.local.faults import BadDays
 from mu.engines.local.functions import (
     Function,
     architectures,
@@ -81,14 +83,23 @@ class Reply:
         return cls(status, json.dumps(told).encode())
 
 
+NO_ANSWER = Reply(0)
+"""The call was taken; its connection is to be closed without an answer."""
+
+
 class LambdaCalls:
     """The functions and their invocations."""
 
     def __init__(
-        self, reactor: Any, store: FunctionStore, pool: SandboxPool, invocations: Invocations
+        self,
+        reactor: Any,
+        store: FunctionStore,
+        pool: SandboxPool,
+        invocations: Invocations,
+        bad_days: BadDays,
     ) -> None:
         self._reactor, self._store, self._pool = reactor, store, pool
-        self._invocations = invocations
+        self._invocations, self._bad_days = invocations, bad_days
         self._busy: set[str] = set()
         pool.on_code_unused = self._remove_old_code
 
@@ -203,6 +214,7 @@ class LambdaCalls:
         return Reply(204)
 
     def invoke(self, call: Call) -> Reply | Deferred[Reply]:
+        fate = self._bad_days.next_fate()
         self._invocations.admit()
         function, region = self._find(call)
         kind = call.headers("X-Amz-Invocation-Type") or "RequestResponse"
@@ -212,9 +224,14 @@ class LambdaCalls:
         if kind == "DryRun":
             return Reply(204)
         if kind == "Event":
-            request = self._invocations.accept(function, region, event)
-            return Reply(202, b"", {"x-amzn-RequestId": request})
+            request = str(uuid4())
+            for _ in range(fate.copies):
+                request = self._invocations.accept(function, region, event, fate.late_s)
+            accepted = Reply(202, b"", {"x-amzn-RequestId": request})
+            return NO_ANSWER if fate.cut else accepted
         request, done = self._invocations.answer(function, region, event)
+        if fate.cut:
+            return NO_ANSWER
         tail = call.headers("X-Amz-Log-Type") == "Tail"
         return done.addCallback(_answer, {"x-amzn-RequestId": request}, tail)
 

@@ -118,11 +118,12 @@ class LocalEngine:
         invoke_rate: float = 0.0,
         linger_s: float = 60.0,
         shared_tmp: bool = False,
+        faults: str = "none",
     ) -> None:
         self.process: EngineProcess | None = None
         self._home, self._port, self._reactor = home.resolve(), port, reactor
         self._options = ["--concurrency", str(concurrency), "--linger", str(linger_s)]
-        self._options += ["--invoke-rate", str(invoke_rate)]
+        self._options += ["--invoke-rate", str(invoke_rate), "--faults", faults]
         self._options += ["--shared-tmp"] if shared_tmp else []
         self._starting: Deferred[int] | None = None
         self._gone: Deferred[None] | None = None

@@ -21,6 +21,18 @@ class Refused(Exception):
         return json.dumps(self._body).encode()
 
 
+class Unavailable(Refused):
+    """What stands before the API cannot reach it, and says so in a page, not in JSON."""
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(status, "", words)
+        self.headers = {"Content-Type": "text/html"}
+
+    @property
+    def body(self) -> bytes:
+        return f"<html><body><b>Http/1.1 {self}</b></body></html>".encode()
+
+
 def no_such(arn: str) -> Refused:
     return Refused(404, "ResourceNotFoundException", f"Function not found: {arn}")
 
@@ -48,6 +60,17 @@ def conflict(message: str) -> Refused:
 def too_large(limit: int) -> Refused:
     message = f"Request must be smaller than {limit} bytes"
     return Refused(413, "RequestEntityTooLargeException", message)
+
+
+def access_denied(region: str) -> Refused:
+    who = "User: arn:aws:iam::000000000000:user/mu is not authorized to perform: lambda:*"
+    why = "with an explicit deny in a service control policy"
+    return Refused(403, "AccessDeniedException", f"{who} in {region} {why}")
+
+
+def expired_token() -> Refused:
+    message = "The security token included in the request is expired"
+    return Refused(403, "ExpiredTokenException", message)
 
 
 def too_many(reason: str) -> Refused:

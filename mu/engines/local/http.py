@@ -14,10 +14,11 @@ from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 from zope.interface import implementer
 
-from mu.engines.local.calls import Call, LambdaCalls, Reply
+from mu.engines.local.calls import NO_ANSWER, Call, LambdaCalls, Reply
 from mu.engines.local.errors import Refused, too_large
+from mu.engines.local.faults import BadDays
 
-_SCOPE = re.compile(r"AWS4-HMAC-SHA256 .*Credential=[^,/]+/\d+/([a-z0-9-]+)/lambda/")
+_SCOPE = re.compile(r"AWS4-HMAC-SHA256 .*Credential=([^,/]+)/\d+/([a-z0-9-]+)/lambda/")
 _NAMED = r"/2015-03-31/functions/([^/]+)"
 UPLOAD_LIMIT = 70_167_211
 Operation = Callable[[Call], Reply | Deferred[Reply]]
@@ -65,9 +66,11 @@ class LambdaResource:
         engine: dict[str, Any],
         touched: Callable[[], None],
         attached: Callable[[Deferred[None]], None],
+        bad_days: BadDays,
     ) -> None:
         self._routes = routes(calls)
         self._engine, self._touched, self._attached = engine, touched, attached
+        self._bad_days = bad_days
 
     def getChildWithDefault(self, name: bytes, request: Request) -> "LambdaResource":
         return self
@@ -86,7 +89,9 @@ class LambdaResource:
         replying = maybeDeferred(self._dispatch, request, path).addErrback(self._refusal)
 
         def answer(reply: Reply) -> None:
-            if not gone:
+            if reply is NO_ANSWER:
+                request.loseConnection()
+            elif not gone:
                 send(request, reply)
 
         def failed(failure: Failure) -> None:
@@ -101,7 +106,8 @@ class LambdaResource:
         self._attached(request.notifyFinish())
 
     def _dispatch(self, request: Request, path: str) -> Reply | Deferred[Reply]:
-        region = region_of(request)
+        key, region = signer_of(request)
+        self._bad_days.admit(key, region)
         if getattr(request, "too_large", False):
             raise too_large(UPLOAD_LIMIT)
         method = request.method.decode()
@@ -122,8 +128,8 @@ class LambdaResource:
         return Reply(500, fault.body, fault.headers)
 
 
-def region_of(request: Request) -> str:
-    """Return the region that the request was signed for; refuse what no AWS client has signed.
+def signer_of(request: Request) -> tuple[str, str]:
+    """Return the access key and the region of the signature; refuse what no AWS client has signed.
 
     The signature itself is not checked: the port is open to this machine only. What is to be kept
     out is a web page in the user's browser, which cannot send this header elsewhere unasked, and
@@ -134,7 +140,7 @@ def region_of(request: Request) -> str:
         raise Refused(403, "MissingAuthenticationTokenException", "Missing Authentication Token")
     if request.getHeader("Origin") is not None:
         raise Refused(403, "AccessDeniedException", "Web pages may not use this endpoint")
-    return match[1]
+    return match[1], match[2]
 
 
 def _call(request: Request, name: str, region: str) -> Call:

@@ -88,14 +88,20 @@ class Invocations:
         request = str(uuid4())
         return request, self._run(request, function, region, event)
 
-    def accept(self, function: Function, region: str, event: str) -> str:
-        """Run it as soon as may be; return its request id. Raises Refused if the queue is full."""
+    def accept(self, function: Function, region: str, event: str, late_s: float = 0.0) -> str:
+        """Run it as soon as may be, or `late_s` seconds later; return its request id.
+
+        Raises Refused if the queue is full.
+        """
         if len(self._events) >= EVENTS_LIMIT or self._bytes + len(event) > BYTES_LIMIT:
             raise too_often(FIRST_THROTTLE_S)
         accepted = _Event(str(uuid4()), function.name, region, event, self._reactor.seconds())
         self._events[accepted.request] = accepted
         self._bytes += len(event)
-        self._attempt(accepted)
+        if late_s:
+            accepted.timer = self._reactor.callLater(late_s, self._attempt, accepted)
+        else:
+            self._attempt(accepted)
         return accepted.request
 
     def forget(self, name: str) -> None:
