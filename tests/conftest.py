@@ -13,6 +13,7 @@ echo "joining $1"
 for frame in $(dirname "$1")/*.png; do
     case "$(cat $frame)" in
         *slow*) exec sleep 987 ;;
+        nap*) sh -c 'sleep 2' nap 2 ;;
         *loud*) head -c 100000000 /dev/zero | tr '\\0' x ;;
         *full*) head -c 700000000 /dev/zero > "$2" || exit 28 ;;
         *bad*) echo "cannot join $frame" >&2; exit 3 ;;
@@ -56,8 +57,8 @@ def daemon(tmp_path_factory, s3, joiner):
 
 @pytest.fixture
 def own_daemon(tmp_path, s3, joiner):
-    """A daemon for a test that stops or kills it."""
-    running = Daemon(tmp_path, s3.env)
+    """A daemon for a test that stops or kills it; a clean stop cancels its jobs."""
+    running = Daemon(tmp_path, s3.env, free_ports_conf(mu="on_stop = cancel"))
     running.create_function("png2y4m", joiner)
     yield running
     running.stop()

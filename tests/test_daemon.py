@@ -157,7 +157,8 @@ def refusal(daemon, *args, **kwargs):
         ({"actors": [-1]}, "actors", "numbers from 0 to 9999"),
         ({"actors": ["1"]}, "actors", "numbers from 0 to 9999"),
         ({"actors": [1]}, "actors", "with 1 workers actors go to 0; 1 came"),
-        ({"retries": 2}, "retries", "at most 0"),
+        ({"retries": -1}, "retries", "at least 0"),
+        ({"on_failure": "panic"}, "on_failure", "finish or stop; 'panic' came"),
     ],
 )
 def test_a_bad_order_is_refused_with_its_field(daemon, change, field, says):
@@ -240,7 +241,7 @@ def test_a_clean_stop_in_the_middle_of_a_job_leaves_nothing_behind(own_daemon, s
 def test_a_killed_daemon_leaves_its_engine_which_the_next_one_finds(own_daemon, s3, tmp_path):
     engine = own_daemon.ports["local"]
     own_daemon.process.kill()
-    again = Daemon(tmp_path, s3.env)
+    again = Daemon(tmp_path, s3.env, own_daemon.conf.read_text())
     try:
         assert again.ports["local"] == engine
         put_film(s3, "again", ["x\n", "y\n"])
