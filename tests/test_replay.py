@@ -21,8 +21,8 @@ from mu.events import (
 )
 from mu.machine import JobFacts, Machine
 from mu.parameters import Params, read_fields
-from mu.registry import Registry
 from mu.records import Happened, read_record, write_event
+from mu.registry import Registry
 from mu.replay import Diverged, replay
 from mu.states import CommandListState
 from mu.states.script import ScriptWorker, first_state
