@@ -15,7 +15,7 @@ from mu.dealing import first_come, is_order
 from mu.events import Finish
 from mu.invocations import Accepted, Answer, Invocation, Refused, Throttled, Unknown, Unreached
 from mu.jobs import EXTERNAL, Job, JobBook, JobSpec, Launch, Limits, PastJob
-from mu.journal import Ledger, Past, until_on_disk
+from mu.journal import Ledger, Past
 from mu.launch import Engine, Launcher, invocations, worker_event
 from mu.records import Ordered, Planned, Resumed
 from mu.recovery import Found, recover
@@ -94,9 +94,9 @@ class Conductor:
         return event
 
     def cancel(self, job: Job) -> Deferred[None]:
-        """Stop a job: its workers are told to quit, launching stops. Fires once that is on disk."""
+        """Stop a job: its workers are told to quit, launching stops. Fires once it is over."""
         job.stop("cancelled", "cancelled by request")
-        return until_on_disk(self._ledger)
+        return job.when_over()
 
     def stop(self, keep: bool) -> None:
         """Begin no more, because the daemon stops; the jobs are kept for the next, or cancelled."""

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from twisted.internet.defer import Deferred
+
 from mu.actors import Actor, Attempt, shown
 from mu.events import Finish
 from mu.journal import Ledger, NoJournal, Past
@@ -181,6 +183,7 @@ class Job:
         self._stopping = False
         self._finishing = False  # all actors have ended, the pipeline's `finish` has not
         self._ending = False  # it has
+        self._over: list[Deferred[None]] = []
 
     # ------------------------------------------------ what its actors need
 
@@ -549,6 +552,17 @@ class Job:
         self.state, self.finished, self.error, self.result = state, at, error, result
         self.sessions.clear()
         self.on_over(self)
+        for waiting in self._over:
+            waiting.callback(None)
+
+    def when_over(self) -> Deferred[None]:
+        """Return a Deferred that fires once all is over and told."""
+        waiting: Deferred[None] = Deferred()
+        if self.ended:
+            waiting.callback(None)
+        else:
+            self._over.append(waiting)
+        return waiting
 
     def failures(self) -> str | None:
         """Return a sentence on the actors that failed, or None."""

@@ -73,13 +73,6 @@ class Ledger(Protocol):
         """Call once all that was written so far is on disk: at once, if it is."""
 
 
-def until_on_disk(ledger: Ledger) -> Deferred[None]:
-    """Return a Deferred that fires once all that was written so far is on disk."""
-    waiting: Deferred[None] = Deferred()
-    ledger.on_disk(waiting.callback, None)
-    return waiting
-
-
 class NoJournal:
     """Keeps nothing, so nobody waits: what jobs are given where the journal is switched off."""
 
