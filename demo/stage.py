@@ -43,6 +43,10 @@ class Process:
             )
         self.pid = self._popen.pid
 
+    @property
+    def runs(self) -> bool:
+        return self._popen.poll() is None
+
     def wait_for(self, ready: Any, what: str) -> Any:
         """Poll `ready()` until it returns something; return that. Raises StageError."""
         until = time.monotonic() + START_S

@@ -1,5 +1,6 @@
 """Nothing is lost with the coordinator: killed or stopped in the middle, the next one goes on."""
 
+import resource
 import signal
 import time
 
@@ -129,3 +130,17 @@ def test_a_worker_that_died_meanwhile_is_replaced(start, s3):
     assert sorted(worker["attempt"] for worker in workers) == [1, 1, 2]
     (failure,) = [failure for worker in workers for failure in worker["failures"]]
     assert "did not come back within 2 s of the coordinator's restart" in failure["error"]
+
+
+def test_a_full_disk_ends_the_daemon_and_nothing_is_lost(start, s3):
+    slow_film(s3, "full", 3)
+    first = start()
+    ordered = first.ask("/jobs", order("full", workers=3))
+    log = first.home / "journal.db-wal"
+    resource.prlimit(first.process.pid, resource.RLIMIT_FSIZE, (log.stat().st_size,) * 2)
+    wait_until(lambda: not first.process.runs)
+    assert "journal.db cannot be written: " in first.process.log.read_text()
+    second = start()
+    job = second.wait(ordered["id"])
+    assert (job["state"], job["error"]) == ("done", None)
+    assert joined(s3, "full", 3)
