@@ -113,7 +113,8 @@ def test_rubbish_from_a_certified_worker_ends_its_connection_only(hasty, said, s
 def test_a_worker_that_does_not_read_is_not_read_either_and_costs_no_memory(hasty):
     text = "x" * 50_000
     params = {"text": text, "rounds": 100_000}
-    job = hasty.ask("/jobs", {"pipeline": "hello", "engine": "external", "params": params})
+    order = {"pipeline": "hello", "engine": "external", "params": params, "retries": 0}
+    job = hasty.ask("/jobs", order)
     event = job["event"]
     before = kib(hasty)
     with dial(hasty, Identity(event["srvcrt"], event["srvkey"])) as line:

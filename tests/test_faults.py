@@ -363,6 +363,7 @@ def test_a_job_runs_through_a_slow_network_in_pieces(daemon: Daemon, s3: S3Serve
         job = daemon.wait(job["id"])
         assert (job["state"], job["error"]) == ("done", None), str(proxy)
         assert proxy.counts["split"] == proxy.counts["connections"] >= 4
+        wait_until(lambda: workers_of(daemon) == [])  # they were told to quit through it, too
     assert chunk(s3, "pieces", 3) == "6\n7\n"
 
 
