@@ -42,6 +42,8 @@ class WorkerProtocol(Protocol):
         self._inbox: deque[bytes] = deque()  # received, but not cut into frames yet
         self._frames: Iterator[bytes] = iter(())
         self._paused = False  # the worker does not read what we write
+        self._working = False
+        self._stalled = False  # we do not read what it says, until what we hold is less
         self._closing = ""  # why nothing more is read
         self._gone = False
         self._dismissed = False
@@ -69,6 +71,9 @@ class WorkerProtocol(Protocol):
             self._heard = self._clock.seconds()
             self._inbox.append(data)
             self._work()
+            if self._inbox and not self._stalled:
+                self._stalled = True
+                self.transport.pauseProducing()
 
     def pauseProducing(self) -> None:
         """The worker reads too slowly: hear no more of it, or we would say ever more."""
@@ -77,8 +82,8 @@ class WorkerProtocol(Protocol):
 
     def resumeProducing(self) -> None:
         self._paused = False
-        self._work()
-        if not (self._paused or self._gone):
+        self.go_on()
+        if not (self._paused or self._stalled or self._gone):
             self.transport.resumeProducing()
 
     def stopProducing(self) -> None:
@@ -131,6 +136,12 @@ class WorkerProtocol(Protocol):
         if not self._gone:
             self.transport.write(data)
 
+    def go_on(self) -> None:
+        self._work()
+        if self._stalled and not (self._inbox or self._paused or self._gone):
+            self._stalled = False
+            self.transport.resumeProducing()
+
     def goodbye(self) -> None:
         self._wait(GOODBYE_S, self._close, "it did not close after quit")
 
@@ -148,8 +159,11 @@ class WorkerProtocol(Protocol):
 
     def _work(self) -> None:
         """Take the frames that have come, as long as what they cause can be written."""
+        if self._working:  # what a frame causes may ask for the next one
+            return
+        self._working = True
         try:
-            while not (self._paused or self._closing):
+            while not (self._paused or self._closing or self._is_full):
                 payload = next(self._frames, None)
                 if payload is not None:
                     self._take(payload)
@@ -159,6 +173,12 @@ class WorkerProtocol(Protocol):
                     return
         except (FrameError, BadMessage) as error:
             self._close(str(error))
+        finally:
+            self._working = False
+
+    @property
+    def _is_full(self) -> bool:
+        return self._session is not None and self._session.full
 
     def _take(self, payload: bytes) -> None:
         if self._session is not None:

@@ -57,6 +57,8 @@ from mu.wire import frame
 QUIT = "quit:"
 ACK_REPLIES, ACK_BYTES, ACK_S = 64, 2**20, 5.0
 """After so many replies, or so long, a worker hears that it may drop those that are on disk."""
+MOST_HELD_COMMANDS = 64
+"""With so many that wait for the disk, a worker is not heard until fewer do."""
 WORKER_TIMER = "(worker)"  # beside the machine's own
 
 
@@ -68,6 +70,9 @@ class Line(Protocol):
     def write(self, data: bytes) -> None: ...
     def goodbye(self) -> None:
         """The worker was told to quit: it closes, or is cut after a while."""
+
+    def go_on(self) -> None:
+        """The session takes frames again: it is not `full` any more."""
 
     def supersede(self, reason: str) -> None:
         """Its worker has a newer connection: end, and bring nothing more of this one."""
@@ -242,6 +247,7 @@ class Session:
         self._judge()
         if not self.over:
             self._flush()
+        line.go_on()
 
     def _judge(self) -> None:
         """See whether the worker received what the machine sent, as soon as that can be said."""
@@ -268,12 +274,17 @@ class Session:
 
     # ------------------------------------------------ what the worker says
 
+    @property
+    def full(self) -> bool:
+        """Whether too much waits for the disk for any more to be heard."""
+        return not self.over and (
+            not self._welcomed or self.produced - self._free > MOST_HELD_COMMANDS
+        )
+
     def receive(self, payload: bytes) -> None:
         """Handle a frame of the worker's. Raises BadMessage, which must end the connection."""
         match from_worker(payload, bool(self.name)):
             case Reply() as reply:
-                if self.name and not self._welcomed and not self.over:
-                    raise BadMessage("it answered before it was welcomed")
                 self._reply(reply, len(payload))
             case Log(output=output):
                 if not self.over:
@@ -403,6 +414,8 @@ class Session:
     def _unblock(self, produced: int) -> None:
         self._free = max(self._free, produced)
         self._flush()
+        if self.line is not None:
+            self.line.go_on()
 
     def _flush(self) -> None:
         """Send what has not been sent on this connection, as far as the disk allows."""
@@ -447,6 +460,7 @@ class Session:
         if not (self._agreed and self._quits):
             line.write(frame(encode(QUIT)))
         line.goodbye()
+        line.go_on()
 
     # ------------------------------------------------ timers
 

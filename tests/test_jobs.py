@@ -23,6 +23,9 @@ class Person:
     def write(self, data):
         pass
 
+    def go_on(self):
+        pass
+
     def goodbye(self):
         self.told.append("quit")
 
