@@ -363,16 +363,24 @@ class Job:
         if self.stopping:
             return
         now = self.clock.seconds()
-        overdue = [name for name, launch in self._coming.items() if launch.due <= now]
+        overdue = {name: one for name, one in self._coming.items() if one.due <= now}
         for name in overdue:
             del self._coming[name]
             self.ledger.record(self.id, Launched(name, LATE))
-        for _ in range(min(len(overdue), len(self._queue) - len(self._coming))):
+        missing = len(self._queue) - len(self._coming)
+        for launch in list(overdue.values())[: max(0, missing)]:
             actor = self._queue.popleft()
-            self.ledger.record(self.id, NobodyCame(now, actor.number, late))
-            actor.nobody_came(late, now)
+            reason = late if launch.answer else self._not_accepted
+            self.ledger.record(self.id, NobodyCame(now, actor.number, reason))
+            actor.nobody_came(reason, now)
         self._supply()
         self._try_stragglers(now)
+
+    @property
+    def _not_accepted(self) -> str:
+        return (
+            f"engine {self.spec.engine} did not accept a launch within {self.limits.accept_s:g} s"
+        )
 
     def _try_stragglers(self, now: float) -> None:
         """Have the slowest tried a second time by spares; the first to finish wins."""
