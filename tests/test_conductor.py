@@ -348,7 +348,7 @@ def test_spares_are_launched_too():
 
 def test_an_engine_that_is_busy_for_too_long_fails_the_actor():
     bench = Bench(*[Throttled("busy", wait_s=30.0)] * 1000)
-    job = bench.start()
+    job = bench.start(deadline_s=3600.0)
     bench.reactor.pump([1] * 605)
     assert job.error == (
         "1 of 1 actors failed: actor 0: engine scripted did not accept a launch within 600 s"
