@@ -107,7 +107,8 @@ def cut_frames(ffmpeg: Path, clip: Path) -> list[Path]:
 
 
 def upload(client: Any, frames: list[Path]) -> None:
-    client.create_bucket(Bucket=BUCKET)
+    with contextlib.suppress(client.exceptions.BucketAlreadyExists):  # an earlier run made it
+        client.create_bucket(Bucket=BUCKET)
     for frame in frames:
         client.put_object(Bucket=BUCKET, Key=f"{VIDEO}-png16/{frame.name}", Body=frame.read_bytes())
     for chunk in range(WORKERS):  # of an earlier run: what is there at the end is this run's
