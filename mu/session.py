@@ -181,6 +181,8 @@ class Session:
                 begun = True
                 text = event.text if isinstance(event, Answered) else f"INFO:{event.key}"
                 self.part.heard(text, event.at)
+            elif isinstance(event, Elapsed):
+                self._cancel(event.timer)
             self._note(effects, event.at)
         self._free = self.produced
         self._kept = self._acked = self.received
