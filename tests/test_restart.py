@@ -2,11 +2,12 @@
 
 import resource
 import signal
+import sqlite3
 import time
 
 import pytest
 from film import chunk, kill, order, processes, put_film, wait_until, worker_of
-from stage import Daemon, free_ports_conf
+from stage import Daemon, StageError, free_ports_conf
 
 CONF = free_ports_conf(worker="hold_s = 8")
 
@@ -143,3 +144,12 @@ def test_a_full_disk_ends_the_daemon_and_nothing_is_lost(start, s3):
     job = second.wait(ordered["id"])
     assert (job["state"], job["error"]) == ("done", None)
     assert joined(s3, "full", 3)
+
+
+def test_a_journal_of_a_newer_version_is_one_line_with_what_to_do(tmp_path, s3):
+    (tmp_path / "home").mkdir()
+    database = sqlite3.connect(tmp_path / "home" / "journal.db")
+    database.execute("pragma user_version = 99")
+    database.close()
+    with pytest.raises(StageError, match=r"(?m)^mu: .*journal\.db is of version 99, and this mu"):
+        Daemon(tmp_path, s3.env, CONF)
