@@ -616,6 +616,9 @@ def failure(attempt, error):
     return {"attempt": attempt, "at": 1.0, "label": "", "last_reply": "", "error": error}
 
 
+ENDED = {"id": "x", "state": "failed", "error": "1 of 3 actors failed: actor 3: why"}
+
+
 def shown(parts):
     return [str(getattr(part, "renderable", part)) for part in parts]
 
@@ -624,7 +627,7 @@ def test_the_same_failure_of_many_is_told_once():
     gone = "Convert: its worker at 127.0.0.1:{} is gone: it closed the connection"
     lost = [actor(n, "failed", error=gone.format(5000 + n)) for n in (0, 1, 2, 5)]
     other = [actor(n + 10, "failed", error=f"e{n}") for n in range(9)]
-    told = shown(console.failures(other + lost, "x"))
+    told = shown(console.failures(other + lost, ENDED))
     assert told[0] == "4 actors (0-2, 5) failed:"
     assert told[1] == "Convert: its worker is gone: it closed the connection"
     assert told[2:4] == ["Actor 10 failed:", "e0"]
@@ -635,14 +638,26 @@ def test_a_failure_comes_with_the_last_reply_and_the_failures_before_it():
     late = "Convert: its worker took longer than 4 s"
     failures = [failure(0, "no worker came"), failure(1, late.replace("4", "5")), failure(2, late)]
     one = actor(3, "failed", error=f"{late} (after 3 attempts)", failures=failures)
-    told = shown(console.failures([one | {"last_reply": "OK:SET(a)"}], "x"))
+    told = shown(console.failures([one | {"last_reply": "OK:SET(a)"}], ENDED))
     assert told[:2] == ["Actor 3 failed:", f"{late} (after 3 attempts)"]
     assert told[2:-1] == [
         "Last reply before that: 'OK:SET(a)'",
         "Before: no worker came",  # attempt 1 is the same but for a number
     ]
     said = one | {"error": "expected 'x', but the worker answered 'OK:SET(a)'", "failures": []}
-    assert len(console.failures([said | {"last_reply": "OK:SET(a)"}], "x")) == 3
+    assert len(console.failures([said | {"last_reply": "OK:SET(a)"}], ENDED)) == 3
+
+
+def test_those_that_were_stopped_with_the_job_come_last():
+    stopped = [actor(n, "failed", error=f"Convert: {ENDED['error']}") for n in range(2)]
+    told = shown(console.failures([*stopped, actor(3, "failed", error="Convert: why")], ENDED))
+    assert told == [
+        *("Actor 3 failed:", "Convert: why"),
+        *("2 actors (0-1) failed:", "Convert: stopped with the job"),
+        "What one printed: mu log x -a 3",
+    ]
+    told = console.ended(ENDED | {"created": 1.0, "finished": 2.0, "workers": 3})
+    assert told == "Job x failed after 1.0 s: 1 of 3 actors failed."
 
 
 def test_who_was_tried_again_is_told_with_the_reason():

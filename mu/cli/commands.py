@@ -366,7 +366,8 @@ def workers(job: str, state: str | None, as_json: bool) -> None:
       mu workers last --json | jq -r '.[] | select(.state == "failed") | .error'
     """
     client = the_client()
-    job = client.find_job(job)["id"]
+    told_job = client.find_job(job)
+    job = told_job["id"]
     actors = client.workers(job)
     found = [actor for actor in actors if state in (None, actor["state"])]
     if as_json:
@@ -379,7 +380,8 @@ def workers(job: str, state: str | None, as_json: bool) -> None:
     from mu.cli import console
 
     screen = console.console()
-    told = console.failures(found, job, every=state == "failed") + console.tried_again(found)
+    told = console.failures(found, told_job, every=state == "failed")
+    told += console.tried_again(found)
     for part in told:
         screen.print(part)
     if told:

@@ -26,6 +26,7 @@ IN_A_LIST = 240
 """The same, among other jobs."""
 RESULT = 200
 """Characters of a job's result that are shown."""
+STOPPED = "stopped with the job"
 GROUPS = 5
 """Different failures that are told in full unless all are asked for."""
 
@@ -131,10 +132,13 @@ def ended(job: Told) -> str:
     if job["state"] == "done":
         return f"{text}: {many(job['workers'], 'worker')}."
     error = job["error"] or "it does not say why"
-    summary = f"{job['counts']['failed']} of {job['workers']} actors failed"
-    if error.startswith(f"{summary}: actor "):  # their own sentences stand above, in full
-        error = f"{summary}."
+    summary = _FAILED.match(error)
+    if summary:  # the actors' own sentences stand above, in full
+        error = f"{summary[0]}."
     return f"{text}: {shortened(error)}"
+
+
+_FAILED = re.compile(r"\d+ of \d+ actors failed(?=: actor )")
 
 
 def shortened(text: str, most: int = LONGEST) -> str:
@@ -182,9 +186,14 @@ def jobs_table(jobs: Sequence[Told], now: float) -> RenderableType:
     )
 
 
-def failures(actors: Sequence[Told], job_id: str, every: bool = False) -> list[RenderableType]:
-    """Return each way in which actors failed, the most frequent first: why, and the last reply."""
-    ways = _alike((actor["error"], actor) for actor in actors if actor["state"] == "failed")
+def failures(actors: Sequence[Told], job: Told, every: bool = False) -> list[RenderableType]:
+    """Return each way in which actors failed, the most frequent first: why, and the last reply.
+
+    Those that failed only because the job was stopped come last.
+    """
+    failed = [actor for actor in actors if actor["state"] == "failed"]
+    ways = _alike((_why(actor, job), actor) for actor in failed)
+    ways.sort(key=lambda way: way[0].endswith(STOPPED))
     if not ways:
         return []
     shown = ways if every else ways[:GROUPS]
@@ -194,11 +203,18 @@ def failures(actors: Sequence[Told], job_id: str, every: bool = False) -> list[R
         told += [_indented(line) for line in (error, *_circumstances(group[0], len(group) > 1))]
     left = sum(len(group) for _, group in ways[len(shown) :])
     if left:
-        told.append(Text(f"{many(left, 'more actor')} failed: mu workers {job_id} --state failed"))
-    told.append(
-        Text(f"What one printed: mu log {job_id} -a {shown[0][1][0]['actor']}", style="dim")
-    )
+        more = f"{many(left, 'more actor')} failed: mu workers {job['id']} --state failed"
+        told.append(Text(more))
+    one = shown[0][1][0]["actor"]
+    told.append(Text(f"What one printed: mu log {job['id']} -a {one}", style="dim"))
     return told
+
+
+def _why(actor: Told, job: Told) -> str | None:
+    error, reason = actor["error"], job["error"]
+    if reason and error and error.endswith(reason):
+        return f"{error.removesuffix(reason)}{STOPPED}"
+    return error  # type: ignore[no-any-return]
 
 
 def tried_again(actors: Sequence[Told]) -> list[RenderableType]:
