@@ -426,6 +426,12 @@ class Pipe:
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         pass
 
+    def pauseProducing(self) -> None:
+        """What was in flight still comes: the port keeps it until it takes frames again."""
+
+    def resumeProducing(self) -> None:
+        pass
+
     def end_of_worker(self) -> None:
         """The worker forgets it; what the coordinator has not read yet may still arrive."""
         self.broken, self.worker_reads = True, False
@@ -1040,7 +1046,7 @@ class World:
     def _see_loss(self, error: str | None) -> None:
         words = ["another attempt at its actor was first"]
         if self._mix.loses_workers:
-            words += ["did not come back", "took longer than", "no worker came"]
+            words += ["did not come back", "took longer than", "no worker came", "did not accept"]
         if self._mix.diverges:
             words.append("its worker has received")
         if self._mix.fails:
