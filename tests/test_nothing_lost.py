@@ -13,17 +13,20 @@ import pytest
 from faults import Proxy, S3Faults, Schedule, workers_of
 from film import chunk, order, put_film, wait_until
 from local_support import processes_of
+from parts import Port, make_job
 from stage import Daemon, free_ports_conf
 from twisted.internet.task import Clock
 
 from mu.config import read_config
 from mu.jobs import Job, JobSpec
 from mu.machine import JobFacts, Machine
+from mu.messages import Hello
 from mu.orders import read_order
 from mu.records import Assigned, AttemptEnded, Happened, Ordered, Planned, read_record
 from mu.recovery import recover
 from mu.registry import Registry
 from mu.replay import replay
+from mu.states import MachineState
 from mu.states.script import ScriptWorker, first_state
 
 FUNCTION_S = 60
@@ -220,3 +223,31 @@ def stage(tmp_path_factory, s3, joiner):
 @pytest.mark.parametrize("seed", [7, 9, 14, 28, 52])
 def test_a_bad_day_costs_nothing_but_time(stage, seed):
     survive(stage, seed, workers=6, life_s=1.5)
+
+
+# ---------------------------------------------------------------- what bad days found
+
+
+class Waits(MachineState):
+    """For ever."""
+
+
+def test_a_stop_that_keeps_jobs_does_not_wait_for_their_workers():
+    port = Port(make_job(Waits))
+    line = port.join(hello=Hello("aa"))
+    (connection,) = port.factory.connections
+    connection.stop("the coordinator was stopped", keep=True)
+    assert not line.open
+    assert not port.factory.connections
+    assert line.heard == [b"welcome:0:1:0"]
+
+
+def test_a_stop_that_keeps_jobs_counts_against_nobody():
+    job = make_job(Waits)
+    port = Port(job)
+    port.join(hello=Hello("aa"))
+    (connection,) = port.factory.connections
+    connection.stop("the coordinator was stopped", keep=True)
+    port.clock.advance(job.limits.hold_s + 1)
+    assert job.actors[0].attempts
+    assert not job.actors[0].failures
