@@ -251,3 +251,12 @@ def test_a_stop_that_keeps_jobs_counts_against_nobody():
     port.clock.advance(job.limits.hold_s + 1)
     assert job.actors[0].attempts
     assert not job.actors[0].failures
+
+
+def test_an_engine_that_is_left_running_is_not_reported_as_dead(stage):
+    stage.running.ask("/jobs", order("left", workers=1, engine="external"))
+    before = len(stage.log)
+    stage.stop()
+    stage.start()
+    assert "1 running jobs are kept" in stage.log[before:]
+    assert "starting it again" not in stage.log[before:]
