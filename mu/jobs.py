@@ -16,13 +16,15 @@ from mu.journal import Ledger, NoJournal, Past
 from mu.machine import JobFacts, Machine, State, Worker
 from mu.messages import Hello
 from mu.parameters import Params
-from mu.records import Assigned, AttemptEnded, Launched, Launching, NobodyCame, Stopped
+from mu.records import Alive, Assigned, AttemptEnded, Launched, Launching, NobodyCame, Stopped
 from mu.session import Session
 from mu.states.script import ScriptWorker, first_state
 
 EXTERNAL = "external"
 """The engine that starts nothing: somebody starts the workers by hand."""
 
+ALIVE_S = 10.0
+"""How often it is recorded that time passes: what a restart does not know to have passed, has not."""
 LATE = "late"
 """Stands for an engine's answer where the worker has not come in time."""
 LONGEST_PAUSE_S = 60.0
@@ -184,6 +186,7 @@ class Job:
         self._stopping = False
         self._finishing = False  # all actors have ended, the pipeline's `finish` has not
         self._ending = False  # it has
+        self._alive_at = self.created
         self._over: list[Deferred[None]] = []
 
     # ------------------------------------------------ what its actors need
@@ -363,6 +366,9 @@ class Job:
         if self.stopping:
             return
         now = self.clock.seconds()
+        if now - self._alive_at >= ALIVE_S:
+            self._alive_at = now
+            self.ledger.record(self.id, Alive(now))
         overdue = {name: one for name, one in self._coming.items() if one.due <= now}
         for name in overdue:
             del self._coming[name]

@@ -426,6 +426,9 @@ class Pipe:
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         pass
 
+    def unregisterProducer(self) -> None:
+        pass
+
     def pauseProducing(self) -> None:
         """What was in flight still comes: the port keeps it until it takes frames again."""
 
