@@ -247,12 +247,16 @@ class Job:
         if self.restoring:
             return
         self._let_spares_go()
-        failed = self.counts["failed"]
         if self._stopping:
             return
-        if self.counts["done"] + failed == len(self.actors):
+        if self.counts["done"] + self.counts["failed"] == len(self.actors):
             self.settle()
-        elif self.spec.on_failure == "stop" and failed > self.spec.tolerate:
+        else:
+            self._heed_failures()
+
+    def _heed_failures(self) -> None:
+        """Stop, if more have failed than the order says."""
+        if self.spec.on_failure == "stop" and self.counts["failed"] > self.spec.tolerate:
             self.stop("failed", self.failures() or "")
 
     # ------------------------------------------------ planning and launching
@@ -274,6 +278,7 @@ class Job:
 
     def begin(self) -> None:
         """Give what waits to who waits, and have workers launched for the others, and spares."""
+        self._heed_failures()  # a coordinator that was killed may not have come to it
         for line, hello in list(self._idle.items()):
             del self._idle[line]
             self._place(line, hello)

@@ -188,11 +188,13 @@ class Session:
             self._note(effects, event.at)
         self._free = self.produced
         self._kept = self._acked = self.received
-        if not begun:
+        if not position:
             self.begin()
-        if machine.finished:  # which its record should have said, too
+        elif not begun and not machine.finished:
+            self._handle(Answered(self._clock.seconds(), HELLO))
+        if machine.finished and not self.over:  # which its record should have said, too
             self._finish(machine.finished, stopped_at)
-        else:
+        elif not self.over:
             hold_s = max(self._hold_s, RESTART_HOLD_S)
             self._await_return(
                 f"its worker did not come back within {hold_s:g} s of the coordinator's restart",

@@ -28,6 +28,7 @@ MIXES = {
     "spares": Mix(cuts=2, crashes=2, kills=2, waits=1, spares=2, infos=4),
     "stragglers": Mix(cuts=2, crashes=3, actors=2, spares=1, stragglers=0.01),
     "failures": Mix(cuts=2, crashes=3, fails=3, retries=1, actors=2),
+    "failures stop it": Mix(cuts=2, crashes=3, fails=2, retries=0, actors=3, on_failure="stop"),
     "cancelled": Mix(cuts=2, crashes=3, stops=1, cancels=1, kills=1, actors=2, spares=1),
     "no journal": Mix(cuts=4, kills=2, waits=2, actors=2, spares=1, journal=False),
     "all at once": Mix(8, 6, 2, 2, 2, 6, stops=1, actors=3, spares=2, stragglers=0.01),
@@ -51,7 +52,7 @@ def test_the_rules_hold_whatever_happens(machine, mix):
 @pytest.mark.parametrize("machine", MACHINES)
 @pytest.mark.parametrize("mix", MIXES)
 def test_the_rules_hold_for_long(machine, mix):
-    run([machine], MIXES[mix], range(SCHEDULES, 500))
+    run([machine], MIXES[mix], range(SCHEDULES, 450))
 
 
 @pytest.mark.parametrize(("replies", "ack_after"), [(1, 1), (2, 64), (3, 2)])
@@ -78,6 +79,15 @@ def test_a_timer_that_has_elapsed_does_not_elapse_again_after_a_restart():
     world.play("1 connects", "coordinator reads", "time passes")
 
 
+@pytest.mark.parametrize("machine", ["brief", "tiny"])
+@pytest.mark.parametrize("lost", [1, 2, 3])
+def test_a_machine_begins_once_wherever_its_beginning_was_cut_off(machine, lost):
+    world = World(machine, Mix())
+    world.play("sync", "the engine answers", "a worker starts", "1 connects", "coordinator reads")
+    world.crash(lost)
+    world.calm_down()
+
+
 def play_stragglers(world):
     """The second actor is tried by two, until the first of them has said its last word."""
     world.play("sync", *3 * ["the engine answers", "a worker starts"])
@@ -91,6 +101,14 @@ def test_a_second_attempt_ends_once_however_often_the_coordinator_starts_again()
     world = World("tiny", Mix(stops=2, actors=2, spares=1, stragglers=0.01))
     play_stragglers(world)
     world.play("STOP", "the coordinator goes on", "STOP")
+
+
+def test_a_job_that_a_failure_stops_does_not_go_on_after_a_restart():
+    world = World("tiny", Mix(crashes=1, fails=1, retries=0, actors=2, on_failure="stop"))
+    world.play("sync", *2 * ["the engine answers", "a worker starts"])
+    world.play("1 connects", "coordinator reads 1", "2 connects", "coordinator reads 2")
+    world.play("sync", "1 reads", "2 reads", "1 FAILS", "coordinator reads 1", "sync", "CRASH")
+    world.play("the coordinator goes on")
 
 
 def test_an_end_without_its_record_is_the_end_of_the_second_attempt_too():
