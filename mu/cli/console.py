@@ -130,7 +130,8 @@ def ended(job: Told) -> str:
     how = {"done": "is done", "cancelled": "was cancelled"}.get(job["state"], job["state"])
     text = f"Job {job['id']} {how} after {span(took(job, job['finished']))}"
     if job["state"] == "done":
-        return f"{text}: {many(job['workers'], 'worker')}."
+        failed = job["counts"]["failed"]
+        return f"{text}: {many(job['workers'], 'worker')}{f', {failed} failed' if failed else ''}."
     error = job["error"] or "it does not say why"
     summary = _FAILED.match(error)
     if summary:  # the actors' own sentences stand above, in full

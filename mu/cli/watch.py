@@ -131,7 +131,7 @@ def _json_lines() -> Show:
 
 def _tell_end(client: Client, screen: Console, job: Told) -> None:
     """Say what failed, then how the job ended."""
-    if job["state"] == "failed" and job["counts"]["failed"]:
+    if job["state"] != "cancelled" and job["counts"]["failed"]:
         for part in console.failures(client.workers(job["id"]), job):
             screen.print(part)
     screen.print(console.ended(job), style=console.COLOURS.get(job["state"], ""))
