@@ -139,6 +139,15 @@ class Pipe:
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         pass
 
+    def unregisterProducer(self) -> None:
+        pass
+
+    def pauseProducing(self) -> None:
+        """What was in flight still comes: the port keeps it until it takes frames again."""
+
+    def resumeProducing(self) -> None:
+        pass
+
     def end_of_worker(self) -> None:
         """The worker forgets it; what the coordinator has not read yet may still arrive."""
         self.broken, self.worker_reads = True, False
