@@ -57,6 +57,8 @@ class Relay(Factory):
         self._make_spool = spool
         self._queue: deque[Order] = deque()
         self._performing = False
+        self._woken: dict[RelayProtocol, None] = {}
+        self._waking = False
         self._stopped = False
         self._spool: Any = None
         self._open()
@@ -113,8 +115,8 @@ class Relay(Factory):
     def arrived(self, peer: RelayProtocol, whole: Frame) -> None:
         self._perform(self._board.arrived(peer, whole))
 
-    def linked(self, peer: RelayProtocol) -> None:
-        self._board.linked(peer)
+    def linked(self, peer: RelayProtocol, whole: Frame) -> None:
+        self._board.linked(peer, whole)
 
     def passed(self, whole: Frame) -> None:
         self._perform(self._board.passed(whole))
@@ -146,6 +148,23 @@ class Relay(Factory):
                 self._do(self._queue.popleft())
         finally:
             self._performing = False
+        self._wake_all()
+
+    def wake(self, peer: RelayProtocol) -> None:
+        """Have a connection go on, once all that is ordered is done: its link may be among that."""
+        self._woken[peer] = None
+        if not self._performing:
+            self._wake_all()
+
+    def _wake_all(self) -> None:
+        if self._waking:
+            return
+        self._waking = True
+        try:
+            while self._woken:
+                self._woken.popitem()[0].go_on()
+        finally:
+            self._waking = False
 
     def _do(self, order: Order) -> None:
         match order:
@@ -160,11 +179,13 @@ class Relay(Factory):
             case Unload(frame=whole):
                 whole.body = None
             case Resume(sender=sender):
-                sender.go_on()
+                self.wake(sender)
             case Link(sender=sender, receiver=receiver):
                 sender.link(receiver)
+                self.wake(sender)
             case Unlink(sender=sender):
                 sender.link(None)
+                self.wake(sender)
             case Hold(sender=sender):
                 sender.hold()
             case Give():

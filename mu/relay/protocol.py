@@ -120,7 +120,6 @@ class RelayProtocol(Protocol):
     def link(self, receiver: "RelayProtocol | None") -> None:
         """Its frames go straight to that one; None: to the switchboard."""
         self._link, self._in_doubt = receiver, False
-        self.go_on()
 
     def hold(self) -> None:
         self._in_doubt = True
@@ -299,7 +298,7 @@ class RelayProtocol(Protocol):
             self._relay.arrived(self, whole)
         else:
             self.passing = True
-            self._relay.linked(self)
+            self._relay.linked(self, whole)
             self._link.outbox.put(whole, self)
         return True
 
@@ -414,7 +413,7 @@ class Outbox:
         while self._waiters and self.ready and not self._queue:
             sender = next(iter(self._waiters))
             del self._waiters[sender]
-            sender.go_on()
+            self._relay.wake(sender)
 
     def _write_some(self) -> None:
         """Take up to a piece of the frames in front, and write it."""
@@ -460,7 +459,7 @@ class Outbox:
             else:
                 sender.passing = False
                 self._relay.passed(whole)
-                sender.go_on()
+                self._relay.wake(sender)
 
     def _take(self, part: bytes) -> None:
         self._pending.append(part)

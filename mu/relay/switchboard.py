@@ -72,7 +72,7 @@ class Frame:
 
     __slots__ = (
         *("at", "body", "delivered", "dropped", "file", "in_memory", "number", "party"),
-        *("place", "sender", "sender_number", "size", "skipped", "stored", "storing"),
+        *("place", "sender", "sender_number", "size", "skipped", "stored", "storing", "via"),
     )
 
     def __init__(self, size: int, at: float, party: "_Party") -> None:
@@ -85,6 +85,8 @@ class Frame:
         self.sender: _Party | None = None
         """An extended sender, and the frame's number among those that are from it."""
         self.sender_number = 0
+        self.via: _Party | None = None
+        """Who sent it, if it goes over a link."""
         self.file = False
         """Its body is written to a file as it comes."""
         self.in_memory = False
@@ -219,7 +221,8 @@ class _Party:
 
     __slots__ = (
         *("bytes", "candidates", "count", "current", "disk", "doubt", "durable", "frames"),
-        *("given", "giving", "heir", "held", "idle_since", "links", "name", "senders", "top"),
+        *("given", "giving", "heir", "held", "idle_since", "links", "name", "passing"),
+        *("senders", "top"),
     )
 
     def __init__(self, name: Name) -> None:
@@ -237,6 +240,7 @@ class _Party:
         self.durable = False  # whether something about it is on disk
         self.senders: dict[Peer, _Peer] = {}
         self.links: dict[Peer, _Peer] = {}  # those of them that are linked to `current`
+        self.passing: Counter[_Party] = Counter()  # frames that are on links, by who sent them
         self.doubt = False  # whether these links are on hold
         # who speaks as it
         self.current: _Peer | None = None
@@ -265,6 +269,7 @@ class _Party:
             or self.senders
             or self.bytes
             or self.giving
+            or self.passing
         )
 
 
@@ -386,6 +391,9 @@ class Switchboard:
                 self._give(party, party.first - 1)
             for frame in undelivered:
                 self._append(frame)
+            if party.passing:
+                party.passing.clear()
+                self._orders += [Resume(one) for one in party.senders if one not in party.links]
             self._orders += [Unlink(sender) for sender in party.links]
             party.links.clear()
         if party.current is None and party.heir is not None:
@@ -407,6 +415,8 @@ class Switchboard:
         party = known.partner
         if not known.seated:
             return None
+        if known.party in party.passing and peer not in party.links:
+            return None  # what came before it in its name has yet to arrive, or to come back
         if known.extended and known.next_in <= known.party.held:
             frame = known.arriving = Frame(size, now, party)
             frame.skipped = True
@@ -434,6 +444,7 @@ class Switchboard:
     def arrived(self, peer: Peer, frame: Frame) -> list[Order]:
         """A frame that was announced has come whole, and did not go over a link."""
         known = self._peers[peer]
+        assert peer not in known.partner.links
         known.arriving = None
         if known.extended:
             number = known.next_in
@@ -447,12 +458,24 @@ class Switchboard:
         self._pump(frame.party)
         return self._take()
 
-    def linked(self, peer: Peer) -> None:
+    def linked(self, peer: Peer, frame: Frame) -> None:
         """A frame that was announced has come whole, and goes over the link."""
-        self._peers[peer].arriving = None
+        known = self._peers[peer]
+        assert peer in known.partner.links
+        known.arriving = None
+        frame.via = known.party
+        frame.party.passing[known.party] += 1
 
     def passed(self, frame: Frame) -> list[Order]:
         """A frame has gone over a link whole."""
+        party, via = frame.party, frame.via
+        assert via is not None
+        party.passing[via] -= 1
+        if not party.passing[via]:
+            del party.passing[via]
+            for sender in party.senders.values():
+                if sender.party is via and sender.id not in party.links:
+                    self._orders.append(Resume(sender.id))
         self._release(frame)
         self._retry()
         return self._take()
