@@ -64,11 +64,13 @@ class Conductor:
         self.stopping = False
         self.worker_port = 0
         """Where workers find us; known once the port listens."""
+        self.relay = ""
+        """HOST:PORT of the relay, if there is one."""
 
     def start(self, spec: JobSpec) -> Deferred[Job]:
         """Begin a job; the Deferred fires with it once it is on disk."""
-        job = self._job(secrets.token_hex(6), spec, secrets.token_hex(8))
-        ordered = Ordered(job.created, job.uniq, spec.order, spec.key, spec.digest)
+        job = self._job(secrets.token_hex(6), spec, secrets.token_hex(8), self.relay)
+        ordered = Ordered(job.created, job.uniq, spec.order, spec.key, spec.digest, job.relay)
         self._ledger.record(job.id, ordered)
         self._book.add(job)
         self.log.info(
@@ -113,7 +115,8 @@ class Conductor:
         """Take up the jobs that a journal has, which a coordinator left at `stopped_at`."""
         now = self._reactor.seconds()
         for one in found:
-            job = self._job(one.id, one.spec, one.ordered.uniq, one.ordered.at)
+            ordered = one.ordered
+            job = self._job(one.id, one.spec, ordered.uniq, ordered.relay, ordered.at)
             job.recorded = True
             self._book.add(job)
             try:
@@ -167,8 +170,10 @@ class Conductor:
 
     # ------------------------------------------------ one job's course
 
-    def _job(self, job_id: str, spec: JobSpec, uniq: str, created: float | None = None) -> Job:
-        job = Job(job_id, spec, uniq, self._reactor, self._ledger, self._limits, created)
+    def _job(
+        self, job_id: str, spec: JobSpec, uniq: str, relay: str, created: float | None = None
+    ) -> Job:
+        job = Job(job_id, spec, uniq, self._reactor, self._ledger, self._limits, created, relay)
         job.on_end = self._ended
         job.on_need = self._launch
         job.on_over = self._over

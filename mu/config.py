@@ -48,7 +48,19 @@ class WorkerPort:
 
 @dataclass(frozen=True, slots=True)
 class RelayPort:
+    enabled: bool = _option(True)
+    host: str = _option("0.0.0.0")
     port: int = _port(13337)
+    address: str = _option("auto")
+    frame_limit: int = _option(256 * 2**20, 2**10, 10**12 - 1)
+    hello_s: float = _option(20.0, 0.1)
+    settle_s: float = _option(0.5, 0, 60)
+    keep_s: float = _option(600.0, 1)
+    memory: int = _option(64 * 2**20, 2**20)
+    mailbox_bytes: int = _option(2**30, 2**20)
+    total_bytes: int = _option(2**33, 2**20)
+    max_connections: int = _option(20_000, 1)
+    relay_keep_s: float = _option(0.0, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,8 +137,11 @@ class Job:
         ledger: Ledger | None = None,
         limits: Limits | None = None,
         created: float | None = None,
+        relay: str = "",
     ) -> None:
         self.id = job_id
+        self.relay = relay
+        """HOST:PORT of the relay; empty: there is none."""
         self.recorded = False
         """Whether it is on disk, so that people may see it."""
         self.downtime = 0.0
@@ -193,7 +196,15 @@ class Job:
 
     @property
     def facts(self) -> JobFacts:
-        return JobFacts(self.id, self.spec.params, self.planned, "", self.uniq)
+        return JobFacts(self.id, self.spec.params, self.planned, self.relay, self.uniq)
+
+    @property
+    def relay_keep(self) -> bool:
+        """Whether the relay keeps what it delivered: the event's switch, or else the pipeline's."""
+        switch = self.spec.event.get("relay_keep")
+        if switch is None:
+            switch = getattr(self.spec.pipeline, "relay_keep", False)
+        return switch not in (0, "0", "")
 
     @property
     def key(self) -> str:

@@ -49,6 +49,7 @@ def worker_event(
         "region": spec.regions[0],
         "job": job.id,
         "reconnect_s": reconnect_s,
+        "relay_ext": 1,
     }
     if "bucket" in spec.params:
         event["bucket"] = spec.params.bucket

@@ -18,6 +18,8 @@ class Ordered:
     """What POST /jobs said, with all defaults filled in."""
     key: str
     digest: str
+    relay: str = ""
+    """HOST:PORT, as its pipeline's states were told."""
 
 
 @dataclass(frozen=True, slots=True)

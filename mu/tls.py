@@ -84,6 +84,17 @@ class Authority:
             SERVER_NAME, names, ExtendedKeyUsageOID.SERVER_AUTH, _SERVER_YEARS * _YEAR
         )
 
+    def export_relay(self, folder: Path, *hosts: str) -> None:
+        """Write what a relay on another machine needs: ca.pem, relay.pem, relay.key.
+
+        `hosts` are the names or addresses under which workers reach it. Raises OSError.
+        """
+        identity = self.mint_server(*hosts)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_private(folder / "relay.key", identity.key)
+        write_private(folder / "relay.pem", identity.certificate)
+        write_private(folder / "ca.pem", self.pem)
+
     def _mint(
         self,
         common_name: str,
@@ -108,21 +119,24 @@ class Authority:
         return Identity(pem, _pem(key))
 
     def server_options(self, identity: Identity) -> CertificateOptions:
-        """Return the worker port's TLS options: mutual, 1.2 at least, small in memory."""
-        options = CertificateOptions(
-            privateKey=crypto.load_privatekey(crypto.FILETYPE_PEM, identity.key.encode("ascii")),
-            certificate=crypto.load_certificate(
-                crypto.FILETYPE_PEM, identity.certificate.encode("ascii")
-            ),
-            trustRoot=trustRootFromCertificates(
-                [TwistedCertificate.loadPEM(self.pem.encode("ascii"))]
-            ),
-            insecurelyLowerMinimumTo=TLSVersion.TLSv1_2,
-        )
-        context = options.getContext()
-        context.set_mode(SSL.MODE_RELEASE_BUFFERS)
-        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-        return options
+        """Return the worker port's TLS options, and the relay's."""
+        return server_options(identity, self.pem)
+
+
+def server_options(identity: Identity, ca_pem: str) -> CertificateOptions:
+    """Return a port's TLS options: mutual, 1.2 at least, small in memory."""
+    options = CertificateOptions(
+        privateKey=crypto.load_privatekey(crypto.FILETYPE_PEM, identity.key.encode("ascii")),
+        certificate=crypto.load_certificate(
+            crypto.FILETYPE_PEM, identity.certificate.encode("ascii")
+        ),
+        trustRoot=trustRootFromCertificates([TwistedCertificate.loadPEM(ca_pem.encode("ascii"))]),
+        insecurelyLowerMinimumTo=TLSVersion.TLSv1_2,
+    )
+    context = options.getContext()
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    return options
 
 
 def job_of(certificate: x509.Certificate) -> str | None:

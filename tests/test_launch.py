@@ -56,6 +56,7 @@ def test_the_event_says_all_that_a_worker_needs():
         "region": "us-east-1",
         "job": "j1",
         "reconnect_s": 60.0,
+        "relay_ext": 1,
         "env": {"A": "1"},
         "nonblock": 1,
     }
