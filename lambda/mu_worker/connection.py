@@ -53,7 +53,9 @@ class Channel:
         sock.setblocking(False)
         self._sock = sock
         self._out = bytearray()
-        self._to_come: deque[Iterator[bytes]] = deque()  # taken piece by piece, when `_out` is empty
+        self._to_come: deque[Iterator[bytes]] = (
+            deque()
+        )  # taken piece by piece, when `_out` is empty
         self._read_wants_write = False
         self.written = 0
         """Bytes that the peer or the network took so far."""
