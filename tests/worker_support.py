@@ -70,6 +70,11 @@ class Peer:
             self._heard.extend(self._framer.feed(chunk))
         return self._heard.pop(0)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a payload has come that was not heard yet."""
+        return bool(self._heard)
+
     def ask(self, command: str | bytes) -> str:
         """Send a command; return the next frame that is no live output, without its RE:<c>:."""
         self.say(command)
