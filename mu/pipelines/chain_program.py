@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import json
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 
 State = dict[str, int]
@@ -37,6 +35,9 @@ def fetch(url_file: str, first: int, end: int) -> Iterator[bytes]:
     """Yield the object's bytes from first to end - 1."""
     if first == end:
         return
+    import urllib.error  # the others need not wait for it
+    import urllib.request
+
     with open(url_file) as file:
         asked = urllib.request.Request(file.read().strip())
     asked.add_header("Range", f"bytes={first}-{end - 1}")
