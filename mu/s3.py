@@ -28,6 +28,13 @@ def put(bucket: str, key: str, body: bytes, content_type: str) -> None:
         _client().put_object(Bucket=bucket, Key=key, Body=body, ContentType=content_type)
 
 
+def size(bucket: str, key: str) -> int:
+    """Return how many bytes an object has. Raises S3Error."""
+    with _explained(f"read s3://{bucket}/{key}"):
+        length: int = _client().head_object(Bucket=bucket, Key=key)["ContentLength"]
+        return length
+
+
 def readable_url(bucket: str, key: str, seconds: int) -> str:
     """Return a URL with which anybody can read the object, for so long. Raises S3Error.
 

@@ -76,7 +76,7 @@ def test_every_pipeline_replays(name):
         def fresh(number=number, given=given):
             return Machine(ScriptWorker(facts, number, given), first_state(pipeline.begin))
 
-        played = play(fresh(), FakeWorker())
+        played = play(fresh(), FakeWorker(ANSWERS.get(name)))
         assert played.finish is not None
         assert played.finish.error is None
         again = replay(fresh(), recorded(played))
@@ -85,16 +85,21 @@ def test_every_pipeline_replays(name):
 
 CHUNK = {"seconds": 1.0}
 EXAMPLES = {
+    "chain": {"bucket": "b", "key": "k", "out_prefix": "o/"},
     "ffmpeg_split": CHUNK,
     "ffmpeg_split_upload": CHUNK,
     "map": {"bucket": "b", "command": "x {in} {out}", "keys": ["a", "b", "c"], "out_prefix": "o/"},
 }
 SIGNED = {"url": "http://s3/b/v.mp4?signed", "chunk": 3, "start": "3.0", "seconds": "1.0"}
+PART = {"url": "http://s3/b/k?signed", "size": 9, "out_key": "o/00000000.txt"}
 PLANS = {
+    "chain": [{**PART, "first": 0, "end": 5}, {**PART, "first": 5, "end": 9}],
     "ffmpeg_split": [SIGNED],
     "ffmpeg_split_upload": [{**SIGNED, "out_key": "v-y4m_1s/00000003.y4m"}],
 }
 """For pipelines whose plan needs the world: what it would have planned."""
+ANSWERS = {"chain": {"run:": 'OK:RETVAL(0):OUTPUT({"lines": 3}):COMMAND(x)'}}
+"""For those that need more of a worker than that its programs end well."""
 
 
 def test_a_script_that_uses_chance_diverges_at_its_first_event_and_is_named():

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from mu.messages import Hello
-from mu.wire import Framer, frame
+from mu.wire import WORKER_FRAME_LIMIT, Framer, frame
 
 ROOT = Path(__file__).parent.parent
 PATIENCE_S = 20.0
@@ -44,12 +44,12 @@ print(json.dumps(lambda_function.lambda_handler(json.loads(sys.argv[1]), None)))
 
 
 class Peer:
-    """The coordinator's end of a worker's connection."""
+    """The coordinator's end of a worker's connection, or the relay's."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, limit: int = WORKER_FRAME_LIMIT) -> None:
         sock.settimeout(PATIENCE_S)
         self.sock = sock
-        self._framer = Framer()
+        self._framer = Framer(limit)
         self._heard: list[bytes] = []
 
     def say(self, *payloads: str | bytes) -> None:
@@ -69,6 +69,11 @@ class Peer:
                 return b""
             self._heard.extend(self._framer.feed(chunk))
         return self._heard.pop(0)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a payload has come that was not heard yet."""
+        return bool(self._heard)
 
     def ask(self, command: str | bytes) -> str:
         """Send a command; return the next reply, without its RE:<c>:."""

@@ -13,10 +13,17 @@ from mu.messages import decode, encode
 from mu_worker.connection import Unreachable
 from mu_worker.event import Event
 from mu_worker.neighbour import Neighbour
-from mu_worker.programs import Programs
+from mu_worker.programs import Program, Programs
 from mu_worker.session import Order
+from mu_worker.statefiles import mark
 from mu_worker.store import Store, StoreError
-from mu_worker.template import command_string, fill_tmpdir, names_shared_tmp
+from mu_worker.template import (
+    awaited_state,
+    command_string,
+    fill_tmpdir,
+    names_shared_tmp,
+    runs_encoder,
+)
 from mu_worker.threads import Threads
 from mu_worker.variables import Variables
 
@@ -46,7 +53,26 @@ class Tools:
     """Whether /tmp is not this worker's alone, so that no command may name it."""
 
 
-Finish = Callable[[str], None]
+ANY_PROGRAM = 2
+"""The value of send_statefile with which every program's state is sent, not the encoder's alone."""
+
+
+@dataclass(slots=True)
+class Run:
+    """A run command under way."""
+
+    number: int
+    command: str
+    iteration: int
+    awaits: int | None
+    """The state of the neighbour's for which it waits."""
+    background: bool
+    encoder: bool
+    before: tuple[int, int, int] | None
+    """What final.state was when it began (statefiles.mark)."""
+    program: Program | None = None
+    spoilt: str = ""
+    """Why the state that it waits for will not come."""
 
 
 class Commands:
@@ -63,6 +89,8 @@ class Commands:
         self._reply = reply
         self._print_live = print_live
         self._blocking = 0  # the number of the command that those behind it wait for
+        self._runs: dict[int, Run] = {}
+        self._spoilt: dict[int, str] = {}  # states of the neighbour's that could not be kept
         self._table: dict[str, Callable[[int, str], None]] = {
             "set": self._set,
             "seti": self._seti,
@@ -149,21 +177,73 @@ class Commands:
         tools = self._tools
         if not (base := argument or tools.packaged):
             raise CommandError("there is nothing to run: no command came, and none was packaged")
-        command = command_string(base, self._variables, tools.event)
-        if tools.shared_tmp and names_shared_tmp(command):
-            raise CommandError(self._not_private("the command", command))
-        command = fill_tmpdir(command, self._variables)
-
-        def exited(status: int, output: bytes) -> None:
-            text = f"OK:RETVAL({status}):OUTPUT({decode(output)}):COMMAND({command})"
-            self._finish(number, text)
-
+        template = command_string(base, self._variables, tools.event)
+        if tools.shared_tmp and names_shared_tmp(template):
+            raise CommandError(self._not_private("the command", template))
+        command = fill_tmpdir(template, self._variables)
+        run = Run(
+            number,
+            command,
+            iteration=self._variables.number("run_iter"),
+            awaits=awaited_state(template, self._variables),
+            background=bool(self._variables.number("nonblock")),
+            encoder=runs_encoder(template),
+            before=mark(self._variables.text("_tmpdir") or ""),
+        )
+        if run.awaits in self._spoilt:
+            raise CommandError(self._not_awaited(run.awaits))
         try:
-            tools.programs.start(command, partial(self._print_live, number), exited)
+            run.program = tools.programs.start(
+                command, partial(self._print_live, number), partial(self._exited, run)
+            )
         except (OSError, ValueError) as error:
             shown = command if len(command) <= 1000 else f"{command[:1000]}..."
             raise CommandError(f"could not start {shown}: {_named(error)}") from error
+        self._runs[number] = run
         self._started(number, f"OK:RUNNING({command})")
+
+    def _exited(self, run: Run, status: int, output: bytes) -> None:
+        del self._runs[run.number]
+        text = f"OK:RETVAL({status}):OUTPUT({decode(output)}):COMMAND({run.command})"
+        if run.spoilt:
+            self._finish(run.number, f"FAIL({run.spoilt})")
+            return
+        switch = self._variables.number("send_statefile")
+        passing = switch == ANY_PROGRAM or (run.encoder and run.background)
+        if status or not passing:
+            self._finish(run.number, text)
+            return
+        if switch == ANY_PROGRAM and mark(self._variables.text("_tmpdir") or "") == run.before:
+            self._finish(
+                run.number,
+                f"FAIL(send_statefile is {ANY_PROGRAM}, but the program wrote no"
+                f" ##TMPDIR##/final.state: {text})",
+            )
+            return
+
+        def handed_on(error: str) -> None:
+            self._finish(run.number, f"FAIL({error})" if error else text)
+
+        self._tools.neighbour.hand_on(
+            run.iteration,
+            minimal=bool(self._variables.number("minimal_recode")),
+            send=bool(switch) and self._tools.neighbour.connected,
+            told=handed_on,
+        )
+
+    def state_arrived(self, iteration: int, error: str) -> None:
+        """A state of the neighbour's came; `error`: why it could not be kept, if so."""
+        if not error:
+            self._spoilt.pop(iteration, None)
+            return
+        self._spoilt[iteration] = error
+        for run in self._runs.values():
+            if run.awaits == iteration and run.program is not None:
+                run.spoilt = self._not_awaited(iteration)
+                self._tools.programs.end(run.program)
+
+    def _not_awaited(self, iteration: int | None) -> str:
+        return f"state {iteration} of the neighbour came, but {self._spoilt[iteration or 0]}"
 
     # ------------------------------------------------ S3
 
@@ -226,7 +306,7 @@ class Commands:
             raise CommandError(f"connect:HOST:PORT:HELLO is expected; connect:{argument} came")
 
         def adopt(sock: socket.socket) -> None:
-            self._tools.neighbour.adopt(sock, hello)
+            self._tools.neighbour.adopt(sock, host, int(port), hello)
             self._finish(number, f"OK:CONNECT({argument})")
 
         def work() -> Callable[[], None]:
@@ -242,8 +322,8 @@ class Commands:
         self._tools.threads.start(work)
 
     def _close_connect(self, number: int, _: str) -> None:
-        self._tools.neighbour.close(flush_s=1.0)
-        self._reply(number, "OK:CLOSE_CONNECT")
+        self._blocking = number
+        self._tools.neighbour.end(partial(self._finish, number, "OK:CLOSE_CONNECT"))
 
     # ------------------------------------------------ slow commands
 

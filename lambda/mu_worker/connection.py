@@ -3,6 +3,7 @@
 import select
 import socket
 import ssl
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from selectors import EVENT_READ, EVENT_WRITE
@@ -15,6 +16,7 @@ DIAL_TIMEOUT_S = 30.0
 CHUNK_BYTES = 65536
 TURN_BYTES = 2**20
 """How much one turn of the loop reads from one connection, so that the others get theirs."""
+CLOSED = "the other side closed the connection"
 
 
 class Unreachable(Exception):
@@ -44,15 +46,19 @@ def dial(
         raise Unreachable(f"TLS with {addr}:{port} failed: {reason}") from error
 
 
-class Connection:
-    """Frames over one connected socket, plain or TLS. Once `lost` says why, it is useless."""
+class Channel:
+    """Bytes over one connected socket, plain or TLS. Once `lost` says why, it is useless."""
 
-    def __init__(self, sock: socket.socket, limit: int = WORKER_FRAME_LIMIT) -> None:
+    def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self._sock = sock
-        self._framer = Framer(limit)
         self._out = bytearray()
+        self._to_come: deque[Iterator[bytes]] = (
+            deque()
+        )  # taken piece by piece, when `_out` is empty
         self._read_wants_write = False
+        self.written = 0
+        """Bytes that the peer or the network took so far."""
         self.lost = ""
 
     def fileno(self) -> int:
@@ -61,32 +67,55 @@ class Connection:
     @property
     def interest(self) -> int:
         """What a selector should watch for."""
-        wants_write = self._out or self._read_wants_write
+        wants_write = self.busy or self._read_wants_write
         return EVENT_READ | EVENT_WRITE if wants_write else EVENT_READ
 
     @property
+    def busy(self) -> bool:
+        """Whether something is still to be written."""
+        return bool(self._out or self._to_come)
+
+    @property
     def unsent(self) -> int:
-        """Bytes that the peer or the network was not ready to take yet."""
+        """Bytes that the peer or the network was not ready to take yet; of streams, one piece."""
         return len(self._out)
 
-    def send(self, payload: bytes) -> None:
-        """Queue one frame; flush writes it."""
-        self._out += frame(payload)
+    def write(self, written: bytes) -> None:
+        """Queue these bytes; flush writes them."""
+        if self._to_come:
+            self._to_come.append(iter([written]))
+        else:
+            self._out += written
+
+    def stream(self, pieces: Iterator[bytes]) -> None:
+        """Queue bytes that are fetched when there is room for them. They may raise OSError."""
+        self._to_come.append(pieces)
 
     def flush(self) -> None:
-        """Write as much as can be written without waiting."""
-        while self._out and not self.lost:
+        """Write as much as can be written without waiting; of streams, one turn's worth."""
+        streamed = 0
+        while not self.lost:
             try:
+                if not self._out:
+                    if not self._to_come or streamed >= TURN_BYTES:
+                        return
+                    piece = next(self._to_come[0], None)
+                    if piece is None:
+                        self._to_come.popleft()
+                        continue
+                    self._out += piece
+                    streamed += len(piece)
                 sent = self._sock.send(bytes(self._out[:CHUNK_BYTES]))
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 return
             except OSError as error:
                 self._lose(error)
             else:
+                self.written += sent
                 del self._out[:sent]
 
-    def receive(self) -> Iterator[bytes]:
-        """Yield the payloads that have arrived; `lost` is set only after the last of them."""
+    def chunks(self) -> Iterator[bytes]:
+        """Yield what has arrived, of one turn; `lost` is set only after the last of it."""
         taken = 0
         self._read_wants_write = False
         while not self.lost and taken < TURN_BYTES:
@@ -101,20 +130,16 @@ class Connection:
                 self._lose(error)
                 return
             if not chunk:
-                inside = ", inside a frame" if self._framer.partial else ""
-                self.lost = f"the other side closed the connection{inside}"
+                self.lost = CLOSED
                 return
             taken += len(chunk)
-            try:
-                yield from self._framer.feed(chunk)
-            except FrameError as error:
-                self.lost = str(error)
+            yield chunk
 
     def close(self, flush_s: float = 0.0) -> None:
         """Close, after at most `flush_s` seconds of writing what is still unsent."""
         deadline = monotonic() + flush_s
         self.flush()
-        while self._out and not self.lost and (left := deadline - monotonic()) > 0:
+        while self.busy and not self.lost and (left := deadline - monotonic()) > 0:
             select.select([], [self._sock], [], left)
             self.flush()
         if isinstance(self._sock, ssl.SSLSocket) and not self.lost:
@@ -124,3 +149,25 @@ class Connection:
 
     def _lose(self, error: OSError) -> None:
         self.lost = str(getattr(error, "reason", None) or error.strerror or error)
+
+
+class Connection(Channel):
+    """Frames over one connected socket."""
+
+    def __init__(self, sock: socket.socket, limit: int = WORKER_FRAME_LIMIT) -> None:
+        super().__init__(sock)
+        self._framer = Framer(limit)
+
+    def send(self, payload: bytes) -> None:
+        """Queue one frame; flush writes it."""
+        self.write(frame(payload))
+
+    def receive(self) -> Iterator[bytes]:
+        """Yield the payloads that have arrived; `lost` is set only after the last of them."""
+        for chunk in self.chunks():
+            try:
+                yield from self._framer.feed(chunk)
+            except FrameError as error:
+                self.lost = str(error)
+        if self.lost == CLOSED and self._framer.partial:
+            self.lost = f"{CLOSED}, inside a frame"

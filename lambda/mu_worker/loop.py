@@ -60,7 +60,14 @@ class Worker:
         self._threads = Threads(TRANSFERS)
         self._store = Store(TRANSFERS)
         self._programs = Programs(self._selector, root, event.output_limit)
-        self._neighbour = Neighbour(self._selector)
+        self._neighbour = Neighbour(
+            self._selector,
+            self._dial,
+            extended=bool(event.relay_ext),
+            attempt=lambda: session.attempt,
+            folder=lambda: self.variables.text("_tmpdir") or folder,
+            arrived=lambda iteration, error: self._commands.state_arrived(iteration, error),
+        )
         self._link = Link(
             session,
             connection,
@@ -118,6 +125,7 @@ class Worker:
             key.data(mask)
         self._programs.poll()
         self._link.tick()
+        self._neighbour.tick()
         if self._live.due is not None and self._live.due <= monotonic():
             for number, output in self._live.take_all():
                 self._session.log(number, output)
@@ -147,7 +155,11 @@ class Worker:
         """How long to wait for something to happen; None: until it does."""
         if self._ended:
             return 0
-        due = min(self._link.due, inf if self._live.due is None else self._live.due)
+        due = min(
+            self._link.due,
+            self._neighbour.due,
+            inf if self._live.due is None else self._live.due,
+        )
         until_due = None if due == inf else max(0.0, due - monotonic())
         waits = (until_due, self._programs.patience_s)
         return min((wait for wait in waits if wait is not None), default=None)

@@ -1,54 +1,408 @@
-"""The connection to the relay, over which states will go to and from a neighbour."""
+"""The connection to the relay, over which states go to and from a neighbour."""
 
+import os
+import re
 import socket
 import sys
-from selectors import BaseSelector
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from math import inf
+from selectors import EVENT_READ, BaseSelector
+from time import monotonic
 
 from mu.messages import encode
-from mu_worker.connection import Connection
+from mu.wire import FrameError, frame
+from mu_worker.arrival import Arrival
+from mu_worker.connection import CLOSED, Channel, Unreachable
+from mu_worker.ledger import Ledger, LedgerError
+from mu_worker.pieces import Pieces
+from mu_worker.retry import Retry
+from mu_worker.statefiles import Spool, StateError, pack, tidy, unpack
+from mu_worker.threads import Threads
 
 RELAY_FRAME_LIMIT = 256 * 2**20
+CLOSE_S = 10.0
+"""How long close_connect waits for a relay that takes nothing."""
+ANSWER_S = 30.0
+"""How long for the relay's first word on a connection."""
+
+_NAME = re.compile(r"HELLO_STATE:(.+):(-?\d+):-?\d+")
+_WHILE_LIFE_LASTS_S = 1e9
+
+Told = Callable[[str], None]
+"""Hears "" when all is well, else why it is not."""
+
+
+@dataclass(slots=True)
+class _Name:
+    """What one name sent and received, and who waits for a frame of its to be held."""
+
+    ledger: Ledger[Spool] = field(default_factory=Ledger)
+    awaited: dict[int, Told] = field(default_factory=dict)
 
 
 class Neighbour:
-    """At most one relay connection, watched by the loop's selector.
+    """At most one relay connection at a time, and the states that go over it.
 
-    What arrives on it is dropped: passing states is still to come.
+    With `extended` (the relay understands AT) a lost connection is made again until close_connect,
+    and a state counts as sent once the relay holds it. Without, all is as in the original: a
+    frame is gone with its connection. `arrived` hears of each state that came: its number, and
+    "" or why it could not be kept. `dial` blocks and raises Unreachable.
     """
 
-    def __init__(self, selector: BaseSelector) -> None:
+    def __init__(
+        self,
+        selector: BaseSelector,
+        dial: Callable[[str, int], socket.socket],
+        extended: bool,
+        attempt: Callable[[], int],
+        folder: Callable[[], str],
+        arrived: Callable[[int, str], None],
+    ) -> None:
         self._selector = selector
-        self._connection: Connection | None = None
+        self._dial = dial
+        self._extended = extended
+        self._attempt = attempt
+        self._folder = folder
+        self._arrived = arrived
+        self._files = Threads(1)  # one: states are written in the order in which they came
+        self._dials = Threads(1)
+        self._names: dict[str, _Name] = {}
+        self._where: tuple[str, int, str] | None = (
+            None  # None: there is no connection, nor one to come
+        )
+        self._channel: Channel | None = None
+        self._pieces = Pieces(0)
+        self._arrival = self._new_arrival()
+        self._watched = 0
+        self._connections = 0
+        self._packing = 0  # states that are on their way to disk, to be sent from there
+        self._closed = False
+        self._retry = Retry(_WHILE_LIFE_LASTS_S, _chance)
+        self._try_at = self._answer_at = self._end_at = inf
+        self._ended: Callable[[], None] | None = None
+        for threads in (self._files, self._dials):
+            selector.register(threads, EVENT_READ, lambda _, t=threads: t.deliver())
 
     @property
     def connected(self) -> bool:
-        return self._connection is not None
+        """Whether it is, or will be again."""
+        return self._where is not None
 
-    def adopt(self, sock: socket.socket, hello: str) -> None:
+    @property
+    def due(self) -> float:
+        """When `tick` has something to do, in monotonic seconds; inf: never."""
+        return min(self._try_at, self._answer_at, self._end_at)
+
+    def tick(self) -> None:
+        """Do what is due: try again, lose a relay that does not answer, end."""
+        now = monotonic()
+        if now >= self._end_at:
+            self._end()
+        if now >= self._answer_at:
+            self._lose(f"nothing was heard for {ANSWER_S:g} s")
+        if now >= self._try_at:
+            self._try_at = inf
+            self._dials.start(self._reach)
+
+    # ------------------------------------------------ commands
+
+    def adopt(self, sock: socket.socket, host: str, port: int, hello: str) -> None:
         """Take a connected socket and say `hello` on it; an empty one is not said."""
-        self._connection = Connection(sock, RELAY_FRAME_LIMIT)
-        if hello:
-            self._connection.send(encode(hello))
-            self._connection.flush()
-        self._selector.register(
-            self._connection, self._connection.interest, lambda _: self._on_ready()
-        )
+        self._where = (host, port, hello)
+        self._greet(sock)
 
-    def close(self, flush_s: float = 0.0) -> None:
-        if self._connection is not None:
-            self._selector.unregister(self._connection)
-            self._connection.close(flush_s)
-            self._connection = None
+    def end(self, ended: Callable[[], None]) -> None:
+        """Close the connection once all is out, or nothing moves any more; then call `ended`."""
+        self._ended = ended
+        self._end_at = monotonic() + CLOSE_S
+        self._end_if_idle()
 
-    def _on_ready(self) -> None:
-        connection = self._connection
-        if connection is None:  # closed by what was handled before, in the same turn
-            return
-        for _ in connection.receive():
-            pass
-        connection.flush()
-        if connection.lost:
-            print(f"mu worker: lost the relay: {connection.lost}", file=sys.stderr, flush=True)
-            self.close()
+    def hand_on(self, iteration: int, minimal: bool, send: bool, told: Told) -> None:
+        """After a run: keep and drop what is to be, and send final.state if `send`.
+
+        `told` hears when that is done; with `extended` that is when the relay holds the frame.
+        """
+        folder = self._folder()
+
+        def work() -> Callable[[], None]:
+            try:
+                tidy(folder, iteration, minimal)
+                spool = pack(folder, iteration, RELAY_FRAME_LIMIT) if send else None
+            except StateError as error:
+                return partial(self._packed, None, told, str(error))
+            return partial(self._packed, spool, told, "")
+
+        self._packing += 1
+        self._files.start(work)
+
+    def close(self, flush_s: float) -> None:
+        """Close for good, after writing what is unsent as long as that moves."""
+        self._closed = True
+        self._dials.stop(wait_s=0)
+        self._files.stop(wait_s=1.0)
+        channel = self._channel
+        if channel is not None:
+            before = -1
+            while channel.busy and not channel.lost and before < channel.written:
+                before = channel.written
+                _wait_to_write(channel, flush_s)
+            channel.close()
+        self._where = None
+
+    # ------------------------------------------------ states that go
+
+    def _packed(self, spool: Spool | None, told: Told, error: str) -> None:
+        self._packing -= 1
+        name = self._name
+        if spool is None:
+            told(error)
+            self._end_if_idle()
+        elif name is None:
+            _note("a state was not sent: the connection was lost meanwhile")
+            told("")
+        elif self._extended:
+            name.awaited[name.ledger.add(spool)] = told
+            self._settle()
+            self._tell_held(name)  # of an earlier attempt it may have this one already
         else:
-            self._selector.modify(connection, connection.interest, lambda _: self._on_ready())
+            if self._channel is not None:
+                self._channel.stream(spool.framed())
+            self._settle()
+            told("")
+
+    @property
+    def _name(self) -> _Name | None:
+        """The name under which the worker is connected."""
+        if self._where is None:
+            return None
+        hello = self._where[2]
+        form = _NAME.fullmatch(hello)
+        return self._names.setdefault(f"{form[1]}_{form[2]}" if form else hello, _Name())
+
+    # ------------------------------------------------ states that come
+
+    def _on_ready(self, connection: int) -> None:
+        channel = self._channel
+        if channel is None or connection != self._connections:  # lost in the same turn
+            return
+        lost = ""
+        try:
+            for chunk in channel.chunks():
+                for piece, last in self._pieces.feed(chunk):
+                    self._arrival.add(piece, last)
+                    if last:
+                        arrival, self._arrival = self._arrival, self._new_arrival()
+                        self._take(arrival)
+        except (FrameError, _BadRelay) as error:
+            lost = str(error)
+        except LedgerError as error:
+            self._give_up(str(error))
+            return
+        self._settle(lost)
+
+    def _take(self, arrival: Arrival) -> None:
+        name = self._name
+        assert name is not None
+        if arrival.answer is not None:
+            name.ledger.answer(arrival.answer)
+            self._answered(name)
+            return
+        if self._extended and not name.ledger.open:
+            raise _BadRelay(f"its first word must be AT:<n>; {arrival.head!r} came")
+        name.ledger.received += arrival.is_frame
+        if arrival.iteration < 0:
+            _note(f"a frame that brings no state was dropped: {arrival.head!r}")
+        elif arrival.spool is None:
+            self._kept(arrival.iteration, arrival.error)
+        else:
+            self._files.start(partial(self._unpack, arrival.spool, arrival.iteration))
+
+    def _unpack(self, spool: Spool, iteration: int) -> Callable[[], None]:
+        if self._closed:
+            return lambda: None
+        try:
+            unpack(spool, self._folder(), iteration)
+        except StateError as error:
+            return partial(self._kept, iteration, str(error))
+        finally:
+            spool.close()
+        return partial(self._kept, iteration, "")
+
+    def _kept(self, iteration: int, error: str) -> None:
+        if error:
+            _note(f"state {iteration} came, but {error}")
+        self._arrived(iteration, error)
+
+    def _answered(self, name: _Name) -> None:
+        """The relay says how many frames it holds."""
+        self._answer_at = inf
+        if self._retry.until < inf:
+            self._retry.found(monotonic())
+            _note("it is back")
+        self._tell_held(name)
+
+    def _tell_held(self, name: _Name) -> None:
+        for number in sorted(name.awaited):
+            if number <= name.ledger.held:
+                name.awaited.pop(number)("")
+
+    # ------------------------------------------------ the connection
+
+    def _greet(self, sock: socket.socket) -> None:
+        """Begin a connection."""
+        assert self._where is not None
+        name = self._name
+        assert name is not None
+        _keep_alive(sock, self._extended)
+        self._channel = channel = Channel(sock)
+        self._connections += 1
+        self._pieces = Pieces(RELAY_FRAME_LIMIT + 2)  # the F: that the relay puts in front
+        self._arrival = self._new_arrival()
+        hello = self._where[2]
+        if hello:
+            channel.write(frame(encode(hello)))
+        if self._extended:
+            channel.write(frame(name.ledger.greet(self._attempt())))
+            self._answer_at = monotonic() + ANSWER_S
+        self._settle()
+
+    def _new_arrival(self) -> Arrival:
+        return Arrival(self._folder(), self._extended)
+
+    def _settle(self, lost: str = "") -> None:
+        """Write what may be written, and have the selector watch for what is awaited."""
+        channel, name = self._channel, self._name
+        if channel is None or name is None:
+            return
+        if self._extended:
+            for spool in name.ledger.outgoing():
+                channel.stream(spool.framed())
+        before = channel.written
+        channel.flush()
+        if channel.written > before and self._end_at < inf:
+            self._end_at = monotonic() + CLOSE_S
+        if lost or channel.lost:
+            inside = ", inside a frame" if channel.lost == CLOSED and self._pieces.partial else ""
+            self._lose(lost or channel.lost + inside)
+        else:
+            self._watch(channel.interest)
+            self._end_if_idle()
+
+    def _watch(self, interest: int) -> None:
+        channel = self._channel
+        if channel is None or interest == self._watched:
+            return
+        if self._watched:
+            self._selector.unregister(channel)
+        if interest:
+            number = self._connections
+            self._selector.register(channel, interest, lambda _: self._on_ready(number))
+        self._watched = interest
+
+    def _drop(self) -> None:
+        """Forget the connection, with what came or went in part."""
+        self._answer_at = inf
+        name = self._name
+        if name is not None:
+            name.ledger.part()
+        if self._channel is not None:
+            self._watch(0)
+            self._channel.close()
+            self._channel = None
+
+    def _lose(self, reason: str) -> None:
+        _note(f"lost: {reason}")
+        self._drop()
+        if self._extended:
+            self._miss()
+        else:
+            self._where = None
+        if self._ended is not None:
+            self._end_if_idle()
+
+    def _miss(self) -> None:
+        self._try_at = self._retry.lost(monotonic())
+
+    def _reach(self) -> Callable[[], None]:
+        """Make a connection; this is called in a thread, and what it returns in the loop."""
+        where = self._where
+        if where is None:
+            return lambda: None
+        try:
+            sock = self._dial(where[0], where[1])
+        except Unreachable:
+            return lambda: self._miss() if self._where is where else None
+        return partial(self._regreet, sock, where)
+
+    def _regreet(self, sock: socket.socket, where: tuple[str, int, str]) -> None:
+        if self._where is where and self._channel is None:
+            self._greet(sock)
+        else:  # closed meanwhile
+            sock.close()
+
+    # ------------------------------------------------ the end
+
+    def _end_if_idle(self) -> None:
+        if self._ended is None:
+            return
+        name = self._name
+        busy = self._channel is not None and self._channel.busy
+        if name is None or not (busy or self._packing or name.awaited):
+            self._end()
+
+    def _end(self) -> None:
+        self._fail_awaited("the connection to the relay was closed before it held the state")
+        self._drop()
+        self._where = None
+        self._try_at = self._end_at = inf
+        self._retry.found(-inf)
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended()
+
+    def _give_up(self, reason: str) -> None:
+        _note(f"given up: {reason}")
+        self._fail_awaited(reason)
+        self._end()
+
+    def _fail_awaited(self, reason: str) -> None:
+        name = self._name
+        if name is not None:
+            awaited, name.awaited = name.awaited, {}
+            for told in awaited.values():
+                told(reason)
+
+
+class _BadRelay(Exception):
+    """The relay says what it must not."""
+
+
+def _keep_alive(sock: socket.socket, again: bool) -> None:
+    """Have the system notice a relay that is gone without a word, in about a minute.
+
+    `again`: a connection that is given up is made again; so one that takes nothing is, too.
+    """
+    with suppress(OSError):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 20)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
+        if again:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 120_000)
+
+
+def _wait_to_write(channel: Channel, seconds: float) -> None:
+    from select import select
+
+    select([], [channel], [], seconds)
+    channel.flush()
+
+
+def _chance() -> float:
+    return os.urandom(1)[0] / 255
+
+
+def _note(text: str) -> None:
+    print(f"mu worker: the relay: {text}", file=sys.stderr, flush=True)

@@ -109,7 +109,7 @@ class Programs:
         command: str,
         on_output: Callable[[bytes], None],
         on_exit: Callable[[int, bytes], None],
-    ) -> None:
+    ) -> Program:
         """Run `command`. Raises OSError or ValueError where it cannot be started."""
         program = Program(command, self._folder, self._output_limit, on_output, on_exit)
         self._groups.add(program.process.pid)
@@ -122,6 +122,13 @@ class Programs:
         else:
             self._selector.register(pidfd, EVENT_READ, lambda _: self._on_exit(program))
         self._running[program] = pidfd
+        return program
+
+    def end(self, program: Program) -> None:
+        """Kill a program and its group; its exit is reported."""
+        if program in self._running:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(program.process.pid, signal.SIGKILL)
 
     @property
     def patience_s(self) -> float | None:

@@ -42,6 +42,20 @@ def _state_passing(variables: Variables) -> tuple[str, str]:
     return wait, switch
 
 
+def awaited_state(command: str, variables: Variables) -> int | None:
+    """Return the state for which a command that command_string made waits; None: for none."""
+    wait, _ = _state_passing(variables)
+    return variables.number("run_iter") - 1 if wait and wait in command else None
+
+
+_ENCODERS = re.compile(r"(?<![\w.-])(?:xc-enc|xc-dump|xc-terminate-chunk)(?![\w.-])")
+
+
+def runs_encoder(command: str) -> bool:
+    """Whether a command names one of the encoder's own programs, which leave a state."""
+    return _ENCODERS.search(command) is not None
+
+
 def fill_tmpdir(text: str, variables: Variables) -> str:
     return text.replace(TMPDIR, variables.text("_tmpdir") or "")
 

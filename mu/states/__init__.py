@@ -9,6 +9,7 @@ from mu.states.passes import (
     MultiPassState,
     OnePassState,
 )
+from mu.states.relay import connect_command
 from mu.states.script import CommandFailed, ScriptWorker
 from mu.states.together import SuperpositionState
 
@@ -26,4 +27,5 @@ __all__ = [
     "SuperpositionState",
     "TerminalState",
     "Worker",
+    "connect_command",
 ]

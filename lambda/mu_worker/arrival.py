@@ -1,0 +1,77 @@
+"""One frame from the relay, while it arrives: a state goes to disk, of others the beginning is kept."""
+
+import re
+
+from mu_worker.statefiles import Spool
+
+HEAD_BYTES = 64
+"""So much is looked at to tell what a frame is."""
+
+_STATE = re.compile(rb"STATE\(([0-9]{1,9})\):")
+_ANSWER = re.compile(rb"AT:([0-9]{1,15})")
+
+
+class Arrival:
+    """Takes the pieces of one frame. It never raises: what cannot be kept has its reason in `error`.
+
+    `extended`: the relay speaks AT, and a partner's frames begin with F:.
+    """
+
+    def __init__(self, folder: str, extended: bool) -> None:
+        self._folder = folder
+        self._extended = extended
+        self._head = bytearray()
+        self._known = False
+        self.answer: int | None = None
+        """The n of the relay's AT:<n>."""
+        self.is_frame = not extended
+        """Whether it is a frame of the partner's, and no word of the relay's own."""
+        self.iteration = -1
+        """The number of the state that it brings; -1: none."""
+        self.spool: Spool | None = None
+        """The state, compressed."""
+        self.error = ""
+
+    @property
+    def head(self) -> bytes:
+        """The beginning of a frame that brings no state."""
+        return bytes(self._head[:HEAD_BYTES])
+
+    def add(self, piece: bytes, last: bool) -> None:
+        if self._known:
+            self._keep(piece)
+            return
+        self._head += piece
+        if last or len(self._head) >= HEAD_BYTES:
+            self._known = True
+            self._tell_apart(bytes(self._head), whole=last)
+
+    def _tell_apart(self, head: bytes, whole: bool) -> None:
+        if self._extended:
+            answer = _ANSWER.fullmatch(head) if whole else None
+            if answer is not None:
+                self.answer = int(answer[1])
+                return
+            self.is_frame = head.startswith(b"F:")
+        state = _STATE.match(head, 2 if self._extended else 0) if self.is_frame else None
+        if state is None:
+            del self._head[HEAD_BYTES:]
+            return
+        self.iteration = int(state[1])
+        try:
+            self.spool = Spool(self._folder)
+        except OSError as error:
+            self._fail(error)
+        self._keep(head[state.end() :])
+
+    def _keep(self, piece: bytes) -> None:
+        if self.spool is None:
+            return
+        try:
+            self.spool.add(piece)
+        except OSError as error:
+            self._fail(error)
+
+    def _fail(self, error: OSError) -> None:
+        self.error = f"it could not be written: {error.strerror or error}"
+        self.spool = None

@@ -1,0 +1,148 @@
+"""State files: what a run leaves, what a neighbour sent, and the compressed form in between.
+
+All of it blocks, and belongs in a thread. Nothing here is ever whole in memory.
+"""
+
+import os
+import shutil
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+
+PIECE_BYTES = 262144
+FINAL = "final.state"
+
+
+class StateError(Exception):
+    """A state cannot be sent or taken, and why."""
+
+
+class Spool:
+    """Bytes on disk that only this process can see, and that go away with it."""
+
+    def __init__(self, folder: str) -> None:
+        """Raises OSError."""
+        os.makedirs(folder, exist_ok=True)  # a command may have removed it
+        path = os.path.join(folder, f".spool-{os.urandom(8).hex()}")
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        os.unlink(path)
+        self.length = 0
+
+    def add(self, more: bytes) -> None:
+        """Raises OSError."""
+        view = memoryview(more)
+        while view:
+            written = os.write(self._fd, view)
+            self.length += written
+            view = view[written:]
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield all that was written, whatever becomes of this spool. May raise OSError."""
+        fd = os.dup(self._fd)
+        try:
+            at = 0
+            while piece := os.pread(fd, PIECE_BYTES, at):
+                yield piece
+                at += len(piece)
+        finally:
+            os.close(fd)
+
+    def framed(self) -> Iterator[bytes]:
+        """Yield all of it as one frame."""
+        yield b"%012d " % self.length
+        yield from self.pieces()
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def mark(folder: str) -> tuple[int, int, int] | None:
+    """Return what tells whether final.state is written anew; None: there is none."""
+    try:
+        found = os.stat(os.path.join(folder, FINAL))
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def tidy(folder: str, iteration: int, minimal: bool) -> None:
+    """After a run: drop the state of two iterations ago, keep output.ivf as prev.ivf.
+
+    `minimal`: each later run begins with state 0 again, so that one stays. Raises StateError.
+    """
+    if iteration > 1 and not (minimal and iteration == 2):
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(folder, f"{iteration - 2}.state"))
+    output, kept = os.path.join(folder, "output.ivf"), os.path.join(folder, "prev.ivf")
+    partial = f"{kept}.{os.urandom(4).hex()}.part"
+    try:
+        shutil.copyfile(output, partial)  # no link: the next run writes into output.ivf
+        os.replace(partial, kept)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise StateError(f"output.ivf could not be kept as prev.ivf: {error.strerror}") from error
+    finally:
+        with suppress(OSError):
+            os.unlink(partial)
+
+
+def pack(folder: str, iteration: int, limit: int) -> Spool:
+    """Return final.state as the frame that goes to the neighbour. Raises StateError."""
+    try:
+        spool = Spool(folder)
+        spool.add(b"STATE(%d):" % iteration)
+        compressor = zlib.compressobj()
+        with open(os.path.join(folder, FINAL), "rb") as file:
+            while piece := file.read(PIECE_BYTES):
+                spool.add(compressor.compress(piece))
+        spool.add(compressor.flush())
+    except OSError as error:
+        raise StateError(f"{FINAL} could not be sent: {error.strerror}") from error
+    if spool.length > limit:
+        raise StateError(
+            f"{FINAL} could not be sent: compressed it has {spool.length} bytes; a frame has"
+            f" {limit} at most"
+        )
+    return spool
+
+
+def unpack(spool: Spool, folder: str, iteration: int) -> None:
+    """Write a state that came, zlib data, as <iteration>.state, which appears whole or not at all.
+
+    Raises StateError.
+    """
+    path = os.path.join(folder, f"{iteration}.state")
+    partial = f"{path}.{os.urandom(4).hex()}.part"
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with open(partial, "wb") as file:
+            for piece in _inflated(spool.pieces()):
+                file.write(piece)
+        os.replace(partial, path)
+    except OSError as error:
+        raise StateError(f"it could not be written: {error.strerror}") from error
+    except zlib.error as error:
+        raise StateError(f"it is damaged: {error}") from error
+    finally:
+        with suppress(OSError):
+            os.unlink(partial)
+
+
+def _inflated(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    inflater = zlib.decompressobj()
+    for piece in pieces:
+        while piece:
+            if inflater.eof:
+                raise zlib.error("more follows after its end")
+            yield inflater.decompress(piece, PIECE_BYTES)
+            piece = inflater.unconsumed_tail or inflater.unused_data
+    while not inflater.eof and (piece := inflater.decompress(b"", PIECE_BYTES)):
+        yield piece  # what it still held back
+    if not inflater.eof:
+        raise zlib.error("its end is missing")
