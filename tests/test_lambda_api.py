@@ -58,7 +58,7 @@ class LambdaEngineTests(TestCase):
         self.engine = self.make_engine()
 
     def make_engine(self, credentials=lambda: KEYS, url=None):
-        engine = LambdaEngine("aws", reactor, lambda region: url or self.url, credentials, 4, 0.5)
+        engine = LambdaEngine("aws", reactor, lambda region: url or self.url, credentials, 0.5)
         self.addCleanup(engine.stop)
         return engine
 
@@ -109,11 +109,12 @@ class LambdaEngineTests(TestCase):
             " (deploy the function 'my function', or name another one)"
         )
         assert await self.answer((403, {}, b"<html>no</html>")) == Refused(
-            "403: b'<html>no</html>'"
+            "403: b'<html>no</html>' (the role or user of the daemon needs lambda:InvokeFunction on it;"
+            " mu doctor tells)"
         )
 
     async def test_a_fault_of_the_service_or_the_line_leaves_it_unknown(self):
-        assert isinstance(await self.answer((500, {}, b"{}")), Unknown)
+        assert isinstance(await self.answer((500, {}, b"{}")), Throttled)
         assert isinstance(await self.answer(("hang up", {}, b"")), Unknown)
         assert len(self.api.asked) == 2  # never tried again by itself
 
