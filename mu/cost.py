@@ -8,7 +8,7 @@ more; `[cost]` in mu.conf takes other prices.
 from dataclasses import dataclass, field
 
 GB_S_USD = {"x86_64": 0.0000166667, "arm64": 0.0000133334}
-REQUEST_USD = 0.20 / 1_000_000
+REQUEST_USD = 2e-07
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,11 @@ class Meter:
             since, size = self._running.pop(worker)
             self._ended[worker] = since, at, size
             self._add(size, at - since)
+
+    def stop(self, at: float) -> None:
+        """All is over: who still runs is about to be gone."""
+        for worker in list(self._running):
+            self.ended(worker, at)
 
     def usd(self, now: float) -> float:
         """Return what it has cost so far."""

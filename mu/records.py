@@ -108,6 +108,13 @@ class Resumed:
     stopped_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Sized:
+    """What the job's workers cost depends on: memory in MB and architecture, by region."""
+
+    sizes: dict[str, list[Any]]
+
+
 Record = (
     Ordered
     | Planned
@@ -119,6 +126,7 @@ Record = (
     | NobodyCame
     | Stopped
     | Resumed
+    | Sized
 )
 
 _KINDS: dict[str, type[Any]] = {kind.__name__.lower(): kind for kind in Record.__args__}
