@@ -168,7 +168,7 @@ class Actor:
             attempt.number,
             finish.error,
             finish.result,
-            attempt.machine.label,
+            attempt.machine.last_label,
             attempt.last_reply,
             charged,
         )

@@ -97,11 +97,16 @@ def read_order(
         stragglers=order.stragglers,
         max_cost_usd=order.max_cost_usd,
         copies=order.copies,
-        order={**order, "workers": workers},
+        order={**order, "workers": workers, "params": _given(params)},
         event=order.event,
         key=key,
         digest=digest(body),
     )
+
+
+def _given(params: Params) -> dict[str, Any]:
+    """Return parameters as they can be given again."""
+    return {name: value for name, value in params.items() if value is not None}
 
 
 def _checked(pipeline: Any, params: Params) -> Params:

@@ -115,6 +115,13 @@ class Sized:
     sizes: dict[str, list[Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """The coordinator was there at that time, even if nothing else happened."""
+
+    at: float
+
+
 Record = (
     Ordered
     | Planned
@@ -127,6 +134,7 @@ Record = (
     | Stopped
     | Resumed
     | Sized
+    | Alive
 )
 
 _KINDS: dict[str, type[Any]] = {kind.__name__.lower(): kind for kind in Record.__args__}
