@@ -521,7 +521,15 @@ class Terminal:
         fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 80, 0, 0))
         env = ENV | {"MU_HOME": str(daemon.home), "TERM": "xterm-256color"}
         command = [sys.executable, "-m", "mu.cli", *map(str, args)]
-        self.program = subprocess.Popen(command, stdin=inner, stdout=inner, stderr=inner, env=env)
+        self.program = subprocess.Popen(
+            command,
+            stdin=inner,
+            stdout=inner,
+            stderr=inner,
+            env=env,
+            # as a shell's own children; those of one in the background ignore Ctrl-C
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
         os.close(inner)
         self.seen = ""
 
