@@ -121,8 +121,9 @@ def test_a_function_that_raises_at_import_fails_the_job_with_where_to_look(start
     body = {"pipeline": "hello", "function": "spoilt", "retries": 0}
     job = daemon.wait(daemon.ask("/jobs", body)["id"])
     assert job["state"] == "failed"
-    assert "no worker came within 3 s of its launch: see what the log of function 'spoilt' says" in (
-        job["error"]
+    assert (
+        "no worker came within 3 s of its launch: see what the log of function 'spoilt' says"
+        in (job["error"])
     )
     (row,) = daemon.ask(f"/jobs/{job['id']}/workers")
     assert json.dumps(row["failures"]).count("no worker came") == 1

@@ -119,9 +119,9 @@ class LambdaEngine:
         except NoAnswer as error:  # it may have been taken: its launch id will tell
             return Unknown(f"{self.name} engine at {origin}: {error}")
         answer = _answer(response, invocation)
-        if isinstance(answer, Throttled) and answer.reason.startswith(EXPIRED):
-            if self._credentials == used:
-                self._expired, self._credentials = used, None
+        expired = isinstance(answer, Throttled) and answer.reason.startswith(EXPIRED)
+        if expired and self._credentials == used:
+            self._expired, self._credentials = used, None
         return answer
 
     def _path(self, function: str) -> str:
