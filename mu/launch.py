@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 
 from mu.invocations import Answer, Invocation, Refused, Throttled, Unreached, region_of
 from mu.jobs import Job
@@ -146,7 +146,7 @@ class Launcher:
         while region.queue and region.timer is None and region.under_way < int(region.window):
             invocation = region.queue.popleft()
             region.under_way += 1
-            asking = self._engine.launch(invocation)
+            asking = maybeDeferred(self._engine.launch, invocation)
             asking.addCallback(self._answered, region, invocation).addErrback(self._broken)
         region.going_on = False
 
