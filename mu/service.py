@@ -275,9 +275,7 @@ class MuService(Service):
 
     def _lambda(self, name: str, endpoint: Any, credentials: Any) -> LambdaEngine:
         launch = self._config.launch
-        return LambdaEngine(
-            name, self._reactor, endpoint, credentials, launch.in_flight, launch.timeout_s
-        )
+        return LambdaEngine(name, self._reactor, endpoint, credentials, launch.timeout_s)
 
     def _could_not_start(self, failure: Any) -> None:
         self.log.critical("mu cannot start: {why}", why=failure.getErrorMessage())
