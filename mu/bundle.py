@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from mu.elf import ARCHITECTURES, INTERPRETERS, BadElf, Elf, find_libraries, read_elf
+from mu.elf import ARCHITECTURES, INTERPRETERS, BadElf, Elf, find_libraries, machine_of, read_elf
 
 ZIP_LIMIT = 50 * 2**20
 """The largest zip, in bytes, that Lambda takes directly; larger ones go by S3."""
@@ -123,6 +123,39 @@ def bundle(
         partial.unlink(missing_ok=True)
     names = {*contents, COMMAND_FILE} if command is not None else contents
     return Bundle(out, zipped, unzipped, tuple(sorted(names)), libraries, architecture, warnings)
+
+
+def look_into(path: Path) -> Bundle:
+    """Return what a bundle has that was written before. Raises BundleError if it is none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            infos = [info for info in archive.infolist() if not info.is_dir()]
+            heads = {info.filename: _head(archive, info) for info in infos}
+    except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+        raise BundleError(f"{path} cannot be read as a zip: {error}") from None
+    if "lambda_function.py" not in heads or "mu_worker/start.py" not in heads:
+        raise BundleError(
+            f"{path} is no bundle of mu: it has no worker (mu_worker/) at its root. Make one with"
+            " mu bundle"
+        )
+    unzipped = sum(info.file_size for info in infos)
+    if unzipped > UNZIPPED_LIMIT:
+        raise BundleError(
+            f"{path} has {mib(unzipped)} unzipped; Lambda takes {mib(UNZIPPED_LIMIT)} at most"
+        )
+    kinds = {kind: name for name, head in heads.items() if (kind := machine_of(head))}
+    if len(kinds) > 1:
+        told = ", ".join(f"{name} is for {kind}" for kind, name in kinds.items())
+        raise BundleError(f"{path} has programs of several architectures: {told}")
+    architecture = next(iter(kinds), None)
+    if architecture not in (None, *ARCHITECTURES):
+        raise BundleError(f"{path} is for {architecture}; Lambda runs x86_64 and arm64")
+    return Bundle(path, path.stat().st_size, unzipped, tuple(heads), architecture=architecture)
+
+
+def _head(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    with archive.open(info) as file:
+        return file.read(64)
 
 
 def worker_sources() -> list[tuple[str, Path]]:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.dynamic import DynamicSegment
@@ -28,7 +29,10 @@ GLIBC_LIBRARIES = {
 """What has to fit the system's loader, and so stays the system's."""
 SYSTEM_CONFIG = Path("/etc/ld.so.conf")
 
-_MACHINES = {("EM_X86_64", 64): "x86_64", ("EM_AARCH64", 64): "arm64", ("EM_386", 32): "i386"}
+_MACHINES = {(62, 64): "x86_64", (62, 32): "x32", (183, 64): "arm64", (3, 32): "i386"}
+_MACHINES |= {(40, 32): "32-bit ARM", (243, 64): "RISC-V", (21, 64): "POWER", (22, 64): "s390x"}
+_PROGRAM, _LIBRARY = 2, 3
+_HEAD = 20
 _TRIPLETS = {"x86_64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 _RELR = "GLIBC_ABI_DT_RELR", (2, 36)
 
@@ -69,12 +73,25 @@ def read_elf(path: Path) -> Elf | None:
     Raises BadElf, and OSError.
     """
     with path.open("rb") as file:
-        if file.read(4) != b"\x7fELF":
+        architecture = machine_of(file.read(_HEAD))
+        if architecture is None:
             return None
         try:
-            return _read(path, ELFFile(file))
+            return _read(path, architecture, ELFFile(file))
         except (ELFError, AssertionError, ValueError, KeyError, IndexError) as error:
             raise BadElf(f"{path} is a damaged ELF file: {error or type(error).__name__}") from None
+
+
+def machine_of(head: bytes) -> str | None:
+    """Return the architecture of the program or library that begins with these 20 bytes or more."""
+    if head[:4] != b"\x7fELF" or len(head) < _HEAD:
+        return None
+    order: Literal["big", "little"] = "big" if head[5] == 2 else "little"
+    kind, number = (int.from_bytes(head[at : at + 2], order) for at in (16, 18))
+    if kind not in (_PROGRAM, _LIBRARY):
+        return None
+    machine = number, 64 if head[4] == 2 else 32
+    return _MACHINES.get(machine, f"machine {machine[0]} ({machine[1]} bits)")
 
 
 def find_libraries(
@@ -112,10 +129,7 @@ def find_libraries(
     return libraries
 
 
-def _read(path: Path, elf: ELFFile) -> Elf | None:
-    if elf["e_type"] not in ("ET_EXEC", "ET_DYN"):
-        return None
-    machine = str(elf["e_machine"]), elf.elfclass
+def _read(path: Path, architecture: str, elf: ELFFile) -> Elf:
     interpreter = ""
     lists: dict[str, list[str]] = {"needed": [], "rpath": [], "runpath": []}
     for segment in elf.iter_segments():
@@ -128,7 +142,7 @@ def _read(path: Path, elf: ELFFile) -> Elf | None:
                     lists[kind].append(getattr(tag, kind))
     return Elf(
         path,
-        _MACHINES.get(machine, f"{machine[0].removeprefix('EM_').lower()} ({machine[1]} bits)"),
+        architecture,
         interpreter,
         tuple(lists["needed"]),
         _split(lists["rpath"]),

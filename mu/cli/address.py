@@ -3,11 +3,11 @@
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from mu.config import ConfigError, read_config
+from mu.config import Config, ConfigError, read_config
 
 CONFIGS = (Path("etc/mu.conf"), Path("/etc/mu.conf"))
 """The configurations that are looked for, the first one first."""
@@ -34,11 +34,16 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
-class _Home:
+class Home:
+    """A daemon's home folder on this machine, whether a daemon runs or not."""
+
     path: Path
     host: str
     start: str
     """The command that starts its daemon."""
+    config: Config
+    source: str
+    """Where `config` comes from, for people."""
 
 
 def find_address(given: Mapping[str, str], environ: Mapping[str, str]) -> Address:
@@ -46,12 +51,42 @@ def find_address(given: Mapping[str, str], environ: Mapping[str, str]) -> Addres
 
     That is MU_HOME, one of CONFIGS, or ~/.mu. Raises NoAddress and NotRunning.
     """
-    if len(given) > 1:
-        names = " and ".join(f"--{name}" for name in sorted(given))
-        raise NoAddress(f"{names} exclude one another: each says which daemon is meant")
+    _check(given)
     if "url" in given:
         return _remote(given["url"], environ)
     return _at_home(_home(given, environ))
+
+
+def find_home(given: Mapping[str, str], environ: Mapping[str, str]) -> Home:
+    """Return the home folder that is meant, by the same rules. Raises NoAddress."""
+    _check(given)
+    if "url" in given:
+        raise NoAddress("--url is for jobs only: this command needs the daemon's home folder")
+    return _home(given, environ)
+
+
+def find_port(home: Home, name: str) -> int:
+    """Return that port of the daemon that runs there. Raises NoAddress and NotRunning."""
+    ports = home.path / "ports.json"
+    text = _read(ports, home)
+    if text is None:
+        raise NotRunning(f"no daemon is running for home {home.path}: start it with {home.start}")
+    try:
+        port = json.loads(text)[name]
+        if type(port) is not int or not 0 < port < 65536:
+            raise ValueError
+    except (ValueError, TypeError, KeyError):
+        raise NotRunning(
+            f"{ports} does not say where the {name} port is: stop the daemon if it runs, and"
+            f" start it with {home.start}"
+        ) from None
+    return port
+
+
+def _check(given: Mapping[str, str]) -> None:
+    if len(given) > 1:
+        names = " and ".join(f"--{name}" for name in sorted(given))
+        raise NoAddress(f"{names} exclude one another: each says which daemon is meant")
 
 
 def _remote(url: str, environ: Mapping[str, str]) -> Address:
@@ -78,19 +113,22 @@ def _remote(url: str, environ: Mapping[str, str]) -> Address:
     )
 
 
-def _home(given: Mapping[str, str], environ: Mapping[str, str]) -> _Home:
+def _home(given: Mapping[str, str], environ: Mapping[str, str]) -> Home:
     told = given.get("home") or ("" if "config" in given else environ.get("MU_HOME"))
     if told:
         home = Path(told).expanduser().absolute()
         conf = f'a file with "[mu]" and "home = {home}" in it'
-        return _Home(home, "127.0.0.1", f"twistd -n mu --config FILE, where FILE is {conf}")
-    config = Path(given["config"]) if "config" in given else next(filter(_exists, CONFIGS), None)
+        start = f"twistd -n mu --config FILE, where FILE is {conf}"
+        config = replace(Config(), mu=replace(Config().mu, home=home))
+        return Home(home, "127.0.0.1", start, config, "the defaults")
+    file = Path(given["config"]) if "config" in given else next(filter(_exists, CONFIGS), None)
     try:
-        read = read_config(config)
+        read = read_config(file)
     except ConfigError as error:
         raise NoAddress(str(error)) from None
-    start = "twistd -n mu" + (f" --config {shlex.quote(str(config))}" if config else "")
-    return _Home(read.home, _reachable(read.control.host), start)
+    start = "twistd -n mu" + (f" --config {shlex.quote(str(file))}" if file else "")
+    source = str(file) if file else "the defaults"
+    return Home(read.home, _reachable(read.control.host), start, read, source)
 
 
 def _exists(path: Path) -> bool:
@@ -106,20 +144,8 @@ def _reachable(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _at_home(home: _Home) -> Address:
-    ports = home.path / "ports.json"
-    text = _read(ports, home)
-    if text is None:
-        raise NotRunning(f"no daemon is running for home {home.path}: start it with {home.start}")
-    try:
-        port = json.loads(text)["control"]
-        if type(port) is not int or not 0 < port < 65536:
-            raise ValueError
-    except (ValueError, TypeError, KeyError):
-        raise NotRunning(
-            f"{ports} does not say where the control port is: stop the daemon if it runs, and"
-            f" start it with {home.start}"
-        ) from None
+def _at_home(home: Home) -> Address:
+    ports, port = home.path / "ports.json", find_port(home, "control")
     token = home.path / "token"
     secret = _read(token, home)
     if secret is None:
@@ -138,7 +164,7 @@ def _at_home(home: _Home) -> Address:
     )
 
 
-def _read(path: Path, home: _Home) -> str | None:
+def _read(path: Path, home: Home) -> str | None:
     """Return what a file of the home holds, or None if it is not there."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
