@@ -103,8 +103,8 @@ def bundle(
     if unzipped > UNZIPPED_LIMIT:
         largest = max(contents, key=lambda name: contents[name].size)
         raise BundleError(
-            f"unzipped, the bundle would have {mib(unzipped)}; Lambda takes {mib(UNZIPPED_LIMIT)}"
-            f" at most. The largest file is {largest} ({mib(contents[largest].size)}): strip it, or"
+            f"unzipped, the bundle would have {sized(unzipped)}; Lambda takes {sized(UNZIPPED_LIMIT)}"
+            f" at most. The largest file is {largest} ({sized(contents[largest].size)}): strip it, or"
             " have workers fetch large data from S3"
         )
     partial = out.with_name(f"{out.name}.{os.getpid()}.part")
@@ -113,7 +113,7 @@ def bundle(
         zipped = partial.stat().st_size
         if zip_limit is not None and zipped > zip_limit:
             raise BundleError(
-                f"the bundle has {mib(zipped)}; Lambda takes a zip of {mib(zip_limit)} at most"
+                f"the bundle has {sized(zipped)}; Lambda takes a zip of {sized(zip_limit)} at most"
                 " directly, and a larger one by way of S3: mu deploy --bucket NAME"
             )
         partial.replace(out)
@@ -141,7 +141,7 @@ def look_into(path: Path) -> Bundle:
     unzipped = sum(info.file_size for info in infos)
     if unzipped > UNZIPPED_LIMIT:
         raise BundleError(
-            f"{path} has {mib(unzipped)} unzipped; Lambda takes {mib(UNZIPPED_LIMIT)} at most"
+            f"{path} has {sized(unzipped)} unzipped; Lambda takes {sized(UNZIPPED_LIMIT)} at most"
         )
     kinds = {kind: name for name, head in heads.items() if (kind := machine_of(head))}
     if len(kinds) > 1:
@@ -396,5 +396,8 @@ def _info(name: str, executable: bool) -> zipfile.ZipInfo:
     return info
 
 
-def mib(size: int) -> str:
+def sized(size: int) -> str:
+    """Return a size in bytes for people, in Lambda's units."""
+    if size < 2**20:
+        return f"{size / 2**10:.0f} KiB"
     return f"{size / 2**20:.1f} MiB"

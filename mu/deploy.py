@@ -16,7 +16,7 @@ from threading import Lock
 from typing import Any
 
 from mu.aws import AwsError, Clients, told
-from mu.bundle import ZIP_LIMIT, mib
+from mu.bundle import ZIP_LIMIT, sized
 
 HANDLER = "lambda_function.lambda_handler"
 RUNTIMES = ("python3.12", "python3.13", "python3.14")
@@ -120,7 +120,7 @@ class Shipment:
         if not self._bucket:
             if self._code.size > ZIP_LIMIT:
                 raise DeployError(
-                    f"{self._code.path} has {mib(self._code.size)}; Lambda takes {mib(ZIP_LIMIT)} at"
+                    f"{self._code.path} has {sized(self._code.size)}; Lambda takes {sized(ZIP_LIMIT)} at"
                     f" most directly: give --bucket NAME, an S3 bucket in {self._region}, by which"
                     " it goes"
                 )
@@ -140,7 +140,7 @@ class Shipment:
             return {"ZipFile": self._code.path.read_bytes()}
         with self._lock:
             if not self._sent:
-                self._tell(f"Uploading {mib(self._code.size)} to s3://{self._bucket}/{self._key}")
+                self._tell(f"Uploading {sized(self._code.size)} to s3://{self._bucket}/{self._key}")
                 with told(f"uploading to s3://{self._bucket}"):
                     self._clients.client("s3", self._region).upload_file(
                         str(self._code.path), self._bucket, self._key
@@ -173,18 +173,28 @@ class Deployment:
         self._tell, self._dry, self._sleep = tell, dry, sleep
         self._lambda = clients.client("lambda", region)
 
-    def deploy(self, name: str, code: Code, settings: Settings, shipment: Shipment) -> Outcome:
-        """Create the function, or change what differs. Raises DeployError and AwsError."""
+    def deploy(
+        self, name: str, settings: Settings, code: Code | None, shipment: Shipment | None = None
+    ) -> Outcome:
+        """Create the function, or change what differs; without code, its settings only.
+
+        Raises DeployError and AwsError.
+        """
         self._tell(f"Looking for {name} in {self.region}")
         there = self._find(name)
         if there is None:
+            if code is None or shipment is None:
+                raise DeployError(
+                    f"{name} is not there yet in {self.region}: give its program, --zip FILE, or"
+                    " --bare for the worker alone"
+                )
             return self._create(name, code, settings, shipment)
         if there.get("PackageType", "Zip") != "Zip":
             raise DeployError(
                 f"{name} in {self.region} is made of a container image, which cannot become a"
                 " zip: give another --name, or delete it first with --delete"
             )
-        code_changes = _code_changes(there, code)
+        code_changes = _code_changes(there, code) if code else []
         changed = _changed(there, settings)
         changes = code_changes + [_words(*change) for change in changed]
         if self._dry:
@@ -192,8 +202,8 @@ class Deployment:
             return self._outcome(name, "updated" if changes else "unchanged", changes)
         if code_changes or changed:
             self._wait_until_ready(name, there)
-        if code_changes:
-            self._tell(f"Updating the code of {name} in {self.region} ({mib(code.size)})")
+        if code and shipment and code_changes:
+            self._tell(f"Updating the code of {name} in {self.region} ({sized(code.size)})")
             self._call(
                 "update_function_code",
                 name,
@@ -229,10 +239,10 @@ class Deployment:
             )
         fields = {field: value for field, value in _wanted(settings, DEFAULTS).items() if value}
         architecture = code.architecture or "x86_64"
-        changes = [f"code {mib(code.size)}", architecture]
+        changes = [f"code {sized(code.size)}", architecture]
         changes += [_words(field, None, new) for field, new in fields.items() if field != "Role"]
         if not self._dry:
-            self._tell(f"Creating {name} in {self.region} ({mib(code.size)})")
+            self._tell(f"Creating {name} in {self.region} ({sized(code.size)})")
             request = _request(fields) | {
                 "Handler": HANDLER,
                 "Architectures": [architecture],
@@ -365,7 +375,7 @@ def _code_changes(there: dict[str, Any], code: Code) -> list[str]:
     changes = []
     architecture = there.get("Architectures", ["x86_64"])[0]
     if there.get("CodeSha256") != code.sha256:
-        changes.append(f"code {mib(code.size)}")
+        changes.append(f"code {sized(code.size)}")
     if code.architecture not in (None, architecture):
         changes.append(f"{code.architecture} (was {architecture})")
     return changes

@@ -109,7 +109,7 @@ def bundle(programs: tuple[str, ...], out: Path | None, as_json: bool, **given: 
       mu bundle ./encode ./mux --with models --pre 'nice -n 5' -o encode.zip
       mu bundle ffmpeg=/opt/ffmpeg-arm64/ffmpeg --arch arm64
     """
-    from mu.bundle import ZIP_LIMIT, mib
+    from mu.bundle import ZIP_LIMIT, sized
 
     if out is None:
         if not programs:
@@ -120,7 +120,7 @@ def bundle(programs: tuple[str, ...], out: Path | None, as_json: bool, **given: 
         _print_json(_told_bundle(made, command))
         return
     what = f" for {made.architecture}" if made.architecture else ""
-    click.echo(f"Wrote {made.path}{what}: {mib(made.zipped)}, unzipped {mib(made.unzipped)}.")
+    click.echo(f"Wrote {made.path}{what}: {sized(made.zipped)}, unzipped {sized(made.unzipped)}.")
     click.echo(f"Its command: {command}" if command else "It has no command of its own.")
     if made.libraries:
         click.echo(f"Shared libraries: {', '.join(made.libraries)}")
@@ -128,7 +128,7 @@ def bundle(programs: tuple[str, ...], out: Path | None, as_json: bool, **given: 
     bucket = ""
     if made.zipped > ZIP_LIMIT:
         bucket = " --bucket NAME"
-        _warn([f"Lambda takes {mib(ZIP_LIMIT)} directly: this one goes by S3"])
+        _warn([f"Lambda takes {sized(ZIP_LIMIT)} directly: this one goes by S3"])
     zipped = shlex.quote(str(made.path))
     click.echo(f"\nNext: mu deploy --zip {zipped}{bucket}")
 
@@ -142,6 +142,7 @@ def bundle(programs: tuple[str, ...], out: Path | None, as_json: bool, **given: 
     metavar="FILE",
     help="Deploy what mu bundle wrote.",
 )
+@click.option("--bare", is_flag=True, help="Deploy the worker alone, without a program.")
 @click.option(
     "--name", metavar="NAME", help="The function.  [default: the first program's or zip's name]"
 )
@@ -199,6 +200,7 @@ def deploy(
     ctx: click.Context,
     /,
     zipped: Path | None,
+    bare: bool,
     name: str | None,
     suffix: bool,
     copies: int,
@@ -212,18 +214,20 @@ def deploy(
 ) -> None:
     """Make or update functions.
 
-    The bundle is made as by mu bundle, or given with --zip. Functions that are there are changed
-    only where they differ: what is not asked for stays as it is, code that is the same is not sent
-    again. AWS is told not to retry failed workers; mu does that.
+    The code is bundled as by mu bundle, or given with --zip; with neither, settings alone are
+    changed. Functions that are there are changed only where they differ: what is not asked for
+    stays as it is, and code that is the same is not sent again. AWS is told not to retry failed
+    workers, since mu does.
 
     What is not given is, for a new function, what stands below under [new]. The engine and the
     region are mu.conf's unless given; engine local is that of the running daemon.
 
     \b
     Examples:
-      mu deploy --name hello --engine local
+      mu deploy --bare --name hello --engine local
       mu deploy ./png2y4m --post '-i -d -o ##OUTFILE## ##INFILE##' --role ARN
-      mu deploy --zip big.zip --bucket my-code --memory 3008 --tmp 2048
+      mu deploy --zip big.zip --bucket my-code --tmp 2048
+      mu deploy --name png2y4m --memory 3008
       mu deploy ./encode --copies 4 --regions us-east-1,us-west-2 --dry-run
       mu deploy --name encode --copies 4 --delete
     """
@@ -239,7 +243,7 @@ def deploy(
         raise Failure("--delete needs --name: say which function")
     programs = given["programs"]
     if not (name or zipped or programs):
-        raise Failure("which function? Give a program, --zip FILE, or --name for a bare worker")
+        raise Failure("which function? Give --name, a program, or --zip FILE")
     name = name or _plain_name(str(zipped) if zipped else programs[0])
     regions = tuple(dict.fromkeys(word for each in regions for word in each.split(",") if word))
     regions = regions or (home.config.launch.region,)
@@ -251,7 +255,7 @@ def deploy(
         if delete:
             outcomes = targets.each(lambda deployment, name: deployment.delete(name))
         else:
-            with _made(zipped, engine, **given) as code:
+            with _code(zipped, bare, engine, **given) as code:
                 outcomes = targets.deploy(code, _settings(engine, **given), bucket)
     if as_json:
         _print_json([_told_outcome(outcome) for outcome in outcomes])
@@ -332,28 +336,34 @@ def _told_bundle(made: Bundle, command: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _made(zipped: Path | None, engine: str, arch: str | None, **given: Any) -> Iterator[Code]:
-    """Yield the code that is to be deployed: the zip that is given, or one that is made now."""
+def _code(
+    zipped: Path | None, bare: bool, engine: str, arch: str | None, **given: Any
+) -> Iterator[Code | None]:
+    """Yield the zip that is given, or one that is made now, or None if the code stays as it is."""
     from mu.bundle import look_into
     from mu.deploy import Code
 
     of_bundle = {name: given[name] for name in ("programs", "pre", "post", "extra", "lib_dirs")}
-    if zipped is None:
+    if zipped is not None:
+        if bare or any(of_bundle.values()):
+            raise Failure(
+                "--zip has all that is in the function: programs, --bare, --pre, --post, --with and"
+                " --lib-dir are for a bundle that is made now"
+            )
+        made = look_into(zipped)
+        if arch and made.architecture not in (None, arch):
+            raise Failure(f"--arch is {arch}; the programs in {zipped} are for {made.architecture}")
+        yield Code.of(zipped, made.architecture or arch)
+    elif bare or any(of_bundle.values()):
+        if bare and given["programs"]:
+            raise Failure("--bare is for the worker alone, without a program")
         with tempfile.TemporaryDirectory(prefix="mu-deploy-") as folder:
             made, _ = _bundled(Path(folder, "bundle.zip"), arch=arch, **of_bundle)
             if engine == "lambda":
                 _warn(made.warnings)
             yield Code.of(made.path, made.architecture)
-        return
-    if any(of_bundle.values()):
-        raise Failure(
-            "--zip has all that is in the function: programs, --pre, --post, --with and --lib-dir"
-            " are for a bundle that is made now"
-        )
-    made = look_into(zipped)
-    if arch and made.architecture not in (None, arch):
-        raise Failure(f"--arch is {arch}; the programs in {zipped} are for {made.architecture}")
-    yield Code.of(zipped, made.architecture or arch)
+    else:
+        yield None
 
 
 def _settings(engine: str, role: str | None, **given: Any) -> Settings:
@@ -376,21 +386,23 @@ class _Targets:
     quiet: bool
     """stdout is for JSON."""
 
-    def deploy(self, code: Code, settings: Settings, bucket: str) -> list[Outcome]:
+    def deploy(self, code: Code | None, settings: Settings, bucket: str) -> list[Outcome]:
         from mu.deploy import Shipment
 
         with _progress() as tell, contextlib.ExitStack() as stack:
-            shipments = {}
-            for region in self.regions:
-                shipment = Shipment(code, region, self.clients, bucket, tell)
-                shipment.check()
-                shipments[region] = shipment
-                stack.callback(_close, shipment)
-
-            def one(deployment: Deployment, name: str) -> Outcome:
-                return deployment.deploy(name, code, settings, shipments[deployment.region])
-
-            return self.each(one, tell)
+            shipments: dict[str, Shipment] = {}
+            if code is not None:
+                for region in self.regions:
+                    shipment = Shipment(code, region, self.clients, bucket, tell)
+                    shipment.check()
+                    shipments[region] = shipment
+                    stack.callback(_close, shipment)
+            return self.each(
+                lambda deployment, name: deployment.deploy(
+                    name, settings, code, shipments.get(deployment.region)
+                ),
+                tell,
+            )
 
     def each(
         self, one: Callable[[Deployment, str], Outcome], tell: Tell = lambda sentence: None
