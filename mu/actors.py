@@ -72,7 +72,7 @@ class Troupe(Protocol):
     def stopping(self) -> bool: ...
     def machine(self, actor: "Actor") -> Machine: ...
     def count(self, before: str, after: str) -> None: ...
-    def session_ended(self, name: str) -> None: ...
+    def session_ended(self, name: str, at: float) -> None: ...
     def try_again(self, actor: "Actor") -> None: ...
     def settled(self, actor: "Actor", at: float) -> None: ...
 
@@ -168,7 +168,7 @@ class Actor:
             attempt.number,
             finish.error,
             finish.result,
-            attempt.machine.label,
+            attempt.machine.last_label,
             attempt.last_reply,
             charged,
         )
@@ -199,7 +199,7 @@ class Actor:
     def _note_end(self, attempt: Attempt, record: AttemptEnded) -> None:
         self.attempts.remove(attempt)
         if attempt.session is not None:
-            self.job.session_ended(attempt.session.name)
+            self.job.session_ended(attempt.session.name, record.at)
         attempt.session = None
         self._label, self._last_reply, self._since = record.label, record.last_reply, record.at
         if record.error is not None and self.outcome is None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from mu.cost import GB_S_USD, REQUEST_USD
 from mu.engines.local.faults import NO_FAULTS, Faults
 
 
@@ -100,6 +101,13 @@ class Jobs:
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    x86_gb_s_usd: float = _option(GB_S_USD["x86_64"], 0)
+    arm_gb_s_usd: float = _option(GB_S_USD["arm64"], 0)
+    request_usd: float = _option(REQUEST_USD, 0)
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All of etc/mu.conf; each section's options, defaults and bounds are the classes above."""
 
@@ -111,6 +119,7 @@ class Config:
     launch: Launch = field(default_factory=Launch)
     jobs: Jobs = field(default_factory=Jobs)
     journal: JournalFile = field(default_factory=JournalFile)
+    cost: Cost = field(default_factory=Cost)
 
     @property
     def home(self) -> Path:

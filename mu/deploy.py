@@ -87,13 +87,13 @@ class Outcome:
     changes: tuple[str, ...] = ()
 
 
-def names_of(name: str, copies: int = 1, suffix: bool = False) -> list[str]:
-    """Return the functions' names: NAME, NAME-0 and so on for several, with a random suffix if asked.
+def names_of(name: str, copies: int = 0, suffix: bool = False) -> list[str]:
+    """Return the functions' names: NAME, or NAME-0 on for copies, with a random suffix if asked.
 
     Raises DeployError.
     """
     base = f"{name}_{secrets.token_hex(4)}" if suffix else name
-    names = [base] if copies == 1 else [f"{base}-{number}" for number in range(copies)]
+    names = [f"{base}-{number}" for number in range(copies)] or [base]
     for one in names:
         if not NAME.fullmatch(one):
             raise DeployError(

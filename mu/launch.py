@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from mu.invocations import Answer, Invocation, Refused, Throttled, Unreached
+from mu.invocations import Answer, Invocation, Refused, Throttled, Unreached, region_of
 from mu.jobs import Job
 from mu.tls import SERVER_NAME, Identity
 
@@ -57,11 +57,11 @@ def worker_event(
 
 def invocations(
     event: Mapping[str, Any],
-    function: str,
+    functions: Sequence[str],
     regions: Sequence[str],
     launches: Iterable[tuple[str, int]],
 ) -> Iterator[Invocation]:
-    """Yield an invocation for each launch id and its number, region by region in turn.
+    """Yield an invocation for each launch id and its number: all regions in turn, then all copies.
 
     ##ID## anywhere in the event becomes the number.
     """
@@ -72,7 +72,9 @@ def invocations(
         text = template.replace(slot, launch)
         if numbered:
             text = text.replace("##ID##", str(number))
-        yield Invocation(launch, function, regions[number % len(regions)], text.encode("utf-8"))
+        region = region_of(number, regions)
+        function = functions[number // len(regions) % len(functions)]
+        yield Invocation(launch, function, region, text.encode("utf-8"))
 
 
 class Launcher:

@@ -96,10 +96,11 @@ class WorkerProtocol(Protocol):
         why = self._closing or _loss(reason)
         if self._hello is None:
             self._log_refusal(self._closing or _handshake_error(reason))
-        elif self._session is not None:
-            self._session.detach(self, why)
-        elif self._job_id is not None:
-            self._book.leave(self._job_id, self)
+        else:
+            if self._session is not None:
+                self._session.detach(self, why)
+            if self._job_id is not None:
+                self._book.leave(self._job_id, self, self._hello)
         self._session = None  # cut the cycle: thousands of these would wait for a collection
         self._inbox.clear()
 
@@ -149,6 +150,8 @@ class WorkerProtocol(Protocol):
         """The port closes: tell the worker to quit, unless it is to come back later."""
         if self._hello is None or (keep and self._hello.session):
             self._closing = self._closing or reason
+            self._session = None  # the next coordinator waits for it, not this one's last seconds
+            self.transport.unregisterProducer()  # TLS would wait for its end, which never comes
             self.transport.loseConnection()
         elif self._session is not None:
             self._session.give_up(reason)  # nothing, if it is over

@@ -108,6 +108,20 @@ class Resumed:
     stopped_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Sized:
+    """What the job's workers cost depends on: memory in MB and architecture, by region."""
+
+    sizes: dict[str, list[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """The coordinator was there at that time, even if nothing else happened."""
+
+    at: float
+
+
 Record = (
     Ordered
     | Planned
@@ -119,6 +133,8 @@ Record = (
     | NobodyCame
     | Stopped
     | Resumed
+    | Sized
+    | Alive
 )
 
 _KINDS: dict[str, type[Any]] = {kind.__name__.lower(): kind for kind in Record.__args__}

@@ -28,18 +28,29 @@ def launching(engine, count, in_flight=2, clock=None, hear=lambda launcher: None
         hear(launcher)
 
     launcher = Launcher(engine, in_flight, clock or Clock(), tell, done.call, lambda failure: None)
-    launcher.add(invocations({}, "f", ["r"], [(f"l{n}", n) for n in range(count)]))
+    launcher.add(invocations({}, ["f"], ["r"], [(f"l{n}", n) for n in range(count)]))
     return done, answers
 
 
 def test_each_launch_has_its_own_id_and_number_and_regions_take_turns():
     event = {"mode": 1, "env": {"N": "number ##ID##"}, "odd": 'quo"te'}
-    made = list(invocations(event, "f", ["east", "west"], [("a", 0), ("b", 1), ("c", 2)]))
+    made = list(invocations(event, ["f"], ["east", "west"], [("a", 0), ("b", 1), ("c", 2)]))
     assert [one.region for one in made] == ["east", "west", "east"]
     payloads = [json.loads(one.payload) for one in made]
     assert [payload["launch"] for payload in payloads] == ["a", "b", "c"]
     assert [payload["env"]["N"] for payload in payloads] == ["number 0", "number 1", "number 2"]
     assert payloads[0]["odd"] == 'quo"te'
+
+
+def test_regions_and_copies_of_the_function_take_turns():
+    made = invocations({}, ["f-0", "f-1"], ["east", "west"], [(f"l{n}", n) for n in range(5)])
+    assert [(one.region, one.function) for one in made] == [
+        ("east", "f-0"),
+        ("west", "f-0"),
+        ("east", "f-1"),
+        ("west", "f-1"),
+        ("east", "f-0"),
+    ]
 
 
 def test_the_event_says_all_that_a_worker_needs():
@@ -125,6 +136,6 @@ def test_more_can_be_launched_later():
     engine = ScriptedEngine()
     told = []
     launcher = Launcher(engine, 2, Clock(), lambda one, _: told.append(one.launch), list, list)
-    launcher.add(invocations({}, "f", ["r"], [("a", 0)]))
-    launcher.add(invocations({}, "f", ["r"], [("b", 1), ("c", 2)]))
+    launcher.add(invocations({}, ["f"], ["r"], [("a", 0)]))
+    launcher.add(invocations({}, ["f"], ["r"], [("b", 1), ("c", 2)]))
     assert told == engine.asked == ["a", "b", "c"]

@@ -3,11 +3,11 @@
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from mu.config import Config, ConfigError, read_config
+from mu.config import Config, ConfigError, Mu, read_config
 
 CONFIGS = (Path("etc/mu.conf"), Path("/etc/mu.conf"))
 """The configurations that are looked for, the first one first."""
@@ -35,15 +35,17 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """A daemon's home folder on this machine, whether a daemon runs or not."""
+    """A daemon's home folder on this machine, whether a daemon runs there or not."""
 
-    path: Path
-    host: str
+    config: Config
     start: str
     """The command that starts its daemon."""
-    config: Config
     source: str
     """Where `config` comes from, for people."""
+
+    @property
+    def path(self) -> Path:
+        return self.config.home
 
 
 def find_address(given: Mapping[str, str], environ: Mapping[str, str]) -> Address:
@@ -51,17 +53,34 @@ def find_address(given: Mapping[str, str], environ: Mapping[str, str]) -> Addres
 
     That is MU_HOME, one of CONFIGS, or ~/.mu. Raises NoAddress and NotRunning.
     """
-    _check(given)
+    _only_one(given)
     if "url" in given:
         return _remote(given["url"], environ)
     return _at_home(_home(given, environ))
 
 
-def find_home(given: Mapping[str, str], environ: Mapping[str, str]) -> Home:
-    """Return the home folder that is meant, by the same rules. Raises NoAddress."""
-    _check(given)
+def find_config(given: Mapping[str, str], environ: Mapping[str, str]) -> Config:
+    """Return the configuration, found in the same way; defaults, if only the home is known.
+
+    Raises NoAddress.
+    """
+    _only_one(given)
     if "url" in given:
-        raise NoAddress("--url is for jobs only: this command needs the daemon's home folder")
+        raise NoAddress(
+            "this reads the journal in the daemon's home: run it on the daemon's machine, with"
+            " --home or --config"
+        )
+    return _home(given, environ).config
+
+
+def find_home(given: Mapping[str, str], environ: Mapping[str, str]) -> Home:
+    """Return the home that is meant, found in the same way. Raises NoAddress."""
+    _only_one(given)
+    if "url" in given:
+        raise NoAddress(
+            "--url is for jobs: this needs the daemon's home, on its machine, with --home or"
+            " --config"
+        )
     return _home(given, environ)
 
 
@@ -83,7 +102,7 @@ def find_port(home: Home, name: str) -> int:
     return port
 
 
-def _check(given: Mapping[str, str]) -> None:
+def _only_one(given: Mapping[str, str]) -> None:
     if len(given) > 1:
         names = " and ".join(f"--{name}" for name in sorted(given))
         raise NoAddress(f"{names} exclude one another: each says which daemon is meant")
@@ -119,16 +138,14 @@ def _home(given: Mapping[str, str], environ: Mapping[str, str]) -> Home:
         home = Path(told).expanduser().absolute()
         conf = f'a file with "[mu]" and "home = {home}" in it'
         start = f"twistd -n mu --config FILE, where FILE is {conf}"
-        config = replace(Config(), mu=replace(Config().mu, home=home))
-        return Home(home, "127.0.0.1", start, config, "the defaults")
-    file = Path(given["config"]) if "config" in given else next(filter(_exists, CONFIGS), None)
+        return Home(Config(mu=Mu(home)), start, "the defaults")
+    config = Path(given["config"]) if "config" in given else next(filter(_exists, CONFIGS), None)
     try:
-        read = read_config(file)
+        read = read_config(config)
     except ConfigError as error:
         raise NoAddress(str(error)) from None
-    start = "twistd -n mu" + (f" --config {shlex.quote(str(file))}" if file else "")
-    source = str(file) if file else "the defaults"
-    return Home(read.home, _reachable(read.control.host), start, read, source)
+    start = "twistd -n mu" + (f" --config {shlex.quote(str(config))}" if config else "")
+    return Home(read, start, str(config) if config else "the defaults")
 
 
 def _exists(path: Path) -> bool:
@@ -154,10 +171,11 @@ def _at_home(home: Home) -> Address:
             f" the token, with {home.start}"
         )
     return Address(
-        f"http://{home.host}:{port}",
+        f"http://{_reachable(home.config.control.host)}:{port}",
         _sendable(secret.strip(), str(token)),
         f"no daemon is running for home {home.path}, though {ports.name} of an earlier one names"
-        f" port {port}: it was killed, or is just stopping. Start it with {home.start}",
+        f" port {port}: it was killed, or is just stopping. Its running jobs go on once it is"
+        f" started again, with {home.start}",
         f"what listens on port {port} does not take the token in {token}: either the token was"
         f" changed after the daemon's start (start the daemon again), or {ports.name} is left"
         f" from an earlier daemon and the port is another's now. To start: {home.start}",

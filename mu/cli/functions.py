@@ -150,10 +150,9 @@ def bundle(programs: tuple[str, ...], out: Path | None, as_json: bool, **given: 
 @click.option(
     "--copies",
     type=click.IntRange(1, 1000),
-    default=1,
     metavar="N",
-    help="Deploy NAME-0 to NAME-(N-1): one function grows by 1,000 workers in 10 s, several at"
-    " the same time grow faster.",
+    help="Deploy NAME-0 to NAME-(N-1): one function grows by 1,000 workers in 10 s, several grow"
+    " faster.",
 )
 @click.option("--engine", type=click.Choice(["lambda", "local"]), help="AWS, or this machine.")
 @click.option(
@@ -203,7 +202,7 @@ def deploy(
     bare: bool,
     name: str | None,
     suffix: bool,
-    copies: int,
+    copies: int | None,
     engine: str | None,
     regions: tuple[str, ...],
     bucket: str,
@@ -250,7 +249,7 @@ def deploy(
     with _sentences():
         from mu.deploy import names_of
 
-        names = names_of(name, copies, suffix)
+        names = names_of(name, copies or 0, suffix)
         targets = _Targets(names, regions, _clients(engine, home), dry_run, as_json)
         if delete:
             outcomes = targets.each(lambda deployment, name: deployment.delete(name))
@@ -260,7 +259,9 @@ def deploy(
     if as_json:
         _print_json([_told_outcome(outcome) for outcome in outcomes])
     elif not (delete or dry_run):
-        click.echo(f"\nRun a job on it:\n  {_launch_command(ctx, home, engine, names, regions)}")
+        click.echo(
+            f"\nRun a job on it:\n  {_launch_command(ctx, home, engine, names, copies, regions)}"
+        )
 
 
 # ---------------------------------------------------------------- bundling
@@ -449,17 +450,23 @@ def _clients(engine: str, home: Home) -> Clients:
 
 
 def _launch_command(
-    ctx: click.Context, home: Home, engine: str, names: Sequence[str], regions: Sequence[str]
+    ctx: click.Context,
+    home: Home,
+    engine: str,
+    names: Sequence[str],
+    copies: int | None,
+    regions: Sequence[str],
 ) -> str:
     words = ["mu"]
     for option, value in ctx.meta.get(WHERE, {}).items():
         words += [f"--{option}", value]
-    words += ["launch", "hello", "--function", names[0], "-n", "5", "--watch"]
+    words += ["launch", "hello", "--function"]
+    words += [names[0].removesuffix("-0"), "--copies", str(copies)] if copies else [names[0]]
     if engine != home.config.launch.engine:
         words += ["--engine", engine]
-    if engine == "lambda" and regions != [home.config.launch.region]:
+    if engine == "lambda" and list(regions) != [home.config.launch.region]:
         words += ["--regions", ",".join(regions)]
-    return shlex.join(words)
+    return shlex.join([*words, "-n", "5", "--watch"])
 
 
 def _told_outcome(outcome: Outcome) -> dict[str, Any]:

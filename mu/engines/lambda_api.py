@@ -15,12 +15,13 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThread
 from zope.interface import implementer
 
+from mu.cost import Size
 from mu.engines.connections import Connections, NoAnswer, NotSent, Origin, Response
 from mu.engines.signing import Signer
 from mu.interfaces import IEngine
 from mu.invocations import Accepted, Answer, Invocation, Refused, Throttled, Unknown, Unreached
 
-INVOKE_PATH = "/2015-03-31/functions/{}/invocations"
+FUNCTION_PATH = "/2015-03-31/functions/{}/"
 CREDENTIALS_S = 60.0
 EVENT_LIMIT = 2**20
 """The largest event, in bytes, that an asynchronous invocation takes."""
@@ -66,6 +67,26 @@ class LambdaEngine:
         """Close the kept connections."""
         return self._connections.close()
 
+    def size(self, function: str, region: str) -> Deferred[Size | str]:
+        """Return what a function's price depends on, or why that is not known."""
+        return Deferred.fromCoroutine(self._size(function, region))
+
+    async def _size(self, function: str, region: str) -> Size | str:
+        try:
+            await self._refresh_credentials()
+            if self._credentials is None:
+                return "there are no AWS credentials"
+            origin, signer, base = self._region(region)
+            path = base + self._path(function) + "configuration"
+            head = signer.head(path, b"", self._reactor.seconds(), "GET")
+            response = await self._connections.ask(origin, head)
+            told = _object(response.body)
+            if response.status != 200:
+                return f"{response.status}: {told.get('Message') or told.get('message') or ''}"
+            return Size(int(told["MemorySize"]), str((told.get("Architectures") or ["x86_64"])[0]))
+        except (BotoCoreError, NotSent, NoAnswer, KeyError, ValueError) as error:
+            return f"{type(error).__name__}: {error}"
+
     async def _launch(self, invocation: Invocation) -> Answer:
         if len(invocation.payload) > EVENT_LIMIT:
             return Refused(
@@ -82,12 +103,8 @@ class LambdaEngine:
                 "or run aws configure, where the daemon runs"
             )
         origin, signer, base = self._region(invocation.region)
-        path = self._paths.get(invocation.function)
-        if path is None:
-            path = self._paths[invocation.function] = INVOKE_PATH.format(
-                quote(invocation.function, safe="")
-            )
-        head = signer.head(base + path, invocation.payload, self._reactor.seconds())
+        path = base + self._path(invocation.function) + "invocations"
+        head = signer.head(path, invocation.payload, self._reactor.seconds())
         try:
             response = await self._connections.ask(origin, head + invocation.payload)
         except NotSent as error:
@@ -101,6 +118,12 @@ class LambdaEngine:
         if isinstance(answer, Throttled) and answer.reason.startswith(EXPIRED):
             self._credentials = None  # others may be there by now
         return answer
+
+    def _path(self, function: str) -> str:
+        path = self._paths.get(function)
+        if path is None:
+            path = self._paths[function] = FUNCTION_PATH.format(quote(function, safe=""))
+        return path
 
     def _region(self, region: str) -> tuple[Origin, Signer, str]:
         known = self._regions.get(region)

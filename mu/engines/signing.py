@@ -11,7 +11,7 @@ from typing import Any
 
 
 class Signer:
-    """Signs POST requests to one host of one region with one set of credentials.
+    """Signs requests to one host of one region with one set of credentials.
 
     `credentials` has access_key, secret_key and token, as botocore's do; `headers` are sent and
     signed besides those that a signature needs.
@@ -34,12 +34,12 @@ class Signer:
         self._scope = ""
         self._key = b""
 
-    def head(self, path: str, payload: bytes, now: float) -> bytes:
+    def head(self, path: str, payload: bytes, now: float, method: str = "POST") -> bytes:
         """Return the request up to its body. `path` is quoted once; `now` as time.time()."""
         date = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
         self._derive(date[:8])
         request = (
-            f"POST\n{path.replace('%', '%25')}\n\n{self._canonical.replace('{date}', date)}"
+            f"{method}\n{path.replace('%', '%25')}\n\n{self._canonical.replace('{date}', date)}"
             f"\n{self._signed}\n{hashlib.sha256(payload).hexdigest()}"
         )
         to_sign = (
@@ -48,7 +48,7 @@ class Signer:
         )
         signature = _hmac(self._key, to_sign).hex()
         return (
-            f"POST {path} HTTP/1.1\r\n{self._sent}x-amz-date: {date}\r\n"
+            f"{method} {path} HTTP/1.1\r\n{self._sent}x-amz-date: {date}\r\n"
             f"authorization: AWS4-HMAC-SHA256 Credential={self._credentials.access_key}/{self._scope},"
             f" SignedHeaders={self._signed}, Signature={signature}\r\n"
             f"content-length: {len(payload)}\r\n\r\n"
