@@ -32,10 +32,12 @@ _DENIED = ("AccessDenied", "AccessDeniedException", "403")
 
 
 class AwsError(Exception):
-    """A call that failed, in a sentence that says what to do; `code` is AWS's word, or empty."""
+    """A call that failed: what came, what to do, and AWS's word for it, or nothing."""
 
-    def __init__(self, sentence: str, code: str = "") -> None:
-        super().__init__(sentence)
+    def __init__(self, sentence: str, remedy: str = "", code: str = "") -> None:
+        super().__init__(f"{sentence}: {remedy}" if remedy else sentence)
+        self.sentence = sentence
+        self.remedy = remedy
         self.code = code
 
 
@@ -103,9 +105,9 @@ def told(what: str) -> Iterator[None]:
         why = "there are no AWS credentials"
         if isinstance(error, PartialCredentialsError):
             why = f"the AWS credentials are not whole: {error}"
-        raise AwsError(f"{what}: {why}: {CREDENTIALS}") from None
+        raise AwsError(f"{what}: {why}", CREDENTIALS) from None
     except ProfileNotFound as error:
-        raise AwsError(f"{what}: {error}: {CREDENTIALS}") from None
+        raise AwsError(f"{what}: {error}", CREDENTIALS) from None
     except (
         EndpointConnectionError,
         ConnectTimeoutError,
@@ -114,9 +116,9 @@ def told(what: str) -> Iterator[None]:
         HTTPClientError,
     ) as error:
         raise AwsError(
-            f"{what}: {error}: see whether the network lets this machine through, and whether"
-            " AWS_ENDPOINT_URL is set and right",
-            "Unreached",
+            f"{what}: {error}",
+            "see whether the network lets this machine through, and whether AWS_ENDPOINT_URL is"
+            " set and right",
         ) from None
     except BotoCoreError as error:
         raise AwsError(f"{what}: {error}") from None
@@ -125,13 +127,13 @@ def told(what: str) -> Iterator[None]:
 def _refused(what: str, error: ClientError) -> AwsError:
     told = error.response.get("Error", {})
     code, message = str(told.get("Code", "")), str(told.get("Message", ""))
-    sentence = f"{what}: {code}: {message}".rstrip(": .")
+    sentence, remedy = f"{what}: {code}: {message}".rstrip(": ."), ""
     if code in _DENIED:
-        sentence += ". Let your user do that: mu doctor --policy prints what it needs"
+        remedy = "let your user do that; mu doctor --policy prints what it needs"
     elif code in _NO_KEYS:
-        sentence += f". The access key is not one of this account's, or was deleted: {CREDENTIALS}"
+        remedy = f"the access key is not this account's, or was deleted: {CREDENTIALS}"
     elif code in _BAD_SECRET:
-        sentence += f". The secret key does not fit, or this clock is wrong: {CREDENTIALS}"
+        remedy = f"the secret key does not fit, or this clock is wrong: {CREDENTIALS}"
     elif code in _EXPIRED:
-        sentence += ". The credentials have expired, or this clock is wrong: get new ones"
-    return AwsError(sentence, code)
+        remedy = "get new credentials; or this clock is wrong"
+    return AwsError(sentence, remedy, code)

@@ -21,6 +21,8 @@ import click
 
 import mu
 from mu.cli import functions
+from mu.cli.doctor import doctor
+from mu.cli.keys import keys
 from mu.cli.options import (
     BROKEN_PIPE,
     CANCELLED,
@@ -487,7 +489,7 @@ def init(folder: Path, force: bool) -> None:
     )
 
 
-for command in (functions.bundle, functions.deploy):
+for command in (functions.bundle, functions.deploy, doctor, keys):
     cli.add_command(command)
 
 
