@@ -54,7 +54,5 @@ def check_bucket_write(clients: Clients, region: str, bucket: str) -> Finding:
         with told(f"deleting s3://{bucket}/{key}"):
             client.delete_object(Bucket=bucket, Key=key)
     if not same:
-        return Finding(
-            "bucket write", FAIL, f"s3://{bucket}/{key} held something else than was put"
-        )
-    return Finding("bucket write", OK, f"an object was put to {bucket}, got and deleted")
+        return Finding("writing", FAIL, f"s3://{bucket}/{key} held something else than was put")
+    return Finding("writing", OK, f"an object was put to {bucket}, got and deleted")

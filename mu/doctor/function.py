@@ -103,4 +103,4 @@ def check_invoke(clients: Clients, region: str, name: str) -> Finding:
     """Ask whether we may invoke it, without running it."""
     with told(f"invoking {name} in {region}"):
         clients.client("lambda", region).invoke(FunctionName=name, InvocationType="DryRun")
-    return Finding("invoke", OK, f"{name} in {region} may be invoked with these credentials")
+    return Finding("invoking", OK, f"{name} in {region} may be invoked with these credentials")
