@@ -1,9 +1,12 @@
 """The relay alone, on a machine of its own: `twistd -n mu-relay --config FILE`."""
 
+import fcntl
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
+from OpenSSL import crypto
 from twisted.application.service import Service
 from twisted.internet.defer import DeferredList, maybeDeferred
 from twisted.internet.error import CannotListenError
@@ -43,7 +46,8 @@ class Options(usage.Options):
             raise usage.UsageError(f"{home} has no CA: it is the coordinator's home that is needed")
         folder = Path(self["export"])
         Authority.at_home(home).export_relay(folder, self["host"])
-        raise SystemExit(f"mu-relay: {folder} has {', '.join(FILES)}; keep relay.key private")
+        print(f"mu-relay: {folder} has {', '.join(FILES)}; keep relay.key private")
+        raise SystemExit(0)
 
 
 class AnyJob:
@@ -67,10 +71,18 @@ class RelayService(Service):
     def __init__(self, config: Config, reactor: Any) -> None:
         """Raises ConfigError."""
         options, home = config.relay, config.home
+        _allow_many_files()
+        try:
+            self._lock = (home / "lock").open("a")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"[mu] home = {home}: another relay or daemon runs there") from None
+        except OSError as error:
+            raise ConfigError(f"[mu] home = {home}: cannot be used: {error}") from None
         try:
             authority, certificate, key = ((home / name).read_text("ascii") for name in FILES)
             tls = server_options(Identity(certificate, key), authority)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, crypto.Error) as error:
             raise ConfigError(
                 f"[mu] home = {home}: it must have {', '.join(FILES)} (see --export): {error}"
             ) from None
@@ -92,6 +104,13 @@ class RelayService(Service):
         super().stopService()
         self._ports_file.unlink(missing_ok=True)
         return DeferredList([maybeDeferred(self._port.stopListening), self._relay.stop()])
+
+
+def _allow_many_files() -> None:
+    """Each worker is an open file: take as many as the system lets us."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = 2**20 if most == resource.RLIM_INFINITY else min(most, 2**20)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (enough, most))
 
 
 def _path(name: str | None) -> Path | None:

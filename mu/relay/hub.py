@@ -162,7 +162,9 @@ class Relay(Factory):
         self._waking = True
         try:
             while self._woken:
-                self._woken.popitem()[0].go_on()
+                peer = next(iter(self._woken))
+                del self._woken[peer]
+                peer.go_on()
         finally:
             self._waking = False
 

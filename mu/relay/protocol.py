@@ -67,7 +67,7 @@ class RelayProtocol(Protocol):
         self._in_doubt = False
         self.passing = False  # its partner is still being given its last frame
         self._blocked = False  # it cannot go on; whoever makes room calls go_on
-        self._stalled = False  # so it is not read
+        self.stalled = False  # so it is not read
         self._working = False
         self._over = False  # it has closed; frames that came before may still wait
         self._closing = ""
@@ -157,7 +157,7 @@ class RelayProtocol(Protocol):
 
     def look(self, now: float, longest_s: float) -> None:
         """Close it if it has stopped in the middle of a frame for too long."""
-        if self._frame is not None and not self._stalled and now - self._heard > longest_s:
+        if self._frame is not None and not self.stalled and now - self._heard > longest_s:
             self.close(f"it said nothing for {longest_s:g} s in the middle of a frame")
 
     def _leave(self) -> None:
@@ -196,9 +196,9 @@ class RelayProtocol(Protocol):
         if self._over:
             if self.name is not None and not self._blocked:
                 self._leave()
-        elif self._blocked != self._stalled:
-            self._stalled = self._blocked
-            if self._stalled:
+        elif self._blocked != self.stalled:
+            self.stalled = self._blocked
+            if self.stalled:
                 self.transport.pauseProducing()
             else:
                 self.transport.resumeProducing()
@@ -522,7 +522,8 @@ def _length(buffer: bytes, start: int, limit: int) -> int | None:
 
 
 def _end_of_frames(buffer: bytes, limit: int) -> int:
-    """Return where the last of the whole frames that begin the buffer ends."""
+    """Return where the last of the whole, small frames that begin the buffer ends."""
+    limit = min(limit, SMALL)
     end, size = 0, len(buffer)
     while size - end >= HEADER_BYTES:
         digits = buffer[end : end + 12]

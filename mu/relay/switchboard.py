@@ -413,8 +413,6 @@ class Switchboard:
         """A peer begins a frame: return it, or None if it has to wait for Resume. Raises Refused."""
         known = self._peers[peer]
         party = known.partner
-        if not known.seated:
-            return None
         if known.party in party.passing and peer not in party.links:
             return None  # what came before it in its name has yet to arrive, or to come back
         if known.extended and known.next_in <= known.party.held:
@@ -429,8 +427,7 @@ class Switchboard:
         file = size > SMALL and (
             size > LARGE or self.memory + size > self._soft or (durable and size > BLOB)
         )
-        full = not file and self.memory and self.memory + size > self._limits.memory
-        if full or not self._make_room(party, size):
+        if not self._fits(party, size):
             self._waiting.setdefault(peer, (size, now))
             return None
         self._waiting.pop(peer, None)
@@ -489,7 +486,7 @@ class Switchboard:
             frame.delivered = True
         else:
             self._release(frame)
-            self._retry()
+        self._retry()
         self._pump(known.party)
         if not known.extended:
             self._relink(known.party)
@@ -542,10 +539,10 @@ class Switchboard:
                 if ended[job] or now - party.idle_since >= FORGET_S:
                     self._forget(party)
         for peer, (size, since) in list(self._waiting.items()):
-            if now - since > self._limits.keep_s:
-                where = f"{self._peers[peer].partner.name} or in all"
-                text = f"for {now - since:.0f} s there was no room for its {size} bytes for {where}"
-                self._close(self._peers[peer], text)
+            known = self._peers[peer]
+            if now - since > self._limits.keep_s and not self._fits(known.partner, size):
+                waited = f"for {now - since:.0f} s there was no room for its {size} bytes"
+                self._close(known, f"{waited} for {known.partner.name}, or in all")
         self._retry()
         return self._take()
 
@@ -566,7 +563,7 @@ class Switchboard:
     def _seat(self, peer: _Peer) -> None:
         party = peer.party
         party.current = peer
-        again, peer.seated = peer.seated, True
+        peer.seated = True
         if peer.extended:
             self._orders += [Unlink(sender) for sender in party.links]
             party.links.clear()
@@ -577,8 +574,6 @@ class Switchboard:
             self._orders.append(Tell(peer.id, party.disk))
         else:
             peer.next = party.first
-        if not again:
-            self._orders.append(Resume(peer.id))
         self._pump(party)
         self._relink(party)
         self._relink(peer.partner)
@@ -736,15 +731,15 @@ class Switchboard:
 
     def _retry(self) -> None:
         """Let senders that wait try again, where there is room now."""
-        for peer, (size, _) in self._waiting.items():
-            party = self._peers[peer].partner
-            small = size <= SMALL and self.memory
-            if self.total + size > self._limits.total or (
-                small and self.memory + size > self._limits.memory
-            ):
-                return
-            if party.bytes + size <= self._limits.mailbox:
-                self._orders.append(Resume(peer))
+        self._orders += [
+            Resume(peer)
+            for peer, (size, _) in self._waiting.items()
+            if self._fits(self._peers[peer].partner, size)
+        ]
+
+    def _fits(self, party: _Party, size: int) -> bool:
+        full = size <= SMALL and self.memory and self.memory + size > self._limits.memory
+        return not full and self._make_room(party, size)
 
     # ------------------------------------------------ inside: names
 
