@@ -6,9 +6,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from clip import get_clip
 from encoders.stand_in import PROGRAMS
+from imageio_ffmpeg import get_ffmpeg_exe
 from small_job import SmallJob
 from small_relay import SmallRelay
+from stage import StageError
 from worker_support import s3_server
 
 from mu.parameters import Params, read_fields
@@ -48,8 +51,8 @@ def job(s3, bundle):
 
     def run_job(pipeline, params, workers, extended=True, **more):
         relays.append(SmallRelay(extended))
-        given = {"bucket": "things", **params}
-        return SmallJob(bundle, pipeline, given, workers, s3.event, relays[-1], **more)
+        given, event = {"bucket": "things", **params}, more.pop("event", s3.event)
+        return SmallJob(bundle, pipeline, given, workers, event, relays[-1], **more)
 
     yield run_job
     for relay in relays:
@@ -280,3 +283,101 @@ def test_who_sends_what_in_which_pass():
 def test_with_key_frames_everywhere_there_is_no_relay_and_no_state(pipeline):
     (actor,) = run(pipeline, {"keyframe_distance": 1}).actors
     assert not [one for one in actor.commands if one.startswith("connect:") or "xc-" in one]
+
+
+# ---------------------------------------------------------------- with the real programs
+
+ENCODER = os.environ.get("MU_XCENC_BIN", "")
+CACHE = Path(__file__).parent.parent / ".demo"
+
+
+def folder_of(program: str) -> str:
+    """Return where a program of the encoder's is; skip where it is not installed."""
+    found = shutil.which(program, path=f"{ENCODER}:{os.environ['PATH']}")
+    if found is None:
+        pytest.skip(f"{program} is neither in MU_XCENC_BIN nor installed (Debian: vpx-tools)")
+    return str(Path(found).parent)
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    """18 real frames, as three chunks of six; the later two also with a frame before."""
+    try:
+        clip = get_clip(CACHE)
+    except StageError as error:
+        pytest.skip(str(error))
+    folder = tmp_path_factory.mktemp("film")
+    line = [get_ffmpeg_exe(), "-v", "error", "-i", str(clip), "-vf", "scale=176:144", "-an"]
+    subprocess.run([*line, "-frames:v", "18", "film.y4m"], cwd=folder, check=True)
+    y4m = (folder / "film.y4m").read_bytes()
+    header, _, frames = y4m.partition(b"\n")
+    size = len(frames) // 18
+    return {
+        length: [
+            header + b"\n" + frames[max(0, 6 * at + 6 - length) * size : (6 * at + 6) * size]
+            for at in range(3)
+        ]
+        for length in (6, 7)
+    }
+
+
+def joined(parts: list[bytes]) -> tuple[bytes, list[bool]]:
+    """Return IVF files as one, and of each frame whether it is a key frame."""
+    frames = []
+    for part in parts:
+        at = 32
+        while at < len(part):
+            size = int.from_bytes(part[at : at + 4], "little")
+            frames.append(part[at + 12 : at + 12 + size])
+            at += 12 + size
+    whole = bytearray(parts[0][:32])
+    whole[24:28] = len(frames).to_bytes(4, "little")
+    for number, frame in enumerate(frames):
+        whole += len(frame).to_bytes(4, "little") + number.to_bytes(8, "little") + frame
+    return bytes(whole), [not frame[0] & 1 for frame in frames]
+
+
+def pictures(ivf: bytes, folder: Path) -> int:
+    """Return how many pictures ffmpeg decodes."""
+    (folder / "joined.ivf").write_bytes(ivf)
+    line = [get_ffmpeg_exe(), "-v", "error", "-i", "joined.ivf", "-f", "framemd5", "-"]
+    done = subprocess.run(line, cwd=folder, check=True, capture_output=True, text=True)
+    assert not done.stderr
+    return sum(not row.startswith("#") for row in done.stdout.splitlines())
+
+
+def real_job(job, s3, pipeline, programs: str, **params) -> list[bytes]:
+    """Run a job on the film with real programs; return its outputs."""
+    event = {**s3.event, "env": {**s3.event["env"], "MU_XCENC_BIN": programs}}
+    if "LD_LIBRARY_PATH" in os.environ:
+        event["env"]["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
+    done = job(pipeline, {**params}, 3, event=event)
+    assert done.errors == [None] * 3
+    return [get(s3, key) for key in done.result["keys"]]
+
+
+def test_with_the_real_vpxenc_and_key_frames_everywhere(job, s3, film, tmp_path):
+    programs = folder_of("vpxenc")
+    for number, content in enumerate(film[6]):
+        put(s3, f"real/{number:08d}.y4m", content)
+    outputs = real_job(job, s3, xcenc, programs, video="real", keyframe_distance=1)
+    (tmp_path / "in.y4m").write_bytes(film[6][2])
+    subprocess.run(f"{programs}/{V} -o out.ivf in.y4m", shell=True, check=True, cwd=tmp_path)
+    assert outputs[2] == (tmp_path / "out.ivf").read_bytes()
+    whole, keys = joined(outputs)
+    assert sum(keys) == 3
+    assert pictures(whole, tmp_path) == 18
+
+
+@pytest.mark.parametrize("pipeline", [xcenc, xcenc7])
+def test_with_the_real_encoder_one_key_frame_is_enough(job, s3, film, tmp_path, pipeline):
+    programs = folder_of("xc-enc")
+    for number in range(3):
+        put(s3, f"real_06/{number:08d}.y4m", film[6][number])
+        put(s3, f"real_07/{number:08d}.y4m", film[7][number])
+    video = "real_06" if pipeline is xcenc else "real"
+    outputs = real_job(job, s3, pipeline, programs, video=video, keyframe_distance=3)
+    whole, keys = joined(outputs)
+    assert keys[0]
+    assert sum(keys) == 1
+    assert pictures(whole, tmp_path) == 18
