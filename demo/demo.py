@@ -21,7 +21,7 @@ from imageio_ffmpeg import get_ffmpeg_exe
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from stage import Daemon, S3Server, StageError
+from stage import Daemon, S3Server, StageError, free_ports_conf
 
 from mu.bundle import bundle
 
@@ -65,7 +65,7 @@ def run(stack: contextlib.ExitStack, keep: bool) -> None:
     with step("Start an S3 server and the daemon, with its local engine"):
         s3 = S3Server(FOLDER / "s3", FOLDER / "s3.log")
         stack.callback(s3.stop)
-        daemon = Daemon(FOLDER, s3.env)
+        daemon = Daemon(FOLDER, s3.env, free_ports_conf(mu="on_stop = cancel"))
         stack.callback(daemon.stop)
     with step(f"Upload {len(frames)} frames to s3://{BUCKET}/{VIDEO}-png16/"):
         upload(s3.client(), frames)
@@ -107,7 +107,8 @@ def cut_frames(ffmpeg: Path, clip: Path) -> list[Path]:
 
 
 def upload(client: Any, frames: list[Path]) -> None:
-    client.create_bucket(Bucket=BUCKET)
+    with contextlib.suppress(client.exceptions.BucketAlreadyExists):  # an earlier run made it
+        client.create_bucket(Bucket=BUCKET)
     for frame in frames:
         client.put_object(Bucket=BUCKET, Key=f"{VIDEO}-png16/{frame.name}", Body=frame.read_bytes())
     for chunk in range(WORKERS):  # of an earlier run: what is there at the end is this run's

@@ -168,12 +168,20 @@ class Actor:
             attempt.number,
             finish.error,
             finish.result,
-            attempt.machine.label,
+            attempt.machine.last_label,
             attempt.last_reply,
             charged,
         )
         self.job.ledger.record(self.job.id, record)
         self.take_end(record)
+        if self.outcome is not None:
+            self.end_others()
+
+    def end_others(self) -> None:
+        """It has ended: no other attempt at it goes on."""
+        for other in list(self.attempts):
+            if other.session is not None:
+                other.session.fence("another attempt at its actor was first")
 
     def take_end(self, record: AttemptEnded) -> None:
         """Take in that an attempt has ended."""
@@ -185,9 +193,6 @@ class Actor:
             return  # another attempt was first
         if record.error is None:
             self._end(Finish(result=record.result), record.at)
-            for other in list(self.attempts):
-                if other.session is not None:
-                    other.session.fence("another attempt at its actor was first")
         elif not self.attempts:
             self._go_on(record.error, record.at)
 

@@ -161,8 +161,8 @@ class Conductor:
             elif job.settling:
                 job.settle()
             else:
-                self._launch(job, unanswered)
                 job.begin()
+                self._launch(job, unanswered)
         self._resuming.clear()
 
     # ------------------------------------------------ one job's course

@@ -17,6 +17,8 @@ from mu.orders import digest, read_order
 from mu.parameters import FieldError
 from mu.registry import Registry
 
+ACTOR_STATES = ("waiting", "running", "done", "failed")
+
 
 class Starter(Protocol):
     """What carries out orders (a mu.conductor.Conductor)."""
@@ -132,6 +134,12 @@ class Control:
     def workers(self, request: Request, job_id: str) -> bytes:
         self._authorize(request)
         workers = self._find(job_id).workers()
+        state = _argument(request, "state")
+        if state is not None:
+            if state not in ACTOR_STATES:
+                known = ", ".join(ACTOR_STATES)
+                raise Refusal(400, f"state must be one of {known}; {state!r} came", "state")
+            workers = [worker for worker in workers if worker["state"] == state]
         limit, after = _page(request)
         if after:
             last = _number(after, "after")

@@ -25,6 +25,8 @@ class IPipeline(Interface):
     It may have two methods besides: `order(params, actors)` returns the actors' numbers in the order
     in which they get workers (mu.dealing has some; else they do in their own order), and
     `check(params)` raises mu.parameters.FieldError for what the parameters' types cannot refuse.
+    And an attribute: `may_run_twice`, False if an actor that is slow must not be started a second time
+    while its first worker is at it.
     """
 
     name = Attribute("What a job names it by: a str, unique.")
@@ -36,17 +38,22 @@ class IPipeline(Interface):
 
         `params` has the pipeline's parameters and `workers`, the number that was asked for; the
         length of the list is the number of actors. Runs once per job, in a thread: it may do
-        I/O. Raises ValueError with a sentence for people where it cannot.
+        I/O; once more, if the coordinator is killed before the plan is on disk. Raises ValueError
+        with a sentence for people where it cannot.
         """
 
     def begin(worker):  # type: ignore[no-untyped-def]
-        """Return an actor's first state. Must be pure; `worker` is a mu.machine.Worker."""
+        """Return the first state of an attempt at an actor; `worker` is a mu.machine.Worker.
+
+        Must be pure: after a restart it is called again for attempts that go on.
+        """
 
     def finish(job, outcomes):  # type: ignore[no-untyped-def]
         """Return the job's result, a JSON value. Runs in a thread when all actors are done.
 
-        `job` is a mu.machine.JobFacts, `outcomes` has for each actor its mu.events.Finish. May
-        run again after a crash of the coordinator, so it must be idempotent.
+        `job` is a mu.machine.JobFacts, `outcomes` has for each actor its mu.events.Finish, those
+        that failed included. May run again after a crash of the coordinator, so it must be
+        idempotent.
         """
 
 

@@ -16,13 +16,15 @@ from mu.journal import Ledger, NoJournal, Past
 from mu.machine import JobFacts, Machine, State, Worker
 from mu.messages import Hello
 from mu.parameters import Params
-from mu.records import Assigned, AttemptEnded, Launched, Launching, NobodyCame, Stopped
+from mu.records import Alive, Assigned, AttemptEnded, Launched, Launching, NobodyCame, Stopped
 from mu.session import Session
 from mu.states.script import ScriptWorker, first_state
 
 EXTERNAL = "external"
 """The engine that starts nothing: somebody starts the workers by hand."""
 
+ALIVE_S = 10.0
+"""How often it is recorded that time passes: what a restart does not know to have passed, has not."""
 LATE = "late"
 """Stands for an engine's answer where the worker has not come in time."""
 LONGEST_PAUSE_S = 60.0
@@ -184,6 +186,7 @@ class Job:
         self._stopping = False
         self._finishing = False  # all actors have ended, the pipeline's `finish` has not
         self._ending = False  # it has
+        self._alive_at = self.created
         self._over: list[Deferred[None]] = []
 
     # ------------------------------------------------ what its actors need
@@ -244,12 +247,16 @@ class Job:
         if self.restoring:
             return
         self._let_spares_go()
-        failed = self.counts["failed"]
         if self._stopping:
             return
-        if self.counts["done"] + failed == len(self.actors):
+        if self.counts["done"] + self.counts["failed"] == len(self.actors):
             self.settle()
-        elif self.spec.on_failure == "stop" and failed > self.spec.tolerate:
+        else:
+            self._heed_failures()
+
+    def _heed_failures(self) -> None:
+        """Stop, if more have failed than the order says."""
+        if self.spec.on_failure == "stop" and self.counts["failed"] > self.spec.tolerate:
             self.stop("failed", self.failures() or "")
 
     # ------------------------------------------------ planning and launching
@@ -271,6 +278,7 @@ class Job:
 
     def begin(self) -> None:
         """Give what waits to who waits, and have workers launched for the others, and spares."""
+        self._heed_failures()  # a coordinator that was killed may not have come to it
         for line, hello in list(self._idle.items()):
             del self._idle[line]
             self._place(line, hello)
@@ -363,16 +371,27 @@ class Job:
         if self.stopping:
             return
         now = self.clock.seconds()
-        overdue = [name for name, launch in self._coming.items() if launch.due <= now]
+        if now - self._alive_at >= ALIVE_S:
+            self._alive_at = now
+            self.ledger.record(self.id, Alive(now))
+        overdue = {name: one for name, one in self._coming.items() if one.due <= now}
         for name in overdue:
             del self._coming[name]
             self.ledger.record(self.id, Launched(name, LATE))
-        for _ in range(min(len(overdue), len(self._queue) - len(self._coming))):
+        missing = len(self._queue) - len(self._coming)
+        for launch in list(overdue.values())[: max(0, missing)]:
             actor = self._queue.popleft()
-            self.ledger.record(self.id, NobodyCame(now, actor.number, late))
-            actor.nobody_came(late, now)
+            reason = late if launch.answer else self._not_accepted
+            self.ledger.record(self.id, NobodyCame(now, actor.number, reason))
+            actor.nobody_came(reason, now)
         self._supply()
         self._try_stragglers(now)
+
+    @property
+    def _not_accepted(self) -> str:
+        return (
+            f"engine {self.spec.engine} did not accept a launch within {self.limits.accept_s:g} s"
+        )
 
     def _try_stragglers(self, now: float) -> None:
         """Have the slowest tried a second time by spares; the first to finish wins."""

@@ -351,6 +351,12 @@ class Machine:
         except Exception:  # an author's str_extra
             return type(self.state).__name__
 
+    @property
+    def last_label(self) -> str:
+        """The state that failed, if one did; else the current one."""
+        before = self.state.prevState if isinstance(self.state, ErrorState) else None
+        return before.label if isinstance(before, MachineState) else self.label
+
     def receive(self, event: Event) -> list[Effect]:
         """Return what is to be done now. After Finish nothing is."""
         if self.finished:

@@ -89,11 +89,16 @@ def read_order(
         on_failure=order.on_failure,
         tolerate=order.tolerate,
         stragglers=order.stragglers,
-        order={**order, "workers": workers},
+        order={**order, "workers": workers, "params": _given(params)},
         event=order.event,
         key=key,
         digest=digest(body),
     )
+
+
+def _given(params: Params) -> dict[str, Any]:
+    """Return parameters as they can be given again."""
+    return {name: value for name, value in params.items() if value is not None}
 
 
 def _checked(pipeline: Any, params: Params) -> Params:

@@ -149,6 +149,8 @@ class WorkerProtocol(Protocol):
         """The port closes: tell the worker to quit, unless it is to come back later."""
         if self._hello is None or (keep and self._hello.session):
             self._closing = self._closing or reason
+            self._session = None  # the next coordinator waits for it, not this one's last seconds
+            self.transport.unregisterProducer()  # TLS would wait for its end, which never comes
             self.transport.loseConnection()
         elif self._session is not None:
             self._session.give_up(reason)  # nothing, if it is over

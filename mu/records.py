@@ -108,6 +108,13 @@ class Resumed:
     stopped_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """The coordinator was there at that time, even if nothing else happened."""
+
+    at: float
+
+
 Record = (
     Ordered
     | Planned
@@ -119,6 +126,7 @@ Record = (
     | NobodyCame
     | Stopped
     | Resumed
+    | Alive
 )
 
 _KINDS: dict[str, type[Any]] = {kind.__name__.lower(): kind for kind in Record.__args__}

@@ -95,9 +95,12 @@ def recover(job: Job, records: Iterable[Any], stopped_at: float) -> None:
             case Stopped(state=state, reason=reason):
                 job.verdict = state, reason
     for actor in job.actors:
+        if actor.outcome is not None:
+            actor.end_others()
         for attempt in list(actor.attempts):
             session = attempt.session
-            assert session is not None
+            if session is None:  # the attempt before it turned out to be done
+                continue
             if job.verdict is not None:
                 session.fence(job.verdict[1])
                 continue

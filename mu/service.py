@@ -282,7 +282,9 @@ class MuService(Service):
         for connection in list(self._workers.connections):
             connection.transport.abortConnection()
         ending = [engine.stop() for engine in self._lambda_engines.values()]
-        if self._local is not None and not running:
+        if self._local is not None and running:
+            self._local.leave()
+        elif self._local is not None:
             ending.append(self._local.stop())
         if self._journal is not None:
             self._pruning.cancel()

@@ -57,6 +57,8 @@ from mu.wire import frame
 QUIT = "quit:"
 ACK_REPLIES, ACK_BYTES, ACK_S = 64, 2**20, 5.0
 """After so many replies, or so long, a worker hears that it may drop those that are on disk."""
+RESTART_HOLD_S = 5.0
+"""At least so long after a restart: workers may be in the longest pause between two tries."""
 MOST_HELD_COMMANDS = 64
 """With so many that wait for the disk, a worker is not heard until fewer do."""
 WORKER_TIMER = "(worker)"  # beside the machine's own
@@ -181,16 +183,22 @@ class Session:
                 begun = True
                 text = event.text if isinstance(event, Answered) else f"INFO:{event.key}"
                 self.part.heard(text, event.at)
+            elif isinstance(event, Elapsed):
+                self._cancel(event.timer)
             self._note(effects, event.at)
         self._free = self.produced
         self._kept = self._acked = self.received
-        if not begun:
+        if not position:
             self.begin()
-        if machine.finished:  # which its record should have said, too
+        elif not begun and not machine.finished:
+            self._handle(Answered(self._clock.seconds(), HELLO))
+        if machine.finished and not self.over:  # which its record should have said, too
             self._finish(machine.finished, stopped_at)
-        else:
+        elif not self.over:
+            hold_s = max(self._hold_s, RESTART_HOLD_S)
             self._await_return(
-                f"its worker did not come back within {self._hold_s:g} s of the coordinator's restart"
+                f"its worker did not come back within {hold_s:g} s of the coordinator's restart",
+                hold_s,
             )
 
     # ------------------------------------------------ connections
@@ -221,14 +229,15 @@ class Session:
         if not self.over:
             gone = f"its worker at {line.peer} is gone: {reason}"
             if self.name and self._hold_s:
-                self._await_return(f"{gone}; it did not come back within {self._hold_s:g} s")
+                words = f"{gone}; it did not come back within {self._hold_s:g} s"
+                self._await_return(words, self._hold_s)
             else:
                 self.give_up(gone)
 
-    def _await_return(self, reason: str) -> None:
+    def _await_return(self, reason: str, hold_s: float) -> None:
         self._stop_hold()
         self.away_since = self._clock.seconds()
-        self._hold = self._clock.callLater(self._hold_s, self.give_up, reason)
+        self._hold = self._clock.callLater(hold_s, self.give_up, reason)
 
     def _stop_hold(self) -> None:
         self.away_since = None

@@ -18,6 +18,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -370,6 +371,10 @@ class S3Faults(Notes):
     def calm(self) -> None:
         self._chances = 0.0, 0.0
 
+    def worsen(self, slow_down: float, slow: float) -> None:
+        """From now on the chances are these."""
+        self._chances = slow_down, slow
+
     def close(self) -> None:
         self.closing.set()
         self._server.shutdown()
@@ -541,3 +546,102 @@ def frozen(pid: int) -> Iterator[None]:
         yield
     finally:
         thaw(pid)
+
+
+# ---------------------------------------------------------------- a bad day in full
+
+
+class Schedule(Notes):
+    """A bad day for one job, drawn from the seed: what befalls whom, and when.
+
+    `network` and `s3` are for its connections and requests; `run` does the rest: it kills and freezes
+    workers, cuts and stalls all connections, and kills or stops the daemon and starts it again.
+    """
+
+    KINDS = (
+        ("kill the daemon", 4),
+        ("stop the daemon", 1),
+        ("kill a worker", 3),
+        ("freeze a worker", 2),
+        ("cut all", 3),
+        ("stall all", 2),
+    )
+
+    def __init__(self, seed: int, life_s: float) -> None:
+        """Deeds come in the first `life_s` seconds of the job; what they do lasts about as long."""
+        super().__init__("the schedule", seed)
+        self._life_s = life_s
+        random = self._random = Random(f"schedule {seed}")
+        self.spares = random.choice((0, 0, 1, 3))
+        self.network = Faults(
+            cut=random.choice((0.0, 0.2, 0.5)),
+            stall=random.choice((0.0, 0.2)),
+            within=random.choice((4_000, 20_000)),
+            delay=random.choice((0.0, 0.3)),
+            split=random.choice((0.0, 0.3)),
+        )
+        self.s3 = random.choice(((0.0, 0.0), (0.1, 0.0), (0.05, 0.1)))
+        self.afterwards = random.random() < 0.25
+        """Whether the daemon is to be killed once more when the job has ended."""
+        kinds, weights = zip(*self.KINDS, strict=True)
+        drawn = random.choices(kinds, weights, k=random.randint(2, 8))
+        self._deeds = deque(
+            sorted((life_s * random.random(), kind, random.random()) for kind in drawn)
+        )
+        self.frames = random.choice((2, 2, 2, 24))
+        """Of each chunk; with many, a worker's replies are acknowledged in its course."""
+        self._followups: list[tuple[float, Callable[[], None]]] = []
+
+    def run(self, stage: Any, job_id: str, seconds: float) -> dict[str, Any]:
+        """See the job through; return it as it ended, with the daemon up and nothing frozen.
+
+        `stage` has `proxy`, `daemon` (None: there is none now), `kill`, `stop` and `start`.
+        """
+        began = time.monotonic()
+        job: dict[str, Any] = {}
+        while not job.get("finished"):
+            now = time.monotonic() - began
+            if now > seconds:
+                self._follow_up(now + 3600)
+                raise AssertionError(f"after {seconds:g} s the job is {job}\n{self}\n{stage}")
+            while self._deeds and self._deeds[0][0] <= now:
+                _, kind, amount = self._deeds.popleft()
+                self._do(stage, kind, amount, now)
+            self._follow_up(now)
+            if stage.daemon is not None:
+                job = stage.daemon.ask(f"/jobs/{job_id}")
+            time.sleep(0.03)
+        self._follow_up(seconds + 3600)
+        return job
+
+    def _follow_up(self, now: float) -> None:
+        for due, call in list(self._followups):
+            if due <= now:
+                self._followups.remove((due, call))
+                call()
+
+    def _do(self, stage: Any, kind: str, amount: float, now: float) -> None:
+        down_s, stall_s, freeze_s = (
+            times * self._life_s * amount for times in (0.7, 2 * amount, 2.4)
+        )
+        if kind in ("kill the daemon", "stop the daemon"):
+            if stage.daemon is not None:
+                self.note(kind, f"{kind}; another starts after {down_s:.2f} s")
+                stage.kill() if kind == "kill the daemon" else stage.stop()
+                self._followups.append((now + down_s, stage.start))
+        elif kind == "cut all":
+            self.note(kind)
+            stage.proxy.cut_all(clean=amount < 0.3)
+        elif kind == "stall all":
+            self.note(kind)  # the proxy has more to say
+            stage.proxy.stall_all(stall_s)
+        elif workers := workers_of(stage):
+            pid = self._random.choice(workers)
+            with suppress(ProcessLookupError):  # it has just ended
+                if kind == "kill a worker":
+                    self.note(kind, f"{kind}, {pid}")
+                    os.kill(pid, signal.SIGKILL)
+                else:
+                    self.note(kind, f"{kind}, {pid}, for {freeze_s:.2f} s")
+                    freeze(pid)
+                    self._followups.append((now + freeze_s, partial(thaw, pid)))

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import socket
 import stat
@@ -28,6 +29,8 @@ from mu.cli.address import Address, NotRunning, find_address
 from mu.cli.arguments import BadArgument, read_event, read_params
 from mu.cli.client import Client, Refused, Unreachable
 from mu.cli.commands import cli
+from mu.pipelines import hello
+from mu.states import CommandListState
 
 ROOT = Path(__file__).parent.parent
 ENV = {name: value for name, value in os.environ.items() if not name.startswith("MU_")}
@@ -113,8 +116,11 @@ def test_a_watched_order_ends_with_the_job(daemon):
 def test_all_that_can_be_ordered_arrives(daemon):
     words = ["--engine", "external", "--function", "f", "--regions", "us-east-1,us-west-2"]
     words += ["--deadline", 60, "--worker-timeout", 30, "--event", '{"env": {"A": "b"}}', "-n", 4]
+    words += ["--spares", 2, "--retries", 5, "--tolerate", 1, "--on-failure", "stop"]
+    words += ["--stragglers", 2.5]
     job = json.loads(inside("launch", "hello", *words, "--json", daemon=daemon).stdout)
     assert (job["function"], job["workers"], job["engine"]) == ("f", 4, "external")
+    assert (job["spares"], job["retries"]) == (2, 5)
     assert job["event"]["env"] == {"A": "b"}
     assert inside("cancel", job["id"], daemon=daemon).exit_code == 0
 
@@ -182,6 +188,8 @@ def test_an_event_that_cannot_be_kept_orders_nothing(daemon, tmp_path):
         (["hello", "--event", "{"], "--event must be a JSON object, or @FILE with one"),
         (["hello", "--event", "[1]"], "--event must be a JSON object; '[1]' came"),
         (["hello", "--event", "@/no"], "--event @/no cannot be read"),
+        (["hello", "--retries", -1], "the order was refused: retries must be at least 0"),
+        (["hello", "--on-failure", "panic"], "'panic' is not one of 'finish', 'stop'"),
         (["hello", "--idempotency-key", "a\nb"], "--idempotency-key must be a word or a line"),
         (["hello", "-n", "many"], "'many' is not a valid integer"),
         ([], "Missing argument 'PIPELINE'"),
@@ -398,6 +406,66 @@ def test_a_broken_plugin_is_told_with_its_reason():
     assert says == ["mu: q of q:it of some-package cannot be used: ImportError: no q\n"] * 2
 
 
+def test_a_recorded_job_replays(daemon, done, failed):
+    told = inside("replay", done["id"][:6], daemon=daemon)
+    assert told.exit_code == 0, told.output
+    head, _, names, *rows = told.stdout.splitlines()
+    assert head.startswith(f"Job {done['id']}: hello, ordered ")
+    assert head.endswith("; 3 attempts at 3 actors.")
+    assert names.split() == ["actor", "attempt", "began", "took", "events", "ended", "replay"]
+    assert [row.split()[:2] for row in rows] == [["0", "1"], ["1", "1"], ["2", "1"]]
+    assert {tuple(row.split()[-2:]) for row in rows} == {("done", "replays")}
+    told = json.loads(inside("replay", failed["id"], "--json", daemon=daemon).stdout)
+    assert [one["attempt"] for one in told["attempts"]] == [1, 1, 2, 3, 1]
+    assert {one["diverged"] for one in told["attempts"]} == {None}
+    assert {one["error"] is None for one in told["attempts"] if one["actor"] == 1} == {False}
+
+
+def test_of_one_actor_each_event_is_shown_with_what_it_caused(daemon, done):
+    told = inside("replay", done["id"], "-a", 1, daemon=daemon)
+    assert told.exit_code == 0, told.output
+    first, *lines = told.stdout.splitlines()
+    assert re.fullmatch(
+        r"Actor 1, attempt 1, session \w{8}, began [\d.]+ s after the order\.", first
+    )
+    assert re.fullmatch(r" +0 +\d\.\d{3}  \(begins\)", lines[0])
+    assert re.fullmatch(r" +1 +\d\.\d{3}  OK:HELLO", lines[1])
+    assert re.fullmatch(r" +> echo:.*from actor 1", lines[2])
+    assert lines[-4:] == [" " * 18 + "> quit:", lines[-3], "It replays.", ""]
+    assert lines[-3].startswith(" " * 18 + "> (done")
+    says = refusal("replay", done["id"], "-a", 3, daemon=daemon)
+    assert f"job {done['id']} has no actor 3; it has 3" in says
+
+
+def test_a_pipeline_that_changed_meanwhile_diverges_with_1(daemon, done, monkeypatch):
+    def begin(pipeline, worker):
+        return Changed(worker)
+
+    class Changed(CommandListState):
+        commandlist = ("echo:another",)
+
+    monkeypatch.setattr(hello.Hello, "begin", begin)
+    told = inside("replay", done["id"], daemon=daemon)
+    assert told.exit_code == 1, told.output
+    assert told.stdout.startswith("Actor 0, attempt 1 diverges: event 1, ")
+    assert "has other effects than when it was recorded" in told.stdout
+    assert "diverges at event 1" in told.stdout.splitlines()[-1]
+    told = inside("replay", done["id"], "-a", 0, daemon=daemon)
+    assert told.exit_code == 1
+    assert " " * 18 + "! it diverges here" in told.stdout.splitlines()
+
+
+def test_a_replay_needs_no_daemon_but_its_journal(daemon, done, tmp_path):
+    shutil.copy(daemon.home / "journal.db", tmp_path)
+    shutil.copy(daemon.home / "journal.db-wal", tmp_path)
+    assert inside("--home", tmp_path, "replay", done["id"]).exit_code == 0
+    assert "there is no job 'x' in" in refusal("--home", tmp_path, "replay", "x")
+    says = refusal("--home", tmp_path / "other", "replay", "last")
+    assert f"there is no journal at {tmp_path}/other/journal.db" in says
+    says = refusal("--url", daemon.url, "replay", "last", MU_TOKEN=daemon.token)
+    assert "this reads the journal in the daemon's home: run it on the daemon's machine" in says
+
+
 def test_a_log_is_of_all_actors_or_of_one(daemon, failed):
     told = inside("log", failed["id"], daemon=daemon).stdout
     assert told == daemon.ask(f"/jobs/{failed['id']}/log")
@@ -453,7 +521,15 @@ class Terminal:
         fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 80, 0, 0))
         env = ENV | {"MU_HOME": str(daemon.home), "TERM": "xterm-256color"}
         command = [sys.executable, "-m", "mu.cli", *map(str, args)]
-        self.program = subprocess.Popen(command, stdin=inner, stdout=inner, stderr=inner, env=env)
+        self.program = subprocess.Popen(
+            command,
+            stdin=inner,
+            stdout=inner,
+            stderr=inner,
+            env=env,
+            # as a shell's own children; those of one in the background ignore Ctrl-C
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
         os.close(inner)
         self.seen = ""
 
@@ -502,21 +578,22 @@ def test_ctrl_c_stops_watching_and_not_the_job(daemon, idle):
     assert daemon.ask(f"/jobs/{idle['id']}")["state"] == "running"
 
 
-@pytest.mark.parametrize("command", ["jobs", "workers"])
+@pytest.mark.parametrize("command", ["jobs", "workers", "replay"])
 def test_tables_keep_within_80_columns(daemon, failed, command):
-    words = [failed["id"]] if command == "workers" else []
+    words = [] if command == "jobs" else [failed["id"]]
     screen = Terminal(command, *words, daemon=daemon)
     assert screen.end() == 0
     lines = screen.plain().splitlines()
     assert max(map(len, lines)) <= 80
     names = {
         "jobs": "job pipeline state workers ordered took",
-        "workers": "actor state at heard last",
+        "workers": "actor state attempt at since last",
+        "replay": "actor attempt began took events ended replay",
     }
     (header,) = [line for line in lines if line.startswith(("job ", "actor "))]
     assert header.split()[: len(names[command].split())] == names[command].split()
     row = [line for line in lines if line.startswith((f"{failed['id']} ", "1 "))][-1]
-    assert [word for word in ("failed", "ago", "just now") if word in row] != ["failed"]
+    assert [word for word in ("failed", "ago", "just now", "replays") if word in row] != ["failed"]
 
 
 def test_a_terminal_obeys_no_worker():
@@ -537,12 +614,89 @@ def test_times_are_as_people_say_them():
     ]
 
 
+def actor(number, state="running", **more):
+    told = {"actor": number, "state": state, "label": "Convert", "attempt": 1, "since": 100.0}
+    told |= {"waits_for": None, "last_reply": "", "error": None, "result": None, "failures": []}
+    return told | more
+
+
+def failure(attempt, error):
+    return {"attempt": attempt, "at": 1.0, "label": "", "last_reply": "", "error": error}
+
+
+ENDED = {"id": "x", "state": "failed", "error": "1 of 3 actors failed: actor 3: why"}
+
+
+def shown(parts):
+    return [str(getattr(part, "renderable", part)) for part in parts]
+
+
 def test_the_same_failure_of_many_is_told_once():
-    gone = [{"actor": n, "state": "failed", "error": "gone"} for n in (0, 1, 2, 5)]
-    other = [{"actor": n + 10, "state": "failed", "error": f"e{n}"} for n in range(9)]
-    told = [str(getattr(part, "renderable", part)) for part in console.failures(other + gone, "x")]
-    assert told[:4] == ["4 actors failed (0-2, 5):", "gone", "Actor 10 failed:", "e0"]
+    gone = "Convert: its worker at 127.0.0.1:{} is gone: it closed the connection"
+    lost = [actor(n, "failed", error=gone.format(5000 + n)) for n in (0, 1, 2, 5)]
+    other = [actor(n + 10, "failed", error=f"e{n}") for n in range(9)]
+    told = shown(console.failures(other + lost, ENDED))
+    assert told[0] == "4 actors (0-2, 5) failed:"
+    assert told[1] == "Convert: its worker is gone: it closed the connection"
+    assert told[2:4] == ["Actor 10 failed:", "e0"]
     assert told[-2] == "5 more actors failed: mu workers x --state failed"
+
+
+def test_a_failure_comes_with_the_last_reply_and_the_failures_before_it():
+    late = "Convert: its worker took longer than 4 s"
+    failures = [failure(0, "no worker came"), failure(1, late.replace("4", "5")), failure(2, late)]
+    one = actor(3, "failed", error=f"{late} (after 3 attempts)", failures=failures)
+    told = shown(console.failures([one | {"last_reply": "OK:SET(a)"}], ENDED))
+    assert told[:2] == ["Actor 3 failed:", f"{late} (after 3 attempts)"]
+    assert told[2:-1] == [
+        "Last reply before that: 'OK:SET(a)'",
+        "Before: no worker came",  # attempt 1 is the same but for a number
+    ]
+    said = one | {"error": "expected 'x', but the worker answered 'OK:SET(a)'", "failures": []}
+    assert len(console.failures([said | {"last_reply": "OK:SET(a)"}], ENDED)) == 3
+
+
+def test_those_that_were_stopped_with_the_job_come_last():
+    stopped = [actor(n, "failed", error=f"Convert: {ENDED['error']}") for n in range(2)]
+    told = shown(console.failures([*stopped, actor(3, "failed", error="Convert: why")], ENDED))
+    assert told == [
+        *("Actor 3 failed:", "Convert: why"),
+        *("2 actors (0-1) failed:", "Convert: stopped with the job"),
+        "What one printed: mu log x -a 3",
+    ]
+    told = console.ended(ENDED | {"created": 1.0, "finished": 2.0, "workers": 3})
+    assert told == "Job x failed after 1.0 s: 1 of 3 actors failed."
+
+
+def test_who_was_tried_again_is_told_with_the_reason():
+    again = [actor(n, failures=[failure(1, "gone")], attempt=2) for n in (1, 2)]
+    assert shown(console.tried_again([actor(0), *again])) == [
+        "2 actors (1-2) tried again:",
+        "gone",
+    ]
+
+
+def test_what_is_waited_for_and_how_long_is_told():
+    actors = [actor(n, waits_for="OK:RETVAL(0)", since=100.0 - n) for n in range(3)]
+    actors += [actor(3, "waiting", label="", waits_for="a worker"), actor(4, "done", label="Final")]
+    assert console.waits(actors, 105.0) == [
+        (3, "Convert, up to 7.0 s for OK:RETVAL(0)"),
+        (1, "waiting, 5.0 s for a worker"),
+    ]
+
+
+def test_a_failed_actor_is_shown_at_the_state_before():
+    table = console.workers_table(
+        [
+            actor(0, "failed", label="ErrorState why: so", error="Convert (a): why: so"),
+            actor(1, "failed", label="Fetch", error="a fault"),
+        ],
+        100.0,
+    )
+    assert [str(cell) for cell in table.columns[2].cells] == ["Convert (a)", "Fetch"]
+    assert [column.header for column in table.columns] == [
+        *("actor", "state", "at", "since", "last reply")
+    ]
 
 
 # ---------------------------------------------------------------- finding the daemon
@@ -633,7 +787,7 @@ def test_a_stale_ports_file_is_told_from_a_running_daemon(tmp_path):
     home = home_with(tmp_path, f'{{"control": {port}}}')
     says = refusal("--home", home, "jobs", status=4)
     assert f"though ports.json of an earlier one names port {port}" in says
-    assert "Start it with twistd -n mu" in says
+    assert "Its running jobs go on once it is started again, with twistd -n mu" in says
 
 
 @pytest.mark.parametrize("ports", ["", "{", "[]", "{}", '{"control": "1"}', '{"control": 70000}'])
@@ -764,6 +918,7 @@ def test_a_daemon_that_dies_ends_its_watching_with_4(own_daemon, tmp_path):
         screen.plain().split()
     )
     assert "Traceback" not in screen.plain()
+    assert f"Job {job} goes on once the daemon is back" in screen.plain()
     again = Daemon(tmp_path, conf=own_daemon.conf.read_text())  # it goes on with the job
     screen = Terminal("watch", job, daemon=again)
     screen.read_until("1 waiting")
@@ -779,7 +934,8 @@ def test_a_job_that_was_forgotten_ends_its_watching():
     with answering(http("200 OK", json.dumps(job)), gone) as client:
         ended = inside("--url", client.url, "watch", "x", MU_TOKEN="t")
     assert ended.exit_code == 4
-    assert "job x is not known any more: the daemon was started again" in ended.stderr
+    assert "job x is not known any more: the daemon has forgotten it" in ended.stderr
+    assert "goes on" not in ended.stderr
 
 
 # ---------------------------------------------------------------- init, help, start

@@ -10,7 +10,7 @@ from twisted.logger import capturedLogs
 from mu.conductor import Conductor
 from mu.config import Config
 from mu.dealing import deal
-from mu.invocations import Accepted, Refused, Unknown
+from mu.invocations import Accepted, Refused, Throttled, Unknown
 from mu.journal import NoJournal
 from mu.messages import Hello
 from mu.states import MachineState, OnePassState
@@ -302,3 +302,54 @@ def test_a_conductor_that_stops_says_so():
     bench = Bench()
     bench.conductor.stop(keep=False)
     assert bench.conductor.stopping
+
+
+# ---------------------------------------------------------------- launching again
+
+
+def test_a_worker_that_does_not_say_hello_in_time_is_launched_again():
+    bench = Bench()
+    job = bench.start(workers=2, retries=1)
+    bench.port.join(job.id, Hello("aa", bench.engine.asked[0]))
+    bench.reactor.pump([1] * 121)
+    assert len(bench.engine.asked) == 3
+    assert len(set(bench.engine.asked)) == 3
+    bench.port.join(job.id, Hello("bb", bench.engine.asked[2]))
+    assert (job.state, job.error) == ("done", None)
+    assert [len(actor.failures) for actor in job.actors] == [0, 1]
+
+
+def test_a_worker_that_comes_late_is_taken_while_its_actor_waits():
+    bench = Bench()
+    job = bench.start(retries=1)
+    bench.reactor.pump([1] * 121)
+    assert bench.port.join(job.id, Hello("aa", bench.engine.asked[0])).heard[-1] == b"quit:"
+    assert job.state == "done"
+    assert bench.port.join(job.id, Hello("bb", bench.engine.asked[1])).heard == [b"quit:"]
+    assert job.dismissed == 1
+
+
+def test_a_lost_workers_actor_gets_a_new_launch():
+    bench = Bench()
+    job = bench.start(Patient, retries=1)
+    bench.port.join(job.id, Hello("aa", bench.engine.asked[0])).hang_up()
+    bench.reactor.advance(9)
+    assert len(bench.engine.asked) == 1
+    bench.reactor.advance(1)
+    assert len(bench.engine.asked) == 2
+
+
+def test_spares_are_launched_too():
+    bench = Bench()
+    job = bench.start(Patient, workers=3, spares=2)
+    assert len(bench.engine.asked) == 5
+    assert len(job.launches) == 5
+
+
+def test_an_engine_that_is_busy_for_too_long_fails_the_actor():
+    bench = Bench(*[Throttled("busy", wait_s=30.0)] * 1000)
+    job = bench.start(deadline_s=3600.0)
+    bench.reactor.pump([1] * 605)
+    assert job.error == (
+        "1 of 1 actors failed: actor 0: engine scripted did not accept a launch within 600 s"
+    )

@@ -3,12 +3,12 @@
 import zlib
 
 import pytest
-from parts import Port, make_job
+from parts import HeldJournal, Port, make_job
 
 from mu.events import Answered, Elapsed, Entered, Lost
 from mu.jobs import Launch
 from mu.messages import Hello
-from mu.records import AttemptEnded, Happened, read_record
+from mu.records import AttemptEnded, Happened
 from mu.states import CommandListState, MachineState, OnePassState
 from mu.wire import frame
 
@@ -39,41 +39,6 @@ class Late(MachineState):
             case Lost():
                 return super().receive(event, send)
         return self
-
-
-class HeldJournal:
-    """A journal whose disk is the test's: what was written waits until `sync`."""
-
-    keeps = True
-
-    def __init__(self):
-        self.written = self.synced = 0
-        self.records = []
-        self._waiting = []
-
-    def write(self, job, line):
-        self.written += 1
-        self.records.append(read_record(line))
-
-    def record(self, job, record):
-        self.written += 1
-        self.records.append(record)
-
-    def end(self, job, past):
-        self.written += 1
-        self.records.append(past)
-
-    def on_disk(self, call, *args):
-        if self.synced == self.written:
-            call(*args)
-        else:
-            self._waiting.append((self.written, call, args))
-
-    def sync(self):
-        self.synced = self.written
-        while self._waiting and self._waiting[0][0] <= self.synced:
-            _, call, args = self._waiting.pop(0)
-            call(*args)
 
 
 def crc(*commands):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from mu.config import ConfigError, read_config
+from mu.config import Config, ConfigError, Mu, read_config
 
 CONFIGS = (Path("etc/mu.conf"), Path("/etc/mu.conf"))
 """The configurations that are looked for, the first one first."""
@@ -35,10 +35,13 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class _Home:
-    path: Path
-    host: str
+    config: Config
     start: str
     """The command that starts its daemon."""
+
+    @property
+    def path(self) -> Path:
+        return self.config.home
 
 
 def find_address(given: Mapping[str, str], environ: Mapping[str, str]) -> Address:
@@ -46,12 +49,30 @@ def find_address(given: Mapping[str, str], environ: Mapping[str, str]) -> Addres
 
     That is MU_HOME, one of CONFIGS, or ~/.mu. Raises NoAddress and NotRunning.
     """
-    if len(given) > 1:
-        names = " and ".join(f"--{name}" for name in sorted(given))
-        raise NoAddress(f"{names} exclude one another: each says which daemon is meant")
+    _only_one(given)
     if "url" in given:
         return _remote(given["url"], environ)
     return _at_home(_home(given, environ))
+
+
+def find_config(given: Mapping[str, str], environ: Mapping[str, str]) -> Config:
+    """Return the configuration, found in the same way; defaults, if only the home is known.
+
+    Raises NoAddress.
+    """
+    _only_one(given)
+    if "url" in given:
+        raise NoAddress(
+            "this reads the journal in the daemon's home: run it on the daemon's machine, with"
+            " --home or --config"
+        )
+    return _home(given, environ).config
+
+
+def _only_one(given: Mapping[str, str]) -> None:
+    if len(given) > 1:
+        names = " and ".join(f"--{name}" for name in sorted(given))
+        raise NoAddress(f"{names} exclude one another: each says which daemon is meant")
 
 
 def _remote(url: str, environ: Mapping[str, str]) -> Address:
@@ -83,14 +104,15 @@ def _home(given: Mapping[str, str], environ: Mapping[str, str]) -> _Home:
     if told:
         home = Path(told).expanduser().absolute()
         conf = f'a file with "[mu]" and "home = {home}" in it'
-        return _Home(home, "127.0.0.1", f"twistd -n mu --config FILE, where FILE is {conf}")
+        start = f"twistd -n mu --config FILE, where FILE is {conf}"
+        return _Home(Config(mu=Mu(home)), start)
     config = Path(given["config"]) if "config" in given else next(filter(_exists, CONFIGS), None)
     try:
         read = read_config(config)
     except ConfigError as error:
         raise NoAddress(str(error)) from None
     start = "twistd -n mu" + (f" --config {shlex.quote(str(config))}" if config else "")
-    return _Home(read.home, _reachable(read.control.host), start)
+    return _Home(read, start)
 
 
 def _exists(path: Path) -> bool:
@@ -128,10 +150,11 @@ def _at_home(home: _Home) -> Address:
             f" the token, with {home.start}"
         )
     return Address(
-        f"http://{home.host}:{port}",
+        f"http://{_reachable(home.config.control.host)}:{port}",
         _sendable(secret.strip(), str(token)),
         f"no daemon is running for home {home.path}, though {ports.name} of an earlier one names"
-        f" port {port}: it was killed, or is just stopping. Start it with {home.start}",
+        f" port {port}: it was killed, or is just stopping. Its running jobs go on once it is"
+        f" started again, with {home.start}",
         f"what listens on port {port} does not take the token in {token}: either the token was"
         f" changed after the daemon's start (start the daemon again), or {ports.name} is left"
         f" from an earlier daemon and the port is another's now. To start: {home.start}",

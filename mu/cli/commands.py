@@ -169,7 +169,7 @@ def cli() -> None:
     \b
     Exit status:
       0  all went well; of a job that was watched: it is done
-      1  the job failed
+      1  the job failed; what is replayed diverges
       2  the command line is wrong, or the daemon refuses the order
       3  the job was cancelled
       4  the daemon is not running, cannot be reached, or went away
@@ -203,6 +203,24 @@ def cli() -> None:
 @click.option("--deadline", type=float, metavar="SECONDS", help="Fail the job after that time.")
 @click.option(
     "--worker-timeout", type=float, metavar="SECONDS", help="Fail an actor that takes longer."
+)
+@click.option(
+    "--retries", type=int, metavar="N", help="Try a failed actor again, up to so many times."
+)
+@click.option(
+    "--spares", type=int, metavar="N", help="Launch so many more workers, to take over at once."
+)
+@click.option(
+    "--stragglers",
+    type=float,
+    metavar="FACTOR",
+    help="Start an actor that takes so many times the median again, on a spare; 0: never.",
+)
+@click.option("--tolerate", type=int, metavar="N", help="So many actors may fail.  [default: 0]")
+@click.option(
+    "--on-failure",
+    type=click.Choice(["finish", "stop"]),
+    help="Once too many have failed: finish the others, or stop.  [default: finish]",
 )
 @click.option("--event", metavar="JSON|@FILE", help="More for the workers' event, such as env.")
 @click.option(
@@ -245,6 +263,7 @@ def launch(
       mu launch png2y4m -n 22 -p video=bbb -p bucket=demo -p frames=6
       mu launch png2y4m -n 22 --actors 3,8-9 -p video=bbb -p bucket=demo
       mu launch hello --engine lambda --region us-east-1,us-west-2 -n 2000
+      mu launch hello -n 2000 --spares 50 --retries 3 --tolerate 10
       mu launch hello --event '{"env": {"NAME": "value"}}'
       mu launch hello --idempotency-key nightly-2024-05-01 --json
 
@@ -259,6 +278,8 @@ def launch(
     order: dict[str, Any] = {"pipeline": pipeline, "workers": given["workers"]}
     order |= {"engine": given["engine"], "function": given["function"]}
     order |= {"deadline_s": given["deadline"], "worker_timeout_s": given["worker_timeout"]}
+    same = ("retries", "spares", "stragglers", "tolerate", "on_failure")
+    order |= {name: given[name] for name in same}
     order["regions"] = [name for word in regions for name in word.split(",") if name] or None
     order["actors"] = None if actors is None else read_actors(actors)
     order["event"] = None if event is None else read_event(event)
@@ -345,7 +366,8 @@ def workers(job: str, state: str | None, as_json: bool) -> None:
       mu workers last --json | jq -r '.[] | select(.state == "failed") | .error'
     """
     client = the_client()
-    job = client.find_job(job)["id"]
+    told_job = client.find_job(job)
+    job = told_job["id"]
     actors = client.workers(job)
     found = [actor for actor in actors if state in (None, actor["state"])]
     if as_json:
@@ -358,7 +380,8 @@ def workers(job: str, state: str | None, as_json: bool) -> None:
     from mu.cli import console
 
     screen = console.console()
-    told = console.failures(found, job, every=state == "failed")
+    told = console.failures(found, told_job, every=state == "failed")
+    told += console.tried_again(found)
     for part in told:
         screen.print(part)
     if told:
@@ -415,6 +438,41 @@ def cancel(job: str, as_json: bool) -> None:
         click.echo(f"Job {before['id']} had ended before that: {before['state']}.")
     else:
         click.echo(f"Job {before['id']} is {after['state']}.")
+
+
+@cli.command()
+@job_argument
+@click.option("-a", "--actor", type=click.IntRange(min=0), metavar="N", help="Each event of one.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@finds_daemon()
+@click.pass_context
+def replay(ctx: click.Context, job: str, actor: int | None, as_json: bool) -> None:
+    """Play a job's recorded course again.
+
+    Gives a new machine of each attempt all that happened to the first one, and says whether it
+    does the same. If not, the pipeline is another one now, or it uses the clock or chance, and
+    the exit status is 1. With -a, every event is shown, and below it what the machine did.
+
+    Reads the journal of the daemon's home on this machine, whether it runs or not.
+
+    \b
+    Examples:
+      mu replay last
+      mu replay 6065 -a 3
+      mu replay last --json | jq '.attempts[] | select(.diverged)'
+    """
+    from mu.cli.address import find_config
+    from mu.courses import NoCourse, tell
+
+    try:
+        told = tell(find_config(ctx.meta.get(WHERE, {}), os.environ), job, actor)
+    except NoCourse as error:
+        raise Failure(str(error)) from None
+    if as_json:
+        _print_json(told)
+    else:
+        _tell_courses(told, whole=actor is not None)
+    ctx.exit(FAILED if any(one["diverged"] for one in told["attempts"]) else DONE)
 
 
 @cli.command()
@@ -530,6 +588,18 @@ def _watch(
         )
         ctx.exit(INTERRUPTED)
     ctx.exit(STATUS.get(job["state"], FAILED))
+
+
+def _tell_courses(told: dict[str, Any], whole: bool) -> None:
+    from mu.cli.console import console
+    from mu.cli.courses import attempts_table, course
+
+    screen = console()
+    if not whole or not told["attempts"]:
+        screen.print(attempts_table(told, time.time()))
+        return
+    for attempt in told["attempts"]:
+        screen.print(course(attempt, told["created"]))
 
 
 def _print_log(client: Client, job: dict[str, Any], actor: int, follow: bool) -> None:

@@ -2,9 +2,10 @@
 
 import itertools
 import json
+import re
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.cells import cell_len
@@ -25,6 +26,7 @@ IN_A_LIST = 240
 """The same, among other jobs."""
 RESULT = 200
 """Characters of a job's result that are shown."""
+STOPPED = "stopped with the job"
 GROUPS = 5
 """Different failures that are told in full unless all are asked for."""
 
@@ -95,6 +97,28 @@ def labels(actors: Iterable[Told], most: int = 4) -> list[tuple[int, str]]:
     return [*named, *([(others, "elsewhere")] if others else [])]
 
 
+def waits(actors: Iterable[Told], now: float, most: int = 5) -> list[tuple[int, str]]:
+    """Return how many actors have waited for what, and how long, the most first."""
+    alike: dict[tuple[str, str], list[float]] = {}
+    for actor in actors:
+        if actor["state"] in ("waiting", "running"):
+            at = cut(actor["label"], 40) if actor["state"] == "running" else "waiting"
+            what = at or "(no state yet)", cut(actor.get("waits_for") or "", 40)
+            alike.setdefault(what, []).append(now - actor["since"])
+    order = sorted(alike.items(), key=lambda one: -len(one[1]))
+    told = []
+    for (at, wanted), spans in order[:most]:
+        longest = f"{'up to ' if len(spans) > 1 else ''}{span(max(spans))}"
+        told.append((len(spans), f"{at}, {longest}{' for ' if wanted else ''}{wanted}"))
+    others = sum(len(spans) for _, spans in order[most:])
+    return [*told, *([(others, "elsewhere")] if others else [])]
+
+
+def _again(actors: Iterable[Told]) -> str:
+    number = sum(bool(actor.get("failures")) and actor["state"] != "failed" for actor in actors)
+    return f"; {number} tried again" if number else ""
+
+
 def ordered(job: Told) -> str:
     """Return the sentence about an order that was taken."""
     workers = many(job["workers"], "worker")
@@ -106,12 +130,16 @@ def ended(job: Told) -> str:
     how = {"done": "is done", "cancelled": "was cancelled"}.get(job["state"], job["state"])
     text = f"Job {job['id']} {how} after {span(took(job, job['finished']))}"
     if job["state"] == "done":
-        return f"{text}: {many(job['workers'], 'worker')}."
+        failed = job["counts"]["failed"]
+        return f"{text}: {many(job['workers'], 'worker')}{f', {failed} failed' if failed else ''}."
     error = job["error"] or "it does not say why"
-    summary = f"{job['counts']['failed']} of {job['workers']} actors failed"
-    if error.startswith(f"{summary}: actor "):  # their own sentences stand above, in full
-        error = f"{summary}."
+    summary = _FAILED.match(error)
+    if summary:  # the actors' own sentences stand above, in full
+        error = f"{summary[0]}."
     return f"{text}: {shortened(error)}"
+
+
+_FAILED = re.compile(r"\d+ of \d+ actors failed(?=: actor )")
 
 
 def shortened(text: str, most: int = LONGEST) -> str:
@@ -155,32 +183,94 @@ def jobs_table(jobs: Sequence[Told], now: float) -> RenderableType:
         before = many(len(failed) - GROUPS, "job")
         told.insert(0, Text(f"{before} failed before these: mu watch JOB says why."))
     return Group(
-        *told, *([Text()] if told else []), _table(names, rows, gives={"pipeline", "workers"})
+        *told, *([Text()] if told else []), table(names, rows, gives={"pipeline", "workers"})
     )
 
 
-def failures(actors: Sequence[Told], job_id: str, every: bool = False) -> list[RenderableType]:
-    """Return a sentence for each way in which actors failed, the most frequent first."""
-    ways: dict[str, list[int]] = {}
-    for actor in actors:
-        if actor["state"] == "failed":
-            ways.setdefault(actor["error"] or "it does not say why", []).append(actor["actor"])
+def failures(actors: Sequence[Told], job: Told, every: bool = False) -> list[RenderableType]:
+    """Return each way in which actors failed, the most frequent first: why, and the last reply.
+
+    Those that failed only because the job was stopped come last.
+    """
+    failed = [actor for actor in actors if actor["state"] == "failed"]
+    ways = _alike((_why(actor, job), actor) for actor in failed)
+    ways.sort(key=lambda way: way[0].endswith(STOPPED))
     if not ways:
         return []
-    order = sorted(ways.items(), key=lambda way: -len(way[1]))
-    shown = order if every else order[:GROUPS]
+    shown = ways if every else ways[:GROUPS]
     told: list[RenderableType] = []
-    for error, numbers in shown:
-        who = f"Actor {numbers[0]} failed"
-        if len(numbers) > 1:
-            who = f"{len(numbers)} actors failed ({ranges(numbers)})"
-        told.append(Text(f"{who}:", style="bold red"))
-        told.append(Padding(Text(shortened(error)), (0, 0, 0, 2), expand=False))
-    left = sum(len(numbers) for _, numbers in order) - sum(len(numbers) for _, numbers in shown)
+    for error, group in shown:
+        told.append(Text(f"{_who(group)} failed:", style="bold red"))
+        told += [_indented(line) for line in (error, *_circumstances(group[0], len(group) > 1))]
+    left = sum(len(group) for _, group in ways[len(shown) :])
     if left:
-        told.append(Text(f"{many(left, 'more actor')} failed: mu workers {job_id} --state failed"))
-    told.append(Text(f"What one printed: mu log {job_id} -a {shown[0][1][0]}", style="dim"))
+        more = f"{many(left, 'more actor')} failed: mu workers {job['id']} --state failed"
+        told.append(Text(more))
+    one = shown[0][1][0]["actor"]
+    told.append(Text(f"What one printed: mu log {job['id']} -a {one}", style="dim"))
     return told
+
+
+def _why(actor: Told, job: Told) -> str | None:
+    error, reason = actor["error"], job["error"]
+    if reason and error and error.endswith(reason):
+        return f"{error.removesuffix(reason)}{STOPPED}"
+    return error  # type: ignore[no-any-return]
+
+
+def tried_again(actors: Sequence[Told]) -> list[RenderableType]:
+    """Return why actors that have not failed needed more than one attempt."""
+    ways = _alike(
+        (actor["failures"][-1]["error"], actor)
+        for actor in actors
+        if actor["state"] != "failed" and actor.get("failures")
+    )
+    told: list[RenderableType] = []
+    for error, group in ways[:GROUPS]:
+        told += [Text(f"{_who(group)} tried again:", style="yellow"), _indented(error)]
+    left = sum(len(group) for _, group in ways[GROUPS:])
+    return [*told, *([Text(f"{many(left, 'more actor')} tried again.")] if left else [])]
+
+
+def _alike(named: Iterable[tuple[str | None, Told]]) -> list[tuple[str, list[Told]]]:
+    """Return the actors by their sentence, the most frequent first; addresses do not tell apart."""
+    ways: dict[str, list[tuple[str, Told]]] = {}
+    for sentence, actor in named:
+        sentence = sentence or "it does not say why"
+        ways.setdefault(_ADDRESS.sub("", sentence), []).append((sentence, actor))
+    order = sorted(ways.items(), key=lambda way: -len(way[1]))
+    return [
+        (group[0][0] if len(group) == 1 else common, [actor for _, actor in group])
+        for common, group in order
+    ]
+
+
+_ADDRESS = re.compile(r"(?<=its worker) at \S+:\d+(?= is gone)")
+_NUMBER = re.compile(r"[0-9a-f]*\d[0-9a-f]*")
+"""Ports, the names of temporary folders, ...: what differs between failures that are alike."""
+
+
+def _who(group: Sequence[Told]) -> str:
+    numbers = [actor["actor"] for actor in group]
+    return (
+        f"Actor {numbers[0]}" if len(numbers) == 1 else f"{len(numbers)} actors ({ranges(numbers)})"
+    )
+
+
+def _circumstances(actor: Told, of_many: bool) -> Iterator[str]:
+    """Yield what an actor's error does not say: its worker's last reply, other attempts' errors."""
+    reply, error = actor["last_reply"], actor["error"] or ""
+    whose = f" of actor {actor['actor']}" if of_many else ""
+    if reply and repr(reply)[1:60] not in error:
+        yield f"Last reply{whose} before that: {shortened(repr(reply), IN_A_LIST)}"
+    for failure in actor.get("failures", ())[:-1]:
+        if not _NUMBER.sub("", error).startswith(_NUMBER.sub("", failure["error"])):
+            what = f"Attempt {failure['attempt']}{whose} failed" if failure["attempt"] else "Before"
+            yield f"{what}: {shortened(failure['error'], IN_A_LIST)}"
+
+
+def _indented(text: str) -> RenderableType:
+    return Padding(Text(shortened(text)), (0, 0, 0, 2), expand=False)
 
 
 def ranges(numbers: Sequence[int], most: int = 8) -> str:
@@ -196,19 +286,32 @@ def ranges(numbers: Sequence[int], most: int = 8) -> str:
 
 
 def workers_table(actors: Sequence[Told], now: float) -> RenderableType:
-    """Return a row for each actor, those that failed first."""
-    names = ("actor", "state", "at", "heard", "last reply")
+    """Return a row for each actor, those that failed first; columns in which nothing stands are left out."""
+    columns: dict[str, Callable[[Told], str | Text]] = {
+        "actor": lambda actor: str(actor["actor"]),
+        "state": lambda actor: _state(actor["state"]),
+        "attempt": lambda actor: str(actor["attempt"]),
+        "at": lambda actor: cut(_at(actor), 30),
+        "waits for": lambda actor: cut(actor.get("waits_for") or "", 60),
+        "since": lambda actor: ago(now - actor["since"]),
+        "last reply": lambda actor: cut(actor["last_reply"], 80),
+    }
+    if all(actor["attempt"] < 2 for actor in actors):
+        del columns["attempt"]
+    if not any(actor.get("waits_for") for actor in actors):
+        del columns["waits for"]
     rows = [
-        (
-            str(actor["actor"]),
-            _state(actor["state"]),
-            _cut(actor["label"], 30),
-            ago(now - actor["since"]) if actor["attempt"] else "never",
-            _cut(actor["last_reply"], 80),
-        )
+        [tell(actor) for tell in columns.values()]
         for actor in sorted(actors, key=lambda actor: str(actor["state"]) != "failed")
     ]
-    return _table(names, rows, gives={"at", "last reply"})
+    return table(list(columns), rows, gives={"at", "waits for", "last reply"})
+
+
+def _at(actor: Told) -> str:
+    """Return the state that an actor's machine is in; of one that failed, the one before that."""
+    label: str = actor["label"]
+    before, found, _ = (actor["error"] or "").partition(f": {label.removeprefix('ErrorState ')}")
+    return before if found else label
 
 
 def pipelines_table(pipelines: Sequence[Told]) -> RenderableType:
@@ -227,8 +330,8 @@ def pipelines_table(pipelines: Sequence[Told]) -> RenderableType:
         for told in pipelines
         if "error" in told
     ]
-    table = _table(("pipeline", "what it does"), rows, wraps={"what it does"})
-    return Group(*broken, *([Text()] if broken else []), table)
+    known = table(("pipeline", "what it does"), rows, wraps={"what it does"})
+    return Group(*broken, *([Text()] if broken else []), known)
 
 
 def pipeline_page(pipeline: Told) -> RenderableType:
@@ -248,7 +351,7 @@ def pipeline_page(pipeline: Told) -> RenderableType:
     return Group(
         Text(f"{pipeline['name']}: {clean(pipeline['description'])}"),
         Text(),
-        _table(names, rows, gives={"default"}, wraps={"takes", "what it is"})
+        table(names, rows, gives={"default"}, wraps={"takes", "what it is"})
         if rows
         else Text("It takes no parameters."),
         Text(),
@@ -281,28 +384,30 @@ def progress(job: Told, actors: Sequence[Told], now: float) -> RenderableType:
     parts: list[RenderableType] = [Text(ordered(job), no_wrap=True, overflow="ellipsis")]
     for actor in [actor for actor in actors if actor["state"] == "failed"][:3]:
         parts.append(
-            _line(f"Actor {actor['actor']} failed: {_cut(actor['error'] or '', 300)}", "red")
+            one_line(f"Actor {actor['actor']} failed: {cut(actor['error'] or '', 300)}", "red")
         )
-    parts += [row, _line(counted(counts))]
-    parts += [_line(f"{number:>7} {label}", "dim") for number, label in labels(actors)]
+    parts += [row, one_line(f"{counted(counts)}{_again(actors)}")]
+    if not job["finished"]:  # what is known of the actors is from before
+        parts += [one_line(f"{number:>7} {what}", "dim") for number, what in waits(actors, now)]
     return Group(*parts)
 
 
 def progress_line(job: Told, actors: Sequence[Told], now: float) -> str:
     """Return the same on one line."""
-    line = f"{span(took(job, now)):>8}  {job['state']}: {counted(job['counts'])}"
+    line = f"{span(took(job, now)):>8}  {job['state']}: {counted(job['counts'])}{_again(actors)}"
     at = labels(actors)
     if sum(number for number, _ in at) != job["counts"]["running"]:
         return line  # the list of actors is from before, or there are none
     return f"{line} ({', '.join(f'{number} {label}' for number, label in at)})" if at else line
 
 
-def _cut(text: str, most: int) -> str:
+def cut(text: str, most: int) -> str:
+    """Return the text, cleaned, on one line of at most so many characters."""
     text = clean(text).replace("\n", " ")
     return text if len(text) <= most else f"{text[:most]}…"
 
 
-def _line(text: str, style: str = "") -> Text:
+def one_line(text: str, style: str = "") -> Text:
     return Text(text, style=style, no_wrap=True, overflow="ellipsis")
 
 
@@ -310,23 +415,23 @@ def _state(state: str) -> Text:
     return Text(state, style=COLOURS.get(state, ""))
 
 
-def _table(
+def table(
     names: Sequence[str],
     rows: Sequence[Sequence[str | Text]],
     gives: Collection[str] = (),
     wraps: Collection[str] = (),
 ) -> Table:
     """Return a table. Where it is too wide, columns in `gives` are cut and those in `wraps` fold."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    made = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     for place, name in enumerate(names):
         widest = max([len(name), *(cell_len(str(row[place])) for row in rows)])
         yields = name in gives or name in wraps
-        table.add_column(
+        made.add_column(
             name,
             no_wrap=not yields,  # rich narrows only columns that may wrap
             min_width=min(widest, 12) if yields else widest,
         )
     for row in rows:
         cells = zip(names, row, strict=True)
-        table.add_row(*(_line(str(cell)) if name in gives else cell for name, cell in cells))
-    return table
+        made.add_row(*(one_line(str(cell)) if name in gives else cell for name, cell in cells))
+    return made

@@ -31,7 +31,7 @@ ExecStart={command}
 # A daemon that cannot start ends by a signal, which "on-failure" takes for a clean stop.
 Restart=always
 RestartSec=2
-# The daemon ends its local engine itself; one that a killed daemon left is found again.
+# The daemon ends its local engine itself, or leaves it for the jobs that the next one goes on with.
 KillMode=process
 TimeoutStopSec=30
 # Each worker is an open file here and, with the local engine, a process.

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.live import Live
 
 from mu.cli import console
+from mu.cli.address import NotRunning
 from mu.cli.client import Client, Refused, Unreachable
 
 POLL_S = 0.25
@@ -45,15 +46,25 @@ def _follow(client: Client, job: Told, show: Show) -> Told:
         if job["finished"]:
             return job
         time.sleep(POLL_S)
-        try:
-            job = client.job(job["id"])
-        except Refused as refused:
-            if refused.status != 404:
-                raise
-            raise Unreachable(
-                f"job {job['id']} is not known any more: the daemon was started again, or has"
-                " forgotten the job among newer ones"
-            ) from None
+        job = _look(client, job["id"])
+
+
+def _look(client: Client, job_id: str) -> Told:
+    """Return the job as it is now. Raises NotRunning, which says what becomes of the job."""
+    try:
+        return client.job(job_id)
+    except NotRunning as error:
+        raise NotRunning(
+            f"{error}\nJob {job_id} goes on once the daemon is back (unless its mu.conf says"
+            f" otherwise). Look again then: mu watch {job_id}"
+        ) from None
+    except Refused as refused:
+        if refused.status != 404:
+            raise
+        raise Unreachable(
+            f"job {job_id} is not known any more: the daemon has forgotten it among newer ones, or"
+            " was started again without its journal"
+        ) from None
 
 
 class _Actors:
@@ -120,8 +131,8 @@ def _json_lines() -> Show:
 
 def _tell_end(client: Client, screen: Console, job: Told) -> None:
     """Say what failed, then how the job ended."""
-    if job["state"] == "failed" and job["counts"]["failed"]:
-        for part in console.failures(client.workers(job["id"]), job["id"]):
+    if job["state"] != "cancelled" and job["counts"]["failed"]:
+        for part in console.failures(client.workers(job["id"]), job):
             screen.print(part)
     screen.print(console.ended(job), style=console.COLOURS.get(job["state"], ""))
     if result := console.result_line(job):

@@ -140,14 +140,18 @@ class LocalEngine:
     @inlineCallbacks
     def stop(self) -> Generator[Deferred[Any], Any, None]:
         """End the engine and all its sandboxes; fires when they are gone."""
-        self._stopped = True
-        if self._restart is not None and self._restart.active():
-            self._restart.cancel()
+        self.leave()
         if self._starting is not None:
             yield _copy(self._starting).addErrback(lambda _: None)
         if self.process is not None:
             yield self._end(self.process.pid)
         yield self._ended
+
+    def leave(self) -> None:
+        """Let it run on without us, for the next daemon to find."""
+        self._stopped = True
+        if self._restart is not None and self._restart.active():
+            self._restart.cancel()
 
     @inlineCallbacks
     def _end(self, pid: int) -> Generator[Deferred[Any], Any, None]:
