@@ -92,13 +92,23 @@ class SmallJob:
             self.actors.sort(key=lambda actor: actor.number)
             until = time.monotonic() + 3 * PATIENCE_S
             while unfinished := [actor for actor in self.actors if actor.finish is None]:
-                assert time.monotonic() < until, [actor.machine.label for actor in unfinished]
+                if self._failed:  # then others may wait for ever
+                    for actor in unfinished:
+                        actor.finish = Finish("another one failed")
+                    break
+                assert time.monotonic() < until, [
+                    (actor.number, actor.machine.label, actor.commands[-3:]) for actor in unfinished
+                ]
                 for actor in unfinished:
                     watch(actor)
                 self._hear(unfinished)
         outcomes = [actor.finish for actor in self.actors]
         self.errors = [finish.error for finish in outcomes if finish]
         self.result = pipeline.finish(self.facts, outcomes)
+
+    @property
+    def _failed(self) -> bool:
+        return any(actor.finish.error for actor in self.actors if actor.finish)
 
     def _hear(self, actors: list[Actor]) -> None:
         ready, _, _ = select.select([actor.peer.sock for actor in actors], [], [], 0.1)

@@ -1,6 +1,9 @@
 """chain: on real workers the same rows and sums as one pass over the object."""
 
 import random
+import re
+import textwrap
+from pathlib import Path
 
 import pytest
 from small_job import SmallJob
@@ -9,7 +12,7 @@ from worker_support import s3_server
 
 from mu.events import Finish
 from mu.machine import JobFacts
-from mu.parameters import FieldError, Params, read_fields
+from mu.parameters import FieldError, Parameter, Params, read_fields
 from mu.pipelines.chain import chain
 from mu.pipelines.chain_program import PRIME
 
@@ -124,6 +127,41 @@ def test_a_relay_that_breaks_off_now_and_then_does_no_harm(job, s3):
 def test_a_part_that_cannot_be_read_is_a_sentence_without_the_url(job):
     done = job(b"x\n" * 10, 1, params={"expires_s": 60, "python": "echo Signature; exit 3;"})
     assert done.errors == ["Counted: part 0: exit status 3: Signature"]
+
+
+# ---------------------------------------------------------------- the documentation's example
+
+
+class FromThePage:
+    """The script of docs/pipelines.md as a pipeline."""
+
+    name = "page"
+    parameters = (Parameter("bucket", str, "the S3 bucket"),)
+
+    def plan(self, params):
+        return [{"key": f"part{number}"} for number in range(params.workers)]
+
+    def begin(self, worker):
+        page = (Path(__file__).parent.parent / "docs" / "pipelines.md").read_text()
+        block = re.search(
+            r"^    from mu.states import connect_command\n(?:    .*\n|\n)+", page, re.M
+        )
+        defined: dict = {}
+        exec(textwrap.dedent(block[0]), defined)
+        return defined["number_lines"](worker)
+
+    def finish(self, job, outcomes):
+        return [outcome.result for outcome in outcomes]
+
+
+@pytest.mark.parametrize("extended", [True, False])
+def test_the_example_of_the_documentation_runs(s3, tmp_path, extended):
+    for number in range(3):
+        (s3.folder / "things" / f"part{number}").write_text("line\n" * (number + 2))
+    relay = SmallRelay(extended)
+    done = SmallJob(tmp_path, FromThePage(), {"bucket": "things"}, 3, s3.event, relay)
+    relay.close()
+    assert done.result == [{"lines so far": lines} for lines in (2, 5, 9)]
 
 
 # ---------------------------------------------------------------- without a worker

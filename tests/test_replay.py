@@ -88,6 +88,7 @@ EXAMPLES = {
     "chain": {"bucket": "b", "key": "k", "out_prefix": "o/"},
     "ffmpeg_split": CHUNK,
     "ffmpeg_split_upload": CHUNK,
+    "xcenc": {"keyframe_distance": 2, "upload_states": True},
     "map": {"bucket": "b", "command": "x {in} {out}", "keys": ["a", "b", "c"], "out_prefix": "o/"},
 }
 SIGNED = {"url": "http://s3/b/v.mp4?signed", "chunk": 3, "start": "3.0", "seconds": "1.0"}

@@ -238,6 +238,10 @@ def test_commands_get_the_events_environment(boss):
     assert "OUTPUT(good day\n)" in peer.ask('run:echo "$GREETING"')
 
 
+def test_commands_are_told_the_workers_python(boss):
+    assert f"OUTPUT({sys.executable}\n)" in boss.converse().ask('run:echo "$MU_PYTHON"')
+
+
 def test_the_packaged_command_runs_with_the_events_defaults(boss, home):
     (home / "mu_command.json").write_text('{"command": "echo $A ##INFILE## ##TMPDIR##"}')
     peer = boss.converse({"vars": "A=1;", "infile": "in", "args": ["-x"]})

@@ -24,7 +24,7 @@ def start(keys: Mapping[str, object], root: str) -> dict[str, object]:
     would start a failed function again.
     """
     event = read_event(keys)
-    with _environment(event.env):
+    with _environment((("MU_PYTHON", sys.executable), *event.env)):
         folder = _new_folder()
         keep = not event.rm_tmpdir
         try:

@@ -4,7 +4,6 @@ All of it blocks, and belongs in a thread. Nothing here is ever whole in memory.
 """
 
 import os
-import shutil
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
@@ -75,6 +74,8 @@ def tidy(folder: str, iteration: int, minimal: bool) -> None:
 
     `minimal`: each later run begins with state 0 again, so that one stays. Raises StateError.
     """
+    import shutil  # takes a while, and few workers need it
+
     if iteration > 1 and not (minimal and iteration == 2):
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(folder, f"{iteration - 2}.state"))

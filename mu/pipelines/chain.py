@@ -150,7 +150,7 @@ class Chain:
         Parameter("key", str, "the object"),
         Parameter("out_prefix", str, "each part's index is <out_prefix>%08d.txt"),
         Parameter("every", int, "a row for every so many lines", 1000, minimum=1),
-        Parameter("python", str, "the workers' Python 3", "python3"),
+        Parameter("python", str, "a Python 3, for the shell", '"${MU_PYTHON:-python3}"'),
         Parameter("expires_s", int, "how long the signed URL can be used", 3600, 60, 604_800),
     )
 
