@@ -33,6 +33,8 @@ bench: $(VENV)/dev.stamp
 	$(BIN)/python bench/launch.py
 	$(BIN)/python bench/machine.py
 	$(BIN)/python bench/coordinator.py
+	$(BIN)/python bench/journal.py
+	$(BIN)/python bench/restart.py
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -30,16 +30,20 @@ COMMANDS_A_SECOND = 1000
 
 
 class Server:
-    """A process on the first core, and what it has used."""
+    """A process on the first core, with all its threads, and what it has used."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
-        os.sched_setaffinity(pid, {0})
+        for task in self._tasks():
+            os.sched_setaffinity(int(task.name), {0})
+
+    def _tasks(self) -> list[Path]:
+        return list(Path(f"/proc/{self.pid}/task").iterdir())
 
     @property
     def cpu_s(self) -> float:
-        fields = Path(f"/proc/{self.pid}/schedstat").read_text().split()
-        return int(fields[0]) / 1e9
+        used = [int((task / "schedstat").read_text().split()[0]) for task in self._tasks()]
+        return sum(used) / 1e9
 
     @property
     def kib(self) -> float:
@@ -85,11 +89,16 @@ def rounds_for(workers: int, pause_s: float, commands: int) -> int:
     return round(3 * WINDOW_S / pause_s) if pause_s else max(1, commands // workers)
 
 
-def measure_mu(workers: int, pause_s: float, commands: int) -> dict[str, float]:
+def measure_mu(
+    workers: int, pause_s: float, commands: int, journal: str = "yes"
+) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="mu-bench-") as name:
         folder = Path(name)
         conf = free_ports_conf(
-            worker="hello_s = 600", local="enabled = no", jobs="max_workers = 100000"
+            worker="hello_s = 600",
+            local="enabled = no",
+            jobs="max_workers = 100000",
+            journal=f"enabled = {journal}",
         )
         daemon = Daemon(folder, conf=conf)
         try:
@@ -105,6 +114,11 @@ def measure_mu(workers: int, pause_s: float, commands: int) -> dict[str, float]:
             return drive(server, folder, daemon.ports["worker"], workers, pause_s)
         finally:
             daemon.stop()
+
+
+def measure_forgetful(workers: int, pause_s: float, commands: int) -> dict[str, float]:
+    """Measure mu without its journal."""
+    return measure_mu(workers, pause_s, commands, journal="no")
 
 
 def measure_bare(workers: int, pause_s: float, commands: int) -> dict[str, float]:
@@ -137,14 +151,21 @@ def medians(runs: list[dict[str, float]]) -> dict[str, float]:
     return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
 
 
+KINDS: dict[str, Callable[..., dict[str, float]]] = {
+    "mu": measure_mu,
+    "bare": measure_bare,
+    "forgetful": measure_forgetful,
+}
+
+
 def compare(
-    workers: int, pause_s: float, commands: int, repeat: int
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the medians of mu and of the bare server, measured in turn."""
-    kinds: list[Callable[..., dict[str, float]]] = [measure_mu, measure_bare]
-    runs = [[kind(workers, pause_s, commands) for kind in kinds] for _ in range(repeat)]
-    mu, bare = ([pair[n] for pair in runs] for n in (0, 1))
-    return medians(mu), medians(bare)
+    kinds: list[str], workers: int, pause_s: float, commands: int, repeat: int
+) -> dict[str, dict[str, float]]:
+    """Return the medians of each kind, measured in turn."""
+    runs = [
+        {kind: KINDS[kind](workers, pause_s, commands) for kind in kinds} for _ in range(repeat)
+    ]
+    return {kind: medians([run[kind] for run in runs]) for kind in kinds}
 
 
 def main() -> None:
@@ -152,6 +173,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1000)
     parser.add_argument("--commands", type=int, default=60_000, help="of a saturated run")
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--journal", action="store_true", help="only what the journal costs")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
     few, many = options.workers // 10, options.workers
@@ -161,12 +183,27 @@ def main() -> None:
         (f"waiting, {few}", few, few / COMMANDS_A_SECOND),
         (f"waiting, {many}", many, many / COMMANDS_A_SECOND),
     ):
-        mu, bare = compare(workers, pause_s, options.commands, options.repeat)
-        told[name] = {"mu": mu, "bare": bare}
+        if options.journal and name != "saturated":
+            continue
+        kinds = ["mu", "forgetful"] if options.journal else ["mu", "bare", "forgetful"]
+        kinds = kinds if name == "saturated" else ["mu", "bare"]
+        told[name] = compare(kinds, workers, pause_s, options.commands, options.repeat)
     if options.json:
         print(json.dumps(told))
         return
-    print_table(told, few, many)
+    if not options.journal:
+        print_table(told, few, many)
+    print_journal(told["saturated"], many)
+
+
+def print_journal(told: dict[str, dict[str, float]], workers: int) -> None:
+    kept, forgetful = told["mu"], told["forgetful"]
+    print(
+        f"the journal's cost, {workers} workers saturated: {kept['commands_s']:,.0f} commands/s"
+        f" ({kept['us']:.1f} us CPU each), without it {forgetful['commands_s']:,.0f}"
+        f" ({forgetful['us']:.1f}): ratios {kept['commands_s'] / forgetful['commands_s']:.2f}"
+        f" and {kept['us'] / forgetful['us']:.2f}"
+    )
 
 
 def print_table(told: dict[str, Any], few: int, many: int) -> None:

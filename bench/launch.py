@@ -29,7 +29,9 @@ def ask_with_mu(url: str, count: int) -> tuple[float, float]:
     from mu.invocations import Accepted, Invocation
     from mu.launch import Launcher
 
-    engine = LambdaEngine("bench", reactor, lambda region: url, lambda: Credentials("k", "s"), 30)
+    engine = LambdaEngine(
+        "bench", reactor, lambda region: url, lambda expired: Credentials("k", "s"), 30
+    )
     answers: list[object] = []
     made = [Invocation(f"{n:016x}", "worker", "us-east-1", PAYLOAD) for n in range(count)]
     done: Deferred[None] = Deferred()

@@ -1,11 +1,13 @@
 """Simulated workers, many in one process: they say hello and answer each echo. No Twisted.
 
-    swarm.py FOLDER ADDRESS WORKERS [PAUSE_S]
+    swarm.py FOLDER ADDRESS WORKERS [PAUSE_S [ANSWERS]]
 
 FOLDER has ca.pem, job.pem (the workers' certificate) and job.key; ADDRESS is a port on 127.0.0.1.
 Prints a JSON line when all are connected, waits for a line and lets all say hello. Prints another
 when all were told to quit; with PAUSE_S, each answers only so long after it was asked, and it prints
-one line when all are at it, and one WINDOW_S later, and leaves.
+one line when all are at it, and one WINDOW_S later, and leaves. With ANSWERS, each falls silent
+after so many, which is told; then each line that is read has all drop their connections, resume on
+new ones and answer once more, and another line tells how long it took until all had gone on.
 """
 
 import ctypes
@@ -16,12 +18,17 @@ import socket
 import ssl
 import sys
 import time
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
-HELLO = b"OK:HELLO(session=%032x,launch=,received=0:00000000,sent=0)"
+HELLO = b"OK:HELLO(session=%032x,launch=,received=%d:%08x,sent=%d)"
+ECHO = b"RE:%d:OK:ECHO(hello from actor 0)"
 WARM_S, WINDOW_S = 2.0, 5.0
 AT_ONCE = 64
 """Handshakes under way at the same time."""
+REFUSED_S = 0.02
+"""A coordinator that is not there is tried again after so long."""
 
 
 def frame(payload: bytes) -> bytes:
@@ -62,7 +69,63 @@ class Worker:
 
     def answer(self) -> None:
         self.asked += 1
-        self.sock.send(frame(b"RE:%d:OK:ECHO(hello from actor 0)" % self.asked))
+        self.sock.send(frame(ECHO % self.asked))
+
+
+class Lasting:
+    """A worker that outlives its connections, as the protocol says, and answers `left` echoes."""
+
+    def __init__(self, number: int, left: int) -> None:
+        self.number = number
+        self.sock: ssl.SSLSocket
+        self.left = left
+        self.received = self.sent = self.crc = 0
+        self._buffer = b""
+
+    def greet(self, sock: ssl.SSLSocket) -> None:
+        self.sock, self._buffer = sock, b""
+        hello = HELLO % (self.number, self.received, self.crc, self.sent)
+        sock.send(frame(hello))
+
+    def read(self) -> None:
+        for payload in self._payloads():
+            kind = payload.partition(b":")[0]
+            if kind == b"welcome":
+                first = int(payload.rpartition(b":")[2]) + 1
+                again = b"".join(frame(ECHO % n) for n in range(first, self.sent + 1))
+                if again:
+                    self.sock.send(again)
+            elif kind == b"echo":
+                self.received += 1
+                self.crc = zlib.crc32(frame(payload), self.crc)
+            elif kind == b"quit":
+                raise RuntimeError(f"worker {self.number} was told to quit")
+        if self.sent < self.received and self.left:
+            self.sent += 1
+            self.left -= 1
+            self.sock.send(frame(ECHO % self.sent))
+
+    @property
+    def silent(self) -> bool:
+        """Whether it has said all that it may, and heard what comes after it."""
+        return not self.left and self.received > self.sent
+
+    def _payloads(self) -> Iterator[bytes]:
+        try:
+            received = self.sock.recv(65536)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return
+        if not received:
+            raise RuntimeError(f"worker {self.number} lost its connection")
+        buffer = self._buffer + received
+        start = 0
+        while len(buffer) >= start + 13:
+            end = start + 13 + int(buffer[start : start + 12])
+            if len(buffer) < end:
+                break
+            yield buffer[start + 13 : end]
+            start = end
+        self._buffer = buffer[start:]
 
 
 class Swarm:
@@ -85,34 +148,80 @@ class Swarm:
         left = self._count
         while left or shaking:
             while left and len(shaking) < AT_ONCE:
-                plain = socket.create_connection(("127.0.0.1", self._port))
-                plain.setblocking(False)
-                plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                sock = self._context.wrap_socket(plain, do_handshake_on_connect=False)
+                sock = self._dial()
                 shaking[sock.fileno()] = sock
-                self._epoll.register(sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
                 left -= 1
             for descriptor, _ in self._epoll.poll():
                 sock = shaking[descriptor]
-                try:
-                    sock.do_handshake()
-                except ssl.SSLWantReadError:
-                    self._epoll.modify(descriptor, select.EPOLLIN)
-                    continue
-                except ssl.SSLWantWriteError:
-                    continue
-                del shaking[descriptor]
-                self._epoll.unregister(descriptor)
-                self._workers[descriptor] = Worker(sock)
+                if self._shaken(sock):
+                    del shaking[descriptor]
+                    self._epoll.unregister(descriptor)
+                    self._workers[descriptor] = Worker(sock)
         for descriptor in self._workers:
             self._epoll.register(descriptor, select.EPOLLIN)
+        return time.monotonic() - begun
+
+    def _dial(self) -> ssl.SSLSocket:
+        """Begin a connection. Raises ConnectionRefusedError."""
+        plain = socket.create_connection(("127.0.0.1", self._port))
+        plain.setblocking(False)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock = self._context.wrap_socket(plain, do_handshake_on_connect=False)
+        self._epoll.register(sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
+        return sock
+
+    def _shaken(self, sock: ssl.SSLSocket) -> bool:
+        """Go on with a handshake; return whether that was all."""
+        try:
+            sock.do_handshake()
+        except ssl.SSLWantReadError:
+            self._epoll.modify(sock.fileno(), select.EPOLLIN)
+        except ssl.SSLWantWriteError:
+            pass
+        else:
+            return True
+        return False
+
+    def last(self, lasting: list[Lasting]) -> float:
+        """Have all connect, anew if they were, and speak until they are silent; return the seconds."""
+        begun = time.monotonic()
+        for worker in lasting:
+            if hasattr(worker, "sock"):
+                worker.sock.close()
+        self._epoll.close()
+        self._epoll = select.epoll()
+        to_dial = lasting[::-1]
+        shaking: dict[int, tuple[ssl.SSLSocket, Lasting]] = {}
+        speaking: dict[int, Lasting] = {}
+        silent: set[int] = set()
+        while len(silent) < len(lasting):
+            while to_dial and len(shaking) < AT_ONCE:
+                try:
+                    sock = self._dial()
+                except ConnectionRefusedError:
+                    time.sleep(REFUSED_S)
+                    continue
+                shaking[sock.fileno()] = sock, to_dial.pop()
+            for descriptor, _ in self._epoll.poll():
+                if descriptor in shaking:
+                    sock, worker = shaking[descriptor]
+                    if self._shaken(sock):
+                        del shaking[descriptor]
+                        self._epoll.modify(descriptor, select.EPOLLIN)
+                        speaking[descriptor] = worker
+                        worker.greet(sock)
+                else:
+                    worker = speaking[descriptor]
+                    worker.read()
+                    if worker.silent:
+                        silent.add(worker.number)
         return time.monotonic() - begun
 
     def work(self) -> dict[str, float]:
         """Say hello on all connections and answer until all were told to quit."""
         begun, used = time.monotonic(), time.process_time()
         for number, worker in enumerate(self._workers.values(), 1):
-            worker.sock.send(frame(HELLO % number))
+            worker.sock.send(frame(HELLO % (number, 0, 0, 0)))
         commands = 0
         waiting: list[tuple[float, int]] = []
         marks = [begun + WARM_S, begun + WARM_S + WINDOW_S] if self._pause_s else []
@@ -157,6 +266,14 @@ def main() -> None:
     folder, port, workers = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     keep_memory()
     swarm = Swarm(folder, port, workers, float(sys.argv[4]) if len(sys.argv) > 4 else 0.0)
+    if len(sys.argv) > 5:
+        lasting = [Lasting(number, int(sys.argv[5])) for number in range(1, workers + 1)]
+        print(json.dumps({"silent_s": swarm.last(lasting)}), flush=True)
+        while sys.stdin.readline():
+            for worker in lasting:
+                worker.left = 1
+            print(json.dumps({"resumed_s": swarm.last(lasting)}), flush=True)
+        return
     print(json.dumps({"connected_s": swarm.connect()}), flush=True)
     sys.stdin.readline()
     told = swarm.work()

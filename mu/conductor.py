@@ -162,8 +162,8 @@ class Conductor:
             elif job.settling:
                 job.settle()
             else:
-                self._launch(job, unanswered)
                 job.begin()
+                self._launch(job, unanswered)
         self._resuming.clear()
 
     # ------------------------------------------------ one job's course

@@ -588,6 +588,8 @@ class Schedule(Notes):
         self._deeds = deque(
             sorted((life_s * random.random(), kind, random.random()) for kind in drawn)
         )
+        self.frames = random.choice((2, 2, 2, 24))
+        """Of each chunk; with many, a worker's replies are acknowledged in its course."""
         self._followups: list[tuple[float, Callable[[], None]]] = []
 
     def run(self, stage: Any, job_id: str, seconds: float) -> dict[str, Any]:

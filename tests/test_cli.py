@@ -109,7 +109,7 @@ def test_a_watched_order_ends_with_the_job(daemon):
     assert (ended.returncode, ended.stderr) == (0, "")
     first, *_, last, result = ended.stdout.splitlines()
     assert re.fullmatch(r"Job \w+: hello with 3 workers on engine local", first)
-    assert re.fullmatch(r"Job \w+ is done after [\d.]+ s: 3 workers\.", last)
+    assert re.fullmatch(r"Job \w+ is done after [\d.]+ s: 3 workers, \$0\.0\d+\.", last)
     assert result == 'Result: {"said_hello": 3}'
 
 
@@ -117,7 +117,7 @@ def test_all_that_can_be_ordered_arrives(daemon):
     words = ["--engine", "external", "--function", "f", "--regions", "us-east-1,us-west-2"]
     words += ["--deadline", 60, "--worker-timeout", 30, "--event", '{"env": {"A": "b"}}', "-n", 4]
     words += ["--spares", 2, "--retries", 5, "--tolerate", 1, "--on-failure", "stop"]
-    words += ["--stragglers", 2.5]
+    words += ["--stragglers", 2.5, "--copies", 2]
     job = json.loads(inside("launch", "hello", *words, "--json", daemon=daemon).stdout)
     assert (job["function"], job["workers"], job["engine"]) == ("f", 4, "external")
     assert (job["spares"], job["retries"]) == (2, 5)
@@ -521,7 +521,15 @@ class Terminal:
         fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 80, 0, 0))
         env = ENV | {"MU_HOME": str(daemon.home), "TERM": "xterm-256color"}
         command = [sys.executable, "-m", "mu.cli", *map(str, args)]
-        self.program = subprocess.Popen(command, stdin=inner, stdout=inner, stderr=inner, env=env)
+        self.program = subprocess.Popen(
+            command,
+            stdin=inner,
+            stdout=inner,
+            stderr=inner,
+            env=env,
+            # as a shell's own children; those of one in the background ignore Ctrl-C
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
         os.close(inner)
         self.seen = ""
 

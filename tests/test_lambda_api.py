@@ -57,7 +57,7 @@ class LambdaEngineTests(TestCase):
         self.url = f"http://127.0.0.1:{port.getHost().port}"
         self.engine = self.make_engine()
 
-    def make_engine(self, credentials=lambda: KEYS, url=None):
+    def make_engine(self, credentials=lambda expired: KEYS, url=None):
         engine = LambdaEngine("aws", reactor, lambda region: url or self.url, credentials, 0.5)
         self.addCleanup(engine.stop)
         return engine
@@ -136,7 +136,7 @@ class LambdaEngineTests(TestCase):
         assert "127.0.0.1:1" in answer.reason
 
     async def test_without_credentials_it_says_what_to_set(self):
-        answer = await self.make_engine(credentials=lambda: None).launch(INVOCATION)
+        answer = await self.make_engine(credentials=lambda expired: None).launch(INVOCATION)
         assert isinstance(answer, Refused)
         assert "AWS_ACCESS_KEY_ID" in answer.reason
 

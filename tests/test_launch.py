@@ -139,3 +139,28 @@ def test_more_can_be_launched_later():
     launcher.add(invocations({}, ["f"], ["r"], [("a", 0)]))
     launcher.add(invocations({}, ["f"], ["r"], [("b", 1), ("c", 2)]))
     assert told == engine.asked == ["a", "b", "c"]
+
+
+def test_an_engine_that_answers_at_once_may_be_asked_for_many():
+    done, answers = launching(ScriptedEngine(), 5000)
+    assert done.called
+    assert len(answers) == 5000
+
+
+def test_a_busy_region_is_asked_more_slowly_and_holds_up_no_other():
+    clock = Clock()
+    waiting = [Deferred() for _ in range(8)]
+    engine = ScriptedEngine(*waiting, *[Accepted()] * 100)
+    told = []
+    launcher = Launcher(
+        engine, 4, clock, lambda one, answer: told.append((one.region, answer)), list, list
+    )
+    launcher.add(invocations({}, ["f"], ["busy", "free"], [(f"l{n}", n) for n in range(40)]))
+    assert len(engine.asked) == 8  # four in each
+    for number, one in enumerate(waiting):
+        one.callback(Throttled("busy") if number < 4 else Accepted())
+    assert [region for region, _ in told].count("free") == 20
+    assert [answer for region, answer in told if region == "busy"] == [Throttled("busy")] * 4
+    clock.advance(0.4)
+    assert told[-1] == ("busy", Accepted())
+    assert [answer for region, answer in told if region == "busy"].count(Accepted()) == 20

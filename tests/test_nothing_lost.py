@@ -30,6 +30,13 @@ from mu.states import MachineState
 from mu.states.script import ScriptWorker, first_state
 
 FUNCTION_S = 60
+NEVER_SAID = (
+    "asks for those after them",
+    "were acknowledged; only",
+    "without a welcome",
+    "Traceback",
+)
+"""By workers: what ends a session whose coordinator has lost something."""
 PREFIXES = 5
 """Moments of each job at which a crash is imagined."""
 
@@ -63,6 +70,9 @@ class Stage:
     @property
     def log(self) -> str:
         return (self._folder / "daemon.log").read_text(errors="replace")
+
+    def function_logs(self) -> set[Path]:
+        return set((self.home / "local" / "logs").glob("*/*.log"))
 
     def start(self) -> None:
         self.daemon = Daemon(self._folder, self.s3_faults.env, self._conf)
@@ -102,19 +112,25 @@ def survive(stage: Stage, seed: int, workers: int, life_s: float) -> Schedule:
     schedule = Schedule(seed, life_s)
     name = f"day-{seed}-{workers}"
     chance = random.Random(f"frames {seed}")
-    naps = [chance.random() < 0.3 for _ in range(workers)]
-    frames = [[f"{'nap ' * nap}{n}\n", f"and {n}\n"] for n, nap in enumerate(naps)]
-    put_film(stage.s3, name, [text for two in frames for text in two])
-    before = len(stage.log)
+    films = [
+        [
+            f"{'nap ' * (n == 0 and chance.random() < 0.3)}{actor} {n}\n"
+            for n in range(schedule.frames)
+        ]
+        for actor in range(workers)
+    ]
+    put_film(stage.s3, name, [frame for film in films for frame in film])
+    before, functions_before = len(stage.log), stage.function_logs()
     stage.s3_faults.worsen(*schedule.s3)
     with Proxy(stage.running.ports["worker"], seed, schedule.network) as stage.proxy:
-        more = {"event": {"port": stage.proxy.port}, "spares": schedule.spares}
-        ordered = stage.running.ask("/jobs", order(name, workers, **more | {"retries": 6}))
+        more = {"event": {"port": stage.proxy.port}, "spares": schedule.spares, "retries": 6}
+        ordered = stage.running.ask("/jobs", order(name, workers, schedule.frames, **more))
         job = schedule.run(stage, ordered["id"], seconds=90)
         story = f"{schedule}\n{stage}"
         stage.proxy.calm()
         assert (job["state"], job["error"]) == ("done", None), story
-        assert [chunk(stage.s3, name, n) for n in range(workers)] == list(map("".join, frames))
+        joined = [chunk(stage.s3, name, n, schedule.frames) for n in range(workers)]
+        assert joined == list(map("".join, films)), story
         try:
             wait_until(lambda: not workers_of(stage))
         except AssertionError as error:
@@ -127,6 +143,9 @@ def survive(stage: Stage, seed: int, workers: int, life_s: float) -> Schedule:
         assert stage.running.ask(f"/jobs/{job['id']}") == job, story
     assert job["created"] == ordered["created"]
     assert "Traceback" not in stage.log[before:], story
+    for path in stage.function_logs() - functions_before:
+        said = path.read_text(errors="replace")
+        assert not any(words in said for words in NEVER_SAID), f"{said}\n{story}"
     try:
         check_journal(stage.home, job["id"], seed)
     except Exception as error:

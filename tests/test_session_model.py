@@ -7,14 +7,17 @@ from dataclasses import replace
 
 import mu_worker.session
 import pytest
-from session_world import MACHINES, UNSOUND, Breach, Disk, Mix, World
+from session_ends import Breach, Disk
+from session_machines import MACHINES, UNSOUND
+from session_properties import Mix
+from session_world import World
 
 import mu.session
 from mu.jobs import Job
 from mu.protocol import WorkerProtocol
 from mu.session import Session
 
-SCHEDULES = 20
+SCHEDULES = 12
 """Of each machine in each mix; the soak has many more."""
 MIXES = {
     "nothing": Mix(),
@@ -52,7 +55,7 @@ def test_the_rules_hold_whatever_happens(machine, mix):
 @pytest.mark.parametrize("machine", MACHINES)
 @pytest.mark.parametrize("mix", MIXES)
 def test_the_rules_hold_for_long(machine, mix):
-    run([machine], MIXES[mix], range(SCHEDULES, 450))
+    run([machine], MIXES[mix], range(SCHEDULES, 300))
 
 
 @pytest.mark.parametrize(("replies", "ack_after"), [(1, 1), (2, 64), (3, 2)])
@@ -209,15 +212,15 @@ WorkerSession = mu_worker.session.Session
 thaw = after(Session, "restore", lambda session, *_: session._thaw())
 drop_all = after(WorkerSession, "_be_welcomed", lambda session, it: session._drop(it.replies))
 judge_at_once = claims(lambda session, received, crc, said: (received, crc, 0))
-judge_never = claims(lambda session, received, crc, said: (received, crc, 10**9))
 speak_early = always(WorkerSession, "_may_reply", lambda session: session.actor is not None)
 refuse_none = both(never_too_old, claims(lambda session, n, *rest: (int(n), *rest)))
+MANY = Mix(cuts=8, crashes=4)
 DIVERGING = replace(BOTH, diverges=True)
 BROKEN = {
     "the welcome waits for its assignment": (always(Session, "_assigned", lambda self: 0), CRASHES),
     "what a timer causes waits": (waits_not("_unblock"), CRASHES),
     "and all that is sent after it": (always(Session, "_barrier", lambda self: 0), CRASHES),
-    "a resume does not send what waits": (after(Session, "_judge", send_all), BOTH),
+    "a resume does not send what waits": (after(Session, "_judge", send_all), MANY),
     "quit waits": (waits_not("_leave"), CRASHES),
     "an actor's end is told on disk": (waits_not("show_end"), CRASHES),
     "a job's end is told on disk": (waits_not("_show_end"), CRASHES),
@@ -225,11 +228,10 @@ BROKEN = {
     "a launch waits": (waits_not("_launch"), CRASHES),
     "a welcome is no ack": (drop_all, BOTH),
     "a hello ends older connections": (no_takeover, CUTS),
-    "an old hello is refused": (refuse_none, CUTS),
+    "an old hello is refused": (refuse_none, MANY),
     "a worker is quiet before its welcome": (speak_early, CUTS),
     "agreement waits for n commands": (judge_at_once, CRASHES),
-    "but not for ever": (both(thaw, judge_never), DIVERGING),
-    "agreement compares": (both(thaw, claims(true_crc)), DIVERGING),
+    "agreement compares": (claims(true_crc), DIVERGING, "timely"),
     "timers stand still": (thaw, CRASHES),
     "only its holder ends an attempt": (before(Job, "join", end_all), MIXES["long waits"]),
 }
@@ -237,7 +239,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("rule", BROKEN)
 def test_a_rule_that_is_left_out_is_missed(rule, monkeypatch):
-    mutate, mix = BROKEN[rule]
+    mutate, mix, *machines = BROKEN[rule]
     mutate(monkeypatch)
     with pytest.raises(Breach):
-        run(MACHINES, mix, range(20 * SCHEDULES))
+        run(machines or MACHINES, mix, range(300))

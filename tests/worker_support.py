@@ -71,13 +71,14 @@ class Peer:
         return self._heard.pop(0)
 
     def ask(self, command: str | bytes) -> str:
-        """Send a command; return the next frame that is no live output, without its RE:<c>:."""
+        """Send a command; return the next reply, without its RE:<c>:."""
         self.say(command)
         return self.answer()
 
     def answer(self) -> str:
-        while (heard := self.hear()).startswith(b"LOG:"):
-            pass
+        while (heard := self.hear()).startswith((b"LOG:", b"ping:")):
+            if heard.startswith(b"ping:"):
+                self.say(heard.replace(b"ping", b"pong", 1))
         return re.sub(r"^RE:\d+:", "", heard.decode("utf-8", "surrogateescape"))
 
     def hello(self) -> Hello:

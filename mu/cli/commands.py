@@ -149,9 +149,6 @@ def cli() -> None:
     "--function", metavar="NAME", help="The Lambda function.  [default: the pipeline's name]"
 )
 @click.option(
-    "--copies", type=int, metavar="N", help="Use NAME-0 to NAME-(N-1) in turn; see mu deploy."
-)
-@click.option(
     "--region",
     "--regions",
     "regions",
@@ -181,6 +178,13 @@ def cli() -> None:
     type=click.Choice(["finish", "stop"]),
     help="Once too many have failed: finish the others, or stop.  [default: finish]",
 )
+@click.option(
+    "--max-cost",
+    type=float,
+    metavar="USD",
+    help="Fail the job when it has cost so much.  [default: whatever it costs]",
+)
+@click.option("--copies", type=int, metavar="N", help="Use N copies of the function in turn.")
 @click.option("--event", metavar="JSON|@FILE", help="More for the workers' event, such as env.")
 @click.option(
     "--event-out",
@@ -222,6 +226,7 @@ def launch(
       mu launch png2y4m -n 22 -p video=bbb -p bucket=demo -p frames=6
       mu launch png2y4m -n 22 --actors 3,8-9 -p video=bbb -p bucket=demo
       mu launch hello --engine lambda --region us-east-1,us-west-2 -n 2000
+      mu launch hello --engine lambda -n 2000 --copies 2 --max-cost 0.50
       mu launch hello -n 2000 --spares 50 --retries 3 --tolerate 10
       mu launch hello --event '{"env": {"NAME": "value"}}'
       mu launch hello --idempotency-key nightly-2024-05-01 --json
@@ -237,8 +242,8 @@ def launch(
     order: dict[str, Any] = {"pipeline": pipeline, "workers": given["workers"]}
     order |= {"engine": given["engine"], "function": given["function"]}
     order |= {"deadline_s": given["deadline"], "worker_timeout_s": given["worker_timeout"]}
-    same = ("copies", "retries", "spares", "stragglers", "tolerate", "on_failure")
-    order |= {name: given[name] for name in same}
+    same = ("retries", "spares", "stragglers", "tolerate", "on_failure", "copies")
+    order |= {name: given[name] for name in same} | {"max_cost_usd": given["max_cost"]}
     order["regions"] = [name for word in regions for name in word.split(",") if name] or None
     order["actors"] = None if actors is None else read_actors(actors)
     order["event"] = None if event is None else read_event(event)

@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError
 from botocore.httpsession import get_cert_path
 from botocore.session import Session
 from twisted.internet import ssl
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, DeferredLock, succeed
 from twisted.internet.threads import deferToThread
 from zope.interface import implementer
 
@@ -33,8 +33,9 @@ EXPIRED = ("ExpiredTokenException", "ExpiredToken", "RequestExpired")
 class LambdaEngine:
     """Starts workers by asynchronous invocations of a Lambda function.
 
-    `endpoint(region)` gives the API's base URL, `credentials()` (may block, runs in a thread)
-    what requests are signed with, or None where there is nothing.
+    `endpoint(region)` gives the API's base URL, `credentials(expired)` (may block, runs in a
+    thread) what requests are signed with, other than those that have expired, or None where there
+    is nothing.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class LambdaEngine:
         name: str,
         reactor: Any,
         endpoint: Callable[[str], str],
-        credentials: Callable[[], Any],
+        credentials: Callable[[Any], Any],
         timeout_s: float,
     ) -> None:
         self.name = name
@@ -50,7 +51,9 @@ class LambdaEngine:
         self._endpoint = endpoint
         self._find_credentials = credentials
         self._credentials: Any = None
+        self._expired: Any = None
         self._found_at = 0.0
+        self._finding = DeferredLock()
         self._connections = Connections(reactor, timeout_s)
         self._regions: dict[str, tuple[Origin, Signer, str]] = {}
         self._paths: dict[str, str] = {}
@@ -105,6 +108,7 @@ class LambdaEngine:
         origin, signer, base = self._region(invocation.region)
         path = base + self._path(invocation.function) + "invocations"
         head = signer.head(path, invocation.payload, self._reactor.seconds())
+        used = self._credentials
         try:
             response = await self._connections.ask(origin, head + invocation.payload)
         except NotSent as error:
@@ -115,8 +119,9 @@ class LambdaEngine:
         except NoAnswer as error:  # it may have been taken: its launch id will tell
             return Unknown(f"{self.name} engine at {origin}: {error}")
         answer = _answer(response, invocation)
-        if isinstance(answer, Throttled) and answer.reason.startswith(EXPIRED):
-            self._credentials = None  # others may be there by now
+        expired = isinstance(answer, Throttled) and answer.reason.startswith(EXPIRED)
+        if expired and self._credentials == used:
+            self._expired, self._credentials = used, None
         return answer
 
     def _path(self, function: str) -> str:
@@ -145,14 +150,23 @@ class LambdaEngine:
 
     async def _refresh_credentials(self) -> None:
         """Ask for them again after a while, so that they are refreshed before they expire."""
-        now = self._reactor.seconds()
-        if self._credentials is not None and now - self._found_at <= CREDENTIALS_S:
+        if self._are_fresh:
             return
-        self._found_at = now
-        found = await deferToThread(self._find_credentials)
-        if found != self._credentials:
-            self._regions.clear()
-        self._credentials = found
+        await self._finding.acquire()
+        try:
+            if self._are_fresh:  # somebody else asked meanwhile
+                return
+            found = await deferToThread(self._find_credentials, self._expired)
+            if found != self._credentials:
+                self._regions.clear()
+            self._credentials, self._found_at = found, self._reactor.seconds()
+        finally:
+            self._finding.release()
+
+    @property
+    def _are_fresh(self) -> bool:
+        age = self._reactor.seconds() - self._found_at
+        return self._credentials is not None and age <= CREDENTIALS_S
 
 
 def _roots() -> Any:
@@ -172,18 +186,27 @@ def aws_endpoint(region: str) -> str:
     return f"https://lambda.{region}.amazonaws.com"
 
 
-def aws_credentials() -> Callable[[], Any]:
+def aws_credentials() -> Callable[[Any], Any]:
     """Return a finder of credentials by botocore's usual chain, which refreshes them in time."""
     session = Session()
 
-    def find() -> Any:
-        credentials = session.get_credentials()
-        return credentials.get_frozen_credentials() if credentials else None
+    def find(expired: Any) -> Any:
+        nonlocal session
+        found = _frozen(session)
+        if found is not None and found == expired:  # sooner than was said
+            session = Session()
+            found = _frozen(session)
+        return found
 
     return find
 
 
-def local_credentials() -> Credentials:
+def _frozen(session: Session) -> Any:
+    credentials = session.get_credentials()
+    return credentials.get_frozen_credentials() if credentials else None
+
+
+def local_credentials(expired: Any) -> Credentials:
     """What the local engine is asked with: it wants a signature, but knows no keys."""
     return Credentials("local", "local")
 
