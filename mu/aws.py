@@ -20,6 +20,7 @@ from botocore.exceptions import (
     ProfileNotFound,
     ReadTimeoutError,
 )
+from botocore.parsers import ResponseParserError
 
 CREDENTIALS = (
     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run aws configure"
@@ -119,6 +120,11 @@ def told(what: str) -> Iterator[None]:
             f"{what}: {error}",
             "see whether the network lets this machine through, and whether AWS_ENDPOINT_URL is"
             " set and right",
+        ) from None
+    except ResponseParserError as error:
+        raise AwsError(
+            f"{what}: what answers there is not AWS: {str(error).partition(chr(10))[0]}",
+            "see whether AWS_ENDPOINT_URL is set and right, and whether a proxy is in between",
         ) from None
     except BotoCoreError as error:
         raise AwsError(f"{what}: {error}") from None

@@ -5,6 +5,8 @@ from typing import Any
 
 DATA = ("s3:GetObject", "s3:PutObject", "s3:DeleteObject")
 """What pipelines do with objects; s3:ListBucket besides, without which a missing one is forbidden."""
+LAUNCH = ("lambda:InvokeFunction", "lambda:GetFunctionConfiguration")
+"""The latter tells the memory, by which a job's cost is counted."""
 LOGS = ("logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents")
 
 
@@ -21,7 +23,7 @@ def policies(function: str = "", bucket: str = "", role: str = "") -> dict[str, 
         _allow("DataList", ["s3:ListBucket"], f"arn:aws:s3:::{data}"),
     ]
     return {
-        "daemon": _document(_allow("Launch", ["lambda:InvokeFunction"], functions), *on_data),
+        "daemon": _document(_allow("Launch", LAUNCH, functions), *on_data),
         "deploy": _document(
             _allow(
                 "Functions",

@@ -436,7 +436,8 @@ def test_policies_name_what_is_known():
     known = policies("f", "films", ROLE)
     daemon, listing = known["daemon"]["Statement"][0], known["daemon"]["Statement"][2]
     names = ["arn:aws:lambda:*:*:function:f", "arn:aws:lambda:*:*:function:f-*"]
-    assert (daemon["Action"], daemon["Resource"]) == (["lambda:InvokeFunction"], names)
+    assert daemon["Action"] == ["lambda:InvokeFunction", "lambda:GetFunctionConfiguration"]
+    assert daemon["Resource"] == names
     assert listing["Resource"] == "arn:aws:s3:::films"
     (passing,) = [one for one in known["deploy"]["Statement"] if one["Sid"] == "PassRole"]
     assert passing["Resource"] == ROLE

@@ -101,7 +101,7 @@ def test_a_renewed_ca_is_the_daemons_at_its_next_start(own_daemon):
 
 
 def test_actors_that_run_get_new_workers_after_a_renewal_and_a_start(tmp_path, s3, joiner):
-    conf = free_ports_conf(worker="hold_s = 1", jobs="retry_pause_s = 0.1")
+    conf = free_ports_conf(worker="hold_s = 0.5", jobs="retry_pause_s = 0.1")
     daemon = Daemon(tmp_path, s3.env, conf)
     try:
         daemon.create_function("png2y4m", joiner)
