@@ -70,7 +70,7 @@ def test_recorded_courses_are_for_the_command_line_only():
 
 
 def test_the_command_line_takes_little_from_the_daemon_and_gives_it_nothing():
-    lazily = {"aws", "bundle", "deploy", "doctor", "tls"}
+    lazily = {"aws", "bundle", "deploy", "doctor", "policies", "tls"}
     assert parts_of_mu("cli") <= {"config", "parameters", "courses"} | lazily
     others = [path for path in (ROOT / "mu").rglob("*.py") if path.parent.name != "cli"]
     assert not [path for path in others if "mu.cli" in str(imported(path))]
