@@ -12,7 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.validate import ParamValidator
 from click.testing import CliRunner
-from elves import ARM64, compiled, fake_elf, needs_gcc
+from elves import ARM64, X86_64, compiled, fake_elf, needs_gcc
 from film import chunk, order, put_film
 
 from mu.aws import Aws, AwsError
@@ -180,6 +180,13 @@ def test_an_architecture_that_is_not_the_programs_is_refused(daemon, tmp_path):
     made = bundle(tmp_path / "a.zip", executables=[fake_elf(tmp_path / "a", ARM64)]).path
     words = ["--home", daemon.home, "deploy", "--zip", made, "--arch", "x86_64"]
     assert f"--arch is x86_64; the programs in {made} are for arm64" in refusal(*words)
+
+
+def test_programs_for_another_processor_are_not_for_the_local_engine(daemon, tmp_path):
+    other = ARM64 if os.uname().machine == "x86_64" else X86_64
+    program = fake_elf(tmp_path / "program", other)
+    says = refusal("--home", daemon.home, "deploy", program)
+    assert "the local engine emulates nothing, so deploy this with --engine lambda" in says
 
 
 def test_names():

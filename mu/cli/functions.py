@@ -255,6 +255,8 @@ def deploy(
             outcomes = targets.each(lambda deployment, name: deployment.delete(name))
         else:
             with _code(zipped, bare, engine, **given) as code:
+                if engine == "local" and code is not None:
+                    _check_this_machine(code)
                 outcomes = targets.deploy(code, _settings(engine, **given), bucket)
     if as_json:
         _print_json([_told_outcome(outcome) for outcome in outcomes])
@@ -365,6 +367,18 @@ def _code(
             yield Code.of(made.path, made.architecture)
     else:
         yield None
+
+
+def _check_this_machine(code: Code) -> None:
+    """The local engine runs programs as they are."""
+    import platform
+
+    machine = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    if code.architecture not in (None, machine):
+        raise Failure(
+            f"the programs are for {code.architecture}, this machine is {machine}: the local engine"
+            " emulates nothing, so deploy this with --engine lambda"
+        )
 
 
 def _settings(engine: str, role: str | None, **given: Any) -> Settings:
