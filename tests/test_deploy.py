@@ -176,6 +176,11 @@ def test_a_zip_and_what_makes_one_exclude_one_another(daemon, zipped, tool):
     assert "--zip has all that is in the function" in refusal(*words, "--post", "x")
 
 
+def test_a_zip_is_no_program(daemon, zipped):
+    says = refusal("--home", daemon.home, "deploy", zipped)
+    assert f"{zipped} is a zip, no program: to deploy it, say mu deploy --zip {zipped}" in says
+
+
 def test_an_architecture_that_is_not_the_programs_is_refused(daemon, tmp_path):
     made = bundle(tmp_path / "a.zip", executables=[fake_elf(tmp_path / "a", ARM64)]).path
     words = ["--home", daemon.home, "deploy", "--zip", made, "--arch", "x86_64"]

@@ -9,6 +9,7 @@ import re
 import shlex
 import sys
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -282,6 +283,9 @@ def _bundled(
     if (pre or post) and not programs:
         raise Failure("--pre and --post stand around a program in the packaged command: name it")
     named = _named(programs, "PROGRAM")
+    for path in named.values():
+        if zipfile.is_zipfile(path) and path.suffix == ".zip":
+            raise Failure(f"{path} is a zip, no program: to deploy it, say mu deploy --zip {path}")
     words = [pre, f"./{next(iter(named))}", post] if named else []
     command = " ".join(word for word in words if word)
     with _sentences():
