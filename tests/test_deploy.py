@@ -12,7 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.validate import ParamValidator
 from click.testing import CliRunner
-from elves import ARM64, compiled, fake_elf, needs_gcc
+from elves import ARM64, X86_64, compiled, fake_elf, needs_gcc
 from film import chunk, order, put_film
 
 from mu.aws import Aws, AwsError
@@ -176,10 +176,22 @@ def test_a_zip_and_what_makes_one_exclude_one_another(daemon, zipped, tool):
     assert "--zip has all that is in the function" in refusal(*words, "--post", "x")
 
 
+def test_a_zip_is_no_program(daemon, zipped):
+    says = refusal("--home", daemon.home, "deploy", zipped)
+    assert f"{zipped} is a zip, no program: to deploy it, say mu deploy --zip {zipped}" in says
+
+
 def test_an_architecture_that_is_not_the_programs_is_refused(daemon, tmp_path):
     made = bundle(tmp_path / "a.zip", executables=[fake_elf(tmp_path / "a", ARM64)]).path
     words = ["--home", daemon.home, "deploy", "--zip", made, "--arch", "x86_64"]
     assert f"--arch is x86_64; the programs in {made} are for arm64" in refusal(*words)
+
+
+def test_programs_for_another_processor_are_not_for_the_local_engine(daemon, tmp_path):
+    other = ARM64 if os.uname().machine == "x86_64" else X86_64
+    program = fake_elf(tmp_path / "program", other)
+    says = refusal("--home", daemon.home, "deploy", program)
+    assert "the local engine emulates nothing, so deploy this with --engine lambda" in says
 
 
 def test_names():

@@ -9,6 +9,7 @@ import re
 import shlex
 import sys
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -255,6 +256,8 @@ def deploy(
             outcomes = targets.each(lambda deployment, name: deployment.delete(name))
         else:
             with _code(zipped, bare, engine, **given) as code:
+                if engine == "local" and code is not None:
+                    _check_this_machine(code)
                 outcomes = targets.deploy(code, _settings(engine, **given), bucket)
     if as_json:
         _print_json([_told_outcome(outcome) for outcome in outcomes])
@@ -280,6 +283,9 @@ def _bundled(
     if (pre or post) and not programs:
         raise Failure("--pre and --post stand around a program in the packaged command: name it")
     named = _named(programs, "PROGRAM")
+    for path in named.values():
+        if zipfile.is_zipfile(path) and path.suffix == ".zip":
+            raise Failure(f"{path} is a zip, no program: to deploy it, say mu deploy --zip {path}")
     words = [pre, f"./{next(iter(named))}", post] if named else []
     command = " ".join(word for word in words if word)
     with _sentences():
@@ -365,6 +371,18 @@ def _code(
             yield Code.of(made.path, made.architecture)
     else:
         yield None
+
+
+def _check_this_machine(code: Code) -> None:
+    """The local engine runs programs as they are."""
+    import platform
+
+    machine = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    if code.architecture not in (None, machine):
+        raise Failure(
+            f"the programs are for {code.architecture}, this machine is {machine}: the local engine"
+            " emulates nothing, so deploy this with --engine lambda"
+        )
 
 
 def _settings(engine: str, role: str | None, **given: Any) -> Settings:

@@ -105,9 +105,9 @@ def renew(ctx: click.Context, /, what: str, yes: bool) -> None:
 @finds_daemon()
 @click.pass_context
 def export(ctx: click.Context, /, folder: Path, hosts: tuple[str, ...]) -> None:
-    """Write the CA's certificate to a folder, with --relay also a relay's key.
+    """Write the CA's certificate to a folder.
 
-    All files are readable by you alone. The CA's key is never exported. Who has a relay's key
+    With --relay also a key and certificate for a relay on another machine. All files are readable by you alone. The CA's key is never exported. Who has a relay's key
     can pose as the coordinator: it is made for one machine, and is to be kept there only.
 
     \b
