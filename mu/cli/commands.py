@@ -149,6 +149,9 @@ def cli() -> None:
     "--function", metavar="NAME", help="The Lambda function.  [default: the pipeline's name]"
 )
 @click.option(
+    "--copies", type=int, metavar="N", help="Use NAME-0 to NAME-(N-1) in turn; see mu deploy."
+)
+@click.option(
     "--region",
     "--regions",
     "regions",
