@@ -79,32 +79,32 @@ def connect_bare(workers: int) -> float:
             bare.wait()
 
 
-def start(folder: Path) -> tuple[Daemon, float]:
+def start(folder: Path) -> tuple[Daemon, float, float]:
+    """Return a daemon, and the seconds and those of CPU until it was ready."""
     begun = time.monotonic()
     daemon = Daemon(folder, conf=CONF)
-    return daemon, time.monotonic() - begun
+    return daemon, time.monotonic() - begun, Server(daemon.process.pid).cpu_s
 
 
-def start_empty() -> float:
-    """Return the seconds that a start takes with a home that has all but jobs."""
+def start_empty() -> tuple[float, float]:
+    """Return what a start takes with a home that has all but jobs."""
     with tempfile.TemporaryDirectory(prefix="mu-bench-") as name:
         start(Path(name))[0].process.kill()
-        daemon, seconds = start(Path(name))
+        daemon, *took = start(Path(name))
         daemon.stop()
-        return seconds
+        return took[0], took[1]
 
 
 def measure(workers: int, events: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="mu-bench-") as name:
         folder = Path(name)
-        daemon, _ = start(folder)
+        daemon, _, _ = start(folder)
         swarm = None
         try:
-            params = {"text": "hello", "rounds": 10 * events}
+            params = {"text": "hello", "rounds": 2 * events}
             order = {"pipeline": "hello", "workers": workers, "engine": "external"}
             event = daemon.ask("/jobs", order | {"params": params})["event"]
             write_identity(folder, event["cacert"], Identity(event["srvcrt"], event["srvkey"]))
-            Server(daemon.process.pid)
             # an attempt begins with two events, entering and the hello
             swarm = Swarm(folder, daemon.ports["worker"], workers, events - 2)
             time.sleep(SETTLE_S)
@@ -115,7 +115,7 @@ def measure(workers: int, events: int) -> dict[str, float]:
             daemon.process.kill()
             begun = time.monotonic()
             swarm.resume()  # they try until a daemon is there
-            daemon, ready = start(folder)
+            daemon, ready, ready_cpu = start(folder)
             swarm.wait()
             went_on = time.monotonic() - begun
             counts = daemon.ask("/jobs")[0]["counts"]
@@ -125,11 +125,14 @@ def measure(workers: int, events: int) -> dict[str, float]:
             if swarm is not None:
                 swarm.close()
             daemon.process.kill()
+    empty, empty_cpu = start_empty()
     return {
         "resumed_s": resumed,
         "connects_s": connect_bare(workers),
         "ready_s": ready,
-        "empty_s": start_empty(),
+        "ready_cpu_s": ready_cpu,
+        "empty_s": empty,
+        "empty_cpu_s": empty_cpu,
         "went_on_s": went_on,
         "journal_mib": size / 2**20,
     }
@@ -155,8 +158,10 @@ def main() -> None:
     )
     print(
         "restart: {workers} actors with {events} events each ({journal_mib:.0f} MiB): ready after"
-        " {ready_s:.2f} s, with an empty journal {empty_s:.2f} s; all go on after"
-        " {went_on_s:.2f} s".format(workers=options.workers, events=options.events, **told)
+        " {ready_s:.2f} s ({ready_cpu_s:.2f} of CPU), with an empty journal {empty_s:.2f} s"
+        " ({empty_cpu_s:.2f}); all go on after {went_on_s:.2f} s".format(
+            workers=options.workers, events=options.events, **told
+        )
     )
 
 
