@@ -155,6 +155,17 @@ def test_a_newcomer_that_goes_away_in_doubt_changes_nothing(relay):
     assert old.heard == [b"one", b"two"]
 
 
+def test_a_name_keeps_its_order_when_both_sides_come_anew(relay):
+    a, b = relay.join(1, 2), relay.join(2, 1)
+    b.server.pauseProducing()
+    a.say(big(200_000))
+    relay.join(2, 1, settle=False)  # in doubt, so that nobody is linked
+    a.hang_up()
+    relay.join(1, 2, b"three")
+    new = relay.join(2, 1)
+    assert new.heard == [big(200_000), b"three"]
+
+
 def test_a_sender_may_be_taken_over_in_the_middle_of_a_frame(relay):
     a, b = relay.join(1, 2), relay.join(2, 1)
     a.send(frame(big(200_000))[:150_000])
@@ -602,6 +613,27 @@ def test_delivered_frames_are_dropped_after_their_time(relay):
     b = at(relay, 2, 1, received=1)
     a.say(b"two")
     assert b.heard == [b"AT:0", b"F:two"]
+
+
+def test_frames_that_a_later_attempt_is_being_given_are_not_too_old(relay):
+    a, b = at(relay, 1, 2), at(relay, 2, 1)
+    frames = [big(200_000, n + 1) for n in range(20)]
+    a.say(*frames)
+    b.hang_up()
+    b = at(relay, 2, 1, attempt=2)
+    b.server.pauseProducing()
+    b.hang_up()
+    b = relay.connect(relay.authority.mint_job("j1", 600))
+    b.server.pauseProducing()
+    b.say(b"HELLO_STATE:u:2:1", b"AT:3:0:0")
+    for _ in range(130):
+        a.let_pass(5)
+    assert b.heard == []
+    b.server.resumeProducing()
+    assert b.heard == [b"AT:0", *(b"F:" + one for one in frames)]
+    for _ in range(2):
+        a.let_pass(5)
+    assert relay.disk.frames == {}
 
 
 def test_delivered_frames_make_room_for_new_ones():

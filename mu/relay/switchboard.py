@@ -94,7 +94,7 @@ class Frame:
         """It is held already: its body is to be dropped."""
         self.storing = self.stored = False
         self.delivered = False
-        """Some extended receiver was given it."""
+        """An extended receiver was given it, and none has asked for it since."""
         self.dropped = False
         self.body: Any = None
         self.place: Any = None
@@ -571,6 +571,8 @@ class Switchboard:
                 self._orders.append(Unlink(peer.id))
             peer.next_in = min(peer.sent, party.disk) + 1
             peer.next = peer.received + 1
+            for frame in party.frames.values():  # it is to get these, whoever had them before
+                frame.delivered = frame.delivered and frame.number <= peer.received
             self._orders.append(Tell(peer.id, party.disk))
         else:
             peer.next = party.first
