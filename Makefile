@@ -30,6 +30,7 @@ lint: $(VENV)/dev.stamp
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python bench/hello.py
+	$(BIN)/python bench/launch.py
 	$(BIN)/python bench/machine.py
 	$(BIN)/python bench/coordinator.py
 	$(BIN)/python bench/journal.py

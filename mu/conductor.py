@@ -11,6 +11,7 @@ from twisted.logger import Logger
 
 from mu.actors import Actor
 from mu.config import Config
+from mu.cost import Prices
 from mu.dealing import first_come, is_order
 from mu.events import Finish
 from mu.invocations import Accepted, Answer, Invocation, Refused, Throttled, Unknown, Unreached
@@ -64,11 +65,13 @@ class Conductor:
         self.stopping = False
         self.worker_port = 0
         """Where workers find us; known once the port listens."""
+        self.relay = ""
+        """HOST:PORT of the relay, if there is one."""
 
     def start(self, spec: JobSpec) -> Deferred[Job]:
         """Begin a job; the Deferred fires with it once it is on disk."""
-        job = self._job(secrets.token_hex(6), spec, secrets.token_hex(8))
-        ordered = Ordered(job.created, job.uniq, spec.order, spec.key, spec.digest)
+        job = self._job(secrets.token_hex(6), spec, secrets.token_hex(8), self.relay)
+        ordered = Ordered(job.created, job.uniq, spec.order, spec.key, spec.digest, job.relay)
         self._ledger.record(job.id, ordered)
         self._book.add(job)
         self.log.info(
@@ -113,7 +116,8 @@ class Conductor:
         """Take up the jobs that a journal has, which a coordinator left at `stopped_at`."""
         now = self._reactor.seconds()
         for one in found:
-            job = self._job(one.id, one.spec, one.ordered.uniq, one.ordered.at)
+            ordered = one.ordered
+            job = self._job(one.id, one.spec, ordered.uniq, ordered.relay, ordered.at)
             job.recorded = True
             self._book.add(job)
             try:
@@ -167,11 +171,17 @@ class Conductor:
 
     # ------------------------------------------------ one job's course
 
-    def _job(self, job_id: str, spec: JobSpec, uniq: str, created: float | None = None) -> Job:
-        job = Job(job_id, spec, uniq, self._reactor, self._ledger, self._limits, created)
+    def _job(
+        self, job_id: str, spec: JobSpec, uniq: str, relay: str, created: float | None = None
+    ) -> Job:
+        job = Job(job_id, spec, uniq, self._reactor, self._ledger, self._limits, created, relay)
         job.on_end = self._ended
         job.on_need = self._launch
         job.on_over = self._over
+        cost = self._config.cost
+        job.prices = Prices(
+            {"x86_64": cost.x86_gb_s_usd, "arm64": cost.arm_gb_s_usd}, cost.request_usd
+        )
         return job
 
     def _recorded(self, job: Job, told: Deferred[Job]) -> None:
@@ -218,9 +228,33 @@ class Conductor:
             return
         self._ledger.record(job.id, Planned(inputs, order))
         job.plan(inputs, order)
+        await self._measure(job)
+        if job.stopping or self.stopping:
+            return
         job.begin()
         if spec.engine == EXTERNAL:
             job.state = "running"
+
+    async def _measure(self, job: Job) -> None:
+        """Find out what counts for the job's cost, if its engine can tell."""
+        spec = job.spec
+        measure = getattr(self._engines.get(spec.engine), "size", None)
+        why = f"engine {spec.engine} does not tell what its functions are like"
+        if measure is not None:
+            sizes = {}
+            for region in dict.fromkeys(spec.regions):
+                size = await measure(spec.functions[0], region)
+                if isinstance(size, str):
+                    why = f"what function {spec.functions[0]} is like in {region} is not known: {size}"
+                    break
+                sizes[region] = size
+            else:
+                job.measure(sizes)
+                return
+        if spec.max_cost_usd:
+            job.stop("failed", f"max_cost_usd cannot be kept: {why}")
+        elif spec.engine != EXTERNAL:
+            self.log.warn("job {job}: its cost is not counted: {why}", job=job.id, why=why)
 
     def _launch(self, job: Job, launches: Mapping[str, Launch]) -> None:
         if not launches or job.stopping or self.stopping:
@@ -237,7 +271,7 @@ class Conductor:
             )
         spec = job.spec
         numbered = [(name, launch.number) for name, launch in launches.items()]
-        launcher.add(invocations(self.event(job), spec.function, spec.regions, numbered))
+        launcher.add(invocations(self.event(job), spec.functions, spec.regions, numbered))
 
     def _all_launched(self, job: Job) -> None:
         job.launched = job.launched or self._reactor.seconds()

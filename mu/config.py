@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from mu.cost import GB_S_USD, REQUEST_USD
 from mu.engines.local.faults import NO_FAULTS, Faults
 
 
@@ -48,7 +49,19 @@ class WorkerPort:
 
 @dataclass(frozen=True, slots=True)
 class RelayPort:
+    enabled: bool = _option(True)
+    host: str = _option("0.0.0.0")
     port: int = _port(13337)
+    address: str = _option("auto")
+    frame_limit: int = _option(256 * 2**20, 2**10, 10**12 - 1)
+    hello_s: float = _option(20.0, 0.1)
+    settle_s: float = _option(0.5, 0, 60)
+    keep_s: float = _option(600.0, 1)
+    memory: int = _option(64 * 2**20, 2**20)
+    mailbox_bytes: int = _option(2**30, 2**20)
+    total_bytes: int = _option(2**33, 2**20)
+    max_connections: int = _option(20_000, 1)
+    relay_keep_s: float = _option(0.0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +113,13 @@ class Jobs:
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    x86_gb_s_usd: float = _option(GB_S_USD["x86_64"], 0)
+    arm_gb_s_usd: float = _option(GB_S_USD["arm64"], 0)
+    request_usd: float = _option(REQUEST_USD, 0)
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All of etc/mu.conf; each section's options, defaults and bounds are the classes above."""
 
@@ -111,6 +131,7 @@ class Config:
     launch: Launch = field(default_factory=Launch)
     jobs: Jobs = field(default_factory=Jobs)
     journal: JournalFile = field(default_factory=JournalFile)
+    cost: Cost = field(default_factory=Cost)
 
     @property
     def home(self) -> Path:

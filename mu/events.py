@@ -4,10 +4,10 @@ Time is in the events (seconds since the epoch, as the driver read its clock), s
 that is given the same events again has the same effects.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from hashlib import blake2b
 from json.encoder import encode_basestring_ascii as _quote
 from typing import Any
 
@@ -111,7 +111,7 @@ def encode(happened: Event | Effect) -> str:
         return f'["send",{_quote(happened.command)}]'  # type: ignore[union-attr, arg-type]
     if kind is Answered:
         said: Any = happened
-        return f'["answered",{_dump(said.at)},{_quote(said.text)},{said.command}]'
+        return f'["answered",{said.at!r},{_quote(said.text)},{said.command}]'
     return _dump([kind.__name__.lower(), *(getattr(happened, name) for name in _FIELDS[kind])])
 
 
@@ -135,5 +135,5 @@ def from_json(values: Any) -> Any:
 
 def digest(effects: Iterable[Effect]) -> str:
     """Return what tells these effects from others: 16 hexadecimal digits."""
-    told = "\n".join(map(encode, effects)).encode("ascii")
-    return hashlib.blake2b(told, digest_size=8).hexdigest()
+    told = "\n".join([encode(effect) for effect in effects]).encode("ascii")
+    return blake2b(told, digest_size=8).hexdigest()

@@ -1,5 +1,6 @@
 """What is asked of an engine, for one worker, and what it may answer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -51,3 +52,8 @@ class Unknown:
 
 
 Answer = Accepted | Throttled | Unreached | Refused | Unknown
+
+
+def region_of(number: int, regions: Sequence[str]) -> str:
+    """Return in which region the launch of that number is made: in all of them in turn."""
+    return regions[number % len(regions)]

@@ -11,12 +11,23 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 
 from mu.actors import Actor, Attempt, shown
+from mu.cost import Meter, Prices, Size
 from mu.events import Finish
+from mu.invocations import region_of
 from mu.journal import Ledger, NoJournal, Past
 from mu.machine import JobFacts, Machine, State, Worker
 from mu.messages import Hello
 from mu.parameters import Params
-from mu.records import Alive, Assigned, AttemptEnded, Launched, Launching, NobodyCame, Stopped
+from mu.records import (
+    Alive,
+    Assigned,
+    AttemptEnded,
+    Launched,
+    Launching,
+    NobodyCame,
+    Sized,
+    Stopped,
+)
 from mu.session import Session
 from mu.states.script import ScriptWorker, first_state
 
@@ -82,6 +93,10 @@ class JobSpec:
     """How many actors may fail with the job still being done."""
     stragglers: float = 0.0
     """An actor that runs past so many times its peers' median is started again; 0: none is."""
+    max_cost_usd: float = 0.0
+    """The job fails when it has cost so much; 0: whatever it costs."""
+    copies: int = 0
+    """Copies of the function, which are named with -0, -1, ...; 0: it is one, named as it is."""
     event: Mapping[str, Any] = field(default_factory=dict)
     """What the user wants in the workers' event besides."""
     order: Mapping[str, Any] = field(default_factory=dict)
@@ -90,6 +105,11 @@ class JobSpec:
     """The order's Idempotency-Key, if it had one."""
     digest: str = ""
     """Of the order's body, to tell whether another one with its key says the same."""
+
+    @property
+    def functions(self) -> list[str]:
+        """Return the functions to invoke, in turn."""
+        return [f"{self.function}-{copy}" for copy in range(self.copies)] or [self.function]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +157,11 @@ class Job:
         ledger: Ledger | None = None,
         limits: Limits | None = None,
         created: float | None = None,
+        relay: str = "",
     ) -> None:
         self.id = job_id
+        self.relay = relay
+        """HOST:PORT of the relay; empty: there is none."""
         self.recorded = False
         """Whether it is on disk, so that people may see it."""
         self.downtime = 0.0
@@ -171,6 +194,11 @@ class Job:
         self.launch_counts: Counter[str] = Counter()
         self.dismissed = 0
         """Workers that were told to quit: duplicates, latecomers, too many."""
+        self.prices = Prices()
+        self.meter: Meter | None = None
+        """What counts its cost; None: that is not known."""
+        self.sizes: dict[str, Size] = {}
+        """What its function is like, by region."""
         self.verdict: tuple[str, str] | None = None
         """The state and the reason with which the job was stopped, if it was."""
         self.sessions: dict[str, Session] = {}
@@ -193,7 +221,15 @@ class Job:
 
     @property
     def facts(self) -> JobFacts:
-        return JobFacts(self.id, self.spec.params, self.planned, "", self.uniq)
+        return JobFacts(self.id, self.spec.params, self.planned, self.relay, self.uniq)
+
+    @property
+    def relay_keep(self) -> bool:
+        """Whether the relay keeps what it delivered: the event's switch, or else the pipeline's."""
+        switch = self.spec.event.get("relay_keep")
+        if switch is None:
+            switch = getattr(self.spec.pipeline, "relay_keep", False)
+        return switch not in (0, "0", "")
 
     @property
     def key(self) -> str:
@@ -296,6 +332,13 @@ class Job:
             self.launches[record.launch].session = record.session
         self.first_hello = self.first_hello or record.at
         self.last_hello = record.at
+        size = self._size(self.launches.get(record.launch))
+        if self.meter is not None and size is not None:
+            self.meter.began(record.session, record.at, size)
+
+    def restore_sizes(self, record: Sized) -> None:
+        self.sizes = {region: Size(*told) for region, told in record.sizes.items()}
+        self.meter = Meter(self.prices)
 
     def restore_end(self, record: AttemptEnded) -> None:
         self._by_number[record.actor].take_end(record)
@@ -308,6 +351,8 @@ class Job:
             self.launches[record.launch] = Launch(record.number, record.at)
         else:
             self.launches[record.launch].answer = record.answer
+            if self.meter is not None and record.answer != LATE:
+                self.meter.invoked()
             if record.answer != LATE:
                 self.launch_counts[record.answer] += 1
 
@@ -361,6 +406,8 @@ class Job:
         launch = self.launches[launch_id]
         launch.answer = answer
         self.ledger.record(self.id, Launched(launch_id, answer))
+        if self.meter is not None:
+            self.meter.invoked()
         launch.due = self.clock.seconds() + self.limits.hello_s
 
     def check(self, late: str) -> None:
@@ -386,6 +433,26 @@ class Job:
             actor.nobody_came(reason, now)
         self._supply()
         self._try_stragglers(now)
+        most, usd = self.spec.max_cost_usd, self.cost_usd
+        if most and usd is not None and usd >= most:
+            self.stop("failed", f"it has cost ${usd:.4f}; max_cost_usd is {most:g}")
+
+    def measure(self, sizes: Mapping[str, Size]) -> None:
+        """Count what it costs from now on."""
+        self.sizes = dict(sizes)
+        self.meter = Meter(self.prices)
+        told = {region: [size.memory_mb, size.architecture] for region, size in sizes.items()}
+        self.ledger.record(self.id, Sized(told))
+
+    @property
+    def cost_usd(self) -> float | None:
+        """Return what it has cost so far, in US dollars, if that is known."""
+        return None if self.meter is None else self.meter.usd(self.finished or self.clock.seconds())
+
+    def _size(self, launch: Launch | None) -> Size | None:
+        if launch is None:
+            return next(iter(self.sizes.values()), None)
+        return self.sizes.get(region_of(launch.number, self.spec.regions))
 
     @property
     def _not_accepted(self) -> str:
@@ -425,6 +492,7 @@ class Job:
         if self.stopping:
             self._dismiss(line, f"job {self.id} has ended")
         elif session is not None:
+            self.came(hello, line, now)
             line.adopt(session)
             session.attach(line, hello)
         elif hello.session in self._past_sessions:
@@ -441,15 +509,24 @@ class Job:
                 self._coming.pop(hello.launch, None)
             self.first_hello = self.first_hello or now
             self.last_hello = now
+            self.came(hello, line, now)
             for other, known in list(self._idle.items()):
                 if hello.session and known.session == hello.session:
                     del self._idle[other]
                     other.supersede("its worker has connected anew")
             self._place(line, hello)
 
-    def leave(self, line: Line) -> None:
-        """A waiting worker went away."""
+    def came(self, hello: Hello, line: Line, at: float) -> None:
+        """Note that a worker runs."""
+        size = self._size(self.launches.get(hello.launch))
+        if self.meter is not None and size is not None:
+            self.meter.began(hello.session or line.peer, at, size)
+
+    def leave(self, line: Line, hello: Hello) -> None:
+        """A connection is gone."""
         self._idle.pop(line, None)
+        if self.meter is not None:
+            self.meter.ended(hello.session or line.peer, self.clock.seconds())
 
     def _place(self, line: Line, hello: Hello) -> None:
         if self._queue:
@@ -480,8 +557,10 @@ class Job:
             self.sessions[name] = session
         return session
 
-    def session_ended(self, name: str) -> None:
+    def session_ended(self, name: str, at: float) -> None:
         """A session has no part any more; its worker, should it come again, is told to quit."""
+        if self.restoring and self.meter is not None:
+            self.meter.ended(name, at)
         if name:
             self.sessions.pop(name, None)
             self._past_sessions.add(name)
@@ -560,6 +639,8 @@ class Job:
 
     def _keep_end(self, state: str, at: float, error: str | None, result: Any) -> None:
         """All actors' ends are told: note the job's."""
+        if self.meter is not None:
+            self.meter.stop(at)
         ending = {"state": state, "finished": at, "error": error and shown(error), "result": result}
         if self.ledger.keeps:
             told = json.dumps(self.describe() | ending)
@@ -618,7 +699,8 @@ class Job:
             "launches": dict(self.launch_counts),
             "dismissed": self.dismissed,
             "error": self.error and shown(self.error),
-            "cost_usd": None,
+            "cost_usd": None if self.cost_usd is None else round(self.cost_usd, 6),
+            "gb_s": None if self.meter is None else round(self.meter.gb_s, 3),
             "result": self.result,
         }
 
@@ -685,8 +767,8 @@ class JobBook:
         else:
             job.join(hello, line)
 
-    def leave(self, job_id: str, line: Line) -> None:
-        """A worker that had no actor yet went away."""
+    def leave(self, job_id: str, line: Line, hello: Hello) -> None:
+        """A connection that had said hello is gone."""
         job = self._jobs.get(job_id)
         if isinstance(job, Job):
-            job.leave(line)
+            job.leave(line, hello)

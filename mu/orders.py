@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from mu.config import Config
-from mu.jobs import JobSpec
+from mu.jobs import EXTERNAL, JobSpec
 from mu.parameters import FieldError, Parameter, Params, read_fields
 
 
@@ -29,6 +29,8 @@ def job_fields(config: Config) -> tuple[Parameter, ...]:
         Parameter("stragglers", float, "times the median before a spare helps", jobs.stragglers, 0),
         Parameter("worker_timeout_s", float, "an actor's limit", jobs.worker_timeout_s, 1, YEAR_S),
         Parameter("deadline_s", float, "the job's limit", jobs.deadline_s, 1, YEAR_S),
+        Parameter("max_cost_usd", float, "the job fails at this cost (0: none)", 0.0, 0),
+        Parameter("copies", int, "copies of the function, name-0 on, used in turn", 0, 0, 1000),
         Parameter("event", dict, "more for the workers' event, say env", {}),
     )
 
@@ -74,6 +76,10 @@ def read_order(
     if order.engine not in engines:
         known = ", ".join(sorted(engines))
         raise FieldError("engine", f"engine {order.engine!r} is not known; there are {known}")
+    if order.max_cost_usd and order.engine == EXTERNAL:
+        raise FieldError(
+            "max_cost_usd", "max_cost_usd cannot be kept: what external workers cost is not known"
+        )
     return JobSpec(
         pipeline=pipeline,
         workers=len(order.actors) or workers,
@@ -89,6 +95,8 @@ def read_order(
         on_failure=order.on_failure,
         tolerate=order.tolerate,
         stragglers=order.stragglers,
+        max_cost_usd=order.max_cost_usd,
+        copies=order.copies,
         order={**order, "workers": workers, "params": _given(params)},
         event=order.event,
         key=key,

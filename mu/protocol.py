@@ -96,10 +96,11 @@ class WorkerProtocol(Protocol):
         why = self._closing or _loss(reason)
         if self._hello is None:
             self._log_refusal(self._closing or _handshake_error(reason))
-        elif self._session is not None:
-            self._session.detach(self, why)
-        elif self._job_id is not None:
-            self._book.leave(self._job_id, self)
+        else:
+            if self._session is not None:
+                self._session.detach(self, why)
+            if self._job_id is not None:
+                self._book.leave(self._job_id, self, self._hello)
         self._session = None  # cut the cycle: thousands of these would wait for a collection
         self._inbox.clear()
 

@@ -18,6 +18,8 @@ class Ordered:
     """What POST /jobs said, with all defaults filled in."""
     key: str
     digest: str
+    relay: str = ""
+    """HOST:PORT, as its pipeline's states were told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,13 @@ class Resumed:
 
 
 @dataclass(frozen=True, slots=True)
+class Sized:
+    """What the job's workers cost depends on: memory in MB and architecture, by region."""
+
+    sizes: dict[str, list[Any]]
+
+
+@dataclass(frozen=True, slots=True)
 class Alive:
     """The coordinator was there at that time, even if nothing else happened."""
 
@@ -126,6 +135,7 @@ Record = (
     | NobodyCame
     | Stopped
     | Resumed
+    | Sized
     | Alive
 )
 

@@ -18,6 +18,7 @@ from mu.records import (
     Ordered,
     Planned,
     Resumed,
+    Sized,
     Stopped,
     read_record,
 )
@@ -90,6 +91,8 @@ def recover(job: Job, records: Iterable[Any], stopped_at: float) -> None:
                 job.restore_absence(record)
             case Planned(inputs=inputs, order=order):
                 job.plan(inputs, order)
+            case Sized():
+                job.restore_sizes(record)
             case Launching() | Launched():
                 job.restore_launch(record)
             case Stopped(state=state, reason=reason):

@@ -3,6 +3,7 @@
 import fcntl
 import gc
 import json
+import math
 import os
 import resource
 import secrets
@@ -25,13 +26,15 @@ from mu.config import Config, ConfigError, read_config
 from mu.control import Control
 from mu.engines.lambda_api import LambdaEngine, aws_credentials, aws_endpoint, local_credentials
 from mu.engines.local.engine import LocalEngine
-from mu.jobs import EXTERNAL, JobBook, JobSpec, PastJob
+from mu.jobs import EXTERNAL, Job, JobBook, JobSpec, PastJob
 from mu.journal import Archive, Journal, JournalError, Ledger, NoJournal
 from mu.orders import read_order
 from mu.protocol import WorkerFactory
 from mu.records import Ordered
 from mu.recovery import find
 from mu.registry import Registry
+from mu.relay.hub import Relay
+from mu.relay.protocol import RelayServer, RelayTLSFactory
 from mu.tls import Authority, write_private
 from mu.transport import DirectTLSFactory, PromptServer
 from mu.web import BoundedSite
@@ -97,6 +100,11 @@ class MuService(Service):
         self._control_socket = _open_port(
             "control", config.control.host, config.control.port, last.get("control", 0)
         )
+        self._relay_socket: socket.socket | None = None
+        if config.relay.enabled:
+            self._relay_socket = _open_port(
+                "relay", config.relay.host, config.relay.port, last.get("relay", 0)
+            )
         self._ports_file.unlink(missing_ok=True)
         self._stopping = False
         self.ports: dict[str, int] = {}
@@ -108,6 +116,7 @@ class MuService(Service):
         self._workers = WorkerFactory(self._book, config.worker, reactor)
         self._threads = _Threads(0, BLOCKING_CALLS, "mu-blocking")
         self._conductor: Conductor | None = None
+        self._relay: Relay | None = None
         self._journal: Journal | None = None
         self._archive: Archive | None = None
 
@@ -140,6 +149,7 @@ class MuService(Service):
         self._restore(conductor, registry, {*engines, EXTERNAL})
         self._listen_for_workers()
         conductor.worker_port = self.ports["worker"]
+        conductor.relay = self._start_relay()
         if config.local.enabled:
             await self._start_local_engine()
         if self._stopping:
@@ -228,6 +238,20 @@ class MuService(Service):
         port = self._listen("worker", self._worker_socket, factory)
         port.transport = PromptServer
 
+    def _start_relay(self) -> str:
+        """Return HOST:PORT of the relay, as workers are told; empty: there is none."""
+        options, host = self._config.relay, self._config.launch.public_host
+        told = "" if options.address == "auto" else options.address
+        if self._relay_socket is None:
+            return told
+        self._relay = Relay(
+            options, self._config.home / "relay", RelayJobs(self._book), self._reactor
+        )
+        identity = self._authority.mint_server(host, told.rpartition(":")[0] or host)
+        tls = RelayTLSFactory(self._authority.server_options(identity), False, self._relay)
+        self._listen("relay", self._relay_socket, tls).transport = RelayServer
+        return told or f"{host}:{self.ports['relay']}"
+
     def _listen(self, name: str, opened: socket.socket, factory: Any) -> Any:
         factory.noisy = False
         port = self._reactor.adoptStreamPort(opened.fileno(), opened.family, factory)
@@ -251,9 +275,7 @@ class MuService(Service):
 
     def _lambda(self, name: str, endpoint: Any, credentials: Any) -> LambdaEngine:
         launch = self._config.launch
-        return LambdaEngine(
-            name, self._reactor, endpoint, credentials, launch.in_flight, launch.timeout_s
-        )
+        return LambdaEngine(name, self._reactor, endpoint, credentials, launch.timeout_s)
 
     def _could_not_start(self, failure: Any) -> None:
         self.log.critical("mu cannot start: {why}", why=failure.getErrorMessage())
@@ -286,12 +308,29 @@ class MuService(Service):
             self._local.leave()
         elif self._local is not None:
             ending.append(self._local.stop())
+        if self._relay is not None:
+            ending.append(self._relay.stop())
         if self._journal is not None:
             self._pruning.cancel()
             ending.append(self._journal.close())
         await DeferredList(ending, consumeErrors=True)
         # Joins its threads, which may be in a plan or finish that takes for ever: not here.
         Thread(target=self._threads.stop, daemon=True).start()
+
+
+class RelayJobs:
+    """What the relay asks about jobs."""
+
+    def __init__(self, book: JobBook) -> None:
+        self._book = book
+
+    def keeps(self, job_id: str) -> float:
+        job = self._book.get(job_id)
+        return math.inf if isinstance(job, Job) and not job.ended and job.relay_keep else 0.0
+
+    def ended(self, job_id: str) -> bool:
+        job = self._book.get(job_id)
+        return job is not None and job.ended
 
 
 def makeService(options: Options, reactor: Any = None) -> MuService:

@@ -35,6 +35,38 @@ class Identity:
     key: str
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a certificate says of itself, for people."""
+
+    subject: str
+    names: tuple[str, ...]
+    fingerprint: str
+    """Its SHA-256, as openssl prints it: pairs of hex digits with colons between."""
+    begins: datetime.datetime
+    ends: datetime.datetime
+
+    @classmethod
+    def of(cls, certificate: str | bytes) -> "Facts":
+        """Read a certificate, PEM as str or DER as bytes. Raises ValueError for what is none."""
+        if isinstance(certificate, str):
+            read = x509.load_pem_x509_certificate(certificate.encode("ascii"))
+        else:
+            read = x509.load_der_x509_certificate(certificate)
+        try:
+            names = read.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except x509.ExtensionNotFound:
+            names = x509.SubjectAlternativeName([])
+        common = read.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        return cls(
+            str(common[0].value) if common else "",
+            tuple(str(name.value) for name in names),
+            read.fingerprint(hashes.SHA256()).hex(":").upper(),
+            read.not_valid_before_utc,
+            read.not_valid_after_utc,
+        )
+
+
 class Authority:
     """The coordinator's own CA."""
 
@@ -47,17 +79,55 @@ class Authority:
     def at_home(cls, home: Path) -> "Authority":
         """Return the CA of this home folder, made there at first (ca.pem, and ca.key with 0600).
 
-        Raises OSError, and ValueError where one of the files is no PEM.
+        Raises OSError, and ValueError where one of the files is no PEM, or not the other's.
         """
+        if not (home / "ca.pem").exists():
+            cls.new()._write(home)
+        return cls.read(home)
+
+    @classmethod
+    def read(cls, home: Path) -> "Authority":
+        """Return the CA of this home folder. Raises as at_home does, also where there is none."""
         cert_file, key_file = home / "ca.pem", home / "ca.key"
-        if not cert_file.exists():
-            authority = cls.new()
-            write_private(key_file, _pem(authority._key))
-            write_private(cert_file, authority.pem)
         key = serialization.load_pem_private_key(key_file.read_bytes(), None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise ValueError(f"{key_file}: must hold an EC key")
-        return cls(x509.load_pem_x509_certificate(cert_file.read_bytes()), key)
+        certificate = x509.load_pem_x509_certificate(cert_file.read_bytes())
+        if certificate.public_key() != key.public_key():
+            raise ValueError(f"{key_file} is not the key of {cert_file}: put back what was there")
+        return cls(certificate, key)
+
+    @classmethod
+    def renew(cls, home: Path) -> "Authority":
+        """Make a new CA in this home folder; the old one stays there as ca.pem.old, ca.key.old.
+
+        A daemon that runs goes on with the old one until it is started again. Raises OSError.
+        """
+        for name in ("ca.pem", "ca.key"):
+            if (home / name).exists():
+                (home / name).replace(home / f"{name}.old")
+        authority = cls.new()
+        authority._write(home)
+        return authority
+
+    def export(self, folder: Path) -> None:
+        """Write ca.pem to a folder, which is made: what workers are checked by. Raises OSError."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_private(folder / "ca.pem", self.pem)
+
+    def export_relay(self, folder: Path, *hosts: str) -> None:
+        """Write what a relay on another machine needs: ca.pem, relay.pem, relay.key. Raises OSError.
+
+        Workers know the relay by the coordinator's name: who has this key can pose as either.
+        """
+        self.export(folder)
+        identity = self.mint_server(*hosts)
+        write_private(folder / "relay.key", identity.key)
+        write_private(folder / "relay.pem", identity.certificate)
+
+    def _write(self, home: Path) -> None:
+        write_private(home / "ca.key", _pem(self._key))
+        write_private(home / "ca.pem", self.pem)
 
     @classmethod
     def new(cls) -> "Authority":
@@ -108,21 +178,24 @@ class Authority:
         return Identity(pem, _pem(key))
 
     def server_options(self, identity: Identity) -> CertificateOptions:
-        """Return the worker port's TLS options: mutual, 1.2 at least, small in memory."""
-        options = CertificateOptions(
-            privateKey=crypto.load_privatekey(crypto.FILETYPE_PEM, identity.key.encode("ascii")),
-            certificate=crypto.load_certificate(
-                crypto.FILETYPE_PEM, identity.certificate.encode("ascii")
-            ),
-            trustRoot=trustRootFromCertificates(
-                [TwistedCertificate.loadPEM(self.pem.encode("ascii"))]
-            ),
-            insecurelyLowerMinimumTo=TLSVersion.TLSv1_2,
-        )
-        context = options.getContext()
-        context.set_mode(SSL.MODE_RELEASE_BUFFERS)
-        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-        return options
+        """Return the worker port's TLS options, and the relay's."""
+        return server_options(identity, self.pem)
+
+
+def server_options(identity: Identity, ca_pem: str) -> CertificateOptions:
+    """Return a port's TLS options: mutual, 1.2 at least, small in memory."""
+    options = CertificateOptions(
+        privateKey=crypto.load_privatekey(crypto.FILETYPE_PEM, identity.key.encode("ascii")),
+        certificate=crypto.load_certificate(
+            crypto.FILETYPE_PEM, identity.certificate.encode("ascii")
+        ),
+        trustRoot=trustRootFromCertificates([TwistedCertificate.loadPEM(ca_pem.encode("ascii"))]),
+        insecurelyLowerMinimumTo=TLSVersion.TLSv1_2,
+    )
+    context = options.getContext()
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    return options
 
 
 def job_of(certificate: x509.Certificate) -> str | None:

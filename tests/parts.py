@@ -101,13 +101,7 @@ class Port:
 
     def connect(self, identity: Identity | None, authority: Authority | None = None) -> "Line":
         """Connect a worker with that certificate; it has said nothing yet."""
-        options = ssl.optionsForClientTLS(
-            SERVER_NAME,
-            trustRoot=ssl.trustRootFromCertificates(
-                [ssl.Certificate.loadPEM((authority or self.authority).pem.encode())]
-            ),
-            clientCertificate=identity and _private(identity),
-        )
+        options = client_tls(authority or self.authority, identity)
         worker = MemoryWorker()
         factory = Factory.forProtocol(lambda: worker)
         client = TLSMemoryBIOFactory(options, True, factory, clock=self.clock).buildProtocol(None)
@@ -164,6 +158,15 @@ class Line:
         while moved:
             self._clock.advance(0)
             moved = self._pump.pump()
+
+
+def client_tls(authority: Authority, identity: Identity | None) -> Any:
+    """Return a worker's TLS options: with that certificate, and trust in that CA."""
+    return ssl.optionsForClientTLS(
+        SERVER_NAME,
+        trustRoot=ssl.trustRootFromCertificates([ssl.Certificate.loadPEM(authority.pem.encode())]),
+        clientCertificate=identity and _private(identity),
+    )
 
 
 def _private(identity: Identity) -> ssl.PrivateCertificate:

@@ -1,5 +1,6 @@
 """A whole job on real workers, without a daemon: machines here, each with a worker's process."""
 
+import secrets
 import select
 import time
 from collections.abc import Callable, Mapping
@@ -86,7 +87,7 @@ class SmallJob:
         given = Params(read_fields(pipeline.parameters, params), workers=workers)
         self.inputs = pipeline.plan(given)
         where = f"127.0.0.1:{relay.port}"
-        self.facts = JobFacts("j1", given, len(self.inputs), where, "uniq")
+        self.facts = JobFacts("j1", given, len(self.inputs), where, secrets.token_hex(4))
         with coordinator(home) as self.boss:
             numbers = order or list(range(len(self.inputs)))
             self.actors = [Actor(self, number) for number in numbers]

@@ -2,14 +2,19 @@ import json
 import os
 import re
 import stat
+import subprocess
 import zipfile
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from elves import ARM64, I386, X86_64, compiled, fake_elf, needs_gcc, program_with_libraries
 from worker_support import coordinator
 
 from mu import bundle as bundle_module
-from mu.bundle import BundleError, bundle, worker_sources
+from mu.bundle import BundleError, bundle, look_into, worker_sources
+from mu.cli.commands import cli
+from mu.elf import read_elf
 
 
 @pytest.fixture
@@ -201,3 +206,193 @@ def test_a_missing_worker_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(bundle_module, "__file__", str(tmp_path / "mu" / "bundle.py"))
     with pytest.raises(BundleError, match=r"the worker's code is missing: neither .*worker_code"):
         worker_sources()
+
+
+# ---------------------------------------------------------------- programs and their libraries
+
+
+@pytest.fixture(scope="module")
+def dynamic(tmp_path_factory):
+    return program_with_libraries(tmp_path_factory.mktemp("dynamic"))
+
+
+@needs_gcc
+def test_a_dynamic_program_brings_its_libraries_and_finds_them(tmp_path, dynamic):
+    libs = dynamic.parent / "libs"
+    made = bundle(tmp_path / "f.zip", executables=[dynamic], library_folders=[libs])
+    assert made.libraries == ("libinner.so", "libouter.so")
+    assert made.architecture == read_elf(dynamic).architecture
+    assert {"answer", "lib/libinner.so", "lib/libouter.so", "lib/programs/answer"} < set(made.names)
+    home = unzip(made.path, tmp_path / "with space")
+    for command, folder in (
+        ("./answer 'a b'", home),
+        (f"'{home}/answer' 'a b'", "/"),
+        (f"PATH='{home}' answer 'a b'", "/"),
+    ):
+        done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True)
+        assert (done.stdout, done.stderr) == ("42 a b\n", ""), command
+
+
+@needs_gcc
+def test_a_program_in_a_folder_finds_them_too(tmp_path, dynamic):
+    folders = [dynamic.parent / "libs"]
+    made = bundle(tmp_path / "f.zip", executables={"a/b/run": dynamic}, library_folders=folders)
+    home = unzip(made.path, tmp_path / "task")
+    done = subprocess.run(["a/b/run"], cwd=home, capture_output=True, text=True)
+    assert done.stdout == "42 \n"
+
+
+@needs_gcc
+def test_a_library_may_be_given_as_a_file(tmp_path, dynamic):
+    given = {f"lib/{path.name}": path for path in (dynamic.parent / "libs").iterdir()}
+    made = bundle(tmp_path / "f.zip", executables=[dynamic], files=given)
+    assert made.libraries == ()
+    home = unzip(made.path, tmp_path / "task")
+    assert subprocess.run(["./answer"], cwd=home, capture_output=True).stdout == b"42 \n"
+
+
+@needs_gcc
+def test_a_missing_library_is_named_with_who_needs_it(tmp_path, dynamic, monkeypatch):
+    monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
+    says = r"answer needs the shared library libouter\.so, which is not on .* with --lib-dir"
+    with pytest.raises(BundleError, match=says):
+        bundle(tmp_path / "f.zip", executables=[dynamic])
+    made = bundle(tmp_path / "f.zip", files=[dynamic])  # no program that is started: its matter
+    assert "libouter.so" in made.warnings[0]
+
+
+def test_a_program_that_needs_glibc_alone_is_put_in_as_it_is(tmp_path):
+    program = Path("/bin/sh").resolve()
+    made = bundle(tmp_path / "f.zip", executables={"shell": program})
+    if made.libraries:
+        pytest.skip("this system's shell needs libraries of its own")
+    with zipfile.ZipFile(made.path) as opened:
+        assert opened.read("shell") == program.read_bytes()
+
+
+def test_programs_of_two_architectures_are_refused(tmp_path):
+    one, other = fake_elf(tmp_path / "one", X86_64), fake_elf(tmp_path / "other", ARM64)
+    with pytest.raises(BundleError, match=r"other is built for arm64, that of \S+/one is x86_64"):
+        bundle(tmp_path / "f.zip", executables=[one], files=[other])
+
+
+def test_a_program_of_another_architecture_than_the_functions_is_refused(tmp_path):
+    program = fake_elf(tmp_path / "program", X86_64)
+    assert bundle(tmp_path / "f.zip", executables=[program]).architecture == "x86_64"
+    with pytest.raises(
+        BundleError, match=r"built for x86_64, the function's architecture is arm64"
+    ):
+        bundle(tmp_path / "f.zip", executables=[program], architecture="arm64")
+
+
+def test_a_program_that_lambda_cannot_run_is_refused(tmp_path):
+    program = fake_elf(tmp_path / "program", I386, bits=32)
+    with pytest.raises(BundleError, match="is built for i386; Lambda runs x86_64 and arm64"):
+        bundle(tmp_path / "f.zip", executables=[program])
+
+
+@needs_gcc
+def test_a_program_for_another_libc_is_refused(tmp_path):
+    source = "int main(void) { return 0; }"
+    loader = "-Wl,--dynamic-linker=/lib/ld-musl-x86_64.so.1"
+    program = compiled(tmp_path / "program", source, loader)
+    with pytest.raises(BundleError, match=r"wants the loader /lib/ld-musl-x86_64\.so\.1; Lambda"):
+        bundle(tmp_path / "f.zip", executables=[program])
+
+
+def test_a_newer_glibc_than_lambdas_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(bundle_module, "LAMBDA_GLIBC", (2, 3))
+    (warning,) = bundle(tmp_path / "f.zip", executables={"shell": Path("/bin/sh")}).warnings
+    assert re.match(r"\S+ needs glibc 2\.\d+.*; Lambda's python3.12 to 3.14 have 2\.3,", warning)
+
+
+def test_scripts_that_may_not_run_are_told(tmp_path, tool):
+    odd, none = tmp_path / "odd", tmp_path / "none"
+    odd.write_text("#!/opt/perl\n")
+    none.write_text("echo\n")
+    made = bundle(tmp_path / "f.zip", executables=[tool, odd, none])
+    assert [warning.partition(" is ")[0] for warning in made.warnings] == [str(odd), str(none)]
+
+
+@needs_gcc
+def test_with_libraries_the_same_input_gives_the_same_bytes_too(tmp_path, dynamic):
+    folders = [dynamic.parent / "libs"]
+    first, second = (
+        bundle(tmp_path / f"{n}.zip", executables=[dynamic], library_folders=folders).path
+        for n in (1, 2)
+    )
+    assert first.read_bytes() == second.read_bytes()
+
+
+# ---------------------------------------------------------------- looking into one
+
+
+def test_what_was_bundled_is_read_again(tmp_path):
+    program = fake_elf(tmp_path / "program", ARM64)
+    made = bundle(tmp_path / "f.zip", executables=[program])
+    again = look_into(made.path)
+    assert (again.architecture, again.zipped, again.unzipped) == (
+        "arm64",
+        made.zipped,
+        made.unzipped,
+    )
+    assert sorted(again.names) == sorted(made.names)
+
+
+def test_a_zip_that_is_no_bundle_is_refused(tmp_path, tool):
+    with pytest.raises(BundleError, match="tool cannot be read as a zip"):
+        look_into(tool)
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as opened:
+        opened.writestr("lambda_function.py", "")
+    with pytest.raises(BundleError, match=r"other\.zip is no bundle of mu: .* mu bundle"):
+        look_into(tmp_path / "other.zip")
+
+
+# ---------------------------------------------------------------- the command
+
+
+def run(*words):
+    return CliRunner().invoke(cli, ["bundle", *map(str, words)])
+
+
+def test_the_command_is_pre_program_post(tmp_path, tool):
+    words = [tool, "--pre", "nice -n 5", "--post", "-o ##OUTFILE## ##INFILE##"]
+    told = json.loads(run(*words, "--json", "-o", tmp_path / "f.zip").stdout)
+    assert told["command"] == "nice -n 5 ./tool -o ##OUTFILE## ##INFILE##"
+    with zipfile.ZipFile(tmp_path / "f.zip") as opened:
+        assert json.loads(opened.read("mu_command.json")) == {"command": told["command"]}
+
+
+def test_extra_files_and_folders_go_in_under_their_names_or_others(tmp_path, tool):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "a").write_text("a")
+    words = [f"bin/t={tool}", "--with", tmp_path / "models", "--with", f"my.sh={tool}"]
+    told = json.loads(run(*words, "--json", "-o", tmp_path / "f.zip").stdout)
+    assert {"bin/t", "models/a", "my.sh"} < set(told["names"])
+    assert told["command"] == "./bin/t"
+
+
+def test_the_command_says_what_it_wrote_and_what_comes_next(tmp_path, tool, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = run("tool")
+    assert re.match(
+        r"Wrote tool\.zip: \d+ KiB, unzipped \d+ KiB\.\nIts command: \./tool\n", done.stdout
+    )
+    assert done.stdout.endswith("Next: mu deploy --zip tool.zip\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "a bundle without a program needs a name: -o FILE"),
+        (["--post", "x", "-o", "f.zip"], "--pre and --post stand around a program"),
+        (["/none", "-o", "f.zip"], "cannot bundle /none: No such file or directory"),
+        (["a=/bin/sh", "a=/bin/ls", "-o", "f.zip"], "would both be a; give one another name"),
+    ],
+)
+def test_what_cannot_be_bundled_is_a_sentence(tmp_path, monkeypatch, words, says):
+    monkeypatch.chdir(tmp_path)
+    done = run(*words)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr

@@ -109,7 +109,7 @@ def test_a_watched_order_ends_with_the_job(daemon):
     assert (ended.returncode, ended.stderr) == (0, "")
     first, *_, last, result = ended.stdout.splitlines()
     assert re.fullmatch(r"Job \w+: hello with 3 workers on engine local", first)
-    assert re.fullmatch(r"Job \w+ is done after [\d.]+ s: 3 workers\.", last)
+    assert re.fullmatch(r"Job \w+ is done after [\d.]+ s: 3 workers, \$0\.0\d+\.", last)
     assert result == 'Result: {"said_hello": 3}'
 
 
@@ -117,7 +117,7 @@ def test_all_that_can_be_ordered_arrives(daemon):
     words = ["--engine", "external", "--function", "f", "--regions", "us-east-1,us-west-2"]
     words += ["--deadline", 60, "--worker-timeout", 30, "--event", '{"env": {"A": "b"}}', "-n", 4]
     words += ["--spares", 2, "--retries", 5, "--tolerate", 1, "--on-failure", "stop"]
-    words += ["--stragglers", 2.5]
+    words += ["--stragglers", 2.5, "--copies", 2]
     job = json.loads(inside("launch", "hello", *words, "--json", daemon=daemon).stdout)
     assert (job["function"], job["workers"], job["engine"]) == ("f", 4, "external")
     assert (job["spares"], job["retries"]) == (2, 5)

@@ -219,7 +219,7 @@ def test_explicit_actors_run_alone(daemon, s3):
 
 
 def test_the_first_start_makes_the_home(daemon):
-    assert set(daemon.ports) == {"worker", "control", "local"}
+    assert set(daemon.ports) == {"worker", "relay", "control", "local"}
     assert stat.S_IMODE((daemon.home / "token").stat().st_mode) == 0o600
     assert stat.S_IMODE(daemon.home.stat().st_mode) == 0o700
     assert json.loads((daemon.home / "ports.json").read_text()) == daemon.ports

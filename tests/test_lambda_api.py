@@ -57,8 +57,8 @@ class LambdaEngineTests(TestCase):
         self.url = f"http://127.0.0.1:{port.getHost().port}"
         self.engine = self.make_engine()
 
-    def make_engine(self, credentials=lambda: KEYS, url=None):
-        engine = LambdaEngine("aws", reactor, lambda region: url or self.url, credentials, 4, 0.5)
+    def make_engine(self, credentials=lambda expired: KEYS, url=None):
+        engine = LambdaEngine("aws", reactor, lambda region: url or self.url, credentials, 0.5)
         self.addCleanup(engine.stop)
         return engine
 
@@ -109,11 +109,12 @@ class LambdaEngineTests(TestCase):
             " (deploy the function 'my function', or name another one)"
         )
         assert await self.answer((403, {}, b"<html>no</html>")) == Refused(
-            "403: b'<html>no</html>'"
+            "403: b'<html>no</html>' (the role or user of the daemon needs lambda:InvokeFunction on it;"
+            " mu doctor tells)"
         )
 
     async def test_a_fault_of_the_service_or_the_line_leaves_it_unknown(self):
-        assert isinstance(await self.answer((500, {}, b"{}")), Unknown)
+        assert isinstance(await self.answer((500, {}, b"{}")), Throttled)
         assert isinstance(await self.answer(("hang up", {}, b"")), Unknown)
         assert len(self.api.asked) == 2  # never tried again by itself
 
@@ -135,7 +136,7 @@ class LambdaEngineTests(TestCase):
         assert "127.0.0.1:1" in answer.reason
 
     async def test_without_credentials_it_says_what_to_set(self):
-        answer = await self.make_engine(credentials=lambda: None).launch(INVOCATION)
+        answer = await self.make_engine(credentials=lambda expired: None).launch(INVOCATION)
         assert isinstance(answer, Refused)
         assert "AWS_ACCESS_KEY_ID" in answer.reason
 

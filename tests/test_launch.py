@@ -28,18 +28,29 @@ def launching(engine, count, in_flight=2, clock=None, hear=lambda launcher: None
         hear(launcher)
 
     launcher = Launcher(engine, in_flight, clock or Clock(), tell, done.call, lambda failure: None)
-    launcher.add(invocations({}, "f", ["r"], [(f"l{n}", n) for n in range(count)]))
+    launcher.add(invocations({}, ["f"], ["r"], [(f"l{n}", n) for n in range(count)]))
     return done, answers
 
 
 def test_each_launch_has_its_own_id_and_number_and_regions_take_turns():
     event = {"mode": 1, "env": {"N": "number ##ID##"}, "odd": 'quo"te'}
-    made = list(invocations(event, "f", ["east", "west"], [("a", 0), ("b", 1), ("c", 2)]))
+    made = list(invocations(event, ["f"], ["east", "west"], [("a", 0), ("b", 1), ("c", 2)]))
     assert [one.region for one in made] == ["east", "west", "east"]
     payloads = [json.loads(one.payload) for one in made]
     assert [payload["launch"] for payload in payloads] == ["a", "b", "c"]
     assert [payload["env"]["N"] for payload in payloads] == ["number 0", "number 1", "number 2"]
     assert payloads[0]["odd"] == 'quo"te'
+
+
+def test_regions_and_copies_of_the_function_take_turns():
+    made = invocations({}, ["f-0", "f-1"], ["east", "west"], [(f"l{n}", n) for n in range(5)])
+    assert [(one.region, one.function) for one in made] == [
+        ("east", "f-0"),
+        ("west", "f-0"),
+        ("east", "f-1"),
+        ("west", "f-1"),
+        ("east", "f-0"),
+    ]
 
 
 def test_the_event_says_all_that_a_worker_needs():
@@ -56,6 +67,7 @@ def test_the_event_says_all_that_a_worker_needs():
         "region": "us-east-1",
         "job": "j1",
         "reconnect_s": 60.0,
+        "relay_ext": 1,
         "env": {"A": "1"},
         "nonblock": 1,
     }
@@ -125,6 +137,31 @@ def test_more_can_be_launched_later():
     engine = ScriptedEngine()
     told = []
     launcher = Launcher(engine, 2, Clock(), lambda one, _: told.append(one.launch), list, list)
-    launcher.add(invocations({}, "f", ["r"], [("a", 0)]))
-    launcher.add(invocations({}, "f", ["r"], [("b", 1), ("c", 2)]))
+    launcher.add(invocations({}, ["f"], ["r"], [("a", 0)]))
+    launcher.add(invocations({}, ["f"], ["r"], [("b", 1), ("c", 2)]))
     assert told == engine.asked == ["a", "b", "c"]
+
+
+def test_an_engine_that_answers_at_once_may_be_asked_for_many():
+    done, answers = launching(ScriptedEngine(), 5000)
+    assert done.called
+    assert len(answers) == 5000
+
+
+def test_a_busy_region_is_asked_more_slowly_and_holds_up_no_other():
+    clock = Clock()
+    waiting = [Deferred() for _ in range(8)]
+    engine = ScriptedEngine(*waiting, *[Accepted()] * 100)
+    told = []
+    launcher = Launcher(
+        engine, 4, clock, lambda one, answer: told.append((one.region, answer)), list, list
+    )
+    launcher.add(invocations({}, ["f"], ["busy", "free"], [(f"l{n}", n) for n in range(40)]))
+    assert len(engine.asked) == 8  # four in each
+    for number, one in enumerate(waiting):
+        one.callback(Throttled("busy") if number < 4 else Accepted())
+    assert [region for region, _ in told].count("free") == 20
+    assert [answer for region, answer in told if region == "busy"] == [Throttled("busy")] * 4
+    clock.advance(0.4)
+    assert told[-1] == ("busy", Accepted())
+    assert [answer for region, answer in told if region == "busy"].count(Accepted()) == 20

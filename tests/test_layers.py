@@ -64,12 +64,18 @@ def test_nothing_but_the_plugin_imports_the_service():
     assert not [path for path in others if "mu.service" in str(imported(path))]
 
 
+@pytest.mark.parametrize("part", ["elf", "bundle", "aws", "deploy", "policies", "doctor"])
+def test_what_makes_functions_knows_little_of_the_daemon(part):
+    assert parts_of_mu(part) <= {"elf", "bundle", "aws", "deploy", "policies", "config", "tls"}
+
+
 def test_recorded_courses_are_for_the_command_line_only():
     others = [path for path in (ROOT / "mu").rglob("*.py") if path.parent.name != "cli"]
     assert not [path for path in others if "mu.courses" in str(imported(path))]
 
 
 def test_the_command_line_takes_little_from_the_daemon_and_gives_it_nothing():
-    assert parts_of_mu("cli") <= {"config", "parameters", "courses"}
+    lazily = {"aws", "bundle", "deploy", "doctor", "policies", "tls"}
+    assert parts_of_mu("cli") <= {"config", "parameters", "courses"} | lazily
     others = [path for path in (ROOT / "mu").rglob("*.py") if path.parent.name != "cli"]
     assert not [path for path in others if "mu.cli" in str(imported(path))]

@@ -50,6 +50,7 @@ class Stage:
             worker=f"hold_s = {hold_s}\nheartbeat_s = {hold_s / 2}\nsilence_s = {2 * hold_s}",
             jobs="retry_pause_s = 0.1",
             launch=f"hello_timeout_s = {5 * hold_s}",
+            journal="commit_s = 1",  # so that much is not on disk yet when the daemon is killed
         )
         self.home = folder / "home"
         self.s3 = s3

@@ -34,10 +34,14 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
-class _Home:
+class Home:
+    """A daemon's home folder on this machine, whether a daemon runs there or not."""
+
     config: Config
     start: str
     """The command that starts its daemon."""
+    source: str
+    """Where `config` comes from, for people."""
 
     @property
     def path(self) -> Path:
@@ -67,6 +71,35 @@ def find_config(given: Mapping[str, str], environ: Mapping[str, str]) -> Config:
             " --home or --config"
         )
     return _home(given, environ).config
+
+
+def find_home(given: Mapping[str, str], environ: Mapping[str, str]) -> Home:
+    """Return the home that is meant, found in the same way. Raises NoAddress."""
+    _only_one(given)
+    if "url" in given:
+        raise NoAddress(
+            "--url is for jobs: this needs the daemon's home, on its machine, with --home or"
+            " --config"
+        )
+    return _home(given, environ)
+
+
+def find_port(home: Home, name: str) -> int:
+    """Return that port of the daemon that runs there. Raises NoAddress and NotRunning."""
+    ports = home.path / "ports.json"
+    text = _read(ports, home)
+    if text is None:
+        raise NotRunning(f"no daemon is running for home {home.path}: start it with {home.start}")
+    try:
+        port = json.loads(text)[name]
+        if type(port) is not int or not 0 < port < 65536:
+            raise ValueError
+    except (ValueError, TypeError, KeyError):
+        raise NotRunning(
+            f"{ports} does not say where the {name} port is: stop the daemon if it runs, and"
+            f" start it with {home.start}"
+        ) from None
+    return port
 
 
 def _only_one(given: Mapping[str, str]) -> None:
@@ -99,20 +132,20 @@ def _remote(url: str, environ: Mapping[str, str]) -> Address:
     )
 
 
-def _home(given: Mapping[str, str], environ: Mapping[str, str]) -> _Home:
+def _home(given: Mapping[str, str], environ: Mapping[str, str]) -> Home:
     told = given.get("home") or ("" if "config" in given else environ.get("MU_HOME"))
     if told:
         home = Path(told).expanduser().absolute()
         conf = f'a file with "[mu]" and "home = {home}" in it'
         start = f"twistd -n mu --config FILE, where FILE is {conf}"
-        return _Home(Config(mu=Mu(home)), start)
+        return Home(Config(mu=Mu(home)), start, "the defaults")
     config = Path(given["config"]) if "config" in given else next(filter(_exists, CONFIGS), None)
     try:
         read = read_config(config)
     except ConfigError as error:
         raise NoAddress(str(error)) from None
     start = "twistd -n mu" + (f" --config {shlex.quote(str(config))}" if config else "")
-    return _Home(read, start)
+    return Home(read, start, str(config) if config else "the defaults")
 
 
 def _exists(path: Path) -> bool:
@@ -128,20 +161,8 @@ def _reachable(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _at_home(home: _Home) -> Address:
-    ports = home.path / "ports.json"
-    text = _read(ports, home)
-    if text is None:
-        raise NotRunning(f"no daemon is running for home {home.path}: start it with {home.start}")
-    try:
-        port = json.loads(text)["control"]
-        if type(port) is not int or not 0 < port < 65536:
-            raise ValueError
-    except (ValueError, TypeError, KeyError):
-        raise NotRunning(
-            f"{ports} does not say where the control port is: stop the daemon if it runs, and"
-            f" start it with {home.start}"
-        ) from None
+def _at_home(home: Home) -> Address:
+    ports, port = home.path / "ports.json", find_port(home, "control")
     token = home.path / "token"
     secret = _read(token, home)
     if secret is None:
@@ -161,7 +182,7 @@ def _at_home(home: _Home) -> Address:
     )
 
 
-def _read(path: Path, home: _Home) -> str | None:
+def _read(path: Path, home: Home) -> str | None:
     """Return what a file of the home holds, or None if it is not there."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")

@@ -15,39 +15,32 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 import mu
+from mu.cli import functions
+from mu.cli.doctor import doctor
+from mu.cli.keys import keys
+from mu.cli.options import (
+    BROKEN_PIPE,
+    CANCELLED,
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    WHERE,
+    Failure,
+    Unreached,
+    finds_daemon,
+    shows_json,
+)
 
 if TYPE_CHECKING:
     from mu.cli.client import Client
 
-DONE, FAILED, USAGE, CANCELLED, NOT_RUNNING = 0, 1, 2, 3, 4
-INTERRUPTED, BROKEN_PIPE = 130, 141
-"""As a shell tells of a program that SIGINT or SIGPIPE ended."""
-
 STATUS = {"done": DONE, "failed": FAILED, "cancelled": CANCELLED}
 FOLLOW_S = 0.3
-WHERE = "mu.where"
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-class Failure(click.ClickException):
-    """A sentence on stderr, and an exit status."""
-
-    exit_code = USAGE
-
-    def show(self, file: Any = None) -> None:
-        click.echo(f"mu: {self.message}", file=file, err=True)
-
-
-class Unreached(Failure):
-    """The same, where it is the daemon that is not there."""
-
-    exit_code = NOT_RUNNING
 
 
 class Commands(click.Group):
@@ -89,43 +82,6 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     cli(prog_name="mu")
-
-
-# ---------------------------------------------------------------- options of several commands
-
-
-def _note(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
-    if value is not None:
-        ctx.meta.setdefault(WHERE, {})[param.name] = value
-
-
-def finds_daemon(hidden: bool = True) -> Callable[[F], F]:
-    """Add --home, --config and --url. They may stand before a command or behind it."""
-    options = (
-        ("--home", "FOLDER", "The daemon's home folder."),
-        ("--config", "FILE", "The daemon's configuration, which says where its home is."),
-        ("--url", "URL", "A control port elsewhere; its token comes from MU_TOKEN."),
-    )
-
-    def decorate(command: F) -> F:
-        for name, metavar, text in reversed(options):
-            command = click.option(
-                name,
-                metavar=metavar,
-                help=text,
-                hidden=hidden,
-                expose_value=False,
-                callback=_note,
-            )(command)
-        return command
-
-    return decorate
-
-
-def shows_json(command: F) -> F:
-    return click.option(
-        "--json", "as_json", is_flag=True, help="Print the control port's JSON, for programs."
-    )(command)
 
 
 job_argument = click.argument("job", metavar="JOB")
@@ -193,6 +149,9 @@ def cli() -> None:
     "--function", metavar="NAME", help="The Lambda function.  [default: the pipeline's name]"
 )
 @click.option(
+    "--copies", type=int, metavar="N", help="Use NAME-0 to NAME-(N-1) in turn; see mu deploy."
+)
+@click.option(
     "--region",
     "--regions",
     "regions",
@@ -221,6 +180,12 @@ def cli() -> None:
     "--on-failure",
     type=click.Choice(["finish", "stop"]),
     help="Once too many have failed: finish the others, or stop.  [default: finish]",
+)
+@click.option(
+    "--max-cost",
+    type=float,
+    metavar="USD",
+    help="Fail the job when it has cost so much.  [default: whatever it costs]",
 )
 @click.option("--event", metavar="JSON|@FILE", help="More for the workers' event, such as env.")
 @click.option(
@@ -263,6 +228,7 @@ def launch(
       mu launch png2y4m -n 22 -p video=bbb -p bucket=demo -p frames=6
       mu launch png2y4m -n 22 --actors 3,8-9 -p video=bbb -p bucket=demo
       mu launch hello --engine lambda --region us-east-1,us-west-2 -n 2000
+      mu launch hello --engine lambda -n 2000 --copies 2 --max-cost 0.50
       mu launch hello -n 2000 --spares 50 --retries 3 --tolerate 10
       mu launch hello --event '{"env": {"NAME": "value"}}'
       mu launch hello --idempotency-key nightly-2024-05-01 --json
@@ -278,8 +244,8 @@ def launch(
     order: dict[str, Any] = {"pipeline": pipeline, "workers": given["workers"]}
     order |= {"engine": given["engine"], "function": given["function"]}
     order |= {"deadline_s": given["deadline"], "worker_timeout_s": given["worker_timeout"]}
-    same = ("retries", "spares", "stragglers", "tolerate", "on_failure")
-    order |= {name: given[name] for name in same}
+    same = ("retries", "spares", "stragglers", "tolerate", "on_failure", "copies")
+    order |= {name: given[name] for name in same} | {"max_cost_usd": given["max_cost"]}
     order["regions"] = [name for word in regions for name in word.split(",") if name] or None
     order["actors"] = None if actors is None else read_actors(actors)
     order["event"] = None if event is None else read_event(event)
@@ -528,6 +494,10 @@ def init(folder: Path, force: bool) -> None:
         "  3. Deploy a function (README.md, Run a job), then:\n"
         f"       mu --config {shlex.quote(str(config))} launch hello -n 5 --watch"
     )
+
+
+for command in (functions.bundle, functions.deploy, doctor, keys):
+    cli.add_command(command)
 
 
 # ---------------------------------------------------------------- inside

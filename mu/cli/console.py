@@ -131,7 +131,9 @@ def ended(job: Told) -> str:
     text = f"Job {job['id']} {how} after {span(took(job, job['finished']))}"
     if job["state"] == "done":
         failed = job["counts"]["failed"]
-        return f"{text}: {many(job['workers'], 'worker')}{f', {failed} failed' if failed else ''}."
+        rest = f", {failed} failed" if failed else ""
+        cost = _cost(job).replace("  ", ", ")
+        return f"{text}: {many(job['workers'], 'worker')}{rest}{cost}."
     error = job["error"] or "it does not say why"
     summary = _FAILED.match(error)
     if summary:  # the actors' own sentences stand above, in full
@@ -380,7 +382,9 @@ def progress(job: Told, actors: Sequence[Told], now: float) -> RenderableType:
     row.add_column(no_wrap=True)
     row.add_column(ratio=1)
     row.add_column(no_wrap=True, justify="right")
-    row.add_row(_state(job["state"]), bar, f"{ended}/{job['workers']}  {span(took(job, now))}")
+    row.add_row(
+        _state(job["state"]), bar, f"{ended}/{job['workers']}  {span(took(job, now))}{_cost(job)}"
+    )
     parts: list[RenderableType] = [Text(ordered(job), no_wrap=True, overflow="ellipsis")]
     for actor in [actor for actor in actors if actor["state"] == "failed"][:3]:
         parts.append(
@@ -390,6 +394,10 @@ def progress(job: Told, actors: Sequence[Told], now: float) -> RenderableType:
     if not job["finished"]:  # what is known of the actors is from before
         parts += [one_line(f"{number:>7} {what}", "dim") for number, what in waits(actors, now)]
     return Group(*parts)
+
+
+def _cost(job: Told) -> str:
+    return f"  ${job['cost_usd']:.4f}" if job.get("cost_usd") else ""
 
 
 def progress_line(job: Told, actors: Sequence[Told], now: float) -> str:

@@ -1,0 +1,83 @@
+"""What a job costs: how long its workers ran, in GB-seconds, and how often they were started.
+
+Prices: AWS Lambda's list prices for us-east-1, first tier, without the free tier and without /tmp
+beyond 512 MB, as of November 2026 (https://aws.amazon.com/lambda/pricing/). A few regions cost
+more; `[cost]` in mu.conf takes other prices.
+"""
+
+from dataclasses import dataclass, field
+
+GB_S_USD = {"x86_64": 0.0000166667, "arm64": 0.0000133334}
+REQUEST_USD = 2e-07
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """US dollars: for a GB-second by architecture, and for a request."""
+
+    gb_s: dict[str, float] = field(default_factory=lambda: dict(GB_S_USD))
+    request: float = REQUEST_USD
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What of a function its price depends on."""
+
+    memory_mb: int
+    architecture: str = "x86_64"
+
+
+class Meter:
+    """Counts one job's workers from their first hello to the end of their last connection.
+
+    What a function does before its worker's hello is not seen here: some 0.1 to 0.5 s each.
+    """
+
+    def __init__(self, prices: Prices) -> None:
+        self._prices = prices
+        self._running: dict[str, tuple[float, Size]] = {}
+        self._ended: dict[str, tuple[float, float, Size]] = {}
+        self._usd = 0.0
+        self.gb_s = 0.0
+        self.requests = 0
+
+    def invoked(self) -> None:
+        """One more request was taken."""
+        self.requests += 1
+        self._usd += self._prices.request
+
+    def began(self, worker: str, at: float, size: Size) -> None:
+        """A worker said hello; if it did before, it ran on meanwhile."""
+        if worker in self._running:
+            return
+        before = self._ended.pop(worker, None)
+        if before is not None:
+            since, until, size = before
+            self._add(size, since - until)
+            at = since
+        self._running[worker] = at, size
+
+    def ended(self, worker: str, at: float) -> None:
+        """A worker's connection is gone, for good or for a while."""
+        if worker in self._running:
+            since, size = self._running.pop(worker)
+            self._ended[worker] = since, at, size
+            self._add(size, at - since)
+
+    def stop(self, at: float) -> None:
+        """All is over: who still runs is about to be gone."""
+        for worker in list(self._running):
+            self.ended(worker, at)
+
+    def usd(self, now: float) -> float:
+        """Return what it has cost so far."""
+        return self._usd + sum(
+            self._price(size, now - since) for since, size in self._running.values()
+        )
+
+    def _add(self, size: Size, seconds: float) -> None:
+        self.gb_s += size.memory_mb / 1024 * seconds
+        self._usd += self._price(size, seconds)
+
+    def _price(self, size: Size, seconds: float) -> float:
+        return self._prices.gb_s[size.architecture] * size.memory_mb / 1024 * seconds

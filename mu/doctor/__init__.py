@@ -1,0 +1,133 @@
+"""What stands between here and a job that runs: small checks, each a finding with what to do.
+
+A check takes the clients and values that it looks at and returns a Finding, so that it can be
+tried alone; what a check raises is a finding, too, and the next check goes on.
+"""
+
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+from mu.aws import CREDENTIALS, Aws, AwsError, Clients
+from mu.config import Config
+from mu.doctor.account import (
+    GROWTH,
+    check_clock,
+    check_credentials,
+    check_growth,
+    check_local_concurrency,
+    check_quota,
+)
+from mu.doctor.bucket import check_bucket, check_bucket_write
+from mu.doctor.coordinator import FINDERS, check_ca, check_public_host, check_worker_port
+from mu.doctor.finding import FAIL, WARN, Finding
+from mu.doctor.function import check_function, check_invoke, check_retries
+from mu.doctor.role import check_role, check_role_may, role_of
+
+Checks = Generator[tuple[str, Callable[[], Finding]], Finding, None]
+"""Yields checks by name, and is sent what each of them found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is looked at."""
+
+    config: Config
+    source: str
+    """Where the configuration comes from."""
+    engine: str
+    clients: Clients | None
+    """None: there is no engine to ask; a finding of `known` says why."""
+    regions: Sequence[str]
+    functions: Sequence[str] = ()
+    workers: int = 1
+    role: str = ""
+    bucket: str = ""
+    write: bool = False
+    known: Sequence[Finding] = ()
+
+
+def examine(case: Case) -> Iterator[Finding]:
+    """Yield the findings of all checks, as they come."""
+    yield from case.known
+    checks = _checks(case)
+    with suppress(StopIteration):
+        check = next(checks)
+        while True:
+            finding = _run(*check)
+            yield finding
+            check = checks.send(finding)
+
+
+def _run(name: str, check: Callable[[], Finding]) -> Finding:
+    try:
+        return check()
+    except AwsError as error:
+        return Finding(name, FAIL, error.sentence, error.remedy)
+    except Exception as error:  # one that breaks must not hide what the others find
+        return Finding(name, FAIL, f"the check itself broke: {type(error).__name__}: {error}")
+
+
+def _checks(case: Case) -> Checks:
+    """Yield one check after the other, and hear what it found."""
+    config, aws = case.config, case.engine == "lambda"
+    yield "CA", partial(check_ca, config.home)
+    yield "worker port", partial(check_worker_port, config.home, config, aws)
+    finders = FINDERS if aws else ()
+    yield "public_host", partial(check_public_host, config, case.source, finders, aws)
+    if aws and case.clients is not None:
+        found = yield "credentials", partial(check_credentials, case.clients, case.regions[0])
+        if found.remedy == CREDENTIALS:
+            rest = "nothing else of AWS was looked at, for want of credentials"
+            yield "AWS", lambda: Finding("AWS", WARN, rest)
+            return
+        yield from _of_account(case, case.clients)
+    elif not aws:
+        yield "concurrency", partial(check_local_concurrency, config, case.workers)
+    if case.clients is not None:
+        yield from _of_functions(case, case.clients)
+    if aws and case.clients is not None and (case.role or case.functions):
+        yield from _of_role(case, case.clients)
+    if case.bucket:
+        s3 = case.clients if aws and case.clients is not None else Aws()
+        found = yield "bucket", partial(check_bucket, s3, case.regions, case.bucket)
+        if case.write and found.level != FAIL:
+            yield "writing", partial(check_bucket_write, s3, case.regions[0], case.bucket)
+
+
+def _of_account(case: Case, clients: Clients) -> Checks:
+    yield "clock", partial(check_clock, clients, case.regions[0], time.time)
+    share = _share(case)
+    for region in case.regions:
+        yield "concurrency", partial(check_quota, clients, region, share)
+    if share > GROWTH:
+        yield "growth", partial(check_growth, share, len(case.functions))
+
+
+def _of_functions(case: Case, clients: Clients) -> Checks:
+    limit_s = case.config.jobs.worker_timeout_s
+    each = -(-_share(case) // max(1, len(case.functions)))
+    for region in case.regions:
+        for name in case.functions:
+            found = yield "function", partial(check_function, clients, region, name, limit_s, each)
+            if found.level != FAIL:
+                yield "retries", partial(check_retries, clients, region, name)
+                yield "invoking", partial(check_invoke, clients, region, name)
+
+
+def _of_role(case: Case, clients: Clients) -> Checks:
+    region = case.regions[0]
+
+    def role() -> str:
+        return case.role or role_of(clients, region, case.functions[0])
+
+    found = yield "role", lambda: check_role(clients, region, role())
+    if found.level != FAIL:
+        yield "role", lambda: check_role_may(clients, region, role(), case.bucket)
+
+
+def _share(case: Case) -> int:
+    """Return how many workers each region gets."""
+    return -(-case.workers // len(case.regions))
