@@ -44,6 +44,7 @@ class Actor:
 
     def kill(self) -> None:
         self.worker.process.kill()
+        self.worker.process.wait()
         self.peer.sock.close()
 
     def happen(self, happened: Any) -> None:

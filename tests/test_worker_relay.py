@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from mu_worker.neighbour import RELAY_FRAME_LIMIT
-from worker_support import PATIENCE_S, Peer, RunningWorker, coordinator, make_papers
+from worker_support import PATIENCE_S, Peer, RunningWorker, Token, coordinator, make_papers
 
 from mu.wire import frame
 
@@ -151,6 +151,17 @@ def test_a_state_appears_by_a_rename(boss, relay):
     peer.ask("run:while test $(wc -c <##TMPDIR##/5.state) = 5; do sleep 0.01; done")
     assert (folder / "5.state").stat().st_ino != before
     assert sorted(path.name for path in folder.iterdir()) == ["5.state"]
+
+
+def test_what_waits_ends_with_a_worker_that_is_killed(boss, relay, tmp_path):
+    worker, peer, _ = start(boss, relay, {"expect_statefile": 1})
+    token = Token(tmp_path)
+    give(peer, run_iter=1)
+    peer.say(f"run:exec 3>{token.path}; echo up; ##INSTATEWAIT## cat")
+    assert peer.hear() == b"LOG:3:up\n"
+    worker.process.kill()
+    worker.process.wait()
+    token.wait_gone()
 
 
 DAMAGED = [

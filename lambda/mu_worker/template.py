@@ -33,8 +33,10 @@ def _state_passing(variables: Variables) -> tuple[str, str]:
     if iteration <= 0 or not variables.number("expect_statefile"):
         return "", ""
     state = f"{TMPDIR}/{iteration - 1}.state"
-    # the line that is fed ends the standard input of a program that waits for that
-    wait = f'( until [ -f "{state}" ]; do sleep 0.025; done; echo go ) | '
+    # the line that is fed ends the standard input of a program that waits for that; nobody is left
+    # to bring a state when the worker, this shell's parent, has been killed
+    there = f'[ -f "{state}" ] || ! kill -0 $PPID 2>/dev/null'
+    wait = f"( until {there}; do sleep 0.025; done; echo go ) | "
     switch = f'-r -I "{state}" -p "{TMPDIR}/prev.ivf"'
     if iteration > 1:
         older = 0 if variables.number("minimal_recode") else iteration - 2

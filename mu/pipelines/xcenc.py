@@ -216,6 +216,7 @@ SHARED = (
 @implementer(IPipeline)
 class XcEnc:
     name = "xcenc"
+    may_run_twice = False  # two workers of one name would get in each other's way at the relay
     description = "Encode Y4M chunks as VP8 side by side, with few key frames (ExCamera)."
     parameters = (
         VIDEO,
