@@ -60,6 +60,16 @@ def test_workers_are_told_where_the_relay_is(daemon):
     assert daemon.ports["relay"] > 0
 
 
+def test_a_daemon_may_do_without_a_relay(tmp_path):
+    conf = free_ports_conf(local="enabled = no", relay="enabled = no")
+    daemon = Daemon(tmp_path, conf=conf)
+    try:
+        assert set(daemon.ports) == {"worker", "control"}
+        assert not (daemon.home / "relay").exists()
+    finally:
+        daemon.stop()
+
+
 def test_at_is_answered_from_disk(daemon, authority):
     a = join(daemon, authority, 1, 2, b"AT:1:0:0", uniq="at")
     b = join(daemon, authority, 2, 1, b"AT:1:0:0", uniq="at")
