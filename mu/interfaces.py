@@ -25,8 +25,9 @@ class IPipeline(Interface):
     It may have two methods besides: `order(params, actors)` returns the actors' numbers in the order
     in which they get workers (mu.dealing has some; else they do in their own order), and
     `check(params)` raises mu.parameters.FieldError for what the parameters' types cannot refuse.
-    And an attribute: `may_run_twice`, False if an actor that is slow must not be started a second time
-    while its first worker is at it.
+    And two attributes: `may_run_twice`, False if an actor that is slow must not be started a second
+    time while its first worker is at it; `relay_keep`, True if the relay is to keep what the job's
+    workers sent one another until the job ends, for later attempts.
     """
 
     name = Attribute("What a job names it by: a str, unique.")
