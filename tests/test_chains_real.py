@@ -4,11 +4,14 @@ import os
 import secrets
 import shutil
 import tempfile
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 from encoders.stand_in import PROGRAMS
 from film import kill, processes, wait_until
+from stage import Daemon, free_ports_conf
 from test_chain import one_pass, prose
 from test_xcenc import STAND_IN, Machine, chunk, recipe, recipe7
 
@@ -23,13 +26,19 @@ exec "${MU_PYTHON:-python3}" "$@"
 
 
 @pytest.fixture(scope="module")
-def studio(daemon, tmp_path_factory):
+def held(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("held")
+    (folder / "held").write_text(HELD)
+    return bundle(folder / "held.zip", executables=[folder / "held"]).path
+
+
+@pytest.fixture(scope="module")
+def studio(daemon, held, tmp_path_factory):
     """The daemon, with the function `encoder` of stand-ins and the function `held`."""
     folder = tmp_path_factory.mktemp("encoders")
     encoders = bundle(folder / "encoder.zip", executables=dict.fromkeys(PROGRAMS, STAND_IN))
     daemon.create_function("encoder", encoders.path)
-    (folder / "held").write_text(HELD)
-    daemon.create_function("held", bundle(folder / "held.zip", executables=[folder / "held"]).path)
+    daemon.create_function("held", held)
     return daemon
 
 
@@ -60,11 +69,12 @@ def test_chain_makes_the_index_that_one_pass_makes(studio, s3):
 def worker_of_part(gate: str, part: int) -> int:
     """Return the worker in which that part waits for its neighbour; 0: there is none yet."""
     for pid in processes(gate):
-        words = Path(f"/proc/{pid}/cmdline").read_bytes()
-        if words.startswith(b"/bin/sh\0-c") and f"/{part - 1}.state".encode() in words:
-            parent = int(Path(f"/proc/{pid}/status").read_text().split("PPid:")[1].split()[0])
-            if gate.encode() not in Path(f"/proc/{parent}/cmdline").read_bytes():
-                return parent
+        with suppress(OSError):  # it has ended meanwhile
+            words = Path(f"/proc/{pid}/cmdline").read_bytes()
+            if words.startswith(b"/bin/sh\0-c") and f"/{part - 1}.state".encode() in words:
+                parent = int(Path(f"/proc/{pid}/status").read_text().split("PPid:")[1].split()[0])
+                if gate.encode() not in Path(f"/proc/{parent}/cmdline").read_bytes():
+                    return parent
     return 0
 
 
@@ -82,6 +92,51 @@ def test_an_actor_whose_worker_dies_while_it_waits_is_replaced_in_the_chain(stud
         os.unlink(gate)
         job = studio.wait(job_id)
     check_index(s3, job, text, 10)
+
+
+@pytest.fixture
+def start(tmp_path, s3):
+    """Start a daemon, or the same one again."""
+    started = []
+
+    def start() -> Daemon:
+        started.append(Daemon(tmp_path / "home", s3.env, free_ports_conf(mu="on_stop = cancel")))
+        return started[-1]
+
+    yield start
+    started[-1].stop()
+
+
+@pytest.mark.parametrize("moment", ["while they wait", "while states go"])
+def test_a_chain_outlives_the_daemon(s3, held, start, moment):
+    text = prose(200_000)
+    s3.client().put_object(Bucket="films", Key="outlived", Body=text)
+    daemon = start()
+    daemon.create_function("held", held)
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        gate = os.path.join(folder, secrets.token_hex(8))
+        Path(gate).touch()
+        params = {
+            "bucket": "films",
+            "key": "outlived",
+            "out_prefix": "outlived.index/",
+            "every": 10,
+        }
+        params["python"] = f"./held {gate}"
+        job_id = run_job(daemon, "chain", 6, function="held", params=params)
+        for part in range(1, 6):
+            wait_until(partial(worker_of_part, gate, part))
+        if moment == "while states go":
+            os.unlink(gate)
+            wait_until(lambda: not worker_of_part(gate, 2))
+        daemon.process.kill()
+        if moment == "while they wait":
+            os.unlink(gate)
+        daemon = start()
+        job = daemon.wait(job_id)
+    check_index(s3, job, text, 10)
+    workers = daemon.ask(f"/jobs/{job_id}/workers")
+    assert [worker["attempt"] for worker in workers] == [1] * 6
 
 
 @pytest.mark.parametrize("pipeline", ["xcenc", "xcenc7"])
