@@ -23,29 +23,29 @@ class Actor:
 
     def __init__(self, job: "SmallJob", number: int) -> None:
         self.job, self.number = job, number
-        self.attempt = 0
+        self.attempt = 1
         self.commands: list[str] = []
-        self.begin()
-
-    def begin(self) -> None:
-        """Begin anew, on another worker."""
-        job = self.job
-        self.attempt += 1
-        self.commands.clear()
-        worker = ScriptWorker(job.facts, self.number, job.inputs[self.number])
-        self.machine = Machine(worker, first_state(job.pipeline.begin))
-        self.worker: RunningWorker = job.boss.start(job.event)
-        self.peer: Peer = job.boss.accept()
-        self.peer.hello()
-        self.peer.say(f"welcome:{self.number}:{self.attempt}:0")
         self.finish: Finish | None = None
-        self.happen(Entered(time.time()))
-        self.happen(Answered(time.time(), HELLO))
+        self.worker: RunningWorker = job.start(number)
 
-    def kill(self) -> None:
+    def begin_anew(self) -> None:
+        """Kill the worker, and begin on another one."""
         self.worker.process.kill()
         self.worker.process.wait()
         self.peer.sock.close()
+        self.attempt += 1
+        self.commands.clear()
+        self.worker = self.job.start(self.number)
+        self.job.welcome()
+
+    def meet(self, peer: Peer) -> None:
+        """Welcome the worker, and begin."""
+        job, self.peer = self.job, peer
+        worker = ScriptWorker(job.facts, self.number, job.inputs[self.number])
+        self.machine = Machine(worker, first_state(job.pipeline.begin))
+        peer.say(f"welcome:{self.number}:{self.attempt}:0")
+        self.happen(Entered(time.time()))
+        self.happen(Answered(time.time(), HELLO))
 
     def happen(self, happened: Any) -> None:
         for effect in self.machine.receive(happened):
@@ -80,7 +80,6 @@ class SmallJob:
         event: Mapping[str, Any],
         relay: SmallRelay,
         watch: Callable[[Actor], None] = lambda actor: None,
-        order: list[int] | None = None,
     ) -> None:
         self.pipeline, self.relay = pipeline, relay
         self.event = {**event, "relay_ext": int(relay.extended)}
@@ -89,9 +88,9 @@ class SmallJob:
         where = f"127.0.0.1:{relay.port}"
         self.facts = JobFacts("j1", given, len(self.inputs), where, secrets.token_hex(4))
         with coordinator(home) as self.boss:
-            numbers = order or list(range(len(self.inputs)))
-            self.actors = [Actor(self, number) for number in numbers]
-            self.actors.sort(key=lambda actor: actor.number)
+            self.actors = [Actor(self, number) for number in range(len(self.inputs))]
+            for _ in self.actors:
+                self.welcome()
             until = time.monotonic() + 3 * PATIENCE_S
             while unfinished := [actor for actor in self.actors if actor.finish is None]:
                 if self._failed:  # then others may wait for ever
@@ -107,6 +106,15 @@ class SmallJob:
         outcomes = [actor.finish for actor in self.actors]
         self.errors = [finish.error for finish in outcomes if finish]
         self.result = pipeline.finish(self.facts, outcomes)
+
+    def start(self, number: int) -> RunningWorker:
+        """Start a worker for that actor."""
+        return self.boss.start({**self.event, "launch": str(number)})
+
+    def welcome(self) -> None:
+        """Take the next worker that comes."""
+        peer = self.boss.accept()
+        self.actors[int(peer.hello().launch)].meet(peer)
 
     @property
     def _failed(self) -> bool:

@@ -102,6 +102,8 @@ class SmallRelay:
                     end.sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
+        with suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)  # ends accept in its thread
         self.listener.close()
         self.cut()
 

@@ -68,10 +68,9 @@ def prose(size: int) -> bytes:
     return b"".join(lines)
 
 
-@pytest.mark.parametrize("extended", [True, False])
-def test_the_parts_together_make_what_one_pass_makes(job, s3, extended):
+def test_over_an_original_relay_the_parts_make_what_one_pass_makes(job, s3):
     text = prose(3_000_000) + b"no line break at its end"
-    done = job(text, 5, extended, params={"every": 10})
+    done = job(text, 5, extended=False, params={"every": 10})
     assert done.errors == [None] * 5
     rows, total = one_pass(text, 10)
     assert done.result["total"] == total
@@ -79,9 +78,7 @@ def test_the_parts_together_make_what_one_pass_makes(job, s3, extended):
     assert done.result["keys"] == [f"index/{number:08d}.txt" for number in range(5)]
 
 
-@pytest.mark.parametrize(
-    "text", [b"", b"\n", b"x", b"a\nb\n", b"\n\n\n\n\n\n\n", b"\r\n\x00\xff\n"]
-)
+@pytest.mark.parametrize("text", [b"", b"x", b"\n\n\n\n\n", b"\r\n\x00\xff\n"])
 def test_small_objects_have_as_many_parts_as_bytes(job, s3, text):
     done = job(text, 3, params={"every": 1})
     rows, total = one_pass(text, 1)
@@ -98,9 +95,8 @@ def test_an_actor_whose_worker_dies_gets_its_neighbours_state_again(job, s3):
     def kill(actor):
         sent = actor.commands[-1]
         if (actor.number, actor.attempt) in [(1, 1), (2, 1)] and "index ##TMPDIR##" in sent:
-            actor.kill()
             killed.append(actor.number)
-            actor.begin()
+            actor.begin_anew()
 
     done = job(text, 4, watch=kill, params={"every": 10})
     assert sorted(killed) == [1, 2]

@@ -352,7 +352,8 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
     process = subprocess.Popen(
         [
             *(rclone, "--config", "/dev/null", "serve", "s3", "--addr", "127.0.0.1:0"),
-            *("--auth-key", "test-id,test-secret", "--dir-cache-time", "0s", str(folder)),
+            # tests put files there directly; with 0s it would be busy for ever
+            *("--auth-key", "test-id,test-secret", "--dir-cache-time", "1ms", str(folder)),
         ],
         stderr=subprocess.PIPE,
         text=True,

@@ -145,7 +145,7 @@ def _run(job: JobFacts, words: str, wait: str = "") -> str:
 class Chain:
     name = "chain"
     may_run_twice = False  # two workers of one name would get in each other's way at the relay
-    relay_keep = True  # a later attempt gets its neighbour's states again
+    relay_keep = True  # a later attempt gets its neighbour's state again
     description = "Number the lines of one large object, its parts read side by side, and hash it."
     parameters = (
         Parameter("bucket", str, "the S3 bucket of input and output"),

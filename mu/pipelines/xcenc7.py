@@ -64,7 +64,7 @@ class Fetch(Begin):
 class XcEnc7:
     name = "xcenc7"
     may_run_twice = False  # two workers of one name would get in each other's way at the relay
-    relay_keep = True  # a later attempt gets its neighbour's states again
+    relay_keep = True  # a later attempt gets its neighbour's state again
     description = (
         "Encode overlapping Y4M chunks as VP8 side by side, with few key frames (ExCamera)."
     )
