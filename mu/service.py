@@ -290,7 +290,7 @@ class MuService(Service):
         self._stopping = True
         self._ports_file.unlink(missing_ok=True)
         keep = self._journal is not None and self._config.mu.on_stop == "keep"
-        running = len(self._book.live()) if keep else 0
+        running = sum(not job.stopping for job in self._book.live()) if keep else 0
         if running:
             self.log.info("{running} running jobs are kept for the next start", running=running)
         if self._conductor is not None:

@@ -100,7 +100,10 @@ class Stage:
         self.clear()
         self.stop()
         self.s3_faults.close()
-        wait_until(lambda: not processes_of(self.home))
+        try:
+            wait_until(lambda: not processes_of(self.home))
+        except AssertionError as error:
+            raise AssertionError(f"these stay: {processes_of(self.home)}") from error
         assert not list((self.home / "local" / "sandboxes").iterdir())
 
     def __str__(self) -> str:
@@ -280,3 +283,13 @@ def test_an_engine_that_is_left_running_is_not_reported_as_dead(stage):
     stage.start()
     assert "1 running jobs are kept" in stage.log[before:]
     assert "starting it again" not in stage.log[before:]
+
+
+def test_a_job_that_was_just_cancelled_keeps_no_engine(stage):
+    stage.clear()
+    job = stage.running.ask("/jobs", order("kept", workers=1, engine="external"))
+    stage.running.ask(f"/jobs/{job['id']}", method="DELETE")
+    stage.stop()
+    wait_until(lambda: not processes_of(stage.home))
+    stage.start()
+    assert stage.running.wait(job["id"])["state"] == "cancelled"
