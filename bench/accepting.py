@@ -9,7 +9,7 @@ import ssl
 import sys
 from pathlib import Path
 
-from mu.tls import Authority
+from mu.net.certificates import Authority
 
 LENGTH = re.compile(rb"(?i)content-length: *(\d+)")
 ACCEPTED = b"HTTP/1.1 202 Accepted\r\nx-amzn-RequestId: 1\r\nContent-Length: 0\r\n\r\n"

@@ -5,7 +5,7 @@ import sys
 from twisted.internet import reactor
 from twisted.internet.protocol import Factory, Protocol
 
-from mu.tls import Authority
+from mu.net.certificates import Authority
 from mu.wire import Framer, frame
 
 ECHO = frame(b"echo:hello from actor 0")

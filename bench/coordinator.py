@@ -24,7 +24,7 @@ sys.path.insert(0, str(HERE.parent / "demo"))
 from stage import Daemon, free_ports_conf
 from swarm import WINDOW_S
 
-from mu.tls import Authority, Identity
+from mu.net.certificates import Authority, Identity
 
 COMMANDS_A_SECOND = 1000
 

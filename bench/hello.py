@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "demo"))
 
 from stage import Daemon
 
-from mu.bundle import bundle
+from mu.functions.bundle import bundle
 
 PEER = [sys.executable, "-c", "import json, os, select, socket, ssl, subprocess"]
 CORES = 2

@@ -19,7 +19,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
-from mu.journal import Journal
+from mu.journal.writer import Journal
 
 RECORD = '["happened",%d,1,"0123456789abcdef",["answered",1795500000.1234567,"OK:ECHO(hello)",%d]]'
 RECORD_BYTES = 100

@@ -12,8 +12,9 @@ from typing import Any
 from coordinator import measure_bare
 
 from mu.events import Answered, Entered
-from mu.machine import JobFacts, Machine
+from mu.machine import Machine
 from mu.states import CommandListState, ScriptWorker
+from mu.states.context import JobFacts
 from mu.states.script import first_state
 
 ECHOES = 50_000

@@ -23,7 +23,7 @@ sys.path.insert(0, str(HERE.parent / "demo"))
 from coordinator import Server, write_identity
 from stage import Process
 
-from mu.tls import Authority
+from mu.net.certificates import Authority
 
 KIB, MIB = 2**10, 2**20
 PAIRS = 10

@@ -7,7 +7,7 @@ from pathlib import Path
 from twisted.internet import reactor
 from twisted.internet.protocol import Factory, Protocol
 
-from mu.tls import Authority
+from mu.net.certificates import Authority
 from mu.wire import Framer
 
 PEERS: dict[bytes, "Passing"] = {}

@@ -23,7 +23,7 @@ sys.path.insert(0, str(HERE.parent / "demo"))
 from coordinator import Server, write_identity
 from stage import Daemon, free_ports_conf
 
-from mu.tls import Authority, Identity
+from mu.net.certificates import Authority, Identity
 
 CONF = free_ports_conf(worker="hello_s = 600", local="enabled = no")
 SETTLE_S = 1.0

@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from stage import Daemon, S3Server, StageError, free_ports_conf
 
-from mu.bundle import bundle
+from mu.functions.bundle import bundle
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".demo"

@@ -12,8 +12,10 @@ from twisted.web.server import Request
 
 import mu
 from mu.config import Config
-from mu.jobs import EXTERNAL, Job, JobBook, JobSpec, PastJob
-from mu.orders import digest, read_order
+from mu.jobs.book import JobBook, PastJob
+from mu.jobs.job import Job
+from mu.jobs.orders import digest, read_order
+from mu.jobs.spec import EXTERNAL, JobSpec
 from mu.parameters import FieldError
 from mu.registry import Registry
 
@@ -21,7 +23,7 @@ ACTOR_STATES = ("waiting", "running", "done", "failed")
 
 
 class Starter(Protocol):
-    """What carries out orders (a mu.conductor.Conductor)."""
+    """What carries out orders (a mu.jobs.conductor.Conductor)."""
 
     def start(self, spec: JobSpec) -> Deferred[Job]: ...
     def event(self, job: Job) -> dict[str, Any]: ...

@@ -1,22 +1,8 @@
-"""In which order connecting workers become actors: each order is a permutation of 0 to n - 1."""
+"""Deprecated: import mu.pipelines.dealing."""
 
+from mu.deprecated import moved
 
-def first_come(actors: int) -> list[int]:
-    """The n-th worker to connect becomes actor n."""
-    return list(range(actors))
-
-
-def deal(actors: int, distance: int) -> list[int]:
-    """Deal round-robin over groups of `distance` actors, so that all groups begin early.
-
-    The original's "rotating goose": with 8 actors and a keyframe distance of 5, workers 0 to 7
-    become actors 0 5 1 6 2 7 3 4.
-    """
-    return [
-        actor for place in range(min(distance, actors)) for actor in range(place, actors, distance)
-    ]
-
-
-def is_order(order: object, actors: int) -> bool:
-    """Whether `order` names each of so many actors once."""
-    return isinstance(order, list) and sorted(order) == list(range(actors))
+__getattr__ = moved(
+    __name__,
+    {name: f"mu.pipelines.dealing:{name}" for name in ("first_come", "deal", "is_order")},
+)

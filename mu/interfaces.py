@@ -14,8 +14,8 @@ class IState(Interface):
     def receive(event, send):  # type: ignore[no-untyped-def]
         """Return the next state, or self. `send(command)` has the worker do something.
 
-        `event` is one of those in mu.events. The end is a mu.machine.TerminalState, or an
-        ErrorState. Raises mu.machine.Held for a reply that is to be offered again later.
+        `event` is one of those in mu.events. The end is a mu.states.TerminalState, or an
+        ErrorState. Raises mu.states.Held for a reply that is to be offered again later.
         """
 
 
@@ -23,7 +23,7 @@ class IPipeline(Interface):
     """A kind of job.
 
     It may have two methods besides: `order(params, actors)` returns the actors' numbers in the order
-    in which they get workers (mu.dealing has some; else they do in their own order), and
+    in which they get workers (mu.pipelines.dealing has some; else they do in their own order), and
     `check(params)` raises mu.parameters.FieldError for what the parameters' types cannot refuse.
     And two attributes: `may_run_twice`, False if an actor that is slow must not be started a second
     time while its first worker is at it; `relay_keep`, True if the relay is to keep what the job's
@@ -44,7 +44,7 @@ class IPipeline(Interface):
         """
 
     def begin(worker):  # type: ignore[no-untyped-def]
-        """Return the first state of an attempt at an actor; `worker` is a mu.machine.Worker.
+        """Return the first state of an attempt at an actor; `worker` is a mu.states.Context.
 
         Must be pure: after a restart it is called again for attempts that go on.
         """
@@ -52,7 +52,7 @@ class IPipeline(Interface):
     def finish(job, outcomes):  # type: ignore[no-untyped-def]
         """Return the job's result, a JSON value. Runs in a thread when all actors are done.
 
-        `job` is a mu.machine.JobFacts, `outcomes` has for each actor its mu.events.Finish, those
+        `job` is a mu.states.JobFacts, `outcomes` has for each actor its mu.events.Finish, those
         that failed included. May run again after a crash of the coordinator, so it must be
         idempotent.
         """

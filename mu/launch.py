@@ -14,8 +14,6 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from mu.invocations import Answer, Invocation, Refused, Throttled, Unreached, region_of
-from mu.jobs import Job
-from mu.tls import SERVER_NAME, Identity
 
 FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 10.0
@@ -31,29 +29,6 @@ class Engine(Protocol):
 
     def launch(self, invocation: Invocation) -> Deferred[Answer]: ...
     def cancel(self, job_id: str) -> Deferred[None]: ...
-
-
-def worker_event(
-    job: Job, identity: Identity, cacert: str, host: str, port: int, reconnect_s: float
-) -> dict[str, Any]:
-    """Return the event of a job's workers, but for the launch id."""
-    spec = job.spec
-    event: dict[str, Any] = {
-        "mode": 1,
-        "addr": host,
-        "port": port,
-        "server_name": SERVER_NAME,
-        "cacert": cacert,
-        "srvcrt": identity.certificate,
-        "srvkey": identity.key,
-        "region": spec.regions[0],
-        "job": job.id,
-        "reconnect_s": reconnect_s,
-        "relay_ext": 1,
-    }
-    if "bucket" in spec.params:
-        event["bucket"] = spec.params.bucket
-    return event | dict(spec.event)
 
 
 def invocations(

@@ -1,334 +1,47 @@
-"""One actor's machine: an event in, effects out, and the base states that it must know.
+"""One actor's machine: an event in, effects out.
 
 Pure: no socket, no clock, no chance. The same events give the same effects, so the live session,
 a test that compares lists and a replay drive the same machine.
 """
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
+from mu.deprecated import moved
 from mu.events import (
     Answered,
     CancelTimer,
     Effect,
     Elapsed,
-    Entered,
     Event,
     Finish,
     Informed,
     Lost,
-    Send,
-    SetTimer,
     encode,
 )
-
-TRANSITION_LIMIT = 10_000
-"""More transitions than this for one event are a loop that never ends."""
-
-HELD_LIMIT = 1_000
-"""Replies that may wait for a state that wants them, unless told otherwise."""
-
-EFFECT_LIMIT = 100_000
-"""More commands than this for one event are a loop that never ends, too."""
+from mu.states.base import ErrorState, MachineState, TerminalState, advance
+from mu.states.context import HELD_LIMIT, Context, Held, State
 
 INFO_LIMIT = 16 * 2**20
 """How much a worker's INFO may hold, in characters, unless told otherwise."""
 
 STATE_TIMER = "state"
 
-KICK = "(kick)"
-"""Stands in `messages` for a start without a message; recognised by identity."""
-
-SendCommand = Callable[[str], None]
-
-
-class State(Protocol):
-    """What the machine needs of a state (mu.interfaces.IState says it to third parties)."""
-
-    @property
-    def label(self) -> str: ...
-
-    def receive(self, event: Event, send: SendCommand) -> "State": ...
-
-
-class Held(Exception):
-    """Raised by State.receive: not for me now; offer this reply again after the next transition."""
-
-
-class Runaway(Exception):
-    """A machine made more than TRANSITION_LIMIT transitions for one event."""
-
-
-@dataclass(frozen=True, slots=True)
-class JobFacts:
-    """What states may know of their job."""
-
-    id: str
-    params: Any
-    """The pipeline's parameters: a mapping whose values are attributes too."""
-    actors: int = 1
-    relay: str = ""
-    """HOST:PORT of the relay; empty where there is none."""
-    uniq: str = ""
-    """A random string fixed for the job's life."""
-
-
-class Worker:
-    """What all states of one actor share: who they are, what the worker told, what was sent.
-
-    The first state is constructed from it: `FirstState(worker, worker.actor)`.
-    """
-
-    def __init__(self, job: JobFacts, actor: int, given: Mapping[str, Any] | None = None) -> None:
-        self.job = job
-        self.actor = actor
-        self.input: Mapping[str, Any] = given or {}
-        """What the pipeline's plan gives this actor."""
-        self.info: dict[str, Any] = {}
-        """What the worker's INFO said, and whatever states note here."""
-        self.timestamps: list[float] = []
-        self.stateinfo: list[tuple[float, str]] = []
-        """When each state was constructed, and its class's name."""
-        self.loops: dict[str, list[str]] = {}
-        """By break key: the iteration keys of the loops that use it now (see ForLoopState)."""
-        self.now = 0.0
-        """Seconds since the epoch: when the event came that is being handled."""
-        self.sent = 0
-        """Commands sent so far."""
-        self.held_limit = HELD_LIMIT
-        """Replies that may wait for somebody who wants them."""
-        self._steps = 0
-        self._effects: list[Effect] = []
-
-    def send(self, command: str) -> None:
-        """Have the worker do `command`."""
-        if not isinstance(command, str):
-            raise TypeError(f"a command is a str; {command!r} came")
-        try:
-            command.encode("utf-8", "surrogateescape")
-        except UnicodeEncodeError as error:  # a ValueError, which would say "not for me now"
-            raise TypeError(f"{shortened(command)} cannot be sent: {error.reason}") from None
-        if len(self._effects) >= EFFECT_LIMIT:
-            raise Runaway(f"over {EFFECT_LIMIT} commands without waiting for the worker")
-        self.sent += 1
-        self._effects.append(Send(command))
-
-    def set_timer(self, name: str, seconds: float) -> None:
-        """Have an Elapsed of that name come after so long."""
-        if not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
-            raise TypeError(f"a time is a number of seconds from 0 on; {seconds!r} came")
-        self._effects.append(SetTimer(name, seconds))
-
-    def cancel_timer(self, name: str) -> None:
-        self._effects.append(CancelTimer(name))
-
-    def constructed(self, name: str) -> None:
-        """Note that a state of that name was made."""
-        self.timestamps.append(self.now)
-        self.stateinfo.append((self.now, name))
-
-    def step(self) -> None:
-        """Count a transition. Raises Runaway."""
-        self._steps += 1
-        if self._steps > TRANSITION_LIMIT:
-            raise Runaway(f"over {TRANSITION_LIMIT} transitions without waiting for the worker")
-
-    def begin_event(self, at: float) -> list[Effect]:
-        """Return the list that collects the effects of the event of this time."""
-        self.now, self._steps, self._effects = at, 0, []
-        return self._effects
-
-
-# ---------------------------------------------------------------- the base states
-
-
-class MachineState:
-    """The base of class states: expects a reply, and makes the next state from itself.
-
-    A transition that raises ValueError before it sent or constructed anything says "not for me
-    now": the reply is kept and offered again. Any other exception fails the actor.
-    """
-
-    expect: str | None = None
-    extra: str = ""
-    timeout: float | None = None
-    """Seconds that this state may last, or None for no limit of its own."""
-
-    prevState: Any
-    worker: Worker
-    job: JobFacts
-    actorNum: int
-    info: dict[str, Any]
-    timestamps: list[float]
-    stateinfo: list[tuple[float, str]]
-    messages: list[str]
-    _kicked: bool
-
-    def __new__(cls, prevState: Any, *args: Any, **kwargs: Any) -> Any:
-        """Carry over what states share before any constructor runs: they may use it at once."""
-        self = super().__new__(cls)
-        first = isinstance(prevState, Worker)
-        self.prevState = prevState
-        self.worker = prevState if first else prevState.worker
-        self.job = self.worker.job
-        self.actorNum = self.worker.actor if first else prevState.actorNum
-        self.info = self.worker.info
-        self.timestamps = self.worker.timestamps
-        self.stateinfo = self.worker.stateinfo
-        self.messages = []
-        self._kicked = False
-        self.worker.constructed(cls.__name__)
-        return self
-
-    def __init__(self, prevState: Any, actorNum: int = 0) -> None:
-        """`actorNum` is part of the original's signature; the number comes from `prevState`."""
-
-    @property
-    def label(self) -> str:
-        return f"{type(self).__name__} {self.str_extra()}".rstrip()
-
-    def str_extra(self) -> str:
-        return self.extra
-
-    def get_expect(self) -> Any:
-        """The prefix of the reply that this state waits for (None: none in particular)."""
-        return self.expect
-
-    def transition(self, msg: str) -> Any:
-        """Return the next state, or itself. This one drops the message."""
-        return self
-
-    def info_updated(self) -> None:
-        """Called after the worker's INFO changed `info`."""
-
-    def enqueue(self, command: str) -> None:
-        """Send the worker a command."""
-        self.worker.send(command)
-
-    def kick(self) -> None:
-        """Run this state at once, without a message; kicked twice it runs once."""
-        self._kicked = True
-
-    def accepts(self, msg: str) -> bool:
-        """Whether `get_expect` lets this state have that message."""
-        return msg is KICK or self.get_expect() is None or expects(self, msg)
-
-    def starts_at_once(self) -> bool:
-        """Whether this state does not wait for a reply before its first step."""
-        return False
-
-    def receive(self, event: Event, send: SendCommand) -> Any:
-        match event:
-            case Answered(text=text):
-                if text.startswith("FAIL("):
-                    return ErrorState(self, f"the worker answered {shortened(text)}")
-                return self._offer(text)
-            case Entered():
-                if self.starts_at_once():
-                    self.kick()
-            case Informed():
-                self.info_updated()
-            case Lost(reason=reason):
-                return ErrorState(self, reason)
-        return self.settle()
-
-    def _offer(self, text: str) -> Any:
-        worker = self.worker
-        before = worker.sent, len(worker.stateinfo)
-        heard, place = len(self.messages), getattr(self, "cmdNum", None)
-        try:
-            following = self.transition(text)
-        except ValueError:
-            if (worker.sent, len(worker.stateinfo)) != before:
-                raise
-            del self.messages[heard:]  # as if it had never been offered
-            if place is not None:
-                self.cmdNum = place
-            raise Held from None
-        return self.settle() if following is self else following
-
-    def settle(self) -> Any:
-        """Run as long as kicked; return the next state, or itself."""
-        while self._kicked:
-            self._kicked = False
-            following = self.transition(KICK)
-            if following is not self:
-                return following
-            self.worker.step()
-        return self
-
-    def _side_by_side(self) -> Sequence[Any]:
-        """Return the states that run inside this one."""
-        return ()
-
-
-def expects(state: Any, msg: str) -> bool:
-    """Whether the message begins with a prefix that the state names; one that names none wants none."""
-    wanted = state.get_expect()
-    prefixes = wanted if isinstance(wanted, list) else [wanted]
-    return any(prefix is not None and msg.startswith(prefix) for prefix in prefixes)
-
-
-class TerminalState(MachineState):
-    """The actor is done; whatever the worker says from here on is ignored."""
-
-    result: Any = None
-    """What came of it, a JSON value for people and for the pipeline's `finish`."""
-
-    def receive(self, event: Event, send: SendCommand) -> Any:
-        return self
-
-
-class ErrorState(TerminalState):
-    """The actor failed."""
-
-    err: str = ""
-
-    def __init__(self, prevState: Any, err: str = "") -> None:
-        super().__init__(prevState)
-        self.err = err
-
-    def str_extra(self) -> str:
-        return self.err
-
-
-def shortened(text: str, limit: int = 400) -> str:
-    """Return `text` quoted for a sentence, its middle cut out where it is long."""
-    if len(text) > limit:
-        half = limit // 2
-        text = f"{text[:half]} ... {text[-half:]}"
-    return repr(text)
-
-
-# ---------------------------------------------------------------- the machine
-
-
-def advance(state: State, event: Event, worker: Worker) -> State:
-    """Give `state` the event, enter each state that follows, and return the one that waits."""
-    return enter(state, state.receive(event, worker.send), worker)
-
-
-def enter(state: State, following: State, worker: Worker) -> State:
-    """Go from `state` to the one that follows it, and on to the one that waits; return that."""
-    while following is not state:
-        worker.step()
-        if isinstance(following, type) or not hasattr(following, "receive"):
-            raise TypeError(f"it must go to a state; it went to {following!r}")
-        if isinstance(state, MachineState):
-            state.prevState = None  # states reach back one step, or memory would grow for ever
-        state = following
-        following = state.receive(Entered(worker.now), worker.send)
-    return state
+__getattr__ = moved(
+    __name__,
+    {name: f"mu.states.base:{name}" for name in ("ErrorState", "MachineState", "TerminalState")}
+    | {name: f"mu.states.context:{name}" for name in ("Held", "JobFacts", "Runaway", "State")}
+    | {"Worker": "mu.states.context:Context"},
+)
 
 
 @dataclass(slots=True)
 class Machine:
     """Drives one actor from Entered to Finish. `begin` makes the first state from the worker."""
 
-    worker: Worker
-    begin: Callable[[Worker], State]
+    worker: Context
+    begin: Callable[[Context], State]
     held_limit: int = HELD_LIMIT
     info_limit: int = INFO_LIMIT
     state: State | None = None

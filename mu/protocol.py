@@ -13,10 +13,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mu.config import WorkerPort
-from mu.jobs import JobBook
+from mu.jobs.book import JobBook
 from mu.messages import BadMessage, Hello, Log, Ping, Pong, Reply, Welcome, from_worker
+from mu.net.certificates import job_of
 from mu.session import QUIT, Session
-from mu.tls import job_of
 from mu.wire import FrameError, Framer, frame
 
 GOODBYE_S = 10.0

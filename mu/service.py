@@ -21,23 +21,28 @@ from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.threadpool import ThreadPool
 
-from mu.conductor import Conductor
 from mu.config import Config, ConfigError, read_config
 from mu.control import Control
 from mu.engines.lambda_api import LambdaEngine, aws_credentials, aws_endpoint, local_credentials
-from mu.engines.local.engine import LocalEngine
-from mu.jobs import EXTERNAL, Job, JobBook, JobSpec, PastJob
-from mu.journal import Archive, Journal, JournalError, Ledger, NoJournal
-from mu.orders import read_order
+from mu.engines.local.process import LocalEngine
+from mu.jobs.book import JobBook, PastJob
+from mu.jobs.conductor import Conductor
+from mu.jobs.job import Job
+from mu.jobs.orders import read_order
+from mu.jobs.recovery import find
+from mu.jobs.spec import EXTERNAL, JobSpec
+from mu.journal.archive import Archive
+from mu.journal.database import JournalError
+from mu.journal.ledger import Ledger, NoJournal
+from mu.journal.records import Ordered
+from mu.journal.writer import Journal
+from mu.net.certificates import Authority, write_private
+from mu.net.transport import DirectTLSFactory, PromptServer
+from mu.net.web import BoundedSite
 from mu.protocol import WorkerFactory
-from mu.records import Ordered
-from mu.recovery import find
 from mu.registry import Registry
 from mu.relay.hub import Relay
 from mu.relay.protocol import RelayServer, RelayTLSFactory
-from mu.tls import Authority, write_private
-from mu.transport import DirectTLSFactory, PromptServer
-from mu.web import BoundedSite
 
 GOODBYE_S = 3.0
 """How long a stopping daemon waits for its workers to close their connections."""

@@ -34,7 +34,9 @@ from mu.events import (
     Send,
     SetTimer,
 )
-from mu.journal import Ledger
+from mu.journal.ledger import Ledger
+from mu.journal.records import Happened, Resumed, write_event
+from mu.journal.replay import step
 from mu.machine import Machine
 from mu.messages import (
     HELLO,
@@ -50,8 +52,6 @@ from mu.messages import (
     from_worker,
     parse_info,
 )
-from mu.records import Happened, Resumed, write_event
-from mu.replay import step
 from mu.wire import frame
 
 QUIT = "quit:"

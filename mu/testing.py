@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mu.events import Answered, Effect, Elapsed, Entered, Event, Finish, Informed, Send, SetTimer
-from mu.machine import JobFacts, Machine
+from mu.machine import Machine
 from mu.messages import HELLO, Command, parse_info
 from mu.parameters import Params, read_fields
+from mu.states.context import JobFacts
 from mu.states.script import ScriptWorker, first_state
 
 ENOUGH = 1_000_000

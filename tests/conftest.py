@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from stage import Daemon, S3Server, StageError, free_ports_conf
 
-from mu.bundle import bundle
+from mu.functions.bundle import bundle
 
 JOIN = """#!/bin/sh
 # join PATTERN OUT: the frames of a chunk in one file; some frames are trouble.

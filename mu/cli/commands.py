@@ -428,7 +428,7 @@ def replay(ctx: click.Context, job: str, actor: int | None, as_json: bool) -> No
       mu replay last --json | jq '.attempts[] | select(.diverged)'
     """
     from mu.cli.address import find_config
-    from mu.courses import NoCourse, tell
+    from mu.jobs.history import NoCourse, tell
 
     try:
         told = tell(find_config(ctx.meta.get(WHERE, {}), os.environ), job, actor)
@@ -562,7 +562,7 @@ def _watch(
 
 def _tell_courses(told: dict[str, Any], whole: bool) -> None:
     from mu.cli.console import console
-    from mu.cli.courses import attempts_table, course
+    from mu.cli.replay import attempts_table, course
 
     screen = console()
     if not whole or not told["attempts"]:

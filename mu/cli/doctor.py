@@ -14,10 +14,10 @@ import click
 from mu.cli.options import FAILED, WHERE, Failure, finds_daemon
 
 if TYPE_CHECKING:
-    from mu.aws import Clients
     from mu.cli.address import Home
     from mu.doctor import Case
     from mu.doctor.finding import Finding
+    from mu.functions.aws import Clients
 
 POLICIES = ("all", "daemon", "deploy", "function", "trust")
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
@@ -122,8 +122,8 @@ def _case(
     regions: Sequence[str],
     **given: Any,
 ) -> Case:
-    from mu.deploy import names_of
     from mu.doctor import Case
+    from mu.functions.deploy import names_of
 
     clients, known = _clients(engine, home)
     return Case(
@@ -140,9 +140,9 @@ def _case(
 
 def _clients(engine: str, home: Home) -> tuple[Clients | None, list[Finding]]:
     """Return the clients, or a finding that says why there are none."""
-    from mu.aws import Aws, LocalEngine
     from mu.cli.address import NoAddress, NotRunning, find_port
     from mu.doctor.finding import FAIL, OK, Finding
+    from mu.functions.aws import Aws, LocalEngine
 
     if engine == "lambda":
         return Aws(), []
@@ -191,7 +191,7 @@ def _summary(findings: Sequence[Finding]) -> str:
 
 
 def _print_policies(which: str, functions: Sequence[str], bucket: str, role: str) -> None:
-    from mu.policies import policies
+    from mu.functions.iam import policies
 
     found = policies(functions[0] if functions else "", bucket, role)
     click.echo(json.dumps(found if which == "all" else found[which], indent=2))

@@ -20,10 +20,10 @@ import click
 from mu.cli.options import WHERE, F, Failure, finds_daemon
 
 if TYPE_CHECKING:
-    from mu.aws import Clients
-    from mu.bundle import Bundle
     from mu.cli.address import Home
-    from mu.deploy import Code, Deployment, Outcome, Settings, Shipment, Tell
+    from mu.functions.aws import Clients
+    from mu.functions.bundle import Bundle
+    from mu.functions.deploy import Code, Deployment, Outcome, Settings, Shipment, Tell
 
 AT_ONCE = 4
 """Functions that are deployed at the same time; AWS takes some 15 such calls a second."""
@@ -110,7 +110,7 @@ def bundle(programs: tuple[str, ...], out: Path | None, as_json: bool, **given: 
       mu bundle ./encode ./mux --with models --pre 'nice -n 5' -o encode.zip
       mu bundle ffmpeg=/opt/ffmpeg-arm64/ffmpeg --arch arm64
     """
-    from mu.bundle import ZIP_LIMIT, sized
+    from mu.functions.bundle import ZIP_LIMIT, sized
 
     if out is None:
         if not programs:
@@ -248,7 +248,7 @@ def deploy(
     regions = tuple(dict.fromkeys(word for each in regions for word in each.split(",") if word))
     regions = regions or (home.config.launch.region,)
     with _sentences():
-        from mu.deploy import names_of
+        from mu.functions.deploy import names_of
 
         names = names_of(name, copies or 0, suffix)
         targets = _Targets(names, regions, _clients(engine, home), dry_run, as_json)
@@ -289,7 +289,7 @@ def _bundled(
     words = [pre, f"./{next(iter(named))}", post] if named else []
     command = " ".join(word for word in words if word)
     with _sentences():
-        from mu.bundle import bundle
+        from mu.functions.bundle import bundle
 
         made = bundle(
             out,
@@ -347,8 +347,8 @@ def _code(
     zipped: Path | None, bare: bool, engine: str, arch: str | None, **given: Any
 ) -> Iterator[Code | None]:
     """Yield the zip that is given, or one that is made now, or None if the code stays as it is."""
-    from mu.bundle import look_into
-    from mu.deploy import Code
+    from mu.functions.bundle import look_into
+    from mu.functions.deploy import Code
 
     of_bundle = {name: given[name] for name in ("programs", "pre", "post", "extra", "lib_dirs")}
     if zipped is not None:
@@ -386,7 +386,7 @@ def _check_this_machine(code: Code) -> None:
 
 
 def _settings(engine: str, role: str | None, **given: Any) -> Settings:
-    from mu.deploy import Settings
+    from mu.functions.deploy import Settings
 
     if engine == "local":
         role = role or LOCAL_ROLE
@@ -406,7 +406,7 @@ class _Targets:
     """stdout is for JSON."""
 
     def deploy(self, code: Code | None, settings: Settings, bucket: str) -> list[Outcome]:
-        from mu.deploy import Shipment
+        from mu.functions.deploy import Shipment
 
         with _progress() as tell, contextlib.ExitStack() as stack:
             shipments: dict[str, Shipment] = {}
@@ -430,7 +430,7 @@ class _Targets:
         from concurrent.futures import ThreadPoolExecutor
 
         from mu.cli.console import console
-        from mu.deploy import Deployment
+        from mu.functions.deploy import Deployment
 
         screen = console()
 
@@ -448,7 +448,7 @@ class _Targets:
 
 
 def _close(shipment: Shipment) -> None:
-    from mu.aws import AwsError
+    from mu.functions.aws import AwsError
 
     try:
         shipment.close()
@@ -457,8 +457,8 @@ def _close(shipment: Shipment) -> None:
 
 
 def _clients(engine: str, home: Home) -> Clients:
-    from mu.aws import Aws, LocalEngine
     from mu.cli.address import find_port
+    from mu.functions.aws import Aws, LocalEngine
 
     if engine == "lambda":
         return Aws()
@@ -502,9 +502,9 @@ def _told_outcome(outcome: Outcome) -> dict[str, Any]:
 @contextlib.contextmanager
 def _sentences() -> Iterator[None]:
     """What goes wrong in bundling and deploying is a sentence and status 2."""
-    from mu.aws import AwsError
-    from mu.bundle import BundleError
-    from mu.deploy import DeployError
+    from mu.functions.aws import AwsError
+    from mu.functions.bundle import BundleError
+    from mu.functions.deploy import DeployError
 
     try:
         yield

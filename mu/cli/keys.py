@@ -14,7 +14,7 @@ from mu.cli.options import WHERE, Failure, finds_daemon
 
 if TYPE_CHECKING:
     from mu.cli.address import Home
-    from mu.tls import Authority, Facts
+    from mu.net.certificates import Authority, Facts
 
 SERVER = """\
 The worker port's key and certificate are made anew at each start of the daemon,
@@ -71,7 +71,7 @@ def renew(ctx: click.Context, /, what: str, yes: bool) -> None:
       mu keys renew ca
       mu keys renew ca --yes
     """
-    from mu.tls import Authority, Facts
+    from mu.net.certificates import Authority, Facts
 
     if what == "server":
         click.echo(SERVER)
@@ -115,7 +115,7 @@ def export(ctx: click.Context, /, folder: Path, hosts: tuple[str, ...]) -> None:
       mu keys export ./for-workers
       mu keys export ./for-relay --relay relay.example.org --relay 203.0.113.7
     """
-    from mu.tls import Facts
+    from mu.net.certificates import Facts
 
     authority = _authority(_home(ctx))
     try:
@@ -149,7 +149,7 @@ def _home(ctx: click.Context) -> Home:
 
 def _authority(home: Home) -> Authority:
     """Return the CA that is there; none is made."""
-    from mu.tls import Authority
+    from mu.net.certificates import Authority
 
     try:
         return Authority.read(home.path)
@@ -162,7 +162,7 @@ def _authority(home: Home) -> Authority:
 
 
 def _show(home: Home, as_json: bool) -> None:
-    from mu.tls import SERVER_NAME, Facts
+    from mu.net.certificates import SERVER_NAME, Facts
 
     facts = Facts.of(_authority(home).pem)
     names = [SERVER_NAME, home.config.launch.public_host]

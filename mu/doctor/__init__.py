@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from mu.aws import CREDENTIALS, Aws, AwsError, Clients
 from mu.config import Config
 from mu.doctor.account import (
     GROWTH,
@@ -25,6 +24,7 @@ from mu.doctor.coordinator import FINDERS, check_ca, check_public_host, check_wo
 from mu.doctor.finding import FAIL, WARN, Finding
 from mu.doctor.function import check_function, check_invoke, check_retries
 from mu.doctor.role import check_role, check_role_may, role_of
+from mu.functions.aws import CREDENTIALS, Aws, AwsError, Clients
 
 Checks = Generator[tuple[str, Callable[[], Finding]], Finding, None]
 """Yields checks by name, and is sent what each of them found."""

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 from botocore.exceptions import ClientError
 
-from mu.aws import Clients, told
 from mu.config import Config
 from mu.doctor.finding import FAIL, OK, WARN, Finding
+from mu.functions.aws import Clients, told
 
 GROWTH = 1000
 """So many workers more a function may have every 10 s."""

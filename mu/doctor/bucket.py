@@ -3,8 +3,8 @@
 import secrets
 from collections.abc import Sequence
 
-from mu.aws import AwsError, Clients, told
 from mu.doctor.finding import FAIL, OK, WARN, Finding
+from mu.functions.aws import AwsError, Clients, told
 
 
 def check_bucket(clients: Clients, regions: Sequence[str], bucket: str) -> Finding:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mu.config import Config
 from mu.doctor.finding import FAIL, OK, WARN, Finding
-from mu.tls import SERVER_NAME, Authority, Facts
+from mu.net.certificates import SERVER_NAME, Authority, Facts
 
 SOON = timedelta(days=30)
 CONNECT_S = 3.0

@@ -1,8 +1,8 @@
 """A function: whether it is there, fit for mu, and may be invoked."""
 
-from mu.aws import AwsError, Clients, told
-from mu.deploy import EVENT_AGE_S, HANDLER, RETRIES, RUNTIMES
 from mu.doctor.finding import FAIL, OK, WARN, Finding
+from mu.functions.aws import AwsError, Clients, told
+from mu.functions.deploy import EVENT_AGE_S, HANDLER, RETRIES, RUNTIMES
 
 
 def check_function(

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mu.aws import AwsError, Clients, told
 from mu.doctor.finding import FAIL, OK, WARN, Finding
-from mu.policies import LOGS
+from mu.functions.aws import AwsError, Clients, told
+from mu.functions.iam import LOGS
 
 
 def role_of(clients: Clients, region: str, name: str) -> str:

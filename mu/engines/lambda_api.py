@@ -15,8 +15,8 @@ from twisted.internet.defer import Deferred, DeferredLock, succeed
 from twisted.internet.threads import deferToThread
 from zope.interface import implementer
 
-from mu.cost import Size
 from mu.engines.connections import Connections, NoAnswer, NotSent, Origin, Response
+from mu.engines.cost import Size
 from mu.engines.signing import Signer
 from mu.interfaces import IEngine
 from mu.invocations import Accepted, Answer, Invocation, Refused, Throttled, Unknown, Unreached

@@ -15,12 +15,11 @@ from typing import Any
 
 from zope.interface import implementer
 
-from mu import s3
 from mu.events import Finish
 from mu.interfaces import IPipeline
-from mu.machine import JobFacts, Worker
 from mu.messages import parse_retval
 from mu.parameters import FieldError, Parameter, Params
+from mu.pipelines import s3
 from mu.states import (
     CommandListState,
     ErrorState,
@@ -28,6 +27,7 @@ from mu.states import (
     TerminalState,
     connect_command,
 )
+from mu.states.context import Context, JobFacts
 
 PROGRAM = Path(__file__).with_name("chain_program.py").read_text(encoding="utf-8")
 TAIL = 500
@@ -179,7 +179,7 @@ class Chain:
             for number in range(actors)
         ]
 
-    def begin(self, worker: Worker) -> Count:
+    def begin(self, worker: Context) -> Count:
         return Count(worker, worker.actor)
 
     def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, Any]:

@@ -12,14 +12,14 @@ from typing import Any
 
 from zope.interface import implementer
 
-from mu import s3
 from mu.events import Finish
 from mu.interfaces import IPipeline
-from mu.machine import JobFacts
 from mu.parameters import FieldError, Parameter, Params
+from mu.pipelines import s3
+from mu.pipelines.templates import ShellTemplate
 from mu.states import CommandFailed, ScriptWorker
+from mu.states.context import JobFacts
 from mu.states.script import Ran
-from mu.templates import ShellTemplate
 
 PLAIN = ("start", "seconds", "actor")
 STRANGE = ("url",)

@@ -11,10 +11,10 @@ from zope.interface import implementer
 
 from mu.events import Finish
 from mu.interfaces import IPipeline
-from mu.machine import JobFacts
 from mu.parameters import FieldError, Parameter, Params
 from mu.pipelines.ffmpeg_split import HELP, PARAMETERS, PLAIN, check, plan_chunks, run_on_chunk
 from mu.states import ScriptWorker
+from mu.states.context import JobFacts
 
 CUT = (
     "./ffmpeg -nostdin -v error -y -abort_on empty_output"  # past the end of the video

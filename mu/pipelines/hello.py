@@ -7,9 +7,9 @@ from zope.interface import implementer
 
 from mu.events import Finish
 from mu.interfaces import IPipeline
-from mu.machine import JobFacts, Worker
 from mu.parameters import Parameter, Params
 from mu.states import CommandListState
+from mu.states.context import Context, JobFacts
 
 
 class Greet(CommandListState):
@@ -31,7 +31,7 @@ class Hello:
     def plan(self, params: Params) -> list[dict[str, Any]]:
         return [{} for _ in range(params.workers)]
 
-    def begin(self, worker: Worker) -> Greet:
+    def begin(self, worker: Context) -> Greet:
         return Greet(worker, worker.actor)
 
     def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, int]:

@@ -12,9 +12,9 @@ from zope.interface import implementer
 
 from mu.events import Finish
 from mu.interfaces import IPipeline
-from mu.machine import JobFacts
 from mu.parameters import Parameter, Params
 from mu.states import ScriptWorker
+from mu.states.context import JobFacts
 
 
 async def run_all(worker: ScriptWorker) -> list[dict[str, Any]]:

@@ -14,13 +14,13 @@ from typing import Any
 
 from zope.interface import implementer
 
-from mu import s3
 from mu.events import Finish
 from mu.interfaces import IPipeline
-from mu.machine import JobFacts
 from mu.parameters import FieldError, Parameter, Params
+from mu.pipelines import s3
+from mu.pipelines.templates import ShellTemplate, fill, parse
 from mu.states import CommandFailed, ScriptWorker
-from mu.templates import ShellTemplate, fill, parse
+from mu.states.context import JobFacts
 
 PLAIN = ("in", "out", "actor")  # words of ours: files below ##TMPDIR##, a number
 STRANGE = ("stem", "ext", "name", "key")  # from the key, which may hold anything

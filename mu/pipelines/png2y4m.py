@@ -12,9 +12,9 @@ from zope.interface import implementer
 
 from mu.events import Finish
 from mu.interfaces import IPipeline
-from mu.machine import JobFacts, Worker
 from mu.parameters import Parameter, Params
 from mu.states import CommandListState, ForLoopState, TerminalState
+from mu.states.context import Context, JobFacts
 
 
 class Final(TerminalState):
@@ -104,7 +104,7 @@ class Png2Y4M:
             for chunk in chunks
         ]
 
-    def begin(self, worker: Worker) -> Configure:
+    def begin(self, worker: Context) -> Configure:
         return Configure(worker, worker.actor)
 
     def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from zope.interface import implementer
 
 from mu.events import Finish
 from mu.interfaces import IPipeline
-from mu.machine import JobFacts, Worker
 from mu.parameters import Parameter, Params
 from mu.states import CommandListState, TerminalState
+from mu.states.context import Context, JobFacts
 
 
 class Final(TerminalState):
@@ -63,7 +63,7 @@ class VpxEnc:
             for chunk in range(params.offset, params.offset + params.workers)
         ]
 
-    def begin(self, worker: Worker) -> Encode:
+    def begin(self, worker: Context) -> Encode:
         return Encode(worker, worker.actor)
 
     def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, Any]:

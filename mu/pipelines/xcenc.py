@@ -18,12 +18,12 @@ from typing import Any
 
 from zope.interface import implementer
 
-from mu.dealing import deal
 from mu.events import Finish
 from mu.interfaces import IPipeline
-from mu.machine import JobFacts, Worker
 from mu.parameters import Parameter, Params
+from mu.pipelines.dealing import deal
 from mu.states import CommandListState, ForLoopState, TerminalState, connect_command
+from mu.states.context import Context, JobFacts
 
 PROGRAMS = '"${MU_XCENC_BIN:-.}"'
 ENDED = "OK:RETVAL(0)"
@@ -54,12 +54,12 @@ def hashed(key: str) -> str:
     return f"{digits[:4]}-{key}"
 
 
-def place(worker: Worker) -> int:
+def place(worker: Context) -> int:
     """Return k: which chunk of its group an actor has."""
     return int(worker.actor % worker.job.params.keyframe_distance)
 
 
-def is_last(worker: Worker) -> bool:
+def is_last(worker: Context) -> bool:
     """Whether nobody needs an actor's state."""
     distance = worker.job.params.keyframe_distance
     return worker.actor == worker.job.actors - 1 or place(worker) == distance - 1
@@ -169,7 +169,7 @@ class Fetch(Begin):
     nextState = Passes
 
 
-def first_pass(worker: Worker) -> list[Any]:
+def first_pass(worker: Context) -> list[Any]:
     """Return what makes output.ivf and its state, without any neighbour."""
     commands: list[Any] = [
         (None, "seti:run_iter:0"),
@@ -184,7 +184,7 @@ def first_pass(worker: Worker) -> list[Any]:
     return [*commands, (ENDED, None)]
 
 
-def later_pass(worker: Worker) -> list[Any]:
+def later_pass(worker: Context) -> list[Any]:
     """Return what encodes anew, from the neighbour's state.
 
     In pass 1 only k = 1 has its last state, which k = 2 waits for.
@@ -246,7 +246,7 @@ class XcEnc:
         """All groups begin early."""
         return deal(actors, params.keyframe_distance)
 
-    def begin(self, worker: Worker) -> Fetch:
+    def begin(self, worker: Context) -> Fetch:
         return Fetch(worker, worker.actor)
 
     def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, Any]:

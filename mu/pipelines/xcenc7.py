@@ -10,11 +10,10 @@ from typing import Any
 
 from zope.interface import implementer
 
-from mu.dealing import deal
 from mu.events import Finish
 from mu.interfaces import IPipeline
-from mu.machine import JobFacts, Worker
 from mu.parameters import Parameter, Params
+from mu.pipelines.dealing import deal
 from mu.pipelines.xcenc import (
     ENDED,
     PROGRAMS,
@@ -29,6 +28,7 @@ from mu.pipelines.xcenc import (
     xc_enc,
 )
 from mu.states import CommandListState
+from mu.states.context import Context, JobFacts
 
 
 class Encode(CommandListState):
@@ -98,7 +98,7 @@ class XcEnc7:
         """All groups begin early."""
         return deal(actors, params.keyframe_distance)
 
-    def begin(self, worker: Worker) -> Fetch:
+    def begin(self, worker: Context) -> Fetch:
         return Fetch(worker, worker.actor)
 
     def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from zope.interface import implementer
 
 from mu.events import Finish
 from mu.interfaces import IPipeline
-from mu.machine import JobFacts
 from mu.parameters import Parameter, Params
 from mu.states import CommandFailed, ScriptWorker
+from mu.states.context import JobFacts
 
 AT_ONCE = 8
 """Uploads side by side on one worker."""

@@ -18,9 +18,9 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from mu.net.certificates import job_of
+from mu.net.transport import DirectTLSFactory, PromptServer
 from mu.relay.switchboard import SMALL, Frame, Name, Refused
-from mu.tls import job_of
-from mu.transport import DirectTLSFactory, PromptServer
 from mu.wire import HEADER_BYTES, FrameError, frame
 
 if TYPE_CHECKING:

@@ -1,6 +1,8 @@
 """The state classes that pipelines are written with."""
 
-from mu.machine import ErrorState, MachineState, TerminalState, Worker
+from mu.deprecated import moved
+from mu.states.base import ErrorState, MachineState, TerminalState
+from mu.states.context import Context, Held, JobFacts
 from mu.states.loops import ForLoopState
 from mu.states.passes import (
     CommandListState,
@@ -16,16 +18,20 @@ from mu.states.together import SuperpositionState
 __all__ = [
     "CommandFailed",
     "CommandListState",
+    "Context",
     "ErrorState",
     "ForLoopState",
+    "Held",
     "IfElseState",
     "InfoWatcherState",
+    "JobFacts",
     "MachineState",
     "MultiPassState",
     "OnePassState",
     "ScriptWorker",
     "SuperpositionState",
     "TerminalState",
-    "Worker",
     "connect_command",
 ]
+
+__getattr__ = moved(__name__, {"Worker": "mu.states.context:Context"})

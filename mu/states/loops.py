@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mu.machine import TerminalState
+from mu.states.base import TerminalState
 from mu.states.passes import OnePassState
 
 

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mu.machine import ErrorState, MachineState, TerminalState, shortened
 from mu.messages import expected_reply
+from mu.states.base import ErrorState, MachineState, TerminalState
+from mu.states.context import shortened
 
 Entry = str | None | tuple[str | None, str | None]
 

@@ -1,6 +1,6 @@
 """What pipelines say when a worker is to pass states to a neighbour."""
 
-from mu.machine import JobFacts
+from mu.states.context import JobFacts
 
 
 def connect_command(job: JobFacts, me: int, partner: int) -> str:

@@ -16,15 +16,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mu.events import Answered, Elapsed, Event, Informed, Lost
-from mu.machine import (
-    ErrorState,
-    SendCommand,
-    State,
-    TerminalState,
-    Worker,
-    shortened,
-)
 from mu.messages import HELLO, expected_reply, parse_retval
+from mu.states.base import ErrorState, TerminalState
+from mu.states.context import Context, SendCommand, State, shortened
 
 
 class CommandFailed(Exception):
@@ -83,7 +77,7 @@ class _Together(_Request):
     """After so long all are ended, and TimeoutError is raised."""
 
 
-class ScriptWorker(Worker):
+class ScriptWorker(Context):
     """The worker as scripts see it. What the plan gave this actor are attributes: `worker.out_key`.
 
     All but `together`, `within`, `wait_info` and `sleep` raise CommandFailed where the worker
@@ -197,7 +191,7 @@ class _Task:
 class ScriptState:
     """The state of an actor whose pipeline is a script, from the worker's hello to the end."""
 
-    def __init__(self, script: Coroutine[Any, Any, Any], worker: Worker) -> None:
+    def __init__(self, script: Coroutine[Any, Any, Any], worker: Context) -> None:
         self._worker = worker
         self._name = getattr(script, "__qualname__", "script")
         self._main = _Task(script)

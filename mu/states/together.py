@@ -4,16 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mu.events import Answered, Event
-from mu.machine import (
-    KICK,
-    ErrorState,
-    MachineState,
-    SendCommand,
-    TerminalState,
-    advance,
-    enter,
-    expects,
-)
+from mu.states.base import KICK, ErrorState, MachineState, TerminalState, advance, enter, expects
+from mu.states.context import SendCommand
 
 
 class SuperpositionState(MachineState):

@@ -5,5 +5,5 @@ from twisted.application.service import ServiceMaker
 mu = ServiceMaker("mu", "mu.service", "the mu coordinator of cloud-function workers", "mu")
 
 relay = ServiceMaker(
-    "mu-relay", "mu.relay.alone", "the mu relay alone, on its own machine", "mu-relay"
+    "mu-relay", "mu.relay.service", "the mu relay, on a machine of its own", "mu-relay"
 )

@@ -28,8 +28,8 @@ from mu.engines.local.functions import (
     text,
     with_invoke_config,
 )
-from mu.engines.local.invocations import Invocations
 from mu.engines.local.pool import Outcome, SandboxPool
+from mu.engines.local.queue import Invocations
 from mu.engines.local.store import FunctionStore
 
 LIMITS = {"Event": 2**20, "RequestResponse": 6 * 2**20, "DryRun": 6 * 2**20}

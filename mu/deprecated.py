@@ -1,0 +1,26 @@
+"""Old import paths of names that plugin authors may use: each still works, with a DeprecationWarning.
+
+They go in the release after next.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+
+def moved(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return the `__getattr__` of a module whose `names` moved: name to `new.module:name`."""
+
+    def __getattr__(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        place, _, new = names[name].partition(":")
+        warnings.warn(
+            f"{module}.{name} is deprecated: import {new} from {place}",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return getattr(import_module(place), new)
+
+    return __getattr__

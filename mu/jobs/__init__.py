@@ -1,0 +1,1 @@
+"""A job's life, from its order to its end."""

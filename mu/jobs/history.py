@@ -1,0 +1,290 @@
+"""The courses that a journal has: each attempt at an actor, event by event, and played again.
+
+What was sent is not in the journal, only a digest of it: it comes from giving the events to a new
+machine of the pipeline as it is installed now, which may turn out to do something else.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from twisted.internet.task import Clock
+
+from mu.config import Config
+from mu.events import Effect, encode
+from mu.jobs.job import Job
+from mu.jobs.spec import JobSpec, Limits
+from mu.journal.archive import Archive
+from mu.journal.database import VERSION
+from mu.journal.records import (
+    Assigned,
+    AttemptEnded,
+    Happened,
+    NobodyCame,
+    Ordered,
+    Planned,
+    Resumed,
+    read_record,
+)
+from mu.journal.replay import Diverged, step
+from mu.machine import Machine
+from mu.parameters import FieldError, Params, read_fields
+from mu.registry import Registry
+
+JOURNAL = "journal.db"
+"""In the daemon's home."""
+
+Told = dict[str, Any]
+
+
+class NoCourse(Exception):
+    """What was asked for cannot be told: one sentence that says why, and what to do."""
+
+
+class ReadOnly(Archive):
+    """A journal that is only looked at, whether a daemon runs or not."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises NoCourse."""
+        try:
+            path.open("rb").close()
+            self._database = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
+            version = int(self._database.execute("pragma user_version").fetchone()[0])
+        except FileNotFoundError:
+            raise NoCourse(
+                f"there is no journal at {path}: no daemon has run there yet, or its mu.conf has"
+                " [journal] enabled = no"
+            ) from None
+        except OSError as error:
+            raise NoCourse(f"{path} cannot be read: {error.strerror}") from None
+        except sqlite3.Error as error:
+            raise NoCourse(f"{path} cannot be read: {error}") from None
+        if version != VERSION:
+            self.close()
+            raise NoCourse(
+                f"{path} is of version {version}, and this mu knows version {VERSION}: run the mu"
+                " that wrote it"
+            )
+
+    def jobs(self) -> list[str]:
+        """Return the ids of all jobs, in the order of their first records."""
+        rows = self._database.execute("select job from records group by job order by min(number)")
+        return [str(row[0]) for row in rows]
+
+
+@dataclass(slots=True)
+class Course:
+    """An attempt at an actor; attempt 0: no worker came for one."""
+
+    actor: int
+    attempt: int
+    session: str
+    began: float
+    """Seconds since the epoch."""
+    records: list[Happened | Resumed] = field(default_factory=list)
+    end: AttemptEnded | None = None
+    """None: it has not ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A job, as the journal has it."""
+
+    id: str
+    ordered: Ordered
+    inputs: list[dict[str, Any]]
+    """What the plan gave each actor."""
+    courses: list[Course]
+    """By actor and attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """A course that was played again."""
+
+    course: Course
+    effects: list[list[Effect]]
+    """Of each event, up to the one that diverged."""
+    label: str
+    """The machine's last state."""
+    diverged: Diverged | None
+
+
+def tell(
+    config: Config, name: str, actor: int | None = None, registry: Registry | None = None
+) -> Told:
+    """Return what is told, as JSON, of the courses of the job that is named, all played again.
+
+    `name` is an id, the beginning of one, or `last`; of one `actor`, every event is told. Raises
+    NoCourse.
+    """
+    path = config.home / JOURNAL
+    archive = ReadOnly(path)
+    try:
+        history = read(archive, find(archive.jobs(), name, path))
+    except sqlite3.Error as error:
+        raise NoCourse(f"{path} cannot be read: {error}") from None
+    finally:
+        archive.close()
+    chosen = [course for course in history.courses if actor in (None, course.actor)]
+    if actor is not None and actor >= len(history.inputs):
+        raise NoCourse(f"job {history.id} has no actor {actor}; it has {len(history.inputs)}")
+    limits = Limits(max_held=config.worker.max_held, max_info=config.worker.max_info)
+    job = begin(history, registry or Registry.installed(), limits)
+    played = (play(course, job.machine(job.actors[course.actor])) for course in chosen)
+    return {
+        "id": history.id,
+        "pipeline": job.spec.pipeline.name,
+        "created": history.ordered.at,
+        "attempts": [describe(one, whole=actor is not None) for one in played],
+    }
+
+
+def find(ids: list[str], name: str, where: Path) -> str:
+    """Return the id that is meant. Raises NoCourse."""
+    if name == "last" and ids:
+        return ids[-1]
+    found = [name] if name in ids else [one for one in ids if name and one.startswith(name)]
+    if not found:
+        raise NoCourse(
+            f"there is no job {name!r} in {where}: it was ordered elsewhere, or is forgotten"
+            if ids
+            else f"there is no job in {where} yet"
+        )
+    if len(found) > 1:
+        which = "among them " if len(found) > 5 else ""
+        raise NoCourse(
+            f"{name!r} begins the ids of {len(found)} jobs, {which}{', '.join(found[-5:])}"
+        )
+    return found[0]
+
+
+def read(archive: Archive, job_id: str) -> History:
+    """Return what the journal has of a job. Raises NoCourse."""
+    try:
+        ordered, *records = map(read_record, archive.lines(job_id))
+        if not isinstance(ordered, Ordered):
+            raise ValueError("the order is not the first of them")
+        inputs = [one.inputs for one in records if isinstance(one, Planned)]
+        return History(job_id, ordered, inputs[-1] if inputs else [], courses(records))
+    except (KeyError, ValueError) as error:
+        raise NoCourse(f"the records of job {job_id} are broken: {error}") from None
+
+
+def courses(records: Iterable[Any]) -> list[Course]:
+    """Return the attempts that a job's records tell of, by actor and attempt.
+
+    Raises KeyError for what belongs to none.
+    """
+    found: dict[tuple[int, int], Course] = {}
+    absences: list[Course] = []
+    for record in records:
+        match record:
+            case Assigned(at=at, actor=actor, attempt=attempt, session=session):
+                found[actor, attempt] = Course(actor, attempt, session, at)
+            case Happened(actor=actor, attempt=attempt):
+                found[actor, attempt].records.append(record)
+            case AttemptEnded(actor=actor, attempt=attempt):
+                found[actor, attempt].end = record
+            case Resumed():
+                for course in found.values():
+                    if course.end is None:
+                        course.records.append(record)
+            case NobodyCame(at=at, actor=actor, error=error):
+                end = AttemptEnded(at, actor, 0, error, None, "", "", True)
+                absences.append(Course(actor, 0, "", at, end=end))
+    by_number = sorted(found.values(), key=lambda course: course.attempt)
+    return sorted([*absences, *by_number], key=lambda course: course.actor)
+
+
+def begin(history: History, registry: Registry, limits: Limits) -> Job:
+    """Return the job as it began, its actors planned and without a worker. Raises NoCourse."""
+    order = history.ordered.order
+    name = order["pipeline"]
+    pipeline = registry.pipelines.get(name)
+    if pipeline is None:
+        why = [f": {broken.reason}" for broken in registry.broken if broken.name == name]
+        raise NoCourse(
+            f"job {history.id} is of pipeline {name!r}, which is not installed here any more"
+            + (why[0] if why else "")
+        )
+    try:
+        params = read_fields(pipeline.parameters, order["params"], "params")
+    except FieldError as error:
+        raise NoCourse(
+            f"pipeline {name} does not take the order of job {history.id} any more: {error}"
+        ) from None
+    spec = JobSpec(
+        pipeline=pipeline,
+        workers=order["workers"],
+        params=Params(params, workers=order["workers"]),
+        engine=order["engine"],
+        function=order["function"],
+        regions=tuple(order["regions"]),
+        deadline_s=order["deadline_s"],
+        worker_timeout_s=order["worker_timeout_s"],
+    )
+    ordered = history.ordered
+    job = Job(history.id, spec, ordered.uniq, Clock(), limits=limits, created=ordered.at)
+    job.plan(history.inputs)
+    return job
+
+
+def play(course: Course, machine: Machine) -> Played:
+    """Give a machine that is new the events of a course, until one has other effects than it had.
+
+    Raises NoCourse for a broken record.
+    """
+    effects: list[list[Effect]] = []
+    events = (record for record in course.records if isinstance(record, Happened))
+    try:
+        for position, happened in enumerate(events):
+            effects.append(step(machine, happened, position)[1])
+    except Diverged as diverged:
+        return Played(course, effects, machine.label, diverged)
+    except ValueError as error:
+        raise NoCourse(f"a record of actor {course.actor} is broken: {error}") from None
+    return Played(course, effects, machine.label, None)
+
+
+# ---------------------------------------------------------------- as JSON
+
+
+def describe(played: Played, whole: bool) -> Told:
+    """Return what is told of a course; `whole`: with every event."""
+    course, end, diverged = played.course, played.course.end, played.diverged
+    told: Told = {
+        "actor": course.actor,
+        "attempt": course.attempt,
+        "session": course.session,
+        "began": course.began,
+        "heard": _time(course.records[-1]) if course.records else course.began,
+        "finished": end.at if end else None,
+        "label": end.label if end else played.label,
+        "error": end.error if end else None,
+        "result": end.result if end else None,
+        "events": sum(isinstance(record, Happened) for record in course.records),
+        "diverged": diverged and {"event": diverged.position, "message": str(diverged)},
+    }
+    return told | ({"course": list(_steps(played))} if whole else {})
+
+
+def _time(record: Happened | Resumed) -> float:
+    return record.at if isinstance(record, Resumed) else float(record.event[1])
+
+
+def _steps(played: Played) -> Iterator[Told]:
+    """Yield each event with its effects, which are not known from a divergence on."""
+    effects = iter(played.effects)
+    for record in played.course.records:
+        if isinstance(record, Resumed):
+            event = ["resumed", record.at, record.stopped_at]
+            yield {"at": record.at, "event": event, "effects": []}
+        else:
+            did = next(effects, None)
+            told = None if did is None else [json.loads(encode(effect)) for effect in did]
+            yield {"at": _time(record), "event": record.event, "effects": told}

@@ -1,0 +1,1 @@
+"""TLS, certificates, HTTP: what every port is made of."""

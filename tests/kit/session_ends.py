@@ -1,0 +1,261 @@
+"""What is made up around the session rules' code: a disk, connections, and the body of a worker.
+
+All lose what they may lose: a disk any end of what is not synced, a connection any end of what is
+in flight, each way.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any, Protocol
+
+from mu_worker.session import Order, SessionOver
+from mu_worker.session import Session as WorkerSession
+
+from mu.journal.records import Launching, read_record, write_record
+from mu.messages import BadMessage
+from mu.protocol import WorkerProtocol
+from mu.wire import Framer
+
+
+class Breach(AssertionError):
+    """A property does not hold."""
+
+
+class Watch(Protocol):
+    """Who is told what a worker hears."""
+
+    def see_command(self, body: "Body") -> None: ...
+    def see_welcome(self, body: "Body") -> None: ...
+
+
+class Disk:
+    """A journal in memory (a mu.journal.Ledger), and an Archive of what it holds.
+
+    `unheld` names calls that do not wait for the disk: only what is broken on purpose has any.
+    """
+
+    keeps = True
+    unheld: Any = ()
+
+    def __init__(self, entries: list[tuple[str, Any]], watch: Callable[[Any], None]) -> None:
+        self.written = self.synced = 0
+        self._entries = entries
+        self._watch = watch
+        self._waiting: deque[tuple[int, Any, Any]] = deque()
+
+    def write(self, job: str, line: str) -> None:
+        self._entries.append((job, line))
+        self.written += 1
+        self._watch(read_record(line))
+
+    def record(self, job: str, record: Any) -> None:
+        self.write(job, write_record(record))
+
+    def end(self, job: str, past: Any) -> None:
+        self._entries.append((job, past))
+        self.written += 1
+
+    def on_disk(self, call: Any, *args: Any) -> None:
+        if self.synced == self.written or getattr(call, "__name__", "") in self.unheld:
+            call(*args)
+        else:
+            self._waiting.append((self.written, call, args))
+
+    def sync(self, upto: int) -> None:
+        """A commit of what was written up to there is on disk."""
+        self.synced = upto
+        while self._waiting and self._waiting[0][0] <= upto:
+            _, call, args = self._waiting.popleft()
+            call(*args)
+
+    def after_crash(self, lost: int) -> "Disk":
+        """Return what is there after a crash that takes the last records."""
+        return Disk(self._entries[: len(self._entries) - lost], self._watch)
+
+    def records(self, unsynced: bool = True) -> Iterator[Any]:
+        end = len(self._entries) - (0 if unsynced else self.written - self.synced)
+        for _, entry in self._entries[:end]:
+            if isinstance(entry, str):
+                yield read_record(entry)
+
+    def launches(self) -> set[str]:
+        """Return the launches that are on disk."""
+        records = self.records(unsynced=False)
+        return {record.launch for record in records if isinstance(record, Launching)}
+
+    # ------------------------------------------------ as an archive
+
+    def running(self) -> list[str]:
+        over = {job for job, _ in self.ended()}
+        return [job for job in dict.fromkeys(job for job, _ in self._entries) if job not in over]
+
+    def lines(self, job: str) -> list[str]:
+        return [line for of, line in self._entries if of == job and isinstance(line, str)]
+
+    def ended(self) -> list[tuple[str, Any]]:
+        return [(job, past) for job, past in self._entries if not isinstance(past, str)]
+
+
+class Port(WorkerProtocol):
+    """The coordinator's end of a connection, where nobody has certificates."""
+
+    def __init__(self, job: str, *args: Any) -> None:
+        super().__init__(*args)
+        self._job_id = job
+
+
+class Pipe:
+    """A connection, as the coordinator's transport too.
+
+    Once it is broken it takes no more frames; each side goes on reading what was in flight, or
+    notices, at any moment.
+    """
+
+    def __init__(self, name: str, port: Port, late: bool) -> None:
+        self.name = name
+        self.port = port
+        self.late = late
+        """Whether the coordinator is slow to read it."""
+        self.up: deque[bytes] = deque()
+        self.down: deque[bytes] = deque()
+        self.broken = False
+        self.worker_reads = self.coordinator_reads = True
+        port.makeConnection(self)
+
+    def write(self, data: bytes) -> None:
+        if not self.broken:
+            self.down.extend(Framer().feed(data))
+
+    def abortConnection(self) -> None:
+        self.broken = True
+        self.up.clear()
+
+    loseConnection = abortConnection
+
+    def getPeer(self) -> Any:
+        return SimpleNamespace(host=self.name, port=1)
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        pass
+
+    def unregisterProducer(self) -> None:
+        pass
+
+    def pauseProducing(self) -> None:
+        """What was in flight still comes: the port keeps it until it takes frames again."""
+
+    def resumeProducing(self) -> None:
+        pass
+
+    def end_of_worker(self) -> None:
+        """The worker forgets it; what the coordinator has not read yet may still arrive."""
+        self.broken, self.worker_reads = True, False
+        self.down.clear()
+
+    def end_of_coordinator(self) -> None:
+        self.broken, self.coordinator_reads = True, False
+        self.up.clear()
+
+
+class Body:
+    """A worker: its real session, and commands that end when the schedule says so."""
+
+    def __init__(self, watch: Watch, name: str, launch: str) -> None:
+        self.name = name
+        self.launch = launch
+        self.session = WorkerSession(name, launch)
+        self.said: list[tuple[int, str]] = []
+        self.received: list[str] = []
+        """Its commands, but for a quit that no machine sent."""
+        self.slow: Order | None = None
+        self.background: list[int] = []
+        self.pipe: Pipe | None = None
+        self.gone = False
+        self._watch = watch
+        self._waiting: deque[Order] = deque()
+
+    def connect(self, pipe: Pipe) -> None:
+        self.pipe = pipe
+        pipe.up.append(self.session.greet())
+
+    def notice(self) -> None:
+        """Its connection is lost."""
+        assert self.pipe is not None
+        self.pipe.end_of_worker()
+        self.pipe = None
+        self.session.part()
+
+    def read(self, count: int) -> None:
+        for _ in range(count):
+            if self.pipe is None:
+                return
+            payload = self.pipe.down.popleft()
+            try:
+                order = self.session.receive(payload)
+            except (SessionOver, BadMessage) as error:
+                raise Breach(f"P6 worker {self.name} ends: {error}") from error
+            if self.session.original:
+                raise Breach(f"P1 worker {self.name} got {payload!r} without a welcome")
+            if order is None:
+                self._watch.see_welcome(self)
+            else:
+                self._take(order)
+        self._obey()
+
+    def _take(self, order: Order) -> None:
+        text = order.command.text
+        if text != "quit:":
+            self.received.append(text)
+            self._watch.see_command(self)
+        if order.is_quit:
+            self._obey()
+            self.end()
+        else:
+            self._waiting.append(order)
+
+    def _obey(self) -> None:
+        while self._waiting and not (self.slow or self.session.full or self.gone):
+            self._perform(self._waiting.popleft())
+        self._send()
+
+    def _perform(self, order: Order) -> None:
+        match order.command.name:
+            case "upload":
+                self.slow = order
+            case "run":
+                self.background.append(order.number)
+                self._reply(order.number, "OK:RUNNING(it)")
+            case name:
+                self._reply(order.number, f"OK:{name.upper()}({order.command.argument})")
+
+    def finish_slow(self, text: str = "OK:UPLOAD(it)") -> None:
+        assert self.slow is not None
+        number, self.slow = self.slow.number, None
+        self._reply(number, text)
+        self._obey()
+
+    def finish_background(self, number: int) -> None:
+        self.background.remove(number)
+        self._reply(number, "OK:RETVAL(0):OUTPUT():COMMAND(it)")
+        self._send()
+
+    def inform(self) -> None:
+        self._reply(0, f"INFO:mood:{len(self.said)}")
+        self._send()
+
+    def _reply(self, number: int, text: str) -> None:
+        self.said.append((number, text))
+        self.session.reply(number, text)
+
+    def _send(self) -> None:
+        if self.pipe is not None:
+            payloads = self.session.outgoing()
+            if not self.pipe.broken:
+                self.pipe.up.extend(payloads)
+
+    def end(self) -> None:
+        if self.pipe is not None:
+            self.pipe.end_of_worker()
+            self.pipe = None
+        self.gone = True

@@ -1,0 +1,245 @@
+"""The session rules, asked of the code itself over thousands of random schedules.
+
+A Breach says with which seed, and tells the schedule; World(...).run() with the same brings it again.
+"""
+
+from dataclasses import replace
+
+import mu_worker.session
+import pytest
+from kit.session_ends import Breach, Disk
+from kit.session_machines import MACHINES, UNSOUND
+from kit.session_properties import Mix
+from kit.session_world import World
+
+import mu.session
+from mu.jobs.job import Job
+from mu.protocol import WorkerProtocol
+from mu.session import Session
+
+SCHEDULES = 12
+"""Of each machine in each mix; the soak has many more."""
+MIXES = {
+    "nothing": Mix(),
+    "cuts": Mix(cuts=4),
+    "crashes": Mix(crashes=4),
+    "cuts and crashes": Mix(cuts=4, crashes=4),
+    "clean stops": Mix(cuts=2, crashes=2, stops=3),
+    "kills": Mix(cuts=3, crashes=2, kills=3),
+    "long waits": Mix(cuts=3, crashes=3, waits=3),
+    "twins": Mix(cuts=2, crashes=2, twins=3),
+    "spares": Mix(cuts=2, crashes=2, kills=2, waits=1, spares=2, infos=4),
+    "stragglers": Mix(cuts=2, crashes=3, actors=2, spares=1, stragglers=0.01),
+    "failures": Mix(cuts=2, crashes=3, fails=3, retries=1, actors=2),
+    "failures stop it": Mix(cuts=2, crashes=3, fails=2, retries=0, actors=3, on_failure="stop"),
+    "cancelled": Mix(cuts=2, crashes=3, stops=1, cancels=1, kills=1, actors=2, spares=1),
+    "no journal": Mix(cuts=4, kills=2, waits=2, actors=2, spares=1, journal=False),
+    "all at once": Mix(8, 6, 2, 2, 2, 6, stops=1, actors=3, spares=2, stragglers=0.01),
+}
+CRASHES, CUTS, BOTH = MIXES["crashes"], MIXES["cuts"], MIXES["cuts and crashes"]
+
+
+def run(machines, mix, seeds):
+    for seed in seeds:
+        for machine in machines:
+            World(machine, mix, seed).run()
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("mix", MIXES)
+def test_the_rules_hold_whatever_happens(machine, mix):
+    run([machine], MIXES[mix], range(SCHEDULES))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("mix", MIXES)
+def test_the_rules_hold_for_long(machine, mix):
+    run([machine], MIXES[mix], range(SCHEDULES, 300))
+
+
+@pytest.mark.parametrize(("replies", "ack_after"), [(1, 1), (2, 64), (3, 2)])
+def test_the_rules_hold_with_a_small_outbox(replies, ack_after, monkeypatch):
+    monkeypatch.setattr(mu_worker.session, "OUTBOX_REPLIES", replies)
+    monkeypatch.setattr(mu.session, "ACK_REPLIES", ack_after)
+    run(MACHINES, BOTH, range(SCHEDULES))
+
+
+@pytest.mark.parametrize("machine", ["sending", "short", "timely"])
+def test_a_machine_that_diverges_costs_an_attempt_and_no_more(machine, monkeypatch):
+    if machine not in UNSOUND:
+        thaw(monkeypatch)
+    run([machine], DIVERGING, range(5 * SCHEDULES))
+
+
+# ---------------------------------------------------------------- schedules that once failed
+
+
+def test_a_timer_that_has_elapsed_does_not_elapse_again_after_a_restart():
+    world = World("tiny", Mix(crashes=1))
+    world.play("sync", "a worker starts", "1 connects", "coordinator reads", "sync", "1 reads")
+    world.play("time passes", "sync", "CRASH", "the coordinator goes on", "1 notices")
+    world.play("1 connects", "coordinator reads", "time passes")
+
+
+@pytest.mark.parametrize("machine", ["brief", "tiny"])
+@pytest.mark.parametrize("lost", [1, 2, 3])
+def test_a_machine_begins_once_wherever_its_beginning_was_cut_off(machine, lost):
+    world = World(machine, Mix())
+    world.play("sync", "the engine answers", "a worker starts", "1 connects", "coordinator reads")
+    world.crash(lost)
+    world.calm_down()
+
+
+def play_stragglers(world):
+    """The second actor is tried by two, until the first of them has said its last word."""
+    world.play("sync", *3 * ["the engine answers", "a worker starts"])
+    for name in "123":
+        world.play(f"{name} connects", f"coordinator reads {name}")
+    world.play("sync", "1 reads", "2 reads", "1 ends", "coordinator reads 1", "sync")
+    world.play("time passes", "sync", "2 ends", "2 reads", "coordinator reads 2")
+
+
+def test_a_second_attempt_ends_once_however_often_the_coordinator_starts_again():
+    world = World("tiny", Mix(stops=2, actors=2, spares=1, stragglers=0.01))
+    play_stragglers(world)
+    world.play("STOP", "the coordinator goes on", "STOP")
+
+
+def test_a_job_that_a_failure_stops_does_not_go_on_after_a_restart():
+    world = World("tiny", Mix(crashes=1, fails=1, retries=0, actors=2, on_failure="stop"))
+    world.play("sync", *2 * ["the engine answers", "a worker starts"])
+    world.play("1 connects", "coordinator reads 1", "2 connects", "coordinator reads 2")
+    world.play("sync", "1 reads", "2 reads", "1 FAILS", "coordinator reads 1", "sync", "CRASH")
+    world.play("the coordinator goes on")
+
+
+def test_an_end_without_its_record_is_the_end_of_the_second_attempt_too():
+    world = World("tiny", Mix(actors=2, spares=1, stragglers=0.01))
+    play_stragglers(world)
+    world.crash(lost=2)
+    world.calm_down()
+
+
+# ---------------------------------------------------------------- what breaks without each rule
+
+
+def waits_not(call):
+    """Have what is called so not wait for the disk."""
+    return lambda patch: patch.setattr(Disk, "unheld", {call})
+
+
+def always(owner, name, value):
+    """Have an attribute be what it is not, whatever it is set to."""
+    told = property(lambda self: value(self), lambda self, _: None)
+    return lambda patch: patch.setattr(owner, name, told, raising=False)
+
+
+def before(owner, name, extra):
+    """Have something done before a method."""
+    original = getattr(owner, name)
+
+    def method(self, *args):
+        extra(self, *args)
+        return original(self, *args)
+
+    return lambda patch: patch.setattr(owner, name, method)
+
+
+def after(owner, name, extra):
+    original = getattr(owner, name)
+
+    def method(self, *args):
+        result = original(self, *args)
+        extra(self, *args)
+        return result
+
+    return lambda patch: patch.setattr(owner, name, method)
+
+
+def both(one, other):
+    return lambda patch: (one(patch), other(patch))
+
+
+def claims(change):
+    """Have what a hello said changed before it is judged."""
+
+    def extra(session):
+        session._claim = change(session, *session._claim)
+
+    return before(Session, "_judge", extra)
+
+
+def true_crc(session, received, crc, said):
+    crcs = [session._confirmed_crc, *session._crcs]
+    place = received - session._confirmed
+    return received, crcs[place] if place < len(crcs) else crc, said
+
+
+def send_all(session):
+    if session._agreed:
+        session._free = session.produced
+
+
+class Bold(int):
+    """A count that is never too small."""
+
+    def __lt__(self, other):
+        return False
+
+
+def never_too_old(patch):
+    attach = Session.attach
+
+    def method(self, line, hello):
+        attach(self, line, replace(hello, received=Bold(hello.received)))
+
+    patch.setattr(Session, "attach", method)
+
+
+def end_all(job, hello, line):
+    if hello.received and hello.session not in job.sessions:
+        for actor in job.actors:
+            for attempt in list(actor.attempts):
+                attempt.session.fence("a worker came back that had been given up")
+
+
+def no_takeover(patch):
+    patch.setattr(WorkerProtocol, "supersede", lambda self, reason: None)
+
+
+WorkerSession = mu_worker.session.Session
+thaw = after(Session, "restore", lambda session, *_: session._thaw())
+drop_all = after(WorkerSession, "_be_welcomed", lambda session, it: session._drop(it.replies))
+judge_at_once = claims(lambda session, received, crc, said: (received, crc, 0))
+speak_early = always(WorkerSession, "_may_reply", lambda session: session.actor is not None)
+refuse_none = both(never_too_old, claims(lambda session, n, *rest: (int(n), *rest)))
+MANY = Mix(cuts=8, crashes=4)
+DIVERGING = replace(BOTH, diverges=True)
+BROKEN = {
+    "the welcome waits for its assignment": (always(Session, "_assigned", lambda self: 0), CRASHES),
+    "what a timer causes waits": (waits_not("_unblock"), CRASHES),
+    "and all that is sent after it": (always(Session, "_barrier", lambda self: 0), CRASHES),
+    "a resume does not send what waits": (after(Session, "_judge", send_all), MANY),
+    "quit waits": (waits_not("_leave"), CRASHES),
+    "an actor's end is told on disk": (waits_not("show_end"), CRASHES),
+    "a job's end is told on disk": (waits_not("_show_end"), CRASHES),
+    "an ack waits": (waits_not("_ack"), CRASHES),
+    "a launch waits": (waits_not("_launch"), CRASHES),
+    "a welcome is no ack": (drop_all, BOTH),
+    "a hello ends older connections": (no_takeover, CUTS),
+    "an old hello is refused": (refuse_none, MANY),
+    "a worker is quiet before its welcome": (speak_early, CUTS),
+    "agreement waits for n commands": (judge_at_once, CRASHES),
+    "agreement compares": (claims(true_crc), DIVERGING, "timely"),
+    "timers stand still": (thaw, CRASHES),
+    "only its holder ends an attempt": (before(Job, "join", end_all), MIXES["long waits"]),
+}
+
+
+@pytest.mark.parametrize("rule", BROKEN)
+def test_a_rule_that_is_left_out_is_missed(rule, monkeypatch):
+    mutate, mix, *machines = BROKEN[rule]
+    mutate(monkeypatch)
+    with pytest.raises(Breach):
+        run(machines or MACHINES, mix, range(300))

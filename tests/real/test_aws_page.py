@@ -1,0 +1,128 @@
+"""docs/aws.md: its commands are run, in order, from the credentials to the cleaning up.
+
+AWS is here: moto for IAM, STS and logs, a local engine for Lambda, rclone for S3.
+"""
+
+import logging
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import boto3
+import pytest
+from conftest import JOIN
+from stage import Daemon, free_ports_conf
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+PAGE = (ROOT / "docs" / "aws.md").read_text().replace("films", "page-films")
+NO_PROGRAM = ("public_host = ", "engine = ", "[launch]", "twistd ")
+
+
+def commands(*headings: str) -> str:
+    """Return the indented blocks under these headings, as a shell script."""
+    script = ["set -e"]
+    for heading in headings:
+        section = PAGE.split(f"## {heading}\n")[1].split("\n## ")[0]
+        for block in re.findall(r"(?:^    .*\n)+", section, re.MULTILINE):
+            script += textwrap.dedent(block).splitlines()
+    return "\n".join(line for line in script if not line.startswith(NO_PROGRAM))
+
+
+@pytest.fixture(scope="module")
+def engine(s3, tmp_path_factory):
+    """A daemon whose local engine stands for AWS Lambda."""
+    running = Daemon(tmp_path_factory.mktemp("lambda"), s3.env)
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def aws(engine, s3, tmp_path_factory):
+    """A machine with `aws` and `mu`, and what they ask; environment and current folder."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    folder = tmp_path_factory.mktemp("machine")
+    (folder / "bin").mkdir()
+    aws = folder / "bin" / "aws"
+    aws.write_text(f'#!/bin/sh\nexec {sys.executable} {ROOT}/tests/aws_cli.py "$@"\n')
+    program = folder / "png2y4m"
+    program.write_text(JOIN)
+    for path in (aws, program):
+        path.chmod(0o755)
+    (folder / "frames").mkdir()
+    for number in range(1, 5):
+        (folder / "frames" / f"{number:08d}.png").write_text(f"frame {number}\n")
+    env = {
+        name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MU_"))
+    }
+    env |= s3.env | {"PATH": f"{folder / 'bin'}:{BIN}:{env['PATH']}", "HOME": str(folder)}
+    env |= {"AWS_ENDPOINT_URL": "http://{}:{}".format(*server.get_host_and_port())}
+    env |= {"AWS_ENDPOINT_URL_LAMBDA": f"http://127.0.0.1:{engine.ports['local']}"}
+    env |= dict.fromkeys(
+        ("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION"), "when_required"
+    )
+    yield env, folder
+    server.stop()
+
+
+def run(script, aws):
+    env, folder = aws
+    return subprocess.run(
+        ["/bin/sh", "-c", script], env=env, cwd=folder, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_the_page_leads_from_an_account_to_a_job_and_away_again(aws, engine, s3):
+    env, folder = aws
+    names = ("1. Credentials", "2. The functions' role and the bucket", "3. The function")
+    done = run(commands(*names, "4. The coordinator"), aws)
+    assert done.returncode == 0, done.stderr
+    assert "png2y4m in us-east-1" in done.stdout
+    assert "memory 1769 MB" in done.stdout
+    assert (folder / "mu.conf").is_file()
+    there = engine.lambda_client().get_function_configuration(FunctionName="png2y4m")
+    assert there["Role"] == "arn:aws:iam::123456789012:role/mu-worker"
+
+    conf = free_ports_conf(launch="engine = lambda", local="enabled = no")
+    ours = Daemon(folder, env, conf)
+    try:
+        job = commands("5. A job").splitlines()
+        doctor = run(next(line for line in job if " doctor " in line), aws)
+        assert doctor.returncode == 1  # on this machine there is no public address
+        levels = re.findall(r"^(fail|warn|ok) +([\w ]+?)  ", doctor.stdout, re.MULTILINE)
+        assert {name for level, name in levels if level == "ok"} >= {
+            *("CA", "worker port", "credentials", "function", "retries", "invoking", "bucket")
+        }, doctor.stdout
+        launched = run("\n".join(line for line in job if " doctor " not in line), aws)
+        assert launched.returncode == 0, launched.stdout + launched.stderr
+        assert launched.stdout.count(" is done after ") == 2
+    finally:
+        ours.stop()
+    made = s3.client().list_objects_v2(Bucket="page-films", Prefix="bbb-y4m_02/")["Contents"]
+    assert [one["Size"] for one in made] == [16, 16]
+
+    logs = boto3.client(
+        "logs",
+        "us-east-1",
+        endpoint_url=env["AWS_ENDPOINT_URL"],
+        aws_access_key_id="a",
+        aws_secret_access_key="b",
+    )
+    logs.create_log_group(logGroupName="/aws/lambda/png2y4m")
+    cleaned = run(commands("Cleaning up"), aws)
+    assert cleaned.returncode == 0, cleaned.stderr
+    assert "page-films" not in [bucket["Name"] for bucket in s3.client().list_buckets()["Buckets"]]
+
+
+def test_what_the_page_says_a_job_costs_follows_from_its_prices():
+    row = re.search(r"^\| a GB-second \| \$([\d.]+) \| \$([\d.]+) \|$", PAGE, re.MULTILINE)
+    told = re.search(r"1,000 workers with 1,769 MB for 60 s \| \$([\d.]+) \| \$([\d.]+) ", PAGE)
+    for price, cost in zip(row.groups(), told.groups(), strict=True):
+        assert f"{1000 * 60 * 1769 / 1024 * float(price):.2f}" == cost

@@ -1,0 +1,129 @@
+"""Launching on AWS's bad days, which the local engine imitates: the job ends right, or says why not."""
+
+import json
+import stat
+import sys
+import textwrap
+import zipfile
+
+import pytest
+from kit.faults import workers_of
+from kit.film import order, put_film, wait_until
+from stage import Daemon, free_ports_conf
+
+WORKERS = 20
+
+
+def conf(faults, launch="hello_timeout_s = 3", **more):
+    return free_ports_conf(
+        local=f"faults = {faults}",
+        launch=launch,
+        jobs="retry_pause_s = 0.1",
+        mu="on_stop = cancel",
+        **more,
+    )
+
+
+@pytest.fixture
+def start(tmp_path, s3, joiner):
+    """Start a daemon whose engine has those faults; at the end nothing of it is left running."""
+    started = []
+
+    def start(faults, env=s3.env, **more):
+        daemon = Daemon(tmp_path, env, conf(faults, **more))
+        started.append(daemon)
+        daemon.create_function("png2y4m", joiner)
+        return daemon
+
+    yield start
+    for daemon in started:
+        wait_until(lambda daemon=daemon: workers_of(daemon) == [])
+        daemon.stop()
+
+
+@pytest.mark.parametrize(
+    ("faults", "shows"),
+    [
+        ("throttle=0.3 seed=1", "throttled"),
+        ("error=0.3 seed=2", "throttled"),
+        ("cut=0.2 seed=3", "unknown"),
+        ("duplicate=0.3 seed=4", ""),
+        ("late=0.3:1 seed=5", ""),
+        ("lose=0.1 seed=6", ""),
+        ("throttle=0.2 error=0.1 cut=0.1 duplicate=0.1 lose=0.1 late=0.2:1 seed=7", "throttled"),
+    ],
+)
+def test_the_job_ends_right_all_the_same(start, s3, faults, shows):
+    put_film(s3, "bad-day", [f"{n}\n" for n in range(2 * WORKERS)])
+    daemon = start(faults)
+    job = daemon.wait(daemon.ask("/jobs", order("bad-day", WORKERS, retries=6))["id"])
+    assert (job["state"], job["error"]) == ("done", None)
+    assert job["counts"]["done"] == WORKERS
+    assert not shows or job["launches"][shows] > 0
+    if "duplicate" in faults:
+        assert job["dismissed"] > 0
+
+
+def test_a_region_that_refuses_all_stops_the_job_with_its_words(start, s3):
+    daemon = start("refuse=eu-west-1")
+    body = order("bad-day", 8, regions=["us-east-1", "eu-west-1"])
+    job = daemon.wait(daemon.ask("/jobs", body)["id"])
+    assert job["state"] == "failed"
+    assert "engine local refused to launch: AccessDeniedException: " in job["error"]
+    assert "in eu-west-1" in job["error"]
+    assert "lambda:InvokeFunction" in job["error"]
+
+
+def test_credentials_that_expire_in_the_middle_are_read_again(start, s3, tmp_path):
+    """A program gives the daemon keys that are good for a few calls, as an instance's role would."""
+    keys = tmp_path / "keys.py"
+    keys.write_text(
+        textwrap.dedent("""
+            import fcntl, json, pathlib
+            count = open(pathlib.Path(__file__).with_name("count"), "a+")
+            fcntl.flock(count, fcntl.LOCK_EX)
+            count.write("x")
+            number = count.tell()
+            print(json.dumps({
+                "Version": 1, "AccessKeyId": f"key{number}", "SecretAccessKey": "s",
+                "SessionToken": "t", "Expiration": "2099-01-01T00:00:00Z",
+            }))
+        """)
+    )
+    config = tmp_path / "aws.conf"
+    config.write_text(f"[profile roles]\ncredential_process = {sys.executable} {keys}\n")
+    first = start("expire=8")
+    env = {**s3.env, "AWS_CONFIG_FILE": str(config), "AWS_PROFILE": "roles"}
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        env.pop(name, None)
+    env["AWS_ENDPOINT_URL_LAMBDA"] = f"http://127.0.0.1:{first.ports['local']}"
+    folder = tmp_path / "second"
+    second = Daemon(folder, env, free_ports_conf(local="enabled = no", mu="on_stop = cancel"))
+    try:
+        put_film(s3, "expired", [f"{n}\n" for n in range(2 * WORKERS)])
+        body = order("expired", WORKERS, engine="lambda")
+        body["event"] = {"env": s3.env}
+        job = second.wait(second.ask("/jobs", body)["id"])
+        assert (job["state"], job["error"]) == ("done", None)
+        assert len((tmp_path / "count").read_text()) >= 3
+    finally:
+        second.stop()
+
+
+def test_a_function_that_raises_at_import_fails_the_job_with_where_to_look(start, tmp_path):
+    daemon = start("none")
+    broken = tmp_path / "broken.zip"
+    with zipfile.ZipFile(broken, "w") as zipped:
+        info = zipfile.ZipInfo("lambda_function.py")
+        info.external_attr = (stat.S_IFREG | 0o644) << 16
+        zipped.writestr(info, "raise RuntimeError('spoilt')")
+    daemon.create_function("spoilt", broken)
+    body = {"pipeline": "hello", "function": "spoilt", "retries": 0}
+    job = daemon.wait(daemon.ask("/jobs", body)["id"])
+    assert job["state"] == "failed"
+    assert (
+        "no worker came within 3 s of its launch: see what the log of function 'spoilt' says"
+        in (job["error"])
+    )
+    (row,) = daemon.ask(f"/jobs/{job['id']}/workers")
+    assert json.dumps(row["failures"]).count("no worker came") == 1

@@ -1,0 +1,399 @@
+import json
+import os
+import re
+import stat
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from kit.elves import ARM64, I386, X86_64, compiled, fake_elf, needs_gcc, program_with_libraries
+from kit.worker_support import coordinator
+
+import mu
+from mu.cli.commands import cli
+from mu.functions import bundle as bundle_module
+from mu.functions.bundle import BundleError, bundle, look_into, worker_sources
+from mu.functions.elf import read_elf
+
+
+@pytest.fixture
+def tool(tmp_path):
+    path = tmp_path / "tool"
+    path.write_text("#!/bin/sh\necho tool says $1\n")
+    return path
+
+
+def unzip(archive: Path, folder: Path) -> Path:
+    """Unzip with the modes that the archive says, as Lambda does."""
+    with zipfile.ZipFile(archive) as opened:
+        for info in opened.infolist():
+            path = Path(opened.extract(info, folder))
+            path.chmod(stat.S_IMODE(info.external_attr >> 16))
+    return folder
+
+
+def modes(archive: Path) -> dict[str, str]:
+    with zipfile.ZipFile(archive) as opened:
+        return {i.filename: oct(i.external_attr >> 16) for i in opened.infolist()}
+
+
+def test_a_bundle_runs_by_itself_as_a_worker(tmp_path, tool):
+    made = bundle(tmp_path / "f.zip", executables=[tool], command="./tool ##INFILE##")
+    home = unzip(made.path, tmp_path / "task")
+    with coordinator(home) as boss:
+        worker = boss.start({"infile": "hi"}, path=str(home), environ={"PYTHONNOUSERSITE": "1"})
+        peer = boss.accept().welcome()
+        assert peer.ask("run:") == "OK:RETVAL(0):OUTPUT(tool says hi\n):COMMAND(./tool hi)"
+        loaded = peer.ask(f"run:readlink /proc/{worker.process.pid}/cwd")
+        assert f"OUTPUT({home}\n)" in loaded
+        peer.say("quit:")
+        assert worker.ending()["status"] == "quit"
+
+
+def test_without_a_task_root_commands_run_where_the_bundle_lies(tmp_path, tool):
+    made = bundle(tmp_path / "f.zip", executables=[tool], command="./tool hello")
+    home = unzip(made.path, tmp_path / "task")
+    with coordinator(tmp_path) as boss:
+        worker = boss.start({"mode": 0}, path=str(home), environ={"LAMBDA_TASK_ROOT": ""})
+        assert worker.ending()["output"] == "tool says hello\n"
+
+
+def test_the_zip_holds_the_worker_the_users_files_and_the_command(tmp_path, tool):
+    model = tmp_path / "model.bin"
+    model.write_bytes(b"\0" * 1000)
+    made = bundle(tmp_path / "f.zip", executables=[tool], files=[model], command="./tool")
+    with zipfile.ZipFile(made.path) as opened:
+        names = opened.namelist()
+        assert opened.testzip() is None
+        assert json.loads(opened.read("mu_command.json")) == {"command": "./tool"}
+    assert tuple(sorted(names)) == made.names
+    assert {"lambda_function.py", "mu/__init__.py", "mu/wire.py", "mu/messages.py"} < set(names)
+    assert {"mu_worker/start.py", "tool", "model.bin"} < set(names)
+    assert not [name for name in names if "pyc" in name]
+    assert made.zipped == made.path.stat().st_size
+    assert made.unzipped > 1000
+
+
+def test_without_a_packaged_command_there_is_no_file_for_it(tmp_path):
+    made = bundle(tmp_path / "f.zip")
+    assert "mu_command.json" not in made.names
+    assert "mu_command.json" not in modes(made.path)
+
+
+def test_executables_can_be_executed_and_other_files_keep_whether_they_can(tmp_path, tool):
+    tool.chmod(0o600)
+    script, plain = tmp_path / "script", tmp_path / "plain"
+    script.write_text("x")
+    script.chmod(0o700)
+    plain.write_text("x")
+    plain.chmod(0o640)
+    made = bundle(tmp_path / "f.zip", executables=[tool], files=[script, plain])
+    found = modes(made.path)
+    assert (found["tool"], found["script"], found["plain"]) == ("0o100755", "0o100755", "0o100644")
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path, tool):
+    first = bundle(tmp_path / "1.zip", executables=[tool], command="c").path.read_bytes()
+    os.utime(tool, (1, 1))
+    second = bundle(tmp_path / "2.zip", executables=[tool], command="c").path.read_bytes()
+    assert first == second
+
+
+def test_files_may_be_given_another_name(tmp_path, tool):
+    made = bundle(tmp_path / "f.zip", executables={"bin/ffmpeg": tool})
+    assert modes(made.path)["bin/ffmpeg"] == "0o100755"
+
+
+def test_a_folder_is_taken_with_all_that_is_in_it(tmp_path):
+    folder = tmp_path / "models"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "a").write_text("a")
+    (folder / "deep" / "b").write_text("b")
+    made = bundle(tmp_path / "f.zip", files=[folder])
+    assert {"models/a", "models/deep/b"} < set(made.names)
+
+
+@pytest.mark.parametrize(
+    "name", ["lambda_function.py", "mu_command.json", "mu", "mu_worker", "mu/x", "mu_worker/x"]
+)
+def test_a_name_of_the_workers_own_is_refused(tmp_path, tool, name):
+    with pytest.raises(BundleError, match=r"cannot be bundled as \S+: the worker's own is named"):
+        bundle(tmp_path / "f.zip", executables={name: tool})
+
+
+@pytest.mark.parametrize("name", ["ssl.py", "json/__init__.py"])
+def test_a_name_that_would_hide_a_module_of_python_is_refused(tmp_path, tool, name):
+    with pytest.raises(BundleError, match="in place of Python's own module"):
+        bundle(tmp_path / "f.zip", files={name: tool})
+
+
+@pytest.mark.parametrize("name", ["profile", "test/data.json", "my.py"])
+def test_a_name_that_hides_no_module_of_python_is_taken(tmp_path, tool, name):
+    assert name in bundle(tmp_path / "f.zip", files={name: tool}).names
+
+
+@pytest.mark.parametrize("name", ["/abs", "../up", "a/../b", "", "a//b", "."])
+def test_a_name_that_is_no_relative_path_is_refused(tmp_path, tool, name):
+    with pytest.raises(BundleError, match="a relative path is expected"):
+        bundle(tmp_path / "f.zip", files={name: tool})
+
+
+def test_two_files_of_one_name_are_refused(tmp_path, tool):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "tool").write_text("x")
+    with pytest.raises(BundleError, match="would both be tool"):
+        bundle(tmp_path / "f.zip", executables=[tool], files=[other / "tool"])
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(BundleError, match=r"cannot bundle .*/none: No such file"):
+        bundle(tmp_path / "f.zip", executables=[tmp_path / "none"])
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(BundleError, match="it is no regular file"):
+        bundle(tmp_path / "f.zip", files=[tmp_path / "fifo"])
+
+
+def test_a_file_that_may_not_be_read_is_refused(tmp_path, tool, monkeypatch):
+    if os.geteuid() == 0:  # root may read everything: let the system say otherwise
+        monkeypatch.setattr(bundle_module.os, "access", lambda path, mode: path != tool)
+    tool.chmod(0)
+    with pytest.raises(BundleError, match=r"cannot bundle .*/tool: it is not readable"):
+        bundle(tmp_path / "f.zip", executables=[tool])
+
+
+def test_too_large_a_zip_is_refused_and_not_left_behind(tmp_path):
+    noise = tmp_path / "noise"
+    noise.write_bytes(os.urandom(2**20))
+    with pytest.raises(BundleError, match=r"the bundle has 1\.\d MiB; .* 1\.0 MiB at most"):
+        bundle(tmp_path / "f.zip", files=[noise], zip_limit=2**20)
+    assert [path.name for path in tmp_path.iterdir()] == ["noise"]
+
+
+def test_too_much_to_unzip_is_refused_before_anything_is_written(tmp_path):
+    huge = tmp_path / "huge"
+    with huge.open("wb") as file:
+        file.truncate(251 * 2**20)  # sparse
+    with pytest.raises(BundleError, match=r"251\.\d MiB; .* 250\.0 MiB at most.* is huge"):
+        bundle(tmp_path / "f.zip", files=[huge])
+    assert [path.name for path in tmp_path.iterdir()] == ["huge"]
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path):
+    with pytest.raises(BundleError, match=re.escape(f"cannot write {tmp_path}/none/f.zip")):
+        bundle(tmp_path / "none" / "f.zip")
+
+
+def test_an_installed_mu_has_the_workers_code_inside_the_package(tmp_path, monkeypatch):
+    package = tmp_path / "site-packages" / "mu"
+    for name, path in worker_sources():
+        inside = package / name.removeprefix("mu/")
+        if not name.startswith("mu/"):
+            inside = package / "worker_code" / name
+        inside.parent.mkdir(parents=True, exist_ok=True)
+        inside.write_bytes(path.read_bytes())
+    here = [name for name, _ in worker_sources()]
+    monkeypatch.setattr(mu, "__file__", str(package / "__init__.py"))
+    assert [name for name, _ in worker_sources()] == here
+    assert all(path.is_relative_to(package) for _, path in worker_sources())
+
+
+def test_a_missing_worker_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(mu, "__file__", str(tmp_path / "mu" / "__init__.py"))
+    with pytest.raises(BundleError, match=r"the worker's code is missing: neither .*worker_code"):
+        worker_sources()
+
+
+# ---------------------------------------------------------------- programs and their libraries
+
+
+@pytest.fixture(scope="module")
+def dynamic(tmp_path_factory):
+    return program_with_libraries(tmp_path_factory.mktemp("dynamic"))
+
+
+@needs_gcc
+def test_a_dynamic_program_brings_its_libraries_and_finds_them(tmp_path, dynamic):
+    libs = dynamic.parent / "libs"
+    made = bundle(tmp_path / "f.zip", executables=[dynamic], library_folders=[libs])
+    assert made.libraries == ("libinner.so", "libouter.so")
+    assert made.architecture == read_elf(dynamic).architecture
+    assert {"answer", "lib/libinner.so", "lib/libouter.so", "lib/programs/answer"} < set(made.names)
+    home = unzip(made.path, tmp_path / "with space")
+    for command, folder in (
+        ("./answer 'a b'", home),
+        (f"'{home}/answer' 'a b'", "/"),
+        (f"PATH='{home}' answer 'a b'", "/"),
+    ):
+        done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True)
+        assert (done.stdout, done.stderr) == ("42 a b\n", ""), command
+
+
+@needs_gcc
+def test_a_program_in_a_folder_finds_them_too(tmp_path, dynamic):
+    folders = [dynamic.parent / "libs"]
+    made = bundle(tmp_path / "f.zip", executables={"a/b/run": dynamic}, library_folders=folders)
+    home = unzip(made.path, tmp_path / "task")
+    done = subprocess.run(["a/b/run"], cwd=home, capture_output=True, text=True)
+    assert done.stdout == "42 \n"
+
+
+@needs_gcc
+def test_a_library_may_be_given_as_a_file(tmp_path, dynamic):
+    given = {f"lib/{path.name}": path for path in (dynamic.parent / "libs").iterdir()}
+    made = bundle(tmp_path / "f.zip", executables=[dynamic], files=given)
+    assert made.libraries == ()
+    home = unzip(made.path, tmp_path / "task")
+    assert subprocess.run(["./answer"], cwd=home, capture_output=True).stdout == b"42 \n"
+
+
+@needs_gcc
+def test_a_missing_library_is_named_with_who_needs_it(tmp_path, dynamic, monkeypatch):
+    monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
+    says = r"answer needs the shared library libouter\.so, which is not on .* with --lib-dir"
+    with pytest.raises(BundleError, match=says):
+        bundle(tmp_path / "f.zip", executables=[dynamic])
+    made = bundle(tmp_path / "f.zip", files=[dynamic])  # no program that is started: its matter
+    assert "libouter.so" in made.warnings[0]
+
+
+def test_a_program_that_needs_glibc_alone_is_put_in_as_it_is(tmp_path):
+    program = Path("/bin/sh").resolve()
+    made = bundle(tmp_path / "f.zip", executables={"shell": program})
+    if made.libraries:
+        pytest.skip("this system's shell needs libraries of its own")
+    with zipfile.ZipFile(made.path) as opened:
+        assert opened.read("shell") == program.read_bytes()
+
+
+def test_programs_of_two_architectures_are_refused(tmp_path):
+    one, other = fake_elf(tmp_path / "one", X86_64), fake_elf(tmp_path / "other", ARM64)
+    with pytest.raises(BundleError, match=r"other is built for arm64, that of \S+/one is x86_64"):
+        bundle(tmp_path / "f.zip", executables=[one], files=[other])
+
+
+def test_a_program_of_another_architecture_than_the_functions_is_refused(tmp_path):
+    program = fake_elf(tmp_path / "program", X86_64)
+    assert bundle(tmp_path / "f.zip", executables=[program]).architecture == "x86_64"
+    with pytest.raises(
+        BundleError, match=r"built for x86_64, the function's architecture is arm64"
+    ):
+        bundle(tmp_path / "f.zip", executables=[program], architecture="arm64")
+
+
+def test_a_program_that_lambda_cannot_run_is_refused(tmp_path):
+    program = fake_elf(tmp_path / "program", I386, bits=32)
+    with pytest.raises(BundleError, match="is built for i386; Lambda runs x86_64 and arm64"):
+        bundle(tmp_path / "f.zip", executables=[program])
+
+
+@needs_gcc
+def test_a_program_for_another_libc_is_refused(tmp_path):
+    source = "int main(void) { return 0; }"
+    loader = "-Wl,--dynamic-linker=/lib/ld-musl-x86_64.so.1"
+    program = compiled(tmp_path / "program", source, loader)
+    with pytest.raises(BundleError, match=r"wants the loader /lib/ld-musl-x86_64\.so\.1; Lambda"):
+        bundle(tmp_path / "f.zip", executables=[program])
+
+
+def test_a_newer_glibc_than_lambdas_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(bundle_module, "LAMBDA_GLIBC", (2, 3))
+    (warning,) = bundle(tmp_path / "f.zip", executables={"shell": Path("/bin/sh")}).warnings
+    assert re.match(r"\S+ needs glibc 2\.\d+.*; Lambda's python3.12 to 3.14 have 2\.3,", warning)
+
+
+def test_scripts_that_may_not_run_are_told(tmp_path, tool):
+    odd, none = tmp_path / "odd", tmp_path / "none"
+    odd.write_text("#!/opt/perl\n")
+    none.write_text("echo\n")
+    made = bundle(tmp_path / "f.zip", executables=[tool, odd, none])
+    assert [warning.partition(" is ")[0] for warning in made.warnings] == [str(odd), str(none)]
+
+
+@needs_gcc
+def test_with_libraries_the_same_input_gives_the_same_bytes_too(tmp_path, dynamic):
+    folders = [dynamic.parent / "libs"]
+    first, second = (
+        bundle(tmp_path / f"{n}.zip", executables=[dynamic], library_folders=folders).path
+        for n in (1, 2)
+    )
+    assert first.read_bytes() == second.read_bytes()
+
+
+# ---------------------------------------------------------------- looking into one
+
+
+def test_what_was_bundled_is_read_again(tmp_path):
+    program = fake_elf(tmp_path / "program", ARM64)
+    made = bundle(tmp_path / "f.zip", executables=[program])
+    again = look_into(made.path)
+    assert (again.architecture, again.zipped, again.unzipped) == (
+        "arm64",
+        made.zipped,
+        made.unzipped,
+    )
+    assert sorted(again.names) == sorted(made.names)
+
+
+def test_a_zip_that_is_no_bundle_is_refused(tmp_path, tool):
+    with pytest.raises(BundleError, match="tool cannot be read as a zip"):
+        look_into(tool)
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as opened:
+        opened.writestr("lambda_function.py", "")
+    with pytest.raises(BundleError, match=r"other\.zip is no bundle of mu: .* mu bundle"):
+        look_into(tmp_path / "other.zip")
+
+
+# ---------------------------------------------------------------- the command
+
+
+def run(*words):
+    return CliRunner().invoke(cli, ["bundle", *map(str, words)])
+
+
+def test_the_command_is_pre_program_post(tmp_path, tool):
+    words = [tool, "--pre", "nice -n 5", "--post", "-o ##OUTFILE## ##INFILE##"]
+    told = json.loads(run(*words, "--json", "-o", tmp_path / "f.zip").stdout)
+    assert told["command"] == "nice -n 5 ./tool -o ##OUTFILE## ##INFILE##"
+    with zipfile.ZipFile(tmp_path / "f.zip") as opened:
+        assert json.loads(opened.read("mu_command.json")) == {"command": told["command"]}
+
+
+def test_extra_files_and_folders_go_in_under_their_names_or_others(tmp_path, tool):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "a").write_text("a")
+    words = [f"bin/t={tool}", "--with", tmp_path / "models", "--with", f"my.sh={tool}"]
+    told = json.loads(run(*words, "--json", "-o", tmp_path / "f.zip").stdout)
+    assert {"bin/t", "models/a", "my.sh"} < set(told["names"])
+    assert told["command"] == "./bin/t"
+
+
+def test_the_command_says_what_it_wrote_and_what_comes_next(tmp_path, tool, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = run("tool")
+    assert re.match(
+        r"Wrote tool\.zip: \d+ KiB, unzipped \d+ KiB\.\nIts command: \./tool\n", done.stdout
+    )
+    assert done.stdout.endswith("Next: mu deploy --zip tool.zip\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "a bundle without a program needs a name: -o FILE"),
+        (["--post", "x", "-o", "f.zip"], "--pre and --post stand around a program"),
+        (["/none", "-o", "f.zip"], "cannot bundle /none: No such file or directory"),
+        (["a=/bin/sh", "a=/bin/ls", "-o", "f.zip"], "would both be a; give one another name"),
+    ],
+)
+def test_what_cannot_be_bundled_is_a_sentence(tmp_path, monkeypatch, words, says):
+    monkeypatch.chdir(tmp_path)
+    done = run(*words)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,314 @@
+"""Recorded courses: read from a journal that is only looked at, and played again."""
+
+import json
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from kit.film import wait_until
+from twisted.internet.task import Clock
+
+from mu.config import Config, Mu
+from mu.events import Answered, Entered
+from mu.jobs.history import JOURNAL, NoCourse, tell
+from mu.journal.records import (
+    Assigned,
+    AttemptEnded,
+    NobodyCame,
+    Ordered,
+    Planned,
+    Resumed,
+    write_event,
+    write_record,
+)
+from mu.journal.writer import Journal
+from mu.machine import Machine
+from mu.parameters import Parameter, Params
+from mu.registry import Broken, Registry
+from mu.states import CommandListState
+from mu.states.context import JobFacts
+from mu.states.script import ScriptWorker, first_state
+from mu.testing import FakeWorker, play
+
+JOB = "ab12cd34ef56"
+
+
+class Echo:
+    """A pipeline whose actors say hello to the one that they were given."""
+
+    name = "echo"
+    parameters = (Parameter("greeting", str, "what is said", "hello"),)
+
+    def __init__(self, more=()):
+        self._more = list(more)
+
+    def begin(self, worker):
+        said = [f"echo:{worker.job.params.greeting} {worker.input['to']}", *self._more, "quit:"]
+        return type("Greet", (CommandListState,), {"commandlist": said})(worker)
+
+
+def registry(pipeline):
+    known = Registry()
+    known.pipelines[pipeline.name] = pipeline
+    return known
+
+
+INPUTS = [{"to": "Ann"}, {"to": "Bob"}]
+ORDER = {"pipeline": "echo", "workers": 2, "params": {}, "engine": "local", "function": "echo"}
+ORDER |= {"regions": ["us-east-1"], "deadline_s": 60.0, "worker_timeout_s": 30.0}
+
+
+class Reactor(Clock):
+    def callFromThread(self, call, *args):
+        call(*args)
+
+
+@pytest.fixture
+def config(tmp_path):
+    return Config(mu=Mu(tmp_path))
+
+
+def keep(config, *lines, job=JOB):
+    """Have a journal keep these lines, or records."""
+    reactor = Reactor()
+    journal = Journal(config.home / JOURNAL, reactor, 0.1, pytest.fail)
+    for line in lines:
+        journal.write(job, line if isinstance(line, str) else write_record(line))
+    closed = journal.close()
+    reactor.advance(0)
+    wait_until(lambda: closed.called)
+
+
+def begun(**changed):
+    return [Ordered(100.0, "uniq", {**ORDER, **changed}, "", ""), Planned(INPUTS, [0, 1])]
+
+
+def events(actor, attempt=1, answers=None, pipeline=None):
+    """Return the lines of an attempt that was played with the pipeline."""
+    facts = JobFacts(JOB, Params(greeting="hello", workers=2), 2, "", "uniq")
+    worker = ScriptWorker(facts, actor, INPUTS[actor])
+    played = play(Machine(worker, first_state((pipeline or Echo()).begin)), FakeWorker(answers))
+    pairs = zip(played.events, played.effects, strict=True)
+    return [write_event(actor, attempt, *pair) for pair in pairs]
+
+
+def assigned(actor, attempt=1, at=101.0):
+    return Assigned(at, actor, attempt, f"session{actor}{attempt}", "launch")
+
+
+def ended(actor, attempt=1, error=None, at=103.0):
+    return AttemptEnded(at, actor, attempt, error, None, "Greet", "OK:ECHO(x)", True)
+
+
+def both_done():
+    first = [assigned(0), *events(0), ended(0)]
+    return [*begun(), *first, assigned(1), *events(1), ended(1)]
+
+
+# ---------------------------------------------------------------- what is told
+
+
+def test_a_course_that_does_the_same_again_replays(config):
+    keep(config, *both_done())
+    told = tell(config, JOB, registry=registry(Echo()))
+    assert (told["id"], told["pipeline"], told["created"]) == (JOB, "echo", 100.0)
+    assert [one["actor"] for one in told["attempts"]] == [0, 1]
+    assert [one["diverged"] for one in told["attempts"]] == [None, None]
+    first = told["attempts"][0]
+    assert (first["attempt"], first["session"], first["events"]) == (1, "session01", 3)
+    assert (first["began"], first["finished"], first["error"]) == (101.0, 103.0, None)
+    assert "course" not in first
+
+
+def test_of_one_actor_every_event_is_told_with_its_effects(config):
+    keep(config, *both_done())
+    (one,) = tell(config, JOB, actor=1, registry=registry(Echo()))["attempts"]
+    steps = one["course"]
+    assert [step["event"][0] for step in steps] == ["entered", "answered", "answered"]
+    assert [step["effects"] for step in steps] == [
+        [],
+        [["send", "echo:hello Bob"]],
+        [["send", "quit:"], ["finish", None, None]],
+    ]
+    json.dumps(one)
+
+
+def test_a_pipeline_that_does_something_else_now_diverges_at_an_event(config):
+    keep(config, *both_done())
+    now = registry(Echo(["echo:more"]))
+    told = tell(config, JOB, actor=0, registry=now)["attempts"]
+    diverged = told[0]["diverged"]
+    assert diverged["event"] == 2
+    assert (
+        'now has other effects than when it was recorded: ["send","echo:more"]'
+        in (diverged["message"])
+    )
+    assert [step["effects"] for step in told[0]["course"]][1:] == [
+        [["send", "echo:hello Ann"]],
+        None,
+    ]
+
+
+def test_every_attempt_is_told_by_actor_and_however_it_ended(config):
+    keep(
+        config,
+        *begun(),
+        NobodyCame(100.5, 1, "no worker came"),
+        assigned(1),
+        *events(1)[:2],
+        ended(1, error="its worker is gone"),
+        assigned(0),
+        *events(0)[:2],
+        assigned(1, 2, at=104.0),
+        Resumed(120.0, 110.0),
+        *events(1, 2),
+        ended(1, 2, at=125.0),
+    )
+    told = tell(config, JOB, registry=registry(Echo()))["attempts"]
+    assert [(one["actor"], one["attempt"], one["error"]) for one in told] == [
+        (0, 1, None),
+        (1, 0, "no worker came"),
+        (1, 1, "its worker is gone"),
+        (1, 2, None),
+    ]
+    assert [one["finished"] for one in told] == [None, 100.5, 103.0, 125.0]
+    assert [one["diverged"] for one in told] == [None] * 4
+    assert told[0]["label"] == "Greet"
+    assert told[0]["heard"] == 120.0  # when a coordinator went on with it
+    (_, _, last) = tell(config, JOB, actor=1, registry=registry(Echo()))["attempts"]
+    assert last["course"][0] == {"at": 120.0, "event": ["resumed", 120.0, 110.0], "effects": []}
+    assert last["events"] == 3
+
+
+def test_a_job_without_a_plan_has_no_attempts(config):
+    keep(config, begun()[0])
+    assert tell(config, "last", registry=registry(Echo()))["attempts"] == []
+
+
+def test_replies_that_may_wait_are_limited_as_in_the_daemon(config):
+    """Two replies that nobody wants yet: with room for one, the actor fails."""
+
+    class Picky(Echo):
+        def begin(self, worker):
+            state = super().begin(worker)
+            state.transition = lambda msg: (_ for _ in ()).throw(ValueError)
+            return state
+
+    tight = replace(config, worker=replace(config.worker, max_held=1))
+    lines = [Entered(1.0), Answered(1.0, "OK:HELLO"), Answered(2.0, "OK:HELLO again")]
+    worker = ScriptWorker(JobFacts(JOB, Params(greeting="hello", workers=2), 2), 0, INPUTS[0])
+    machine = Machine(worker, first_state(Picky().begin), held_limit=1)
+    told = [write_event(0, 1, event, machine.receive(event)) for event in lines]
+    assert machine.finished
+    keep(config, *begun(), assigned(0), *told)
+    assert not tell(tight, JOB, registry=registry(Picky()))["attempts"][0]["diverged"]
+    assert tell(config, JOB, registry=registry(Picky()))["attempts"][0]["diverged"]["event"] == 2
+
+
+# ---------------------------------------------------------------- which job
+
+
+def test_a_job_is_named_by_its_id_a_prefix_or_last(config):
+    for job in ("ab12", "ab34", "cd56"):
+        keep(config, begun()[0], job=job)
+    found = [tell(config, name, registry=registry(Echo()))["id"] for name in ("ab12", "c", "last")]
+    assert found == ["ab12", "cd56", "cd56"]
+    for name, says in (
+        ("ab", "'ab' begins the ids of 2 jobs, ab12, ab34"),
+        ("x", "there is no job 'x' in .*journal.db: it was ordered elsewhere, or is forgotten"),
+        ("", "there is no job ''"),
+    ):
+        with pytest.raises(NoCourse, match=says):
+            tell(config, name, registry=registry(Echo()))
+    with pytest.raises(NoCourse, match="job cd56 has no actor 0; it has 0"):
+        tell(config, "last", actor=0, registry=registry(Echo()))
+
+
+# ---------------------------------------------------------------- what cannot be
+
+
+def test_a_home_without_a_journal_is_told(config):
+    with pytest.raises(NoCourse, match=r"there is no journal at .*/journal.db: no daemon has run"):
+        tell(config, "last")
+    assert list(config.home.iterdir()) == []
+
+
+def test_a_journal_without_jobs_is_told(config):
+    keep(config)
+    with pytest.raises(NoCourse, match=r"there is no job in .*journal.db yet"):
+        tell(config, "last")
+
+
+def test_a_journal_of_another_version_is_told(config):
+    keep(config, *both_done())
+    with sqlite3.connect(config.home / JOURNAL) as database:
+        database.execute("pragma user_version = 99")
+    with pytest.raises(NoCourse, match="is of version 99, and this mu knows version 1: run the mu"):
+        tell(config, JOB)
+
+
+@pytest.mark.parametrize("content", [b"", b"no database, but long enough to be one" * 30])
+def test_what_is_no_journal_is_told(config, content):
+    (config.home / JOURNAL).write_bytes(content)
+    with pytest.raises(NoCourse, match=r"journal.db (is of version 0|cannot be read: file is not)"):
+        tell(config, JOB)
+
+
+def test_a_journal_that_may_not_be_read_is_told(config, monkeypatch):
+    def refuse(path, mode):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(NoCourse, match=r"journal.db cannot be read: Permission denied"):
+        tell(config, JOB)
+
+
+def test_a_pipeline_that_is_not_installed_any_more_is_told(config):
+    keep(config, *both_done())
+    with pytest.raises(NoCourse, match=f"job {JOB} is of pipeline 'echo', which is not installed"):
+        tell(config, JOB, registry=Registry())
+    broken = Registry(broken=[Broken("echo", "a:package", "ImportError: no echo")])
+    with pytest.raises(NoCourse, match="not installed here any more: ImportError: no echo"):
+        tell(config, JOB, registry=broken)
+
+
+def test_an_order_that_its_pipeline_does_not_take_any_more_is_told(config):
+    keep(config, *begun(params={"shout": True}))
+    with pytest.raises(NoCourse, match=r"echo does not take the order of job .*params.shout"):
+        tell(config, JOB, registry=registry(Echo()))
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["rubbish"],
+        [write_record(Planned([], []))],
+        [*begun(), *events(0)],  # of an attempt that was never assigned
+        [*begun(), assigned(0), '["happened",0,1,"",["nothing"]]'],
+    ],
+)
+def test_broken_records_are_told(config, lines):
+    keep(config, *lines)
+    with pytest.raises(NoCourse, match="broken: "):
+        tell(config, JOB, registry=registry(Echo()))
+
+
+# ---------------------------------------------------------------- only looked at
+
+
+def test_a_journal_is_read_while_a_daemon_writes_it(config):
+    keep(config, *both_done())
+    before = (config.home / JOURNAL).read_bytes()
+    reactor = Reactor()
+    journal = Journal(config.home / JOURNAL, reactor, 0.1, pytest.fail)
+    journal.write("ffff", write_record(begun()[0]))
+    journal.on_disk(lambda: None)
+    reactor.advance(0)
+    wait_until(lambda: journal.synced == journal.written)
+    assert tell(config, "last", registry=registry(Echo()))["id"] == "ffff"
+    assert tell(config, JOB, registry=registry(Echo()))["attempts"]
+    assert (config.home / JOURNAL).read_bytes() == before  # what is new is in the log beside it
+    closed = journal.close()
+    reactor.advance(0)
+    wait_until(lambda: closed.called)

@@ -1,0 +1,260 @@
+"""What strangers do to the real daemon: it says why, and serves everyone else."""
+
+import contextlib
+import json
+import os
+import socket
+import ssl
+import time
+from pathlib import Path
+
+import pytest
+from kit.film import order, put_film, wait_until
+from stage import Daemon, StageError, free_ports_conf
+
+from mu.functions.bundle import bundle
+from mu.net.certificates import Authority, Identity
+from mu.wire import frame
+
+
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory, s3, joiner):
+    """A daemon that waits two seconds for a hello, and a function whose command is missing."""
+    folder = tmp_path_factory.mktemp("hasty")
+    running = Daemon(folder, s3.env, free_ports_conf(worker="hello_s = 2"))
+    running.create_function("png2y4m", joiner)
+    nothing = bundle(folder / "nothing.zip", command="./no-such-program ##INFILE##").path
+    running.create_function("nothing", nothing)
+    running.create_function("hello", nothing)
+    yield running
+    running.stop()
+
+
+def run_job(daemon, body):
+    return daemon.wait(daemon.ask("/jobs", body)["id"])
+
+
+def kib(daemon):
+    pages = Path(f"/proc/{daemon.process.pid}/statm").read_text().split()[1]
+    return int(pages) * 4
+
+
+def files(daemon):
+    return len(os.listdir(f"/proc/{daemon.process.pid}/fd"))
+
+
+def dial(daemon, identity=None):
+    """Connect with that identity (None: no TLS at all)."""
+    line = socket.create_connection(("127.0.0.1", daemon.ports["worker"]), 10)
+    if identity is None:
+        return line
+    context = ssl.create_default_context(cafile=str(daemon.home / "ca.pem"))
+    context.check_hostname = False
+    pem = daemon.home.parent / "worker.pem"
+    pem.write_text(identity.certificate + identity.key)
+    context.load_cert_chain(pem)
+    return context.wrap_socket(line)
+
+
+def test_a_thousand_silent_connections_are_closed_in_time_and_hinder_nobody(hasty):
+    run_job(hasty, {"pipeline": "hello", "workers": 1})
+    before_kib, before_files = kib(hasty), files(hasty)
+    lines = [dial(hasty) for _ in range(1000)]
+    assert run_job(hasty, {"pipeline": "hello", "workers": 2})["state"] == "done"
+    wait_until(lambda: files(hasty) <= before_files + 5)
+    assert kib(hasty) - before_kib < 100 * 1024
+    for line in lines:
+        line.close()
+    assert "refused: it did not say hello in time" in hasty.process.log.read_text()
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [os.urandom(2**20), b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\xff\xff" + b"\0" * 70_000],
+    ids=["random", "http", "half a TLS record"],
+)
+def test_rubbish_at_the_worker_port_ends_its_connection_only(hasty, rubbish):
+    with dial(hasty) as line:
+        line.settimeout(10)
+        try:
+            line.sendall(rubbish)
+            while line.recv(65536):
+                pass
+        except OSError:
+            pass  # it was closed while we wrote
+    assert run_job(hasty, {"pipeline": "hello", "workers": 1})["state"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("said", "says"),
+    [
+        (os.urandom(2**20), "12 decimal digits and a space"),
+        (b"999999999999 ", "a frame of 999999999999 bytes was announced"),
+        (b"-00000000001 ", "12 decimal digits and a space"),
+        (frame(b"GOOD DAY"), "first words must be OK:HELLO"),
+        (frame(b"OK:HELLO")[:-1], "it did not say hello in time"),
+    ],
+    ids=["random", "terabyte", "negative", "no hello", "half a hello"],
+)
+def test_rubbish_from_a_certified_worker_ends_its_connection_only(hasty, said, says):
+    authority = Authority.at_home(hasty.home)
+    with dial(hasty, authority.mint_job("somejob", 600)) as line:
+        line.settimeout(10)
+        try:
+            line.sendall(said)
+            while line.recv(65536):
+                pass
+        except OSError:
+            pass  # it was closed while we wrote
+    wait_until(lambda: says in hasty.process.log.read_text())
+    assert run_job(hasty, {"pipeline": "hello", "workers": 1})["state"] == "done"
+
+
+def test_a_worker_that_does_not_read_is_not_read_either_and_costs_no_memory(hasty):
+    text = "x" * 50_000
+    params = {"text": text, "rounds": 100_000}
+    order = {"pipeline": "hello", "engine": "external", "params": params, "retries": 0}
+    job = hasty.ask("/jobs", order)
+    event = job["event"]
+    before = kib(hasty)
+    with dial(hasty, Identity(event["srvcrt"], event["srvkey"])) as line:
+        line.sendall(frame(b"OK:HELLO"))
+        line.settimeout(2)
+        with pytest.raises(TimeoutError):  # what we write is not taken any more
+            line.sendall(frame(b"OK:ECHO()") * 1_000_000)
+        assert kib(hasty) - before < 60 * 1024
+        assert run_job(hasty, {"pipeline": "hello", "workers": 1})["state"] == "done"
+    assert hasty.wait(job["id"])["state"] == "failed"
+
+
+def test_connections_beyond_the_limit_are_closed_and_those_before_are_served(tmp_path):
+    conf = free_ports_conf(worker="max_connections = 5", local="enabled = no")
+    daemon = Daemon(tmp_path, conf=conf)
+    try:
+        lines = [dial(daemon) for _ in range(30)]
+        for line in lines:
+            line.settimeout(0.5)
+        closed = 0
+        for line in lines:
+            with contextlib.suppress(TimeoutError):
+                closed += line.recv(1) == b""
+        assert closed == 25
+        log = daemon.process.log.read_text()
+        assert log.count("refused: 5 are open") == 25
+        assert "Traceback" not in log
+    finally:
+        daemon.stop()
+
+
+def test_a_second_daemon_of_one_home_is_refused_and_the_first_goes_on(hasty, tmp_path):
+    conf = free_ports_conf(mu=f"home = {hasty.home}")
+    with pytest.raises(StageError, match="another daemon runs there"):
+        Daemon(tmp_path, conf=conf)
+    assert json.loads((hasty.home / "ports.json").read_text()) == hasty.ports
+    assert run_job(hasty, {"pipeline": "hello", "workers": 1})["state"] == "done"
+
+
+def test_a_worker_of_another_ca_is_refused_with_a_logged_reason(hasty):
+    stranger = Authority.new().mint_job("somejob", 600)
+    with pytest.raises(ssl.SSLError):
+        dial(hasty, stranger).recv(1)
+    wait_until(lambda: "certificate verify failed" in hasty.process.log.read_text())
+
+
+# ---------------------------------------------------------------- jobs that cannot go well
+
+
+def test_a_command_that_is_not_found_fails_its_actor_with_the_shells_words(hasty, s3):
+    put_film(s3, "lost", ["a", "b"])
+    job = run_job(hasty, order("lost", workers=1, function="nothing"))
+    assert job["state"] == "failed"
+    assert "RETVAL(127)" in job["error"]
+    assert "no-such-program: not found" in job["error"]
+
+
+def test_a_bucket_that_is_not_there_is_named(hasty):
+    body = order("plain", workers=1)
+    body["params"]["bucket"] = "nowhere"
+    job = run_job(hasty, body)
+    assert job["state"] == "failed"
+    assert "NoSuchBucket" in job["error"]
+    assert "nowhere/plain-png16/00000001.png" in job["error"]
+
+
+def test_a_full_disk_in_a_worker_fails_its_actor_with_the_programs_words(hasty, s3):
+    put_film(s3, "full", ["full", "b"])
+    job = run_job(hasty, order("full", workers=1))
+    assert job["state"] == "failed"
+    assert "RETVAL(28)" in job["error"]
+    assert "No space left on device" in job["error"]
+
+
+def test_a_hundred_megabytes_of_output_are_bounded_everywhere(hasty, s3):
+    put_film(s3, "loud", ["loud", "b"])
+    before = kib(hasty)
+    job = run_job(hasty, order("loud", workers=1))
+    assert (job["state"], job["error"]) == ("done", None)
+    assert len(hasty.ask(f"/jobs/{job['id']}/log?actor=0")) <= 65536
+    assert kib(hasty) - before < 60 * 1024
+
+
+def test_an_engine_that_cannot_be_reached_fails_the_job_with_what_to_do(tmp_path):
+    env = {"AWS_ENDPOINT_URL_LAMBDA": "http://127.0.0.1:1"}
+    env |= {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    daemon = Daemon(tmp_path, env, free_ports_conf(local="enabled = no"))
+    try:
+        job = run_job(daemon, {"pipeline": "hello", "engine": "lambda", "workers": 3})
+    finally:
+        daemon.stop()
+    assert job["state"] == "failed"
+    assert "the lambda engine at http://127.0.0.1:1 cannot be reached" in job["error"]
+    assert "(tried 5 times)" in job["error"]
+
+
+@pytest.mark.parametrize(
+    ("env", "says"),
+    [
+        ({}, "there are no AWS credentials: set AWS_ACCESS_KEY_ID"),
+        (
+            {"AWS_PROFILE": "nobody"},
+            "the AWS credentials cannot be read: The config profile (nobody)",
+        ),
+    ],
+)
+def test_without_aws_credentials_the_job_says_what_to_set(tmp_path, monkeypatch, env, says):
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    env |= {"AWS_EC2_METADATA_DISABLED": "true", "HOME": str(tmp_path)}
+    daemon = Daemon(tmp_path, env, free_ports_conf(local="enabled = no"))
+    try:
+        job = run_job(daemon, {"pipeline": "hello", "engine": "lambda"})
+    finally:
+        daemon.stop()
+    assert job["state"] == "failed"
+    assert says in job["error"]
+
+
+# ---------------------------------------------------------------- configuration
+
+
+@pytest.mark.parametrize(
+    ("conf", "says"),
+    [
+        ("[mu]\nhome = /proc/mu\n", "[mu] home = /proc/mu: cannot be used: "),
+        ("[worker]\nprot = 1\n", "[worker] has no option 'prot'; it has host, port,"),
+        ("[worker]\nport = 70000\n", "[worker] port = 70000: it must be from 0 to 65535"),
+        ("[worker]\nhost = 203.0.113.1\n", "[worker] host = 203.0.113.1, port = "),
+        ("[wroker]\n", "[wroker] is no section"),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_one_line_and_an_exit_status(tmp_path, conf, says):
+    begun = time.monotonic()
+    if "[mu]" not in conf:
+        conf = f"[mu]\nhome = {tmp_path}/home\n{conf}"
+    with pytest.raises(Exception, match="no ports.json") as failed:
+        Daemon(tmp_path, conf=conf)
+    words = [line for line in str(failed.value).splitlines() if line.startswith("mu: ")]
+    assert len(words) == 1
+    assert says in words[0]
+    assert "Traceback" not in str(failed.value)
+    assert time.monotonic() - begun < 20

@@ -1,0 +1,155 @@
+"""mu keys: the CA shown, made anew and exported; and what a renewal does to a daemon's workers."""
+
+import hashlib
+import json
+import ssl
+import stat
+
+import pytest
+from click.testing import CliRunner
+from cryptography import x509
+from kit.film import order, put_film, wait_until
+from stage import Daemon, free_ports_conf
+
+from mu.cli.commands import cli
+from mu.net.certificates import Authority, Facts
+
+
+def mu(*words, **env):
+    return CliRunner().invoke(cli, [*map(str, words)], env={"MU_HOME": None} | env)
+
+
+@pytest.fixture
+def home(tmp_path):
+    (tmp_path / "home").mkdir()
+    Authority.at_home(tmp_path / "home")
+    return tmp_path / "home"
+
+
+def test_the_ca_is_shown(home):
+    shown = mu("--home", home, "keys").stdout
+    facts = Facts.of((home / "ca.pem").read_text())
+    assert facts.fingerprint.replace(":", "") in shown.replace(":", "").replace(" ", "").replace(
+        "\n", ""
+    )
+    assert f"valid        {facts.begins:%Y-%m-%d} to {facts.ends:%Y-%m-%d}" in shown
+    assert "for mu-coordinator and 127.0.0.1" in shown
+    told = json.loads(mu("--home", home, "keys", "--json").stdout)
+    assert told["ca"]["sha256"] == facts.fingerprint
+    assert told["server_names"] == ["mu-coordinator", "127.0.0.1"]
+
+
+def test_the_fingerprint_is_openssls(home):
+    pem = (home / "ca.pem").read_text()
+    der = ssl.PEM_cert_to_DER_cert(pem)
+    assert Facts.of(pem) == Facts.of(der)
+    digest = hashlib.sha256(der).hexdigest().upper()
+    assert Facts.of(pem).fingerprint.replace(":", "") == digest
+
+
+def test_a_home_without_a_ca_is_told_and_gets_none(tmp_path):
+    done = mu("--home", tmp_path, "keys")
+    assert done.exit_code == 2
+    assert "has no CA yet: the daemon's first start makes it" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+    done = mu("--home", tmp_path, "keys", "export", tmp_path / "x")
+    assert (done.exit_code, list(tmp_path.iterdir())) == (2, [])
+
+
+def test_a_ca_that_cannot_be_read_is_told(home):
+    (home / "ca.key").write_text("nonsense")
+    done = mu("--home", home, "keys")
+    assert (done.exit_code, "cannot be used" in done.stderr) == (2, True)
+
+
+def test_renewing_says_what_happens_and_wants_a_yes(home):
+    before = (home / "ca.pem").read_text()
+    done = mu("--home", home, "keys", "renew", "ca")
+    assert done.exit_code == 2
+    assert "workers of running jobs cannot come back" in done.stdout
+    assert "No daemon runs for it now" in done.stdout
+    assert "without a terminal to ask at, say --yes" in done.stderr
+    assert (home / "ca.pem").read_text() == before
+    done = mu("--home", home, "keys", "renew", "ca", "--yes")
+    assert done.exit_code == 0
+    after = (home / "ca.pem").read_text()
+    assert (
+        f"Old: {Facts.of(before).fingerprint}\nNew: {Facts.of(after).fingerprint}\n" in done.stdout
+    )
+    assert (home / "ca.pem.old").read_text() == before
+    assert Authority.at_home(home).pem == after
+    for name in ("ca.key", "ca.key.old"):
+        assert stat.S_IMODE((home / name).stat().st_mode) == 0o600
+
+
+def test_the_servers_key_is_renewed_by_a_start(home):
+    done = mu("--home", home, "keys", "renew", "server")
+    assert (done.exit_code, "made anew at each start" in done.stdout) == (0, True)
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_a_renewed_ca_is_the_daemons_at_its_next_start(own_daemon):
+    """Until then jobs go on with the old one; then new jobs run with the new one."""
+    said = mu("--home", own_daemon.home, "keys", "renew", "ca", "--yes").stdout
+    assert "Jobs that run now: none." in said
+    words = ["--home", own_daemon.home, "launch", "hello", "--function", "png2y4m", "--watch"]
+    assert mu(*words).exit_code == 0
+    doctor = json.loads(mu("--home", own_daemon.home, "doctor", "--json").stdout)
+    (port,) = [one for one in doctor if one["check"] == "worker port"]
+    assert port["level"] == "fail"
+    assert "start the daemon again" in port["remedy"]
+
+
+def test_actors_that_run_get_new_workers_after_a_renewal_and_a_start(tmp_path, s3, joiner):
+    conf = free_ports_conf(worker="hold_s = 0.5", jobs="retry_pause_s = 0.1")
+    daemon = Daemon(tmp_path, s3.env, conf)
+    try:
+        daemon.create_function("png2y4m", joiner)
+        put_film(s3, "renewed", ["nap\n", "b\n"])
+        job = daemon.ask("/jobs", order("renewed", workers=1) | {"retries": 2})["id"]
+        wait_until(lambda: "joining" in daemon.ask(f"/jobs/{job}/log"))
+        said = mu("--home", daemon.home, "keys", "renew", "ca", "--yes").stdout
+        assert "Jobs that run now: 1." in said
+        daemon.stop()
+        daemon = Daemon(tmp_path, s3.env, conf)
+        ended = daemon.wait(job)
+        assert (ended["state"], ended["error"]) == ("done", None)
+        (actor,) = daemon.ask(f"/jobs/{job}/workers")
+        assert actor["attempt"] == 2
+    finally:
+        daemon.stop()
+
+
+def test_the_cas_certificate_is_exported_alone(home, tmp_path):
+    done = mu("--home", home, "keys", "export", tmp_path / "out")
+    assert done.exit_code == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["ca.pem"]
+    assert (tmp_path / "out" / "ca.pem").read_text() == (home / "ca.pem").read_text()
+
+
+def test_a_relays_key_is_exported_for_its_hosts_and_never_the_cas(home, tmp_path):
+    out = tmp_path / "a" / "b"
+    words = ["--relay", "relay.example", "--relay", "203.0.113.7"]
+    done = mu("--home", home, "keys", "export", out, *words)
+    assert done.exit_code == 0, done.output
+    assert sorted(path.name for path in out.iterdir()) == ["ca.pem", "relay.key", "relay.pem"]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in out.iterdir()} == {0o600}
+    assert stat.S_IMODE(out.stat().st_mode) == 0o700
+    assert "for mu-coordinator, relay.example, 203.0.113.7, until 20" in done.stdout
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(out / "relay.pem", out / "relay.key")  # they fit one another
+    relay = x509.load_pem_x509_certificate((out / "relay.pem").read_bytes())
+    relay.verify_directly_issued_by(x509.load_pem_x509_certificate((out / "ca.pem").read_bytes()))
+    for path in out.iterdir():
+        assert (home / "ca.key").read_text() not in path.read_text()
+
+
+def test_a_host_that_no_certificate_takes_is_told(home, tmp_path):
+    done = mu("--home", home, "keys", "export", tmp_path / "x", "--relay", "naïve.example")
+    assert (done.exit_code, "cannot stand in a certificate" in done.stderr) == (2, True)
+
+
+def test_a_folder_that_cannot_be_written_to_is_told(home, tmp_path):
+    (tmp_path / "file").touch()
+    done = mu("--home", home, "keys", "export", tmp_path / "file" / "x")
+    assert (done.exit_code, "cannot be written" in done.stderr) == (2, True)

@@ -1,0 +1,290 @@
+"""The embedded local engine: its API by boto3, its sandboxes, with real processes."""
+
+import base64
+import hashlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from kit.local_support import (
+    HANDLER,
+    ROLE,
+    Engine,
+    bundle,
+    processes_of,
+    running_engine,
+    start_engine,
+    wait_for,
+)
+
+HELLO = "def handler(event, context):\n    return 'new'\n"
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    home = tmp_path_factory.mktemp("home")
+    role = {
+        "AWS_ACCESS_KEY_ID": "role",
+        "AWS_SECRET_ACCESS_KEY": "s",
+        "AWS_PROFILE": "mine",
+        "SECRET_OF_THE_DAEMON": "1",
+    }
+    with running_engine(home, **role) as engine:
+        engine.create("f", Timeout=20, Environment={"Variables": {"AB": "c"}})
+        yield engine
+
+
+@pytest.fixture(scope="module", params=[(), ("--shared-tmp",)])
+def either(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Engine]:
+    """With namespaces, and without."""
+    with running_engine(tmp_path_factory.mktemp("home"), *request.param) as engine:
+        engine.create("f", Timeout=20)
+        yield engine
+
+
+@pytest.fixture(params=["/tmp", "/var/tmp"])
+def anywhere(request: pytest.FixtureRequest) -> Iterator[Path]:
+    with TemporaryDirectory(dir=request.param) as folder:
+        yield Path(folder)
+
+
+def test_a_created_function_is_told_as_aws_tells_it(engine: Engine) -> None:
+    zipped = bundle()
+    made = engine.create("told", Timeout=7, MemorySize=512, EphemeralStorage={"Size": 600})
+    found = engine.lam.get_function(FunctionName="told")["Configuration"]
+    assert made["ResponseMetadata"]["HTTPStatusCode"] == 201
+    assert found["FunctionArn"] == "arn:aws:lambda:eu-west-1:000000000000:function:told"
+    assert found["CodeSha256"] == base64.b64encode(hashlib.sha256(zipped).digest()).decode()
+    assert (found["CodeSize"], found["Version"]) == (len(zipped), "$LATEST")
+    assert (found["State"], found["LastUpdateStatus"]) == ("Active", "Successful")
+    assert (found["Timeout"], found["MemorySize"], found["Role"]) == (7, 512, ROLE)
+    assert found["EphemeralStorage"] == {"Size": 600}
+    assert engine.lam.get_function_configuration(FunctionName="told")["Handler"] == "main.handler"
+
+
+def test_a_function_answers_by_name_and_by_arn(engine: Engine) -> None:
+    arn = "arn:aws:lambda:eu-west-1:000000000000:function:f"
+    for name in ("f", "f:$LATEST", arn, f"{arn}:$LATEST"):
+        answer = engine.invoke(name, x=[1, "é"])
+        assert (answer["event"], answer["name"]) == ({"x": [1, "é"]}, "f")
+        assert 15_000 < answer["left"] <= 20_000
+
+
+def test_a_dry_run_runs_nothing(engine: Engine) -> None:
+    answer = engine.lam.invoke(FunctionName="f", InvocationType="DryRun", Payload="{}")
+    assert answer["StatusCode"] == 204
+
+
+def test_an_event_is_accepted_before_it_runs(engine: Engine, tmp_path: Path) -> None:
+    with TemporaryDirectory(dir="/var/tmp") as folder:
+        entered = Path(folder) / "entered"
+        engine.later("f", do="sleep", seconds=0, file=str(entered))
+        wait_for(entered.exists, "the event ran")
+
+
+def test_modes_and_links_of_the_zip_are_restored(engine: Engine) -> None:
+    assert engine.shell("f", "./tool.sh") == [0, "the tool runs\n", ""]
+
+
+def test_the_environment_is_the_functions_and_not_the_daemons(engine: Engine) -> None:
+    found = engine.invoke("f", do="environment")
+    assert found["AWS_LAMBDA_FUNCTION_NAME"] == "f"
+    assert found["AWS_REGION"] == "eu-west-1"
+    assert (found["AB"], found["AWS_ACCESS_KEY_ID"]) == ("c", "role")
+    assert not {"AWS_PROFILE", "SECRET_OF_THE_DAEMON", "PYTHONPATH", "TMPDIR"} & set(found)
+
+
+def test_the_bundles_own_mu_is_imported(engine: Engine) -> None:
+    where, path, boto3, folder = engine.invoke("f", do="mu")
+    assert (where, boto3, path[0]) == ("the bundle", True, folder)
+
+
+def test_nothing_is_missing_though_home_and_venv_lie_under_tmp(engine: Engine) -> None:
+    if not engine.told["private_tmp"]:
+        pytest.skip(engine.told["why_shared"])
+    module, printed = engine.invoke("f", do="late import")
+    assert not module.startswith("/tmp")
+    assert printed == "6\n"
+
+
+def test_code_is_replaced_under_a_running_sandbox(engine: Engine) -> None:
+    engine.create("g", Timeout=20)
+    with ThreadPoolExecutor() as threads:
+        before = threads.submit(engine.shell, "g", "sleep 0.4; ./tool.sh")
+        wait_for(lambda: list((engine.home / "local" / "logs" / "g").glob("*")), "it runs")
+        engine.lam.update_function_code(FunctionName="g", ZipFile=bundle(HELLO))
+        assert engine.invoke("g") == "new"
+        assert before.result() == [0, "the tool runs\n", ""]
+    codes = engine.home / "local" / "functions" / "g" / "code"
+    wait_for(lambda: len(list(codes.iterdir())) == 1, "the old code is removed")
+
+
+def test_a_deleted_function_is_gone(engine: Engine) -> None:
+    engine.create("h")
+    engine.lam.update_function_configuration(FunctionName="h", Timeout=9)
+    engine.lam.put_function_event_invoke_config(FunctionName="h", MaximumRetryAttempts=0)
+    config = engine.lam.get_function_event_invoke_config(FunctionName="h")
+    assert config["MaximumRetryAttempts"] == 0
+    assert engine.lam.get_function_configuration(FunctionName="h")["Timeout"] == 9
+    engine.lam.delete_function(FunctionName="h")
+    with pytest.raises(engine.lam.exceptions.ResourceNotFoundException):
+        engine.lam.invoke(FunctionName="h")
+    assert not (engine.home / "local" / "functions" / "h").exists()
+
+
+def test_tmp_is_private_to_a_sandbox_wherever_home_is(anywhere: Path, tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    marker.touch()
+    assert str(marker).startswith("/tmp/")
+    with running_engine(anywhere) as engine, ThreadPoolExecutor() as threads:
+        engine.create("f", Timeout=20)
+        # What follows would empty the machine's own /tmp if this were not so.
+        if not engine.told["private_tmp"]:
+            pytest.skip(engine.told["why_shared"])
+        private = f"test ! -e {marker} && grep -q ' /tmp ' /proc/self/mountinfo"
+        assert engine.shell("f", private)[0] == 0
+        name = f"0.5{time.time_ns()}"
+        mine = threads.submit(engine.shell, "f", f"echo 1 > /tmp/mine; sleep {name}; cat /tmp/*")
+        wait_for(lambda: sleepers(name), "it has written")
+        assert engine.shell("f", "ls -A /tmp; stat -c %a /tmp") == [0, "1777\n", ""]
+        removal = f"{private} && mkdir -p /tmp/a/b && rm -rf /tmp/* && ls -A /tmp"
+        assert engine.shell("f", removal) == [0, "", ""]
+        assert engine.shell("f", "./tool.sh")[1] == "the tool runs\n"
+        assert mine.result() == [0, "1\n", ""]
+        sandboxes = anywhere / "local" / "sandboxes"
+        wait_for(lambda: not list(sandboxes.iterdir()), "sandboxes' folders are removed")
+    assert marker.exists()
+
+
+DAEMONISE = "setsid sh -c 'sleep {} & setsid sleep {} &' >/dev/null 2>&1 </dev/null; echo done"
+
+
+def test_a_daemonised_grandchild_dies_with_its_sandbox(either: Engine) -> None:
+    name = f"97.{time.time_ns()}"
+    assert either.shell("f", DAEMONISE.format(name, name))[1] == "done\n"
+    assert sleepers(name) == []
+
+
+def sleepers(name: str) -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if path.read_bytes() == f"sleep\0{name}\0".encode():
+                found.append(path.parent.name)
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("options", [(), ("--shared-tmp",)])
+def test_sigterm_ends_the_engine_with_all_that_runs(
+    options: tuple[str, ...], tmp_path: Path
+) -> None:
+    name = f"98.{time.time_ns()}"
+    with running_engine(tmp_path, *options) as engine:
+        engine.create("f", Timeout=20)
+        for _ in range(5):
+            engine.later("f", do="shell", command=DAEMONISE.format(name, name) + "; sleep 60")
+        wait_for(lambda: len(sleepers(name)) == 10, "they run")
+        began = time.monotonic()
+    assert sleepers(name) == []
+    assert time.monotonic() - began < 2.5
+
+
+@pytest.mark.parametrize("options", [(), ("--shared-tmp",)])
+def test_an_engine_killed_outright_leaves_nothing(options: tuple[str, ...], tmp_path: Path) -> None:
+    name = f"99.{time.time_ns()}"
+    process, engine = start_engine(tmp_path, *options)
+    engine.create("f", Timeout=20)
+    engine.later("f", do="shell", command=DAEMONISE.format(name, name) + "; sleep 60")
+    wait_for(lambda: len(sleepers(name)) == 2, "they run")
+    process.kill()
+    process.wait()
+    wait_for(lambda: not sleepers(name) and not processes_of(tmp_path), "all has ended")
+
+
+def test_without_namespaces_the_engine_says_so(tmp_path: Path) -> None:
+    with running_engine(tmp_path, "--shared-tmp") as engine:
+        assert engine.told["private_tmp"] is False
+        assert engine.told["why_shared"] == "asked for by --shared-tmp"
+        assert "share the machine's /tmp" in engine.log
+        engine.create("f", Timeout=1)
+        assert engine.invoke("f", do="environment")["MU_SHARED_TMP"] == "1"
+        assert engine.invoke("f", do="mu")[2], "boto3 is warm"
+        engine.create("hungry", Timeout=20)
+        with ThreadPoolExecutor() as threads:
+            hungry = threads.submit(engine.fail, "hungry", do="allocate", mb=300, seconds=15)
+            assert "timed out" in engine.fail("f", do="shell", command="sleep 60")["errorMessage"]
+            assert "signal: killed" in engine.fail("f", do="kill")["errorMessage"]
+            assert "signal: killed" in hungry.result()["errorMessage"]
+
+
+def test_a_dead_warm_parent_is_replaced(tmp_path: Path) -> None:
+    with running_engine(tmp_path) as engine, ThreadPoolExecutor() as threads:
+        engine.create("f", Timeout=20)
+        name = f"95.{time.time_ns()}"
+        waiting = threads.submit(engine.fail, "f", do="shell", command=f"sleep {name}")
+        wait_for(lambda: sleepers(name), "it runs")
+        os.kill(warm_parent(engine), signal.SIGKILL)
+        assert "signal: killed" in waiting.result()["errorMessage"]
+        assert engine.shell("f", "echo again")[1] == "again\n"
+
+
+def test_a_sandbox_killed_from_outside_is_the_only_one_to_fail(either: Engine) -> None:
+    name = f"96.{time.time_ns()}"
+    with ThreadPoolExecutor() as threads:
+        other = threads.submit(either.shell, "f", "sleep 0.7; echo mine")
+        killed = threads.submit(either.fail, "f", do="shell", command=f"sleep {name}")
+        [sleeper] = wait_for(lambda: sleepers(name), "it runs")
+        os.kill(supervisor_of(int(sleeper)), signal.SIGKILL)
+        assert "signal: killed" in killed.result()["errorMessage"]
+        assert other.result() == [0, "mine\n", ""]
+        wait_for(lambda: not sleepers(name), "nothing of it is left")
+        assert "signal: killed" in either.log
+
+
+def supervisor_of(pid: int) -> int:
+    """Return the process that leads the session which `pid` belongs to."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[3])
+
+
+def warm_parent(engine: Engine) -> int:
+    children = Path(f"/proc/{engine.pid}/task/{engine.pid}/children").read_text().split()
+    return int(children[0])
+
+
+def test_functions_are_still_there_after_a_restart(tmp_path: Path) -> None:
+    with running_engine(tmp_path) as engine:
+        engine.create("f", Environment={"Variables": {"OLD": "a", "AB": "b"}})
+        engine.lam.update_function_configuration(
+            FunctionName="f", Environment={"Variables": {"AB": "c"}}
+        )
+        with pytest.raises(engine.lam.exceptions.InvalidParameterValueException, match="HANDLER"):
+            engine.lam.update_function_configuration(
+                FunctionName="f", Environment={"Variables": {"_HANDLER": "c"}}
+            )
+        assert "OLD" not in engine.invoke("f", do="environment")
+    with running_engine(tmp_path) as engine:
+        assert engine.invoke("f", do="environment")["AB"] == "c"
+
+
+def test_two_hundred_events_enter_within_seconds(tmp_path: Path) -> None:
+    with TemporaryDirectory(dir="/var/tmp") as folder, running_engine(tmp_path) as engine:
+        engine.create("f", Timeout=60, Code={"ZipFile": bundle(HANDLER)})
+        entered = Path(folder) / "entered"
+        began = time.time()
+        with ThreadPoolExecutor(4) as threads:
+            event = {"do": "sleep", "seconds": 3, "file": str(entered)}
+            list(threads.map(lambda _: engine.later("f", **event), range(200)))
+        wait_for(
+            lambda: entered.exists() and len(entered.read_text().split()) == 200, "all entered", 20
+        )
+        last = max(float(line) for line in entered.read_text().split())
+        print(f"200 entered within {last - began:.2f} s")

@@ -1,0 +1,70 @@
+"""docs/openapi.json says what the running control port does: schemathesis asks it many things."""
+
+from pathlib import Path
+
+import pytest
+from stage import Daemon, free_ports_conf
+
+schemathesis = pytest.importorskip("schemathesis", reason="pip install schemathesis")
+from hypothesis import HealthCheck, settings  # noqa: E402
+
+SCHEMA = schemathesis.openapi.from_path(Path(__file__).parents[2] / "docs" / "openapi.json")
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
+    """A daemon that starts no workers, with two jobs in its book."""
+    conf = free_ports_conf(local="enabled = no", launch="engine = external")
+    running = Daemon(tmp_path_factory.mktemp("openapi"), conf=conf)
+    for _ in range(2):
+        running.ask("/jobs", {"pipeline": "hello", "engine": "external", "workers": 2})
+    yield running
+    running.stop()
+
+
+@SCHEMA.parametrize()
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    derandomize=True,
+    database=None,
+)
+def test_the_control_port_does_what_its_description_says(asked, case):
+    answer = case.call(
+        base_url=asked.url, headers={"Authorization": f"Bearer {asked.token}"}, timeout=10
+    )
+    assert answer.status_code < 500 or answer.status_code == 503
+    case.validate_response(answer, excluded_checks=EXCLUDED)
+
+
+EXCLUDED = [
+    schemathesis.checks.CHECKS.get_one(name)
+    for name in (
+        "positive_data_acceptance",  # a job's or pipeline's name is any string, and few exist
+        "unsupported_method",
+        "ignored_auth",
+    )
+]
+
+
+def test_known_things_are_as_described(asked):
+    (job, *_) = asked.ask("/jobs")
+    for path, method in (
+        ("/jobs/{job}", "GET"),
+        ("/jobs/{job}/workers", "GET"),
+        ("/jobs/{job}/log", "GET"),
+        ("/jobs/{job}", "DELETE"),
+    ):
+        case = SCHEMA[path][method].Case(path_parameters={"job": job["id"]})
+        case.call_and_validate(
+            base_url=asked.url,
+            headers={"Authorization": f"Bearer {asked.token}"},
+            excluded_checks=EXCLUDED,
+        )
+    case = SCHEMA["/pipelines/{name}"]["GET"].Case(path_parameters={"name": "hello"})
+    case.call_and_validate(
+        base_url=asked.url,
+        headers={"Authorization": f"Bearer {asked.token}"},
+        excluded_checks=EXCLUDED,
+    )

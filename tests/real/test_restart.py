@@ -1,0 +1,156 @@
+"""Nothing is lost with the coordinator: killed or stopped in the middle, the next one goes on."""
+
+import resource
+import signal
+import sqlite3
+import time
+
+import pytest
+from kit.faults import workers_of
+from kit.film import chunk, kill, order, processes, put_film, wait_until
+from stage import Daemon, StageError, free_ports_conf
+
+CONF = free_ports_conf(worker="hold_s = 8")
+
+
+@pytest.fixture
+def start(tmp_path, s3, joiner):
+    """Start a daemon, or the same one again."""
+    started = []
+
+    def start(conf=CONF):
+        daemon = Daemon(tmp_path, s3.env, conf)
+        if not started:
+            daemon.create_function("png2y4m", joiner)
+        started.append(daemon)
+        return daemon
+
+    yield start
+    last = started[-1]
+    for job in last.ask("/jobs"):
+        last.ask(f"/jobs/{job['id']}", method="DELETE")
+    last.stop()
+    wait_until(lambda: not processes(str(tmp_path)))
+
+
+def slow_film(s3, name, chunks):
+    """A film whose every chunk takes a moment to join."""
+    put_film(s3, name, [text for n in range(chunks) for text in (f"nap {n}\n", f"{n}\n")])
+
+
+def joined(s3, name, chunks):
+    return [chunk(s3, name, n) for n in range(chunks)] == [f"nap {n}\n{n}\n" for n in range(chunks)]
+
+
+def half_way(daemon, job):
+    return daemon.wait(job["id"], until=lambda job: job["counts"]["running"] == job["workers"])
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.1, 0.3])
+def test_a_killed_daemons_job_ends_with_the_same_outputs(start, s3, after_s):
+    name = f"killed-{after_s}"
+    slow_film(s3, name, 6)
+    first = start()
+    ordered = first.ask("/jobs", order(name, workers=6))
+    time.sleep(after_s)
+    first.process.kill()
+    second = start()
+    assert second.ports == first.ports
+    job = second.wait(ordered["id"])
+    assert (job["state"], job["error"]) == ("done", None)
+    assert job["created"] == ordered["created"]
+    assert joined(s3, name, 6)
+    workers = second.ask(f"/jobs/{job['id']}/workers")
+    assert [worker["attempt"] for worker in workers] == [1] * 6
+    assert job["launches"]["accepted"] in (6, 7)
+
+
+def test_workers_go_on_while_no_daemon_is_there(start, s3):
+    slow_film(s3, "alone", 4)
+    first = start()
+    job = half_way(first, first.ask("/jobs", order("alone", workers=4)))
+    first.process.kill()
+    time.sleep(1.5)  # longer than a nap: the replies wait for the next daemon
+    second = start()
+    began = time.monotonic()
+    assert second.wait(job["id"])["state"] == "done"
+    assert time.monotonic() - began < 5
+    assert joined(s3, "alone", 4)
+
+
+def test_a_daemon_may_be_killed_again_and_again(start, s3):
+    slow_film(s3, "often", 5)
+    daemon = start()
+    ordered = daemon.ask("/jobs", order("often", workers=5))
+    for _ in range(3):
+        time.sleep(0.2)
+        daemon.process.kill()
+        daemon = start()
+    assert daemon.wait(ordered["id"])["state"] == "done"
+    assert joined(s3, "often", 5)
+
+
+def test_a_clean_stop_keeps_running_jobs_for_the_next_start(start, s3):
+    slow_film(s3, "kept", 3)
+    first = start()
+    job = half_way(first, first.ask("/jobs", order("kept", workers=3)))
+    assert first.process.stop() in (0, -signal.SIGTERM)
+    assert "1 running jobs are kept" in first.process.log.read_text()
+    second = start()
+    assert second.ports == first.ports
+    assert second.wait(job["id"])["state"] == "done"
+    assert joined(s3, "kept", 3)
+    assert "Traceback" not in second.process.log.read_text()
+
+
+def test_what_had_ended_is_told_after_a_restart(start, s3):
+    put_film(s3, "past", ["a\n", "b\n", "fine\n", "bad\n"])
+    first = start()
+    ended = first.wait(first.ask("/jobs", order("past", workers=2))["id"])
+    workers = first.ask(f"/jobs/{ended['id']}/workers")
+    first.process.kill()
+    second = start()
+    assert second.ask("/jobs") == [ended]
+    assert second.ask(f"/jobs/{ended['id']}/workers") == workers
+    assert "RETVAL(3)" in ended["error"]
+    assert second.ask(f"/jobs/{ended['id']}", method="DELETE") == ended
+
+
+def test_a_worker_that_died_meanwhile_is_replaced(start, s3):
+    slow_film(s3, "died", 3)
+    first = start()
+    job = half_way(first, first.ask("/jobs", order("died", workers=3, retries=1)))
+    workers = workers_of(first)
+    first.process.kill()
+    kill(workers[0])
+    second = start(CONF.replace("hold_s = 8", "hold_s = 2"))
+    job = second.wait(job["id"])
+    assert (job["state"], job["error"]) == ("done", None)
+    assert joined(s3, "died", 3)
+    workers = second.ask(f"/jobs/{job['id']}/workers")
+    assert sorted(worker["attempt"] for worker in workers) == [1, 1, 2]
+    (failure,) = [failure for worker in workers for failure in worker["failures"]]
+    assert "did not come back within 5 s of the coordinator's restart" in failure["error"]
+
+
+def test_a_full_disk_ends_the_daemon_and_nothing_is_lost(start, s3):
+    slow_film(s3, "full", 3)
+    first = start()
+    ordered = first.ask("/jobs", order("full", workers=3))
+    log = first.home / "journal.db-wal"
+    resource.prlimit(first.process.pid, resource.RLIMIT_FSIZE, (log.stat().st_size,) * 2)
+    wait_until(lambda: not first.process.runs)
+    assert "journal.db cannot be written: " in first.process.log.read_text()
+    second = start()
+    job = second.wait(ordered["id"])
+    assert (job["state"], job["error"]) == ("done", None)
+    assert joined(s3, "full", 3)
+
+
+def test_a_journal_of_a_newer_version_is_one_line_with_what_to_do(tmp_path, s3):
+    (tmp_path / "home").mkdir()
+    database = sqlite3.connect(tmp_path / "home" / "journal.db")
+    database.execute("pragma user_version = 99")
+    database.close()
+    with pytest.raises(StageError, match=r"(?m)^mu: .*journal\.db is of version 99, and this mu"):
+        Daemon(tmp_path, s3.env, CONF)

@@ -1,0 +1,305 @@
+"""The worker's pure parts: event, variables, template, excerpt, live log, PEM."""
+
+import json
+import os
+import ssl
+
+import pytest
+from kit.worker_support import bare, make_papers
+from mu_worker.event import Event, read_event
+from mu_worker.excerpt import Excerpt
+from mu_worker.livelog import INTERVAL_S, PIECE_BYTES, LiveLog
+from mu_worker.programs import run_once
+from mu_worker.template import command_string, fill_tmpdir, names_shared_tmp
+from mu_worker.tls import client_context
+from mu_worker.variables import Variables
+
+# ---------------------------------------------------------------- the event
+
+
+def test_an_empty_event_means_the_defaults():
+    assert read_event({}) == Event()
+
+
+def test_null_counts_as_absent():
+    assert read_event({"bucket": None, "port": None}) == Event()
+
+
+def test_strings_of_digits_are_numbers_where_numbers_are_expected():
+    event = read_event({"mode": "1", "port": "80", "nonblock": True, "reconnect_s": "2.5"})
+    assert (event.mode, event.port, event.nonblock, event.reconnect_s) == (1, 80, 1, 2.5)
+
+
+def test_numbers_are_texts_where_texts_are_expected():
+    event = read_event({"quality": 30, "launch": 7, "args": ["-n", 4], "vars": "A=1"})
+    assert (event.quality, event.launch, event.args, event.vars) == ("30", "7", "-n 4", "A=1")
+
+
+def test_keys_of_others_are_no_error():
+    assert read_event({"lambda_function": "mine"}) == Event()
+
+
+@pytest.mark.parametrize(
+    ("keys", "complaint"),
+    [
+        ({"port": 70000}, "event key port: 70000 came, an integer from 1 to 65535 is expected"),
+        ({"port": "http"}, "event key port: 'http' came"),
+        ({"mode": 3}, "event key mode: 3 came, an integer from 0 to 2 is expected"),
+        ({"nonblock": "yes"}, "event key nonblock: 'yes' came, an integer is expected"),
+        ({"nonblock": 1.5}, "event key nonblock: 1.5 came"),
+        ({"bucket": ["a"]}, "event key bucket: .* a string is expected"),
+        ({"args": [["a"]]}, "event key args: .* a string is expected"),
+        ({"reconnect_s": -1}, "event key reconnect_s: -1 came, a number of seconds"),
+        ({"reconnect_s": "nan"}, "event key reconnect_s: 'nan' came"),
+        ({"env": "A=1"}, "event key env: an object of names and strings is expected"),
+        ({"env": {"A": None}}, "event key env: the value of A is no string"),
+        ({"env": {"A=B": "c"}}, "event key env: 'A=B' came, a variable's name"),
+        ({"launch": "a,b"}, "event key launch: 'a,b' came"),
+        ({"cacert": "c", "srvcrt": "s"}, "event key srvkey: nothing came"),
+        ({"output_limit": 2**30}, "event key output_limit: .* from 0 to 8388608"),
+    ],
+)
+def test_a_bad_event_is_refused_by_naming_the_key(keys, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        read_event(keys)
+
+
+def test_a_bad_key_is_not_shown():
+    with pytest.raises(ValueError, match="event key srvkey: a secret came"):
+        read_event({"srvkey": ["hush"]})
+
+
+def test_an_event_must_be_an_object():
+    with pytest.raises(ValueError, match="the event must be a JSON object"):
+        read_event(["a"])
+
+
+# ---------------------------------------------------------------- variables
+
+
+def test_the_events_switches_are_the_first_variables():
+    variables = Variables(read_event({"bucket": "b", "nonblock": 1}), "/tmp/own")
+    assert json.loads(variables.dump()) == {
+        "_tmpdir": "/tmp/own",
+        "bucket": "b",
+        "nonblock": 1,
+        "bg_silent": 0,
+        "expect_statefile": 0,
+        "send_statefile": 0,
+        "minimal_recode": 0,
+        "hash_s3keys": 0,
+        "rm_tmpdir": 1,
+        "run_iter": 0,
+    }
+
+
+def test_a_switch_set_as_text_counts_as_its_number():
+    variables = Variables(Event(), "/tmp/own")
+    for text, number in [("0", 0), ("1", 1), ("", 0), ("yes", 0)]:
+        variables.set("nonblock", text)
+        assert variables.number("nonblock") == number
+
+
+# ---------------------------------------------------------------- the command string
+
+
+def built(base: str, event: dict[str, object] | None = None, **variables: str | int) -> str:
+    read = read_event(event or {})
+    values = Variables(read, "/tmp/own")
+    for name, value in variables.items():
+        values.set(name, value)
+    return fill_tmpdir(command_string(base, values, read), values)
+
+
+def test_vars_come_in_front_and_args_behind():
+    assert built("cmd", {"vars": ["A=1", "B=2"], "args": ["-x", "-y"]}) == "A=1 B=2 cmd -x -y"
+
+
+def test_a_variable_wins_over_the_event():
+    event = {"vars": "A=1", "quality": 1, "infile": "in", "outfile": "out"}
+    command = built("cmd ##QUALITY## ##INFILE## ##OUTFILE##", event, cmdquality=9, cmdvars="B=2")
+    assert command == "B=2 cmd 9 in out"
+
+
+def test_an_empty_variable_wins_over_the_event_too():
+    assert built("cmd ##QUALITY##.", {"quality": "q"}, cmdquality="") == "cmd ."
+
+
+def test_what_is_put_in_may_name_the_tmpdir():
+    assert built("c ##INFILE##", cmdinfile="##TMPDIR##/in") == "c /tmp/own/in"
+
+
+def test_placeholders_without_a_value_stay():
+    assert built("c ##INFILE##") == "c ##INFILE##"
+
+
+def test_args_may_hold_placeholders():
+    assert built("c", {"args": "##INFILE##", "infile": "in"}) == "c in"
+
+
+STATES = "[##INSTATEWAIT##][##INSTATESWITCH##]"
+
+
+@pytest.mark.parametrize("values", [{}, {"run_iter": 1}, {"expect_statefile": 1}])
+def test_without_state_passing_its_placeholders_are_empty(values):
+    assert built(STATES, **values) == "[][]"
+
+
+def test_the_first_iteration_waits_for_state_zero():
+    wait, switch = built(STATES, {"expect_statefile": 1}, run_iter=1)[1:-1].split("][")
+    assert '"/tmp/own/0.state"' in wait
+    assert wait.endswith("| ")
+    assert switch == '-r -I "/tmp/own/0.state" -p "/tmp/own/prev.ivf"'
+
+
+def test_later_iterations_name_the_state_before_it_too():
+    switch = built("##INSTATESWITCH##", {"expect_statefile": 1}, run_iter=4)
+    assert switch == ('-r -I "/tmp/own/3.state" -p "/tmp/own/prev.ivf" -S "/tmp/own/2.state"')
+
+
+def test_with_minimal_recode_the_state_before_it_is_always_the_first():
+    switch = built("##INSTATESWITCH##", {"expect_statefile": 1, "minimal_recode": 1}, run_iter=4)
+    assert switch.endswith(' -S "/tmp/own/0.state"')
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("ls /tmp", "/tmp/x", "rm -rf /tmp/*", 'cat "/tmp/x"', "dd if=/tmp/x", "a >/tmp/x"),
+        *("x -o/tmp/y", "ls //tmp", "curl file:///tmp/x", "(cd /tmp; ls)", "ls /tmp*", "a&&/tmp/b"),
+    ],
+)
+def test_a_command_that_names_tmp_is_recognised(command):
+    assert names_shared_tmp(command)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("ls /tmpfoo", "./tmp/x", "ls tmp/x", "a/tmp/x", "##TMPDIR##/tmp/x", "$X/tmp", "${X}/tmp"),
+        *("ls /tmp.old", "ls /tmp-2", "a//tmp/x", "~/tmp", "ls /var/tmp", "echo ##TMPDIR##"),
+    ],
+)
+def test_a_command_that_does_not_name_tmp_is_let_through(command):
+    assert not names_shared_tmp(command)
+
+
+# ---------------------------------------------------------------- output
+
+
+def test_an_output_within_the_limit_is_whole():
+    excerpt = Excerpt(10)
+    excerpt.add(b"01234")
+    excerpt.add(b"56789")
+    assert excerpt.bytes() == b"0123456789"
+
+
+def test_a_longer_output_keeps_head_and_tail():
+    excerpt = Excerpt(10)
+    for at in range(0, 10_000_000, 50_000):
+        excerpt.add(b"%050000d" % at)
+    excerpt.add(b"the end")
+    assert excerpt.bytes() == b"00000\n[... 9999997 bytes cut ...]\ne end"
+
+
+def test_a_limit_of_zero_keeps_only_the_mark():
+    excerpt = Excerpt(0)
+    excerpt.add(b"abc")
+    assert excerpt.bytes() == b"\n[... 3 bytes cut ...]\n"
+
+
+def test_a_collected_output_of_100_mb_takes_little_memory():
+    import tracemalloc
+
+    chunk = b"x" * 65536
+    tracemalloc.start()
+    excerpt = Excerpt(65536)
+    for _ in range(1600):
+        excerpt.add(chunk)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**20
+
+
+def test_live_output_is_due_an_interval_after_its_first_byte():
+    live = LiveLog()
+    assert live.due is None
+    live.add(1, b"a", now=10)
+    live.add(1, b"b", now=10.1)
+    live.add(2, b"c", now=10.1)
+    assert live.due == 10 + INTERVAL_S
+    assert live.take_all() == [(1, b"ab"), (2, b"c")]
+    assert live.due is None
+
+
+def test_a_large_piece_of_live_output_is_due_at_once():
+    live = LiveLog()
+    live.add(1, b"x" * PIECE_BYTES, now=10)
+    assert live.due == 10
+
+
+def test_skipped_live_output_leaves_a_note():
+    live = LiveLog()
+    live.add(1, b"a", now=0)
+    live.skip(1, b"bcd", now=0)
+    assert live.take(1) == b"a\n[... 3 bytes not shown live ...]\n"
+    assert live.due is None
+
+
+# ---------------------------------------------------------------- programs
+
+
+def no_pidfd(pid: int) -> int:
+    raise OSError(38, "Function not implemented")
+
+
+@pytest.mark.parametrize("pidfd_open", [os.pidfd_open, no_pidfd])
+def test_an_exit_is_noticed_with_pidfds_and_without(tmp_path, monkeypatch, pidfd_open):
+    monkeypatch.setattr(os, "pidfd_open", pidfd_open)
+    status, output = run_once("echo $PWD; sleep 1000 & exit 3", str(tmp_path), 1000)
+    assert (status, output) == (3, f"{tmp_path}\n".encode())
+
+
+# ---------------------------------------------------------------- TLS
+
+
+@pytest.fixture(scope="module")
+def rsa():
+    return make_papers("rsa")
+
+
+def test_without_a_ca_there_is_no_tls(tmp_path):
+    assert client_context(Event(), str(tmp_path)) is None
+
+
+def test_the_key_does_not_stay_on_disk(tmp_path, rsa):
+    assert client_context(read_event(rsa.event()), str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bare_base64_is_taken_as_the_original_sent_it(tmp_path, rsa):
+    event = read_event(
+        {
+            "cacert": bare(rsa.ca),
+            "srvcrt": bare(rsa.worker + rsa.ca),
+            "srvkey": bare(rsa.worker_key),
+        }
+    )
+    assert " " in bare(rsa.worker + rsa.ca)
+    assert client_context(event, str(tmp_path))
+
+
+def test_the_least_is_tls_1_2_and_the_name_is_checked_only_when_told(tmp_path, rsa):
+    context = client_context(read_event(rsa.event()), str(tmp_path))
+    named = client_context(read_event(rsa.event() | {"server_name": "a"}), str(tmp_path))
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+    assert (context.check_hostname, named.check_hostname) == (False, True)
+    assert context.verify_mode == ssl.CERT_REQUIRED
+
+
+@pytest.mark.parametrize("key", ["cacert", "srvcrt", "srvkey"])
+def test_what_is_no_pem_is_refused_by_naming_the_key(tmp_path, rsa, key):
+    event = read_event(rsa.event() | {key: "bm9uc2Vuc2U="})
+    with pytest.raises(ValueError, match=key):
+        client_context(event, str(tmp_path))
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,80 @@
+"""etc/mu.conf: its defaults, and what is said when it is wrong."""
+
+import configparser
+import itertools
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from mu.config import Config, ConfigError, read_config
+
+SHIPPED = Path(__file__).parents[2] / "etc" / "mu.conf"
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "mu.conf"
+    path.write_text(text)
+    return path
+
+
+def test_the_shipped_file_names_every_option_at_its_default():
+    assert read_config(SHIPPED) == read_config(None)
+    parser = configparser.ConfigParser()
+    parser.read(SHIPPED)
+    default = Config()
+    assert {section: set(parser[section]) for section in parser.sections()} == {
+        section.name: {option.name for option in fields(getattr(default, section.name))}
+        for section in fields(default)
+    }
+
+
+def test_every_option_of_the_shipped_file_has_a_sentence_above_it():
+    lines = SHIPPED.read_text().splitlines()
+    bare = [
+        line
+        for above, line in itertools.pairwise(lines)
+        if " = " in line and not line.startswith("#") and not above.startswith("#")
+    ]
+    assert bare == []
+
+
+def test_options_are_read(tmp_path):
+    config = read_config(written(tmp_path, "[mu]\nhome = here\n[worker]\nport = 0\n"))
+    assert config.home == tmp_path / "here"
+    assert config.worker.port == 0
+    assert config.control.port == 13580
+
+
+def test_a_home_begins_with_the_users_folder_or_the_files(tmp_path):
+    assert read_config(None).home == Path.home() / ".mu"
+    assert read_config(written(tmp_path, "[mu]\nhome = /a/b\n")).home == Path("/a/b")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[wroker]\nport = 1\n", "[wroker] is no section; there are mu, worker"),
+        ("[worker]\nprot = 1\n", "[worker] has no option 'prot'; it has host, port"),
+        ("[worker]\nport = http\n", "[worker] port = http: it must be a whole number"),
+        ("[worker]\nport = 65536\n", "[worker] port = 65536: it must be from 0 to 65535"),
+        ("[worker]\nhello_s = nan\n", "hello_s = nan: it must be at least 0.1"),
+        ("[local]\nenabled = maybe\n", "[local] enabled = maybe: it must be yes or no"),
+        ("[control]\nhost =\n", "[control] host = : it must not be empty"),
+        ("port = 1\n", "no section headers"),
+        ("[worker]\nport = 1\nport = 2\n", "already exists"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_it(tmp_path, text, says):
+    with pytest.raises(ConfigError) as refused:
+        read_config(written(tmp_path, text))
+    assert says in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="absent.conf: cannot be read"):
+        read_config(tmp_path / "absent.conf")
+    (tmp_path / "latin").write_bytes(b"[mu]\nhome = \xff\n")
+    with pytest.raises(ConfigError, match="latin: cannot be read"):
+        read_config(tmp_path / "latin")

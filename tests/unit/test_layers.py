@@ -1,0 +1,95 @@
+"""Imports point one way, and the pure core stays pure."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PURE = ["wire", "messages", "events", "machine", "states", "parameters", "pipelines"]
+PURE += ["relay.switchboard", "journal.records", "journal.ledger", "journal.replay"]
+OUTSIDE = {"twisted", "OpenSSL", "boto3", "botocore", "klein", "time", "random", "secrets"}
+OUTSIDE |= {"socket", "ssl", "logging", "threading", "asyncio", "subprocess", "uuid"}
+
+# A part may import those to its left in its row, and what those may import.
+WALK = ["wire", "messages", "events", "states", "machine", "session", "protocol"]
+SIDE_BY_SIDE = ["control", "launch", "engines", "relay"]
+
+
+def imported(path: Path) -> set[str]:
+    """Return the dotted names that a file imports."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def files(part: str) -> list[Path]:
+    """Return the files of a module or package of mu."""
+    package = ROOT / "mu" / part.replace(".", "/")
+    return sorted(package.rglob("*.py")) if package.is_dir() else [package.with_suffix(".py")]
+
+
+def parts_of_mu(part: str) -> set[str]:
+    """Return the top-level modules and packages of mu that a part imports."""
+    names = {name for path in files(part) for name in imported(path) if name.startswith("mu.")}
+    return {name.split(".")[1] for name in names} - {part.split(".")[0]}
+
+
+@pytest.mark.parametrize("part", PURE)
+def test_the_pure_core_imports_no_network_clock_or_chance(part):
+    for path in files(part):
+        if path == ROOT / "mu" / "pipelines" / "s3.py":  # for plans, which may do I/O
+            continue
+        outside = {name.split(".")[0] for name in imported(path)} & OUTSIDE
+        assert not outside, f"{path.name} imports {outside}"
+
+
+@pytest.mark.parametrize("part", ["wire", "messages"])
+def test_what_workers_ship_needs_the_standard_library_and_wire_only(part):
+    assert parts_of_mu(part) <= {"wire"}
+
+
+@pytest.mark.parametrize("place", range(len(WALK)))
+def test_no_part_of_the_walk_imports_what_comes_after_it(place):
+    assert not parts_of_mu(WALK[place]) & {*WALK[place + 1 :], "service", *SIDE_BY_SIDE}
+
+
+def test_pipelines_know_states_only():
+    known = {"wire", "messages", "events", "states", "parameters", "interfaces"}
+    assert parts_of_mu("pipelines") <= known
+
+
+@pytest.mark.parametrize("part", SIDE_BY_SIDE)
+def test_what_hangs_from_the_service_knows_neither_it_nor_its_neighbours(part):
+    assert not parts_of_mu(part) & {"service", *SIDE_BY_SIDE}
+
+
+def test_nothing_but_the_plugin_imports_the_service():
+    others = [path for path in (ROOT / "mu").rglob("*.py") if path.name != "service.py"]
+    assert not [path for path in others if "mu.service" in str(imported(path))]
+
+
+@pytest.mark.parametrize("part", ["functions", "doctor"])
+def test_what_makes_functions_knows_little_of_the_daemon(part):
+    assert parts_of_mu(part) <= {"functions", "config", "net"}
+
+
+def test_recorded_courses_are_for_the_command_line_only():
+    others = [path for path in (ROOT / "mu").rglob("*.py") if path.parent.name != "cli"]
+    assert not [path for path in others if "mu.jobs.history" in str(imported(path))]
+
+
+def test_the_command_line_takes_little_from_the_daemon_and_gives_it_nothing():
+    lazily = {"functions", "doctor", "net"}
+    assert parts_of_mu("cli") <= {"config", "parameters", "jobs"} | lazily
+    assert {name for path in files("cli") for name in imported(path) if "mu.jobs" in name} <= {
+        "mu.jobs.history.tell",
+        "mu.jobs.history.NoCourse",
+    }
+    others = [path for path in (ROOT / "mu").rglob("*.py") if path.parent.name != "cli"]
+    assert not [path for path in others if "mu.cli" in str(imported(path))]

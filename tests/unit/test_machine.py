@@ -1,0 +1,382 @@
+"""The machine and its base states: events in, effects out."""
+
+import pytest
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from mu.events import Answered, CancelTimer, Elapsed, Finish, Informed, Lost, Send, SetTimer
+from mu.interfaces import IState
+from mu.states import ForLoopState, MultiPassState, OnePassState
+from mu.states.base import ErrorState, MachineState, TerminalState
+from mu.states.context import HELD_LIMIT, Held
+from mu.testing import effects_of, machine, talk
+
+
+class Leave(OnePassState):
+    command = "quit:"
+
+
+class Greet(OnePassState):
+    """Say hello back, then leave."""
+
+    expect = "OK:HELLO"
+    command = "echo:hi"
+    nextState = Leave
+
+
+def test_an_actor_finishes_when_its_machine_reaches_a_terminal_state():
+    assert talk(Greet, "OK:HELLO") == [Send("echo:hi"), Send("quit:"), Finish()]
+
+
+def test_a_machine_does_nothing_after_it_finished():
+    assert talk(Greet, "OK:HELLO", "OK:ECHO(hi)", "FAIL(late)", "INFO:a:b") == [
+        Send("echo:hi"),
+        Send("quit:"),
+        Finish(),
+    ]
+
+
+def test_a_fail_reply_fails_the_actor_and_says_where():
+    assert talk(Greet, "FAIL(disk full)") == [
+        Finish("Greet: the worker answered 'FAIL(disk full)'")
+    ]
+
+
+def test_a_lost_worker_fails_the_actor_with_its_reason():
+    assert talk(Greet, Lost(1.0, "it went away")) == [Finish("Greet: it went away")]
+
+
+def test_a_very_long_reply_is_shortened_in_the_error():
+    (finish,) = talk(Greet, "FAIL(" + "x" * 10_000 + "end)")
+    assert len(finish.error) < 500
+    assert finish.error.endswith("end)'")
+
+
+def test_an_exception_in_a_state_fails_its_actor_and_is_kept():
+    class Broken(OnePassState):
+        def post_transition(self):
+            return 1 // 0
+
+    driven = machine(Broken)
+    assert effects_of(driven) == [
+        Finish("Broken: ZeroDivisionError: integer division or modulo by zero")
+    ]
+    assert isinstance(driven.crash, ZeroDivisionError)
+
+
+def test_an_exception_while_the_first_state_is_made_fails_the_actor():
+    def begin(worker):
+        raise KeyError("nothing")
+
+    assert talk(begin) == [Finish(": KeyError: 'nothing'")]
+
+
+@pytest.mark.parametrize("wrong", [None, "Leave", Leave])
+def test_a_transition_to_something_that_is_no_state_fails_the_actor(wrong):
+    class Lost_(MachineState):
+        def transition(self, msg):
+            return wrong
+
+    (finish,) = talk(Lost_, "OK")
+    assert "must go to a state" in finish.error
+
+
+def test_a_machine_that_never_waits_is_stopped():
+    class Spin(OnePassState):
+        pass
+
+    Spin.nextState = Spin
+    (finish,) = talk(Spin)
+    assert "over 10000 transitions" in finish.error
+
+
+def test_the_base_state_drops_messages():
+    assert talk(MachineState, "OK:HELLO", "OK") == []
+
+
+def test_a_value_error_keeps_the_reply_for_a_later_state():
+    class Wants(MachineState):
+        def transition(self, msg):
+            if msg != self.expect:
+                raise ValueError("not for me now")
+            self.enqueue(f"got:{msg}")
+            return self.follower(self)
+
+    class Second(Wants):
+        expect = "b"
+        follower = TerminalState
+
+    class First(Wants):
+        expect = "a"
+        follower = Second
+
+    assert talk(First, "b", "a") == [Send("got:a"), Send("got:b"), Finish()]
+
+
+def test_kept_replies_are_offered_oldest_first_again_after_each_one_taken():
+    class Sorter(MachineState):
+        wanted = "abc"
+
+        def transition(self, msg):
+            if msg != self.wanted[0]:
+                raise ValueError
+            self.enqueue(msg)
+            self.wanted = self.wanted[1:]
+            return self if self.wanted else TerminalState(self)
+
+    assert talk(Sorter, "c", "b", "a") == [Send("a"), Send("b"), Send("c"), Finish()]
+
+
+def test_a_value_error_after_something_was_sent_fails_the_actor():
+    class Sends(MachineState):
+        def transition(self, msg):
+            self.enqueue("echo:x")
+            raise ValueError("too late")
+
+    assert talk(Sends, "OK") == [Send("echo:x"), Finish("Sends: ValueError: too late")]
+
+
+def test_kept_replies_are_bounded():
+    class Never(MachineState):
+        expect = "godot"
+
+        def transition(self, msg):
+            raise ValueError
+
+    effects = talk(Never, *["OK"] * (HELD_LIMIT + 1))
+    assert len(effects) == 1
+    assert "wants 'godot'" in effects[0].error
+
+
+def test_a_state_that_puts_off_what_is_no_reply_fails_its_actor():
+    class Puts(MachineState):
+        def receive(self, event, send):
+            raise Held
+
+    (finish,) = talk(Puts)
+    assert "no Entered" in finish.error
+
+
+def test_info_reaches_the_state_that_is_current():
+    class Watch(MachineState):
+        def info_updated(self):
+            if "key" in self.info:
+                self.kick()
+
+        def transition(self, msg):
+            self.enqueue("echo:" + self.info["key"])
+            return TerminalState(self)
+
+    assert talk(Watch, "INFO:other:1", "INFO:key:a:b") == [Send("echo:a:b"), Finish()]
+
+
+def test_kicked_twice_a_state_runs_once():
+    class Kicked(MachineState):
+        def __init__(self, prevState, actorNum=0):
+            super().__init__(prevState, actorNum)
+            self.kick()
+            self.kick()
+
+        def transition(self, msg):
+            self.enqueue("echo:once")
+            return self
+
+    assert talk(Kicked) == [Send("echo:once")]
+
+
+def test_a_timeout_is_set_on_entry_and_cancelled_on_leaving():
+    class Patient(OnePassState):
+        expect = "OK"
+        timeout = 5
+        nextState = Greet
+
+    assert talk(Patient, "OK") == [SetTimer("state1", 5), CancelTimer("state1")]
+
+
+def test_a_timeout_that_elapses_fails_the_actor():
+    class Patient(OnePassState):
+        expect = "OK"
+        timeout = 5
+
+    assert talk(Patient, Elapsed(6.0, "state1")) == [
+        SetTimer("state1", 5),
+        Finish("Patient: it took longer than its timeout of 5 s"),
+    ]
+
+
+def test_a_command_must_be_text():
+    class Bytes(OnePassState):
+        command = b"quit:"
+
+    (finish,) = talk(Bytes)
+    assert "a command is a str; b'quit:' came" in finish.error
+
+
+def test_states_share_info_job_and_actor_number_and_are_all_noted():
+    seen = []
+
+    class Last(OnePassState):
+        expect = "never"
+
+        def __init__(self, prevState, actorNum=0):
+            seen.append((self.job.id, self.actorNum, self.info["k"]))
+            super().__init__(prevState, actorNum)
+
+    class First(OnePassState):
+        expect = "OK"
+        nextState = Last
+
+        def __init__(self, prevState, actorNum=0):
+            super().__init__(prevState, actorNum)
+            self.info["k"] = "v"
+
+    driven = machine(First, actor=7)
+    effects_of(driven, "OK")
+    assert seen == [("j1", 7, "v")]
+    assert driven.worker.stateinfo == [(0.0, "First"), (1.0, "Last")]
+    assert driven.state.timestamps == [0.0, 1.0]
+
+
+def test_a_state_reaches_back_one_step_and_no_further():
+    class Third(OnePassState):
+        expect = "OK"
+
+    class Second(OnePassState):
+        expect = "OK"
+        nextState = Third
+
+    class First(OnePassState):
+        expect = "OK"
+        nextState = Second
+
+    driven = machine(First)
+    effects_of(driven, "OK:1", "OK:2")
+    assert driven.state.prevState.messages == ["OK:2"]
+    assert driven.state.prevState.prevState is None
+
+
+def test_a_constructor_may_turn_its_state_into_an_error():
+    class Refuses(OnePassState):
+        expect = "OK"
+
+        def __init__(self, prevState, actorNum=0):
+            super().__init__(prevState, actorNum)
+            self.__class__ = ErrorState
+            self.err = "I would rather not"
+
+    class First(OnePassState):
+        expect = "OK"
+        nextState = Refuses
+
+    assert talk(First, "OK") == [Finish("First: I would rather not")]
+
+
+def test_the_same_events_give_the_same_effects():
+    events = [Informed(1.0, "k", "v"), Answered(2.0, "OK:HELLO"), Answered(3.0, "OK:ECHO(hi)")]
+    assert talk(Greet, *events) == talk(Greet, *events)
+
+
+def test_a_result_that_is_no_json_value_fails_the_actor():
+    class Odd(TerminalState):
+        result = {1, 2}  # noqa: RUF012
+
+    assert "set is not JSON serializable" in talk(Odd)[-1].error
+
+
+def test_a_state_cannot_stay_when_its_worker_is_gone():
+    class Stubborn(MachineState):
+        def receive(self, event, send):
+            return self
+
+    assert talk(Stubborn, Lost(1.0, "it went away")) == [Finish("it went away")]
+
+
+def test_a_command_that_cannot_be_encoded_fails_its_actor():
+    class Odd(OnePassState):
+        expect = "OK"
+        command = "echo:\ud800"
+
+    assert "cannot be sent: surrogates not allowed" in talk(Odd, "OK")[-1].error
+    assert talk(type("Fine", (Odd,), {"command": "echo:\udcff"}), "OK")[0] == Send("echo:\udcff")
+
+
+@pytest.mark.parametrize("timeout", [-1, "5", float("nan")])
+def test_a_timeout_that_is_no_time_fails_its_actor(timeout):
+    class Odd(OnePassState):
+        expect = "OK"
+
+    Odd.timeout = timeout
+    assert "a time is a number of seconds" in talk(Odd)[-1].error
+
+
+def test_an_attribute_of_an_author_may_have_any_name():
+    class Author(OnePassState):
+        expect = "OK"
+        states = 5
+
+    assert talk(Author, "OK") == [Finish()]
+
+
+def test_an_extra_that_raises_hides_nothing_else():
+    class Odd(OnePassState):
+        expect = "OK"
+
+        def str_extra(self):
+            raise RuntimeError("no words")
+
+    driven = machine(Odd)
+    effects_of(driven)
+    assert driven.label == "Odd"
+    assert effects_of(driven, "OK") == [Finish()]
+
+
+def test_info_is_bounded():
+    driven = machine(MachineState)
+    driven.info_limit = 100
+    assert effects_of(driven, *["INFO:k:" + "v" * 90] * 5) == []
+    assert "INFO holds over 100 characters" in effects_of(driven, "INFO:l:" + "v" * 90)[-1].error
+
+
+def test_a_result_that_is_not_a_number_fails_the_actor():
+    class Odd(TerminalState):
+        result = float("nan")
+
+    assert "ValueError" in talk(Odd)[-1].error
+
+
+def test_transitions_are_counted_once_each():
+    class Loop(ForLoopState):
+        iterFin = 4900
+
+    Loop.loopState = type("Body", (OnePassState,), {"nextState": Loop})
+    assert talk(Loop) == [Finish()]
+
+
+def test_a_reply_that_was_put_off_leaves_no_trace():
+    class Later(MultiPassState):
+        expects = ("OK:A", "OK:B")
+        commands = (None, None)
+
+        def post_transition(self):
+            if "ready" not in self.info:
+                raise ValueError
+            self.enqueue(f"seen:{self.messages}")
+            return TerminalState(self)
+
+    effects = talk(Later, "OK:A", "OK:B", "INFO:ready:1")
+    assert effects == [Send("seen:['OK:A', 'OK:B']"), Finish()]
+
+
+def test_a_state_of_ones_own_needs_no_base_class():
+    @implementer(IState)
+    class Own:
+        label = "my own"
+
+        def receive(self, event, send):
+            if isinstance(event, Answered):
+                send(f"echo:{event.text}")
+            return self
+
+    verifyObject(IState, Own())
+    assert talk(lambda worker: Own(), "OK:HELLO") == [Send("echo:OK:HELLO")]
+    assert talk(lambda worker: Own(), Lost(1.0, "gone"))[-1] == Finish("gone")

@@ -1,0 +1,177 @@
+"""A job, back from its records, wherever they end."""
+
+import pytest
+from kit.parts import HeldJournal, Port, Reactor, make_job, make_spec
+from test_session import Late, Two, hello
+
+from mu.jobs.job import Job
+from mu.jobs.recovery import recover
+from mu.journal.records import Resumed
+from mu.states import CommandListState
+
+
+class Other(CommandListState):
+    """What Two became in a newer version of its plugin."""
+
+    commandlist = (("OK:HELLO", "echo:1"), ("OK:ECHO(1)", "echo:two"))
+
+
+def run(first, *said, workers=1, **spec):
+    """Return a job whose worker (session aa) said that, and its journal, all on disk."""
+    job = make_job(first, workers, **spec)
+    job.ledger = journal = HeldJournal()
+    port = Port(job, heartbeat_s=1000, silence_s=1000)
+    line = port.join(hello=hello())
+    journal.sync()
+    for payload in said:
+        line.say(payload)
+        journal.sync()
+    return job, journal, port
+
+
+def again(job, records, first, stopped_at=0.0, **spec):
+    """Return the job as a new coordinator finds it, and its port."""
+    found = Job(job.id, make_spec(first, len(job.actors), **spec), "uniq", Reactor(), created=0.0)
+    found.clock.advance(1000)
+    found.ledger = HeldJournal()
+    found.plan([{} for _ in job.actors])
+    recover(found, records, stopped_at)
+    found.restored()
+    found.begin()
+    return found, Port(found, heartbeat_s=1000, silence_s=1000)
+
+
+def test_a_job_goes_on_from_wherever_its_records_end():
+    job, journal, _ = run(Two, b"RE:1:OK:ECHO(1)")
+    for kept in range(1, len(journal.records) + 1):
+        found, port = again(job, journal.records[:kept], Two)
+        line = port.join(hello=hello(received=[b"echo:1", b"echo:2"], sent=1))
+        found.ledger.sync()
+        replies = kept > 3  # the assignment, the beginning and the hello go to disk together
+        assert line.heard[0] == b"welcome:0:1:%d" % replies
+        if not replies:
+            line.say(b"RE:1:OK:ECHO(1)")
+        line.say(b"RE:2:OK:ECHO(2)")
+        found.ledger.sync()
+        assert line.heard[-1] == b"quit:"
+        assert (found.actors[0].state, found.actors[0].tried) == ("done", 1)
+
+
+def test_nothing_is_sent_before_the_worker_and_the_machine_agree():
+    job, journal, _ = run(Two)
+    found, port = again(job, journal.records, Two)
+    line = port.join(hello=hello(received=[b"echo:1", b"echo:2"], sent=1))
+    assert line.heard == [b"welcome:0:1:0"]
+    assert line.say(b"RE:1:OK:ECHO(1)") == [b"welcome:0:1:0"]
+    assert line.say(b"RE:2:OK:ECHO(2)") == [b"welcome:0:1:0"]  # quit: waits for the disk
+    found.ledger.sync()
+    assert line.heard[-1] == b"quit:"
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        hello(received=[b"echo:1", b"echo:?"], sent=1),
+        hello(received=[b"echo:1", b"echo:2", b"echo:3"], sent=1),
+    ],
+)
+def test_a_worker_that_was_driven_otherwise_is_told_to_quit_and_its_actor_begins_anew(claim):
+    job, journal, _ = run(Two)
+    found, port = again(job, journal.records, Two)
+    line = port.join(hello=claim)
+    line.say(b"RE:1:OK:ECHO(1)")
+    found.ledger.sync()
+    assert line.heard[-1] == b"quit:"
+    assert found.actors[0].state == "waiting"
+    assert "not those which the machine made" in found.actors[0].failures[0].error
+    fresh = port.join(hello=hello("bb"))
+    found.ledger.sync()
+    assert fresh.heard == [b"welcome:0:2:0", b"echo:1"]
+
+
+def test_an_actor_whose_plugin_was_changed_begins_anew_and_says_so():
+    job, journal, _ = run(Two, b"RE:1:OK:ECHO(1)")
+    found, port = again(job, journal.records, Other)
+    (failure,) = found.actors[0].failures
+    assert failure.error.startswith("it cannot go on after the restart: event 2, ")
+    assert '["send","echo:two"]' in failure.error
+    assert found.actors[0].state == "waiting"
+    old = port.join(hello=hello(received=[b"echo:1", b"echo:2"], sent=1))
+    found.ledger.sync()
+    assert old.heard == [b"quit:"]
+    fresh = port.join(hello=hello("bb"))
+    found.ledger.sync()
+    assert fresh.say(b"RE:1:OK:ECHO(1)")[-1] == b"echo:two"
+
+
+def test_what_had_ended_stands_even_if_its_plugin_was_changed():
+    job, journal, _ = run(Two, b"RE:1:OK:ECHO(1)", b"RE:2:OK:ECHO(2)", workers=2)
+    found, _ = again(job, journal.records, Other)
+    assert [actor.state for actor in found.actors] == ["done", "waiting"]
+    assert found.counts["done"] == 1
+
+
+def test_timers_stand_still_until_the_worker_has_agreed_and_go_on_with_what_was_left():
+    job, journal, _ = run(Late)
+    found, port = again(job, journal.records, Late, stopped_at=50.0)
+    found.clock.advance(5)
+    line = port.join(hello=hello())
+    line.let_pass(9)
+    found.ledger.sync()
+    assert line.heard == [b"welcome:0:1:0"]
+    line.let_pass(1)
+    found.ledger.sync()
+    assert line.heard[-1] == b"echo:late"
+
+
+def test_the_time_without_a_coordinator_does_not_count_twice():
+    job, journal, _ = run(Late)
+    records = [*journal.records, Resumed(500.0, 20.0)]
+    found, port = again(job, records, Late, stopped_at=530.0)  # 20 s, and 30 s of the second
+    line = port.join(hello=hello())
+    line.let_pass(9)
+    found.ledger.sync()
+    assert line.heard == [b"welcome:0:1:0"]
+    line.let_pass(1)
+    found.ledger.sync()
+    assert line.heard[-1] == b"echo:late"
+    assert found.downtime == 480.0
+
+
+def test_a_worker_that_does_not_come_back_after_a_restart_is_replaced():
+    job, journal, _ = run(Two)
+    found, port = again(job, journal.records, Two, retries=1)
+    found.clock.advance(10)
+    assert found.actors[0].state == "waiting"
+    late = port.join(hello=hello(received=[b"echo:1"]))
+    found.ledger.sync()
+    assert late.heard == [b"quit:"]
+    fresh = port.join(hello=hello("bb"))
+    found.ledger.sync()
+    assert fresh.heard[0] == b"welcome:0:2:0"
+
+
+def test_failed_attempts_are_remembered():
+    job, journal, port = run(Two, b"RE:1:FAIL(no)", retries=2)
+    line = port.join(hello=hello("bb"))
+    journal.sync()
+    line.say(b"RE:1:FAIL(no)")
+    journal.sync()
+    found, port = again(job, journal.records, Two, retries=2)
+    assert [failure.attempt for failure in found.actors[0].failures] == [1, 2]
+    line = port.join(hello=hello("cc"))
+    found.ledger.sync()
+    line.say(b"RE:1:FAIL(no)")
+    found.ledger.sync()
+    assert found.actors[0].state == "failed"
+    assert found.actors[0].error.endswith("(after 3 attempts)")
+
+
+def test_a_job_that_was_stopped_stays_so():
+    job, journal, _ = run(Two)
+    job.stop("cancelled", "enough")
+    for kept in range(len(journal.records) - 2, len(journal.records) + 1):
+        found, _ = again(job, journal.records[:kept], Two)
+        if found.verdict:
+            assert found.verdict == ("cancelled", "enough")
+            assert found.actors[0].attempts == []

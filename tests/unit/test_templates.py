@@ -1,0 +1,156 @@
+"""Commands with placeholders: whatever a value holds, the shell takes it as it is."""
+
+import shutil
+import subprocess
+
+import pytest
+
+from mu.pipelines.templates import ShellTemplate, fill, parse, quoted
+
+NASTY = [
+    "plain",
+    "two words",
+    "it's",
+    'a "quote"',
+    "$HOME ${HOME} $(touch pwned) `touch pwned`",
+    "'; touch pwned; '",
+    '"; touch pwned; "',
+    "a\nnew line",
+    "a\\back\\\\slash\\",
+    "* ? [a-z] ~ {a,b} !!",
+    "-n --help",
+    "##TMPDIR##/x ##INFILE## ###",
+    "#",
+    "ü 日本 \U0001f600",
+    "\udcff\udc80 not UTF-8",
+    "",
+    "\t\r\x01\x7f",
+]
+SHELLS = [shell for shell in ("/bin/sh", shutil.which("bash")) if shell]
+
+
+def template(text):
+    return ShellTemplate(text, ("in", "actor"), ("name",))
+
+
+def words(command, shell, folder):
+    """Return what the shell makes of the words of a printf, as bytes."""
+    ran = subprocess.run(
+        [shell, "-c", command.encode("utf-8", "surrogateescape")],
+        cwd=folder,
+        capture_output=True,
+        check=True,
+    )
+    assert not list(folder.iterdir())
+    return ran.stdout.split(b"\0")[:-1]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("value", NASTY)
+def test_a_value_reaches_the_program_as_it_is_in_and_out_of_double_quotes(value, shell, tmp_path):
+    places = template(
+        """printf '%s\\0' {name} "a {name}b" x{name}y "$(printf %sz {name})" "it's"{name}"""
+    )
+    command = places.fill({"name": value})
+    assert "##" not in command
+    raw = value.encode("utf-8", "surrogateescape")
+    assert words(command, shell, tmp_path) == [
+        raw,
+        b"a " + raw + b"b",
+        b"x" + raw + b"y",
+        raw + b"z",
+        b"it's" + raw,
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "printf '%s\\0' `printf %s {name}`",
+        'printf "%s\\0" \\{name}',
+        "printf '%s\\0' \"`printf %s {name}`\"",
+        "cat > /dev/null <<END\nit's \"{name}\n{name}\nEND",
+        "case x in x) printf '%s\\0' $(printf %s {name});; esac",
+        'eval "set -- a"; printf "%s\\0" "${{x:-{name}}}"',
+    ],
+)
+@pytest.mark.parametrize("value", NASTY)
+def test_nowhere_does_a_value_become_a_part_of_the_program(text, value, tmp_path):
+    try:
+        command = template(text).fill({"name": value})
+    except ValueError:  # single quotes, as far as it can tell
+        return
+    subprocess.run(
+        ["/bin/sh", "-c", command.encode("utf-8", "surrogateescape")],
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+    )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "echo '{name}'",
+        "sh -c 'x {name}'",
+        """awk 'BEGIN {{ print "{name}" }}'""",
+        """echo "$(echo '{name}')" """,
+        "echo \\\\'{name}'",
+    ],
+)
+def test_in_single_quotes_a_strangers_value_is_refused(text):
+    with pytest.raises(ValueError, match=r"\{name\} stands in single quotes.*sh -c"):
+        template(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "echo 'x'{name}",
+        "echo \\'{name}",
+        """echo "it's {name}" """,
+        "echo $# {name}",
+        "# it's a comment\necho {name}",
+    ],
+)
+def test_what_only_looks_like_single_quotes_is_not_refused(text):
+    assert "$" in template(text).fill({"name": "v"})
+
+
+def test_plain_values_are_inserted_as_they_are_anywhere():
+    made = template("sh -c 'cat {in}' \"{in}\" {actor}")
+    assert made.fill({"in": "##TMPDIR##/in", "actor": "7"}) == (
+        "sh -c 'cat ##TMPDIR##/in' \"##TMPDIR##/in\" 7"
+    )
+    assert made.names == {"in", "actor"}
+
+
+def test_doubled_braces_are_braces():
+    assert template("awk '{{print $1}}' {in}").fill({"in": "f"}) == "awk '{print $1}' f"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("echo {nmae}", r"\{nmae\} is not known; there are \{in\} \{actor\} \{name\} \(a brace"),
+        ("echo {}", r"\{\} is not known"),
+        ("echo {in!r}", r"\{in\} is not known"),
+        ("echo {in:5}", r"\{in\} is not known"),
+        ("echo {in.real}", r"\{in.real\} is not known"),
+        ("echo ${HOME}", r"\{HOME\} is not known.*\{\{ or \}\}"),
+        ("echo {in", r"brace.*\{\{ or \}\}"),
+        ("echo }", r"brace|Single '}'"),
+    ],
+)
+def test_an_unknown_placeholder_is_refused_by_name(text, says):
+    with pytest.raises(ValueError, match=says):
+        template(text)
+
+
+def test_keys_are_filled_as_they_are():
+    assert fill(parse(".small{ext}", ["ext"]), {"ext": ".j pg"}) == ".small.j pg"
+
+
+def test_a_word_without_strange_characters_is_left_alone():
+    assert quoted("photos/a-1.png") == "photos/a-1.png"
