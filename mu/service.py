@@ -1,18 +1,15 @@
 """The daemon: everything put together, started and stopped. This module alone knows all parts."""
 
-import fcntl
 import gc
 import json
 import math
 import os
-import resource
-import secrets
 import signal
 import socket
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
-from typing import Any, TextIO
+from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
@@ -25,6 +22,7 @@ from mu.config import Config, ConfigError, read_config
 from mu.control import Control
 from mu.engines.lambda_api import LambdaEngine, aws_credentials, aws_endpoint, local_credentials
 from mu.engines.local.process import LocalEngine
+from mu.home import allow_many_files, lock, open_port, read_token, write_private
 from mu.jobs.book import JobBook, PastJob
 from mu.jobs.conductor import Conductor
 from mu.jobs.job import Job
@@ -36,7 +34,7 @@ from mu.journal.database import JournalError
 from mu.journal.ledger import Ledger, NoJournal
 from mu.journal.records import Ordered
 from mu.journal.writer import Journal
-from mu.net.certificates import Authority, write_private
+from mu.net.certificates import Authority
 from mu.net.transport import DirectTLSFactory, PromptServer
 from mu.net.web import BoundedSite
 from mu.protocol import WorkerFactory
@@ -49,7 +47,6 @@ GOODBYE_S = 3.0
 
 PRUNE_S = 600.0
 """How often the journal is looked through for jobs to forget."""
-BACKLOG = 4096
 BLOCKING_CALLS = 64
 """Plans and finishes of pipelines that may run at once; each in a thread."""
 GC_THRESHOLDS = 50_000, 20, 20
@@ -92,22 +89,22 @@ class MuService(Service):
         try:
             home.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._ports_file = home / "ports.json"
-            self._lock = _lock(home)
+            self._lock = lock(home)
             self._authority = Authority.at_home(home)
-            self._token = _token(home / "token")
+            self._token = read_token(home / "token")
         except (OSError, ValueError) as error:
             raise ConfigError(f"[mu] home = {home}: cannot be used: {error}") from None
         self._journal_file = home / "journal.db"
         last = self._last_ports() if config.journal.enabled else {}
-        self._worker_socket = _open_port(
+        self._worker_socket = open_port(
             "worker", config.worker.host, config.worker.port, last.get("worker", 0)
         )
-        self._control_socket = _open_port(
+        self._control_socket = open_port(
             "control", config.control.host, config.control.port, last.get("control", 0)
         )
         self._relay_socket: socket.socket | None = None
         if config.relay.enabled:
-            self._relay_socket = _open_port(
+            self._relay_socket = open_port(
                 "relay", config.relay.host, config.relay.port, last.get("relay", 0)
             )
         self._ports_file.unlink(missing_ok=True)
@@ -138,7 +135,7 @@ class MuService(Service):
 
     async def _start(self) -> None:
         config = self._config
-        _allow_many_files()
+        allow_many_files()
         self._threads.start()
         registry = Registry.installed()
         self._lambda_engines["lambda"] = self._lambda("lambda", aws_endpoint, aws_credentials())
@@ -347,58 +344,3 @@ def makeService(options: Options, reactor: Any = None) -> MuService:
         return MuService(read_config(None if path is None else Path(path)), reactor)
     except ConfigError as error:
         raise SystemExit(f"mu: {error}") from None
-
-
-def _lock(home: Path) -> TextIO:
-    """Be the only daemon of this home, as long as the file that is returned is open."""
-    held = (home / "lock").open("a")
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        held.close()
-        raise OSError("another daemon runs there; give this one a home of its own") from None
-    return held
-
-
-def _open_port(section: str, host: str, port: int, last: int) -> socket.socket:
-    """Return a listening socket. Opened before the daemon detaches, so that errors are seen.
-
-    Port 0 takes the last one again, if that is not 0 and still free.
-    """
-    if port == 0 and last:
-        try:
-            return _open_port(section, host, last, 0)
-        except ConfigError:
-            pass
-    opened = None
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        opened = socket.socket(family, kind, protocol)
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        opened.bind(address)
-        opened.listen(BACKLOG)
-        opened.setblocking(False)
-    except OSError as error:
-        if opened is not None:
-            opened.close()
-        raise ConfigError(
-            f"[{section}] host = {host}, port = {port}: cannot listen there: {error.strerror};"
-            " give another port, or 0 for a free one"
-        ) from None
-    return opened
-
-
-def _allow_many_files() -> None:
-    """Each worker is an open file: take as many as the system lets us."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    enough = 2**20 if most == resource.RLIM_INFINITY else min(most, 2**20)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (enough, most))
-
-
-def _token(path: Path) -> str:
-    """Return the control token, made at the first start."""
-    if not path.exists():
-        write_private(path, secrets.token_urlsafe(32))
-    return path.read_text(encoding="ascii")

@@ -6,7 +6,6 @@ workers check its certificate against the CA and the name SERVER_NAME.
 
 import datetime
 import ipaddress
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from OpenSSL import SSL, crypto
 from twisted.internet.ssl import Certificate as TwistedCertificate
 from twisted.internet.ssl import CertificateOptions, TLSVersion, trustRootFromCertificates
+
+from mu.home import write_private
 
 SERVER_NAME = "mu-coordinator"
 JOB_URI = "urn:mu:job:"
@@ -208,16 +209,6 @@ def job_of(certificate: x509.Certificate) -> str | None:
         if uri.startswith(JOB_URI):
             return uri.removeprefix(JOB_URI)
     return None
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file, whole or not at all, that only its owner may read."""
-    unfinished = path.with_name(path.name + ".new")
-    unfinished.unlink(missing_ok=True)
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(text)
-    unfinished.replace(path)
 
 
 def _builder(

@@ -14,7 +14,8 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from mu.config import Config, ConfigError, read_config
-from mu.net.certificates import Authority, Identity, server_options, write_private
+from mu.home import write_private
+from mu.net.certificates import Authority, Identity, server_options
 from mu.relay.hub import Relay
 from mu.relay.protocol import RelayServer, RelayTLSFactory
 from mu.relay.spool import SpoolError

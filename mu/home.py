@@ -1,0 +1,83 @@
+"""The home folder and the ports of a daemon: its lock, its token, its listening sockets."""
+
+import fcntl
+import os
+import resource
+import secrets
+import socket
+from pathlib import Path
+from typing import TextIO
+
+from mu.config import ConfigError
+
+BACKLOG = 4096
+"""Connections that may wait to be accepted at a port."""
+
+
+def lock(home: Path) -> TextIO:
+    """Lock a home folder for this process, as long as the returned file is open.
+
+    Raises OSError if another process holds the lock.
+    """
+    held = (home / "lock").open("a")
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        held.close()
+        raise OSError("another daemon runs there; give this one a home of its own") from None
+    return held
+
+
+def read_token(path: Path) -> str:
+    """Return the control token, made at the first start."""
+    if not path.exists():
+        write_private(path, secrets.token_urlsafe(32))
+    return path.read_text(encoding="ascii")
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file atomically, readable by its owner only."""
+    unfinished = path.with_name(path.name + ".new")
+    unfinished.unlink(missing_ok=True)
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(text)
+    unfinished.replace(path)
+
+
+def open_port(section: str, host: str, port: int, last: int = 0) -> socket.socket:
+    """Return a listening socket, opened before the daemon detaches, so that errors are seen.
+
+    Port 0 takes the last port again if that is not 0 and still free. Raises ConfigError, which
+    names the section of mu.conf.
+    """
+    if port == 0 and last:
+        try:
+            return open_port(section, host, last)
+        except ConfigError:
+            pass
+    opened = None
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        opened = socket.socket(family, kind, protocol)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind(address)
+        opened.listen(BACKLOG)
+        opened.setblocking(False)
+    except OSError as error:
+        if opened is not None:
+            opened.close()
+        raise ConfigError(
+            f"[{section}] host = {host}, port = {port}: cannot listen there: {error.strerror};"
+            " give another port, or 0 for a free one"
+        ) from None
+    return opened
+
+
+def allow_many_files() -> None:
+    """Raise the limit of open files as far as the system allows: each worker is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = 2**20 if most == resource.RLIM_INFINITY else min(most, 2**20)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (enough, most))
