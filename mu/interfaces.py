@@ -22,12 +22,7 @@ class IState(Interface):
 class IPipeline(Interface):
     """A kind of job.
 
-    It may have two methods besides: `order(params, actors)` returns the actors' numbers in the order
-    in which they get workers (mu.pipelines.dealing has some; else they do in their own order), and
-    `check(params)` raises mu.parameters.FieldError for what the parameters' types cannot refuse.
-    And two attributes: `may_run_twice`, False if an actor that is slow must not be started a second
-    time while its first worker is at it; `relay_keep`, True if the relay is to keep what the job's
-    workers sent one another until the job ends, for later attempts.
+    mu.plugins.Pipeline is the base class to derive from; it has the optional members, too.
     """
 
     name = Attribute("What a job names it by: a str, unique.")
@@ -59,7 +54,7 @@ class IPipeline(Interface):
 
 
 class IEngine(Interface):
-    """A way to start workers."""
+    """A way to start workers. mu.plugins.Engine is the base class to derive from."""
 
     name = Attribute("What a job names it by: a str, unique.")
 

@@ -51,6 +51,14 @@ class Unknown:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What of a function its price depends on."""
+
+    memory_mb: int
+    architecture: str = "x86_64"
+
+
 Answer = Accepted | Throttled | Unreached | Refused | Unknown
 
 

@@ -9,26 +9,18 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import maybeDeferred
 
 from mu.invocations import Answer, Invocation, Refused, Throttled, Unreached, region_of
+from mu.plugins import Engine
 
 FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 10.0
 LONGEST_WAIT_S = 60.0
 """However long an engine says to wait."""
 UNREACHED_TRIES = 5
-
-
-class Engine(Protocol):
-    """A mu.interfaces.IEngine."""
-
-    name: str
-
-    def launch(self, invocation: Invocation) -> Deferred[Answer]: ...
-    def cancel(self, job_id: str) -> Deferred[None]: ...
 
 
 def invocations(

@@ -1,4 +1,4 @@
-"""What is installed: pipelines and engines, the project's own and strangers' alike.
+"""The registry: which pipelines and engines are installed, our own and other people's alike.
 
 They register as importlib entry points (groups `mu.pipelines` and `mu.engines`, each naming an
 object) or as dropins in twisted.plugins.
@@ -18,13 +18,14 @@ from zope.interface.verify import verifyObject
 
 from mu.interfaces import IEngine, IPipeline
 from mu.parameters import Parameter
+from mu.plugins import Engine, Pipeline
 
 log = Logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A plugin that could not be taken, and why."""
+    """A plugin that was refused, and why."""
 
     name: str
     owner: str
@@ -33,25 +34,24 @@ class Broken:
 
 @dataclass(slots=True)
 class Registry:
-    """Name to plugin, for each kind; and the plugins that could not be taken."""
+    """The plugins of each kind by name, and those that were refused."""
 
-    pipelines: dict[str, Any] = field(default_factory=dict)
-    engines: dict[str, Any] = field(default_factory=dict)
+    pipelines: dict[str, Pipeline] = field(default_factory=dict)
+    engines: dict[str, Engine] = field(default_factory=dict)
     broken: list[Broken] = field(default_factory=list)
-    _owners: dict[tuple[Any, str], str] = field(default_factory=dict)
+    _owners: dict[tuple[type[Interface], str], str] = field(default_factory=dict)
 
     @classmethod
     def installed(cls) -> "Registry":
-        """Read all that is installed. A broken plugin is kept in `broken` and stops nothing."""
+        """Load all installed plugins. A broken one is listed in `broken` and stops nothing else."""
         registry = cls()
         for interface, group in ((IPipeline, "mu.pipelines"), (IEngine, "mu.engines")):
             for entry in sorted(entry_points(group=group), key=lambda entry: entry.name):
-                owner = (
-                    f"{entry.value} of {entry.dist.name if entry.dist else 'an unknown package'}"
-                )
+                package = entry.dist.name if entry.dist else "an unknown package"
+                owner = f"{entry.value} of {package}"
                 try:
                     plugin = entry.load()
-                except Exception as error:  # a stranger's import may raise anything
+                except Exception as error:  # other people's code may raise anything on import
                     registry._refuse(entry.name, owner, f"{type(error).__name__}: {error}")
                 else:
                     registry.add(interface, plugin, owner, entry.name)
@@ -59,8 +59,8 @@ class Registry:
                 registry.add(interface, plugin, f"a dropin of {type(plugin).__module__}")
         return registry
 
-    def add(self, interface: type[Interface], plugin: Any, owner: str, called: str = "") -> None:
-        """Take a plugin, or note why not; `called` is what to name one without a name."""
+    def add(self, interface: type[Interface], plugin: object, owner: str, called: str = "") -> None:
+        """Take a plugin, or note why not; `called` is the name to report if it has none."""
         name = getattr(plugin, "name", None)
         reason = _why_not(interface, plugin)
         taken = self._owners.get((interface, str(name)))
@@ -69,40 +69,58 @@ class Registry:
         if reason:
             self._refuse(str(name or called or owner), owner, reason)
             return
-        self._owners[interface, plugin.name] = owner
-        (self.pipelines if interface is IPipeline else self.engines)[plugin.name] = plugin
+        self._owners[interface, str(name)] = owner
+        if interface is IPipeline:
+            self.pipelines[str(name)] = _with_defaults(Pipeline, plugin)
+        else:
+            self.engines[str(name)] = _with_defaults(Engine, plugin)
 
     def _refuse(self, name: str, owner: str, reason: str) -> None:
         self.broken.append(Broken(name, owner, reason))
         log.error("plugin {name} ({owner}): {reason}", name=name, owner=owner, reason=reason)
 
 
-def _why_not(interface: type[Interface], plugin: Any) -> str:
-    """Return why a plugin cannot be taken; empty: it can."""
+def _with_defaults(base: type, plugin: object) -> Any:
+    """Return the plugin; one that is not derived from `base` gets its defaults for what it lacks."""
+    if isinstance(plugin, base):
+        return plugin
+    own = {}
+    for name in {*base.__annotations__, *vars(base)}:
+        if not name.startswith("_") and hasattr(plugin, name):
+            member = getattr(plugin, name)
+            own[name] = staticmethod(member) if callable(member) else member
+    return type(base)(type(plugin).__name__, (base,), own)()
+
+
+def _why_not(interface: type[Interface], plugin: object) -> str:
+    """Return why a plugin is refused; empty if it is not."""
     try:
         verifyObject(interface, plugin)
     except Invalid as error:
         return " ".join(str(error).split())
-    if not isinstance(plugin.name, str) or not plugin.name:
-        return f"its name must be a str, and not empty; it is {plugin.name!r}"
-    return _wrong_parameters(plugin.parameters) if interface is IPipeline else ""
+    name = getattr(plugin, "name", None)
+    if not isinstance(name, str) or not name:
+        return f"name must be a non-empty str, got {name!r}"
+    return _wrong_parameters(getattr(plugin, "parameters", ())) if interface is IPipeline else ""
 
 
-def _wrong_parameters(parameters: Any) -> str:
+def _wrong_parameters(parameters: object) -> str:
     if not isinstance(parameters, list | tuple) or not all(
         isinstance(parameter, Parameter) for parameter in parameters
     ):
-        return f"its parameters must be a sequence of mu.parameters.Parameter, not {parameters!r}"
+        return f"parameters must be a sequence of mu.parameters.Parameter, got {parameters!r}"
     names = [parameter.name for parameter in parameters]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        return f"two of its parameters are named {twice[0]!r}"
+        return f"two parameters are named {twice[0]!r}"
     if "workers" in names:
-        return "no parameter may be named 'workers': params.workers is how many were asked for"
+        return (
+            "no parameter may be named 'workers': params.workers is the number of workers ordered"
+        )
     return ""
 
 
-def _dropins(interface: type[Interface]) -> Iterator[Any]:
+def _dropins(interface: type[Interface]) -> Iterator[object]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield from getPlugins(interface)

@@ -7,6 +7,8 @@ more; `[cost]` in mu.conf takes other prices.
 
 from dataclasses import dataclass, field
 
+from mu.invocations import Size
+
 GB_S_USD = {"x86_64": 0.0000166667, "arm64": 0.0000133334}
 REQUEST_USD = 2e-07
 
@@ -17,14 +19,6 @@ class Prices:
 
     gb_s: dict[str, float] = field(default_factory=lambda: dict(GB_S_USD))
     request: float = REQUEST_USD
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """What of a function its price depends on."""
-
-    memory_mb: int
-    architecture: str = "x86_64"
 
 
 class Meter:

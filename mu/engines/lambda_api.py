@@ -13,13 +13,20 @@ from botocore.session import Session
 from twisted.internet import ssl
 from twisted.internet.defer import Deferred, DeferredLock, succeed
 from twisted.internet.threads import deferToThread
-from zope.interface import implementer
 
 from mu.engines.connections import Connections, NoAnswer, NotSent, Origin, Response
-from mu.engines.cost import Size
 from mu.engines.signing import Signer
-from mu.interfaces import IEngine
-from mu.invocations import Accepted, Answer, Invocation, Refused, Throttled, Unknown, Unreached
+from mu.invocations import (
+    Accepted,
+    Answer,
+    Invocation,
+    Refused,
+    Size,
+    Throttled,
+    Unknown,
+    Unreached,
+)
+from mu.plugins import Engine
 
 FUNCTION_PATH = "/2015-03-31/functions/{}/"
 CREDENTIALS_S = 60.0
@@ -29,8 +36,7 @@ HEADERS = {"Content-Type": "application/json", "X-Amz-Invocation-Type": "Event"}
 EXPIRED = ("ExpiredTokenException", "ExpiredToken", "RequestExpired")
 
 
-@implementer(IEngine)
-class LambdaEngine:
+class LambdaEngine(Engine):
     """Starts workers by asynchronous invocations of a Lambda function.
 
     `endpoint(region)` gives the API's base URL, `credentials(expired)` (may block, runs in a

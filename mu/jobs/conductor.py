@@ -22,9 +22,10 @@ from mu.jobs.run import worker_event
 from mu.jobs.spec import EXTERNAL, JobSpec, Limits
 from mu.journal.ledger import Ledger, Past
 from mu.journal.records import Ordered, Planned, Resumed
-from mu.launch import Engine, Launcher, invocations
+from mu.launch import Launcher, invocations
 from mu.net.certificates import Authority
 from mu.pipelines.dealing import first_come, is_order
+from mu.plugins import Engine
 
 CERTIFICATE_MARGIN_S = 600.0
 CHECK_S = 1.0

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
-from mu.engines.cost import Meter, Prices, Size
-from mu.invocations import region_of
+from mu.engines.cost import Meter, Prices
+from mu.invocations import Size, region_of
 from mu.jobs.actors import Actor, Attempt, shown
 from mu.jobs.launches import LATE, Launch
 from mu.jobs.spec import EXTERNAL, JobSpec, Limits

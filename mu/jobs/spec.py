@@ -1,25 +1,14 @@
 """What was ordered, checked, and what limits hold for it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-from mu.events import Finish
 from mu.parameters import Params
-from mu.states.context import Context, JobFacts, State
+from mu.plugins import Pipeline
 
 EXTERNAL = "external"
 """The engine that starts nothing: somebody starts the workers by hand."""
-
-
-class Pipeline(Protocol):
-    """A mu.interfaces.IPipeline."""
-
-    name: str
-
-    def plan(self, params: Params) -> list[dict[str, Any]]: ...
-    def begin(self, worker: Context) -> State: ...
-    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)

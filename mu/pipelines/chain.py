@@ -13,13 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from zope.interface import implementer
-
 from mu.events import Finish
-from mu.interfaces import IPipeline
 from mu.messages import parse_retval
 from mu.parameters import FieldError, Parameter, Params
 from mu.pipelines import s3
+from mu.plugins import Pipeline
 from mu.states import (
     CommandListState,
     ErrorState,
@@ -141,8 +139,7 @@ def _run(job: JobFacts, words: str, wait: str = "") -> str:
     return f"run:{wait}{_command(job, words)}"
 
 
-@implementer(IPipeline)
-class Chain:
+class Chain(Pipeline):
     name = "chain"
     may_run_twice = False  # two workers of one name would get in each other's way at the relay
     relay_keep = True  # a later attempt gets its neighbour's state again

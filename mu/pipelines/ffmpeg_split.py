@@ -10,13 +10,11 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
-from zope.interface import implementer
-
 from mu.events import Finish
-from mu.interfaces import IPipeline
 from mu.parameters import FieldError, Parameter, Params
 from mu.pipelines import s3
 from mu.pipelines.templates import ShellTemplate
+from mu.plugins import Pipeline
 from mu.states import CommandFailed, ScriptWorker
 from mu.states.context import JobFacts
 from mu.states.script import Ran
@@ -128,8 +126,7 @@ async def look(worker: ScriptWorker) -> dict[str, Any]:
     }
 
 
-@implementer(IPipeline)
-class FfmpegSplit:
+class FfmpegSplit(Pipeline):
     name = "ffmpeg_split"
     description = "Run ffmpeg on each chunk of one video, read over HTTP, and keep what it prints."
     parameters = (

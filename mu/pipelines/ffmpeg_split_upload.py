@@ -7,12 +7,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from zope.interface import implementer
-
 from mu.events import Finish
-from mu.interfaces import IPipeline
 from mu.parameters import FieldError, Parameter, Params
 from mu.pipelines.ffmpeg_split import HELP, PARAMETERS, PLAIN, check, plan_chunks, run_on_chunk
+from mu.plugins import Pipeline
 from mu.states import ScriptWorker
 from mu.states.context import JobFacts
 
@@ -37,8 +35,7 @@ async def cut(worker: ScriptWorker) -> dict[str, Any]:
     return {"key": worker.out_key}
 
 
-@implementer(IPipeline)
-class FfmpegSplitUpload:
+class FfmpegSplitUpload(Pipeline):
     name = "ffmpeg_split_upload"
     description = "Cut one video into chunks with ffmpeg, read over HTTP, and upload them."
     parameters = (

@@ -3,11 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from zope.interface import implementer
-
 from mu.events import Finish
-from mu.interfaces import IPipeline
 from mu.parameters import Parameter, Params
+from mu.plugins import Pipeline
 from mu.states import CommandListState
 from mu.states.context import Context, JobFacts
 
@@ -19,8 +17,7 @@ class Greet(CommandListState):
         super().__init__(prevState, actorNum)
 
 
-@implementer(IPipeline)
-class Hello:
+class Hello(Pipeline):
     name = "hello"
     description = "Have each worker echo a text: a check that workers start and find the way back."
     parameters = (

@@ -8,11 +8,9 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-from zope.interface import implementer
-
 from mu.events import Finish
-from mu.interfaces import IPipeline
 from mu.parameters import Parameter, Params
+from mu.plugins import Pipeline
 from mu.states import ScriptWorker
 from mu.states.context import JobFacts
 
@@ -30,8 +28,7 @@ async def run_one(worker: ScriptWorker) -> dict[str, Any]:
     return {"actor": worker.actor, "seconds": round(worker.now - begun, 3), "output": kept}
 
 
-@implementer(IPipeline)
-class Linpack:
+class Linpack(Pipeline):
     name = "linpack"
     description = "Run a benchmark program twice side by side on each worker, and keep its outputs."
     parameters = (

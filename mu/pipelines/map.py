@@ -12,13 +12,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from zope.interface import implementer
-
 from mu.events import Finish
-from mu.interfaces import IPipeline
 from mu.parameters import FieldError, Parameter, Params
 from mu.pipelines import s3
 from mu.pipelines.templates import ShellTemplate, fill, parse
+from mu.plugins import Pipeline
 from mu.states import CommandFailed, ScriptWorker
 from mu.states.context import JobFacts
 
@@ -225,8 +223,7 @@ def _refuse_clashes(params: Params, keys: Sequence[str]) -> None:
 # ---------------------------------------------------------------- the pipeline
 
 
-@implementer(IPipeline)
-class Map:
+class Map(Pipeline):
     name = "map"
     description = "Run a shell command for each key of an S3 prefix, and upload what it writes."
     parameters = (

@@ -8,11 +8,9 @@ writes the same bytes to the same key.
 from collections.abc import Sequence
 from typing import Any
 
-from zope.interface import implementer
-
 from mu.events import Finish
-from mu.interfaces import IPipeline
 from mu.parameters import Parameter, Params
+from mu.plugins import Pipeline
 from mu.states import CommandListState, ForLoopState, TerminalState
 from mu.states.context import Context, JobFacts
 
@@ -78,8 +76,7 @@ class Configure(CommandListState):
         self.commands = [c and c.format(**known) for c in self.commands]
 
 
-@implementer(IPipeline)
-class Png2Y4M:
+class Png2Y4M(Pipeline):
     name = "png2y4m"
     description = "Convert PNG frames <video>-<in_format>/%08d.png to Y4M chunks of `frames` each."
     parameters = (

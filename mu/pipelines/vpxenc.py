@@ -7,11 +7,9 @@ whole folder of the chunks, and the output goes to `out` below it.
 from collections.abc import Sequence
 from typing import Any
 
-from zope.interface import implementer
-
 from mu.events import Finish
-from mu.interfaces import IPipeline
 from mu.parameters import Parameter, Params
+from mu.plugins import Pipeline
 from mu.states import CommandListState, TerminalState
 from mu.states.context import Context, JobFacts
 
@@ -44,8 +42,7 @@ class Encode(CommandListState):
         self.commands = [c and c.format(**known) for c in self.commands]
 
 
-@implementer(IPipeline)
-class VpxEnc:
+class VpxEnc(Pipeline):
     name = "vpxenc"
     description = "Encode Y4M chunks <video>/%08d.y4m as VP8 in IVF files <video>/out/%08d.ivf."
     parameters = (

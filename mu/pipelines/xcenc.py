@@ -16,12 +16,10 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from zope.interface import implementer
-
 from mu.events import Finish
-from mu.interfaces import IPipeline
 from mu.parameters import Parameter, Params
 from mu.pipelines.dealing import deal
+from mu.plugins import Pipeline
 from mu.states import CommandListState, ForLoopState, TerminalState, connect_command
 from mu.states.context import Context, JobFacts
 
@@ -213,8 +211,7 @@ SHARED = (
 )
 
 
-@implementer(IPipeline)
-class XcEnc:
+class XcEnc(Pipeline):
     name = "xcenc"
     may_run_twice = False  # two workers of one name would get in each other's way at the relay
     relay_keep = True  # a later attempt gets its neighbour's state again

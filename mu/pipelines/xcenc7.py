@@ -8,10 +8,7 @@ after the other: a pass less than xcenc needs. The bundle has vpxenc, xc-enc and
 from collections.abc import Sequence
 from typing import Any
 
-from zope.interface import implementer
-
 from mu.events import Finish
-from mu.interfaces import IPipeline
 from mu.parameters import Parameter, Params
 from mu.pipelines.dealing import deal
 from mu.pipelines.xcenc import (
@@ -27,6 +24,7 @@ from mu.pipelines.xcenc import (
     vpxenc,
     xc_enc,
 )
+from mu.plugins import Pipeline
 from mu.states import CommandListState
 from mu.states.context import Context, JobFacts
 
@@ -60,8 +58,7 @@ class Fetch(Begin):
     nextState = Encode
 
 
-@implementer(IPipeline)
-class XcEnc7:
+class XcEnc7(Pipeline):
     name = "xcenc7"
     may_run_twice = False  # two workers of one name would get in each other's way at the relay
     relay_keep = True  # a later attempt gets its neighbour's state again

@@ -7,11 +7,9 @@ The frames get the numbers that they have in the video: chunk k of n frames begi
 from collections.abc import Sequence
 from typing import Any
 
-from zope.interface import implementer
-
 from mu.events import Finish
-from mu.interfaces import IPipeline
 from mu.parameters import Parameter, Params
+from mu.plugins import Pipeline
 from mu.states import CommandFailed, ScriptWorker
 from mu.states.context import JobFacts
 
@@ -55,8 +53,7 @@ async def upload(worker: ScriptWorker, number: int) -> None:
     await worker.upload(key, f"##TMPDIR##/png/{number:08d}.png")
 
 
-@implementer(IPipeline)
-class Y4M2Png:
+class Y4M2Png(Pipeline):
     name = "y4m2png"
     description = (
         "Convert Y4M chunks <video>-<in_format>/%08d.y4m to the PNG frames they are made of."

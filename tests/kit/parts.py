@@ -10,10 +10,8 @@ from twisted.internet.task import Clock
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.test.iosim import FakeTransport, IOPump, connect
-from zope.interface import implementer
 
 from mu.config import WorkerPort
-from mu.interfaces import IPipeline
 from mu.invocations import Accepted
 from mu.jobs.book import JobBook
 from mu.jobs.job import Job
@@ -23,23 +21,19 @@ from mu.messages import Hello
 from mu.net.certificates import SERVER_NAME, Authority, Identity
 from mu.net.transport import DirectTLSFactory
 from mu.parameters import Params
+from mu.plugins import Engine, Pipeline
 from mu.protocol import WorkerFactory
 from mu.wire import Framer, frame
 
 
-@implementer(IPipeline)
-class OneState:
+class OneState(Pipeline):
     """A pipeline whose actors begin with one state class."""
 
     name = "one"
     description = "For tests."
-    parameters = ()
 
     def __init__(self, first: Any) -> None:
         self._first = first
-
-    def plan(self, params: Params) -> list[dict[str, Any]]:
-        return [{} for _ in range(params.workers)]
 
     def begin(self, worker: Any) -> Any:
         return self._first(worker, worker.actor)
@@ -198,7 +192,7 @@ class Threads:
             tell(True, result)
 
 
-class ScriptedEngine:
+class ScriptedEngine(Engine):
     """An engine that answers each launch with what is next in its script; keeps who asked."""
 
     name = "scripted"

@@ -3,7 +3,8 @@
 import pytest
 from kit.film import order, put_film
 
-from mu.engines.cost import GB_S_USD, REQUEST_USD, Meter, Prices, Size
+from mu.engines.cost import GB_S_USD, REQUEST_USD, Meter, Prices
+from mu.invocations import Size
 
 X86, ARM = GB_S_USD["x86_64"], GB_S_USD["arm64"]
 

@@ -1,12 +1,14 @@
 """Imports point one way, and the pure core stays pure."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PURE = ["wire", "messages", "events", "machine", "states", "parameters", "pipelines"]
+PURE = ["wire", "messages", "events", "machine", "states", "parameters", "pipelines", "interfaces"]
 PURE += ["relay.switchboard", "journal.records", "journal.ledger", "journal.replay"]
 OUTSIDE = {"twisted", "OpenSSL", "boto3", "botocore", "klein", "time", "random", "secrets"}
 OUTSIDE |= {"socket", "ssl", "logging", "threading", "asyncio", "subprocess", "uuid"}
@@ -60,7 +62,7 @@ def test_no_part_of_the_walk_imports_what_comes_after_it(place):
 
 
 def test_pipelines_know_states_only():
-    known = {"wire", "messages", "events", "states", "parameters", "interfaces"}
+    known = {"wire", "messages", "events", "states", "parameters", "plugins"}
     assert parts_of_mu("pipelines") <= known
 
 
@@ -93,3 +95,11 @@ def test_the_command_line_takes_little_from_the_daemon_and_gives_it_nothing():
     }
     others = [path for path in (ROOT / "mu").rglob("*.py") if path.parent.name != "cli"]
     assert not [path for path in others if "mu.cli" in str(imported(path))]
+
+
+def test_what_pipelines_import_does_not_load_twisted():
+    program = (
+        "import sys, mu.plugins, mu.testing, mu.pipelines.map; print('twisted' in sys.modules)"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert told.stdout == "False\n"

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from zope.interface import implementer
 
-from mu.interfaces import IPipeline
-from mu.parameters import Parameter
+from mu.interfaces import IEngine, IPipeline
+from mu.parameters import Parameter, Params
+from mu.plugins import Engine, Pipeline
 from mu.registry import Registry
+from mu.states import JobFacts
 
 
 @implementer(IPipeline)
@@ -38,6 +40,86 @@ def test_the_projects_own_pipelines_are_found_the_way_a_strangers_are():
     assert registry.broken == []
 
 
+class Derived(Pipeline):
+    name = "derived"
+
+    def begin(self, worker): ...
+
+
+class Scripted(Engine):
+    name = "scripted"
+
+    def launch(self, invocation): ...
+
+
+@implementer(IEngine)
+class Bare:
+    name = "bare"
+
+    def launch(self, invocation):
+        return "launched"
+
+    def cancel(self, job_id):
+        return "cancelled"
+
+
+def test_a_pipeline_that_derives_from_the_base_has_its_defaults():
+    registry = Registry()
+    pipeline = Derived()
+    registry.add(IPipeline, pipeline, "somebody")
+    assert registry.broken == []
+    assert registry.pipelines["derived"] is pipeline
+    params = Params(workers=3)
+    assert pipeline.check(params) is None
+    assert pipeline.plan(params) == [{}, {}, {}]
+    assert pipeline.order(params, 3) == [0, 1, 2]
+    assert pipeline.finish(JobFacts("j1", params), []) is None
+    assert (pipeline.may_run_twice, pipeline.relay_keep) == (True, False)
+
+
+def test_a_pipeline_without_a_first_state_cannot_be_made():
+    with pytest.raises(TypeError, match="begin"):
+        type("Lacking", (Pipeline,), {"name": "lacking"})()
+
+
+def test_an_engine_that_derives_from_the_base_has_its_defaults():
+    registry = Registry()
+    engine = Scripted()
+    registry.add(IEngine, engine, "somebody")
+    assert registry.engines == {"scripted": engine}
+    answers = []
+    engine.cancel("j1").addCallback(answers.append)
+    engine.size("f", "us-east-1").addCallback(answers.append)
+    assert answers == [None, "engine scripted does not report the size of its functions"]
+
+
+def test_a_pipeline_that_only_provides_the_interface_gets_the_defaults_for_what_it_lacks():
+    class Own(Good):
+        relay_keep = True
+
+        def order(self, params, actors):
+            return [1, 0]
+
+    registry = Registry()
+    registry.add(IPipeline, Own(), "somebody")
+    pipeline = registry.pipelines["good"]
+    assert (pipeline.name, pipeline.description) == ("good", "It is.")
+    assert (pipeline.may_run_twice, pipeline.relay_keep) == (True, True)
+    assert pipeline.order(Params(), 2) == [1, 0]
+    assert pipeline.check(Params()) is None
+    assert pipeline.plan(Params(workers=1)) is None  # its own, not the default
+
+
+def test_an_engine_that_only_provides_the_interface_gets_the_defaults_for_what_it_lacks():
+    registry = Registry()
+    registry.add(IEngine, Bare(), "somebody")
+    engine = registry.engines["bare"]
+    assert (engine.launch(None), engine.cancel("j1")) == ("launched", "cancelled")
+    answers = []
+    engine.size("f", "us-east-1").addCallback(answers.append)
+    assert answers == ["engine bare does not report the size of its functions"]
+
+
 def test_a_duplicate_is_refused_and_both_owners_are_named():
     registry = Registry()
     registry.add(IPipeline, Good(), "the first")
@@ -48,7 +130,7 @@ def test_a_duplicate_is_refused_and_both_owners_are_named():
 
 
 @pytest.mark.parametrize(("plugin", "says"), [(Lacking(), "plan"), (object(), "IPipeline")])
-def test_what_does_not_keep_the_interface_is_reported(plugin, says):
+def test_what_does_not_provide_the_interface_is_reported(plugin, says):
     registry = Registry()
     registry.add(IPipeline, plugin, "somebody")
     assert registry.pipelines == {}
@@ -58,9 +140,9 @@ def test_what_does_not_keep_the_interface_is_reported(plugin, says):
 @pytest.mark.parametrize(
     ("parameters", "says"),
     [
-        (5, "its parameters must be a sequence of mu.parameters.Parameter"),
-        (["frames"], "its parameters must be a sequence of mu.parameters.Parameter"),
-        ([Parameter("a", int, ""), Parameter("a", str, "")], "two of its parameters are named 'a'"),
+        (5, "parameters must be a sequence of mu.parameters.Parameter"),
+        (["frames"], "parameters must be a sequence of mu.parameters.Parameter"),
+        ([Parameter("a", int, ""), Parameter("a", str, "")], "two parameters are named 'a'"),
         ([Parameter("workers", int, "")], "no parameter may be named 'workers'"),
     ],
 )
@@ -78,7 +160,7 @@ def test_a_name_must_be_text():
     plugin = Good()
     plugin.name = ""
     registry.add(IPipeline, plugin, "somebody")
-    assert "its name must be a str" in registry.broken[0].reason
+    assert "name must be a non-empty str, got ''" in registry.broken[0].reason
 
 
 PLUGIN = """

@@ -1,0 +1,113 @@
+"""Base classes for plugins: what a pipeline or an engine may have besides what it must have.
+
+Derive from them, and override what differs. The registry takes any object that provides
+mu.interfaces.IPipeline or IEngine, and gives it the defaults of these classes.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from zope.interface import implementer
+
+from mu.events import Finish
+from mu.interfaces import IEngine, IPipeline
+from mu.invocations import Answer, Invocation, Size
+from mu.parameters import Parameter, Params
+from mu.states.context import JobFacts, State
+from mu.states.script import ScriptWorker
+
+if TYPE_CHECKING:  # so that pipelines can be imported without Twisted
+    from twisted.internet.defer import Deferred
+
+__all__ = ["Engine", "Pipeline"]
+
+
+@implementer(IPipeline)
+class Pipeline(ABC):
+    """A kind of job. A subclass has at least a `name` and `begin`."""
+
+    name: str
+    """What jobs call it; unique."""
+    description: str = ""
+    """One sentence for people."""
+    parameters: Sequence[Parameter] = ()
+    may_run_twice: bool = True
+    """Whether a slow actor may be started a second time while its first worker still runs."""
+    relay_keep: bool = False
+    """Whether the relay keeps what the workers sent one another until the job ends, for retries."""
+
+    def check(self, params: Params) -> None:  # noqa: B027, it is optional
+        """Raise mu.parameters.FieldError for parameters that the types alone do not refuse.
+
+        Called when a job is ordered, so it must not do I/O.
+        """
+
+    def plan(self, params: Params) -> list[dict[str, Any]]:
+        """Return one dict of JSON values for each actor: its input. By default they are empty.
+
+        `params` has the pipeline's parameters and `workers`, the number of workers ordered; the
+        length of the list is the number of actors. Runs in a thread, once per job, so it may do
+        I/O; again if the daemon is killed before the plan is on disk. To fail the job, raise
+        ValueError with a message for the user.
+        """
+        return [{} for _ in range(params["workers"])]
+
+    def order(self, params: Params, actors: int) -> Sequence[int]:
+        """Return the order in which actors get workers: a permutation of range(actors).
+
+        By default the n-th worker to connect becomes actor n. See mu.pipelines.dealing.
+        """
+        return list(range(actors))
+
+    @abstractmethod
+    def begin(self, worker: ScriptWorker) -> State | Coroutine[Any, Any, Any]:
+        """Return the first state of an attempt at an actor, or a script (a coroutine).
+
+        Must be pure: after a restart it is called again for attempts that continue.
+        """
+
+    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> Any:
+        """Return the job's result, a JSON value. By default there is none.
+
+        `outcomes` has one mu.events.Finish for each actor, failed ones included. Runs in a thread
+        when all actors are done. It may run again after a crash of the daemon, so it must be
+        idempotent.
+        """
+        return None
+
+
+@implementer(IEngine)
+class Engine(ABC):
+    """A way to start workers. A subclass has at least a `name` and `launch`."""
+
+    name: str
+    """What jobs call it; unique."""
+
+    @abstractmethod
+    def launch(self, invocation: Invocation) -> "Deferred[Answer]":
+        """Start one worker; return a Deferred of the answer, which never fails.
+
+        `invocation` and the answers (Accepted, Throttled, Unreached, Refused, Unknown) are those of
+        mu.invocations.
+        """
+
+    def cancel(self, job_id: str) -> "Deferred[None]":
+        """Drop what is queued for a job, if the engine can. By default nothing is dropped."""
+        return _succeed(None)
+
+    def size(self, function: str, region: str) -> "Deferred[Size | str]":
+        """Return a Deferred of what the function's price depends on, or of why it is not known.
+
+        Without it a job's cost is not counted, and `max_cost_usd` cannot be kept.
+        """
+        return _succeed(f"engine {self.name} does not report the size of its functions")
+
+
+_T = TypeVar("_T")
+
+
+def _succeed(value: _T) -> "Deferred[_T]":
+    from twisted.internet.defer import succeed
+
+    return succeed(value)
