@@ -1,4 +1,13 @@
-"""What a pipeline may be told: typed parameters with defaults, bounds and help."""
+"""The parameters of a pipeline: typed values with defaults, bounds and help.
+
+>>> fields = [Parameter("frames", int, "frames per chunk", 6, minimum=1), Parameter("keys", list, "")]
+>>> params = read_fields(fields, {"keys": ["a", "b"]}, "params")
+>>> params.frames, params.keys, params == {"frames": 6, "keys": ["a", "b"]}
+(6, ['a', 'b'], True)
+>>> read_fields(fields, {"frames": 0, "keys": []}, "params")
+Traceback (most recent call last):
+mu.parameters.FieldError: params.frames must be at least 1, got 0
+"""
 
 import copy
 import math
@@ -6,28 +15,50 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-REQUIRED: Any = object()
+__all__ = ["REQUIRED", "FieldError", "Parameter", "Params", "Value", "read_fields"]
+
+Value = Any
+"""A parameter's value, of the kind that the parameter declares."""
+
+REQUIRED: object = object()
 """The default of a parameter that must be given."""
 
 
 class FieldError(ValueError):
-    """A request names something that is not taken; `field` is where, as in `params.frames`."""
+    """A field of a request is wrong; `field` says which one, such as `params.frames`."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
         self.field = field
 
 
-class Params(dict[str, Any]):
-    """Parameters as a dict, the values of which are attributes too: `job.params.frames`."""
+class Params(dict[str, Value]):
+    """Parameters as a dict, whose values are attributes, too: `job.params.frames`.
 
-    def __getattr__(self, name: str) -> Any:
+    A parameter hides a method of dict with the same name: `params.keys` is the parameter, if there
+    is one. `params["keys"]`, `"keys" in params`, iteration and `dict(params)` always work.
+    """
+
+    copy: Value
+    get: Value
+    items: Value
+    keys: Value
+    pop: Value
+    update: Value
+    values: Value
+
+    def __getattribute__(self, name: str) -> Value:
         try:
             return self[name]
         except KeyError:
-            raise AttributeError(
-                f"there is no parameter {name!r}; there are {', '.join(self)}"
-            ) from None
+            return super().__getattribute__(name)
+
+    def __reduce__(self) -> tuple[type["Params"], tuple[dict[str, Value]]]:
+        return Params, (dict(self),)
+
+    def __getattr__(self, name: str) -> Value:
+        known = ", ".join(self)
+        raise AttributeError(f"unknown parameter {name!r}; the parameters are {known}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,39 +68,51 @@ class Parameter:
     name: str
     kind: type
     help: str
-    default: Any = REQUIRED
+    default: object = REQUIRED
     minimum: float | None = None
     maximum: float | None = None
 
-    def read(self, given: Any, field: str) -> Any:
-        """Return the value that was given, checked. Raises FieldError."""
-        value: Any = given
+    def read(self, given: object, field: str) -> object:
+        """Return the given value, checked. Raises FieldError."""
+        value = given
         if self.kind is float and type(given) is int and abs(given) < 10**300:
             value = float(given)
-        if not self._fits(value):
-            raise FieldError(field, f"{field} must be {_A[self.kind]}; {given!r} came")
-        low, high = self.minimum, self.maximum
-        if (low is not None and value < low) or (high is not None and value > high):
-            bounds = [f"at least {low:g}"] if low is not None else []
-            bounds += [f"at most {high:g}"] if high is not None else []
-            raise FieldError(field, f"{field} must be {' and '.join(bounds)}; {value!r} came")
+        if not self._has_kind(value):
+            raise FieldError(field, f"{field} must be {_A[self.kind]}, got {given!r}")
+        if not self._within_bounds(value):
+            low, high = self.minimum, self.maximum
+            if low is not None and high is not None:
+                bounds = f"between {low:.15g} and {high:.15g}"
+            else:
+                bounds = f"at most {high:.15g}" if low is None else f"at least {low:.15g}"
+            raise FieldError(field, f"{field} must be {bounds}, got {value!r}")
         return value
 
-    def _fits(self, value: object) -> bool:
+    def _has_kind(self, value: object) -> bool:
         finite = not isinstance(value, float) or math.isfinite(value)
         return type(value) is self.kind and finite
 
-    def describe(self) -> dict[str, Any]:
-        """Return what people and forms need to know, as JSON."""
-        described = {"name": self.name, "type": self.kind.__name__, "help": self.help}
-        optional = {"minimum": self.minimum, "maximum": self.maximum}
-        if self.default is not REQUIRED:
-            optional["default"] = self.default
-        return (
-            described
-            | {"required": self.default is REQUIRED}
-            | {key: value for key, value in optional.items() if value is not None}
-        )
+    def _within_bounds(self, value: object) -> bool:
+        if not isinstance(value, int | float):
+            return True
+        low, high = self.minimum, self.maximum
+        return (low is None or value >= low) and (high is None or value <= high)
+
+    def describe(self) -> dict[str, object]:
+        """Return all that users and forms need to know, as JSON."""
+        required = self.default is REQUIRED
+        optional = {
+            "minimum": self.minimum,
+            "maximum": self.maximum,
+            "default": None if required else self.default,
+        }
+        return {
+            "name": self.name,
+            "type": self.kind.__name__,
+            "help": self.help,
+            "required": required,
+            **{key: value for key, value in optional.items() if value is not None},
+        }
 
 
 _A = {
@@ -83,18 +126,22 @@ _A = {
 
 
 def read_fields(
-    fields: Sequence[Parameter], given: Any, where: str = "", known: str = "parameters"
+    fields: Sequence[Parameter], given: object, where: str = "", known: str = "parameters"
 ) -> Params:
-    """Return `given` (from JSON) checked against `fields`, with defaults. Raises FieldError."""
+    """Return `given` (from JSON) checked against `fields`, with defaults filled in.
+
+    `where` is the path of `given` in the request, `known` what to call the fields in an error.
+    Raises FieldError.
+    """
     prefix = f"{where}." if where else ""
     if not isinstance(given, Mapping):
-        raise FieldError(where, f"{where or 'the body'} must be a JSON object; {given!r} came")
+        raise FieldError(where, f"{where or 'the body'} must be a JSON object, got {given!r}")
     names = {field.name for field in fields}
     for name in given:
         if name not in names:
             raise FieldError(
                 f"{prefix}{name}",
-                f"{prefix}{name} is not known; the {known} are {', '.join(sorted(names))}",
+                f"{prefix}{name} is unknown; the {known} are {', '.join(sorted(names))}",
             )
     values = Params()
     for field in fields:

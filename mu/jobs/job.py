@@ -605,7 +605,9 @@ class Job:
             "first_hello": self.first_hello,
             "last_hello": self.last_hello,
             "finished": self.finished,
-            "params": {name: value for name, value in spec.params.items() if name != "workers"},
+            "params": {
+                name: value for name, value in dict(spec.params).items() if name != "workers"
+            },
             "engine": spec.engine,
             "function": spec.function,
             "spares": spec.spares,

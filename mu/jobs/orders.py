@@ -106,7 +106,7 @@ def read_order(
 
 def _given(params: Params) -> dict[str, Any]:
     """Return parameters as they can be given again."""
-    return {name: value for name, value in params.items() if value is not None}
+    return {name: value for name, value in dict(params).items() if value is not None}
 
 
 def _checked(pipeline: Any, params: Params) -> Params:

@@ -138,7 +138,7 @@ def check(params: Params) -> None:
         _check_text(f"params.{name}", params[name])
         if not params[name] and name in ("bucket", "command", "manifest"):
             raise FieldError(f"params.{name}", f"params.{name} must not be empty")
-    for key in params["keys"]:
+    for key in params.keys:
         _check_text("params.keys", key)
         if not key:
             raise FieldError("params.keys", "params.keys has an empty key")
@@ -149,14 +149,14 @@ def check(params: Params) -> None:
         parse(params.suffix, ["ext"])
     except ValueError as error:
         raise FieldError(field, f"{field}: {error}") from None
-    if not (params["keys"] or params.prefix or params.match):
+    if not (params.keys or params.prefix or params.match):
         raise FieldError(
             "params.prefix",
             'params.prefix, or params.keys, must say which keys (params.match "*": the whole bucket)',
         )
-    if params["keys"] and params.match:
+    if params.keys and params.match:
         raise FieldError("params.match", "params.match picks keys below a prefix; keys are given")
-    if not params["keys"] and params.out_prefix == params.prefix and not params.match:
+    if not params.keys and params.out_prefix == params.prefix and not params.match:
         raise FieldError(
             "params.out_prefix",
             "params.out_prefix is the prefix of the input, so that a second run would take outputs"
@@ -181,8 +181,8 @@ def _check_text(field: str, text: Any) -> None:
 
 def wanted_keys(params: Params) -> list[str]:
     """Return the keys to work on: the given ones, or those in the bucket. Raises S3Error."""
-    if params["keys"]:
-        return list(params["keys"])
+    if params.keys:
+        return list(params.keys)
     own = params.out_prefix
     below = own != params.prefix and own.startswith(params.prefix)
     return [

@@ -1,5 +1,9 @@
 """Typed parameters, and what is said when they are wrong."""
 
+import copy
+import json
+import pickle
+
 import pytest
 
 from mu.parameters import FieldError, Parameter, Params, read_fields
@@ -25,7 +29,9 @@ def test_values_are_attributes_too():
     params = read_fields(FIELDS, {"name": "x", "share": 1})
     assert params.share == 1.0
     assert isinstance(params.share, float)
-    with pytest.raises(AttributeError, match="no parameter 'shares'; there are name, count"):
+    with pytest.raises(
+        AttributeError, match="unknown parameter 'shares'; the parameters are name, count"
+    ):
         _ = params.shares
 
 
@@ -33,18 +39,18 @@ def test_values_are_attributes_too():
     ("given", "field", "says"),
     [
         ({}, "p.name", "p.name is required"),
-        ({"name": 5}, "p.name", "must be a string; 5 came"),
-        ({"name": None}, "p.name", "must be a string; None came"),
-        ({"name": "x", "count": "5"}, "p.count", "must be a whole number; '5' came"),
-        ({"name": "x", "count": 1.5}, "p.count", "must be a whole number; 1.5 came"),
-        ({"name": "x", "count": True}, "p.count", "must be a whole number; True came"),
-        ({"name": "x", "count": 0}, "p.count", "at least 1 and at most 10; 0 came"),
-        ({"name": "x", "count": 11}, "p.count", "at least 1 and at most 10; 11 came"),
-        ({"name": "x", "share": float("nan")}, "p.share", "nan came"),
-        ({"name": "x", "share": float("inf")}, "p.share", "must be a number; inf came"),
-        ({"name": "x", "keep": 1}, "p.keep", "must be true or false; 1 came"),
-        ({"nme": "x"}, "p.nme", "p.nme is not known; the parameters are count, keep, name, share"),
-        ([], "p", "p must be a JSON object; [] came"),
+        ({"name": 5}, "p.name", "must be a string, got 5"),
+        ({"name": None}, "p.name", "must be a string, got None"),
+        ({"name": "x", "count": "5"}, "p.count", "must be a whole number, got '5'"),
+        ({"name": "x", "count": 1.5}, "p.count", "must be a whole number, got 1.5"),
+        ({"name": "x", "count": True}, "p.count", "must be a whole number, got True"),
+        ({"name": "x", "count": 0}, "p.count", "between 1 and 10, got 0"),
+        ({"name": "x", "count": 11}, "p.count", "between 1 and 10, got 11"),
+        ({"name": "x", "share": float("nan")}, "p.share", "got nan"),
+        ({"name": "x", "share": float("inf")}, "p.share", "must be a number, got inf"),
+        ({"name": "x", "keep": 1}, "p.keep", "must be true or false, got 1"),
+        ({"nme": "x"}, "p.nme", "p.nme is unknown; the parameters are count, keep, name, share"),
+        ([], "p", "p must be a JSON object, got []"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_place(given, field, says):
@@ -64,8 +70,51 @@ def test_a_parameter_describes_itself():
     assert FIELDS[1].describe()["default"] == 3
 
 
+@pytest.mark.parametrize(("bounds", "says"), [((1, None), "at least 1"), ((None, 5), "at most 5")])
+def test_a_value_beyond_the_only_bound_is_refused(bounds, says):
+    field = Parameter("n", int, "", 1, *bounds)
+    with pytest.raises(FieldError, match=f"params.n must be {says}, got"):
+        read_fields([field], {"n": 0 if bounds[0] else 6}, "params")
+
+
 def test_params_are_a_dict():
-    assert Params(a=1) == {"a": 1}
+    params = Params(a=1)
+    assert params == {"a": 1}
+    assert list(params.items()) == [("a", 1)]
+    assert params.get("b", 2) == 2
+
+
+NAMES = [
+    "keys",
+    "items",
+    "get",
+    "values",
+    "copy",
+    "update",
+    "pop",
+    "clear",
+    "setdefault",
+    "popitem",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_parameter_may_be_called_like_a_method_of_dict(name):
+    fields = (Parameter(name, list, "a list"), Parameter("n", int, "a number", 1))
+    params = Params(read_fields(fields, {name: ["x"]}), workers=2)
+    whole = {name: ["x"], "n": 1, "workers": 2}
+    assert getattr(params, name) == params[name] == ["x"]
+    assert name in params
+    assert list(params) == list(whole)
+    assert dict(params) == {**params} == params | {} == dict(**params) == whole
+    assert json.loads(json.dumps(dict(params))) == whole
+    assert (copy.deepcopy(params), pickle.loads(pickle.dumps(params))) == (whole, whole)
+    assert isinstance(copy.deepcopy(params), Params)
+
+
+def test_a_method_of_dict_is_there_where_no_parameter_has_its_name():
+    assert list(Params(keys=["x"]).values()) == [["x"]]
+    assert list(Params(values=["x"]).keys()) == ["values"]
 
 
 def test_a_default_that_can_change_is_each_jobs_own():
