@@ -1,15 +1,321 @@
-"""A job's run."""
+"""One job's run, from its order to its end: plan, launches, time limits, finish."""
 
+import json
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from mu.config import Config
+from mu.engines.cost import Prices, Size
+from mu.events import Finish
+from mu.interfaces import Engine, Pipeline
+from mu.invocations import Accepted, Answer, Invocation, Refused, Unknown
 from mu.jobs.job import Job
-from mu.net.certificates import SERVER_NAME, Identity
+from mu.jobs.life import JobState
+from mu.jobs.recovery import Found, recover
+from mu.jobs.spec import EXTERNAL, JobSpec, Limits
+from mu.journal.ledger import Ledger
+from mu.journal.records import Ordered, Planned, Resumed
+from mu.launch import Launcher, invocations
+from mu.net.certificates import SERVER_NAME, Authority, Identity
+from mu.parameters import Params
+from mu.pipelines.dealing import is_order
+
+CERTIFICATE_MARGIN_S = 600.0
+"""How long a job's certificate outlives its deadline."""
+CHECK_S = 1.0
+"""How often a job looks for launches and actors that take too long."""
+
+
+@dataclass(slots=True)
+class Coordinator:
+    """What all jobs of a daemon share."""
+
+    config: Config
+    ledger: Ledger
+    authority: Authority
+    engines: Mapping[str, Engine]
+    clock: IReactorTime
+    in_thread: Callable[..., Deferred[Any]]
+    """Runs a call that may block in a thread; the Deferred fires with its result."""
+    limits: Limits
+    prices: Prices
+    stopping: bool = False
+    """Whether the daemon is going down: nothing new begins."""
+    worker_port: int = 0
+    """Where workers connect; known once the port listens."""
+    relay: str = ""
+    """HOST:PORT of the relay; empty: there is none."""
+
+
+class Run:
+    """Takes one job from its order to its end."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        job_id: str,
+        spec: JobSpec,
+        uniq: str,
+        relay: str,
+        created: float | None = None,
+    ) -> None:
+        self._coordinator = coordinator
+        self.job = Job(
+            job_id,
+            spec,
+            uniq,
+            coordinator.clock,
+            self,
+            coordinator.ledger,
+            coordinator.limits,
+            created,
+            relay,
+            coordinator.prices,
+        )
+        self._timers: dict[str, IDelayedCall] = {}
+        self._launcher: Launcher | None = None
+        self._event: dict[str, Any] | None = None
+        self._unanswered: Sequence[str] = ()  # launches of before a restart
+        self._begun = False
+
+    # ------------------------------------------------ beginning
+
+    def start(self) -> Deferred[Job]:
+        """Begin the job; the Deferred fires with it once its order is on disk."""
+        job, spec = self.job, self.job.spec
+        ordered = Ordered(job.created, job.uniq, spec.order, spec.key, spec.digest, job.relay)
+        job.ledger.record(job.id, ordered)
+        started: Deferred[Job] = Deferred()
+        job.ledger.on_disk(self._recorded, started)
+        return started
+
+    def _recorded(self, started: Deferred[Job]) -> None:
+        self.job.order_recorded()
+        started.callback(self.job)
+        if not self._coordinator.stopping:
+            self._begin()
+
+    def restore(self, found: Found, stopped_at: float) -> None:
+        """Bring the job back to where its records end. Raises LookupError, TypeError, ValueError."""
+        self.job.order_recorded()
+        recover(self.job, found.records, stopped_at)
+        self.job.record(Resumed(self._coordinator.clock.seconds(), stopped_at))
+        self._unanswered = self.job.restart()
+
+    def resume(self) -> None:
+        """Go on with a job that was restored."""
+        self.log.info("job {job} resumes", job=self.job.id)
+        if self.job.life is JobState.STOPPING:
+            self.settled()
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
+        job, deadline_s = self.job, self.job.spec.deadline_s
+        spent = self._coordinator.clock.seconds() - job.created - job.downtime
+        late = f"the deadline of {deadline_s:g} s has passed"
+        self._later("deadline", max(0.0, deadline_s - spent), lambda: job.stop("failed", late))
+        self._later("check", CHECK_S, self._check)
+        self._carry(self._plan_and_launch())
+
+    async def _plan_and_launch(self) -> None:
+        job = self.job
+        if not job.planned:
+            planned = await self._plan()
+            if planned is None or not self._may_begin:
+                return
+            job.record(planned)
+        if not job.bill.counts:
+            await self._measure()
+        if not self._may_begin:
+            return
+        self._begun = True
+        job.begin()
+        self.launch(self._unanswered)
+
+    @property
+    def _may_begin(self) -> bool:
+        return self.job.active and not self._coordinator.stopping
+
+    async def _plan(self) -> Planned | None:
+        """Return the pipeline's plan; None: it failed, and so did the job."""
+        spec = self.job.spec
+        pipeline, most = spec.pipeline, self._coordinator.config.jobs.max_workers
+        try:
+            inputs = await self._coordinator.in_thread(pipeline.plan, spec.params)
+            _check_plan(inputs, most, spec.actors)
+            return Planned(inputs, _order(pipeline, spec.params, len(inputs)))
+        except Exception as error:  # a pipeline's author may raise anything
+            if not isinstance(error, ValueError):  # whose text is written for users
+                self.log.failure("job {job}: its plan failed", job=self.job.id)
+            self.job.stop("failed", f"the plan of {pipeline.name} failed: {_sentence(error)}")
+            return None
+
+    async def _measure(self) -> None:
+        """Find out what the job's cost depends on, if its engine can tell."""
+        job, spec = self.job, self.job.spec
+        sizes: dict[str, Size] = {}
+        why = f"engine {spec.engine} does not know the size of its functions"
+        engine = self._coordinator.engines.get(spec.engine)
+        for region in dict.fromkeys(spec.regions) if engine is not None else ():
+            size = await _size(engine, spec.functions[0], region)
+            if isinstance(size, Size):
+                sizes[region] = size
+            elif size is not None:
+                why = f"the size of function {spec.functions[0]} in {region} is unknown: {size}"
+                break
+            else:
+                break
+        else:
+            if engine is not None:
+                job.measure(sizes)
+                return
+        if spec.max_cost_usd:
+            job.stop("failed", f"max_cost_usd cannot be kept: {why}")
+        elif spec.engine != EXTERNAL:
+            self.log.warn("job {job}: its cost is not counted: {why}", job=job.id, why=why)
+
+    # ------------------------------------------------ what the job asks
+
+    def changed(self) -> None:
+        if self._begun and not self._coordinator.stopping:
+            self.job.go_on()
+
+    def launch(self, launches: Sequence[str]) -> None:
+        job = self.job
+        if not launches or not self._may_begin:
+            return
+        if self._launcher is None:
+            self._launcher = Launcher(
+                self._coordinator.engines[job.spec.engine],
+                self._coordinator.config.launch.in_flight,
+                self._coordinator.clock,
+                self._hear,
+                self._broken,
+            )
+        numbered = [(name, job.launches[name].number) for name in launches]
+        spec = job.spec
+        self._launcher.add(invocations(self.event(), spec.functions, spec.regions, numbered))
+
+    def settled(self) -> None:
+        if self._launcher is not None:
+            self._launcher.stop()
+        self._carry(self._end())
+
+    def over(self) -> None:
+        job = self.job
+        self.let_go()
+        self.log.info(
+            "job {job} is {state}{why}",
+            job=job.id,
+            state=job.state,
+            why=f": {job.error}" if job.error else "",
+        )
+
+    # ------------------------------------------------ launches
+
+    def event(self) -> dict[str, Any]:
+        """Return the event of the job's workers, with a certificate made for it once."""
+        if self._event is None:
+            job, coordinator = self.job, self._coordinator
+            config = coordinator.config
+            life_s = job.spec.deadline_s + CERTIFICATE_MARGIN_S
+            self._event = worker_event(
+                job,
+                coordinator.authority.mint_job(job.id, life_s),
+                coordinator.authority.pem,
+                config.launch.public_host,
+                coordinator.worker_port,
+                config.worker.reconnect_s,
+            )
+        return self._event
+
+    def _hear(self, invocation: Invocation, answer: Answer) -> None:
+        """Take in an engine's answer."""
+        job = self.job
+        if isinstance(answer, Accepted | Unknown):
+            job.answered(invocation.launch, answer.kind)
+        else:
+            job.count(answer.kind)
+        if isinstance(answer, Refused):
+            job.stop("failed", f"engine {job.spec.engine} refused to launch: {answer.reason}")
+        elif not isinstance(answer, Accepted):
+            self.log.warn(
+                "job {job}, launch {launch}: {answer}: {reason}",
+                job=job.id,
+                launch=invocation.launch,
+                answer=answer.kind,
+                reason=answer.reason,
+            )
+
+    # ------------------------------------------------ time
+
+    def _check(self) -> None:
+        launch = self._coordinator.config.launch
+        self.job.check(
+            f"no worker connected within {launch.hello_timeout_s:g} s of its launch: see the log"
+            f" of function {self.job.spec.function!r}, and whether workers can reach"
+            f" {launch.public_host}:{self._coordinator.worker_port} (public_host in mu.conf)"
+        )
+        if self.job.active:
+            self._later("check", CHECK_S, self._check)
+
+    def _later(self, timer: str, seconds: float, call: Callable[[], object]) -> None:
+        """Call once the time has passed, unless the job has ended before."""
+        self._timers[timer] = self._coordinator.clock.callLater(seconds, call)
+
+    # ------------------------------------------------ the end
+
+    async def _end(self) -> None:
+        job, pipeline = self.job, self.job.spec.pipeline
+        if job.stopped is not None:
+            job.end(job.stopped.state, job.stopped.reason)
+            return
+        error = job.failures() if job.counts["failed"] > job.spec.tolerate else None
+        result = None
+        outcomes = [actor.outcome for actor in job.actors]
+        try:
+            result = await self._coordinator.in_thread(pipeline.finish, job.facts, outcomes)
+            json.dumps(result, allow_nan=False)
+        except Exception as raised:  # a pipeline's author may raise anything
+            self.log.failure("job {job}: its finish failed", job=job.id)
+            error = error or f"the finish of {pipeline.name} failed: {_sentence(raised)}"
+            result = None
+        if not self._coordinator.stopping:
+            job.end("failed" if error else "done", error, result)
+
+    def let_go(self) -> None:
+        """Do nothing more for the job."""
+        for timer in self._timers.values():
+            if timer.active():
+                timer.cancel()
+        self._timers.clear()
+        if self._launcher is not None:
+            self._launcher.stop()
+
+    def _carry(self, work: Awaitable[None]) -> None:
+        Deferred.fromCoroutine(work).addErrback(self._broken)
+
+    def _broken(self, failure: Failure) -> None:
+        """A fault in mu or an engine: log it, and end the job rather than leave it hanging."""
+        self.log.failure("job {job} broke", failure, job=self.job.id)
+        words = f"a fault in mu: {failure.getErrorMessage()}"
+        self.job.stop("failed", words)
+        self.job.end("failed", words)
 
 
 def worker_event(
     job: Job, identity: Identity, cacert: str, host: str, port: int, reconnect_s: float
 ) -> dict[str, Any]:
-    """Return the event of a job's workers, but for the launch id."""
+    """Return the event of a job's workers, without the launch id."""
     spec = job.spec
     event: dict[str, Any] = {
         "mode": 1,
@@ -25,5 +331,29 @@ def worker_event(
         "relay_ext": 1,
     }
     if "bucket" in spec.params:
-        event["bucket"] = spec.params.bucket
+        event["bucket"] = spec.params["bucket"]
     return event | dict(spec.event)
+
+
+def _check_plan(inputs: object, most: int, actors: Sequence[int]) -> None:
+    """Raise TypeError or ValueError for a plan that cannot be carried out."""
+    if not isinstance(inputs, list) or not all(isinstance(given, dict) for given in inputs):
+        raise TypeError(f"plan() must return a list of dicts, one for each actor, not {inputs!r:.80}")
+    if not inputs:
+        raise ValueError("there is nothing to do: it gives no actor any input")
+    if len(inputs) > most:
+        raise ValueError(f"it asks for {len(inputs)} actors; max_workers is {most}")
+    if actors and max(actors) >= len(inputs):
+        raise ValueError(f"actor {max(actors)} was ordered, but actors go from 0 to {len(inputs) - 1}")
+
+
+def _order(pipeline: Pipeline, params: Params, actors: int) -> list[int]:
+    """Return the order in which actors get workers."""
+    order = pipeline.order(params, actors)
+    if not is_order(order, actors):
+        raise ValueError(f"order() must name each actor once, got {order!r:.200}")
+    return list(order)
+
+
+def _sentence(error: Exception) -> str:
+    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"

@@ -1,5 +1,6 @@
 """What jobs and sessions need of a journal."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,6 +18,12 @@ class Past:
     workers: str
     identity: str
     """Its Idempotency-Key and its order's digest."""
+
+    @classmethod
+    def of(cls, ended: float, job: Any, workers: Any, key: str, digest: str) -> "Past":
+        """Return it for the JSON values of a job and of its workers."""
+        identity = json.dumps({"key": key, "digest": digest})
+        return cls(ended, json.dumps(job), json.dumps(workers), identity)
 
 
 class Ledger(Protocol):

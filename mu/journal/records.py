@@ -41,10 +41,33 @@ class Launching:
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """The engine answered."""
+    """An engine took a launch, or its worker did not come in time."""
 
     launch: str
     answer: str
+    at: float = 0.0
+    """0: written by a version that did not record it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What came since the last such record and left nothing behind, as sums."""
+
+    at: float
+    answers: dict[str, int]
+    """Engines' answers: throttled, unreached, refused."""
+    dismissed: int
+    """Workers that were told to quit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A worker came and got no actor: it waits as a spare, or was dismissed."""
+
+    at: float
+    session: str
+    launch: str
+    waits: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +152,8 @@ Record = (
     | Planned
     | Launching
     | Launched
+    | Counted
+    | Arrived
     | Assigned
     | Happened
     | AttemptEnded

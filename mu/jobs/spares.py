@@ -1,0 +1,73 @@
+"""Workers that wait without an actor, and which actors are slow enough to get one of them."""
+
+import statistics
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from mu.jobs.actors import Actor
+from mu.messages import Hello
+from mu.session import Line, Session
+
+
+class WorkerLine(Line, Protocol):
+    """The connection of a worker that has said hello."""
+
+    def adopt(self, session: Session) -> None:
+        """Give all that arrives from now on to this session."""
+
+    def wait(self) -> None:
+        """Keep the worker connected: it may get an actor."""
+
+    def dismiss(self, reason: str) -> None:
+        """Tell the worker to quit: this job has nothing for it to do."""
+
+
+class Spares:
+    """Connected workers without an actor: spares, and early workers until the plan is there."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[WorkerLine, Hello] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, line: WorkerLine, hello: Hello) -> None:
+        """Let a worker wait."""
+        self._waiting[line] = hello
+        line.wait()
+
+    def take(self) -> tuple[WorkerLine, Hello]:
+        """Return the worker that has waited longest, which waits no more."""
+        line = next(iter(self._waiting))
+        return line, self._waiting.pop(line)
+
+    def take_all(self) -> Iterator[tuple[WorkerLine, Hello]]:
+        """Yield all workers, which wait no more."""
+        while self._waiting:
+            yield self.take()
+
+    def leave(self, line: WorkerLine) -> None:
+        """Forget a worker whose connection is gone."""
+        self._waiting.pop(line, None)
+
+    def replace(self, hello: Hello) -> None:
+        """Close the older connection of a worker that has connected again."""
+        older = [line for line, one in self._waiting.items() if one.session == hello.session]
+        for line in older if hello.session else []:
+            del self._waiting[line]
+            line.supersede("its worker has connected again")
+
+
+def stragglers(actors: Sequence[Actor], factor: float, now: float) -> Iterator[Actor]:
+    """Yield the actors that run for over `factor` times the median of those that are done.
+
+    None before half of the actors are done. Actors with a second attempt are left out.
+    """
+    times = [actor.took for actor in actors if actor.took is not None]
+    if len(times) < max(1, len(actors) // 2):
+        return
+    longest = factor * statistics.median(times)
+    for actor in actors:
+        if actor.outcome is None and len(actor.attempts) == 1:
+            if now - actor.attempts[0].began > longest:
+                yield actor

@@ -1,0 +1,57 @@
+"""What the control port says of a job, as JSON: running, ended, or lost in a restart."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from mu.messages import encode
+
+COUNTED = "waiting", "running", "done", "failed"
+"""The states of actors."""
+
+JSON = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSummary:
+    """A job for users; the fields are those of GET /jobs/<id>, in its order.
+
+    Times are seconds since the epoch. `cost_usd` and `gb_s` of a running job are as of now.
+    """
+
+    id: str
+    pipeline: str
+    workers: int
+    state: str
+    counts: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTED, 0))
+    created: float
+    launched: float | None = None
+    first_hello: float | None = None
+    last_hello: float | None = None
+    finished: float | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    engine: str = ""
+    function: str = ""
+    spares: int = 0
+    retries: int = 0
+    launches: Mapping[str, int] = field(default_factory=dict)
+    dismissed: int = 0
+    error: str | None = None
+    cost_usd: float | None = None
+    gb_s: float | None = None
+    result: Any = None
+
+    def json(self) -> JSON:
+        """Return it as a dict of JSON values."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
+
+    @classmethod
+    def read(cls, told: JSON) -> "JobSummary":
+        """Return what an earlier version wrote, which may lack fields."""
+        known = {one.name for one in fields(cls)}
+        return cls(**{name: value for name, value in told.items() if name in known})
+
+
+def readable(text: str) -> str:
+    """Return text for users: bytes that were not UTF-8 become replacement characters."""
+    return encode(text).decode("utf-8", "replace")
