@@ -1,7 +1,7 @@
-"""What happens to a machine, and what it wants done about it.
+"""What happens to a machine (events), and what it wants done about it (effects).
 
-Time is in the events (seconds since the epoch, as the driver read its clock), so that a machine
-that is given the same events again has the same effects.
+Events carry the time (seconds since the epoch, read from the driver's clock), so a machine that
+receives the same events again produces the same effects.
 """
 
 import json
@@ -9,20 +9,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from hashlib import blake2b
 from json.encoder import encode_basestring_ascii as _quote
-from typing import Any
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True, slots=True)
 class Entered:
-    """A worker was given this actor: the machine begins."""
+    """A worker was assigned to this actor: the machine begins."""
 
+    kind: ClassVar[str] = "entered"
     at: float
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The worker replied; `command` is the number of the command it answers (0: not said)."""
+    """The worker replied; `command` is the number of the command it answers (0: unknown)."""
 
+    kind: ClassVar[str] = "answered"
     at: float
     text: str
     command: int = 0
@@ -30,8 +32,9 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Informed:
-    """The worker said INFO:key:value."""
+    """The worker sent INFO:key:value."""
 
+    kind: ClassVar[str] = "informed"
     at: float
     key: str
     value: str
@@ -40,16 +43,18 @@ class Informed:
 
 @dataclass(frozen=True, slots=True)
 class Elapsed:
-    """The timer of that name ran out."""
+    """The timer of that name expired."""
 
+    kind: ClassVar[str] = "elapsed"
     at: float
     timer: str
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The worker was given up, for a reason that is a sentence for people."""
+    """The worker was given up; `reason` is a readable sentence."""
 
+    kind: ClassVar[str] = "lost"
     at: float
     reason: str
 
@@ -59,30 +64,34 @@ Event = Entered | Answered | Informed | Elapsed | Lost
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send the worker this command."""
+    """Send this command to the worker."""
 
+    kind: ClassVar[str] = "send"
     command: str
 
 
 @dataclass(frozen=True, slots=True)
 class SetTimer:
-    """Bring an Elapsed of this name after so many seconds; one of the name is replaced."""
+    """Deliver an Elapsed of this name after `seconds`; replaces a timer of the same name."""
 
+    kind: ClassVar[str] = "settimer"
     timer: str
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class CancelTimer:
-    """Let the timer of this name not elapse."""
+    """Cancel the timer of this name."""
 
+    kind: ClassVar[str] = "canceltimer"
     timer: str
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The actor is done: failed with an error, a sentence for people, or else with a result."""
+    """The actor is done: failed if `error` (a readable sentence) is set, otherwise successful."""
 
+    kind: ClassVar[str] = "finish"
     error: str | None = None
     result: Any = None
     """A JSON value."""
@@ -93,18 +102,16 @@ Effect = Send | SetTimer | CancelTimer | Finish
 
 # ---------------------------------------------------------------- the encoding
 
-_KINDS: dict[str, type[Any]] = {
-    kind.__name__.lower(): kind
-    for kind in (Entered, Answered, Informed, Elapsed, Lost, Send, SetTimer, CancelTimer, Finish)
-}
+_KINDS: dict[str, type[Any]] = {one.kind: one for one in (Event | Effect).__args__}
 _FIELDS = {kind: tuple(field.name for field in fields(kind)) for kind in _KINDS.values()}
 _dump = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 def encode(happened: Event | Effect) -> str:
-    """Return an event or an effect as a line of JSON in ASCII, always the same for the same.
+    """Return an event or an effect as one line of JSON in ASCII; equal values give equal lines.
 
-    This is what the journal keeps: kinds and fields may be added to, never changed.
+    The journal stores these lines: new kinds and new last fields may be added, but existing ones
+    never change.
     """
     kind = type(happened)
     if kind is Send:  # by far the most frequent two
@@ -112,7 +119,7 @@ def encode(happened: Event | Effect) -> str:
     if kind is Answered:
         said: Any = happened
         return f'["answered",{said.at!r},{_quote(said.text)},{said.command}]'
-    return _dump([kind.__name__.lower(), *(getattr(happened, name) for name in _FIELDS[kind])])
+    return _dump([kind.kind, *(getattr(happened, name) for name in _FIELDS[kind])])
 
 
 def decode(line: str) -> Any:
@@ -120,20 +127,20 @@ def decode(line: str) -> Any:
     try:
         values = json.loads(line)
     except ValueError as error:
-        raise ValueError(f"{line[:80]!r} is no event or effect: {error}") from None
+        raise ValueError(f"{line[:80]!r} is not an event or effect: {error}") from None
     return from_json(values)
 
 
 def from_json(values: Any) -> Any:
-    """Return the event or effect of a line that was parsed. Raises ValueError."""
+    """Return the event or effect of a parsed line. Raises ValueError."""
     try:
         kind, *rest = values
         return _KINDS[kind](*rest)
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{values!r:.80} is no event or effect: {error}") from None
+        raise ValueError(f"{values!r:.80} is not an event or effect: {error}") from None
 
 
 def digest(effects: Iterable[Effect]) -> str:
-    """Return what tells these effects from others: 16 hexadecimal digits."""
-    told = "\n".join([encode(effect) for effect in effects]).encode("ascii")
-    return blake2b(told, digest_size=8).hexdigest()
+    """Return a digest of these effects: 16 hexadecimal digits."""
+    lines = "\n".join([encode(effect) for effect in effects]).encode("ascii")
+    return blake2b(lines, digest_size=8).hexdigest()

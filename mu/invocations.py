@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +21,14 @@ class Invocation:
 class Accepted:
     """The worker will start, sooner or later."""
 
+    kind: ClassVar[str] = "accepted"
+
 
 @dataclass(frozen=True, slots=True)
 class Throttled:
     """The engine is busy and did not start it; trying again is safe."""
 
+    kind: ClassVar[str] = "throttled"
     reason: str
     wait_s: float | None = None
     """How long the engine says to wait."""
@@ -34,6 +38,7 @@ class Throttled:
 class Unreached:
     """No connection to the engine could be made, so nothing was sent; trying again is safe."""
 
+    kind: ClassVar[str] = "unreached"
     reason: str
 
 
@@ -41,6 +46,7 @@ class Unreached:
 class Refused:
     """The engine will not start it, nor another one like it."""
 
+    kind: ClassVar[str] = "refused"
     reason: str
 
 
@@ -48,6 +54,7 @@ class Refused:
 class Unknown:
     """No answer came: the worker may start or not, and only its hello can tell."""
 
+    kind: ClassVar[str] = "unknown"
     reason: str
 
 

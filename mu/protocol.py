@@ -4,8 +4,6 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from OpenSSL import SSL
-from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
@@ -16,6 +14,7 @@ from mu.config import WorkerPort
 from mu.jobs.book import JobBook
 from mu.messages import BadMessage, Hello, Log, Ping, Pong, Reply, Welcome, from_worker
 from mu.net.certificates import job_of
+from mu.net.endings import handshake_error, loss
 from mu.session import QUIT, Session
 from mu.wire import FrameError, Framer, frame
 
@@ -93,9 +92,9 @@ class WorkerProtocol(Protocol):
         self.factory.connections.discard(self)
         self._gone = True
         self._wait(None)
-        why = self._closing or _loss(reason)
+        why = self._closing or loss(reason)
         if self._hello is None:
-            self._log_refusal(self._closing or _handshake_error(reason))
+            self._log_refusal(self._closing or handshake_error(reason))
         else:
             if self._session is not None:
                 self._session.detach(self, why)
@@ -232,21 +231,6 @@ class WorkerProtocol(Protocol):
 
     def _log_refusal(self, reason: str) -> None:
         self.log.warn("connection from {peer} refused: {reason}", peer=self.peer, reason=reason)
-
-
-def _loss(reason: Failure) -> str:
-    """Return how a connection ended, in words."""
-    if reason.check(ConnectionDone):
-        return "it closed the connection"
-    return f"the connection broke ({reason.getErrorMessage()})"
-
-
-def _handshake_error(reason: Failure) -> str:
-    """Return why a connection ended before its hello, in words."""
-    error: Any = reason.value
-    if isinstance(error, SSL.Error) and error.args and error.args[0]:
-        return f"TLS: {', '.join(detail[-1] for detail in error.args[0])}"
-    return f"no hello came: {_loss(reason)}"
 
 
 class WorkerFactory(Factory):

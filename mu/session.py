@@ -171,6 +171,7 @@ class Session:
         self._set_timer(WORKER_TIMER, self.part.timeout_s, began)
         machine = self.part.machine
         begun, position = False, 0
+        finish: Finish | None = None
         for one in records:
             if isinstance(one, Resumed):
                 for timer in self._timers.values():
@@ -185,15 +186,15 @@ class Session:
                 self.part.heard(text, event.at)
             elif isinstance(event, Elapsed):
                 self._cancel(event.timer)
-            self._note(effects, event.at)
+            finish = self._note(effects, event.at) or finish
         self._free = self.produced
         self._kept = self._acked = self.received
         if not position:
             self.begin()
         elif not begun and not machine.finished:
             self._handle(Answered(self._clock.seconds(), HELLO))
-        if machine.finished and not self.over:  # which its record should have said, too
-            self._finish(machine.finished, stopped_at)
+        if finish is not None:  # its record, which should have said so, is lost
+            self._finish(finish, stopped_at)
         elif not self.over:
             hold_s = max(self._hold_s, RESTART_HOLD_S)
             self._await_return(

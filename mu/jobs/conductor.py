@@ -285,7 +285,7 @@ class Conductor:
 
     def _hear(self, job: Job, invocation: Invocation, answer: Answer) -> None:
         """Note what became of an invocation."""
-        name = type(answer).__name__.lower()
+        name = answer.kind
         job.launch_counts[name] += 1
         match answer:
             case Throttled(reason=reason) | Unreached(reason=reason) | Unknown(reason=reason):

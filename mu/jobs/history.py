@@ -240,10 +240,11 @@ def play(course: Course, machine: Machine) -> Played:
     Raises NoCourse for a broken record.
     """
     effects: list[list[Effect]] = []
+    error = course.end.error if course.end else None
     events = (record for record in course.records if isinstance(record, Happened))
     try:
         for position, happened in enumerate(events):
-            effects.append(step(machine, happened, position)[1])
+            effects.append(step(machine, happened, position, error)[1])
     except Diverged as diverged:
         return Played(course, effects, machine.label, diverged)
     except ValueError as error:

@@ -1,39 +1,47 @@
-"""What the journal keeps of a job: one record a line, each a JSON array that begins with its kind."""
+"""What the journal keeps of a job: one record per line, each a JSON array that starts with its kind.
+
+Journals outlive versions of mu: new kinds and new last fields with defaults may be added, but
+existing ones never change.
+"""
 
 import json
 from dataclasses import dataclass, fields
-from typing import Any
+from json.encoder import encode_basestring_ascii as _quote
+from typing import Any, ClassVar
 
-from mu.events import Effect, Event, digest, encode
+from mu.events import Effect, Event, Finish, digest, encode
 
 
 @dataclass(frozen=True, slots=True)
 class Ordered:
     """The job's first record."""
 
+    kind: ClassVar[str] = "ordered"
     at: float
     """Seconds since the epoch, here and below."""
     uniq: str
     order: Any
-    """What POST /jobs said, with all defaults filled in."""
+    """The body of POST /jobs, with all defaults filled in."""
     key: str
     digest: str
     relay: str = ""
-    """HOST:PORT, as its pipeline's states were told."""
+    """HOST:PORT of the relay, as the pipeline's states know it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """The pipeline's plan: each actor's input, and the order in which they get workers."""
+    """The pipeline's plan: the input of each actor, and the order in which actors get workers."""
 
+    kind: ClassVar[str] = "planned"
     inputs: list[dict[str, Any]]
     order: list[int]
 
 
 @dataclass(frozen=True, slots=True)
 class Launching:
-    """An invocation with this one-time id is to be made; `number` is what ##ID## becomes."""
+    """A worker with this one-time launch id is about to be invoked; `number` replaces ##ID##."""
 
+    kind: ClassVar[str] = "launching"
     at: float
     launch: str
     number: int
@@ -43,6 +51,7 @@ class Launching:
 class Launched:
     """An engine took a launch, or its worker did not come in time."""
 
+    kind: ClassVar[str] = "launched"
     launch: str
     answer: str
     at: float = 0.0
@@ -51,8 +60,9 @@ class Launched:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What came since the last such record and left nothing behind, as sums."""
+    """Answers and dismissals since the last such record, as sums."""
 
+    kind: ClassVar[str] = "counted"
     at: float
     answers: dict[str, int]
     """Engines' answers: throttled, unreached, refused."""
@@ -62,8 +72,9 @@ class Counted:
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """A worker came and got no actor: it waits as a spare, or was dismissed."""
+    """A worker connected and got no actor: it waits as a spare, or was told to quit."""
 
+    kind: ClassVar[str] = "arrived"
     at: float
     session: str
     launch: str
@@ -72,8 +83,9 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True)
 class Assigned:
-    """A worker, known by its session, got an actor."""
+    """A worker, identified by its session, was assigned to an actor."""
 
+    kind: ClassVar[str] = "assigned"
     at: float
     actor: int
     attempt: int
@@ -83,19 +95,27 @@ class Assigned:
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """An event of an attempt's machine, and the digest of its effects."""
+    """An event that an attempt's machine received, and the digest of its effects."""
 
+    kind: ClassVar[str] = "happened"
     actor: int
     attempt: int
     effects: str
     event: Any
     """As in mu.events.encode."""
+    error: str | None = None
+    """The error of the Finish among the effects, if it has one.
+
+    A replay needs it: a newer version may word the same error differently. Journals written
+    before this field existed have the text in AttemptEnded only.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnded:
-    """How an attempt ended; nothing of it counts any more."""
+    """How an attempt ended; nothing from it counts after this."""
 
+    kind: ClassVar[str] = "attemptended"
     at: float
     actor: int
     attempt: int
@@ -104,13 +124,14 @@ class AttemptEnded:
     label: str
     last_reply: str
     charged: bool
-    """Whether it counts among the attempts that an actor has."""
+    """Whether it counts towards the actor's retries."""
 
 
 @dataclass(frozen=True, slots=True)
 class NobodyCame:
-    """An actor waited for a worker that did not come."""
+    """No worker came in time for an actor that was waiting for one."""
 
+    kind: ClassVar[str] = "nobodycame"
     at: float
     actor: int
     error: str
@@ -118,8 +139,9 @@ class NobodyCame:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """The job was stopped before its actors had ended."""
+    """The job was stopped before all its actors had ended."""
 
+    kind: ClassVar[str] = "stopped"
     at: float
     state: str
     reason: str
@@ -127,23 +149,26 @@ class Stopped:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """A coordinator went on with the job; from `stopped_at` to `at` there was none."""
+    """A coordinator resumed the job; from `stopped_at` to `at` none was running."""
 
+    kind: ClassVar[str] = "resumed"
     at: float
     stopped_at: float
 
 
 @dataclass(frozen=True, slots=True)
 class Sized:
-    """What the job's workers cost depends on: memory in MB and architecture, by region."""
+    """What the cost of the job's workers depends on: memory in MB and architecture, by region."""
 
+    kind: ClassVar[str] = "sized"
     sizes: dict[str, list[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Alive:
-    """The coordinator was there at that time, even if nothing else happened."""
+    """The coordinator was running at that time, even if nothing else happened."""
 
+    kind: ClassVar[str] = "alive"
     at: float
 
 
@@ -164,20 +189,24 @@ Record = (
     | Alive
 )
 
-_KINDS: dict[str, type[Any]] = {kind.__name__.lower(): kind for kind in Record.__args__}
+_KINDS: dict[str, type[Any]] = {one.kind: one for one in Record.__args__}
 _FIELDS = {kind: tuple(field.name for field in fields(kind)) for kind in _KINDS.values()}
 _dump = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 def write_record(record: Record) -> str:
-    """Return a record as a line of ASCII. Kinds and fields may be added to, never changed."""
-    kind = type(record)
-    return _dump([kind.__name__.lower(), *(getattr(record, name) for name in _FIELDS[kind])])
+    """Return a record as one line of ASCII. A Happened is written by write_event."""
+    return _dump([record.kind, *(getattr(record, name) for name in _FIELDS[type(record)])])
 
 
 def write_event(actor: int, attempt: int, event: Event, effects: list[Effect]) -> str:
-    """Return the line of a Happened. On the hot path, so it joins what is encoded already."""
-    return f'["happened",{actor},{attempt},"{digest(effects)}",{encode(event)}]'
+    """Return the line of a Happened. This is a hot path, so it joins text that is encoded already."""
+    start = f'["happened",{actor},{attempt},"{digest(effects)}",{encode(event)}'
+    if effects:
+        last = effects[-1]
+        if type(last) is Finish and last.error is not None:
+            return f"{start},{_quote(last.error)}]"
+    return f"{start}]"
 
 
 def read_record(line: str) -> Any:
@@ -186,4 +215,4 @@ def read_record(line: str) -> Any:
         kind, *values = json.loads(line)
         return _KINDS[kind](*values)
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{line[:80]!r} is no record: {error}") from None
+        raise ValueError(f"{line[:80]!r} is not a record: {error}") from None

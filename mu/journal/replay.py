@@ -1,8 +1,8 @@
-"""Back from what was recorded: a machine that is given its events again has the same effects."""
+"""Replaying recorded events: a machine that receives its events again produces the same effects."""
 
 from collections.abc import Iterable
 
-from mu.events import Effect, Event, digest, encode, from_json
+from mu.events import Effect, Event, Finish, digest, encode, from_json
 from mu.journal.records import Happened
 from mu.machine import Machine
 
@@ -13,31 +13,48 @@ class Diverged(Exception):
     def __init__(self, position: int, event: Event, effects: list[Effect]) -> None:
         now = ", ".join(map(encode, effects)) or "nothing"
         super().__init__(
-            f"event {position}, {encode(event)}, now has other effects than when it was recorded:"
-            f" {now}. A state or script must use neither clock nor chance, nor change meanwhile"
+            f"event {position}, {encode(event)}, now has effects other than those recorded: {now}."
+            " A state or script must not use the clock or random numbers, and its code must not"
+            " change while its job runs"
         )
         self.position = position
         self.event = event
 
 
-def step(machine: Machine, happened: Happened, position: int = 0) -> tuple[Event, list[Effect]]:
-    """Give a machine its next recorded event; return that, and its effects.
+def step(
+    machine: Machine, happened: Happened, position: int = 0, error: str | None = None
+) -> tuple[Event, list[Effect]]:
+    """Give a machine its next recorded event; return the event and its effects.
+
+    The wording of a Finish's error may have changed since; the effects returned have the recorded
+    one. `error` is that text where the record lacks it: the error of the attempt's AttemptEnded.
 
     Raises Diverged, and ValueError for a broken record.
     """
     event = from_json(happened.event)
     effects = machine.receive(event)
-    if digest(effects) != happened.effects:
+    if digest(effects) == happened.effects:
+        return event, effects
+    recorded = error if happened.error is None else happened.error
+    reworded = effects if recorded is None else [_reword(effect, recorded) for effect in effects]
+    if digest(reworded) != happened.effects:
         raise Diverged(position, event, effects)
-    return event, effects
+    return event, reworded
 
 
-def replay(machine: Machine, happened: Iterable[Happened]) -> list[Effect]:
-    """Give a machine that is new its recorded events; return all effects.
+def _reword(effect: Effect, error: str) -> Effect:
+    failed = isinstance(effect, Finish) and effect.error is not None
+    return Finish(error) if failed else effect
+
+
+def replay(
+    machine: Machine, happened: Iterable[Happened], error: str | None = None
+) -> list[Effect]:
+    """Give a new machine its recorded events; return all effects. `error` is as in step.
 
     Raises Diverged at the first event whose effects differ, and ValueError for a broken record.
     """
     effects: list[Effect] = []
     for position, one in enumerate(happened):
-        effects += step(machine, one, position)[1]
+        effects += step(machine, one, position, error)[1]
     return effects

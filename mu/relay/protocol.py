@@ -9,8 +9,6 @@ import socket
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from OpenSSL import SSL
-from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
@@ -19,6 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mu.net.certificates import job_of
+from mu.net.endings import handshake_error
 from mu.net.transport import DirectTLSFactory, PromptServer
 from mu.relay.switchboard import SMALL, Frame, Name, Refused
 from mu.wire import HEADER_BYTES, FrameError, frame
@@ -112,7 +111,7 @@ class RelayProtocol(Protocol):
         if self.name is None and not self._closing:
             self._stop_timer()
             self._relay.connections.discard(self)
-            self._log_refusal(_handshake_error(reason))
+            self._log_refusal(handshake_error(reason))
             self._closing = "it is gone"
 
     # ------------------------------------------------ what others have to say
@@ -534,16 +533,3 @@ def _end_of_frames(buffer: bytes, limit: int) -> int:
             break
         end = following
     return end
-
-
-def _loss(reason: Failure) -> str:
-    if reason.check(ConnectionDone):
-        return "it closed the connection"
-    return f"the connection broke ({reason.getErrorMessage()})"
-
-
-def _handshake_error(reason: Failure) -> str:
-    error: Any = reason.value
-    if isinstance(error, SSL.Error) and error.args and error.args[0]:
-        return f"TLS: {', '.join(detail[-1] for detail in error.args[0])}"
-    return f"no hello came: {_loss(reason)}"

@@ -1,5 +1,6 @@
 """Events and effects on a line, and machines that are given them again."""
 
+import json
 import random
 import time
 
@@ -8,8 +9,10 @@ import pytest
 from mu.events import (
     Answered,
     CancelTimer,
+    Effect,
     Elapsed,
     Entered,
+    Event,
     Finish,
     Informed,
     Lost,
@@ -19,8 +22,26 @@ from mu.events import (
     digest,
     encode,
 )
-from mu.journal.records import Happened, read_record, write_event
-from mu.journal.replay import Diverged, replay
+from mu.invocations import Accepted, Answer, Refused, Throttled, Unknown, Unreached
+from mu.journal.records import (
+    Alive,
+    Assigned,
+    AttemptEnded,
+    Happened,
+    Launched,
+    Launching,
+    NobodyCame,
+    Ordered,
+    Planned,
+    Record,
+    Resumed,
+    Sized,
+    Stopped,
+    read_record,
+    write_event,
+    write_record,
+)
+from mu.journal.replay import Diverged, replay, step
 from mu.machine import Machine
 from mu.parameters import Params, read_fields
 from mu.registry import Registry
@@ -43,15 +64,88 @@ ALL = [
 ]
 
 
+RECORDS = [
+    (
+        Ordered(1.0, "u", {"pipeline": "hello"}, "key", "d1", "10.0.0.1:13337"),
+        '["ordered",1.0,"u",{"pipeline":"hello"},"key","d1","10.0.0.1:13337"]',
+    ),
+    (Planned([{"key": "a"}, {}], [1, 0]), '["planned",[{"key":"a"},{}],[1,0]]'),
+    (Launching(1.5, "l1", 3), '["launching",1.5,"l1",3]'),
+    (Launched("l1", "accepted"), '["launched","l1","accepted"]'),
+    (Assigned(2.0, 0, 1, "aa", "l1"), '["assigned",2.0,0,1,"aa","l1"]'),
+    (
+        AttemptEnded(3.0, 0, 1, "why", None, "Echo", "FAIL(\udcff)", True),
+        '["attemptended",3.0,0,1,"why",null,"Echo","FAIL(\\udcff)",true]',
+    ),
+    (NobodyCame(4.0, 2, "late"), '["nobodycame",4.0,2,"late"]'),
+    (Stopped(5.0, "cancelled", "by request"), '["stopped",5.0,"cancelled","by request"]'),
+    (Resumed(7.0, 6.0), '["resumed",7.0,6.0]'),
+    (Sized({"us-east-1": [1024, "arm64"]}), '["sized",{"us-east-1":[1024,"arm64"]}]'),
+    (Alive(8.0), '["alive",8.0]'),
+]
+HAPPENED = [
+    (
+        (Entered(1.5), []),
+        '["happened",0,1,"e4a6a0577479b2b4",["entered",1.5]]',
+    ),
+    (
+        (Answered(2.0, "OK:A", 1), [Send("quit:"), Finish(None, {"key": [1]})]),
+        '["happened",0,1,"fd760d1a7f8dc00b",["answered",2.0,"OK:A",1]]',
+    ),
+    (
+        (Lost(4.0, "gone"), [CancelTimer("t"), Finish("Echo: gone ü")]),
+        '["happened",0,1,"74e260917888db8c",["lost",4.0,"gone"],"Echo: gone \\u00fc"]',
+    ),
+]
+ANSWER_KINDS = {
+    Accepted: "accepted",
+    Throttled: "throttled",
+    Unreached: "unreached",
+    Refused: "refused",
+    Unknown: "unknown",
+}
+
+
 @pytest.mark.parametrize(("value", "line"), ALL)
-def test_each_kind_has_one_encoding_for_ever(value, line):
+def test_the_encoding_of_each_event_and_effect_never_changes(value, line):
     assert encode(value) == line
     assert decode(line) == value
 
 
+@pytest.mark.parametrize(("record", "line"), RECORDS)
+def test_the_encoding_of_each_record_never_changes(record, line):
+    assert write_record(record) == line
+    assert read_record(line) == record
+
+
+@pytest.mark.parametrize(("happened", "line"), HAPPENED)
+def test_the_encoding_of_what_happened_never_changes(happened, line):
+    event, effects = happened
+    assert write_event(0, 1, event, effects) == line
+    record = read_record(line)
+    assert record.event == json.loads(encode(event))
+    assert record.effects == digest(effects)
+    assert record.error == (effects[-1].error if effects else None)
+
+
+def test_the_kinds_of_answers_never_change():
+    assert {kind: kind.kind for kind in Answer.__args__} == ANSWER_KINDS
+
+
+def test_every_kind_is_among_those_examples():
+    assert {type(value) for value, _ in ALL} == set((Event | Effect).__args__)
+    assert {type(record) for record, _ in RECORDS} | {Happened} == set(Record.__args__)
+
+
+@pytest.mark.parametrize("line", ["", "{}", "5", '["gone",1]', '["alive"]', '["alive",1,2]'])
+def test_a_line_that_is_not_a_record_is_refused(line):
+    with pytest.raises(ValueError, match="is not a record"):
+        read_record(line)
+
+
 @pytest.mark.parametrize("line", ["", "{}", '["nothing",1]', '["entered"]', '["entered",1,2]', "5"])
 def test_a_line_that_is_none_is_refused(line):
-    with pytest.raises(ValueError, match="is no event or effect"):
+    with pytest.raises(ValueError, match="is not an event or effect"):
         decode(line)
 
 
@@ -110,7 +204,7 @@ def test_a_script_that_uses_chance_diverges_at_its_first_event_and_is_named():
         await worker.ask(f"echo:{random.random()}")
 
     played = play(machine(script))
-    with pytest.raises(Diverged, match="event 2, .*OK:ECHO.same.*other effects") as diverged:
+    with pytest.raises(Diverged, match="event 2, .*OK:ECHO.same.*effects other than") as diverged:
         replay(machine(script), recorded(played))
     assert diverged.value.position == 2
 
@@ -136,5 +230,76 @@ def test_a_pipeline_that_was_changed_meanwhile_diverges():
 
 
 def test_a_broken_record_is_refused():
-    with pytest.raises(ValueError, match="is no event"):
+    with pytest.raises(ValueError, match="is not an event"):
         replay(machine(CommandListState), [Happened(0, 1, "", "rubbish")])
+
+
+# ---------------------------------------------------------------- errors that are worded anew
+
+
+class Scripted:
+    """A machine (as far as a replay needs one) with the same effects for every event."""
+
+    def __init__(self, *effects):
+        self._effects = list(effects)
+
+    def receive(self, event):
+        return self._effects
+
+
+EVENT = Answered(2.0, "FAIL(no)", 1)
+
+
+def before_the_field(*effects):
+    """Return what a version without Happened.error recorded."""
+    return Happened(0, 1, digest(effects), json.loads(encode(EVENT)))
+
+
+def test_an_error_that_is_worded_anew_does_not_diverge_and_is_told_as_recorded():
+    recorded = [Send("quit:"), Finish("Echo: the old words")]
+    now = Scripted(Send("quit:"), Finish("Echo: new words"))
+    happened = read_record(write_event(0, 1, EVENT, recorded))
+    assert step(now, happened) == (EVENT, recorded)
+    assert step(now, happened, 0, "what AttemptEnded says") == (EVENT, recorded)
+
+
+def test_of_an_older_journal_the_attempts_end_has_the_recorded_words():
+    recorded = [Send("quit:"), Finish("Echo: the old words")]
+    now = Scripted(Send("quit:"), Finish("Echo: new words"))
+    happened = before_the_field(*recorded)
+    assert replay(now, [happened], "Echo: the old words") == recorded
+    for error in (None, "Echo: other words"):
+        with pytest.raises(Diverged):
+            replay(now, [happened], error)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "now"),
+    [
+        ([Send("a:"), Finish("why")], [Send("b:"), Finish("other words")]),
+        ([Finish("why")], [Send("a:"), Finish("other words")]),
+        ([Finish("why")], [Finish(None, 1)]),
+        ([Finish("why")], []),
+        ([Finish()], [Finish("other words")]),
+        ([Finish(None, 1)], [Finish(None, 2)]),
+        ([], [Finish("other words")]),
+    ],
+)
+def test_what_differs_in_more_than_an_errors_words_diverges(recorded, now):
+    error = next((one.error for one in recorded if isinstance(one, Finish)), None)
+    for happened in (read_record(write_event(0, 1, EVENT, recorded)), before_the_field(*recorded)):
+        with pytest.raises(Diverged):
+            step(Scripted(*now), happened, 0, error)
+
+
+def test_a_pipeline_whose_error_is_worded_anew_replays_to_its_end():
+    def failing(words):
+        async def script(worker):
+            await worker.ask("echo:1")
+            raise ValueError(words)
+
+        return machine(script)
+
+    before = recorded(play(failing("so it was called")))
+    effects = replay(failing("so it is called now"), before)
+    assert "so it was called" in effects[-1].error

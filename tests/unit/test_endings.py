@@ -1,0 +1,26 @@
+"""How a connection ended, in words."""
+
+from OpenSSL import SSL
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.python.failure import Failure
+
+from mu.net.endings import handshake_error, loss
+
+
+def test_a_peer_that_closes_and_a_connection_that_breaks_are_told_apart():
+    assert loss(Failure(ConnectionDone())) == "it closed the connection"
+    assert loss(Failure(ConnectionLost("no route"))).startswith("the connection broke (")
+    assert "no route" in loss(Failure(ConnectionLost("no route")))
+
+
+def test_a_failed_handshake_says_what_openssl_says():
+    error = SSL.Error([("SSL routines", "", "bad certificate"), ("", "", "unknown CA")])
+    assert handshake_error(Failure(error)) == "TLS: bad certificate, unknown CA"
+
+
+def test_an_end_before_the_hello_says_how_it_came():
+    expected = "it said no hello: it closed the connection"
+    assert handshake_error(Failure(ConnectionDone())) == expected
+    assert handshake_error(Failure(SSL.Error())).startswith(
+        "it said no hello: the connection broke"
+    )
