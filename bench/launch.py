@@ -35,12 +35,17 @@ def ask_with_mu(url: str, count: int) -> tuple[float, float]:
     answers: list[object] = []
     made = [Invocation(f"{n:016x}", "worker", "us-east-1", PAYLOAD) for n in range(count)]
     done: Deferred[None] = Deferred()
+
+    def hear(invocation: Invocation, answer: object) -> None:
+        answers.append(answer)
+        if len(answers) == count:
+            done.callback(None)
+
     launcher = Launcher(
         engine,
         IN_FLIGHT,
         reactor,
-        lambda invocation, answer: answers.append(answer),
-        lambda: done.callback(None),
+        hear,
         done.errback,
     )
     times = []

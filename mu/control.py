@@ -29,7 +29,8 @@ class Starter(Protocol):
     def event(self, job: Job) -> dict[str, Any]: ...
     def cancel(self, job: Job) -> Deferred[None]: ...
 
-    stopping: bool
+    @property
+    def stopping(self) -> bool: ...
 
 
 class Refusal(Exception):
@@ -103,7 +104,7 @@ class Control:
             raise Refusal(409, f"Idempotency-Key {key!r} was used for another order, job {job.id}")
         request.setHeader("Location", f"/jobs/{job.id}")
         told = job.describe()
-        if isinstance(job, Job) and job.spec.engine == EXTERNAL:
+        if isinstance(job, Job) and job.spec.engine == EXTERNAL and not job.ended:
             told["event"] = self._starter.event(job)
         return _answer(request, told)
 

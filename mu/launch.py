@@ -1,7 +1,7 @@
-"""A job becomes payloads, payloads become workers.
+"""Launching: a job's launches become payloads, and an engine makes workers of them.
 
-An engine answers for each invocation what became of it. Launching tries again where nothing can have
-run, since the engine was busy or out of reach.
+An engine answers for each invocation. The launcher retries where nothing can have run, since the
+engine was busy or could not be reached.
 """
 
 import json
@@ -9,9 +9,10 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from twisted.internet.defer import maybeDeferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
 
 from mu.invocations import Answer, Invocation, Refused, Throttled, Unreached, region_of
 from mu.plugins import Engine
@@ -19,17 +20,17 @@ from mu.plugins import Engine
 FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 10.0
 LONGEST_WAIT_S = 60.0
-"""However long an engine says to wait."""
+"""The longest wait that an engine may ask for."""
 UNREACHED_TRIES = 5
 
 
 def invocations(
-    event: Mapping[str, Any],
+    event: Mapping[str, object],
     functions: Sequence[str],
     regions: Sequence[str],
     launches: Iterable[tuple[str, int]],
 ) -> Iterator[Invocation]:
-    """Yield an invocation for each launch id and its number: all regions in turn, then all copies.
+    """Yield an invocation for each launch id and number: all regions in turn, then all functions.
 
     ##ID## anywhere in the event becomes the number.
     """
@@ -47,44 +48,41 @@ def invocations(
 
 @dataclass(slots=True)
 class _Region:
-    """What is to be launched in one region, and how fast that goes."""
+    """The invocations for one region, and how fast they are made."""
 
     window: float
-    """How many invocations may be under way: fewer after it said that it is busy, then more again."""
+    """How many may be in flight: halved when the region is busy, then slowly increased."""
     queue: deque[Invocation] = field(default_factory=deque)
-    under_way: int = 0
+    in_flight: int = 0
     pause_s: float = FIRST_PAUSE_S
     unreached: int = 0
-    going_on: bool = False
-    timer: Any = None
+    launching: bool = False
+    timer: IDelayedCall | None = None
 
 
 class Launcher:
-    """Has one job's launches made, in each region at most `in_flight` at once.
+    """Makes one job's launches, in each region at most `in_flight` at once.
 
-    `tell` hears each answer. What a region is too busy for is tried again after a pause, with the
-    same id and more slowly, without holding up other regions; and so is what did not reach it, but
-    after UNREACHED_TRIES in a row that counts as Refused. `idle` is called whenever all is
-    answered, `broken` with a Failure of ours or of the engine's.
+    `tell` gets each answer. Invocations that a region is too busy for are retried after a pause,
+    with the same id and more slowly, without holding up other regions; so are those that did not
+    reach it, but UNREACHED_TRIES of these in a row count as Refused. `broken` gets a Failure, which
+    is a fault in mu or the engine.
     """
 
     def __init__(
         self,
         engine: Engine,
         in_flight: int,
-        clock: Any,
+        clock: IReactorTime,
         tell: Callable[[Invocation, Answer], None],
-        idle: Callable[[], None],
-        broken: Callable[[Any], None],
+        broken: Callable[[Failure], None],
     ) -> None:
         self._engine = engine
         self._in_flight = in_flight
         self._clock = clock
         self._tell = tell
-        self._idle = idle
         self._broken = broken
         self._regions: dict[str, _Region] = {}
-        self._left = 0
         self._stopped = False
 
     def add(self, more: Iterable[Invocation]) -> None:
@@ -94,12 +92,11 @@ class Launcher:
             if region is None:
                 region = self._regions[invocation.region] = _Region(self._in_flight)
             region.queue.append(invocation)
-            self._left += 1
         for region in self._regions.values():
-            self._go_on(region)
+            self._launch(region)
 
     def stop(self) -> None:
-        """Launch no more; what is under way is still told."""
+        """Launch nothing more; invocations in flight are still answered."""
         self._stopped = True
         for region in self._regions.values():
             region.queue.clear()
@@ -107,19 +104,19 @@ class Launcher:
                 region.timer.cancel()
                 region.timer = None
 
-    def _go_on(self, region: _Region) -> None:
-        if region.going_on:  # an engine that answers at once would have us here ever deeper
+    def _launch(self, region: _Region) -> None:
+        if region.launching:  # an engine that answers at once would make this recurse
             return
-        region.going_on = True
-        while region.queue and region.timer is None and region.under_way < int(region.window):
+        region.launching = True
+        while region.queue and region.timer is None and region.in_flight < int(region.window):
             invocation = region.queue.popleft()
-            region.under_way += 1
+            region.in_flight += 1
             asking = maybeDeferred(self._engine.launch, invocation)
             asking.addCallback(self._answered, region, invocation).addErrback(self._broken)
-        region.going_on = False
+        region.launching = False
 
     def _answered(self, answer: Answer, region: _Region, invocation: Invocation) -> None:
-        region.under_way -= 1
+        region.in_flight -= 1
         if isinstance(answer, Unreached):
             region.unreached += 1
             if region.unreached >= UNREACHED_TRIES:
@@ -135,14 +132,10 @@ class Launcher:
             return
         region.window = min(self._in_flight, region.window + 1 / region.window)
         region.pause_s = FIRST_PAUSE_S
-        self._left -= 1
-        if self._left:
-            self._go_on(region)
-        else:
-            self._idle()
+        self._launch(region)
 
     def _slow_down(self, region: _Region, answer: Throttled | Unreached) -> None:
-        """Let the region be for a while; the first of those that are under way counts."""
+        """Pause a region; of those in flight, the first busy answer decides for how long."""
         if region.timer is not None:
             return
         asked = answer.wait_s if isinstance(answer, Throttled) else None
@@ -154,4 +147,4 @@ class Launcher:
 
     def _resume(self, region: _Region) -> None:
         region.timer = None
-        self._go_on(region)
+        self._launch(region)

@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import socket
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
@@ -14,6 +15,7 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.threadpool import ThreadPool
@@ -146,12 +148,12 @@ class MuService(Service):
         engines = registry.engines | self._lambda_engines
         ledger = self._open_journal()
         conductor = self._conductor = Conductor(
-            config, self._book, ledger, self._authority, engines, self._threads, self._reactor
+            config, self._book, ledger, self._authority, engines, self._in_thread, self._reactor
         )
         self._restore(conductor, registry, {*engines, EXTERNAL})
         self._listen_for_workers()
-        conductor.worker_port = self.ports["worker"]
-        conductor.relay = self._start_relay()
+        conductor.coordinator.worker_port = self.ports["worker"]
+        conductor.coordinator.relay = self._start_relay()
         if config.local.enabled:
             await self._start_local_engine()
         if self._stopping:
@@ -172,6 +174,9 @@ class MuService(Service):
             home=str(config.home),
             ports=", ".join(f"{name} {number}" for name, number in self.ports.items()),
         )
+
+    def _in_thread(self, call: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        return deferToThreadPool(self._reactor, self._threads, call, *args)
 
     # ------------------------------------------------ the journal
 
@@ -292,7 +297,7 @@ class MuService(Service):
         self._stopping = True
         self._ports_file.unlink(missing_ok=True)
         keep = self._journal is not None and self._config.mu.on_stop == "keep"
-        running = sum(not job.stopping for job in self._book.live()) if keep else 0
+        running = sum(job.active for job in self._book.live()) if keep else 0
         if running:
             self.log.info("{running} running jobs are kept for the next start", running=running)
         if self._conductor is not None:

@@ -52,8 +52,13 @@ class Meter:
         self._running[worker] = at, size
 
     def ended(self, worker: str, at: float) -> None:
-        """A worker's connection is gone, for good or for a while."""
-        if worker in self._running:
+        """A worker's connection is gone, for good or for a while; of two such times the later counts."""
+        if worker in self._ended:
+            since, until, size = self._ended[worker]
+            if at > until:
+                self._ended[worker] = since, at, size
+                self._add(size, at - until)
+        elif worker in self._running:
             since, size = self._running.pop(worker)
             self._ended[worker] = since, at, size
             self._add(size, at - since)

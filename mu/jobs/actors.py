@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mu.events import Finish
-from mu.journal.records import AttemptEnded, NobodyCame
 from mu.jobs.summary import JSON, readable
+from mu.journal.records import AttemptEnded, NobodyCame
 from mu.machine import Machine
 from mu.session import Session
 

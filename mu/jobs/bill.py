@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from mu.engines.cost import Meter, Prices, Size
-from mu.invocations import region_of
+from mu.engines.cost import Meter, Prices
+from mu.invocations import Size, region_of
 from mu.journal.records import Sized
 
 
@@ -64,6 +64,4 @@ class Bill:
 
 def sized(sizes: Mapping[str, Size]) -> Sized:
     """Return the record of these sizes by region."""
-    return Sized(
-        {region: [size.memory_mb, size.architecture] for region, size in sizes.items()}
-    )
+    return Sized({region: [size.memory_mb, size.architecture] for region, size in sizes.items()})

@@ -1,62 +1,65 @@
-"""The book of all jobs: finds a job by id or key, and gives workers to theirs."""
+"""The book of all jobs: finds them by id or key, and sends workers to theirs."""
 
 import json
 from collections.abc import Callable
-from typing import Any
 
-from mu.jobs.job import Job, Line
+from mu.jobs.job import Job
+from mu.jobs.spares import WorkerLine
+from mu.jobs.summary import JSON, JobSummary
 from mu.messages import Hello
 
 
 class PastJob:
-    """A job that ended under an earlier coordinator: what is told of it is read from the journal."""
+    """A job that ended under an earlier coordinator, as the journal has it."""
 
     ended = recorded = True
 
     def __init__(self, told: str, identity: str, workers: Callable[[str], str | None]) -> None:
-        self._told: dict[str, Any] = json.loads(told)
+        self._summary = JobSummary.read(json.loads(told))
         self._workers = workers
-        self.id: str = self._told["id"]
-        self.key: str = ""
-        self.digest: str = ""
-        self.__dict__.update(json.loads(identity))
+        self.id = self._summary.id
+        known: dict[str, str] = json.loads(identity)
+        self.key = known.get("key", "")
+        self.digest = known.get("digest", "")
 
-    def describe(self) -> dict[str, Any]:
-        return self._told
+    def describe(self) -> JSON:
+        """Return what users see of it, as JSON."""
+        return self._summary.json()
 
-    def workers(self) -> list[dict[str, Any]]:
-        told: list[dict[str, Any]] = json.loads(self._workers(self.id) or "[]")
+    def workers(self) -> list[JSON]:
+        """Return what users see of each actor, as JSON."""
+        told: list[JSON] = json.loads(self._workers(self.id) or "[]")
         return told
 
 
 class JobBook:
-    """All jobs that are known, oldest first; at most `keep` that have ended."""
+    """All known jobs, oldest first; at most `keep` that have ended."""
 
     def __init__(self, keep: int = 1000) -> None:
         self._keep = keep
         self._jobs: dict[str, Job | PastJob] = {}
 
-    def add(self, job: "Job | PastJob") -> None:
+    def add(self, job: Job | PastJob) -> None:
         self._jobs[job.id] = job
         ended = [known for known in self._jobs.values() if known.ended]
         for forgotten in ended[: max(0, len(ended) - self._keep)]:
             del self._jobs[forgotten.id]
 
-    def get(self, job_id: str) -> "Job | PastJob | None":
+    def get(self, job_id: str) -> Job | PastJob | None:
         return self._jobs.get(job_id)
 
-    def all(self) -> "list[Job | PastJob]":
+    def all(self) -> list[Job | PastJob]:
         return list(self._jobs.values())
 
     def live(self) -> list[Job]:
         """Return the jobs that have not ended."""
         return [job for job in self._jobs.values() if isinstance(job, Job) and not job.ended]
 
-    def with_key(self, key: str) -> "Job | PastJob | None":
+    def with_key(self, key: str) -> Job | PastJob | None:
         """Return the job that was ordered with this Idempotency-Key."""
         return next((job for job in self._jobs.values() if job.key == key), None)
 
-    def join(self, job_id: str, hello: Hello, line: Line) -> None:
+    def join(self, job_id: str, hello: Hello, line: WorkerLine) -> None:
         """Give a worker of that job something to do."""
         job = self._jobs.get(job_id)
         if job is None:
@@ -66,7 +69,7 @@ class JobBook:
         else:
             job.join(hello, line)
 
-    def leave(self, job_id: str, line: Line, hello: Hello) -> None:
+    def leave(self, job_id: str, line: WorkerLine, hello: Hello) -> None:
         """A connection that had said hello is gone."""
         job = self._jobs.get(job_id)
         if isinstance(job, Job):

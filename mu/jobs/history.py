@@ -6,20 +6,16 @@ machine of the pipeline as it is installed now, which may turn out to do somethi
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
-
-from twisted.internet.task import Clock
 
 from mu.config import Config
 from mu.events import Effect, encode
-from mu.jobs.job import Job
-from mu.jobs.spec import JobSpec, Limits
+from mu.jobs.spec import Limits, new_machine
 from mu.journal.archive import Archive
-from mu.journal.database import VERSION
+from mu.journal.database import JournalError
 from mu.journal.records import (
     Assigned,
     AttemptEnded,
@@ -29,11 +25,13 @@ from mu.journal.records import (
     Planned,
     Resumed,
     read_record,
+    time_of,
 )
 from mu.journal.replay import Diverged, step
 from mu.machine import Machine
 from mu.parameters import FieldError, Params, read_fields
 from mu.registry import Registry
+from mu.states.context import JobFacts
 
 JOURNAL = "journal.db"
 """In the daemon's home."""
@@ -43,37 +41,6 @@ Told = dict[str, Any]
 
 class NoCourse(Exception):
     """What was asked for cannot be told: one sentence that says why, and what to do."""
-
-
-class ReadOnly(Archive):
-    """A journal that is only looked at, whether a daemon runs or not."""
-
-    def __init__(self, path: Path) -> None:
-        """Raises NoCourse."""
-        try:
-            path.open("rb").close()
-            self._database = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
-            version = int(self._database.execute("pragma user_version").fetchone()[0])
-        except FileNotFoundError:
-            raise NoCourse(
-                f"there is no journal at {path}: no daemon has run there yet, or its mu.conf has"
-                " [journal] enabled = no"
-            ) from None
-        except OSError as error:
-            raise NoCourse(f"{path} cannot be read: {error.strerror}") from None
-        except sqlite3.Error as error:
-            raise NoCourse(f"{path} cannot be read: {error}") from None
-        if version != VERSION:
-            self.close()
-            raise NoCourse(
-                f"{path} is of version {version}, and this mu knows version {VERSION}: run the mu"
-                " that wrote it"
-            )
-
-    def jobs(self) -> list[str]:
-        """Return the ids of all jobs, in the order of their first records."""
-        rows = self._database.execute("select job from records group by job order by min(number)")
-        return [str(row[0]) for row in rows]
 
 
 @dataclass(slots=True)
@@ -123,22 +90,25 @@ def tell(
     NoCourse.
     """
     path = config.home / JOURNAL
-    archive = ReadOnly(path)
+    try:
+        archive = Archive(path, read_only=True)
+    except JournalError as error:
+        raise NoCourse(str(error)) from None
     try:
         history = read(archive, find(archive.jobs(), name, path))
     except sqlite3.Error as error:
-        raise NoCourse(f"{path} cannot be read: {error}") from None
+        raise NoCourse(f"cannot read {path}: {error}") from None
     finally:
         archive.close()
     chosen = [course for course in history.courses if actor in (None, course.actor)]
     if actor is not None and actor >= len(history.inputs):
         raise NoCourse(f"job {history.id} has no actor {actor}; it has {len(history.inputs)}")
     limits = Limits(max_held=config.worker.max_held, max_info=config.worker.max_info)
-    job = begin(history, registry or Registry.installed(), limits)
-    played = (play(course, job.machine(job.actors[course.actor])) for course in chosen)
+    new_machine_of = machines(history, registry or Registry.installed(), limits)
+    played = (play(course, new_machine_of(course.actor)) for course in chosen)
     return {
         "id": history.id,
-        "pipeline": job.spec.pipeline.name,
+        "pipeline": history.ordered.order["pipeline"],
         "created": history.ordered.at,
         "attempts": [describe(one, whole=actor is not None) for one in played],
     }
@@ -201,37 +171,31 @@ def courses(records: Iterable[Any]) -> list[Course]:
     return sorted([*absences, *by_number], key=lambda course: course.actor)
 
 
-def begin(history: History, registry: Registry, limits: Limits) -> Job:
-    """Return the job as it began, its actors planned and without a worker. Raises NoCourse."""
-    order = history.ordered.order
+def machines(history: History, registry: Registry, limits: Limits) -> Callable[[int], Machine]:
+    """Return what makes a new machine for an actor, given its number. Raises NoCourse."""
+    ordered, order = history.ordered, history.ordered.order
     name = order["pipeline"]
     pipeline = registry.pipelines.get(name)
     if pipeline is None:
         why = [f": {broken.reason}" for broken in registry.broken if broken.name == name]
         raise NoCourse(
-            f"job {history.id} is of pipeline {name!r}, which is not installed here any more"
+            f"pipeline {name!r} of job {history.id} is no longer installed here"
             + (why[0] if why else "")
         )
     try:
         params = read_fields(pipeline.parameters, order["params"], "params")
     except FieldError as error:
         raise NoCourse(
-            f"pipeline {name} does not take the order of job {history.id} any more: {error}"
+            f"pipeline {name} no longer accepts the order of job {history.id}: {error}"
         ) from None
-    spec = JobSpec(
-        pipeline=pipeline,
-        workers=order["workers"],
-        params=Params(params, workers=order["workers"]),
-        engine=order["engine"],
-        function=order["function"],
-        regions=tuple(order["regions"]),
-        deadline_s=order["deadline_s"],
-        worker_timeout_s=order["worker_timeout_s"],
+    facts = JobFacts(
+        history.id,
+        Params(params, workers=order["workers"]),
+        len(history.inputs),
+        ordered.relay,
+        ordered.uniq,
     )
-    ordered = history.ordered
-    job = Job(history.id, spec, ordered.uniq, Clock(), limits=limits, created=ordered.at)
-    job.plan(history.inputs)
-    return job
+    return lambda actor: new_machine(pipeline, facts, actor, history.inputs[actor], limits)
 
 
 def play(course: Course, machine: Machine) -> Played:
@@ -263,7 +227,7 @@ def describe(played: Played, whole: bool) -> Told:
         "attempt": course.attempt,
         "session": course.session,
         "began": course.began,
-        "heard": _time(course.records[-1]) if course.records else course.began,
+        "heard": time_of(course.records[-1]) if course.records else course.began,
         "finished": end.at if end else None,
         "label": end.label if end else played.label,
         "error": end.error if end else None,
@@ -272,10 +236,6 @@ def describe(played: Played, whole: bool) -> Told:
         "diverged": diverged and {"event": diverged.position, "message": str(diverged)},
     }
     return told | ({"course": list(_steps(played))} if whole else {})
-
-
-def _time(record: Happened | Resumed) -> float:
-    return record.at if isinstance(record, Resumed) else float(record.event[1])
 
 
 def _steps(played: Played) -> Iterator[Told]:
@@ -288,4 +248,4 @@ def _steps(played: Played) -> Iterator[Told]:
         else:
             did = next(effects, None)
             told = None if did is None else [json.loads(encode(effect)) for effect in did]
-            yield {"at": _time(record), "event": record.event, "effects": told}
+            yield {"at": time_of(record), "event": record.event, "effects": told}

@@ -12,14 +12,15 @@ from typing import Any, Protocol, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from mu.engines.cost import Prices, Size
+from mu.engines.cost import Prices
 from mu.events import Finish
+from mu.invocations import Size
 from mu.jobs.actors import Actor, Attempt
 from mu.jobs.bill import Bill, sized
 from mu.jobs.launches import LATE, Launches
 from mu.jobs.life import ACTIVE, OVER, SHOWN, JobState, Step, follow
 from mu.jobs.spares import Spares, WorkerLine, stragglers
-from mu.jobs.spec import EXTERNAL, JobSpec, Limits
+from mu.jobs.spec import EXTERNAL, JobSpec, Limits, new_machine
 from mu.jobs.summary import COUNTED, JSON, JobSummary, readable
 from mu.journal.ledger import Ledger, NoJournal, Past
 from mu.journal.records import (
@@ -41,7 +42,6 @@ from mu.machine import Machine
 from mu.messages import Hello
 from mu.session import Session
 from mu.states.context import JobFacts
-from mu.states.script import ScriptWorker, first_state
 
 ALIVE_S = 10.0
 """How often a job records that its coordinator is alive, which bounds what a restart loses of time."""
@@ -193,9 +193,7 @@ class Job:
 
     def machine(self, actor: Actor) -> Machine:
         """Return a new machine for an attempt at that actor."""
-        context = ScriptWorker(self.facts, actor.number, actor.input)
-        begin = first_state(self.spec.pipeline.begin)
-        return Machine(context, begin, self.limits.max_held, self.limits.max_info)
+        return new_machine(self.spec.pipeline, self.facts, actor.number, actor.input, self.limits)
 
     def when_over(self) -> Deferred[None]:
         """Return a Deferred that fires once the end is on disk."""
@@ -529,7 +527,7 @@ class Job:
         if not self.active:
             self._dismiss(line, f"job {self.id} has ended")
         elif session is not None:
-            self.bill.began(hello.session, launch and launch.number, self.clock.seconds())
+            self._count_worker(hello, line)
             line.adopt(session)
             session.attach(line, hello)
         elif hello.session in self._past_sessions:
@@ -563,18 +561,23 @@ class Job:
 
     def _arrive(self, line: WorkerLine, hello: Hello, waits: bool) -> None:
         """Note that a worker has come, unless it was here before."""
-        now, launch = self.clock.seconds(), self.launches.get(hello.launch)
+        launch = self.launches.get(hello.launch)
         if launch is None or launch.session is None:
-            self.record(Arrived(now, hello.session, hello.launch, waits))
-        self.bill.began(hello.session or line.peer, launch and launch.number, now)
+            self.record(Arrived(self.clock.seconds(), hello.session, hello.launch, waits))
+        self._count_worker(hello, line)
+
+    def _count_worker(self, hello: Hello, line: WorkerLine) -> None:
+        """Count the cost of a worker; an original one has no session to know it by."""
+        worker, number = hello.session or line.peer, self.launches.number(hello.launch)
+        self.bill.began(worker, number, self.clock.seconds())
 
     def _next_actor(self) -> Actor:
         return next(iter(self._queue.values()))
 
     def _assign(self, actor: Actor, line: WorkerLine, hello: Hello) -> None:
-        now, launch = self.clock.seconds(), self.launches.get(hello.launch)
+        now = self.clock.seconds()
         self.record(Assigned(now, actor.number, actor.tried + 1, hello.session, hello.launch))
-        self.bill.began(hello.session or line.peer, launch and launch.number, now)
+        self._count_worker(hello, line)
         session = actor.attempts[-1].session
         assert session is not None
         line.adopt(session)

@@ -50,6 +50,11 @@ class Launches(Mapping[str, Launch]):
     def __len__(self) -> int:
         return len(self._all)
 
+    def number(self, launch_id: str) -> int | None:
+        """Return the number of a launch, if it is known."""
+        launch = self._all.get(launch_id)
+        return None if launch is None else launch.number
+
     @property
     def coming(self) -> int:
         """How many workers may still come."""

@@ -1,8 +1,7 @@
-"""Jobs, back from the journal, as a coordinator left them that was killed or stopped."""
+"""Jobs from the journal, brought back to where a coordinator left them that was killed or stopped."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from twisted.logger import Logger
 
@@ -13,15 +12,11 @@ from mu.journal.records import (
     Assigned,
     AttemptEnded,
     Happened,
-    Launched,
-    Launching,
-    NobodyCame,
     Ordered,
-    Planned,
+    Record,
     Resumed,
-    Sized,
-    Stopped,
     read_record,
+    time_of,
 )
 from mu.journal.replay import Diverged
 
@@ -35,15 +30,15 @@ class Found:
     id: str
     ordered: Ordered
     spec: JobSpec
-    records: list[Any]
+    records: list[Record]
 
 
 def find(
     archive: Archive, read_spec: Callable[[Ordered], JobSpec]
 ) -> tuple[list[Found], dict[str, tuple[Ordered | None, str]], float]:
-    """Return the jobs that run, why others cannot go on, and when anything was last recorded.
+    """Return the jobs that run, why others cannot resume, and when anything was last recorded.
 
-    `read_spec` raises ValueError for an order that cannot be taken any more.
+    `read_spec` raises ValueError for an order that is not valid any more.
     """
     found: list[Found] = []
     lost: dict[str, tuple[Ordered | None, str]] = {}
@@ -51,62 +46,47 @@ def find(
     for job_id in archive.running():
         ordered: Ordered | None = None
         try:
-            ordered, *records = map(read_record, archive.lines(job_id))
-            if not isinstance(ordered, Ordered):
+            first, *records = map(read_record, archive.lines(job_id))
+            if not isinstance(first, Ordered):
                 raise ValueError("its order is not in the journal")
-            last = max(last, ordered.at, *map(_time, records))
+            ordered = first
+            last = max(last, ordered.at, *map(time_of, records))
             found.append(Found(job_id, ordered, read_spec(ordered), records))
         except ValueError as error:
             lost[job_id] = ordered, str(error)
     return found, lost, last
 
 
-def _time(record: Any) -> float:
-    if isinstance(record, Happened):
-        return float(record.event[1])
-    return float(getattr(record, "at", 0.0))
+def recover(job: Job, records: Iterable[Record], stopped_at: float) -> None:
+    """Bring a new job to where its records end.
 
-
-def recover(job: Job, records: Iterable[Any], stopped_at: float) -> None:
-    """Bring a job that is new to where its records end.
-
-    An attempt whose machine does not do again what it did is ended; its actor begins anew.
+    An attempt is ended if its machine does something else than it did; its actor begins again.
     """
-    job.restoring = True
     courses: dict[tuple[int, int], list[Happened | Resumed]] = {}
     for record in records:
         match record:
             case Happened():
                 courses[record.actor, record.attempt].append(record)
-            case Resumed():
-                job.downtime += record.at - record.stopped_at
-                for course in courses.values():
-                    course.append(record)
+                continue
             case Assigned():
                 courses[record.actor, record.attempt] = []
-                job.restore_attempt(record)
             case AttemptEnded():
                 courses.pop((record.actor, record.attempt), None)
-                job.restore_end(record)
-            case NobodyCame():
-                job.restore_absence(record)
-            case Planned(inputs=inputs, order=order):
-                job.plan(inputs, order)
-            case Sized():
-                job.restore_sizes(record)
-            case Launching() | Launched():
-                job.restore_launch(record)
-            case Stopped(state=state, reason=reason):
-                job.verdict = state, reason
+            case Resumed():
+                for course in courses.values():
+                    course.append(record)
+        job.apply(record)
+    job.restored()
     for actor in job.actors:
-        if actor.outcome is not None:
-            actor.end_others()
         for attempt in list(actor.attempts):
             session = attempt.session
             if session is None:  # the attempt before it turned out to be done
                 continue
-            if job.verdict is not None:
-                session.fence(job.verdict[1])
+            if job.stopped is not None:
+                session.fence(job.stopped.reason)
+                continue
+            if actor.outcome is not None:
+                session.fence("another attempt at its actor was first")
                 continue
             try:
                 session.restore(courses[actor.number, attempt.number], attempt.began, stopped_at)
@@ -117,4 +97,4 @@ def recover(job: Job, records: Iterable[Any], stopped_at: float) -> None:
                     actor=actor.number,
                     error=str(error),
                 )
-                session.fence(f"it cannot go on after the restart: {error}", charged=False)
+                session.fence(f"it cannot resume after the restart: {error}", charged=False)

@@ -1,7 +1,7 @@
 """One job's run, from its order to its end: plan, launches, time limits, finish."""
 
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,20 +11,19 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mu.config import Config
-from mu.engines.cost import Prices, Size
-from mu.events import Finish
-from mu.interfaces import Engine, Pipeline
-from mu.invocations import Accepted, Answer, Invocation, Refused, Unknown
+from mu.engines.cost import Prices
+from mu.invocations import Accepted, Answer, Invocation, Refused, Size, Unknown
 from mu.jobs.job import Job
 from mu.jobs.life import JobState
 from mu.jobs.recovery import Found, recover
-from mu.jobs.spec import EXTERNAL, JobSpec, Limits
+from mu.jobs.spec import JobSpec, Limits
 from mu.journal.ledger import Ledger
 from mu.journal.records import Ordered, Planned, Resumed
 from mu.launch import Launcher, invocations
 from mu.net.certificates import SERVER_NAME, Authority, Identity
 from mu.parameters import Params
 from mu.pipelines.dealing import is_order
+from mu.plugins import Engine, Pipeline
 
 CERTIFICATE_MARGIN_S = 600.0
 """How long a job's certificate outlives its deadline."""
@@ -162,26 +161,20 @@ class Run:
     async def _measure(self) -> None:
         """Find out what the job's cost depends on, if its engine can tell."""
         job, spec = self.job, self.job.spec
-        sizes: dict[str, Size] = {}
-        why = f"engine {spec.engine} does not know the size of its functions"
         engine = self._coordinator.engines.get(spec.engine)
-        for region in dict.fromkeys(spec.regions) if engine is not None else ():
-            size = await _size(engine, spec.functions[0], region)
-            if isinstance(size, Size):
-                sizes[region] = size
-            elif size is not None:
+        if engine is None:  # external
+            return
+        sizes: dict[str, Size] = {}
+        for region in dict.fromkeys(spec.regions):
+            size = await engine.size(spec.functions[0], region)
+            if isinstance(size, str):
                 why = f"the size of function {spec.functions[0]} in {region} is unknown: {size}"
-                break
-            else:
-                break
-        else:
-            if engine is not None:
-                job.measure(sizes)
+                if spec.max_cost_usd:
+                    job.stop("failed", f"max_cost_usd cannot be kept: {why}")
+                self.log.warn("job {job}: its cost is not counted: {why}", job=job.id, why=why)
                 return
-        if spec.max_cost_usd:
-            job.stop("failed", f"max_cost_usd cannot be kept: {why}")
-        elif spec.engine != EXTERNAL:
-            self.log.warn("job {job}: its cost is not counted: {why}", job=job.id, why=why)
+            sizes[region] = size
+        job.measure(sizes)
 
     # ------------------------------------------------ what the job asks
 
@@ -301,7 +294,7 @@ class Run:
         if self._launcher is not None:
             self._launcher.stop()
 
-    def _carry(self, work: Awaitable[None]) -> None:
+    def _carry(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
         Deferred.fromCoroutine(work).addErrback(self._broken)
 
     def _broken(self, failure: Failure) -> None:
@@ -338,13 +331,17 @@ def worker_event(
 def _check_plan(inputs: object, most: int, actors: Sequence[int]) -> None:
     """Raise TypeError or ValueError for a plan that cannot be carried out."""
     if not isinstance(inputs, list) or not all(isinstance(given, dict) for given in inputs):
-        raise TypeError(f"plan() must return a list of dicts, one for each actor, not {inputs!r:.80}")
+        raise TypeError(
+            f"plan() must return a list of dicts, one for each actor, not {inputs!r:.80}"
+        )
     if not inputs:
         raise ValueError("there is nothing to do: it gives no actor any input")
     if len(inputs) > most:
         raise ValueError(f"it asks for {len(inputs)} actors; max_workers is {most}")
     if actors and max(actors) >= len(inputs):
-        raise ValueError(f"actor {max(actors)} was ordered, but actors go from 0 to {len(inputs) - 1}")
+        raise ValueError(
+            f"actor {max(actors)} was ordered, but actors go from 0 to {len(inputs) - 1}"
+        )
 
 
 def _order(pipeline: Pipeline, params: Params, actors: int) -> list[int]:

@@ -68,6 +68,6 @@ def stragglers(actors: Sequence[Actor], factor: float, now: float) -> Iterator[A
         return
     longest = factor * statistics.median(times)
     for actor in actors:
-        if actor.outcome is None and len(actor.attempts) == 1:
-            if now - actor.attempts[0].began > longest:
-                yield actor
+        running = actor.outcome is None and len(actor.attempts) == 1
+        if running and now - actor.attempts[0].began > longest:
+            yield actor

@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mu.machine import Machine
 from mu.parameters import Params
 from mu.plugins import Pipeline
+from mu.states.context import JobFacts
+from mu.states.script import ScriptWorker, first_state
 
 EXTERNAL = "external"
 """The engine that starts nothing: somebody starts the workers by hand."""
@@ -67,3 +70,11 @@ class Limits:
     """For a worker whose launch was answered."""
     accept_s: float = 600.0
     """For an engine to answer a launch other than with: not now."""
+
+
+def new_machine(
+    pipeline: Pipeline, facts: JobFacts, actor: int, given: Mapping[str, Any], limits: Limits
+) -> Machine:
+    """Return a machine at its beginning, for an attempt at an actor whose input is `given`."""
+    worker = ScriptWorker(facts, actor, given)
+    return Machine(worker, first_state(pipeline.begin), limits.max_held, limits.max_info)

@@ -10,9 +10,9 @@ from mu.journal.database import open_database
 class Archive:
     """What a journal holds, to be read: by a daemon that starts, or by `mu replay`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, read_only: bool = False) -> None:
         """Raises JournalError."""
-        self._database = open_database(path)
+        self._database = open_database(path, read_only)
 
     def close(self) -> None:
         self._database.close()
@@ -25,6 +25,11 @@ class Archive:
         """Return what is told of the workers of a job that has ended, or None if it is forgotten."""
         row = self._database.execute("select workers from past where job = ?", (job,)).fetchone()
         return None if row is None else str(row[0])
+
+    def jobs(self) -> list[str]:
+        """Return the ids of all jobs, in the order of their first records."""
+        rows = self._database.execute("select job from records group by job order by min(number)")
+        return [str(row[0]) for row in rows]
 
     def running(self) -> list[str]:
         """Return the ids of the jobs that have not ended, in the order of their first records."""

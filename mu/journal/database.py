@@ -2,6 +2,7 @@
 
 import sqlite3
 from pathlib import Path
+from urllib.parse import quote
 
 VERSION = 1
 """Of the database's layout and the records in it."""
@@ -22,28 +23,58 @@ class JournalError(Exception):
     """The journal cannot be used: one sentence with what to do."""
 
 
-def open_database(path: Path) -> sqlite3.Connection:
-    """Return the database, made if it is not there. What it holds is on disk. Raises JournalError."""
+def open_database(path: Path, read_only: bool = False) -> sqlite3.Connection:
+    """Return the database. Raises JournalError.
+
+    For writing it is made if it is not there, and what it holds is on disk when this returns.
+    """
     try:
-        database = sqlite3.connect(path, isolation_level=None)
-        version = int(database.execute("pragma user_version").fetchone()[0])
-        if version not in (0, VERSION):
-            raise JournalError(
-                f"{path} is of version {version}, and this mu knows version {VERSION}: run the mu"
-                " that wrote it, or move the file away to begin a new one"
-            )
-        if version == 0:
-            database.execute("pragma auto_vacuum = incremental")
-        database.execute("pragma journal_mode = wal")
-        database.execute("pragma synchronous = full")
-        if version == 0:
-            database.executescript(f"begin;{_TABLES}pragma user_version = {VERSION};commit;")
-            path.chmod(0o600)
-        # A killed daemon may have left commits that are whole, but not yet on disk.
-        database.execute("pragma wal_checkpoint(truncate)")
-    except sqlite3.Error as error:
+        database = _open_to_read(path) if read_only else _open_to_write(path)
+    except FileNotFoundError:
         raise JournalError(
-            f"{path} cannot be used: {error}; if it cannot be repaired, move it away to begin a new"
-            " one (running jobs are lost with it)"
+            f"there is no journal at {path}: no daemon has run there yet, or its mu.conf has"
+            " [journal] enabled = no"
+        ) from None
+    except OSError as error:
+        raise JournalError(f"cannot read {path}: {error.strerror}") from None
+    except sqlite3.Error as error:
+        if read_only:
+            raise JournalError(f"cannot read {path}: {error}") from None
+        raise JournalError(
+            f"cannot use {path}: {error}; if it cannot be repaired, move it away to start a new"
+            " one (its running jobs are lost)"
         ) from None
     return database
+
+
+def _open_to_write(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, isolation_level=None)
+    version = _checked_version(database, path, 0, VERSION)
+    if version == 0:
+        database.execute("pragma auto_vacuum = incremental")
+    database.execute("pragma journal_mode = wal")
+    database.execute("pragma synchronous = full")
+    if version == 0:
+        database.executescript(f"begin;{_TABLES}pragma user_version = {VERSION};commit;")
+        path.chmod(0o600)
+    # A killed daemon may have left commits that are whole, but not yet on disk.
+    database.execute("pragma wal_checkpoint(truncate)")
+    return database
+
+
+def _open_to_read(path: Path) -> sqlite3.Connection:
+    path.open("rb").close()
+    database = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
+    _checked_version(database, path, VERSION)
+    return database
+
+
+def _checked_version(database: sqlite3.Connection, path: Path, *known: int) -> int:
+    version = int(database.execute("pragma user_version").fetchone()[0])
+    if version not in known:
+        database.close()
+        raise JournalError(
+            f"{path} has version {version}, but this mu reads version {VERSION}: run the version"
+            " of mu that wrote it, or move it away to start a new one"
+        )
+    return version

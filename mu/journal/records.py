@@ -216,3 +216,10 @@ def read_record(line: str) -> Any:
         return _KINDS[kind](*values)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{line[:80]!r} is not a record: {error}") from None
+
+
+def time_of(record: Record) -> float:
+    """Return when something happened, in seconds since the epoch; 0: the record does not say."""
+    if isinstance(record, Happened):
+        return float(record.event[1])
+    return float(getattr(record, "at", 0.0))

@@ -16,7 +16,7 @@ from mu.invocations import Accepted
 from mu.jobs.book import JobBook
 from mu.jobs.job import Job
 from mu.jobs.spec import JobSpec
-from mu.journal.records import read_record
+from mu.journal.records import Planned, read_record
 from mu.messages import Hello
 from mu.net.certificates import SERVER_NAME, Authority, Identity
 from mu.net.transport import DirectTLSFactory
@@ -57,12 +57,52 @@ def make_spec(first: Any, workers: int = 1, **spec: Any) -> JobSpec:
     return JobSpec(**(given | spec))
 
 
+class Owner:
+    """Runs a job without an engine; ends it as soon as its actors have ended, if `ends` is set."""
+
+    job: Job
+
+    def __init__(self, ends: bool = True) -> None:
+        self.ends = ends
+        self.launched: list[str] = []
+        self.settlements = 0
+
+    def changed(self) -> None:
+        self.job.go_on()
+
+    def launch(self, launches: Any) -> None:
+        self.launched += launches
+
+    def settled(self) -> None:
+        self.settlements += 1
+        stopped = self.job.stopped
+        if self.ends:
+            self.job.end(*((stopped.state, stopped.reason) if stopped else ("done", None)))
+
+    def over(self) -> None:
+        pass
+
+
+def new_job(
+    first: Any, workers: int = 1, job_id: str = "j1", ends: bool = True, **spec: Any
+) -> Job:
+    """Return a job whose order is on disk, and whose plan is still to come."""
+    return recorded_job(make_spec(first, workers, **spec), job_id, ends)
+
+
+def recorded_job(spec: JobSpec, job_id: str = "j1", ends: bool = True, created: float = 0.0) -> Job:
+    """Return the job of an order that is on disk."""
+    owner = Owner(ends)
+    job = owner.job = Job(job_id, spec, "uniq", Reactor(), owner, created=created)
+    job.order_recorded()
+    return job
+
+
 def make_job(first: Any, workers: int = 1, job_id: str = "j1", **spec: Any) -> Job:
-    """Return a job whose actors are planned; of no workers, one whose plan is still to come."""
-    job = Job(job_id, make_spec(first, workers, **spec), "uniq", Reactor(), created=0.0)
-    job.recorded = True
+    """Return a job whose actors are planned; with no workers, one whose plan is still to come."""
+    job = new_job(first, workers, job_id, **spec)
     if workers:
-        job.plan([{} for _ in range(workers)])
+        job.record(Planned([{} for _ in range(workers)], list(range(workers))))
         job.begin()
     return job
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kit.parts import OneState, Reactor
+from kit.parts import OneState, recorded_job
 from kit.session_ends import Body, Breach, Disk
 from mu.events import Answered, CancelTimer, Elapsed, Entered, Informed, Send, SetTimer
 from mu.jobs.job import Job
@@ -192,7 +192,7 @@ class Properties:
     def _see_loss(self, error: str | None) -> None:
         words = ["another attempt at its actor was first"]
         if self._mix.loses_workers:
-            words += ["did not come back", "took longer than", "no worker came", "did not accept"]
+            words += ["did not come back", "took longer than", "no worker connected", "did not accept"]
         if self._mix.diverges:
             words.append("its worker has received")
         if self._mix.fails:
@@ -219,7 +219,7 @@ class Properties:
                 ):
                     raise Breach(f"P5 actor {actor.number} was shown to have ended, and has not")
             stops = self._mix.on_failure == "stop" and not resuming
-            if stops and job.counts["failed"] and not job.stopping:
+            if stops and job.counts["failed"] and job.active:
                 raise Breach("an actor has failed, and the job goes on")
         if "job" in self._shown and not job.ended:
             raise Breach("P5 the job was shown to have ended, and has not")
@@ -230,12 +230,12 @@ class Properties:
 
     def look_back(self, job: Any, disk: Disk, spec: JobSpec) -> None:
         """At the end: those who were first did what their workers carried out, and would again."""
-        again = Job(job.id, spec, "", Reactor(), created=0.0)
+        again = recorded_job(spec, job.id)
         recover(again, list(disk.records())[1:], 0.0)
         result = job.describe()["result"]
         for actor in again.actors:
             if actor.outcome is None:
-                if again.verdict is not None:
+                if again.stopped is not None:
                     continue  # it was stopped before that actor had a worker
                 raise Breach(f"P5 actor {actor.number} has not ended, by the journal")
             if result and actor.outcome.result != result[actor.number]:

@@ -13,11 +13,11 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 
-from kit.parts import Reactor, Threads, make_spec
+from kit.parts import Reactor, make_spec
 from kit.session_ends import Body, Breach, Disk, Pipe, Port
 from kit.session_machines import MACHINES, UNSOUND
 from kit.session_properties import Mix, Properties
@@ -391,14 +391,14 @@ class World:
         authority = SimpleNamespace(
             pem="", mint_job=lambda *_: SimpleNamespace(certificate="", key="")
         )
-        engine = SimpleNamespace(launch=self._launch)
+        engine = SimpleNamespace(launch=self._launch, size=lambda *_: succeed("nobody knows"))
         self._conductor = Conductor(
             self._config,
             self._book,
             self._disk,
             authority,  # type: ignore[arg-type]
             {"made up": engine},  # type: ignore[dict-item]
-            Threads(),
+            maybeDeferred,
             self._clock,
         )
 
@@ -444,7 +444,7 @@ class World:
 
     def _cancelled(self, _: None, job: Job) -> None:
         """DELETE has its answer."""
-        self._told_to_stop = self._told_to_stop or job.verdict is not None
+        self._told_to_stop = self._told_to_stop or job.stopped is not None
 
     def crash(self, lost: int) -> None:
         """Kill the coordinator, and start another without the last records."""

@@ -122,8 +122,8 @@ def test_a_function_that_raises_at_import_fails_the_job_with_where_to_look(start
     job = daemon.wait(daemon.ask("/jobs", body)["id"])
     assert job["state"] == "failed"
     assert (
-        "no worker came within 3 s of its launch: see what the log of function 'spoilt' says"
+        "no worker connected within 3 s of its launch: see the log of function 'spoilt'"
         in (job["error"])
     )
     (row,) = daemon.ask(f"/jobs/{job['id']}/workers")
-    assert json.dumps(row["failures"]).count("no worker came") == 1
+    assert json.dumps(row["failures"]).count("no worker connected") == 1

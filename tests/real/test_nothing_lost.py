@@ -13,12 +13,10 @@ import pytest
 from kit.faults import Proxy, S3Faults, Schedule, workers_of
 from kit.film import chunk, order, put_film, wait_until
 from kit.local_support import processes_of
-from kit.parts import Port, make_job
+from kit.parts import Port, make_job, recorded_job
 from stage import Daemon, free_ports_conf
-from twisted.internet.task import Clock
 
 from mu.config import read_config
-from mu.jobs.job import Job
 from mu.jobs.orders import read_order
 from mu.jobs.recovery import recover
 from mu.jobs.spec import JobSpec
@@ -226,11 +224,9 @@ def replay_all(job_id: str, ordered: Ordered, spec: JobSpec, records: list[Any])
 
 def recover_some(job_id: str, ordered: Ordered, spec: JobSpec, records: list[Any]) -> None:
     """Take up the job where these records end, as a daemon would."""
-    clock = Clock()
-    clock.advance(ordered.at + 60)
-    job = Job(job_id, spec, ordered.uniq, clock, created=ordered.at)
+    job = recorded_job(spec, job_id, created=ordered.at)
+    job.clock.advance(ordered.at + 60)
     recover(job, records, ordered.at + 60)
-    job.restored()
     told = [failure for worker in job.workers() for failure in worker["failures"]]
     assert not [failure for failure in told if "after the restart" in failure["error"]]
 

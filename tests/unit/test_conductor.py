@@ -5,6 +5,7 @@ import json
 import pytest
 from kit.parts import OneState, Port, Reactor, ScriptedEngine, Threads, make_spec
 from twisted.internet.defer import Deferred, fail
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import capturedLogs
 
 from mu.config import Config
@@ -30,6 +31,7 @@ class Bench:
 
     def __init__(self, *script):
         self.reactor = Reactor()
+        self.threads = Threads()
         self.port = Port(clock=self.reactor)
         self.engine = ScriptedEngine(*script)
         engines = {"scripted": self.engine}
@@ -39,9 +41,12 @@ class Bench:
             NoJournal(),
             self.port.authority,
             engines,
-            Threads(),
+            self.in_thread,
             self.reactor,
         )
+
+    def in_thread(self, call, *args):
+        return deferToThreadPool(self.reactor, self.threads, call, *args)
 
     def start(self, first=Leave, workers=1, engine="scripted", **spec):
         started = []
@@ -84,7 +89,7 @@ def test_a_refusal_fails_the_job_with_its_reason_and_stops_launching():
 def test_an_unknown_launch_may_still_bring_its_worker():
     bench = Bench(Unknown("timed out"))
     job = bench.start()
-    assert job.launch_counts == {"unknown": 1}
+    assert job.launches.counts == {"unknown": 1}
     bench.port.join(job.id)
     assert job.state == "done"
 
@@ -96,7 +101,7 @@ def test_workers_that_never_come_fail_their_actors():
     bench.reactor.advance(121)
     assert job.state == "failed"
     assert job.error.startswith(
-        "1 of 2 actors failed: actor 1: no worker came within 120 s of its launch: "
+        "1 of 2 actors failed: actor 1: no worker connected within 120 s of its launch: "
     )
     assert "the log of function 'one'" in job.error
     assert "reach 127.0.0.1:" in job.error
@@ -221,7 +226,7 @@ def test_only_the_actors_that_were_asked_for_run():
 def test_an_actor_that_is_not_planned_fails_the_job():
     with capturedLogs():
         job = Bench().start(workers=3, actors=(5,))
-    assert job.error == "the plan of one failed: actor 5 was asked for; it has 0 to 2"
+    assert job.error == "the plan of one failed: actor 5 was ordered, but actors go from 0 to 2"
 
 
 def test_a_pipeline_may_give_another_order(monkeypatch):
@@ -234,7 +239,7 @@ def test_an_order_that_is_none_fails_the_job(monkeypatch):
     monkeypatch.setattr(OneState, "order", lambda self, params, n: [0, 0], raising=False)
     with capturedLogs():
         job = Bench().start(workers=2)
-    assert "its order must name each actor once; [0, 0] came" in job.error
+    assert "order() must name each actor once, got [0, 0]" in job.error
 
 
 class SlowThreads(Threads):
@@ -266,7 +271,7 @@ class SlowThreads(Threads):
 )
 def test_a_finish_that_takes_too_long_can_be_ended(how, ended):
     bench = Bench()
-    bench.conductor._threads = threads = SlowThreads()
+    bench.threads = threads = SlowThreads()
     job = bench.start()
     bench.port.join(job.id)
     assert job.state == "running"

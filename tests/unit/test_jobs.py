@@ -40,7 +40,8 @@ class Person:
 
 
 def ended(job):
-    job.end("done")
+    job.stop("cancelled", "enough")
+    assert job.ended
     return job
 
 
@@ -59,12 +60,11 @@ def test_workers_get_actors_in_the_order_in_which_they_come():
 
 
 def test_a_job_fails_with_a_sentence_for_the_first_actors_that_did():
-    job = make_job(MachineState, workers=8)
-    endings = []
-    job.on_end = endings.append
-    for actor in job.actors:
-        actor.nobody_came("nobody came", 5.0)
-    assert endings == [job]
+    job = make_job(MachineState, workers=8, ends=False, engine="made up")
+    for launch in job.launches:
+        job.answered(launch, "accepted")
+    job.clock.advance(121)
+    job.check("nobody came")
     assert job.failures() == (
         "8 of 8 actors failed: "
         + "; ".join(f"actor {n}: nobody came" for n in range(5))
@@ -74,14 +74,11 @@ def test_a_job_fails_with_a_sentence_for_the_first_actors_that_did():
 
 def test_a_stopped_job_ends_once_and_dismisses_who_comes_later():
     job = make_job(TerminalState)
-    endings = []
-    job.on_end = endings.append
     job.stop("failed", "out of time")
     job.stop("cancelled", "again")
     late = Person()
     job.join(Hello(), late)
-    assert endings == [job]
-    assert job.verdict == ("failed", "out of time")
+    assert (job.state, job.error) == ("failed", "out of time")
     assert late.told == ["job j1 has ended"]
 
 

@@ -13,24 +13,17 @@ from mu.net.certificates import Identity
 from mu.states import TerminalState
 
 
-class Idle:
-    called = False
-
-    def call(self):
-        self.called = True
-
-
 def launching(engine, count, in_flight=2, clock=None, hear=lambda launcher: None):
-    """Start launching; return whether all is answered, and the list of answers."""
-    answers, done = [], Idle()
+    """Start launching; return the list of answers."""
+    answers = []
 
     def tell(invocation, answer):
         answers.append((invocation.launch, type(answer).__name__))
         hear(launcher)
 
-    launcher = Launcher(engine, in_flight, clock or Clock(), tell, done.call, lambda failure: None)
+    launcher = Launcher(engine, in_flight, clock or Clock(), tell, lambda failure: None)
     launcher.add(invocations({}, ["f"], ["r"], [(f"l{n}", n) for n in range(count)]))
-    return done, answers
+    return answers
 
 
 def test_each_launch_has_its_own_id_and_number_and_regions_take_turns():
@@ -77,75 +70,69 @@ def test_the_event_says_all_that_a_worker_needs():
 def test_all_are_launched_with_no_more_in_flight_than_allowed():
     waiting = [Deferred() for _ in range(4)]
     engine = ScriptedEngine(*waiting)
-    done, answers = launching(engine, 4, in_flight=2)
+    answers = launching(engine, 4, in_flight=2)
     assert engine.asked == ["l0", "l1"]
     waiting[1].callback(Accepted())
     assert engine.asked == ["l0", "l1", "l2"]
     for one in (waiting[0], waiting[2], waiting[3]):
         one.callback(Accepted())
-    assert done.called
     assert sorted(answers) == [(f"l{n}", "Accepted") for n in range(4)]
 
 
 def test_a_throttled_launch_is_tried_again_with_the_same_id_after_a_pause():
     clock = Clock()
     engine = ScriptedEngine(Throttled("busy"), Throttled("busy", wait_s=5), Accepted())
-    done, answers = launching(engine, 1, clock=clock)
+    answers = launching(engine, 1, clock=clock)
     clock.advance(0.4)
     assert engine.asked == ["l0", "l0"]
     clock.advance(4.9)
     assert len(engine.asked) == 2
     clock.advance(2.6)
     assert engine.asked == ["l0"] * 3
-    assert done.called
     assert answers[-1] == ("l0", "Accepted")
 
 
 def test_an_engine_out_of_reach_is_tried_again_and_then_counts_as_a_refusal():
     clock = Clock()
     engine = ScriptedEngine(*[Unreached("no route")] * 9)
-    done, answers = launching(engine, 1, clock=clock)
+    answers = launching(engine, 1, clock=clock)
     for _ in range(10):
         clock.advance(10)
-    assert done.called
     assert [answer for _, answer in answers] == ["Unreached"] * 4 + ["Refused"]
 
 
 def test_an_engine_that_comes_back_in_time_does_no_harm():
     clock = Clock()
     engine = ScriptedEngine(Unreached("no route"), Unreached("no route"), Accepted())
-    done, answers = launching(engine, 1, clock=clock)
+    answers = launching(engine, 1, clock=clock)
     clock.advance(10)
     clock.advance(10)
-    assert done.called
     assert answers[-1] == ("l0", "Accepted")
 
 
 def test_an_unknown_fate_is_told_and_not_tried_again():
     engine = ScriptedEngine(Unknown("lost"), Accepted())
-    done, answers = launching(engine, 2, in_flight=1)
-    assert done.called
+    answers = launching(engine, 2, in_flight=1)
     assert answers == [("l0", "Unknown"), ("l1", "Accepted")]
 
 
 def test_launching_stops_when_it_is_told_to():
     engine = ScriptedEngine(Refused("no such function"))
-    _, answers = launching(engine, 100, in_flight=1, hear=lambda launcher: launcher.stop())
+    answers = launching(engine, 100, in_flight=1, hear=lambda launcher: launcher.stop())
     assert answers == [("l0", "Refused")]
 
 
 def test_more_can_be_launched_later():
     engine = ScriptedEngine()
     told = []
-    launcher = Launcher(engine, 2, Clock(), lambda one, _: told.append(one.launch), list, list)
+    launcher = Launcher(engine, 2, Clock(), lambda one, _: told.append(one.launch), list)
     launcher.add(invocations({}, ["f"], ["r"], [("a", 0)]))
     launcher.add(invocations({}, ["f"], ["r"], [("b", 1), ("c", 2)]))
     assert told == engine.asked == ["a", "b", "c"]
 
 
 def test_an_engine_that_answers_at_once_may_be_asked_for_many():
-    done, answers = launching(ScriptedEngine(), 5000)
-    assert done.called
+    answers = launching(ScriptedEngine(), 5000)
     assert len(answers) == 5000
 
 
@@ -155,7 +142,7 @@ def test_a_busy_region_is_asked_more_slowly_and_holds_up_no_other():
     engine = ScriptedEngine(*waiting, *[Accepted()] * 100)
     told = []
     launcher = Launcher(
-        engine, 4, clock, lambda one, answer: told.append((one.region, answer)), list, list
+        engine, 4, clock, lambda one, answer: told.append((one.region, answer)), list
     )
     launcher.add(invocations({}, ["f"], ["busy", "free"], [(f"l{n}", n) for n in range(40)]))
     assert len(engine.asked) == 8  # four in each

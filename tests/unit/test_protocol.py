@@ -4,7 +4,7 @@ import pytest
 from kit.parts import Port, make_job
 from twisted.logger import capturedLogs, formatEvent
 
-from mu.jobs.launches import Launch
+from mu.journal.records import Launching, Planned
 from mu.messages import Hello
 from mu.net.certificates import Authority
 from mu.states import CommandListState, MachineState, OnePassState, TerminalState
@@ -33,7 +33,8 @@ OURS = Hello(session="ab", launch="l1")
 
 
 def with_launches(job, *ids):
-    job.launches = {name: Launch(number, 600.0) for number, name in enumerate(ids)}
+    for number, name in enumerate(ids):
+        job.record(Launching(0.0, name, number))
     return job
 
 
@@ -366,8 +367,7 @@ def test_a_worker_that_comes_before_the_plan_waits_for_it():
     line = Port(job).join(hello=OURS)
     assert line.heard == [b"welcome:-:0:0"]
     assert line.say(b"pong:") == [b"welcome:-:0:0"]
-    job.plan([{}])
-    job.begin()
+    job.record(Planned([{}], [0]))
     job.begin()
     assert line.heard == [b"welcome:-:0:0", b"welcome:0:1:0", b"set:a:1"]
 
@@ -377,8 +377,7 @@ def test_a_waiting_worker_that_leaves_is_forgotten():
     port = Port(job)
     port.join(hello=OURS).hang_up()
     line = port.join(hello=Hello("cd", "l2"))
-    job.plan([{}])
-    job.begin()
+    job.record(Planned([{}], [0]))
     job.begin()
     assert line.heard[-1] == b"set:a:1"
 

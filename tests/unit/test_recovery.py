@@ -1,12 +1,11 @@
 """A job, back from its records, wherever they end."""
 
 import pytest
-from kit.parts import HeldJournal, Port, Reactor, make_job, make_spec
+from kit.parts import HeldJournal, Port, make_job, make_spec, recorded_job
 from test_session import Late, Two, hello
 
-from mu.jobs.job import Job
 from mu.jobs.recovery import recover
-from mu.journal.records import Resumed
+from mu.journal.records import Planned, Resumed
 from mu.states import CommandListState
 
 
@@ -31,12 +30,12 @@ def run(first, *said, workers=1, **spec):
 
 def again(job, records, first, stopped_at=0.0, **spec):
     """Return the job as a new coordinator finds it, and its port."""
-    found = Job(job.id, make_spec(first, len(job.actors), **spec), "uniq", Reactor(), created=0.0)
+    found = recorded_job(make_spec(first, len(job.actors), **spec), job.id)
     found.clock.advance(1000)
     found.ledger = HeldJournal()
-    found.plan([{} for _ in job.actors])
+    found.apply(Planned([{} for _ in job.actors], list(range(len(job.actors)))))
     recover(found, records, stopped_at)
-    found.restored()
+    found.restart()
     found.begin()
     return found, Port(found, heartbeat_s=1000, silence_s=1000)
 
@@ -93,7 +92,7 @@ def test_an_actor_whose_plugin_was_changed_begins_anew_and_says_so():
     job, journal, _ = run(Two, b"RE:1:OK:ECHO(1)")
     found, port = again(job, journal.records, Other)
     (failure,) = found.actors[0].failures
-    assert failure.error.startswith("it cannot go on after the restart: event 2, ")
+    assert failure.error.startswith("it cannot resume after the restart: event 2, ")
     assert '["send","echo:two"]' in failure.error
     assert found.actors[0].state == "waiting"
     old = port.join(hello=hello(received=[b"echo:1", b"echo:2"], sent=1))
@@ -172,6 +171,6 @@ def test_a_job_that_was_stopped_stays_so():
     job.stop("cancelled", "enough")
     for kept in range(len(journal.records) - 2, len(journal.records) + 1):
         found, _ = again(job, journal.records[:kept], Two)
-        if found.verdict:
-            assert found.verdict == ("cancelled", "enough")
+        if found.stopped:
+            assert (found.stopped.state, found.stopped.reason) == ("cancelled", "enough")
             assert found.actors[0].attempts == []

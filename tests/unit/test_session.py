@@ -6,8 +6,7 @@ import pytest
 from kit.parts import HeldJournal, Port, make_job
 
 from mu.events import Answered, Elapsed, Entered, Lost
-from mu.jobs.launches import Launch
-from mu.journal.records import AttemptEnded, Happened
+from mu.journal.records import AttemptEnded, Happened, Launching
 from mu.messages import Hello
 from mu.states import CommandListState, MachineState, OnePassState
 from mu.wire import frame
@@ -275,7 +274,8 @@ def test_spares_are_let_go_when_nobody_can_need_them():
 
 def test_a_spare_that_comes_back_is_still_one():
     job = make_job(Two, spares=1)
-    job.launches = {"l1": Launch(0, 600.0), "l2": Launch(1, 600.0)}
+    for number, name in enumerate(("l1", "l2")):
+        job.record(Launching(0.0, name, number))
     port = Port(job)
     port.join(hello=hello("aa", "l1"))
     spare = port.join(hello=hello("bb", "l2"))
@@ -325,7 +325,6 @@ def test_a_pipeline_that_must_not_run_twice_has_no_rivals():
 )
 def test_a_failure_stops_the_job_if_it_is_to(policy, state):
     job = make_job(Two, workers=3, **policy)
-    job.on_end = lambda job: job.end(*(job.verdict or ("done", None)))
     port = Port(job)
     lines = [port.join(hello=hello(name)) for name in ("aa", "bb", "cc")]
     lines[1].say(b"RE:1:FAIL(no)")
