@@ -109,8 +109,8 @@ class LambdaEngineTests(TestCase):
             " (deploy the function 'my function', or name another one)"
         )
         assert await self.answer((403, {}, b"<html>no</html>")) == Refused(
-            "403: b'<html>no</html>' (the role or user of the daemon needs lambda:InvokeFunction on it;"
-            " mu doctor tells)"
+            "403: b'<html>no</html>' (the daemon's role or user needs lambda:InvokeFunction on the"
+            " function; run mu doctor to check)"
         )
 
     async def test_a_fault_of_the_service_or_the_line_leaves_it_unknown(self):
