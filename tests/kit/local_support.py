@@ -238,12 +238,12 @@ DAEMON = """
 import json, sys
 from pathlib import Path
 from twisted.internet import reactor
-from mu.engines.local.process import LocalEngine
+from mu.engines.local.process import LocalEngineProcess
 
-engine = LocalEngine(Path(sys.argv[1]), int(sys.argv[2]), reactor=reactor, linger_s=float(sys.argv[3]))
+engine = LocalEngineProcess(Path(sys.argv[1]), int(sys.argv[2]), reactor=reactor, linger_s=float(sys.argv[3]))
 
 def started(port):
-    print(json.dumps({"port": port, "pid": engine.process.pid}), flush=True)
+    print(json.dumps({"port": port, "pid": engine.info.pid}), flush=True)
 
 def failed(failure):
     print(json.dumps({"error": failure.getErrorMessage()}), flush=True)
@@ -256,7 +256,7 @@ reactor.run()
 
 
 class Daemon:
-    """A process with a reactor and a LocalEngine, as the real one has; `told` is what it says."""
+    """A process with a reactor and a LocalEngineProcess, as the real one has; `told` is what it says."""
 
     def __init__(self, home: Path, port: int = 0, linger: float = 60) -> None:
         self.process = subprocess.Popen(

@@ -213,7 +213,7 @@ def test_an_engine_killed_outright_leaves_nothing(options: tuple[str, ...], tmp_
 def test_without_namespaces_the_engine_says_so(tmp_path: Path) -> None:
     with running_engine(tmp_path, "--shared-tmp") as engine:
         assert engine.told["private_tmp"] is False
-        assert engine.told["why_shared"] == "asked for by --shared-tmp"
+        assert engine.told["why_shared"] == "requested with --shared-tmp"
         assert "share the machine's /tmp" in engine.log
         engine.create("f", Timeout=1)
         assert engine.invoke("f", do="environment")["MU_SHARED_TMP"] == "1"

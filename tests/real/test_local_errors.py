@@ -178,7 +178,7 @@ def test_an_engine_starts_although_a_functions_file_is_broken(tmp_path: Any) -> 
     (broken / "config.json").write_text('{"name": "old", "what": 1}')
     with running_engine(tmp_path) as engine:
         assert engine.lam.list_functions()["Functions"] == []
-        engine.waits_for("config.json is no function")
+        engine.waits_for("config.json, which is not a function")
         engine.create("old")
         assert engine.shell("old", "echo new")[1] == "new\n"
 

@@ -13,10 +13,10 @@ from kit.local_support import Answer, Engine, running_engine, wait_for
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from mu.engines.local.errors import Refused
+from mu.engines.local.errors import LambdaError
 from mu.engines.local.functions import Function, InvokeConfig
-from mu.engines.local.pool import Outcome
-from mu.engines.local.queue import Invocations, Limits
+from mu.engines.local.pool import InvocationResult
+from mu.engines.local.queue import InvocationLimits, InvocationQueue
 
 PAUSES = ("--retry-pauses", "0.3", "0.6")
 
@@ -60,9 +60,9 @@ def test_an_event_that_fails_runs_twice_more_with_its_id_and_payload(
         engine.later("f", **{**event, "file": str(notes / "never"), "failures": 0})
         engine.later("g", **{**event, "file": str(notes / "slow"), "how": "sleep"})
         engine.later("h", file=str(notes / "no"), **event)
-        engine.waits_for("of f is dropped (2 so far): it has failed, attempts: 3")
-        engine.waits_for("of g is dropped (3 so far): it has failed, attempts: 2")
-        engine.waits_for("of h is dropped (1 so far): it has failed, attempts: 1")
+        engine.waits_for("of f (2 so far): it failed, attempts: 3")
+        engine.waits_for("of g (3 so far): it failed, attempts: 2")
+        engine.waits_for("of h (1 so far): it failed, attempts: 1")
         counts = {path.name: len(notes_in(path)) for path in notes.iterdir()}
         log = (tmp_path / "local" / "logs" / "f" / f"{one}.log").read_text()
     assert counts == {"always": 3, "once": 2, "never": 1, "slow": 2, "no": 1}
@@ -83,12 +83,12 @@ def test_a_deleted_functions_events_and_old_events_do_not_run_again(
         FunctionName="old", MaximumEventAgeInSeconds=60, MaximumRetryAttempts=2
     )
     engine.later("old", file=str(notes / "old"), **fails)
-    engine.waits_for("of old is dropped (1 so far): it would be older than 60 s")
+    engine.waits_for("of old (1 so far): it would be older than 60 s")
     engine.create("gone")
     engine.later("gone", file=str(notes / "gone"), **fails)
     engine.waits_for("gone ")
     engine.lam.delete_function(FunctionName="gone")
-    engine.waits_for("of gone is dropped (2 so far): the function was deleted")
+    engine.waits_for("of gone (2 so far): the function was deleted")
 
 
 def test_the_asynchronous_settings_are_put_updated_told_and_deleted(engine: Engine) -> None:
@@ -215,30 +215,30 @@ class Pool:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
-        self.running: list[Deferred[Outcome]] = []
+        self.running: list[Deferred[InvocationResult]] = []
 
-    def invoke(self, request: str, *_: object) -> Deferred[Outcome]:
+    def invoke(self, request: str, *_: object) -> Deferred[InvocationResult]:
         self.asked.append(request)
         self.running.append(Deferred())
         return self.running[-1]
 
     def end(self, failed: bool) -> None:
-        self.running.pop(0).callback(Outcome(b"{}", failed, Path()))
+        self.running.pop(0).callback(InvocationResult(b"{}", failed, Path()))
 
 
 class Queue:
-    def __init__(self, limits: Limits, **settings: Any) -> None:
+    def __init__(self, limits: InvocationLimits, **settings: Any) -> None:
         self.clock, self.pool, self.store = Clock(), Pool(), Store(**settings)
         store: Any = self.store
         pool: Any = self.pool
-        self.invocations = Invocations(self.clock, store, pool, limits)
+        self.invocations = InvocationQueue(self.clock, store, pool, limits)
 
     def accept(self, payload: str = "{}") -> str:
         return self.invocations.accept(self.store.functions["f"], "eu-west-1", payload)
 
 
 def test_a_throttled_event_is_tried_after_1_2_4_seconds_and_so_on() -> None:
-    queue = Queue(Limits(concurrency=1))
+    queue = Queue(InvocationLimits(concurrency=1))
     queue.accept()
     waiting = queue.accept()
     queue.clock.advance(1)
@@ -255,7 +255,7 @@ def test_a_throttled_event_is_tried_after_1_2_4_seconds_and_so_on() -> None:
 
 
 def test_a_throttled_event_is_dropped_when_it_is_too_old() -> None:
-    queue = Queue(Limits(concurrency=1), invoke_config=InvokeConfig(0.0, event_age_s=60))
+    queue = Queue(InvocationLimits(concurrency=1), invoke_config=InvokeConfig(0.0, event_age_s=60))
     queue.accept()
     queue.accept()
     queue.clock.pump([1, 2, 4, 8, 16])
@@ -267,7 +267,7 @@ def test_a_throttled_event_is_dropped_when_it_is_too_old() -> None:
 
 
 def test_an_event_that_fails_waits_one_minute_then_two() -> None:
-    queue = Queue(Limits())
+    queue = Queue(InvocationLimits())
     request = queue.accept()
     for pause in (60, 120):
         queue.pool.end(failed=True)
@@ -281,11 +281,11 @@ def test_an_event_that_fails_waits_one_minute_then_two() -> None:
 
 
 def test_the_queue_is_bounded() -> None:
-    queue = Queue(Limits(concurrency=0))
+    queue = Queue(InvocationLimits(concurrency=0))
     large = " " * 2**20
     for _ in range(256):
         queue.accept(large)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(LambdaError) as refused:
         queue.accept(large)
     assert refused.value.status == 429
     queue.invocations.forget("f")

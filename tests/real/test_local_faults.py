@@ -1,4 +1,4 @@
-"""The local engine on AWS's bad days: what `faults` asks for, and what boto3 makes of it."""
+"""Fault injection in the local engine: how `faults` is read, and what boto3 sees of it."""
 
 import json
 import re
@@ -17,8 +17,8 @@ from kit.local_support import Engine, running_engine, wait_for
 from stage import Daemon, free_ports_conf
 
 from mu.config import ConfigError, read_config
-from mu.engines.local.errors import Refused
-from mu.engines.local.faults import REASONS, BadDays, Fate, Faults
+from mu.engines.local.errors import LambdaError
+from mu.engines.local.faults import REASONS, CallFaults, FaultInjector, Faults
 
 EngineWith = Callable[[str], Engine]
 
@@ -54,15 +54,15 @@ def refusal_of(call: Any, **arguments: Any) -> Any:
     return told["HTTPStatusCode"], answer["Error"]["Code"], told["HTTPHeaders"], answer
 
 
-def fates(text: str, calls: int = 200) -> list[Fate | tuple[int, str]]:
-    """Return what becomes of that many calls of Invoke."""
-    days = BadDays(Faults.parse(text))
-    found: list[Fate | tuple[int, str]] = []
+def drawn(text: str, calls: int = 200) -> list[CallFaults | tuple[int, str]]:
+    """Return the faults or the error of that many calls of Invoke."""
+    injector = FaultInjector(Faults.parse(text))
+    found: list[CallFaults | tuple[int, str]] = []
     for _ in range(calls):
         try:
-            found.append(days.next_fate())
-        except Refused as refused:
-            found.append((refused.status, refused.code))
+            found.append(injector.next_invoke())
+        except LambdaError as error:
+            found.append((error.status, error.code))
     return found
 
 
@@ -81,20 +81,23 @@ def test_all_faults_are_read() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("thottle=1", "'thottle=1': it must be none, or NAME=VALUE with throttle, error, cut,"),
-        ("cut", "'cut': it must be none, or NAME=VALUE with"),
-        ("none cut=1", "'none': it must be none, or NAME=VALUE with"),
-        ("cut=1 cut=0", "'cut=0': cut is said twice"),
-        ("cut=1.1", "'cut=1.1': it must be a chance, from 0 to 1"),
-        ("cut=nan", "'cut=nan': it must be a chance, from 0 to 1"),
-        ("cut=", "'cut=': it must be a chance, from 0 to 1"),
-        ("late=0.1", "'late=0.1': it must be late=CHANCE:SECONDS"),
-        ("late=2:1", "'late=2:1': it must be late=CHANCE:SECONDS"),
-        ("late=0.1:-1", "'late=0.1:-1': it must be late=CHANCE:SECONDS"),
-        ("refuse=", "'refuse=': it must be regions, with commas between them"),
-        ("refuse=a,,b", "'refuse=a,,b': it must be regions, with commas between them"),
-        ("expire=-1", "'expire=-1': it must be a whole number"),
-        ("seed=1.5", "'seed=1.5': it must be a whole number"),
+        (
+            "thottle=1",
+            "unknown fault 'thottle=1': use none, or NAME=VALUE with throttle, error, cut,",
+        ),
+        ("cut", "unknown fault 'cut': use none, or NAME=VALUE with"),
+        ("none cut=1", "unknown fault 'none': use none, or NAME=VALUE with"),
+        ("cut=1 cut=0", "'cut=0': cut is set twice"),
+        ("cut=1.1", "'cut=1.1': expected a chance from 0 to 1"),
+        ("cut=nan", "'cut=nan': expected a chance from 0 to 1"),
+        ("cut=", "'cut=': expected a chance from 0 to 1"),
+        ("late=0.1", "'late=0.1': expected late=CHANCE:SECONDS"),
+        ("late=2:1", "'late=2:1': expected late=CHANCE:SECONDS"),
+        ("late=0.1:-1", "'late=0.1:-1': expected late=CHANCE:SECONDS"),
+        ("refuse=", "'refuse=': expected regions, separated by commas"),
+        ("refuse=a,,b", "'refuse=a,,b': expected regions, separated by commas"),
+        ("expire=-1", "'expire=-1': expected an integer of at least 0"),
+        ("seed=1.5", "'seed=1.5': expected an integer of at least 0"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_it(tmp_path: Path, text: str, says: str) -> None:
@@ -105,16 +108,16 @@ def test_a_mistake_is_one_line_that_names_it(tmp_path: Path, text: str, says: st
     assert says in str(refused.value)
 
 
-def test_the_same_seed_gives_the_same_fate_to_the_same_call() -> None:
+def test_the_same_seed_gives_the_same_faults_to_the_same_call() -> None:
     text = "throttle=0.2 error=0.1 cut=0.1 duplicate=0.1 lose=0.1 late=0.1:3 seed={}"
-    assert fates(text.format(1)) == fates(text.format(1))
-    assert fates(text.format(1)) != fates(text.format(2))
+    assert drawn(text.format(1)) == drawn(text.format(1))
+    assert drawn(text.format(1)) != drawn(text.format(2))
 
 
 def test_one_fault_more_leaves_the_others_where_they_were() -> None:
     def cut(text: str) -> list[int]:
-        found = enumerate(fates(text))
-        return [number for number, fate in found if isinstance(fate, Fate) and fate.cut]
+        found = enumerate(drawn(text))
+        return [number for number, faults in found if isinstance(faults, CallFaults) and faults.cut]
 
     alone = cut("cut=0.3")
     assert 30 < len(alone) < 90
@@ -123,7 +126,7 @@ def test_one_fault_more_leaves_the_others_where_they_were() -> None:
 
 
 def test_without_faults_nothing_happens() -> None:
-    assert set(fates("none")) == {Fate()}
+    assert set(drawn("none")) == {CallFaults()}
 
 
 # ---------------------------------------------------------------- what callers see
@@ -190,7 +193,7 @@ def test_a_call_that_is_cut_runs_without_an_answer(
 def test_events_run_twice_or_never_as_the_seed_has_it(engine_with: EngineWith, notes: Path) -> None:
     faults = "duplicate=0.4 lose=0.4 seed=11"
     engine = engine_with(faults)
-    copies = [fate.copies for fate in fates(faults, 15) if isinstance(fate, Fate)]
+    copies = [each.copies for each in drawn(faults, 15) if isinstance(each, CallFaults)]
     assert {*copies} == {0, 1, 2}
     told = [note(engine, notes, number)["ResponseMetadata"] for number in range(15)]
     assert {each["HTTPStatusCode"] for each in told} == {202}
@@ -233,6 +236,6 @@ def test_the_daemons_engine_has_the_faults_of_its_configuration(tmp_path: Path) 
         status, code, _, _ = refusal_of(daemon.lambda_client().list_functions)
         assert (status, code) == (403, "AccessDeniedException")
         log = (daemon.home / "local" / "engine.log").read_text()
-        assert "bad days are imitated: refuse=us-east-1" in log
+        assert "fault injection is on: refuse=us-east-1" in log
     finally:
         daemon.stop()

@@ -103,7 +103,7 @@ def test_a_handler_that_prints_100_mb_fills_no_disk(engine: Engine) -> None:
     tail, log, path = tail_of(engine, "f", do="print", text="x" * 999_999 + "y", times=100)
     assert path.stat().st_size < 2**19
     assert log.startswith("START ")
-    assert "bytes are left out here" in log
+    assert "bytes omitted here" in log
     assert "\nEND RequestId: " in tail
 
 
