@@ -98,7 +98,11 @@ def measure(client: str, url: str, ca: Path, count: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "-n", "--count", type=int, default=0, help="number of invocations (default: depends on the client)"
+        "-n",
+        "--count",
+        type=int,
+        default=0,
+        help="number of invocations (default: depends on the client)",
     )
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--client", choices=CLIENTS, help=argparse.SUPPRESS)
