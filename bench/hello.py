@@ -1,7 +1,7 @@
-"""From one POST to every worker's hello: the local engine, real TLS, a real bundle.
+"""The time from one POST to every worker's hello, with the local engine, real TLS and a real bundle.
 
-The peer: as many bare Python processes that import what a worker needs before its hello, started
-two at a time. It is what starting workers would cost at the least without a warm parent.
+The baseline is the same number of bare Python processes that import what a worker needs before its
+hello, two at a time: the minimum that starting workers would cost without a warm parent.
 """
 
 import argparse
@@ -19,12 +19,12 @@ from stage import Daemon
 
 from mu.functions.bundle import bundle
 
-PEER = [sys.executable, "-c", "import json, os, select, socket, ssl, subprocess"]
+BASELINE = [sys.executable, "-c", "import json, os, select, socket, ssl, subprocess"]
 CORES = 2
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return what a process has used, user and system."""
+    """Return the user and system time of a process."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / 100
 
@@ -35,7 +35,7 @@ def measure(workers: int) -> dict[str, float]:
         daemon = Daemon(Path(folder) / "daemon")
         try:
             daemon.create_function("hello", zipped)
-            daemon.wait(daemon.ask("/jobs", {"pipeline": "hello"})["id"])  # warms the engine
+            daemon.wait(daemon.ask("/jobs", {"pipeline": "hello"})["id"])  # warms up the engine
             before = cpu_seconds(daemon.process.pid)
             ordered = daemon.ask("/jobs", {"pipeline": "hello", "workers": workers})
             job = daemon.wait(ordered["id"], 120)
@@ -53,10 +53,10 @@ def measure(workers: int) -> dict[str, float]:
     }
 
 
-def measure_peer(processes: int) -> float:
+def measure_baseline(processes: int) -> float:
     begun = time.monotonic()
     with ThreadPoolExecutor(CORES) as pool:
-        list(pool.map(lambda _: subprocess.run(PEER, check=True), range(processes)))
+        list(pool.map(lambda _: subprocess.run(BASELINE, check=True), range(processes)))
     return time.monotonic() - begun
 
 
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
     figures = measure(options.workers)
-    figures["peer_s"] = measure_peer(options.workers)
+    figures["peer_s"] = measure_baseline(options.workers)
     figures["ratio"] = figures["last_hello_s"] / figures["peer_s"]
     if options.json:
         print(json.dumps(figures))

@@ -1,8 +1,8 @@
-"""Launching: mu's client beside boto3 in 64 threads, against an endpoint that accepts at once.
+"""Launching: mu's client compared with boto3 in 64 threads, at an endpoint that accepts at once.
 
-Event invocations of 4 KB over HTTPS, each client in a process of its own on the first core, cold
-connections included; the endpoint (accepting.py) has the second. Prints invocations/s and the
-client's CPU for each, and mu's ratios to boto3.
+Sends Event invocations of 4 KB over HTTPS, connecting included. Each client runs in its own process
+on the first core, the endpoint (accepting.py) on the second. Prints the invocations/s and the CPU
+time of each client, and the ratios of mu to boto3.
 """
 
 import argparse
@@ -21,11 +21,11 @@ IN_FLIGHT = 64
 
 
 def ask_with_mu(url: str, count: int) -> tuple[float, float]:
-    from botocore.credentials import Credentials
     from twisted.internet import reactor
     from twisted.internet.defer import Deferred
 
     from mu.engines.lambda_api import LambdaEngine
+    from mu.engines.signing import Credentials
     from mu.invocations import Accepted, Invocation
     from mu.launch import Launcher
 
@@ -101,14 +101,18 @@ def measure(client: str, url: str, ca: Path, count: int) -> dict[str, float]:
 
 
 def main() -> None:
-    asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument(
-        "-n", "--count", type=int, default=0, help="invocations (default: by client)"
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "-n",
+        "--count",
+        type=int,
+        default=0,
+        help="number of invocations (default: depends on the client)",
     )
-    asked.add_argument("--runs", type=int, default=3)
-    asked.add_argument("--client", choices=CLIENTS, help=argparse.SUPPRESS)
-    asked.add_argument("--url", help=argparse.SUPPRESS)
-    options = asked.parse_args()
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--client", choices=CLIENTS, help=argparse.SUPPRESS)
+    parser.add_argument("--url", help=argparse.SUPPRESS)
+    options = parser.parse_args()
     if options.client:
         os.sched_setaffinity(0, {0})
         print(json.dumps(CLIENTS[options.client](options.url, options.count)))

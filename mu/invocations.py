@@ -1,4 +1,4 @@
-"""What is asked of an engine, for one worker, and what it may answer."""
+"""What a job asks of an engine for each worker, and what the engine can answer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """One worker to be started."""
+    """A request to start one worker."""
 
     launch: str
-    """The one-time id, by which its worker is known."""
+    """A unique id, which the worker sends in its hello."""
     function: str
     region: str
     payload: bytes
@@ -19,24 +19,24 @@ class Invocation:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The worker will start, sooner or later."""
+    """The worker will start, now or later."""
 
     kind: ClassVar[str] = "accepted"
 
 
 @dataclass(frozen=True, slots=True)
 class Throttled:
-    """The engine is busy and did not start it; trying again is safe."""
+    """The engine is busy and did not start the worker; a retry is safe."""
 
     kind: ClassVar[str] = "throttled"
     reason: str
     wait_s: float | None = None
-    """How long the engine says to wait."""
+    """How long to wait before a retry, if the engine says so."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unreached:
-    """No connection to the engine could be made, so nothing was sent; trying again is safe."""
+    """The engine could not be reached, so nothing was sent; a retry is safe."""
 
     kind: ClassVar[str] = "unreached"
     reason: str
@@ -44,7 +44,7 @@ class Unreached:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The engine will not start it, nor another one like it."""
+    """The engine will not start this worker, nor any other like it."""
 
     kind: ClassVar[str] = "refused"
     reason: str
@@ -52,7 +52,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """No answer came: the worker may start or not, and only its hello can tell."""
+    """There was no answer: the worker may start or not, and only its hello can tell."""
 
     kind: ClassVar[str] = "unknown"
     reason: str
@@ -60,7 +60,7 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What of a function its price depends on."""
+    """What the price of a function depends on."""
 
     memory_mb: int
     architecture: str = "x86_64"
@@ -70,5 +70,5 @@ Answer = Accepted | Throttled | Unreached | Refused | Unknown
 
 
 def region_of(number: int, regions: Sequence[str]) -> str:
-    """Return in which region the launch of that number is made: in all of them in turn."""
+    """Return the region of the launch with that number; launches use all regions in turn."""
     return regions[number % len(regions)]

@@ -23,7 +23,7 @@ from twisted.python.threadpool import ThreadPool
 from mu.config import Config, ConfigError, read_config
 from mu.control import Control
 from mu.engines.lambda_api import LambdaEngine, aws_credentials, aws_endpoint, local_credentials
-from mu.engines.local.process import LocalEngine
+from mu.engines.local.process import LocalEngineProcess
 from mu.home import allow_many_files, lock, open_port, read_token, write_private
 from mu.jobs.book import JobBook, PastJob
 from mu.jobs.conductor import Conductor
@@ -115,7 +115,7 @@ class MuService(Service):
         """Name to number, of the ports that listen."""
         self._listening: list[Any] = []
         self._lambda_engines: dict[str, LambdaEngine] = {}
-        self._local: LocalEngine | None = None
+        self._local: LocalEngineProcess | None = None
         self._book = JobBook(config.jobs.keep)
         self._workers = WorkerFactory(self._book, config.worker, reactor)
         self._threads = _Threads(0, BLOCKING_CALLS, "mu-blocking")
@@ -269,7 +269,7 @@ class MuService(Service):
 
     async def _start_local_engine(self) -> None:
         local = self._config.local
-        self._local = LocalEngine(
+        self._local = LocalEngineProcess(
             self._config.home,
             local.port,
             reactor=self._reactor,

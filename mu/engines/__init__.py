@@ -1,1 +1,1 @@
-"""Engines: what turns a launch into running workers."""
+"""Engines start workers: mu.engines.lambda_api on AWS, mu.engines.local on this machine."""

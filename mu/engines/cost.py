@@ -1,8 +1,8 @@
-"""What a job costs: how long its workers ran, in GB-seconds, and how often they were started.
+"""What a job costs: its workers' running time in GB-seconds, and its requests.
 
-Prices: AWS Lambda's list prices for us-east-1, first tier, without the free tier and without /tmp
-beyond 512 MB, as of November 2026 (https://aws.amazon.com/lambda/pricing/). A few regions cost
-more; `[cost]` in mu.conf takes other prices.
+The default prices are AWS Lambda's list prices in us-east-1 as of November 2026, for the first tier,
+without the free tier and without /tmp beyond 512 MB (https://aws.amazon.com/lambda/pricing/). A few
+regions cost more; `[cost]` in mu.conf sets other prices.
 """
 
 from dataclasses import dataclass, field
@@ -15,16 +15,16 @@ REQUEST_USD = 2e-07
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """US dollars: for a GB-second by architecture, and for a request."""
+    """US dollars for a GB-second, by architecture, and for a request."""
 
     gb_s: dict[str, float] = field(default_factory=lambda: dict(GB_S_USD))
     request: float = REQUEST_USD
 
 
 class Meter:
-    """Counts one job's workers from their first hello to the end of their last connection.
+    """Measures the running time of one job's workers, from hello to the end of the connection.
 
-    What a function does before its worker's hello is not seen here: some 0.1 to 0.5 s each.
+    It misses the 0.1 to 0.5 s that a function takes before its worker's hello.
     """
 
     def __init__(self, prices: Prices) -> None:
@@ -36,12 +36,12 @@ class Meter:
         self.requests = 0
 
     def invoked(self) -> None:
-        """One more request was taken."""
+        """Count one accepted request."""
         self.requests += 1
         self._usd += self._prices.request
 
     def began(self, worker: str, at: float, size: Size) -> None:
-        """A worker said hello; if it did before, it ran on meanwhile."""
+        """A worker said hello. If it did before, it kept running in between."""
         if worker in self._running:
             return
         before = self._ended.pop(worker, None)
@@ -52,7 +52,7 @@ class Meter:
         self._running[worker] = at, size
 
     def ended(self, worker: str, at: float) -> None:
-        """A worker's connection is gone, for good or for a while; of two such times the later counts."""
+        """A worker's connection is lost, for good or until it reconnects; the latest such time counts."""
         if worker in self._ended:
             since, until, size = self._ended[worker]
             if at > until:
@@ -64,12 +64,12 @@ class Meter:
             self._add(size, at - since)
 
     def stop(self, at: float) -> None:
-        """All is over: who still runs is about to be gone."""
+        """End all workers that are still running."""
         for worker in list(self._running):
             self.ended(worker, at)
 
     def usd(self, now: float) -> float:
-        """Return what it has cost so far."""
+        """Return the cost so far."""
         return self._usd + sum(
             self._price(size, now - since) for since, size in self._running.values()
         )

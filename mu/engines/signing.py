@@ -1,24 +1,37 @@
-"""AWS Signature Version 4 for small requests, the day's key derived once.
+"""AWS Signature Version 4 for small requests; the signing key is derived once a day.
 
-botocore's own signer does the same and takes ten times as long (bench/launch.py); the tests compare
-the two. The algorithm: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv.html
+botocore's own signer takes ten times as long (bench/launch.py); the tests compare the two
+signatures. The algorithm: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv.html
 """
 
 import hashlib
 import hmac
 import time
-from typing import Any
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What requests are signed with; `token` only comes with temporary credentials."""
+
+    access_key: str
+    secret_key: str = field(repr=False)
+    token: str | None = field(default=None, repr=False)
 
 
 class Signer:
-    """Signs requests to one host of one region with one set of credentials.
+    """Signs requests to one host in one region with one set of credentials.
 
-    `credentials` has access_key, secret_key and token, as botocore's do; `headers` are sent and
-    signed besides those that a signature needs.
+    `headers` are sent and signed in addition to those that the signature requires.
     """
 
     def __init__(
-        self, credentials: Any, service: str, region: str, host: str, headers: dict[str, str]
+        self,
+        credentials: Credentials,
+        service: str,
+        region: str,
+        host: str,
+        headers: dict[str, str],
     ) -> None:
         self._credentials = credentials
         self._service = service
@@ -35,7 +48,10 @@ class Signer:
         self._key = b""
 
     def head(self, path: str, payload: bytes, now: float, method: str = "POST") -> bytes:
-        """Return the request up to its body. `path` is quoted once; `now` as time.time()."""
+        """Return the request line and headers.
+
+        `path` is percent-encoded once; `now` is in seconds since the epoch.
+        """
         date = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
         self._derive(date[:8])
         request = (

@@ -1,4 +1,4 @@
-"""What the local engine's tests share: a real engine, a bundle with many habits, a look at /proc."""
+"""What the local engine's tests share: a real engine, a versatile handler, a look at /proc."""
 
 import io
 import json
@@ -82,7 +82,7 @@ def handler(event, context):
 
 
 def bundle(handler: str = HANDLER) -> bytes:
-    """A zip with a handler, a program, and a package that is called as ours is."""
+    """A zip with a handler, a program, and a package with the name of ours."""
     written = io.BytesIO()
     with zipfile.ZipFile(written, "w") as archive:
         archive.writestr("main.py", handler)
@@ -97,7 +97,7 @@ def bundle(handler: str = HANDLER) -> bytes:
 
 
 def processes_of(home: Path) -> dict[int, str]:
-    """Return what runs for `home`: its path is in their arguments, environment or mounts."""
+    """Return the processes with the path `home` in their arguments, environment or mounts."""
     path = os.fsencode(home)
     found = {}
     for pid in [int(name) for name in os.listdir("/proc") if name.isdigit()]:
@@ -109,7 +109,7 @@ def processes_of(home: Path) -> dict[int, str]:
             everything = seen + (folder / "environ").read_bytes()
             everything += (folder / "mountinfo").read_bytes()
         except OSError:
-            continue  # it has just ended, or is a zombie
+            continue  # it has ended, or is a zombie
         if path in everything:
             found[pid] = seen.replace(b"\0", b" ").decode()
     return found
@@ -146,7 +146,7 @@ class Engine:
         return self.lam.create_function(FunctionName=name, **settings)
 
     def invoke(self, name: str, **event: Any) -> Any:
-        """Return what the function returned; an AssertionError if it failed."""
+        """Return what the function returned. Raises AssertionError if it failed."""
         answer = self.lam.invoke(FunctionName=name, Payload=json.dumps(event))
         payload = json.loads(answer["Payload"].read())
         assert "FunctionError" not in answer, payload
@@ -169,7 +169,7 @@ class Engine:
         return str(answer["ResponseMetadata"]["RequestId"])
 
     def raw(self, method: str, path: str, body: bytes = b"", **headers: str) -> "Answer":
-        """Ask without boto3, and without the checks that it makes."""
+        """Send a request without boto3 and its checks."""
         scope = "AWS4-HMAC-SHA256 Credential=AKID/20200101/eu-west-1/lambda/aws4_request, x"
         connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
@@ -223,7 +223,7 @@ def start_engine(
 
 @contextmanager
 def running_engine(home: Path, *options: str, **variables: str) -> Iterator[Engine]:
-    """An engine started by hand; asserts that SIGTERM ends it and all that it started."""
+    """Run an engine; assert that SIGTERM ends it and everything that it started."""
     process, engine = start_engine(home, *options, **variables)
     try:
         yield engine
@@ -238,12 +238,12 @@ DAEMON = """
 import json, sys
 from pathlib import Path
 from twisted.internet import reactor
-from mu.engines.local.process import LocalEngine
+from mu.engines.local.process import LocalEngineProcess
 
-engine = LocalEngine(Path(sys.argv[1]), int(sys.argv[2]), reactor=reactor, linger_s=float(sys.argv[3]))
+engine = LocalEngineProcess(Path(sys.argv[1]), int(sys.argv[2]), reactor=reactor, linger_s=float(sys.argv[3]))
 
 def started(port):
-    print(json.dumps({"port": port, "pid": engine.process.pid}), flush=True)
+    print(json.dumps({"port": port, "pid": engine.info.pid}), flush=True)
 
 def failed(failure):
     print(json.dumps({"error": failure.getErrorMessage()}), flush=True)
@@ -256,7 +256,7 @@ reactor.run()
 
 
 class Daemon:
-    """A process with a reactor and a LocalEngine, as the real one has; `told` is what it says."""
+    """A process with a LocalEngineProcess, as in the real daemon; `told` is what it printed."""
 
     def __init__(self, home: Path, port: int = 0, linger: float = 60) -> None:
         self.process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""The embedded local engine: its API by boto3, its sandboxes, with real processes."""
+"""The local engine, driven with boto3: its API and its sandboxes, with real processes."""
 
 import base64
 import hashlib
@@ -55,7 +55,7 @@ def anywhere(request: pytest.FixtureRequest) -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_a_created_function_is_told_as_aws_tells_it(engine: Engine) -> None:
+def test_a_created_function_is_described_as_on_aws(engine: Engine) -> None:
     zipped = bundle()
     made = engine.create("told", Timeout=7, MemorySize=512, EphemeralStorage={"Size": 600})
     found = engine.lam.get_function(FunctionName="told")["Configuration"]
@@ -106,7 +106,7 @@ def test_the_bundles_own_mu_is_imported(engine: Engine) -> None:
     assert (where, boto3, path[0]) == ("the bundle", True, folder)
 
 
-def test_nothing_is_missing_though_home_and_venv_lie_under_tmp(engine: Engine) -> None:
+def test_sandboxes_find_a_home_and_a_venv_under_tmp(engine: Engine) -> None:
     if not engine.told["private_tmp"]:
         pytest.skip(engine.told["why_shared"])
     module, printed = engine.invoke("f", do="late import")
@@ -114,7 +114,7 @@ def test_nothing_is_missing_though_home_and_venv_lie_under_tmp(engine: Engine) -
     assert printed == "6\n"
 
 
-def test_code_is_replaced_under_a_running_sandbox(engine: Engine) -> None:
+def test_updating_code_does_not_affect_a_running_sandbox(engine: Engine) -> None:
     engine.create("g", Timeout=20)
     with ThreadPoolExecutor() as threads:
         before = threads.submit(engine.shell, "g", "sleep 0.4; ./tool.sh")
@@ -145,7 +145,7 @@ def test_tmp_is_private_to_a_sandbox_wherever_home_is(anywhere: Path, tmp_path: 
     assert str(marker).startswith("/tmp/")
     with running_engine(anywhere) as engine, ThreadPoolExecutor() as threads:
         engine.create("f", Timeout=20)
-        # What follows would empty the machine's own /tmp if this were not so.
+        # Otherwise, the commands below would empty the machine's own /tmp.
         if not engine.told["private_tmp"]:
             pytest.skip(engine.told["why_shared"])
         private = f"test ! -e {marker} && grep -q ' /tmp ' /proc/self/mountinfo"
@@ -184,7 +184,7 @@ def sleepers(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("options", [(), ("--shared-tmp",)])
-def test_sigterm_ends_the_engine_with_all_that_runs(
+def test_sigterm_ends_the_engine_and_its_sandboxes(
     options: tuple[str, ...], tmp_path: Path
 ) -> None:
     name = f"98.{time.time_ns()}"
@@ -199,7 +199,7 @@ def test_sigterm_ends_the_engine_with_all_that_runs(
 
 
 @pytest.mark.parametrize("options", [(), ("--shared-tmp",)])
-def test_an_engine_killed_outright_leaves_nothing(options: tuple[str, ...], tmp_path: Path) -> None:
+def test_a_killed_engine_leaves_no_processes(options: tuple[str, ...], tmp_path: Path) -> None:
     name = f"99.{time.time_ns()}"
     process, engine = start_engine(tmp_path, *options)
     engine.create("f", Timeout=20)
@@ -213,7 +213,7 @@ def test_an_engine_killed_outright_leaves_nothing(options: tuple[str, ...], tmp_
 def test_without_namespaces_the_engine_says_so(tmp_path: Path) -> None:
     with running_engine(tmp_path, "--shared-tmp") as engine:
         assert engine.told["private_tmp"] is False
-        assert engine.told["why_shared"] == "asked for by --shared-tmp"
+        assert engine.told["why_shared"] == "requested with --shared-tmp"
         assert "share the machine's /tmp" in engine.log
         engine.create("f", Timeout=1)
         assert engine.invoke("f", do="environment")["MU_SHARED_TMP"] == "1"
@@ -237,7 +237,7 @@ def test_a_dead_warm_parent_is_replaced(tmp_path: Path) -> None:
         assert engine.shell("f", "echo again")[1] == "again\n"
 
 
-def test_a_sandbox_killed_from_outside_is_the_only_one_to_fail(either: Engine) -> None:
+def test_killing_one_sandbox_does_not_affect_the_others(either: Engine) -> None:
     name = f"96.{time.time_ns()}"
     with ThreadPoolExecutor() as threads:
         other = threads.submit(either.shell, "f", "sleep 0.7; echo mine")
@@ -251,7 +251,7 @@ def test_a_sandbox_killed_from_outside_is_the_only_one_to_fail(either: Engine) -
 
 
 def supervisor_of(pid: int) -> int:
-    """Return the process that leads the session which `pid` belongs to."""
+    """Return the session leader of `pid`."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[3])
 
 
@@ -260,7 +260,7 @@ def warm_parent(engine: Engine) -> int:
     return int(children[0])
 
 
-def test_functions_are_still_there_after_a_restart(tmp_path: Path) -> None:
+def test_functions_survive_a_restart(tmp_path: Path) -> None:
     with running_engine(tmp_path) as engine:
         engine.create("f", Environment={"Variables": {"OLD": "a", "AB": "b"}})
         engine.lam.update_function_configuration(
@@ -275,7 +275,7 @@ def test_functions_are_still_there_after_a_restart(tmp_path: Path) -> None:
         assert engine.invoke("f", do="environment")["AB"] == "c"
 
 
-def test_two_hundred_events_enter_within_seconds(tmp_path: Path) -> None:
+def test_two_hundred_events_start_within_seconds(tmp_path: Path) -> None:
     with TemporaryDirectory(dir="/var/tmp") as folder, running_engine(tmp_path) as engine:
         engine.create("f", Timeout=60, Code={"ZipFile": bundle(HANDLER)})
         entered = Path(folder) / "entered"

@@ -1,8 +1,10 @@
-"""The daemon's side of the local engine: found again, handed on, ended."""
+"""The daemon's side of the local engine: finding, restarting and stopping it."""
 
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -30,7 +32,7 @@ def test_a_killed_daemons_engine_is_found_again(tmp_path: Path) -> None:
     assert processes_of(tmp_path) == {}
 
 
-def test_an_engine_that_nobody_wants_ends_itself(tmp_path: Path) -> None:
+def test_an_engine_without_a_daemon_ends_itself(tmp_path: Path) -> None:
     with Daemon(tmp_path, linger=0.4) as daemon:
         time.sleep(0.8)
         assert alive(daemon.told["pid"])
@@ -38,7 +40,7 @@ def test_an_engine_that_nobody_wants_ends_itself(tmp_path: Path) -> None:
     wait_for(lambda: processes_of(tmp_path) == {}, "the engine ended")
 
 
-def test_a_stale_file_is_no_engine(tmp_path: Path) -> None:
+def test_a_stale_engine_json_is_ignored(tmp_path: Path) -> None:
     with Daemon(tmp_path) as first:
         os.kill(first.told["pid"], signal.SIGKILL)
         first.kill()
@@ -48,7 +50,7 @@ def test_a_stale_file_is_no_engine(tmp_path: Path) -> None:
     assert processes_of(tmp_path) == {}
 
 
-def test_an_engine_that_dies_is_started_again_on_its_port(tmp_path: Path) -> None:
+def test_an_engine_that_dies_is_restarted_on_its_port(tmp_path: Path) -> None:
     with Daemon(tmp_path) as daemon:
         os.kill(daemon.told["pid"], signal.SIGKILL)
         client = client_at(daemon.told["port"])
@@ -63,7 +65,7 @@ def test_an_engine_that_dies_is_started_again_on_its_port(tmp_path: Path) -> Non
     assert processes_of(tmp_path) == {}
 
 
-def test_a_port_in_use_is_one_clear_sentence(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_in_one_sentence(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with Daemon(tmp_path, port) as daemon:
@@ -80,3 +82,9 @@ def test_one_home_has_one_engine(tmp_path: Path) -> None:
         with Daemon(tmp_path) as daemon:
             assert "another engine is running" in daemon.told["error"]
         assert alive(engine.pid)
+
+
+def test_the_old_module_name_still_works() -> None:
+    command = [sys.executable, "-m", "mu.engines.local.api", "--help"]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert printed.startswith("usage: python -m mu.engines.local ")

@@ -1,4 +1,4 @@
-"""How the local engine refuses, and how it tells of functions that fail: in AWS's words."""
+"""The local engine's API errors and function errors, worded as on AWS."""
 
 import io
 import json
@@ -44,7 +44,7 @@ def bomb() -> bytes:
 # ---------------------------------------------------------------- requests
 
 
-def test_refusals_are_the_exceptions_that_boto3_knows(engine: Engine) -> None:
+def test_errors_are_the_exceptions_that_boto3_knows(engine: Engine) -> None:
     refused = engine.lam.exceptions
     with pytest.raises(refused.ResourceNotFoundException, match="Function not found: arn"):
         engine.lam.get_function(FunctionName="none")
@@ -80,7 +80,7 @@ def test_refusals_are_the_exceptions_that_boto3_knows(engine: Engine) -> None:
         ({"Code": {"S3Bucket": "here", "S3Key": "there"}}, "takes ZipFile only"),
     ],
 )  # fmt: skip
-def test_what_aws_refuses_of_a_function_is_refused(
+def test_function_settings_that_aws_rejects_are_rejected(
     engine: Engine, change: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(ClientError, match=says) as refused:
@@ -89,7 +89,7 @@ def test_what_aws_refuses_of_a_function_is_refused(
     assert not (engine.home / "local" / "functions" / "g").exists()
 
 
-def test_a_name_that_is_too_long_or_no_name_is_refused(engine: Engine) -> None:
+def test_an_invalid_name_is_rejected(engine: Engine) -> None:
     for name in ("n" * 65, "no name", "a/../b", "é"):
         with pytest.raises(ClientError, match="at 'functionName' failed"):
             engine.create(name)
@@ -114,7 +114,7 @@ def test_a_name_that_is_too_long_or_no_name_is_refused(engine: Engine) -> None:
         zip_of(links=(("a", "b"), ("b", "a"))),
     ],
 )
-def test_a_zip_that_cannot_be_meant_is_refused_and_nothing_is_left(
+def test_a_damaged_or_malicious_zip_is_rejected_and_nothing_is_kept(
     engine: Engine, zipped: bytes
 ) -> None:
     with pytest.raises(engine.lam.exceptions.InvalidParameterValueException, match="unzip"):
@@ -127,13 +127,13 @@ def test_a_zip_that_cannot_be_meant_is_refused_and_nothing_is_left(
     assert engine.shell("f", "echo still there")[1] == "still there\n"
 
 
-def test_a_zip_bomb_is_refused(engine: Engine) -> None:
+def test_a_zip_bomb_is_rejected(engine: Engine) -> None:
     with pytest.raises(ClientError, match="Unzipped size must be smaller than 262144000 bytes"):
         engine.create("g", Code={"ZipFile": bomb()})
     assert not (engine.home / "local" / "functions" / "g").exists()
 
 
-def test_a_body_over_70_mb_is_refused_and_not_kept(engine: Engine) -> None:
+def test_a_body_over_70_mb_is_rejected_and_not_kept(engine: Engine) -> None:
     answer = engine.raw("POST", FUNCTIONS, bytes(70_167_212))
     assert answer.status == 413
     assert answer.headers["x-amzn-ErrorType"] == "RequestEntityTooLargeException"
@@ -156,7 +156,7 @@ def test_a_body_over_70_mb_is_refused_and_not_kept(engine: Engine) -> None:
         ("PUT", "/2017-10-31/functions/f/concurrency", b"{}", 400, "ValidationException"),
     ],
 )
-def test_whatever_is_asked_is_refused_as_aws_would(
+def test_invalid_requests_get_the_errors_of_aws(
     engine: Engine, method: str, path: str, body: bytes, status: int, kind: str
 ) -> None:
     answer = engine.raw(method, path, body)
@@ -165,7 +165,7 @@ def test_whatever_is_asked_is_refused_as_aws_would(
     assert answer.told["message"]
 
 
-def test_a_request_that_is_not_signed_or_comes_from_a_web_page_is_refused(engine: Engine) -> None:
+def test_unsigned_requests_and_web_pages_are_rejected(engine: Engine) -> None:
     unsigned = engine.raw("GET", f"{FUNCTIONS}/f", Authorization="")
     assert unsigned.status == 403
     assert unsigned.headers["x-amzn-ErrorType"] == "MissingAuthenticationTokenException"
@@ -178,7 +178,7 @@ def test_an_engine_starts_although_a_functions_file_is_broken(tmp_path: Any) -> 
     (broken / "config.json").write_text('{"name": "old", "what": 1}')
     with running_engine(tmp_path) as engine:
         assert engine.lam.list_functions()["Functions"] == []
-        engine.waits_for("config.json is no function")
+        engine.waits_for("config.json, which is not a function")
         engine.create("old")
         assert engine.shell("old", "echo new")[1] == "new\n"
 
@@ -186,7 +186,7 @@ def test_an_engine_starts_although_a_functions_file_is_broken(tmp_path: Any) -> 
 # ---------------------------------------------------------------- functions that fail
 
 
-def test_an_exception_is_told_with_its_trace(engine: Engine) -> None:
+def test_an_exception_is_reported_with_its_trace(engine: Engine) -> None:
     told = engine.fail("f", do="raise")
     assert (told["errorType"], told["errorMessage"]) == ("ValueError", "no such luck")
     assert [*told] == ["errorMessage", "errorType", "requestId", "stackTrace"]
@@ -212,7 +212,7 @@ def test_an_exception_is_told_with_its_trace(engine: Engine) -> None:
          "Cannot use built-in module sys as a handler module"),
     ],
 )  # fmt: skip
-def test_a_bundle_without_its_handler_is_told_as_awslambdaric_tells_it(
+def test_a_missing_handler_is_reported_as_by_awslambdaric(
     engine: Engine, handler: str, code: str, kind: str, says: str
 ) -> None:
     engine.create("broken", Handler=handler, Code={"ZipFile": bundle(code)})
@@ -241,7 +241,7 @@ def test_a_result_that_cannot_be_sent_is_an_error(
     assert told["errorMessage"].startswith(says)
 
 
-def test_an_exit_and_a_kill_are_told_as_aws_words_them(engine: Engine) -> None:
+def test_exits_and_kills_are_worded_as_on_aws(engine: Engine) -> None:
     assert engine.fail("f", do="exit", status=3)["errorMessage"].endswith(
         "Error: Runtime exited with error: exit status 3"
     )
@@ -253,12 +253,12 @@ def test_an_exit_and_a_kill_are_told_as_aws_words_them(engine: Engine) -> None:
     assert killed["errorMessage"].endswith("Error: Runtime exited with error: signal: killed")
 
 
-def test_a_function_that_takes_too_long_is_ended(engine: Engine) -> None:
+def test_a_function_that_times_out_is_killed(engine: Engine) -> None:
     engine.create("short", Timeout=1)
     told = engine.fail("short", do="shell", command="sleep 60")
     assert told["errorType"] == "Sandbox.Timedout"
     assert told["errorMessage"].endswith("Error: Task timed out after 1.00 seconds")
 
 
-def test_a_role_is_kept_as_it_was_given(engine: Engine) -> None:
+def test_the_role_is_stored(engine: Engine) -> None:
     assert engine.lam.get_function_configuration(FunctionName="f")["Role"] == ROLE

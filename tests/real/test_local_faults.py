@@ -1,7 +1,6 @@
-"""The local engine on AWS's bad days: what `faults` asks for, and what boto3 makes of it."""
+"""Fault injection in the local engine, as boto3 sees it."""
 
 import json
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -16,16 +15,14 @@ from botocore.exceptions import ClientError, ConnectionClosedError
 from kit.local_support import Engine, running_engine, wait_for
 from stage import Daemon, free_ports_conf
 
-from mu.config import ConfigError, read_config
-from mu.engines.local.errors import Refused
-from mu.engines.local.faults import REASONS, BadDays, Fate, Faults
+from mu.engines.local.faults import REASONS, FaultInjector, Faults
 
 EngineWith = Callable[[str], Engine]
 
 
 @pytest.fixture
 def notes() -> Iterator[Path]:
-    """A file that all sandboxes see, where each invocation writes a line."""
+    """A file that all sandboxes can write to; each invocation appends a line."""
     with TemporaryDirectory(dir="/var/tmp") as folder:
         yield Path(folder) / "notes"
 
@@ -46,87 +43,12 @@ def client_of(engine: Engine, region: str, key: str = "AKID") -> Any:
 
 
 def refusal_of(call: Any, **arguments: Any) -> Any:
-    """Return status, code, headers and the whole answer of a call that is refused."""
+    """Return the status, code, headers and whole response of a call that fails."""
     with pytest.raises(ClientError) as refused:
         call(**arguments)
     answer = refused.value.response
     told = answer["ResponseMetadata"]
     return told["HTTPStatusCode"], answer["Error"]["Code"], told["HTTPHeaders"], answer
-
-
-def fates(text: str, calls: int = 200) -> list[Fate | tuple[int, str]]:
-    """Return what becomes of that many calls of Invoke."""
-    days = BadDays(Faults.parse(text))
-    found: list[Fate | tuple[int, str]] = []
-    for _ in range(calls):
-        try:
-            found.append(days.next_fate())
-        except Refused as refused:
-            found.append((refused.status, refused.code))
-    return found
-
-
-# ---------------------------------------------------------------- what is asked for
-
-
-def test_all_faults_are_read() -> None:
-    text = "throttle=0.3 error=0.05 cut=0.02 duplicate=0.1 lose=1 late=.1:3 refuse=a-1,b-2 expire=9 seed=7"
-    assert Faults.parse(text) == Faults(
-        text, 0.3, 0.05, 0.02, 0.1, 1.0, 0.1, 3.0, ("a-1", "b-2"), 9, 7
-    )
-    assert str(Faults.parse(text)) == text
-    assert Faults.parse("none") == Faults.parse("") == Faults()
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("thottle=1", "'thottle=1': it must be none, or NAME=VALUE with throttle, error, cut,"),
-        ("cut", "'cut': it must be none, or NAME=VALUE with"),
-        ("none cut=1", "'none': it must be none, or NAME=VALUE with"),
-        ("cut=1 cut=0", "'cut=0': cut is said twice"),
-        ("cut=1.1", "'cut=1.1': it must be a chance, from 0 to 1"),
-        ("cut=nan", "'cut=nan': it must be a chance, from 0 to 1"),
-        ("cut=", "'cut=': it must be a chance, from 0 to 1"),
-        ("late=0.1", "'late=0.1': it must be late=CHANCE:SECONDS"),
-        ("late=2:1", "'late=2:1': it must be late=CHANCE:SECONDS"),
-        ("late=0.1:-1", "'late=0.1:-1': it must be late=CHANCE:SECONDS"),
-        ("refuse=", "'refuse=': it must be regions, with commas between them"),
-        ("refuse=a,,b", "'refuse=a,,b': it must be regions, with commas between them"),
-        ("expire=-1", "'expire=-1': it must be a whole number"),
-        ("seed=1.5", "'seed=1.5': it must be a whole number"),
-    ],
-)
-def test_a_mistake_is_one_line_that_names_it(tmp_path: Path, text: str, says: str) -> None:
-    conf = tmp_path / "mu.conf"
-    conf.write_text(f"[local]\nfaults = {text}\n")
-    with pytest.raises(ConfigError, match=re.escape(f"[local] faults = {text}: ")) as refused:
-        read_config(conf)
-    assert says in str(refused.value)
-
-
-def test_the_same_seed_gives_the_same_fate_to_the_same_call() -> None:
-    text = "throttle=0.2 error=0.1 cut=0.1 duplicate=0.1 lose=0.1 late=0.1:3 seed={}"
-    assert fates(text.format(1)) == fates(text.format(1))
-    assert fates(text.format(1)) != fates(text.format(2))
-
-
-def test_one_fault_more_leaves_the_others_where_they_were() -> None:
-    def cut(text: str) -> list[int]:
-        found = enumerate(fates(text))
-        return [number for number, fate in found if isinstance(fate, Fate) and fate.cut]
-
-    alone = cut("cut=0.3")
-    assert 30 < len(alone) < 90
-    assert set(cut("cut=0.3 throttle=0.2")) < set(alone)
-    assert cut("cut=0.3 lose=0.5 late=0.5:1") == alone
-
-
-def test_without_faults_nothing_happens() -> None:
-    assert set(fates("none")) == {Fate()}
-
-
-# ---------------------------------------------------------------- what callers see
 
 
 @pytest.fixture
@@ -146,7 +68,7 @@ def note(engine: Engine, notes: Path, number: int = 0, kind: str = "Event") -> A
     return engine.lam.invoke(FunctionName="f", InvocationType=kind, Payload=json.dumps(event))
 
 
-def test_throttled_calls_are_told_why_and_sometimes_for_how_long(
+def test_throttled_calls_get_a_reason_and_sometimes_a_time_to_wait(
     engine_with: EngineWith, notes: Path
 ) -> None:
     engine = engine_with("throttle=1 seed=3")
@@ -159,7 +81,7 @@ def test_throttled_calls_are_told_why_and_sometimes_for_how_long(
     assert lines(notes) == []
 
 
-def test_errors_are_of_the_service_or_of_what_stands_before_it(
+def test_errors_come_from_the_service_or_from_a_proxy_in_front_of_it(
     engine_with: EngineWith, notes: Path
 ) -> None:
     engine = engine_with("error=1")
@@ -177,7 +99,7 @@ def test_errors_are_of_the_service_or_of_what_stands_before_it(
 
 
 @pytest.mark.parametrize("kind", ["Event", "RequestResponse"])
-def test_a_call_that_is_cut_runs_without_an_answer(
+def test_a_cut_call_runs_but_gets_no_response(
     engine_with: EngineWith, notes: Path, kind: str
 ) -> None:
     engine = engine_with("cut=1")
@@ -187,14 +109,17 @@ def test_a_call_that_is_cut_runs_without_an_answer(
     assert len(engine.lam.list_functions()["Functions"]) == 1
 
 
-def test_events_run_twice_or_never_as_the_seed_has_it(engine_with: EngineWith, notes: Path) -> None:
+def test_events_run_twice_or_never_depending_on_the_seed(
+    engine_with: EngineWith, notes: Path
+) -> None:
     faults = "duplicate=0.4 lose=0.4 seed=11"
     engine = engine_with(faults)
-    copies = [fate.copies for fate in fates(faults, 15) if isinstance(fate, Fate)]
+    injector = FaultInjector(Faults.parse(faults))
+    copies = [injector.next_invoke().copies for _ in range(15)]
     assert {*copies} == {0, 1, 2}
     told = [note(engine, notes, number)["ResponseMetadata"] for number in range(15)]
     assert {each["HTTPStatusCode"] for each in told} == {202}
-    wait_for(lambda: len(lines(notes)) >= sum(copies), "all ran that should")
+    wait_for(lambda: len(lines(notes)) >= sum(copies), "all expected runs")
     ran = lines(notes)
     numbers = [event["number"] for _, _, event in ran]
     assert [numbers.count(number) for number in range(15)] == copies
@@ -214,8 +139,10 @@ def test_late_events_start_later(engine_with: EngineWith, notes: Path) -> None:
     assert started > answered
 
 
-def test_a_region_is_refused_and_keys_expire(engine_with: EngineWith) -> None:
-    engine = engine_with("refuse=us-east-2,us-west-1 expire=3")  # of AKID, creating it was one
+def test_calls_in_a_region_are_denied_and_keys_expire(engine_with: EngineWith) -> None:
+    engine = engine_with(
+        "refuse=us-east-2,us-west-1 expire=3"
+    )  # creating the function was the first call of AKID
     for region in ("us-east-2", "us-west-1"):
         status, code, _, _ = refusal_of(client_of(engine, region).list_functions)
         assert (status, code) == (403, "AccessDeniedException")
@@ -233,6 +160,6 @@ def test_the_daemons_engine_has_the_faults_of_its_configuration(tmp_path: Path) 
         status, code, _, _ = refusal_of(daemon.lambda_client().list_functions)
         assert (status, code) == (403, "AccessDeniedException")
         log = (daemon.home / "local" / "engine.log").read_text()
-        assert "bad days are imitated: refuse=us-east-1" in log
+        assert "fault injection is on: refuse=us-east-1" in log
     finally:
         daemon.stop()

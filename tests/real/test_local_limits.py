@@ -1,4 +1,4 @@
-"""What a sandbox may use: memory, /tmp, the length of its log; and what is told of it."""
+"""A sandbox's limits: memory, /tmp, the size of its log; and what the log says."""
 
 import base64
 import json
@@ -19,15 +19,17 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 
 def tail_of(engine: Engine, name: str, **event: object) -> tuple[str, str, Path]:
-    """Return the tail that is told, what the whole log says, and where that is."""
+    """Return the tail in the response, the whole log, and its path."""
     answer = engine.lam.invoke(FunctionName=name, LogType="Tail", Payload=json.dumps(event))
     request = answer["ResponseMetadata"]["RequestId"]
     log = engine.home / "local" / "logs" / name / f"{request}.log"
-    tail = base64.b64decode(answer["LogResult"]).decode(errors="replace")  # it may cut a letter
+    tail = base64.b64decode(answer["LogResult"]).decode(
+        errors="replace"
+    )  # it may start within a character
     return tail, log.read_text(), log
 
 
-def test_over_its_memory_a_sandbox_is_killed_within_a_second_or_so(engine: Engine) -> None:
+def test_a_sandbox_over_its_memory_is_killed_within_about_a_second(engine: Engine) -> None:
     began = time.monotonic()
     tail, _, _ = tail_of(engine, "small", do="allocate", mb=300, seconds=15)
     assert time.monotonic() - began < 2
@@ -36,14 +38,14 @@ def test_over_its_memory_a_sandbox_is_killed_within_a_second_or_so(engine: Engin
     )
 
 
-def test_what_its_programs_use_counts(engine: Engine) -> None:
+def test_memory_of_child_processes_counts(engine: Engine) -> None:
     command = "python3 -c 'import time; x = bytearray(300 << 20); time.sleep(15)'"
     told = engine.fail("small", do="shell", command=command)
     assert told["errorType"] == "Runtime.ExitError"
     assert told["errorMessage"].endswith("Error: Runtime exited with error: signal: killed")
 
 
-def test_what_forks_share_counts_once(engine: Engine) -> None:
+def test_memory_shared_by_forks_counts_once(engine: Engine) -> None:
     command = (
         "python3 -c 'import os, time; x = bytearray(200 << 20);"
         " [os.fork() for _ in range(3)]; time.sleep(1.4)'"
@@ -51,7 +53,7 @@ def test_what_forks_share_counts_once(engine: Engine) -> None:
     assert engine.shell("f", command) == [0, "", ""]
 
 
-def test_a_full_tmp_is_a_full_disk(engine: Engine) -> None:
+def test_a_full_tmp_is_reported_as_a_full_disk(engine: Engine) -> None:
     if not engine.told["private_tmp"]:
         pytest.skip(engine.told["why_shared"])
     fill = "head -c {}m /dev/zero > /tmp/x; stat -c %s /tmp/x"
@@ -62,7 +64,7 @@ def test_a_full_tmp_is_a_full_disk(engine: Engine) -> None:
     assert engine.shell("f", fill.format(600)) == [0, f"{600 << 20}\n", ""]
 
 
-def test_beyond_the_engines_memory_tmp_is_on_disk(tmp_path: Path) -> None:
+def test_beyond_tmp_memory_tmp_is_on_disk(tmp_path: Path) -> None:
     with running_engine(tmp_path, "--tmp-memory", "100") as engine:
         engine.create("f", Timeout=20)
         status, kind, _ = engine.shell("f", "stat -f -c %T /tmp; touch /tmp/x; ls /tmp")
@@ -70,7 +72,7 @@ def test_beyond_the_engines_memory_tmp_is_on_disk(tmp_path: Path) -> None:
     assert kind.split()[0] != "tmpfs"
 
 
-def test_what_it_prints_is_in_the_log_and_its_end_is_told(engine: Engine) -> None:
+def test_output_is_in_the_log_and_its_tail_in_the_response(engine: Engine) -> None:
     tail, log, path = tail_of(engine, "f", do="print", text="a line", times=2)
     request = path.stem
     start, one, two, end, report = tail.splitlines()
@@ -83,7 +85,7 @@ def test_what_it_prints_is_in_the_log_and_its_end_is_told(engine: Engine) -> Non
     assert log == tail
 
 
-def test_the_tail_is_of_4_kb_and_ends_with_the_report(engine: Engine) -> None:
+def test_the_tail_has_4_kb_and_ends_with_the_report(engine: Engine) -> None:
     tail, log, _ = tail_of(engine, "f", do="print", text="é" * 50, times=1000)
     raw = log.encode()
     assert tail == raw[-4096:].decode(errors="replace")
@@ -99,15 +101,15 @@ def test_an_error_is_in_the_log(engine: Engine) -> None:
     assert tail.endswith("Status: error\tError Type: Runtime.ExitError\n")
 
 
-def test_a_handler_that_prints_100_mb_fills_no_disk(engine: Engine) -> None:
+def test_100_mb_of_output_do_not_fill_the_disk(engine: Engine) -> None:
     tail, log, path = tail_of(engine, "f", do="print", text="x" * 999_999 + "y", times=100)
     assert path.stat().st_size < 2**19
     assert log.startswith("START ")
-    assert "bytes are left out here" in log
+    assert "bytes omitted here" in log
     assert "\nEND RequestId: " in tail
 
 
-def test_a_program_that_prints_without_end_is_ended_in_time(engine: Engine) -> None:
+def test_a_program_with_endless_output_is_killed_at_its_timeout(engine: Engine) -> None:
     engine.create("loud", Timeout=1)
     command = "setsid yes >&2 & yes >&2"
     began = time.monotonic()

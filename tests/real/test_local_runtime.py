@@ -1,4 +1,4 @@
-"""The same zip in someone else's runtime: awslambdaric, Amazon's own client of the Runtime API."""
+"""Bundles in Amazon's own runtime, awslambdaric, a client of the Runtime API."""
 
 import json
 import os
@@ -23,7 +23,7 @@ SCRIPT = '#!/bin/sh\necho "$1 from $(basename "$PWD")"\n'
 
 
 class RuntimeApi:
-    """Hands out one event at a time, and hears what became of it."""
+    """Gives the runtime one event at a time, and receives its result."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -33,7 +33,7 @@ class RuntimeApi:
         self._received = b""
 
     def give(self, request: str, event: dict[str, Any]) -> None:
-        """Answer the runtime's question for the next event."""
+        """Answer the runtime's request for the next event."""
         assert self._asked() == ("get", "/2018-06-01/runtime/invocation/next", b"")
         self._answer(
             json.dumps(event).encode(),
@@ -72,7 +72,7 @@ class RuntimeApi:
 
     def _receive(self) -> None:
         received = self._connection.recv(65536) if self._connection else b""
-        if not received:  # it may take a new connection at any time
+        if not received:  # it may open a new connection at any time
             if self._connection is not None:
                 self._connection.close()
             self._connection, _ = self._listener.accept()
@@ -90,7 +90,7 @@ class RuntimeApi:
 
 @pytest.fixture(scope="module")
 def unzipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real bundle, as Lambda would unzip it."""
+    """A real bundle, unzipped as on Lambda."""
     folder = tmp_path_factory.mktemp("bundle")
     (folder / "say.sh").write_text(SCRIPT)
     made = bundle(folder / "f.zip", executables=[folder / "say.sh"], command="./say.sh ##QUALITY##")
@@ -104,7 +104,7 @@ def unzipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def runtime(task: Path) -> Iterator[RuntimeApi]:
-    """Run awslambdaric with the bundle; it asks the RuntimeApi for events."""
+    """Run awslambdaric with the bundle; it polls the RuntimeApi for events."""
     api = RuntimeApi()
     process = subprocess.Popen(
         [sys.executable, "-m", "awslambdaric", "lambda_function.lambda_handler"],
@@ -128,7 +128,7 @@ def runtime(task: Path) -> Iterator[RuntimeApi]:
         process.wait()
 
 
-def test_amazons_runtime_runs_a_bundles_own_command_again_and_again(unzipped: Path) -> None:
+def test_amazons_runtime_runs_a_bundles_own_command_repeatedly(unzipped: Path) -> None:
     with runtime(unzipped) as api:
         for request in ("one", "two"):
             api.give(request, {"mode": 0, "quality": request})
@@ -138,7 +138,7 @@ def test_amazons_runtime_runs_a_bundles_own_command_again_and_again(unzipped: Pa
             assert ending["output"] == f"{request} from task\n"
 
 
-def test_amazons_runtime_runs_a_worker_that_a_coordinator_drives(
+def test_amazons_runtime_runs_a_worker_driven_by_a_coordinator(
     unzipped: Path, tmp_path: Path
 ) -> None:
     papers = make_papers()
@@ -163,7 +163,7 @@ def drive(ours: Coordinator, api: RuntimeApi, request: str, papers: dict[str, ob
     assert not os.path.exists(folder)
 
 
-def test_amazons_runtime_tells_of_an_event_that_cannot_be_meant(unzipped: Path) -> None:
+def test_amazons_runtime_reports_an_invalid_event(unzipped: Path) -> None:
     with runtime(unzipped) as api:
         api.give("bad", {"mode": "sideways"})
         kind, told = api.hear("bad")

@@ -280,7 +280,7 @@ def test_an_engine_that_is_left_running_is_not_reported_as_dead(stage):
     stage.stop()
     stage.start()
     assert "1 running jobs are kept" in stage.log[before:]
-    assert "starting it again" not in stage.log[before:]
+    assert "ended unexpectedly" not in stage.log[before:]
 
 
 def test_a_job_that_was_just_cancelled_keeps_no_engine(stage):

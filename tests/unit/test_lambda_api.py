@@ -1,8 +1,7 @@
-"""The Lambda Invoke client against a real HTTP server on the loopback, which answers as told."""
+"""The Lambda engine against a real HTTP server on the loopback, with scripted responses."""
 
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
 from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
 from twisted.trial.unittest import TestCase
@@ -10,14 +9,23 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
 from mu.engines.lambda_api import LambdaEngine
-from mu.invocations import Accepted, Invocation, Refused, Throttled, Unknown, Unreached
+from mu.engines.signing import Credentials
+from mu.invocations import (
+    Accepted,
+    Invocation,
+    Refused,
+    Size,
+    Throttled,
+    Unknown,
+    Unreached,
+)
 
 KEYS = Credentials("AKID", "secret", "session token")
 INVOCATION = Invocation("l1", "my function", "eu-west-1", b'{"mode": 1}')
 
 
 class Lambda(Resource):
-    """Gives each request the next answer of the script; keeps what came."""
+    """Gives each request the next response of the script; records the requests."""
 
     isLeaf = True
 
@@ -41,6 +49,8 @@ class Lambda(Resource):
         for name, value in headers.items():
             request.setHeader(name, value)
         return body
+
+    render_GET = render_POST
 
 
 class LambdaEngineTests(TestCase):
@@ -66,7 +76,7 @@ class LambdaEngineTests(TestCase):
         self.api.script[:] = script
         return await self.engine.launch(INVOCATION)
 
-    async def test_an_event_invocation_is_asked_for_and_accepted(self):
+    async def test_an_event_invocation_is_sent_and_accepted(self):
         assert await self.answer((202, {}, b"")) == Accepted()
         ((request, body),) = self.api.asked
         assert request.uri == b"/2015-03-31/functions/my%20function/invocations"
@@ -93,7 +103,7 @@ class LambdaEngineTests(TestCase):
         to_sign = auth.string_to_sign(again, auth.canonical_request(again))
         assert signature == auth.signature(to_sign, again)
 
-    async def test_throttling_says_why_and_how_long(self):
+    async def test_throttling_has_a_reason_and_a_time_to_wait(self):
         headers = {"x-amzn-errortype": "TooManyRequestsException", "retry-after": "2"}
         body = b'{"Reason": "ConcurrentInvocationLimitExceeded", "message": "Rate exceeded"}'
         assert await self.answer((429, headers, body)) == Throttled(
@@ -101,7 +111,7 @@ class LambdaEngineTests(TestCase):
         )
         assert (await self.answer((429, {}, b"{}"))).wait_s is None
 
-    async def test_a_refusal_has_aws_own_words_and_what_to_do(self):
+    async def test_a_refusal_has_the_message_of_aws_and_a_remedy(self):
         headers = {"x-amzn-errortype": "ResourceNotFoundException:http://internal"}
         body = b'{"Message": "Function not found: arn:aws:x"}'
         assert await self.answer((404, headers, body)) == Refused(
@@ -109,28 +119,28 @@ class LambdaEngineTests(TestCase):
             " (deploy the function 'my function', or name another one)"
         )
         assert await self.answer((403, {}, b"<html>no</html>")) == Refused(
-            "403: b'<html>no</html>' (the role or user of the daemon needs lambda:InvokeFunction on it;"
-            " mu doctor tells)"
+            "403: b'<html>no</html>' (the daemon's role or user needs lambda:InvokeFunction on the"
+            " function; run mu doctor to check)"
         )
 
-    async def test_a_fault_of_the_service_or_the_line_leaves_it_unknown(self):
+    async def test_a_lost_connection_leaves_the_outcome_unknown(self):
         assert isinstance(await self.answer((500, {}, b"{}")), Throttled)
         assert isinstance(await self.answer(("hang up", {}, b"")), Unknown)
-        assert len(self.api.asked) == 2  # never tried again by itself
+        assert len(self.api.asked) == 2  # the engine does not retry by itself
 
-    async def test_no_answer_in_time_leaves_it_unknown(self):
+    async def test_a_timeout_leaves_the_outcome_unknown(self):
         answer = await self.answer(("say nothing", {}, b""))
         assert isinstance(answer, Unknown)
         for request, _ in self.api.asked:
             request.transport.abortConnection()
 
-    async def test_a_body_that_never_ends_leaves_it_unknown(self):
+    async def test_a_response_that_never_ends_leaves_the_outcome_unknown(self):
         answer = await self.answer(("headers only", {}, b""))
         assert isinstance(answer, Unknown)
         for request, _ in self.api.asked:
             request.transport.abortConnection()
 
-    async def test_nobody_there_was_not_reached_and_the_address_is_named(self):
+    async def test_an_engine_that_cannot_be_reached_is_named_with_its_address(self):
         answer = await self.make_engine(url="http://127.0.0.1:1").launch(INVOCATION)
         assert isinstance(answer, Unreached)
         assert "127.0.0.1:1" in answer.reason
@@ -140,7 +150,44 @@ class LambdaEngineTests(TestCase):
         assert isinstance(answer, Refused)
         assert "AWS_ACCESS_KEY_ID" in answer.reason
 
-    async def test_connections_are_kept_and_used_again(self):
+    async def test_expired_credentials_are_replaced_for_the_next_launch(self):
+        keys = [KEYS, Credentials("AKID2", "secret")]
+        expired = []
+
+        def find(rejected):
+            expired.append(rejected)
+            return keys[len(expired) - 1]
+
+        self.engine = self.make_engine(credentials=find)
+        headers = {"x-amzn-errortype": "ExpiredTokenException"}
+        assert isinstance(await self.answer((403, headers, b"{}")), Throttled)
+        assert await self.answer((202, {}, b"")) == Accepted()
+        assert expired == [None, KEYS]
+        request, _ = self.api.asked[-1]
+        assert "Credential=AKID2/" in request.getHeader("authorization")
+        assert request.getHeader("x-amz-security-token") is None
+
+    async def size(self, *response):
+        self.api.script[:] = [response]
+        return await self.engine.size("f", "us-east-1")
+
+    async def test_the_size_of_a_function_is_its_memory_and_architecture(self):
+        body = b'{"MemorySize": 512, "Architectures": ["arm64"]}'
+        assert await self.size(200, {}, body) == Size(512, "arm64")
+        assert await self.size(200, {}, b'{"MemorySize": 128}') == Size(128, "x86_64")
+        request, _ = self.api.asked[0]
+        assert request.uri == b"/2015-03-31/functions/f/configuration"
+
+    async def test_an_unknown_size_has_a_reason(self):
+        assert await self.size(404, {}, b'{"Message": "Function not found"}') == (
+            "404: Function not found"
+        )
+        assert await self.size(200, {}, b"[]") == "KeyError: 'MemorySize'"
+        assert await self.size(200, {}, b'{"MemorySize": "128"}') == (
+            "MemorySize is not an integer: '128'"
+        )
+
+    async def test_connections_are_reused(self):
         for _ in range(5):
             await gatherResults([self.engine.launch(INVOCATION) for _ in range(4)])
         assert len(self.api.asked) == 20

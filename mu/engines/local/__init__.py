@@ -1,1 +1,1 @@
-"""The embedded local engine: AWS Lambda's API, and sandboxes on this machine."""
+"""The embedded local engine: the AWS Lambda API, with sandboxes on this machine."""

@@ -1,31 +1,32 @@
-"""Refusals in the shape in which the Lambda API tells them."""
+"""The errors of the Lambda API, in AWS's format and wording."""
 
 import json
 import math
 
 _CAPITALISED = {"ResourceNotFoundException", "ServiceException"}
+"""The errors whose message key is `Message`; the others have `message`."""
 
 
-class Refused(Exception):
-    """The call is refused: `code` is AWS's name for it, with which boto3 raises."""
+class LambdaError(Exception):
+    """An error response of the API; `code` is AWS's name for it, and boto3's exception."""
 
     def __init__(self, status: int, code: str, message: str, **more: str) -> None:
         super().__init__(message)
         self.status, self.code = status, code
         self.headers = {"x-amzn-ErrorType": code}
-        word = "Message" if code in _CAPITALISED else "message"
-        self._body = {**more, "Type": "User" if status < 500 else "Service", word: message}
+        key = "Message" if code in _CAPITALISED else "message"
+        self._body = {**more, "Type": "User" if status < 500 else "Service", key: message}
 
     @property
     def body(self) -> bytes:
         return json.dumps(self._body).encode()
 
 
-class Unavailable(Refused):
-    """What stands before the API cannot reach it, and says so in a page, not in JSON."""
+class GatewayError(LambdaError):
+    """What a proxy in front of an unreachable API answers: an HTML page instead of JSON."""
 
-    def __init__(self, status: int, words: str) -> None:
-        super().__init__(status, "", words)
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(status, "", reason)
         self.headers = {"Content-Type": "text/html"}
 
     @property
@@ -33,54 +34,54 @@ class Unavailable(Refused):
         return f"<html><body><b>Http/1.1 {self}</b></body></html>".encode()
 
 
-def no_such(arn: str) -> Refused:
-    return Refused(404, "ResourceNotFoundException", f"Function not found: {arn}")
+def no_such(arn: str) -> LambdaError:
+    return LambdaError(404, "ResourceNotFoundException", f"Function not found: {arn}")
 
 
-def invalid(message: str) -> Refused:
-    return Refused(400, "InvalidParameterValueException", message)
+def invalid(message: str) -> LambdaError:
+    return LambdaError(400, "InvalidParameterValueException", message)
 
 
-def unfit(name: str, value: object, rule: str) -> Refused:
-    """A field that breaks a rule of AWS's model; `rule`: what the member must do."""
+def unfit(name: str, value: object, rule: str) -> LambdaError:
+    """A field that breaks a constraint of AWS's model; `rule` completes "Member must"."""
     shown = "null" if value is None else str(value)
     text = f"Value '{shown[:200]}' at '{name}' failed to satisfy constraint: Member must {rule}"
-    return Refused(400, "ValidationException", f"1 validation error detected: {text}")
+    return LambdaError(400, "ValidationException", f"1 validation error detected: {text}")
 
 
-def no_json(why: object) -> Refused:
+def no_json(why: object) -> LambdaError:
     message = f"Could not parse request body into json: {why}"
-    return Refused(400, "InvalidRequestContentException", message)
+    return LambdaError(400, "InvalidRequestContentException", message)
 
 
-def conflict(message: str) -> Refused:
-    return Refused(409, "ResourceConflictException", message)
+def conflict(message: str) -> LambdaError:
+    return LambdaError(409, "ResourceConflictException", message)
 
 
-def too_large(limit: int) -> Refused:
+def too_large(limit: int) -> LambdaError:
     message = f"Request must be smaller than {limit} bytes"
-    return Refused(413, "RequestEntityTooLargeException", message)
+    return LambdaError(413, "RequestEntityTooLargeException", message)
 
 
-def access_denied(region: str) -> Refused:
+def access_denied(region: str) -> LambdaError:
     who = "User: arn:aws:iam::000000000000:user/mu is not authorized to perform: lambda:*"
     why = "with an explicit deny in a service control policy"
-    return Refused(403, "AccessDeniedException", f"{who} in {region} {why}")
+    return LambdaError(403, "AccessDeniedException", f"{who} in {region} {why}")
 
 
-def expired_token() -> Refused:
+def expired_token() -> LambdaError:
     message = "The security token included in the request is expired"
-    return Refused(403, "ExpiredTokenException", message)
+    return LambdaError(403, "ExpiredTokenException", message)
 
 
-def too_many(reason: str) -> Refused:
-    """So many run already; AWS does not say how long that will be so."""
-    return Refused(429, "TooManyRequestsException", "Rate Exceeded.", Reason=reason)
+def too_many(reason: str) -> LambdaError:
+    """Too many invocations are running. AWS does not say when to retry."""
+    return LambdaError(429, "TooManyRequestsException", "Rate Exceeded.", Reason=reason)
 
 
-def too_often(wait_s: float) -> Refused:
-    """The caller asks too often; he is told when to ask again."""
+def too_often(wait_s: float) -> LambdaError:
+    """The caller exceeds its request rate, and is told when to retry."""
     reason = "CallerRateLimitExceeded"
-    refused = Refused(429, "TooManyRequestsException", "Rate exceeded", Reason=reason)
-    refused.headers["Retry-After"] = str(math.ceil(wait_s))
-    return refused
+    error = LambdaError(429, "TooManyRequestsException", "Rate exceeded", Reason=reason)
+    error.headers["Retry-After"] = str(math.ceil(wait_s))
+    return error

@@ -1,4 +1,4 @@
-"""AWS's bad days, imitated: which faults `faults` in mu.conf asks for, and which call gets which."""
+"""Fault injection: parses `faults` of mu.conf, and decides which calls get which faults."""
 
 import itertools
 import re
@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from mu.engines.local.errors import Refused, Unavailable, access_denied, expired_token, too_many
+from mu.engines.local.errors import (
+    GatewayError,
+    LambdaError,
+    access_denied,
+    expired_token,
+    too_many,
+)
 
 NONE = "none"
 CHANCES = ("throttle", "error", "cut", "duplicate", "lose")
@@ -19,19 +25,19 @@ REASONS = (
     "CallerRateLimitExceeded",
     "FunctionInvocationRateLimitExceeded",
 )
-ERRORS: tuple[Callable[[], Refused], ...] = (
-    lambda: Refused(500, "ServiceException", "The request cannot be processed."),
-    lambda: Unavailable(502, "Bad Gateway"),
-    lambda: Unavailable(503, "Service Unavailable"),
+ERRORS: tuple[Callable[[], LambdaError], ...] = (
+    lambda: LambdaError(500, "ServiceException", "The request cannot be processed."),
+    lambda: GatewayError(502, "Bad Gateway"),
+    lambda: GatewayError(503, "Service GatewayError"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """The faults, as `text` says them: chances from 0 to 1, drawn for each call of Invoke.
+    """The faults to inject, parsed from `text`; chances are from 0 to 1, drawn for each Invoke.
 
-    An invocation that is `late` starts `late_s` seconds after it was accepted. In the regions
-    `refuse` nothing is allowed; `expire` calls are allowed with the same access key.
+    A late event starts `late_s` seconds after it was accepted. Every call in the regions `refuse`
+    is denied, and so is every call with the same access key after the first `expire`.
     """
 
     text: str = NONE
@@ -48,16 +54,18 @@ class Faults:
 
     @classmethod
     def parse(cls, text: str) -> "Faults":
-        """Read `throttle=0.3 late=0.1:3 seed=7`, or none. Raises ValueError."""
+        """Parse `throttle=0.3 late=0.1:3 seed=7`, or none. Raises ValueError."""
         if text in ("", NONE):
             return cls()
         values: dict[str, Any] = {}
         for word in text.split():
             name, equals, value = word.partition("=")
             if name not in ALLOWED or not equals:
-                raise ValueError(f"{word!r}: it must be {NONE}, or NAME=VALUE with {_names()}")
+                raise ValueError(
+                    f"unknown fault {word!r}: use {NONE}, or NAME=VALUE with {', '.join(ALLOWED)}"
+                )
             if name in values:
-                raise ValueError(f"{word!r}: {name} is said twice")
+                raise ValueError(f"{word!r}: {name} is set twice")
             values |= _read(name, value, word)
         return cls(text, **values)
 
@@ -68,28 +76,24 @@ class Faults:
 NO_FAULTS = Faults()
 
 
-def _names() -> str:
-    return f"{', '.join(ALLOWED[:-1])} or {ALLOWED[-1]}"
-
-
 def _read(name: str, value: str, word: str) -> dict[str, Any]:
-    """Return the fields that the value of one fault sets."""
+    """Return the fields of Faults that one word sets."""
     match name:
         case "late":
             chance, _, seconds = value.partition(":")
-            wanted = "late=CHANCE:SECONDS, a chance from 0 to 1, seconds from 0"
+            wanted = "late=CHANCE:SECONDS, a chance from 0 to 1 and at least 0 seconds"
             late_s = _number(seconds, 86_400.0, word, wanted)
             return {"late": _number(chance, 1.0, word, wanted), "late_s": late_s}
         case "refuse":
             regions = tuple(value.split(","))
             if not all(re.fullmatch("[a-z0-9-]+", region) for region in regions):
-                raise ValueError(f"{word!r}: it must be regions, with commas between them")
+                raise ValueError(f"{word!r}: expected regions, separated by commas")
             return {name: regions}
         case "expire" | "seed":
             if not re.fullmatch("[0-9]{1,15}", value):
-                raise ValueError(f"{word!r}: it must be a whole number")
+                raise ValueError(f"{word!r}: expected an integer of at least 0")
             return {name: int(value)}
-    return {name: _number(value, 1.0, word, "a chance, from 0 to 1")}
+    return {name: _number(value, 1.0, word, "a chance from 0 to 1")}
 
 
 def _number(value: str, most: float, word: str, wanted: str) -> float:
@@ -98,16 +102,15 @@ def _number(value: str, most: float, word: str, wanted: str) -> float:
     except ValueError:
         number = -1.0
     if not 0 <= number <= most:
-        raise ValueError(f"{word!r}: it must be {wanted}")
+        raise ValueError(f"{word!r}: expected {wanted}")
     return number
 
 
 @dataclass(frozen=True, slots=True)
-class Fate:
-    """What becomes of a call of Invoke that is not refused.
+class CallFaults:
+    """The faults of one call of Invoke that is accepted.
 
-    An event runs `copies` times, `late_s` seconds late; where the call is `cut`, its caller gets
-    no answer.
+    An event runs `copies` times, `late_s` seconds late. With `cut`, the caller gets no answer.
     """
 
     copies: int = 1
@@ -115,10 +118,11 @@ class Fate:
     cut: bool = False
 
 
-class BadDays:
-    """Decides on calls. What a call of Invoke gets depends on the seed and its number alone.
+class FaultInjector:
+    """Chooses the faults of each call.
 
-    But for the Reason of a throttle: they come in turn.
+    Those of a call of Invoke depend only on the seed and on how many came before it, except for
+    the Reason of throttled calls, which takes each value in turn.
     """
 
     def __init__(self, faults: Faults = NO_FAULTS) -> None:
@@ -126,10 +130,10 @@ class BadDays:
         self._numbers = itertools.count(1)
         self._reasons = itertools.cycle(REASONS)
         self._calls: Counter[str] = Counter()
-        """By access key."""
+        """How many calls each access key has made."""
 
     def admit(self, key: str, region: str) -> None:
-        """Let in a call signed with this key for this region. Raises Refused."""
+        """Raise LambdaError if a call signed with this key for this region is to be denied."""
         if region in self._faults.refuse:
             raise access_denied(region)
         if self._faults.expire is not None:
@@ -137,8 +141,8 @@ class BadDays:
             if self._calls[key] > self._faults.expire:
                 raise expired_token()
 
-    def next_fate(self) -> Fate:
-        """Return what becomes of the next call of Invoke. Raises Refused."""
+    def next_invoke(self) -> CallFaults:
+        """Return the faults of the next call of Invoke. Raises LambdaError if it is to fail."""
         faults = self._faults
         random = Random(f"{faults.seed} {next(self._numbers)}")
         chances = (getattr(faults, name) for name in (*CHANCES, "late"))
@@ -146,11 +150,11 @@ class BadDays:
             random.random() < chance for chance in chances
         )
         if throttle:
-            refused = too_many(next(self._reasons))
+            throttled = too_many(next(self._reasons))
             if random.random() < 0.5:
-                refused.headers["Retry-After"] = "1"
-            raise refused
+                throttled.headers["Retry-After"] = "1"
+            raise throttled
         if error:
             raise random.choice(ERRORS)()
         copies = 0 if lose else 1 + duplicate
-        return Fate(copies, faults.late_s if late else 0.0, cut)
+        return CallFaults(copies, faults.late_s if late else 0.0, cut)

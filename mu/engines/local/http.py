@@ -1,10 +1,10 @@
-"""The engine's HTTP side: which path is which operation, who may ask, and the daemon's own path."""
+"""The engine's HTTP server: routes, access control, and the path on which daemons attach."""
 
 import json
 import re
 import uuid
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import IO
 from urllib.parse import unquote
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -14,17 +14,17 @@ from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 from zope.interface import implementer
 
-from mu.engines.local.calls import NO_ANSWER, Call, LambdaCalls, Reply
-from mu.engines.local.errors import Refused, too_large
-from mu.engines.local.faults import BadDays
+from mu.engines.local.errors import LambdaError, too_large
+from mu.engines.local.faults import FaultInjector
+from mu.engines.local.operations import NO_ANSWER, ApiResponse, Call, LambdaOperations
 
 _SCOPE = re.compile(r"AWS4-HMAC-SHA256 .*Credential=([^,/]+)/\d+/([a-z0-9-]+)/lambda/")
 _NAMED = r"/2015-03-31/functions/([^/]+)"
 UPLOAD_LIMIT = 70_167_211
-Operation = Callable[[Call], Reply | Deferred[Reply]]
+Operation = Callable[[Call], ApiResponse | Deferred[ApiResponse]]
 
 
-def routes(calls: LambdaCalls) -> list[tuple[str, re.Pattern[str], Operation]]:
+def routes(calls: LambdaOperations) -> list[tuple[str, re.Pattern[str], Operation]]:
     every = r"/2015-03-31/functions/?"
     event_config = r"/2019-09-25/functions/([^/]+)/event-invoke-config"
     reserved = r"/2017-10-31/functions/([^/]+)/concurrency"
@@ -50,10 +50,11 @@ def routes(calls: LambdaCalls) -> list[tuple[str, re.Pattern[str], Operation]]:
 
 @implementer(IResource)
 class LambdaResource:
-    """All paths. `touched` is called for each request; `attached` with each daemon's connection.
+    """Serves all paths.
 
-    GET /mu/<engine id> answers with the first line of what the engine says of itself, and then
-    stays open for as long as the daemon lives.
+    A daemon attaches with GET /mu/<engine id>: the response starts with one line, `engine` in
+    JSON, and stays open as long as the daemon lives. `attached` is called with a Deferred that
+    fires when the daemon's connection is lost; `touched` is called for every other request.
     """
 
     isLeaf = True
@@ -62,15 +63,15 @@ class LambdaResource:
 
     def __init__(
         self,
-        calls: LambdaCalls,
-        engine: dict[str, Any],
+        calls: LambdaOperations,
+        engine: Mapping[str, object],
         touched: Callable[[], None],
         attached: Callable[[Deferred[None]], None],
-        bad_days: BadDays,
+        faults: FaultInjector,
     ) -> None:
         self._routes = routes(calls)
         self._engine, self._touched, self._attached = engine, touched, attached
-        self._bad_days = bad_days
+        self._faults = faults
 
     def getChildWithDefault(self, name: bytes, request: Request) -> "LambdaResource":
         return self
@@ -86,18 +87,18 @@ class LambdaResource:
         self._touched()
         gone: list[Failure] = []
         request.notifyFinish().addErrback(gone.append)
-        replying = maybeDeferred(self._dispatch, request, path).addErrback(self._refusal)
+        responding = maybeDeferred(self._dispatch, request, path).addErrback(self._error)
 
-        def answer(reply: Reply) -> None:
-            if reply is NO_ANSWER:
+        def respond(response: ApiResponse) -> None:
+            if response is NO_ANSWER:
                 request.loseConnection()
             elif not gone:
-                send(request, reply)
+                send(request, response)
 
         def failed(failure: Failure) -> None:
-            self.log.failure("cannot answer {path}", failure, path=path)
+            self.log.failure("cannot respond to {path}", failure, path=path)
 
-        replying.addCallback(answer).addErrback(failed)  # type: ignore[call-overload]
+        responding.addCallback(respond).addErrback(failed)  # type: ignore[call-overload]
         return NOT_DONE_YET
 
     def _attach(self, request: Request) -> None:
@@ -105,9 +106,9 @@ class LambdaResource:
         request.write(json.dumps(self._engine).encode() + b"\n")
         self._attached(request.notifyFinish())
 
-    def _dispatch(self, request: Request, path: str) -> Reply | Deferred[Reply]:
+    def _dispatch(self, request: Request, path: str) -> ApiResponse | Deferred[ApiResponse]:
         key, region = signer_of(request)
-        self._bad_days.admit(key, region)
+        self._faults.admit(key, region)
         if getattr(request, "too_large", False):
             raise too_large(UPLOAD_LIMIT)
         method = request.method.decode()
@@ -117,29 +118,30 @@ class LambdaResource:
                 name = unquote(match[1]) if pattern.groups else ""
                 return operation(_call(request, name, region))
         message = f"This endpoint has no {method} {path}"
-        raise Refused(404, "UnknownOperationException", message)
+        raise LambdaError(404, "UnknownOperationException", message)
 
-    def _refusal(self, failure: Failure) -> Reply:
-        refused = failure.value
-        if isinstance(refused, Refused):
-            return Reply(refused.status, refused.body, refused.headers)
-        self.log.failure("the engine failed", failure)
-        fault = Refused(500, "ServiceException", f"The engine failed: {failure.value!r}")
-        return Reply(500, fault.body, fault.headers)
+    def _error(self, failure: Failure) -> ApiResponse:
+        error = failure.value
+        if not isinstance(error, LambdaError):
+            self.log.failure("the engine failed", failure)
+            error = LambdaError(500, "ServiceException", f"The engine failed: {error!r}")
+        return ApiResponse(error.status, error.body, error.headers)
 
 
 def signer_of(request: Request) -> tuple[str, str]:
-    """Return the access key and the region of the signature; refuse what no AWS client has signed.
+    """Return the access key and the region of the signature. Raises LambdaError without one.
 
-    The signature itself is not checked: the port is open to this machine only. What is to be kept
-    out is a web page in the user's browser, which cannot send this header elsewhere unasked, and
-    names itself by Origin.
+    The signature itself is not checked, since the port is open to this machine only. This keeps
+    out web pages in the user's browser, which cannot send this header to another site without
+    its consent, and which send Origin.
     """
     match = _SCOPE.match(request.getHeader("Authorization") or "")
     if match is None:
-        raise Refused(403, "MissingAuthenticationTokenException", "Missing Authentication Token")
+        raise LambdaError(
+            403, "MissingAuthenticationTokenException", "Missing Authentication Token"
+        )
     if request.getHeader("Origin") is not None:
-        raise Refused(403, "AccessDeniedException", "Web pages may not use this endpoint")
+        raise LambdaError(403, "AccessDeniedException", "Web pages may not use this endpoint")
     return match[1], match[2]
 
 
@@ -149,41 +151,40 @@ def _call(request: Request, name: str, region: str) -> Call:
 
     versions = request.args.get(b"Qualifier", [b""])
     version = versions[0].decode("ascii", "replace")
-    content = request.content
-    return Call(name, region, content.read() if content else b"", header, version)
+    return Call(name, region, request.content.read() if request.content else b"", header, version)
 
 
-def send(request: Request, reply: Reply) -> None:
+def send(request: Request, response: ApiResponse) -> None:
     headers = {"Content-Type": "application/json", "x-amzn-RequestId": str(uuid.uuid4())}
-    for name, value in {**headers, **reply.headers}.items():
+    for name, value in {**headers, **response.headers}.items():
         request.setHeader(name, value)
-    request.setResponseCode(reply.status)
-    if reply.status != 204:
-        request.setHeader("Content-Length", str(len(reply.body)))
-    if reply.body:
-        request.write(reply.body)
+    request.setResponseCode(response.status)
+    if response.status != 204:
+        request.setHeader("Content-Length", str(len(response.body)))
+    if response.body:
+        request.write(response.body)
     request.finish()
 
 
-class BoundedRequest(Request):
-    """Keeps no more of a body than is allowed; the rest is read, so that the refusal is, too."""
+class DrainingRequest(Request):
+    """Reads a body that is too large to its end and drops it, so that the client sees the error."""
 
+    content: IO[bytes]
     too_large = False
 
     def handleContentChunk(self, data: bytes) -> None:
-        content: Any = self.content
-        if not self.too_large and content.tell() + len(data) > UPLOAD_LIMIT:
+        if not self.too_large and self.content.tell() + len(data) > UPLOAD_LIMIT:
             self.too_large = True
-            content.truncate(0)
+            self.content.truncate(0)
         if not self.too_large:
             super().handleContentChunk(data)
 
 
 class QuietSite(Site):
-    """A site without an access log: it would be a line for each of thousands of launches."""
+    """A site without an access log, which would get a line for each of thousands of launches."""
 
     noisy = False
-    requestFactory = BoundedRequest
+    requestFactory = DrainingRequest
 
-    def log(self, request: Any) -> None:
-        return
+    def log(self, request: object) -> None:
+        pass

@@ -1,6 +1,6 @@
-"""The few Linux calls that the standard library lacks, by ctypes; each raises OSError.
+"""Linux system calls that the standard library lacks, through ctypes; each raises OSError.
 
-Used by processes that have one thread: unshare and setns act on the calling thread only.
+For processes with a single thread: unshare and setns affect the calling thread only.
 """
 
 import ctypes
@@ -33,21 +33,21 @@ def _checked(result: int, what: str) -> None:
 
 
 def unshare(namespaces: int) -> None:
-    """Leave the namespaces named; NEW_PIDS is for the children to come, not for the caller."""
+    """Enter new namespaces; NEW_PIDS takes effect for later children, not for the caller."""
     _checked(_libc.unshare(namespaces), f"unshare({namespaces:#x})")
 
 
 def next_child_gets_new_pids(own_namespace: int) -> None:
-    """Let the next fork's child be pid 1 of a new namespace; may be called again and again.
+    """Make the next forked child pid 1 of a new namespace; can be called before each fork.
 
-    `own_namespace` is an open /proc/self/ns/pid: unshare alone works only once.
+    `own_namespace` is an open /proc/self/ns/pid; without it, unshare works only once.
     """
     _checked(_libc.setns(own_namespace, NEW_PIDS), "setns")
     unshare(NEW_PIDS)
 
 
 def map_user(uid: int, gid: int, outer_uid: int, outer_gid: int) -> None:
-    """Say, right after NEW_USERS, that the caller is `uid` and `gid` inside."""
+    """Set the caller's ids inside its new user namespace; call this right after unshare."""
     for name, text in (
         ("setgroups", "deny"),
         ("uid_map", f"{uid} {outer_uid} 1"),
@@ -65,21 +65,21 @@ def mount(source: str, target: str, kind: str, flags: int = 0, options: str = ""
 
 
 def make_mounts_private() -> None:
-    """Let no mount of this namespace be seen outside."""
+    """Keep the mounts of this namespace from propagating outside."""
     mount("none", "/", "", _RECURSIVE | _PRIVATE)
 
 
 def bind(source: str, target: str, *, read_only: bool = False) -> None:
     mount(source, target, "", _BIND | _RECURSIVE)
     if read_only:
-        # A user namespace may not drop the flags that the mount came with, so they are named again.
+        # In a user namespace, a remount must repeat the flags that the mount already has.
         found = os.statvfs(target).f_flag
         kept = found & _SAME_IN_STATVFS | (_RELATIME if found & _ST_RELATIME else 0)
         mount("none", target, "", _BIND | _REMOUNT | _READ_ONLY | kept)
 
 
 def enter_private_tmp(folder: str, tmpfs_mb: int) -> None:
-    """Give this process and its children a /tmp of their own: so large, or 0: <folder>/tmp."""
+    """Give this process its own /tmp: a tmpfs of that size, or <folder>/tmp if it is 0."""
     unshare(NEW_MOUNTS)
     if tmpfs_mb:
         mount("mu", TMP, "tmpfs", _NO_SETUID | _NO_DEVICES, f"size={tmpfs_mb}m,mode=1777")
@@ -90,9 +90,9 @@ def enter_private_tmp(folder: str, tmpfs_mb: int) -> None:
 
 
 def die_with_parent(parent: int, death_signal: signal.Signals = signal.SIGKILL) -> None:
-    """Get `death_signal` when the process `parent` ends; at once when it has ended already.
+    """Receive `death_signal` when the process `parent` ends, or at once if it already has.
 
-    A change of user namespace clears this, so it comes after that.
+    Entering a user namespace clears this, so call it afterwards.
     """
     _checked(_libc.prctl(_SET_DEATH_SIGNAL, death_signal, 0, 0, 0), "prctl")
     if os.getppid() != parent:
@@ -100,17 +100,17 @@ def die_with_parent(parent: int, death_signal: signal.Signals = signal.SIGKILL) 
 
 
 def adopt_orphans() -> None:
-    """Become the parent of all descendants whose own parent ends."""
+    """Become the parent of descendants whose own parent ends."""
     _checked(_libc.prctl(_SET_SUBREAPER, 1, 0, 0, 0), "prctl")
 
 
 def children() -> list[int]:
-    """Return this process's children: those that it forked or adopted."""
+    """Return this process's children, adopted ones included."""
     return [int(pid) for pid in _content("/proc/thread-self/children").split()]
 
 
 def descendants() -> list[int]:
-    """Return the processes that descend from this one, by the numbers that /proc has for them."""
+    """Return all descendants of this process, with the pids that /proc shows."""
     found: list[int] = []
     parents = ["self"]
     while parents:
@@ -121,12 +121,12 @@ def descendants() -> list[int]:
                 found += map(int, pids)
                 parents += pids
         except OSError:
-            continue  # it has just ended
+            continue  # it has ended meanwhile
     return found
 
 
 def resident_mb(pid: int) -> float:
-    """Return what the process holds in memory; 0 if it has ended."""
+    """Return the resident size of a process; 0 if it has ended."""
     try:
         return int(_content(f"/proc/{pid}/statm").split()[1]) * _PAGE_MB
     except (OSError, IndexError):
@@ -134,7 +134,7 @@ def resident_mb(pid: int) -> float:
 
 
 def proportional_mb(pid: int) -> float:
-    """Return the same, but of a page that several processes share, a share only."""
+    """Return the resident size with each shared page divided by its users; 0 if it has ended."""
     try:
         lines = _content(f"/proc/{pid}/smaps_rollup").splitlines()
     except OSError:
@@ -143,7 +143,7 @@ def proportional_mb(pid: int) -> float:
 
 
 def _content(path: str) -> bytes:
-    """Return what a small file of /proc holds; open() takes twice as long."""
+    """Read a small file of /proc, in half the time that open() takes."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         return os.read(descriptor, 2**16)

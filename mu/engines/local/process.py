@@ -1,8 +1,8 @@
-"""The daemon's side of the embedded local engine: finds its process or starts it, and ends it.
+"""The daemon's side of the embedded local engine: finds, starts and stops the engine process.
 
-The process is mu.engines.local, told apart from any other by the id in
-<home>/local/engine.json. A connection to it stays open: by it the engine knows that it is wanted,
-and the daemon, that the engine lives.
+The process runs `python -m mu.engines.local`. The id in <home>/local/engine.json tells it from
+others. One connection to it stays open: it tells the engine that a daemon needs it, and the daemon
+that the engine is alive.
 """
 
 import json
@@ -10,32 +10,33 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from twisted.internet.defer import Deferred, fail, inlineCallbacks, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ProcessDone
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import ProcessProtocol, Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.client import Agent
+from twisted.web.client import Agent, Response
 
 import mu
+from mu.engines.reactors import ILocalReactor
 
 ANSWER_S, START_S, STOP_S, RESTART_S = 5.0, 30.0, 5.0, 1.0
-_WHAT_DESCRIBES = ("id", "pid", "port", "private_tmp", "why_shared")
+_INFO = ("id", "pid", "port", "private_tmp", "why_shared")
 
 
 class LocalEngineError(Exception):
-    """The engine cannot be started; the message is a sentence for the user."""
+    """The engine cannot be started; the message is one sentence for the user."""
 
 
 @dataclass(frozen=True, slots=True)
-class EngineProcess:
-    """What an engine says of itself."""
+class EngineInfo:
+    """What an engine process says about itself, in engine.json and to daemons that attach."""
 
     id: str
     pid: int
@@ -44,66 +45,68 @@ class EngineProcess:
     why_shared: str
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> "EngineProcess":
-        """Raises ValueError or KeyError if it is nothing of the kind."""
-        told = json.loads(text)
-        return cls(**{name: told[name] for name in _WHAT_DESCRIBES})
+    def from_json(cls, text: str | bytes) -> "EngineInfo":
+        """Raises ValueError or KeyError for anything else."""
+        fields = json.loads(text)
+        return cls(**{name: fields[name] for name in _INFO})
 
 
 class _Starting(ProcessProtocol):
-    """Waits for the one line that a new engine says; `ended` fires when it is gone."""
+    """Waits for the line that a new engine prints; `ended` fires when the process has ended."""
 
     def __init__(self) -> None:
-        self.told: Deferred[EngineProcess] = Deferred()
+        self.info: Deferred[EngineInfo] = Deferred()
         self.ended: Deferred[None] = Deferred()
-        self._line, self._complaint = b"", b""
+        self._line, self._stderr = b"", b""
 
     def outReceived(self, data: bytes) -> None:
         self._line += data
-        if not self._line.endswith(b"\n") or self.told.called:
+        if not self._line.endswith(b"\n") or self.info.called:
             return
-        told = json.loads(self._line)
-        if "error" in told:
-            self.told.errback(LocalEngineError(f"the local engine did not start: {told['error']}"))
+        fields = json.loads(self._line)
+        if "error" in fields:
+            self.info.errback(
+                LocalEngineError(f"the local engine did not start: {fields['error']}")
+            )
         else:
-            self.told.callback(EngineProcess.from_json(self._line))
+            self.info.callback(EngineInfo.from_json(self._line))
 
     def errReceived(self, data: bytes) -> None:
-        self._complaint = (self._complaint + data)[-2000:]
+        self._stderr = (self._stderr + data)[-2000:]
 
     def processEnded(self, reason: Failure) -> None:
-        if not self.told.called:
-            lines = self._complaint.decode(errors="replace").strip().splitlines()
+        if not self.info.called:
+            lines = self._stderr.decode(errors="replace").strip().splitlines()
             how = "it ended" if reason.check(ProcessDone) else str(reason.value)
             why = lines[-1] if lines else how
-            self.told.errback(LocalEngineError(f"the local engine did not start: {why}"))
+            self.info.errback(LocalEngineError(f"the local engine did not start: {why}"))
         self.ended.callback(None)
 
 
 class _Attachment(Protocol):
-    """The body of the answer that stays open; its first line says which engine this is."""
+    """The response body that stays open; its first line is the engine's EngineInfo."""
 
     def __init__(self, lost: Callable[[], None]) -> None:
-        self.told: Deferred[EngineProcess] = Deferred()
+        self.info: Deferred[EngineInfo] = Deferred()
         self._lost, self._line = lost, b""
 
     def dataReceived(self, data: bytes) -> None:
         self._line += data
-        if self._line.endswith(b"\n") and not self.told.called:
-            self.told.callback(EngineProcess.from_json(self._line))
+        if self._line.endswith(b"\n") and not self.info.called:
+            self.info.callback(EngineInfo.from_json(self._line))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self.told.called:
+        if self.info.called:
             self._lost()
         else:
-            self.told.errback(reason)
+            self.info.errback(reason)
 
 
-class LocalEngine:
-    """Keeps the engine of `home` running from start() to stop(), and starts it again if it dies.
+class LocalEngineProcess:
+    """Keeps the engine of `home` running from start() to stop(), and restarts it if it dies.
 
-    `port` 0 takes any; an engine that is found again keeps the port and the settings it has.
-    `process` is what is known of it while it runs.
+    Port 0 picks a free port. An engine that is found running keeps its port and its settings.
+    `info` is None while no engine runs.
     """
 
     log = Logger()
@@ -113,14 +116,14 @@ class LocalEngine:
         home: Path,
         port: int = 13590,
         *,
-        reactor: Any,
+        reactor: ILocalReactor,
         concurrency: int = 1000,
         invoke_rate: float = 0.0,
         linger_s: float = 60.0,
         shared_tmp: bool = False,
         faults: str = "none",
     ) -> None:
-        self.process: EngineProcess | None = None
+        self.info: EngineInfo | None = None
         self._home, self._port, self._reactor = home.resolve(), port, reactor
         self._options = ["--concurrency", str(concurrency), "--linger", str(linger_s)]
         self._options += ["--invoke-rate", str(invoke_rate), "--faults", faults]
@@ -129,89 +132,87 @@ class LocalEngine:
         self._gone: Deferred[None] | None = None
         self._ended: Deferred[None] = succeed(None)
         self._stopped = False
-        self._restart: Any = None
+        self._restart: IDelayedCall | None = None
 
     def start(self) -> Deferred[int]:
-        """Find the engine or start it; fires with its port, or with LocalEngineError."""
+        """Find the engine or start it; fires with its port, or fails with LocalEngineError."""
         self._stopped = False
-        self._starting = self._start()
+        self._starting = Deferred.fromCoroutine(self._start())
         return _copy(self._starting)
 
-    @inlineCallbacks
-    def stop(self) -> Generator[Deferred[Any], Any, None]:
-        """End the engine and all its sandboxes; fires when they are gone."""
-        self.leave()
-        if self._starting is not None:
-            yield _copy(self._starting).addErrback(lambda _: None)
-        if self.process is not None:
-            yield self._end(self.process.pid)
-        yield self._ended
+    def stop(self) -> Deferred[None]:
+        """Stop the engine and all its sandboxes; fires when they have ended."""
+        return Deferred.fromCoroutine(self._stop())
 
     def leave(self) -> None:
-        """Let it run on without us, for the next daemon to find."""
+        """Leave the engine running, for the next daemon to find."""
         self._stopped = True
         if self._restart is not None and self._restart.active():
             self._restart.cancel()
 
-    @inlineCallbacks
-    def _end(self, pid: int) -> Generator[Deferred[Any], Any, None]:
+    async def _stop(self) -> None:
+        self.leave()
+        if self._starting is not None:
+            await _copy(self._starting).addErrback(lambda _: 0)
+        if self.info is not None:
+            await self._end(self.info.pid)
+        await self._ended
+
+    async def _end(self, pid: int) -> None:
         self._gone = Deferred()
-        process = os.pidfd_open(pid)  # still its own pid: the connection to it is open
+        process = os.pidfd_open(pid)  # the pid is still the engine's: the connection to it is open
         signal.pidfd_send_signal(process, signal.SIGTERM)
-        impatient = self._reactor.callLater(STOP_S, self._kill, pid)
-        yield self._gone
-        if impatient.active():
-            impatient.cancel()
-        # It closes its connections a moment before it is gone.
+        kill = self._reactor.callLater(STOP_S, self._kill, pid)
+        await self._gone
+        if kill.active():
+            kill.cancel()
+        # It closes its connections shortly before it ends.
         end = self._reactor.seconds() + STOP_S
         while not _has_ended(process) and self._reactor.seconds() < end:
-            yield deferLater(self._reactor, 0.02)
+            await deferLater(self._reactor, 0.02)
         os.close(process)
 
-    @inlineCallbacks
-    def _start(self) -> Generator[Deferred[Any], Any, int]:
-        found = yield self._find()
+    async def _start(self) -> int:
+        found = await self._find()
         if found is None:
-            told = yield self._spawn()
-            found = yield self._attach(told)
+            found = await self._attach(await self._spawn())
         elif self._port not in (0, found.port):
-            self.log.warn("the local engine that was found keeps its port {port}", port=found.port)
+            self.log.warn(
+                "found a running local engine, which keeps its port {port}", port=found.port
+            )
         if not found.private_tmp:
             self.log.warn(
-                "workers share this machine's /tmp, commands that name it are refused: {why}",
+                "workers share this machine's /tmp, and commands that name it are rejected: {why}",
                 why=found.why_shared,
             )
-        self.process, self._port = found, found.port
-        self.log.info("local engine {pid} on port {port}", pid=found.pid, port=found.port)
-        return int(found.port)
+        self.info, self._port = found, found.port
+        self.log.info("local engine {pid} listens on port {port}", pid=found.pid, port=found.port)
+        return found.port
 
-    @inlineCallbacks
-    def _find(self) -> Generator[Deferred[Any], Any, EngineProcess | None]:
+    async def _find(self) -> EngineInfo | None:
         try:
-            known = EngineProcess.from_json((self._home / "local" / "engine.json").read_bytes())
+            known = EngineInfo.from_json((self._home / "local" / "engine.json").read_bytes())
         except (OSError, ValueError, KeyError):
             return None
         try:
-            found: EngineProcess = yield self._attach(known)
-        except Exception as error:  # whatever answers there, if anything, is not the engine
-            self.log.info("no engine at port {port}: {why}", port=known.port, why=str(error))
+            return await self._attach(known)
+        except Exception as error:  # anything else may answer at that port, or nothing
+            self.log.info("no local engine on port {port}: {why}", port=known.port, why=str(error))
             return None
-        return found
 
-    @inlineCallbacks
-    def _attach(self, known: EngineProcess) -> Generator[Deferred[Any], Any, EngineProcess]:
+    async def _attach(self, known: EngineInfo) -> EngineInfo:
         agent = Agent(self._reactor, connectTimeout=ANSWER_S)
         url = f"http://127.0.0.1:{known.port}/mu/{known.id}".encode()
-        response = yield agent.request(b"GET", url).addTimeout(ANSWER_S, self._reactor)
+        response = await agent.request(b"GET", url).addTimeout(ANSWER_S, self._reactor)
+        assert isinstance(response, Response)
         if response.code != 200:
             response._transport.abortConnection()
-            raise LocalEngineError(f"port {known.port} is someone else's")
+            raise LocalEngineError(f"port {known.port} belongs to another program")
         attachment = _Attachment(self._lost)
         response.deliverBody(attachment)
-        found: EngineProcess = yield attachment.told.addTimeout(ANSWER_S, self._reactor)
-        return found
+        return await attachment.info.addTimeout(ANSWER_S, self._reactor)
 
-    def _spawn(self) -> Deferred[EngineProcess]:
+    def _spawn(self) -> Deferred[EngineInfo]:
         starting = _Starting()
         checkout = str(Path(mu.__file__).resolve().parent.parent)
         paths = [checkout, *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -228,43 +229,43 @@ class LocalEngine:
         except OSError as error:
             return fail(LocalEngineError(f"the local engine did not start: {error}"))
         self._ended = starting.ended
-        return starting.told.addTimeout(START_S, self._reactor)
+        return starting.info.addTimeout(START_S, self._reactor)
 
     def _lost(self) -> None:
-        lost, self.process = self.process, None
+        lost, self.info = self.info, None
         if self._gone is not None:
             gone, self._gone = self._gone, None
             gone.callback(None)
         elif not self._stopped and lost is not None:
-            self.log.error("the local engine {pid} ended; starting it again", pid=lost.pid)
-            self._restart = self._reactor.callLater(RESTART_S, self._start_again)
+            self.log.error("local engine {pid} ended unexpectedly; restarting it", pid=lost.pid)
+            self._restart = self._reactor.callLater(RESTART_S, self._try_restart)
 
-    def _start_again(self) -> None:
+    def _try_restart(self) -> None:
         def failed(failure: Failure) -> None:
-            self.log.error("{why}; trying again", why=failure.getErrorMessage())
+            self.log.error("{why}; retrying", why=failure.getErrorMessage())
             if not self._stopped:
-                self._restart = self._reactor.callLater(RESTART_S, self._start_again)
+                self._restart = self._reactor.callLater(RESTART_S, self._try_restart)
 
         self.start().addErrback(failed)
 
     def _kill(self, pid: int) -> None:
-        if self.process is not None and self.process.pid == pid:
-            self.log.warn("the local engine {pid} does not stop; it is killed", pid=pid)
+        if self.info is not None and self.info.pid == pid:
+            self.log.warn("local engine {pid} does not stop; killing it", pid=pid)
             os.kill(pid, signal.SIGKILL)
 
 
 def _has_ended(process: int) -> bool:
-    """Whether the process of this pidfd has ended, buried or not."""
+    """Return whether the process of a pidfd has ended, even if nobody has waited for it."""
     return bool(select.select([process], [], [], 0)[0])
 
 
 def _copy(original: Deferred[int]) -> Deferred[int]:
-    """Return a Deferred that fires as `original` does, which stays usable for others."""
+    """Return a Deferred that fires like `original`, which can be copied again."""
     copy: Deferred[int] = Deferred()
 
-    def both(result: Any) -> Any:
-        copy.callback(result)
-        return None if isinstance(result, Failure) else result
+    def succeeded(port: int) -> int:
+        copy.callback(port)
+        return port
 
-    original.addBoth(both)
+    original.addCallbacks(succeeded, copy.errback)
     return copy

@@ -1,10 +1,10 @@
-"""The functions that were created, on disk: what they are, their zip, and the zip unpacked.
+"""Functions on disk: their settings, their zip, and the zip unpacked.
 
     <home>/local/functions/<name>/config.json
                                   code.zip
-                                  code/<CodeSha256>/     one for each code that may still run
+                                  code/<CodeSha256>/     one for each version that may still run
 
-Blocking: what takes long (unpack) is called in a thread.
+Calls block; the slow one, unpack, runs in a thread.
 """
 
 import base64
@@ -29,11 +29,18 @@ from mu.engines.local.errors import invalid
 from mu.engines.local.functions import Function
 
 UNZIPPED_LIMIT = 262_144_000
-_OUR_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE}
+_NOT_THE_ZIPS_FAULT = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EIO,
+    errno.EROFS,
+    errno.EMFILE,
+    errno.ENFILE,
+}
 
 
 class FunctionStore:
-    """All functions of one home; those on disk are read at the start."""
+    """All functions of one home folder, read from disk at the start."""
 
     log = Logger()
 
@@ -47,11 +54,16 @@ class FunctionStore:
                 if config.exists():
                     self.functions[found.name] = Function.from_json(config.read_text())
             except (OSError, ValueError, LookupError, TypeError) as error:
-                self.log.warn("{config} is no function: {why!r}", config=str(config), why=error)
+                self.log.warn(
+                    "skipped {config}, which is not a function: {why!r}",
+                    config=str(config),
+                    why=error,
+                )
                 continue
             self.remove_old_code(found.name)
 
     def code_of(self, function: Function) -> Path:
+        """Return the folder of its unpacked code."""
         digest = base64.b64decode(function.code_sha256).hex()
         return self.folder / function.name / "code" / digest[:32]
 
@@ -67,7 +79,7 @@ class FunctionStore:
         (self.folder / name / "config.json").unlink()
 
     def unpack(self, function: Function, zipped: bytes) -> Function:
-        """Put the code in place; return the function with it. Nothing that runs is disturbed."""
+        """Unpack new code and return the function with it. Running sandboxes are not affected."""
         digest = base64.b64encode(hashlib.sha256(zipped).digest()).decode()
         function = replace(function, code_sha256=digest, code_size=len(zipped))
         target = self.code_of(function)
@@ -76,7 +88,7 @@ class FunctionStore:
             new = target.parent / f"new-{uuid.uuid4()}"
             try:
                 extract(zipped, new)
-                # Paths inside a sandbox may differ, and its code is read-only: never compare.
+                # Sandboxes may see other paths, and cannot write here: never check the source.
                 unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
                 compileall.compile_dir(new, quiet=2, invalidation_mode=unchecked)
                 new.rename(target)
@@ -86,7 +98,7 @@ class FunctionStore:
         return function
 
     def remove_old_code(self, name: str, in_use: frozenset[str] = frozenset()) -> None:
-        """Remove the unpacked codes of `name`, but for the current one and those in use."""
+        """Remove the unpacked code of `name`, except the current version and those in use."""
         function = self.functions.get(name)
         current = self.code_of(function) if function else None
         codes = list((self.folder / name / "code").glob("*"))
@@ -99,10 +111,10 @@ class FunctionStore:
 
 
 def extract(zipped: bytes, target: Path) -> None:
-    """Unzip with the files' modes, as AWS does. Raises Refused for what must not be unzipped.
+    """Unzip with file modes, as AWS does. Raises LambdaError for damaged or malicious zips.
 
-    Links come last, so nothing is written through them. What an entry says of its size is what
-    zipfile reads of it at most, so a bomb is known by its directory.
+    Links are made last, so nothing is written through them. zipfile never reads more of an entry
+    than its size in the zip's directory, so summing these sizes detects a zip bomb.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(zipped)) as archive:
@@ -121,10 +133,10 @@ def extract(zipped: bytes, target: Path) -> None:
                         os.chmod(made, mode & 0o777)
             for entry in links:
                 _link(target / entry.filename, archive.read(entry).decode(), target)
-            for entry in links:  # now that all are there: one may lead through another
+            for entry in links:  # once all exist, since one can lead through another
                 _check_inside(target / entry.filename, target)
     except OSError as error:
-        if error.errno in _OUR_TROUBLE:
+        if error.errno in _NOT_THE_ZIPS_FAULT:
             raise
         raise _bad_zip(error) from error
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
@@ -132,13 +144,13 @@ def extract(zipped: bytes, target: Path) -> None:
 
 
 def _bad_zip(why: object) -> Exception:
-    told = "Could not unzip uploaded file. Please check your file, then try to upload again."
-    return invalid(f"{told} ({why})")
+    message = "Could not unzip uploaded file. Please check your file, then try to upload again."
+    return invalid(f"{message} ({why})")
 
 
 def _check_name(name: str) -> None:
     if name.startswith("/") or ".." in name.split("/"):
-        raise _bad_zip(f"{name!r} leads out of the bundle")
+        raise _bad_zip(f"{name!r} points outside of the bundle")
 
 
 def _link(path: Path, goal: str, target: Path) -> None:
@@ -149,4 +161,4 @@ def _link(path: Path, goal: str, target: Path) -> None:
 
 def _check_inside(path: Path, target: Path) -> None:
     if not path.resolve().is_relative_to(target.resolve()):
-        raise _bad_zip(f"{path.relative_to(target)} leads out of the bundle")
+        raise _bad_zip(f"{path.relative_to(target)} points outside of the bundle")

@@ -1,13 +1,12 @@
-"""Prepares the ground that the warm parent stands on, then becomes it.
+"""Enters namespaces for the sandboxes, then becomes the warm parent.
 
-`python -m mu.engines.local.enclosure GROUND`, started by the engine. A namespace of its own for
-mounts and one for pids: the warm parent is pid 1 of the latter, so that when it ends, however it
-ends, the kernel ends all sandboxes with it. An ordinary user gets both by a user namespace.
+The engine starts it with `python -m mu.engines.local.namespaces SETUP`. It creates a mount
+namespace and a pid namespace. The warm parent is pid 1 of the latter, so when it ends, for whatever
+reason, the kernel kills all sandboxes. An ordinary user needs a user namespace for both.
 
-What the sandboxes need from the machine's /tmp (this happens: a checkout, a venv or a home folder
-in there) would vanish behind their private /tmp. It is shown, read-only, in an otherwise empty
-directory elsewhere, and the interpreter is executed anew from there, so that nothing is ever
-loaded from a path under /tmp.
+A checkout, a venv or a home folder under the machine's /tmp would be hidden by the private /tmp of
+a sandbox. They are mounted read-only in an empty directory elsewhere, and the interpreter is
+executed again from there, so that nothing is loaded from a path under /tmp.
 """
 
 import os
@@ -18,10 +17,10 @@ from dataclasses import replace
 
 import mu
 from mu.engines.local import kernel
-from mu.engines.local.order import Ground
+from mu.engines.local.sandbox_messages import SandboxSetup
 
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.realpath(mu.__file__)))
-PLACES = [
+EMPTY_DIRECTORIES = [
     "/srv",
     "/media",
     "/mnt",
@@ -38,7 +37,7 @@ PLACES = [
 
 
 def own_search_path() -> tuple[str, ...]:
-    """Return where this process imports from, without the standard library and the checkout."""
+    """Return this process's sys.path without the standard library and the checkout."""
     standard = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
     site = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     return tuple(
@@ -52,7 +51,7 @@ def own_search_path() -> tuple[str, ...]:
 
 
 def moved(path: str, place: str) -> str:
-    """Return where `path` is seen from inside a sandbox; `place` "": /tmp is not private."""
+    """Return the path at which sandboxes see `path`: the same if `place` is ""."""
     real = os.path.realpath(path)
     if not place or not _in_tmp(real):
         return path
@@ -64,7 +63,7 @@ def _in_tmp(real: str) -> bool:
 
 
 def hidden_roots(paths: Iterable[str]) -> list[str]:
-    """Return the directories among `paths` that lie under /tmp, without those inside another."""
+    """Return the directories among `paths` that lie under /tmp, without those nested in others."""
     roots: list[str] = []
     for real in sorted({os.path.realpath(path) for path in paths}):
         if _in_tmp(real) and os.path.isdir(real) and not (roots and _inside(real, roots[-1])):
@@ -76,38 +75,40 @@ def _inside(path: str, root: str) -> bool:
     return path.startswith(root + "/")
 
 
-def needed(ground: Ground) -> list[str]:
+def needed(setup: SandboxSetup) -> list[str]:
+    """Return the directories that sandboxes read from."""
     interpreter = os.path.dirname(os.path.realpath(sys.executable))
     return [
         sys.base_prefix,
         sys.base_exec_prefix,
         interpreter,
-        *ground.search_path,
-        ground.functions,
+        *setup.search_path,
+        setup.functions,
     ]
 
 
 def empty_place() -> str:
-    for place in PLACES:
+    """Return an empty directory to mount on. Raises OSError if there is none."""
+    for place in EMPTY_DIRECTORIES:
         try:
             if os.path.realpath(place) == place and not os.listdir(place):
                 return place
         except OSError:
             continue
-    raise OSError(f"none of {' '.join(PLACES)} is an empty directory, and one is needed")
+    raise OSError(f"one of {' '.join(EMPTY_DIRECTORIES)} must be an empty directory, but none is")
 
 
-def enclose(ground: Ground) -> Ground:
-    """Move this process into namespaces of its own; return the ground as it is then."""
+def enter_namespaces(setup: SandboxSetup) -> SandboxSetup:
+    """Move this process into new namespaces; return the completed setup."""
     ids: tuple[int, int] | None = None
     try:
         kernel.unshare(kernel.NEW_MOUNTS | kernel.NEW_PIDS)
     except PermissionError:
         ids = os.getuid(), os.getgid()
         kernel.unshare(kernel.NEW_USERS | kernel.NEW_MOUNTS | kernel.NEW_PIDS)
-        kernel.map_user(0, 0, *ids)  # as root, since others lose their rights at exec
+        kernel.map_user(0, 0, *ids)  # as root: other users lose their capabilities at exec
     kernel.make_mounts_private()
-    roots = hidden_roots(needed(ground))
+    roots = hidden_roots(needed(setup))
     place = empty_place() if roots else ""
     if roots:
         kernel.mount("mu", place, "tmpfs", options="mode=755")
@@ -115,16 +116,16 @@ def enclose(ground: Ground) -> Ground:
         target = moved(root, place)
         os.makedirs(target, exist_ok=True)
         kernel.bind(root, target, read_only=True)
-    return replace(ground, place=place, outer_ids=ids)
+    return replace(setup, place=place, outer_ids=ids)
 
 
-def why_not(ground: Ground) -> str:
-    """Try all of it in a child; return why this machine refuses it, or nothing."""
+def why_not(setup: SandboxSetup) -> str:
+    """Try everything in a child process; return why this machine does not allow it, or ""."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            enclose(ground)
+            enter_namespaces(setup)
             if os.fork() == 0:  # as pid 1, like the warm parent
                 _try_sandbox(writing)
             os.wait()
@@ -132,8 +133,8 @@ def why_not(ground: Ground) -> str:
             os.write(writing, str(error).encode())
         os._exit(0)
     os.close(writing)
-    with os.fdopen(reading, "rb") as told:
-        reason = told.read().decode()
+    with os.fdopen(reading, "rb") as pipe:
+        reason = pipe.read().decode()
     os.waitpid(child, 0)
     return reason
 
@@ -153,27 +154,27 @@ def _try_sandbox(writing: int) -> None:
     os._exit(0)
 
 
-def become_warm_parent(ground: Ground) -> None:
-    interpreter = moved(os.path.realpath(sys.executable), ground.place)
-    search_path = tuple(moved(path, ground.place) for path in ground.search_path)
-    ground = replace(ground, search_path=search_path)
-    arguments = [interpreter, "-S", "-P", "-m", "mu.engines.local.warm_parent", ground.to_json()]
+def become_warm_parent(setup: SandboxSetup) -> None:
+    interpreter = moved(os.path.realpath(sys.executable), setup.place)
+    search_path = tuple(moved(path, setup.place) for path in setup.search_path)
+    setup = replace(setup, search_path=search_path)
+    arguments = [interpreter, "-S", "-P", "-m", "mu.engines.local.warm_parent", setup.to_json()]
     os.execv(interpreter, arguments)
 
 
 def main() -> None:
     engine = os.getppid()
-    ground = Ground.from_json(sys.argv[1])
-    reason = ground.why_shared or why_not(ground)
+    setup = SandboxSetup.from_json(sys.argv[1])
+    reason = setup.why_shared or why_not(setup)
     if reason:
         kernel.die_with_parent(engine)
-        become_warm_parent(replace(ground, shared_tmp=True, why_shared=reason))
-    ground = enclose(ground)
+        become_warm_parent(replace(setup, shared_tmp=True, why_shared=reason))
+    setup = enter_namespaces(setup)
     kernel.die_with_parent(engine)
     warm_parent = os.fork()
     if warm_parent == 0:
-        kernel.die_with_parent(0)  # the parent is outside the pid namespace: seen as 0
-        become_warm_parent(ground)
+        kernel.die_with_parent(0)  # its parent is outside of the pid namespace, so shows as 0
+        become_warm_parent(setup)
     os.close(0)
     os.close(1)
     _, status = os.waitpid(warm_parent, 0)

@@ -1,4 +1,4 @@
-"""Launching on AWS's bad days, which the local engine imitates: the job ends right, or says why not."""
+"""Jobs with fault injection in the local engine: they end well, or say why not."""
 
 import json
 import stat
@@ -26,7 +26,7 @@ def conf(faults, launch="hello_timeout_s = 3", **more):
 
 @pytest.fixture
 def start(tmp_path, s3, joiner):
-    """Start a daemon whose engine has those faults; at the end nothing of it is left running."""
+    """Start a daemon whose engine has these faults; at the end, none of its workers is running."""
     started = []
 
     def start(faults, env=s3.env, **more):
@@ -53,10 +53,10 @@ def start(tmp_path, s3, joiner):
         ("throttle=0.2 error=0.1 cut=0.1 duplicate=0.1 lose=0.1 late=0.2:1 seed=7", "throttled"),
     ],
 )
-def test_the_job_ends_right_all_the_same(start, s3, faults, shows):
-    put_film(s3, "bad-day", [f"{n}\n" for n in range(2 * WORKERS)])
+def test_a_job_succeeds_in_spite_of_faults(start, s3, faults, shows):
+    put_film(s3, "faulty", [f"{n}\n" for n in range(2 * WORKERS)])
     daemon = start(faults)
-    job = daemon.wait(daemon.ask("/jobs", order("bad-day", WORKERS, retries=6))["id"])
+    job = daemon.wait(daemon.ask("/jobs", order("faulty", WORKERS, retries=6))["id"])
     assert (job["state"], job["error"]) == ("done", None)
     assert job["counts"]["done"] == WORKERS
     assert not shows or job["launches"][shows] > 0
@@ -64,9 +64,9 @@ def test_the_job_ends_right_all_the_same(start, s3, faults, shows):
         assert job["dismissed"] > 0
 
 
-def test_a_region_that_refuses_all_stops_the_job_with_its_words(start, s3):
+def test_a_region_that_denies_every_call_fails_the_job_with_its_message(start, s3):
     daemon = start("refuse=eu-west-1")
-    body = order("bad-day", 8, regions=["us-east-1", "eu-west-1"])
+    body = order("faulty", 8, regions=["us-east-1", "eu-west-1"])
     job = daemon.wait(daemon.ask("/jobs", body)["id"])
     assert job["state"] == "failed"
     assert "engine local refused to launch: AccessDeniedException: " in job["error"]
@@ -74,8 +74,8 @@ def test_a_region_that_refuses_all_stops_the_job_with_its_words(start, s3):
     assert "lambda:InvokeFunction" in job["error"]
 
 
-def test_credentials_that_expire_in_the_middle_are_read_again(start, s3, tmp_path):
-    """A program gives the daemon keys that are good for a few calls, as an instance's role would."""
+def test_credentials_that_expire_during_a_job_are_looked_up_again(start, s3, tmp_path):
+    """A program gives the daemon keys that work for a few calls, as an instance role would."""
     keys = tmp_path / "keys.py"
     keys.write_text(
         textwrap.dedent("""
@@ -110,7 +110,7 @@ def test_credentials_that_expire_in_the_middle_are_read_again(start, s3, tmp_pat
         second.stop()
 
 
-def test_a_function_that_raises_at_import_fails_the_job_with_where_to_look(start, tmp_path):
+def test_a_function_that_raises_at_import_fails_the_job_and_names_its_log(start, tmp_path):
     daemon = start("none")
     broken = tmp_path / "broken.zip"
     with zipfile.ZipFile(broken, "w") as zipped:

@@ -1,7 +1,7 @@
-"""The operations of the Lambda API: each takes a Call and returns a Reply, or a Deferred of one.
+"""The operations of the Lambda API: each takes a Call and returns an ApiResponse, maybe later.
 
-Names, limits, statuses and the wording of refusals are AWS's (its API reference, and answers seen).
-One store serves every region: an ARN names the region that was asked.
+Names, limits, statuses and messages are AWS's, from its API reference and from real responses.
+One store serves all regions; an ARN names the region of the request.
 """
 
 import base64
@@ -10,27 +10,19 @@ import re
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.threads import deferToThreadPool
 
-from mu.engines.local.errors import Refused, conflict, invalid, no_json, no_such, unfit
-from mu.engines.local.faults import BadDays
-from mu.engines.local.functions import (
-    Function,
-    architectures,
-    arn_of,
-    changed,
-    number,
-    section,
-    text,
-    with_invoke_config,
-)
-from mu.engines.local.pool import Outcome, SandboxPool
-from mu.engines.local.queue import Invocations
+from mu.engines.local.errors import LambdaError, conflict, invalid, no_json, no_such, unfit
+from mu.engines.local.faults import FaultInjector
+from mu.engines.local.fields import Fields, architectures, number, section, text
+from mu.engines.local.functions import Function, arn_of, changed, with_invoke_config
+from mu.engines.local.pool import InvocationResult, SandboxPool
+from mu.engines.local.queue import InvocationQueue
 from mu.engines.local.store import FunctionStore
+from mu.engines.reactors import ILocalReactor
 
 LIMITS = {"Event": 2**20, "RequestResponse": 6 * 2**20, "DryRun": 6 * 2**20}
 TAIL_BYTES = 4096
@@ -42,7 +34,7 @@ _NAME = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request; `name` is what stands for the function in its path, unquoted."""
+    """One request; `name` is the function's name or ARN in the path, percent-decoded."""
 
     name: str
     region: str
@@ -51,7 +43,7 @@ class Call:
     version: str = ""
 
     def target(self) -> tuple[str, str]:
-        """Return the name and region of the function that is meant."""
+        """Return the name and region of the function."""
         match = _NAME.fullmatch(self.name)
         if match is None:
             raise unfit("functionName", self.name, f"satisfy pattern: {_NAME.pattern}")
@@ -62,48 +54,49 @@ class Call:
             raise no_such(f"{arn_of(match['name'], region)}:{match['version'] or self.version}")
         return match["name"], region
 
-    def fields(self) -> dict[str, Any]:
+    def fields(self) -> Fields:
+        """Return the body's JSON object."""
         try:
-            found = json.loads(self.body or b"{}")
+            fields = json.loads(self.body or b"{}")
         except (ValueError, RecursionError) as error:
             raise no_json(error) from error
-        if not isinstance(found, dict):
+        if not isinstance(fields, dict):
             raise no_json("an object is expected")
-        return found
+        return fields
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ApiResponse:
     status: int
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, status: int, told: dict[str, Any]) -> "Reply":
-        return cls(status, json.dumps(told).encode())
+    def of(cls, status: int, fields: Fields) -> "ApiResponse":
+        return cls(status, json.dumps(fields).encode())
 
 
-NO_ANSWER = Reply(0)
-"""The call was taken; its connection is to be closed without an answer."""
+NO_ANSWER = ApiResponse(0)
+"""Close the connection without a response."""
 
 
-class LambdaCalls:
-    """The functions and their invocations."""
+class LambdaOperations:
+    """All operations on functions and their invocations."""
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: ILocalReactor,
         store: FunctionStore,
         pool: SandboxPool,
-        invocations: Invocations,
-        bad_days: BadDays,
+        invocations: InvocationQueue,
+        faults: FaultInjector,
     ) -> None:
         self._reactor, self._store, self._pool = reactor, store, pool
-        self._invocations, self._bad_days = invocations, bad_days
+        self._invocations, self._faults = invocations, faults
         self._busy: set[str] = set()
         pool.on_code_unused = self._remove_old_code
 
-    def create(self, call: Call) -> Deferred[Reply]:
+    def create(self, call: Call) -> Deferred[ApiResponse]:
         fields = call.fields()
         name, region = replace(call, name=text(fields, "FunctionName", "", 140)).target()
         if name in self._store.functions:
@@ -117,33 +110,35 @@ class LambdaCalls:
         zipped = _zip_of(section(fields, "Code"))
         return self._install(function, zipped, 201, region)
 
-    def get(self, call: Call) -> Reply:
+    def get(self, call: Call) -> ApiResponse:
         function, region = self._find(call)
         location = (self._store.folder / function.name / "code.zip").as_uri()
-        told = {
+        response: dict[str, object] = {
             "Configuration": function.configuration(region),
             "Code": {"RepositoryType": "S3", "Location": location},
         }
         if function.reserved is not None:
-            told["Concurrency"] = _told_concurrency(function)
-        return Reply.of(200, told)
+            response["Concurrency"] = _concurrency(function)
+        return ApiResponse.of(200, response)
 
-    def get_configuration(self, call: Call) -> Reply:
+    def get_configuration(self, call: Call) -> ApiResponse:
         function, region = self._find(call)
-        return Reply.of(200, function.configuration(region))
+        return ApiResponse.of(200, function.configuration(region))
 
-    def list_all(self, call: Call) -> Reply:
+    def list_all(self, call: Call) -> ApiResponse:
         functions = self._store.functions.values()
-        return Reply.of(200, {"Functions": [each.configuration(call.region) for each in functions]})
+        return ApiResponse.of(
+            200, {"Functions": [each.configuration(call.region) for each in functions]}
+        )
 
-    def update_configuration(self, call: Call) -> Reply:
+    def update_configuration(self, call: Call) -> ApiResponse:
         function, region = self._find(call)
         self._refuse_busy(function.name)
         function = changed(function, call.fields()).touched()
         self._store.save(function)
-        return Reply.of(200, function.configuration(region))
+        return ApiResponse.of(200, function.configuration(region))
 
-    def update_code(self, call: Call) -> Deferred[Reply] | Reply:
+    def update_code(self, call: Call) -> Deferred[ApiResponse] | ApiResponse:
         function, region = self._find(call)
         fields = call.fields()
         zipped = _zip_of(fields)
@@ -151,43 +146,43 @@ class LambdaCalls:
         function = replace(function, architectures=kinds)
         return self._install(function, zipped, 200, region)
 
-    def delete(self, call: Call) -> Reply:
+    def delete(self, call: Call) -> ApiResponse:
         function, _ = self._find(call)
         self._refuse_busy(function.name)
         self._invocations.forget(function.name)
         self._store.remove(function.name)
         self._remove_old_code(function.name)
-        return Reply(204)
+        return ApiResponse(204)
 
-    def put_invoke_config(self, call: Call) -> Reply:
-        """Set the asynchronous settings; those that are not named get AWS's defaults."""
+    def put_invoke_config(self, call: Call) -> ApiResponse:
+        """Replace the asynchronous settings; those not in the request get AWS's defaults."""
         function, region = self._find(call)
         return self._set_invoke_config(replace(function, invoke_config=None), call, region)
 
-    def update_invoke_config(self, call: Call) -> Reply:
-        """Set the asynchronous settings that are named."""
+    def update_invoke_config(self, call: Call) -> ApiResponse:
+        """Change the asynchronous settings that are in the request."""
         function, region = self._find(call)
-        function.told_invoke_config(region)
+        function.event_invoke_config(region)
         return self._set_invoke_config(function, call, region)
 
-    def _set_invoke_config(self, function: Function, call: Call, region: str) -> Reply:
+    def _set_invoke_config(self, function: Function, call: Call, region: str) -> ApiResponse:
         self._refuse_busy(function.name)
         function = with_invoke_config(function, call.fields(), self._reactor.seconds())
         self._store.save(function)
-        return Reply.of(200, function.told_invoke_config(region))
+        return ApiResponse.of(200, function.event_invoke_config(region))
 
-    def get_invoke_config(self, call: Call) -> Reply:
+    def get_invoke_config(self, call: Call) -> ApiResponse:
         function, region = self._find(call)
-        return Reply.of(200, function.told_invoke_config(region))
+        return ApiResponse.of(200, function.event_invoke_config(region))
 
-    def delete_invoke_config(self, call: Call) -> Reply:
+    def delete_invoke_config(self, call: Call) -> ApiResponse:
         function, region = self._find(call)
-        function.told_invoke_config(region)
+        function.event_invoke_config(region)
         self._refuse_busy(function.name)
         self._store.save(replace(function, invoke_config=None))
-        return Reply(204)
+        return ApiResponse(204)
 
-    def put_concurrency(self, call: Call) -> Reply:
+    def put_concurrency(self, call: Call) -> ApiResponse:
         function, _ = self._find(call)
         self._refuse_busy(function.name)
         fields, field_name = call.fields(), "ReservedConcurrentExecutions"
@@ -201,20 +196,20 @@ class LambdaCalls:
             )
         function = replace(function, reserved=reserved)
         self._store.save(function)
-        return Reply.of(200, _told_concurrency(function))
+        return ApiResponse.of(200, _concurrency(function))
 
-    def get_concurrency(self, call: Call) -> Reply:
+    def get_concurrency(self, call: Call) -> ApiResponse:
         function, _ = self._find(call)
-        return Reply.of(200, _told_concurrency(function))
+        return ApiResponse.of(200, _concurrency(function))
 
-    def delete_concurrency(self, call: Call) -> Reply:
+    def delete_concurrency(self, call: Call) -> ApiResponse:
         function, _ = self._find(call)
         self._refuse_busy(function.name)
         self._store.save(replace(function, reserved=None))
-        return Reply(204)
+        return ApiResponse(204)
 
-    def invoke(self, call: Call) -> Reply | Deferred[Reply]:
-        fate = self._bad_days.next_fate()
+    def invoke(self, call: Call) -> ApiResponse | Deferred[ApiResponse]:
+        injected = self._faults.next_invoke()
         self._invocations.admit()
         function, region = self._find(call)
         kind = call.headers("X-Amz-Invocation-Type") or "RequestResponse"
@@ -222,18 +217,18 @@ class LambdaCalls:
             raise unfit("invocationType", kind, f"satisfy enum value set: {[*LIMITS]}")
         event = _event_of(call.body, kind)
         if kind == "DryRun":
-            return Reply(204)
+            return ApiResponse(204)
         if kind == "Event":
             request = str(uuid4())
-            for _ in range(fate.copies):
-                request = self._invocations.accept(function, region, event, fate.late_s)
-            accepted = Reply(202, b"", {"x-amzn-RequestId": request})
-            return NO_ANSWER if fate.cut else accepted
-        request, done = self._invocations.answer(function, region, event)
-        if fate.cut:
+            for _ in range(injected.copies):
+                request = self._invocations.accept(function, region, event, injected.late_s)
+            accepted = ApiResponse(202, b"", {"x-amzn-RequestId": request})
+            return NO_ANSWER if injected.cut else accepted
+        request, done = self._invocations.run_now(function, region, event)
+        if injected.cut:
             return NO_ANSWER
         tail = call.headers("X-Amz-Log-Type") == "Tail"
-        return done.addCallback(_answer, {"x-amzn-RequestId": request}, tail)
+        return done.addCallback(_response, {"x-amzn-RequestId": request}, tail)
 
     def _find(self, call: Call) -> tuple[Function, str]:
         name, region = call.target()
@@ -252,7 +247,7 @@ class LambdaCalls:
     @inlineCallbacks
     def _install(
         self, function: Function, zipped: bytes, status: int, region: str
-    ) -> Generator[Deferred[Any], Any, Reply]:
+    ) -> Generator[Deferred[Function], Function, ApiResponse]:
         name = function.name
         self._refuse_busy(name)
         self._busy.add(name)
@@ -265,23 +260,24 @@ class LambdaCalls:
         finally:
             self._busy.discard(name)
             self._remove_old_code(name)
-        return Reply.of(status, function.configuration(region))
+        return ApiResponse.of(status, function.configuration(region))
 
     def _remove_old_code(self, name: str) -> None:
         if name not in self._busy:
             self._store.remove_old_code(name, self._pool.codes_in_use)
 
 
-def _told_concurrency(function: Function) -> dict[str, Any]:
+def _concurrency(function: Function) -> dict[str, int]:
     reserved = function.reserved
     return {} if reserved is None else {"ReservedConcurrentExecutions": reserved}
 
 
-def _zip_of(code: dict[str, Any]) -> bytes:
-    if not isinstance(code.get("ZipFile"), str):
+def _zip_of(code: Fields) -> bytes:
+    zipped = code.get("ZipFile")
+    if not isinstance(zipped, str):
         raise invalid("Please provide a source for code: this endpoint takes ZipFile only")
     try:
-        return base64.b64decode(code["ZipFile"], validate=True)
+        return base64.b64decode(zipped, validate=True)
     except ValueError as error:
         raise invalid(f"ZipFile is not base64: {error}") from error
 
@@ -290,7 +286,7 @@ def _event_of(body: bytes, kind: str) -> str:
     if len(body) > LIMITS[kind]:
         message = f"{len(body)} byte payload is too large for the {kind} invocation type"
         message += f" (limit {LIMITS[kind]} bytes)"
-        raise Refused(413, "RequestTooLargeException", message)
+        raise LambdaError(413, "RequestTooLargeException", message)
     try:
         event = body.decode() or "{}"
         json.loads(event)
@@ -299,13 +295,13 @@ def _event_of(body: bytes, kind: str) -> str:
     return event
 
 
-def _answer(outcome: Outcome, headers: dict[str, str], tail: bool) -> Reply:
+def _response(result: InvocationResult, headers: dict[str, str], tail: bool) -> ApiResponse:
     headers = {**headers, "X-Amz-Executed-Version": "$LATEST"}
-    if outcome.failed:
+    if result.failed:
         headers["X-Amz-Function-Error"] = "Unhandled"
     if tail:
-        headers["X-Amz-Log-Result"] = base64.b64encode(_end_of(outcome.log)).decode()
-    return Reply(200, outcome.payload, headers)
+        headers["X-Amz-Log-Result"] = base64.b64encode(_end_of(result.log)).decode()
+    return ApiResponse(200, result.payload, headers)
 
 
 def _end_of(log: Path) -> bytes:

@@ -1,6 +1,6 @@
-"""What the engine and the warm parent say to each other: JSON, one line each.
+"""The messages between the engine and the warm parent: one line of JSON each.
 
-Standard library only: the warm parent imports this.
+Standard library only, since the warm parent imports this.
 """
 
 import json
@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
-    """Where sandboxes stand; the engine says it, enclosure fills in what it found.
+class SandboxSetup:
+    """What all sandboxes have in common: the engine sends it, and gets it back completed.
 
-    `search_path` is where they import from, after the bundle and the standard library, and
-    `functions` where bundles are unzipped; `place` is where both are seen inside when they lie
-    under the machine's /tmp. `why_shared` says why /tmp could not be made private, and
-    `outer_ids` are the user and group when a user namespace was needed.
+    Handlers import from the bundle, the standard library and `search_path`, in this order.
+    Bundles are unzipped in `functions`. If either lies under the machine's /tmp, sandboxes see it
+    in `place` instead. `why_shared` says why /tmp cannot be private, and `outer_ids` are the user
+    and group ids outside of the user namespace, if there is one.
     """
 
     functions: str
@@ -29,7 +29,7 @@ class Ground:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> "Ground":
+    def from_json(cls, text: str) -> "SandboxSetup":
         fields = json.loads(text)
         fields["search_path"] = tuple(fields["search_path"])
         fields["outer_ids"] = tuple(fields["outer_ids"]) if fields["outer_ids"] else None
@@ -37,11 +37,11 @@ class Ground:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """Run one invocation. `event` is JSON text, `timeout` in seconds, `memory` in MB.
+class SandboxTask:
+    """One invocation to run. `event` is JSON text, `timeout` is in seconds, `memory` in MB.
 
-    `folder` is this sandbox's own, with `answer`, what the handler returned, in it. Its /tmp is in
-    memory and holds `tmpfs` MB; or, where that is 0, in `folder`, and holds what the disk does.
+    `folder` belongs to this sandbox; the handler's response is written to `answer` in it. /tmp is
+    in memory, with a size of `tmpfs` MB, or on disk in `folder` and unlimited if `tmpfs` is 0.
     """
 
     id: str
@@ -62,15 +62,15 @@ class Order:
         return json.dumps(asdict(self)).encode() + b"\n"
 
     @classmethod
-    def from_line(cls, line: bytes) -> "Order":
+    def from_line(cls, line: bytes) -> "SandboxTask":
         return cls(**json.loads(line))
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """A sandbox has ended, and everything in it. `status`: its exit code, or minus its signal.
+class SandboxReport:
+    """A sandbox has ended. `status` is its exit status, or the negative signal number.
 
-    ANSWERED and FAILED mean that `answer` in its folder holds the payload.
+    With ANSWERED and FAILED, `answer` in its folder holds the payload.
     """
 
     id: str
@@ -80,15 +80,15 @@ class Report:
         return json.dumps(asdict(self)).encode() + b"\n"
 
     @classmethod
-    def from_line(cls, line: bytes) -> "Report":
+    def from_line(cls, line: bytes) -> "SandboxReport":
         return cls(**json.loads(line))
 
 
 ANSWERED, FAILED, BROKEN = 0, 1, 70
 
 
-class Lines:
-    """Cuts a stream of bytes into lines, in time linear in their length."""
+class LineBuffer:
+    """Splits a stream of bytes into lines, in linear time."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -104,6 +104,6 @@ class Lines:
 
 
 def error_payload(request_id: str, kind: str, message: str) -> bytes:
-    """The payload with which AWS tells of a sandbox that ended without an answer."""
-    told = {"errorType": kind, "errorMessage": f"RequestId: {request_id} Error: {message}"}
-    return json.dumps(told).encode()
+    """Return AWS's payload for a sandbox that ended without a response."""
+    fields = {"errorType": kind, "errorMessage": f"RequestId: {request_id} Error: {message}"}
+    return json.dumps(fields).encode()
