@@ -51,7 +51,7 @@ def aws(engine, s3, tmp_path_factory):
     folder = tmp_path_factory.mktemp("machine")
     (folder / "bin").mkdir()
     aws = folder / "bin" / "aws"
-    aws.write_text(f'#!/bin/sh\nexec {sys.executable} {ROOT}/tests/aws_cli.py "$@"\n')
+    aws.write_text(f'#!/bin/sh\nexec {sys.executable} {ROOT}/tests/kit/aws_cli.py "$@"\n')
     program = folder / "png2y4m"
     program.write_text(JOIN)
     for path in (aws, program):
