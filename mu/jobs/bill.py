@@ -64,6 +64,4 @@ class Bill:
 
 def sized(sizes: Mapping[str, Size]) -> Sized:
     """Return the record of these sizes by region."""
-    return Sized(
-        {region: [size.memory_mb, size.architecture] for region, size in sizes.items()}
-    )
+    return Sized({region: [size.memory_mb, size.architecture] for region, size in sizes.items()})

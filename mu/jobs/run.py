@@ -338,13 +338,17 @@ def worker_event(
 def _check_plan(inputs: object, most: int, actors: Sequence[int]) -> None:
     """Raise TypeError or ValueError for a plan that cannot be carried out."""
     if not isinstance(inputs, list) or not all(isinstance(given, dict) for given in inputs):
-        raise TypeError(f"plan() must return a list of dicts, one for each actor, not {inputs!r:.80}")
+        raise TypeError(
+            f"plan() must return a list of dicts, one for each actor, not {inputs!r:.80}"
+        )
     if not inputs:
         raise ValueError("there is nothing to do: it gives no actor any input")
     if len(inputs) > most:
         raise ValueError(f"it asks for {len(inputs)} actors; max_workers is {most}")
     if actors and max(actors) >= len(inputs):
-        raise ValueError(f"actor {max(actors)} was ordered, but actors go from 0 to {len(inputs) - 1}")
+        raise ValueError(
+            f"actor {max(actors)} was ordered, but actors go from 0 to {len(inputs) - 1}"
+        )
 
 
 def _order(pipeline: Pipeline, params: Params, actors: int) -> list[int]:

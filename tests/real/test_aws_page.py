@@ -102,7 +102,7 @@ def test_the_page_leads_from_an_account_to_a_job_and_away_again(aws, engine, s3)
         }, doctor.stdout
         launched = run("\n".join(line for line in job if " doctor " not in line), aws)
         assert launched.returncode == 0, launched.stdout + launched.stderr
-        assert launched.stdout.count(" is done after ") == 2
+        assert launched.stdout.count(" finished after ") == 2
     finally:
         ours.stop()
     made = s3.client().list_objects_v2(Bucket="page-films", Prefix="bbb-y4m_02/")["Contents"]
