@@ -1,1 +1,1 @@
-"""The command line `mu`: orders jobs at the control port and shows what becomes of them."""
+"""The command line `mu`: starts jobs through the daemon's control port, and shows their progress."""

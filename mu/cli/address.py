@@ -1,4 +1,4 @@
-"""Where the control port is and what opens it: found in a home folder, or told."""
+"""Finds the daemon: its home folder, its ports, and the token of its control port."""
 
 import json
 import shlex
@@ -10,38 +10,38 @@ from urllib.parse import urlsplit
 from mu.config import Config, ConfigError, Mu, read_config
 
 CONFIGS = (Path("etc/mu.conf"), Path("/etc/mu.conf"))
-"""The configurations that are looked for, the first one first."""
+"""Configuration files that are looked for, in this order."""
 
 
 class NoAddress(Exception):
-    """What was told cannot be used, or may not be read; the text says what to do."""
+    """The daemon's address cannot be found; the text says what to do."""
 
 
 class NotRunning(Exception):
-    """No daemon is there; the text says how to start one."""
+    """No daemon is running; the text says how to start one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A control port: http://HOST:PORT, and the token for it."""
+    """A control port: its URL, such as http://HOST:PORT, and its token."""
 
     url: str
     token: str
     refused: str
-    """What to say where nothing listens at `url`."""
+    """The error message if nothing listens at `url`."""
     denied: str
-    """What to say where the token is not taken."""
+    """The error message if the token is rejected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """A daemon's home folder on this machine, whether a daemon runs there or not."""
+    """A daemon's home folder on this machine, whether the daemon is running or not."""
 
     config: Config
     start: str
-    """The command that starts its daemon."""
+    """The command that starts the daemon."""
     source: str
-    """Where `config` comes from, for people."""
+    """Where `config` comes from: a file's path, or `the defaults`."""
 
     @property
     def path(self) -> Path:
@@ -49,9 +49,10 @@ class Home:
 
 
 def find_address(given: Mapping[str, str], environ: Mapping[str, str]) -> Address:
-    """Return the address by one of `url`, `home` and `config` in `given`, else by what is there.
+    """Return the control port's address. Raises NoAddress and NotRunning.
 
-    That is MU_HOME, one of CONFIGS, or ~/.mu. Raises NoAddress and NotRunning.
+    `given` may have one of `url`, `home` and `config`. Without them, the first of MU_HOME, CONFIGS
+    and ~/.mu that exists is used.
     """
     _only_one(given)
     if "url" in given:
@@ -60,32 +61,32 @@ def find_address(given: Mapping[str, str], environ: Mapping[str, str]) -> Addres
 
 
 def find_config(given: Mapping[str, str], environ: Mapping[str, str]) -> Config:
-    """Return the configuration, found in the same way; defaults, if only the home is known.
+    """Return the configuration, found in the same way. Raises NoAddress.
 
-    Raises NoAddress.
+    If only the home is known, all options have their defaults.
     """
     _only_one(given)
     if "url" in given:
         raise NoAddress(
-            "this reads the journal in the daemon's home: run it on the daemon's machine, with"
-            " --home or --config"
+            "--url cannot be used here: this command reads the journal in the daemon's home, so run"
+            " it on the daemon's machine, with --home or --config"
         )
     return _home(given, environ).config
 
 
 def find_home(given: Mapping[str, str], environ: Mapping[str, str]) -> Home:
-    """Return the home that is meant, found in the same way. Raises NoAddress."""
+    """Return the daemon's home, found in the same way. Raises NoAddress."""
     _only_one(given)
     if "url" in given:
         raise NoAddress(
-            "--url is for jobs: this needs the daemon's home, on its machine, with --home or"
-            " --config"
+            "--url cannot be used here: this command needs the daemon's home, so run it on the"
+            " daemon's machine, with --home or --config"
         )
     return _home(given, environ)
 
 
 def find_port(home: Home, name: str) -> int:
-    """Return that port of the daemon that runs there. Raises NoAddress and NotRunning."""
+    """Return a port of the daemon running there, by name. Raises NoAddress and NotRunning."""
     ports = home.path / "ports.json"
     text = _read(ports, home)
     if text is None:
@@ -96,8 +97,8 @@ def find_port(home: Home, name: str) -> int:
             raise ValueError
     except (ValueError, TypeError, KeyError):
         raise NotRunning(
-            f"{ports} does not say where the {name} port is: stop the daemon if it runs, and"
-            f" start it with {home.start}"
+            f"{ports} does not contain the {name} port: stop the daemon if it is running, then start"
+            f" it with {home.start}"
         ) from None
     return port
 
@@ -105,39 +106,38 @@ def find_port(home: Home, name: str) -> int:
 def _only_one(given: Mapping[str, str]) -> None:
     if len(given) > 1:
         names = " and ".join(f"--{name}" for name in sorted(given))
-        raise NoAddress(f"{names} exclude one another: each says which daemon is meant")
+        raise NoAddress(f"{names} cannot be combined: each of them selects a daemon")
 
 
 def _remote(url: str, environ: Mapping[str, str]) -> Address:
     try:
         parts = urlsplit(url)
         good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # a port that is no number
+    except ValueError:  # the port is not a number
         good = False
     if not good or parts.query or parts.fragment or parts.username is not None:
-        raise NoAddress(f"--url must be like http://HOST:13580; {url!r} came")
+        raise NoAddress(f"--url must look like http://HOST:13580, got {url!r}")
     token = environ.get("MU_TOKEN", "").strip()
     if not token:
         raise NoAddress(
-            "--url needs the token of that daemon in MU_TOKEN: it is the content of <home>/token"
-            " on the daemon's machine"
+            "--url requires the daemon's token in MU_TOKEN: the content of <home>/token on the"
+            " daemon's machine"
         )
     return Address(
         url.rstrip("/"),
         _sendable(token, "MU_TOKEN"),
-        f"nothing answers at {url}: is a daemon running there, and does its [control] host let"
-        " you in?",
-        f"the daemon at {url} does not take the token in MU_TOKEN: it must be the content of"
+        f"nothing listens at {url}: is the daemon running there, and does its [control] host allow"
+        " connections from this machine?",
+        f"the daemon at {url} rejected the token in MU_TOKEN: it must be the content of"
         " <home>/token on the daemon's machine",
     )
 
 
 def _home(given: Mapping[str, str], environ: Mapping[str, str]) -> Home:
-    told = given.get("home") or ("" if "config" in given else environ.get("MU_HOME"))
-    if told:
-        home = Path(told).expanduser().absolute()
-        conf = f'a file with "[mu]" and "home = {home}" in it'
-        start = f"twistd -n mu --config FILE, where FILE is {conf}"
+    named = given.get("home") or ("" if "config" in given else environ.get("MU_HOME"))
+    if named:
+        home = Path(named).expanduser().absolute()
+        start = f'twistd -n mu --config FILE, where FILE contains "[mu]" and "home = {home}"'
         return Home(Config(mu=Mu(home)), start, "the defaults")
     config = Path(given["config"]) if "config" in given else next(filter(_exists, CONFIGS), None)
     try:
@@ -156,7 +156,7 @@ def _exists(path: Path) -> bool:
 
 
 def _reachable(host: str) -> str:
-    """Return where to connect to what listens on `host`."""
+    """Return the address at which a server that listens on `host` can be reached from here."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"[{host}]" if ":" in host else host
 
@@ -167,35 +167,35 @@ def _at_home(home: Home) -> Address:
     secret = _read(token, home)
     if secret is None:
         raise NoAddress(
-            f"{token} is not there, though {ports.name} is: start the daemon again, which makes"
-            f" the token, with {home.start}"
+            f"{token} is missing, although {ports.name} exists: restart the daemon, which creates the"
+            f" token, with {home.start}"
         )
     return Address(
         f"http://{_reachable(home.config.control.host)}:{port}",
         _sendable(secret.strip(), str(token)),
-        f"no daemon is running for home {home.path}, though {ports.name} of an earlier one names"
-        f" port {port}: it was killed, or is just stopping. Its running jobs go on once it is"
-        f" started again, with {home.start}",
-        f"what listens on port {port} does not take the token in {token}: either the token was"
-        f" changed after the daemon's start (start the daemon again), or {ports.name} is left"
-        f" from an earlier daemon and the port is another's now. To start: {home.start}",
+        f"no daemon is running for home {home.path}, although {ports.name} names port {port}: the"
+        " daemon was killed, or is stopping. Its running jobs resume when it is started again,"
+        f" with {home.start}",
+        f"the server on port {port} rejected the token in {token}: either the token was changed"
+        f" after the daemon started (restart it), or {ports.name} is left over from an earlier"
+        f" daemon and another program uses the port now. To start the daemon: {home.start}",
     )
 
 
 def _read(path: Path, home: Home) -> str | None:
-    """Return what a file of the home holds, or None if it is not there."""
+    """Return the content of a file in the home, or None if there is no such file."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError:
         raise NoAddress(
-            f"{path} may not be read by you: the daemon's home belongs to {_owner(home.path)}."
-            " Work as that user, or name your own daemon with --home or --config, or get its"
-            " token and use --url with MU_TOKEN"
+            f"no permission to read {path}: the daemon's home belongs to {_owner(home.path)}. Run mu"
+            " as that user, or select your own daemon with --home or --config, or use --url with"
+            " the daemon's token in MU_TOKEN"
         ) from None
     except OSError as error:
-        raise NoAddress(f"{path} cannot be read: {error.strerror}") from None
+        raise NoAddress(f"cannot read {path}: {error.strerror}") from None
 
 
 def _owner(path: Path) -> str:
@@ -212,5 +212,5 @@ def _owner(path: Path) -> str:
 
 def _sendable(token: str, source: str) -> str:
     if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise NoAddress(f"{source} holds no token: one is a line of ASCII letters and digits")
+        raise NoAddress(f"{source} does not contain a token: one line of ASCII letters and digits")
     return token

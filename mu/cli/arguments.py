@@ -1,11 +1,11 @@
-"""Words of a command line become an order's values, by what the pipelines say of themselves."""
+"""Turns the words of a command line into the values of an order."""
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
+from mu.cli.answers import ParameterJson, PipelineJson
 from mu.parameters import REQUIRED, Parameter
 
 _KINDS: dict[str, type] = {kind.__name__: kind for kind in (bool, int, float, str, list, dict)}
@@ -13,43 +13,46 @@ _WORDS = {"true": True, "yes": True, "on": True, "1": True}
 _WORDS |= {"false": False, "no": False, "off": False, "0": False}
 
 MOST_ACTORS = 1_000_000
-"""More than any daemon takes: what is beyond it is not counted up here."""
+"""More than any daemon accepts; longer ranges are refused here, before they are expanded."""
 
 
 class BadArgument(ValueError):
-    """A sentence that names the argument, what came and what is expected."""
+    """A sentence that names the argument, what was expected, and what it got."""
 
 
-def pipeline_named(pipelines: Iterable[Mapping[str, Any]], name: str) -> Mapping[str, Any]:
+def pipeline_named(pipelines: Iterable[PipelineJson], name: str) -> PipelineJson:
     """Return that pipeline's description. Raises BadArgument."""
-    told = list(pipelines)
-    known = {pipeline["name"]: pipeline for pipeline in told if "error" not in pipeline}
-    for broken in told:
+    listed = list(pipelines)
+    known = {pipeline["name"]: pipeline for pipeline in listed if "error" not in pipeline}
+    for broken in listed:
         if broken["name"] == name and name not in known:
-            raise BadArgument(f"{name} of {broken['owner']} cannot be used: {broken['error']}")
+            raise BadArgument(
+                f"pipeline {name} of {broken['owner']} cannot be used: {broken['error']}"
+            )
     if name not in known:
-        raise BadArgument(f"there is no pipeline {name!r}{_instead(name, known)}")
+        raise BadArgument(f"unknown pipeline {name!r}{_instead(name, 'pipelines', known)}")
     return known[name]
 
 
-def read_params(pipeline: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
+def read_params(pipeline: PipelineJson, words: Sequence[str]) -> dict[str, object]:
     """Return the values of words such as `frames=6`. Raises BadArgument."""
-    name = pipeline["name"]
     known = {described["name"]: described for described in pipeline["parameters"]}
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for word in words:
         key, equals, text = word.partition("=")
         if not equals:
-            raise BadArgument(f"-p wants NAME=VALUE; {word!r} came")
+            raise BadArgument(f"-p must be NAME=VALUE, got {word!r}")
         if key not in known:
-            raise BadArgument(f"{name} has no parameter {key!r}{_instead(key, known)}")
+            of = f"unknown parameter {key!r} of {pipeline['name']}"
+            raise BadArgument(f"{of}{_instead(key, 'parameters', known)}")
         if key in values:
-            raise BadArgument(f"-p {key} was given twice")
+            raise BadArgument(f"-p {key} is given twice")
         values[key] = _read_value(known[key], text)
     for described in known.values():
         if described["required"] and described["name"] not in values:
             raise BadArgument(
-                f"{name} needs -p {described['name']}=...: {described['help']} ({expected(described)})"
+                f"{pipeline['name']} requires -p {described['name']}=...: {described['help']}"
+                f" ({expected(described)})"
             )
     return values
 
@@ -60,64 +63,68 @@ def read_actors(text: str) -> list[int]:
     for word in text.split(","):
         first, dash, last = word.strip().partition("-")
         if not (first.isdecimal() and (last.isdecimal() or not dash)):
-            raise BadArgument(f"--actors must be numbers such as 0,7,12-15; {text!r:.200} came")
+            raise BadArgument(f"--actors must be numbers such as 0,7,12-15, got {text!r:.200}")
         ends = int(first), int(last or first)
         if ends[1] - ends[0] > MOST_ACTORS:
-            raise BadArgument(f"--actors names over {MOST_ACTORS} actors: {word.strip()} came")
+            raise BadArgument(f"--actors may name {MOST_ACTORS} actors, got {word.strip()}")
         numbers += range(ends[0], ends[1] + 1)
     return numbers
 
 
-def read_event(text: str) -> dict[str, Any]:
-    """Return a JSON object, given as it is or as @FILE. Raises BadArgument."""
+def read_event(text: str) -> dict[str, object]:
+    """Return a JSON object, given as text or as @FILE. Raises BadArgument."""
     what = "--event"
     if text.startswith("@"):
         what = f"--event {text}"
         try:
             text = Path(text[1:]).read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
-            raise BadArgument(f"{what} cannot be read: {error}") from None
+            raise BadArgument(f"cannot read {what}: {error}") from None
     try:
         event = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BadArgument(f"{what} must be a JSON object, or @FILE with one: {error}") from None
     if not isinstance(event, dict):
-        raise BadArgument(f"{what} must be a JSON object; {text!r:.60} came")
+        raise BadArgument(f"{what} must be a JSON object, got {text!r:.60}")
     return event
 
 
-def expected(described: Mapping[str, Any]) -> str:
-    """Return what a parameter takes, for people: `a whole number, at least 1`."""
+def expected(described: ParameterJson) -> str:
+    """Return what a parameter accepts, such as `an integer, at least 1`."""
     kind = _KINDS.get(described["type"])
     words = {
         bool: "true or false",
-        int: "a whole number",
+        int: "an integer",
         float: "a number",
-        str: "a text",
-        list: """a list as JSON, such as '["a", "b"]'""",
-        dict: """an object as JSON, such as '{"name": 1}'""",
+        str: "a string",
+        list: """a JSON list such as '["a", "b"]'""",
+        dict: """a JSON object such as '{"name": 1}'""",
     }
-    bounds = [words[kind] if kind else described["type"]]
-    bounds += [f"at least {described['minimum']:g}"] if "minimum" in described else []
-    bounds += [f"at most {described['maximum']:g}"] if "maximum" in described else []
-    return ", ".join(bounds)
+    accepts = words[kind] if kind else described["type"]
+    low, high = described.get("minimum"), described.get("maximum")
+    if low is not None and high is not None:
+        return f"{accepts} between {low:g} and {high:g}"
+    if low is not None:
+        return f"{accepts} of at least {low:g}"
+    return accepts if high is None else f"{accepts} of at most {high:g}"
 
 
-def _read_value(described: Mapping[str, Any], text: str) -> Any:
+def _read_value(described: ParameterJson, text: str) -> object:
     kind = _KINDS.get(described["type"])
     if kind is None:
-        return text  # of a daemon newer than this client: it will judge
+        return text  # the daemon is newer than this client, and checks it
     low, high = described.get("minimum"), described.get("maximum")
     parameter = Parameter(described["name"], kind, described["help"], REQUIRED, low, high)
     try:
-        return parameter.read(_converted(kind, text), parameter.name)
+        value: object = parameter.read(_converted(kind, text), parameter.name)
+        return value
     except (ValueError, RecursionError):
         raise BadArgument(
-            f"-p {parameter.name} must be {expected(described)}; {text!r:.200} came"
+            f"-p {parameter.name} must be {expected(described)}, got {text!r:.200}"
         ) from None
 
 
-def _converted(kind: type, text: str) -> Any:
+def _converted(kind: type, text: str) -> object:
     """Return the text as a value of that kind. Raises ValueError."""
     if kind is str:
         return text
@@ -126,13 +133,15 @@ def _converted(kind: type, text: str) -> Any:
             raise ValueError(text)
         return _WORDS[text.lower()]
     if kind in (int, float):
-        return kind(text)
-    return json.loads(text)
+        number: object = kind(text)
+        return number
+    value: object = json.loads(text)
+    return value
 
 
-def _instead(name: str, known: Iterable[str]) -> str:
+def _instead(name: str, what: str, known: Iterable[str]) -> str:
+    """Return the end of a sentence about an unknown name: a near one, and all of them."""
     names = list(known)
     near = difflib.get_close_matches(name, names, 1)
-    meant = f"; did you mean {near[0]!r}?" if near else ";"
-    has = ", ".join(names) if names else "none"
-    return f"{meant} There are: {has}" if near else f"{meant} there are: {has}"
+    there_are = f"the {what} are {', '.join(names)}" if names else f"there are no {what}"
+    return f"; did you mean {near[0]!r}? T{there_are[1:]}" if near else f"; {there_are}"

@@ -1,24 +1,25 @@
-"""An HTTP client of the control port, and what may go wrong there."""
+"""An HTTP client of the daemon's control port."""
 
 import contextlib
 import http.client
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 from urllib.parse import quote, urlencode, urlsplit
 
 from mu.cli.address import Address, NotRunning
+from mu.cli.answers import ActorJson, JobJson, PipelineJson
 
 TIMEOUT_S = 30.0
 
 
-class Unreachable(NotRunning):
-    """The daemon was there and is no more, or what is there is no daemon."""
+class DaemonUnreachable(NotRunning):
+    """The daemon does not answer, its answer is incomplete, or the server is not a mu daemon."""
 
 
-class Refused(Exception):
-    """The daemon does not do it: its sentence, its status, the field that it names."""
+class RequestRefused(Exception):
+    """The daemon refused a request: its error message, HTTP status, and the field it names."""
 
     def __init__(self, message: str, status: int, field: str | None = None) -> None:
         super().__init__(message)
@@ -28,72 +29,72 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came with a status of 2xx."""
+    """An answer with a 2xx status."""
 
     headers: http.client.HTTPMessage
     body: bytes
 
 
 class Client:
-    """Asks one daemon, each time over a connection of its own.
+    """Talks to one daemon, with a new connection for each request.
 
-    Redirects are not followed and proxies not asked: either would be shown the token.
+    Does not follow redirects and ignores proxy settings: either would reveal the token.
     """
 
     def __init__(self, address: Address, timeout_s: float = TIMEOUT_S) -> None:
         self._address = address
         self._timeout_s = timeout_s
 
-    def jobs(self) -> list[dict[str, Any]]:
+    def jobs(self) -> list[JobJson]:
         """Return all jobs, oldest first."""
-        return _listed(self._json("GET", "/jobs"))
+        return cast(list[JobJson], self._list("/jobs"))
 
-    def job(self, job_id: str) -> dict[str, Any]:
-        return self._object("GET", _path(job_id))
+    def job(self, job_id: str) -> JobJson:
+        return self._job("GET", _path(job_id))
 
-    def order(self, order: Mapping[str, Any], key: str = "") -> dict[str, Any]:
-        """Start a job, or return the one that was ordered with the same key before."""
+    def order(self, order: Mapping[str, object], key: str = "") -> JobJson:
+        """Start a job, or return the job that was ordered with the same key before."""
         headers = {"Content-Type": "application/json"}
         if key:
             headers["Idempotency-Key"] = key
-        # Sorted: a repeated order must be the same bytes.
+        # Sorted: a repeated order must have the same bytes.
         body = json.dumps(order, sort_keys=True).encode("ascii")
-        return self._object("POST", "/jobs", body, headers)
+        return self._job("POST", "/jobs", body, headers)
 
-    def cancel(self, job_id: str) -> dict[str, Any]:
-        return self._object("DELETE", _path(job_id))
+    def cancel(self, job_id: str) -> JobJson:
+        return self._job("DELETE", _path(job_id))
 
-    def workers(self, job_id: str, **page: int) -> list[dict[str, Any]]:
-        """Return the job's actors; `limit` and `after` return some of them."""
-        return _listed(self._json("GET", _path(job_id, "workers", **page)))
+    def workers(self, job_id: str, **page: int) -> list[ActorJson]:
+        """Return the job's actors; `limit` and `after` select a part of the list."""
+        return cast(list[ActorJson], self._list(_path(job_id, "workers", **page)))
 
     def log(self, job_id: str, **of: int) -> Answer:
-        """Return what commands printed; `actor` and `after` say of which and from where on."""
+        """Return the output of commands; `actor` and `after` select a part of it."""
         return self.ask("GET", _path(job_id, "log", **of))
 
-    def pipelines(self) -> list[dict[str, Any]]:
-        return _listed(self._json("GET", "/pipelines"))
+    def pipelines(self) -> list[PipelineJson]:
+        return cast(list[PipelineJson], self._list("/pipelines"))
 
-    def find_job(self, name: str) -> dict[str, Any]:
-        """Return the job with that id, or a prefix of it, or the `last` one. Raises Refused."""
+    def find_job(self, name: str) -> JobJson:
+        """Return the job with this id or id prefix, or the `last` one. Raises RequestRefused."""
         if name != "last":
             try:
                 return self.job(name)
-            except Refused as refused:
+            except RequestRefused as refused:
                 if refused.status != 404:
                     raise
         jobs = self.jobs()
         if name == "last":
             if not jobs:
-                raise Refused("there is no last job: none has been ordered yet", 404)
+                raise RequestRefused("there is no last job: no job has been started yet", 404)
             return jobs[-1]
         found = [job for job in jobs if name and job["id"].startswith(name)]
         if not found:
-            raise Refused(f"there is no job {name!r}: `mu jobs` lists them", 404)
+            raise RequestRefused(f"there is no job {name!r}; `mu jobs` lists all jobs", 404)
         if len(found) > 1:
             ids = ", ".join(job["id"] for job in found[-5:])
-            which = "among them " if len(found) > 5 else ""
-            raise Refused(f"{name!r} begins the ids of {len(found)} jobs, {which}{ids}", 404)
+            some = " including" if len(found) > 5 else ""
+            raise RequestRefused(f"{name!r} matches {len(found)} jobs,{some} {ids}", 404)
         return found[0]
 
     def ask(
@@ -103,33 +104,44 @@ class Client:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Return the answer. Raises Refused, and NotRunning where there is no daemon."""
+        """Return the answer. Raises RequestRefused, and NotRunning where there is no daemon."""
         answer, status = self._exchange(method, path, body, headers or {})
         if 200 <= status < 300:
             return answer
         if status == 401:
-            raise Refused(self._address.denied, status)
+            raise RequestRefused(self._address.denied, status)
         try:
             error = json.loads(answer.body)["error"]
             message, field = str(error["message"]), error.get("field")
         except (ValueError, TypeError, KeyError, AttributeError):
-            raise self._stranger(f"HTTP status {status}") from None
+            raise self._not_mu(f"it answered with HTTP status {status}") from None
         if status >= 500:
-            raise Unreachable(f"the daemon at {self._address.url} cannot answer: {message}")
-        raise Refused(message, status, field)
+            raise DaemonUnreachable(f"the daemon at {self._address.url} failed: {message}")
+        raise RequestRefused(message, status, field)
 
-    def _json(self, *asked: Any) -> Any:
-        answer = self.ask(*asked)
+    def _list(self, path: str) -> list[object]:
+        found = self._json(self.ask("GET", path))
+        if not isinstance(found, list):
+            raise self._not_mu("its answer is not a JSON list")
+        return found
+
+    def _job(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> JobJson:
+        found = self._json(self.ask(method, path, body, headers))
+        if not isinstance(found, dict):
+            raise self._not_mu("its answer is not a JSON object")
+        return cast(JobJson, found)
+
+    def _json(self, answer: Answer) -> object:
         try:
-            return json.loads(answer.body)
+            return cast(object, json.loads(answer.body))
         except ValueError:
-            raise self._stranger("no JSON") from None
-
-    def _object(self, *asked: Any) -> dict[str, Any]:
-        told = self._json(*asked)
-        if not isinstance(told, dict):
-            raise self._stranger("no JSON object")
-        return told
+            raise self._not_mu("its answer is not JSON") from None
 
     def _exchange(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
@@ -139,51 +151,43 @@ class Client:
         kind = (
             http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         )
-        line = kind(str(parts.hostname), parts.port, timeout=self._timeout_s)
+        connection = kind(str(parts.hostname), parts.port, timeout=self._timeout_s)
         try:
-            self._connect(line)
+            self._connect(connection)
             headers = {**headers, "Authorization": f"Bearer {address.token}"}
-            with contextlib.suppress(BrokenPipeError):  # it would not read all: the answer says why
-                line.request(method, parts.path + path, body, headers)
-            answer = line.getresponse()
+            with contextlib.suppress(BrokenPipeError):  # not all was read: the answer says why
+                connection.request(method, parts.path + path, body, headers)
+            answer = connection.getresponse()
             return Answer(answer.headers, answer.read()), answer.status
         except TimeoutError:
-            raise Unreachable(
-                f"the daemon at {address.url} has not answered within {self._timeout_s:g} s"
+            raise DaemonUnreachable(
+                f"the daemon at {address.url} did not answer within {self._timeout_s:g} s"
             ) from None
         except (OSError, http.client.HTTPException) as error:
-            raise Unreachable(
-                f"the daemon at {address.url} went away in the middle of an answer ({_why(error)})"
+            raise DaemonUnreachable(
+                f"the connection to the daemon at {address.url} was lost before its answer was"
+                f" complete ({_why(error)})"
             ) from None
         finally:
-            line.close()
+            connection.close()
 
-    def _connect(self, line: http.client.HTTPConnection) -> None:
+    def _connect(self, connection: http.client.HTTPConnection) -> None:
         try:
-            line.connect()
+            connection.connect()
         except ConnectionRefusedError:
             raise NotRunning(self._address.refused) from None
         except TimeoutError:
             raise
         except (OSError, UnicodeError) as error:
-            why = _why(error)
-            raise Unreachable(f"{self._address.url} cannot be reached: {why}") from None
+            raise DaemonUnreachable(f"cannot reach {self._address.url}: {_why(error)}") from None
 
-    def _stranger(self, came: str) -> Unreachable:
-        return Unreachable(
-            f"what answers at {self._address.url} is no control port of mu: {came} came"
-        )
+    def _not_mu(self, why: str) -> DaemonUnreachable:
+        return DaemonUnreachable(f"the server at {self._address.url} is not a mu daemon: {why}")
 
 
 def _path(job_id: str, *more: str, **arguments: int) -> str:
     path = "/".join(["/jobs", quote(job_id, safe=""), *more])
     return f"{path}?{urlencode(arguments)}" if arguments else path
-
-
-def _listed(told: Any) -> list[dict[str, Any]]:
-    if not isinstance(told, list):
-        raise Unreachable("what answers there is no control port of mu: no JSON list came")
-    return told
 
 
 def _why(error: Exception) -> str:

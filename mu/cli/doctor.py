@@ -1,40 +1,52 @@
-"""`mu doctor`: what stands between here and a job that runs, and what to do about it."""
+"""`mu doctor`: finds what would keep a job from running, and what to do about it."""
 
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from mu.cli.options import FAILED, WHERE, Failure, finds_daemon
+from mu.cli.functions import function_errors
+from mu.cli.options import (
+    FAILED,
+    chooses_engine,
+    chosen_engine,
+    finds_daemon,
+    local_clients,
+    local_engine_off,
+    print_json,
+    shows_json,
+    split_regions,
+    the_home,
+)
 
 if TYPE_CHECKING:
     from mu.cli.address import Home
     from mu.doctor import Case
     from mu.doctor.finding import Finding
-    from mu.functions.aws import Clients
+    from mu.functions.apis import Clients
 
 POLICIES = ("all", "daemon", "deploy", "function", "trust")
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 @click.command()
-@click.option("--engine", type=click.Choice(["lambda", "local"]), help="AWS, or this machine.")
+@chooses_engine
 @click.option(
     "--function",
     "functions",
     multiple=True,
     metavar="NAME",
-    help="Look at this function, too. As often as needed.",
+    help="Check this function, too. Repeatable.",
 )
-@click.option("--copies", type=click.IntRange(1, 1000), metavar="N", help="It is NAME-0 and so on.")
 @click.option(
-    "--region", "--regions", "regions", multiple=True, metavar="NAME,...", help="AWS regions."
+    "--copies",
+    type=click.IntRange(1, 1000),
+    metavar="N",
+    help="The functions are NAME-0 to NAME-(N-1).",
 )
 @click.option(
     "-n",
@@ -42,7 +54,7 @@ _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
     type=click.IntRange(min=1),
     default=1,
     metavar="N",
-    help="How many a job is to have.",
+    help="Number of workers of the job.  [default: 1]",
 )
 @click.option(
     "--role",
@@ -51,18 +63,16 @@ _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
     envvar="AWS_ROLE",
     help="The functions' role.  [default: AWS_ROLE, or the function's]",
 )
-@click.option("--bucket", default="", metavar="NAME", help="Look at this bucket of the data, too.")
-@click.option(
-    "--write", is_flag=True, help="Put an object into the bucket, get it and delete it again."
-)
+@click.option("--bucket", default="", metavar="NAME", help="Check this data bucket, too.")
+@click.option("--write", is_flag=True, help="Write, read and delete a test object in the bucket.")
 @click.option(
     "--policy",
     is_flag=False,
     flag_value="all",
     type=click.Choice(POLICIES),
-    help="Print the least IAM policies as JSON, all or one, and look at nothing.",
+    help="Print the minimal IAM policies as JSON, all or one, and check nothing.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@shows_json
 @finds_daemon()
 @click.pass_context
 def doctor(
@@ -72,18 +82,21 @@ def doctor(
     functions: Sequence[str],
     copies: int | None,
     regions: Sequence[str],
+    workers: int,
+    role: str,
+    bucket: str,
+    write: bool,
     policy: str | None,
     as_json: bool,
-    **given: Any,
 ) -> None:
-    """Say what is missing before a job runs.
+    """Check that a job can run.
 
-    Looks at the CA, the worker port, and the address that workers are told; on AWS also at the
-    credentials, the clock, the concurrency that the account has, the function, its role and the
-    bucket. Nothing is changed. The exit status is 1 if something fails.
+    Checks the CA, the worker port, and the address that workers connect to; on AWS also the
+    credentials, the clock, the concurrency quota, the function, its role and the bucket. Changes
+    nothing. The exit status is 1 if a check fails.
 
-    Policies: "daemon" is for the user or role with which the daemon runs, "deploy" for who runs
-    mu deploy and mu doctor, "function" and "trust" for the functions' role.
+    The policies are for: "daemon", the user or role that runs the daemon; "deploy", whoever runs
+    mu deploy and mu doctor; "function" and "trust", the functions' role.
 
     \b
     Examples:
@@ -93,79 +106,67 @@ def doctor(
       mu doctor --policy
       mu doctor --policy function --bucket films > function.json
     """
-    from mu.cli.address import find_home
-
     if policy is not None:
-        _print_policies(policy, functions, given["bucket"], given["role"])
+        _print_policies(policy, functions[0] if functions else "", bucket, role)
         return
-    home = find_home(ctx.meta.get(WHERE, {}), os.environ)
-    engine = engine or home.config.launch.engine
-    if engine not in ("lambda", "local"):
-        raise Failure(f"[launch] engine in {home.source} is {engine}: say --engine lambda or local")
-    regions = list(dict.fromkeys(word for each in regions for word in each.split(",") if word))
-    case = _case(home, engine, functions, copies, regions, **given)
+    from mu.doctor import Case
+    from mu.functions.deploy import names_of
+
+    home = the_home()
+    engine = chosen_engine(engine, home)
+    clients, known = _clients(engine, home)
+    with function_errors():
+        names = [name for function in functions for name in names_of(function, copies or 0)]
+    case = Case(
+        home.config,
+        home.source,
+        engine,
+        clients,
+        split_regions(regions, home),
+        names,
+        workers,
+        role,
+        bucket,
+        write,
+        known,
+    )
     findings = list(_shown(case, as_json))
     failed = any(finding.level == "fail" for finding in findings)
     if as_json:
-        told = [asdict(finding) for finding in findings]
-        click.echo(json.dumps(told, indent=2 if sys.stdout.isatty() else None))
+        print_json([asdict(finding) for finding in findings])
     else:
         click.echo(f"\n{_summary(findings)}")
     ctx.exit(FAILED if failed else 0)
 
 
-def _case(
-    home: Home,
-    engine: str,
-    functions: Sequence[str],
-    copies: int | None,
-    regions: Sequence[str],
-    **given: Any,
-) -> Case:
-    from mu.doctor import Case
-    from mu.functions.deploy import names_of
-
-    clients, known = _clients(engine, home)
-    return Case(
-        home.config,
-        home.source,
-        engine,
-        clients,
-        regions or [home.config.launch.region],
-        [name for function in functions for name in names_of(function, copies or 0)],
-        known=known,
-        **given,
-    )
-
-
 def _clients(engine: str, home: Home) -> tuple[Clients | None, list[Finding]]:
     """Return the clients, or a finding that says why there are none."""
-    from mu.cli.address import NoAddress, NotRunning, find_port
+    from mu.cli.address import NoAddress, NotRunning
     from mu.doctor.finding import FAIL, OK, Finding
-    from mu.functions.aws import Aws, LocalEngine
+    from mu.functions.aws import AwsClients
 
     if engine == "lambda":
-        return Aws(), []
-    if not home.config.local.enabled:
-        off = f"[local] enabled = no in {home.source}: there is no local engine"
-        return None, [Finding("local engine", FAIL, off, "set it to yes, or say --engine lambda")]
+        return AwsClients(), []
+    check = "local engine"
+    if off := local_engine_off(home):
+        return None, [Finding(check, FAIL, off, "set it to yes, or choose --engine lambda")]
     try:
-        port = find_port(home, "local")
+        clients = local_clients(home)
     except (NoAddress, NotRunning) as error:
-        return None, [Finding("local engine", FAIL, str(error))]
-    return LocalEngine(port), [Finding("local engine", OK, f"it is on port {port}")]
+        return None, [Finding(check, FAIL, str(error))]
+    return clients, [Finding(check, OK, f"listening on port {clients.port}")]
 
 
 def _shown(case: Case, quiet: bool) -> Iterator[Finding]:
-    """Yield the findings, each shown as it comes."""
+    """Yield the findings, and print each one as it comes."""
     from rich.table import Table
     from rich.text import Text
 
-    from mu.cli.console import console
+    from mu.cli.display.text import console
     from mu.doctor import examine
 
     screen, waiting = console(), console(stderr=True)
-    with waiting.status("Looking ..."):
+    with waiting.status("Checking ..."):
         for finding in examine(case):
             if not quiet:
                 row = Table.grid(padding=(0, 1, 0, 0))
@@ -182,16 +183,16 @@ def _shown(case: Case, quiet: bool) -> Iterator[Finding]:
 
 def _summary(findings: Sequence[Finding]) -> str:
     levels = [finding.level for finding in findings]
-    if "fail" in levels:
-        failed = levels.count("fail")
-        return f"{failed} thing{'s' if failed > 1 else ''} must be put right before a job runs."
-    return "Nothing stands in the way of a job." + (
-        " The warnings may matter." if "warn" in levels else ""
-    )
+    failed, warnings = levels.count("fail"), levels.count("warn")
+    if failed:
+        return f"{failed} {'checks' if failed > 1 else 'check'} failed: a job cannot run yet."
+    if warnings:
+        return f"No check failed, with {warnings} {'warnings' if warnings > 1 else 'warning'}."
+    return "All checks passed."
 
 
-def _print_policies(which: str, functions: Sequence[str], bucket: str, role: str) -> None:
+def _print_policies(which: str, function: str, bucket: str, role: str) -> None:
     from mu.functions.iam import policies
 
-    found = policies(functions[0] if functions else "", bucket, role)
+    found = policies(function, bucket, role)
     click.echo(json.dumps(found if which == "all" else found[which], indent=2))

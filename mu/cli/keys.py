@@ -1,47 +1,45 @@
-"""`mu keys`: the CA of a home, shown, made anew, and exported."""
+"""`mu keys`: shows the CA of a home, replaces it, and exports it."""
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from mu.cli.options import WHERE, Failure, finds_daemon
+from mu.cli.options import CommandError, finds_daemon, print_json, shows_json, the_client, the_home
 
 if TYPE_CHECKING:
     from mu.cli.address import Home
     from mu.net.certificates import Authority, Facts
 
 SERVER = """\
-The worker port's key and certificate are made anew at each start of the daemon,
-and are nowhere on disk. To renew them, stop the daemon and start it again.
-Running jobs are kept ([mu] on_stop = keep): their workers check the new
-certificate against the same CA, and go on."""
+The key and certificate of the worker port are generated at each start of the
+daemon, and are never written to disk. To renew them, stop the daemon and start
+it again. Running jobs are kept ([mu] on_stop = keep): their workers check the
+new certificate against the same CA, and resume."""
 
 CA = """\
-The CA in {home} will be made anew.
-- A daemon that runs goes on with the old one until it is started again.
-- From then on, workers of running jobs cannot come back: they know the old CA
-  only. Their actors are tried again with new workers, which counts as one of
-  their retries. Workers of the engine external need a new event.
+The CA in {home} will be replaced.
+- A running daemon uses the old CA until it is restarted.
+- After the restart, workers of running jobs cannot reconnect, because they
+  trust the old CA only. Their actors are retried with new workers; each such
+  retry counts. Workers of engine external need a new event.
 - A relay on another machine needs new files: mu keys export FOLDER --relay HOST
-- The old CA stays beside the new one, as ca.pem.old and ca.key.old. If its key
-  has leaked, start the daemon again now, and delete ca.key.old."""
+- The old CA is kept beside the new one, as ca.pem.old and ca.key.old. If its
+  key has leaked, restart the daemon at once, and delete ca.key.old."""
 
 
 @click.group(invoke_without_command=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@shows_json
 @finds_daemon()
 @click.pass_context
 def keys(ctx: click.Context, /, as_json: bool) -> None:
-    """Show the CA, make keys anew, export them.
+    """Show, renew and export keys.
 
-    Workers and coordinator know each other by the CA in the daemon's home. Each job gets a
-    certificate of its own; the worker port's is made at each start.
+    Workers and the coordinator authenticate each other with the CA in the daemon's home. Each job
+    has a certificate of its own; the worker port's is generated at each start.
 
     \b
     Examples:
@@ -52,18 +50,17 @@ def keys(ctx: click.Context, /, as_json: bool) -> None:
       mu keys export ./for-relay --relay relay.example.org
     """
     if ctx.invoked_subcommand is None:
-        _show(_home(ctx), as_json)
+        _show(the_home(), as_json)
 
 
 @keys.command()
 @click.argument("what", type=click.Choice(["server", "ca"]))
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @finds_daemon()
-@click.pass_context
-def renew(ctx: click.Context, /, what: str, yes: bool) -> None:
-    """Make keys anew.
+def renew(what: str, yes: bool) -> None:
+    """Renew the CA, or explain how to renew the worker port's key.
 
-    Says first what that means for jobs that run, and asks.
+    Explains first what that means for running jobs, and asks for confirmation.
 
     \b
     Examples:
@@ -76,20 +73,18 @@ def renew(ctx: click.Context, /, what: str, yes: bool) -> None:
     if what == "server":
         click.echo(SERVER)
         return
-    home = _home(ctx)
+    home = the_home()
     old = _authority(home)
     click.echo(CA.format(home=home.path))
-    click.echo(_running(home))
+    click.echo(_running())
     if not yes:
         if not sys.stdin.isatty():
-            raise Failure("nothing was changed: without a terminal to ask at, say --yes")
-        click.confirm("Make a new CA?", abort=True)
+            raise CommandError("nothing was changed: there is no terminal to ask on, so add --yes")
+        click.confirm("Replace the CA?", abort=True)
     try:
         new = Authority.renew(home.path)
     except OSError as error:
-        raise Failure(
-            f"{error.filename or home.path} cannot be written: {error.strerror}"
-        ) from None
+        raise _unwritable(error, home.path) from None
     click.echo(f"Old: {Facts.of(old.pem).fingerprint}\nNew: {Facts.of(new.pem).fingerprint}")
 
 
@@ -100,15 +95,15 @@ def renew(ctx: click.Context, /, what: str, yes: bool) -> None:
     "hosts",
     multiple=True,
     metavar="HOST",
-    help="Also a key and certificate for a relay that workers reach at this name or address.",
+    help="Add a key and certificate for a relay with this name or address. Repeatable.",
 )
 @finds_daemon()
-@click.pass_context
-def export(ctx: click.Context, /, folder: Path, hosts: tuple[str, ...]) -> None:
+def export(folder: Path, hosts: tuple[str, ...]) -> None:
     """Write the CA's certificate to a folder.
 
-    With --relay also a key and certificate for a relay on another machine. All files are readable by you alone. The CA's key is never exported. Who has a relay's key
-    can pose as the coordinator: it is made for one machine, and is to be kept there only.
+    With --relay, also writes a key and certificate for a relay on another machine. Only you can
+    read the files. The CA's key is never exported. Anyone who has a relay's key can impersonate
+    the coordinator, so keep it on the relay's machine only.
 
     \b
     Examples:
@@ -117,17 +112,17 @@ def export(ctx: click.Context, /, folder: Path, hosts: tuple[str, ...]) -> None:
     """
     from mu.net.certificates import Facts
 
-    authority = _authority(_home(ctx))
+    authority = _authority(the_home())
     try:
         if hosts:
             authority.export_relay(folder, *hosts)
         else:
             authority.export(folder)
     except OSError as error:
-        raise Failure(f"{error.filename or folder} cannot be written: {error.strerror}") from None
+        raise _unwritable(error, folder) from None
     except ValueError as error:
-        raise Failure(
-            f"--relay {', '.join(hosts)} cannot stand in a certificate: {error}"
+        raise CommandError(
+            f"--relay {', '.join(hosts)} cannot be put into a certificate: {error}"
         ) from None
     click.echo(f"{folder / 'ca.pem'}: the CA's certificate")
     if hosts:
@@ -141,24 +136,23 @@ def export(ctx: click.Context, /, folder: Path, hosts: tuple[str, ...]) -> None:
 # ---------------------------------------------------------------- inside
 
 
-def _home(ctx: click.Context) -> Home:
-    from mu.cli.address import find_home
-
-    return find_home(ctx.meta.get(WHERE, {}), os.environ)
+def _unwritable(error: OSError, path: Path) -> CommandError:
+    return CommandError(f"cannot write {error.filename or path}: {error.strerror}")
 
 
 def _authority(home: Home) -> Authority:
-    """Return the CA that is there; none is made."""
+    """Return the existing CA. Does not create one."""
     from mu.net.certificates import Authority
 
     try:
         return Authority.read(home.path)
     except FileNotFoundError:
-        raise Failure(
-            f"{home.path} has no CA yet: the daemon's first start makes it. Start it with {home.start}"
+        raise CommandError(
+            f"{home.path} has no CA yet: the daemon creates it when it first starts. Start it with"
+            f" {home.start}"
         ) from None
     except (OSError, ValueError) as error:
-        raise Failure(f"the CA in {home.path} cannot be used: {error}") from None
+        raise CommandError(f"cannot use the CA in {home.path}: {error}") from None
 
 
 def _show(home: Home, as_json: bool) -> None:
@@ -167,8 +161,7 @@ def _show(home: Home, as_json: bool) -> None:
     facts = Facts.of(_authority(home).pem)
     names = [SERVER_NAME, home.config.launch.public_host]
     if as_json:
-        told = {"ca": _told(facts), "server_names": names, "home": str(home.path)}
-        click.echo(json.dumps(told, indent=2 if sys.stdout.isatty() else None))
+        print_json({"ca": _as_json(facts), "server_names": names, "home": str(home.path)})
         return
     first, second = facts.fingerprint[:47], facts.fingerprint[48:]
     click.echo(
@@ -177,12 +170,12 @@ def _show(home: Home, as_json: bool) -> None:
         f"SHA-256      {first}\n"
         f"             {second}\n"
         f"valid        {facts.begins:%Y-%m-%d} to {facts.ends:%Y-%m-%d}\n"
-        f"worker port  made at each start, for {' and '.join(names)}\n"
-        f"jobs         each has a certificate of its own, as long as it may run"
+        f"worker port  certificate generated at each start, for {' and '.join(names)}\n"
+        f"jobs         one certificate for each job, valid as long as the job may run"
     )
 
 
-def _told(facts: Facts) -> dict[str, Any]:
+def _as_json(facts: Facts) -> dict[str, str]:
     return {
         "subject": facts.subject,
         "sha256": facts.fingerprint,
@@ -191,15 +184,14 @@ def _told(facts: Facts) -> dict[str, Any]:
     }
 
 
-def _running(home: Home) -> str:
-    """Say how many jobs would feel it."""
-    from mu.cli.address import NoAddress, NotRunning, find_address
-    from mu.cli.client import Client, Refused
+def _running() -> str:
+    """Return a sentence on how many jobs a renewal affects."""
+    from mu.cli.address import NoAddress, NotRunning
+    from mu.cli.client import RequestRefused
 
-    where = click.get_current_context().meta.get(WHERE, {})
     try:
-        jobs = Client(find_address(where, os.environ)).jobs()
-    except (NoAddress, NotRunning, Refused):
-        return "No daemon runs for it now; jobs that one has kept go on at its next start."
+        jobs = the_client().jobs()
+    except (NoAddress, NotRunning, RequestRefused):
+        return "The daemon is not running. Jobs that it has kept resume at its next start."
     running = sum(job["finished"] is None for job in jobs)
-    return f"Jobs that run now: {running or 'none'}."
+    return f"Running jobs: {running or 'none'}."

@@ -1,46 +1,54 @@
-"""What the commands share: exit statuses, failures, the options that say which daemon is meant."""
+"""What the commands share: exit statuses, errors, options, and the daemon that they talk to."""
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import IO, TYPE_CHECKING, TypeVar
 
 import click
 
+if TYPE_CHECKING:
+    from mu.cli.address import Home
+    from mu.cli.client import Client
+    from mu.functions.aws import LocalClients
+
 DONE, FAILED, USAGE, CANCELLED, NOT_RUNNING = 0, 1, 2, 3, 4
 INTERRUPTED, BROKEN_PIPE = 130, 141
-"""As a shell tells of a program that SIGINT or SIGPIPE ended."""
+"""The shell's statuses for a program ended by SIGINT or SIGPIPE."""
 
-WHERE = "mu.where"
-"""In a click context's meta: which daemon is meant."""
+_WHERE = "mu.where"
+"""Key in a click context's meta: the options that select a daemon."""
 
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., object])
 
 
-class Failure(click.ClickException):
-    """A sentence on stderr, and an exit status."""
+class CommandError(click.ClickException):
+    """Ends a command with a sentence on stderr and status 2."""
 
     exit_code = USAGE
 
-    def show(self, file: Any = None) -> None:
+    def show(self, file: IO[str] | None = None) -> None:
         click.echo(f"mu: {self.message}", file=file, err=True)
 
 
-class Unreached(Failure):
-    """The same, where it is the daemon that is not there."""
+class NoDaemon(CommandError):
+    """Ends a command with status 4, because there is no daemon to talk to."""
 
     exit_code = NOT_RUNNING
 
 
-def _note(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
-    if value is not None:
-        ctx.meta.setdefault(WHERE, {})[param.name] = value
+# ---------------------------------------------------------------- options
 
 
 def finds_daemon(hidden: bool = True) -> Callable[[F], F]:
-    """Add --home, --config and --url. They may stand before a command or behind it."""
+    """Add --home, --config and --url. They may stand before or after the command."""
     options = (
         ("--home", "FOLDER", "The daemon's home folder."),
-        ("--config", "FILE", "The daemon's configuration, which says where its home is."),
-        ("--url", "URL", "A control port elsewhere; its token comes from MU_TOKEN."),
+        ("--config", "FILE", "The daemon's configuration file, which names its home."),
+        ("--url", "URL", "The control port of a remote daemon; MU_TOKEN must hold its token."),
     )
 
     def decorate(command: F) -> F:
@@ -58,7 +66,83 @@ def finds_daemon(hidden: bool = True) -> Callable[[F], F]:
     return decorate
 
 
-def shows_json(command: F) -> F:
-    return click.option(
-        "--json", "as_json", is_flag=True, help="Print the control port's JSON, for programs."
+def _note(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        ctx.meta.setdefault(_WHERE, {})[param.name] = value
+
+
+def chooses_engine(command: F) -> F:
+    """Add --engine and --region, for commands that look after functions."""
+    command = click.option(
+        "--region", "--regions", "regions", multiple=True, metavar="NAME,...", help="AWS regions."
     )(command)
+    return click.option(
+        "--engine", type=click.Choice(["lambda", "local"]), help="AWS Lambda, or this machine."
+    )(command)
+
+
+def shows_json(command: F) -> F:
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+job_argument = click.argument("job", metavar="JOB")
+
+
+# ---------------------------------------------------------------- what they mean
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON: on one line, or indented on a terminal."""
+    click.echo(json.dumps(value, indent=2 if sys.stdout.isatty() else None))
+
+
+def where() -> Mapping[str, str]:
+    """Return the options of this command line that select a daemon, by name."""
+    found: Mapping[str, str] = click.get_current_context().meta.get(_WHERE, {})
+    return found
+
+
+def the_client() -> Client:
+    """Return a client of the selected daemon."""
+    from mu.cli.address import find_address
+    from mu.cli.client import Client
+
+    return Client(find_address(where(), os.environ))
+
+
+def the_home() -> Home:
+    """Return the home folder of the selected daemon."""
+    from mu.cli.address import find_home
+
+    return find_home(where(), os.environ)
+
+
+def split_regions(words: Iterable[str], home: Home) -> list[str]:
+    """Return the regions that were given, separated by commas or not, or the configured one."""
+    regions = dict.fromkeys(name for word in words for name in word.split(",") if name)
+    return list(regions) or [home.config.launch.region]
+
+
+def chosen_engine(given: str | None, home: Home) -> str:
+    """Return `lambda` or `local`: the one given, or the configured one."""
+    engine = given or home.config.launch.engine
+    if engine not in ("lambda", "local"):
+        raise CommandError(
+            f"[launch] engine in {home.source} is {engine}: choose --engine lambda or local"
+        )
+    return engine
+
+
+def local_engine_off(home: Home) -> str | None:
+    """Return a sentence if the configuration has no local engine."""
+    if home.config.local.enabled:
+        return None
+    return f"the local engine is disabled: [local] enabled = no in {home.source}"
+
+
+def local_clients(home: Home) -> LocalClients:
+    """Return clients of the running daemon's local engine. Raises NoAddress and NotRunning."""
+    from mu.cli.address import find_port
+    from mu.functions.aws import LocalClients
+
+    return LocalClients(find_port(home, "local"))

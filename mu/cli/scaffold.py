@@ -1,43 +1,48 @@
-"""The files of `mu init`: a configuration to edit, and a systemd unit that starts the daemon."""
+"""`mu init`: writes a configuration to edit, and a systemd unit that starts the daemon."""
 
 import getpass
+import shlex
 import shutil
 import sys
 from pathlib import Path
 
+import click
+
 import mu
+from mu.cli.options import CommandError
 
 CONFIG = "mu.conf"
 UNIT = "mu.service"
 
 SHIPPED = Path(mu.__file__).with_name("default.conf")
-"""etc/mu.conf, as it is installed."""
+"""The installed copy of etc/mu.conf."""
 
 _UNIT = """\
 # A systemd unit for mu's daemon. As root:
 #   cp {unit} /etc/systemd/system/ && systemctl daemon-reload && systemctl enable --now mu
-# What it says then: journalctl -u mu -f
+# Its log: journalctl -u mu -f
 
 [Unit]
-Description=mu: starts thousands of Lambda workers and drives them
+Description=mu, which starts and drives thousands of Lambda workers
 After=network-online.target
 Wants=network-online.target
 
 [Service]
 Type=exec
-# Whose home folder "home = ~/.mu" means, and as whom the local engine runs functions: not root.
+# "home = ~/.mu" is in this user's home folder. The local engine runs functions as this user, so do
+# not use root.
 User={user}
 ExecStart={command}
-# A daemon that cannot start ends by a signal, which "on-failure" takes for a clean stop.
+# A daemon that fails to start ends with a signal, which "on-failure" treats as a clean stop.
 Restart=always
 RestartSec=2
-# The daemon ends its local engine itself, or leaves it for the jobs that the next one goes on with.
+# The daemon stops its local engine itself, unless running jobs need it after a restart.
 KillMode=process
 TimeoutStopSec=30
-# Each worker is an open file here and, with the local engine, a process.
+# Each worker needs an open file and, with the local engine, a process.
 LimitNOFILE=524288
 TasksMax=infinity
-# The CA's key and the token are for this user only.
+# Only this user may read the CA's key and the token.
 UMask=0077
 
 [Install]
@@ -45,26 +50,50 @@ WantedBy=multi-user.target
 """
 
 
-class InTheWay(Exception):
-    """A file is there already, or cannot be written."""
+@click.command()
+@click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+@click.option("--force", is_flag=True, help="Overwrite existing files.")
+def init(folder: Path, force: bool) -> None:
+    """Write a mu.conf to edit and a systemd unit.
+
+    mu.conf has every option at its default, with a comment on each; mu.service starts the daemon.
+    Existing files are not overwritten, unless --force is given.
+
+    \b
+    Examples:
+      mu init
+      mu init /etc
+    """
+    config, unit = write_files(folder, force)
+    root = " Replace User=root there by another user." if user() == "root" else ""
+    start = shlex.join(start_command(config))
+    click.echo(
+        f"Wrote {config} and {unit}.\n\n"
+        "Next steps:\n"
+        "  1. Edit mu.conf. For workers on AWS, set public_host to this machine's address.\n"
+        "  2. Start the daemon:\n"
+        f"       {start}\n"
+        f"     or let systemd start it: see the first lines of {unit.name}.{root}\n"
+        "  3. Deploy a function (see README.md), then run a job:\n"
+        f"       mu --config {shlex.quote(str(config))} launch hello -n 5 --watch"
+    )
 
 
 def write_files(folder: Path, force: bool) -> tuple[Path, Path]:
-    """Write both files, and return them. Raises InTheWay before anything is written."""
+    """Write both files, and return them. Raises CommandError before anything is written."""
     folder = folder.absolute()
     config, unit = folder / CONFIG, folder / UNIT
     there = [str(path) for path in (config, unit) if path.exists() or path.is_symlink()]
     if there and not force:
-        they = "they are" if len(there) > 1 else "it is"
-        raise InTheWay(
-            f"{' and '.join(there)}: {they} there already; --force overwrites, or name another folder"
+        raise CommandError(
+            f"already there: {' and '.join(there)}. Use --force to overwrite, or another folder"
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         config.write_bytes(SHIPPED.read_bytes())
         unit.write_text(_unit(config, unit), encoding="utf-8")
     except OSError as error:
-        raise InTheWay(f"{error.filename or folder} cannot be written: {error.strerror}") from None
+        raise CommandError(f"cannot write {error.filename or folder}: {error.strerror}") from None
     return config, unit
 
 
@@ -81,7 +110,7 @@ def _unit(config: Path, unit: Path) -> str:
 
 
 def user() -> str:
-    """Return who the daemon is to run as."""
+    """Return the name of the user who will run the daemon."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -89,6 +118,6 @@ def user() -> str:
 
 
 def _systemd_word(word: str) -> str:
-    """Return a word as ExecStart wants it: specifiers, variables and quotes taken literally."""
+    """Return a word escaped for ExecStart, so that %, $ and quotes are taken literally."""
     word = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
     return f'"{word}"' if not word.isascii() or set(word) & set(" \t'\"\\;") else word

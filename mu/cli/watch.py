@@ -1,46 +1,50 @@
-"""Looks at a job again and again until it has ended, and shows it."""
+"""Polls a job until it has ended, and shows its progress."""
 
 import contextlib
 import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import click
 from rich.console import Console
 from rich.live import Live
 
-from mu.cli import console
 from mu.cli.address import NotRunning
-from mu.cli.client import Client, Refused, Unreachable
+from mu.cli.answers import ActorJson, JobJson
+from mu.cli.client import Client, DaemonUnreachable, RequestRefused
+from mu.cli.display.failures import failures
+from mu.cli.display.progress import progress, progress_line
+from mu.cli.display.text import COLOURS, console, ended, ordered, result_line
 
 POLL_S = 0.25
 PLAIN_S = 1.0
-"""Where no terminal is, counts that change are told so often at most."""
+"""Shortest time between two lines of counts where output is not a terminal."""
 IDLE = 20
-"""The list of a job's actors may be long: it is asked for in a 20th of the time at most."""
+"""The list of actors may be long: reading it takes at most one 20th of the time."""
 
-Told = dict[str, Any]
-Show = Callable[[Told], None]
+Show = Callable[[JobJson], None]
 
 
-def watch(client: Client, job: Told, as_json: bool, stderr: bool = False) -> Told:
-    """Show the job until it has ended, then how; return it. `stderr`: where stdout is taken."""
+def watch(client: Client, job: JobJson, as_json: bool, stderr: bool = False) -> JobJson:
+    """Show the job until it has ended, then how it ended; return it.
+
+    `stderr` shows it there, where stdout is for something else.
+    """
     if as_json:
         return _follow(client, job, _json_lines())
-    screen = console.console(stderr)
+    screen = console(stderr)
     if screen.file.isatty() and screen.is_terminal and not screen.is_dumb_terminal:
         with _live(client, screen) as show:
             job = _follow(client, job, show)
     else:
-        screen.print(console.ordered(job), soft_wrap=True)
+        screen.print(ordered(job), soft_wrap=True)
         job = _follow(client, job, _lines(client, screen))
-    _tell_end(client, screen, job)
+    _show_end(client, screen, job)
     return job
 
 
-def _follow(client: Client, job: Told, show: Show) -> Told:
+def _follow(client: Client, job: JobJson, show: Show) -> JobJson:
     while True:
         show(job)
         if job["finished"]:
@@ -49,34 +53,34 @@ def _follow(client: Client, job: Told, show: Show) -> Told:
         job = _look(client, job["id"])
 
 
-def _look(client: Client, job_id: str) -> Told:
-    """Return the job as it is now. Raises NotRunning, which says what becomes of the job."""
+def _look(client: Client, job_id: str) -> JobJson:
+    """Return the job as it is now. Raises NotRunning, with what happens to the job meanwhile."""
     try:
         return client.job(job_id)
     except NotRunning as error:
         raise NotRunning(
-            f"{error}\nJob {job_id} goes on once the daemon is back (unless its mu.conf says"
-            f" otherwise). Look again then: mu watch {job_id}"
+            f"{error}\nJob {job_id} resumes once the daemon is back (unless its mu.conf says"
+            f" otherwise). To watch it then: mu watch {job_id}"
         ) from None
-    except Refused as refused:
+    except RequestRefused as refused:
         if refused.status != 404:
             raise
-        raise Unreachable(
-            f"job {job_id} is not known any more: the daemon has forgotten it among newer ones, or"
-            " was started again without its journal"
+        raise DaemonUnreachable(
+            f"job {job_id} is no longer known: the daemon dropped it to make room for newer jobs,"
+            " or was restarted without its journal"
         ) from None
 
 
 class _Actors:
-    """A job's actors, as new as may be without keeping the daemon from its work."""
+    """A job's actors, read as often as the daemon can afford."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._known: list[Told] = []
+        self._known: list[ActorJson] = []
         self._again = 0.0
 
-    def look(self, job: Told) -> tuple[Told, list[Told]]:
-        """Return the job and its actors; where those were just asked for, its counts are theirs."""
+    def look(self, job: JobJson) -> tuple[JobJson, list[ActorJson]]:
+        """Return the job and its actors. If these are new, the job's counts are adjusted to them."""
         begun = time.monotonic()
         if begun < self._again or job["finished"]:
             return job, self._known
@@ -94,34 +98,34 @@ def _live(client: Client, screen: Console) -> Iterator[Show]:
     actors = _Actors(client)
     with Live(console=screen, transient=True, auto_refresh=False) as live:
 
-        def show(job: Told) -> None:
-            live.update(console.progress(*actors.look(job), time.time()), refresh=True)
+        def show(job: JobJson) -> None:
+            live.update(progress(*actors.look(job), time.time()), refresh=True)
 
         yield show
 
 
 def _lines(client: Client, screen: Console) -> Show:
     actors = _Actors(client)
-    told: tuple[str, int, Any] = "", -1, None
+    shown: tuple[str, int, dict[str, int]] = "", -1, {}
     at = 0.0
 
-    def show(job: Told) -> None:
-        nonlocal told, at
+    def show(job: JobJson) -> None:
+        nonlocal shown, at
         counts = job["counts"]
         now = job["state"], counts["failed"], counts
-        soon = now[:2] != told[:2] or time.monotonic() >= at + PLAIN_S
-        if not job["finished"] and soon and now != told:
-            told, at = now, time.monotonic()
-            line = console.progress_line(*actors.look(job), time.time())
+        soon = now[:2] != shown[:2] or time.monotonic() >= at + PLAIN_S
+        if not job["finished"] and soon and now != shown:
+            shown, at = now, time.monotonic()
+            line = progress_line(*actors.look(job), time.time())
             screen.print(line, soft_wrap=True)
 
     return show
 
 
 def _json_lines() -> Show:
-    last: list[Told] = []
+    last: list[JobJson] = []
 
-    def show(job: Told) -> None:
+    def show(job: JobJson) -> None:
         if [job] != last:
             last[:] = [job]
             click.echo(json.dumps(job))
@@ -129,11 +133,11 @@ def _json_lines() -> Show:
     return show
 
 
-def _tell_end(client: Client, screen: Console, job: Told) -> None:
-    """Say what failed, then how the job ended."""
+def _show_end(client: Client, screen: Console, job: JobJson) -> None:
+    """Show what failed, then how the job ended."""
     if job["state"] != "cancelled" and job["counts"]["failed"]:
-        for part in console.failures(client.workers(job["id"]), job):
+        for part in failures(client.workers(job["id"]), job):
             screen.print(part)
-    screen.print(console.ended(job), style=console.COLOURS.get(job["state"], ""))
-    if result := console.result_line(job):
+    screen.print(ended(job), style=COLOURS.get(job["state"], ""))
+    if result := result_line(job):
         screen.print(result)

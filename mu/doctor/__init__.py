@@ -1,7 +1,7 @@
-"""What stands between here and a job that runs: small checks, each a finding with what to do.
+"""Checks that a job can run: small functions, each of which returns a finding and a remedy.
 
-A check takes the clients and values that it looks at and returns a Finding, so that it can be
-tried alone; what a check raises is a finding, too, and the next check goes on.
+A check takes the clients and values that it needs as arguments, so that it can be tested alone. An
+exception in a check becomes a finding, and the next check runs.
 """
 
 import time
@@ -24,22 +24,23 @@ from mu.doctor.coordinator import FINDERS, check_ca, check_public_host, check_wo
 from mu.doctor.finding import FAIL, WARN, Finding
 from mu.doctor.function import check_function, check_invoke, check_retries
 from mu.doctor.role import check_role, check_role_may, role_of
-from mu.functions.aws import CREDENTIALS, Aws, AwsError, Clients
+from mu.functions.apis import Clients
+from mu.functions.aws import CREDENTIALS, AwsClients, AwsError
 
 Checks = Generator[tuple[str, Callable[[], Finding]], Finding, None]
-"""Yields checks by name, and is sent what each of them found."""
+"""Yields checks by name, and is sent the finding of each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is looked at."""
+    """What to check."""
 
     config: Config
     source: str
-    """Where the configuration comes from."""
+    """Where the configuration comes from: a file's path, or `the defaults`."""
     engine: str
     clients: Clients | None
-    """None: there is no engine to ask; a finding of `known` says why."""
+    """None: there is no engine to ask, and a finding in `known` says why."""
     regions: Sequence[str]
     functions: Sequence[str] = ()
     workers: int = 1
@@ -47,6 +48,7 @@ class Case:
     bucket: str = ""
     write: bool = False
     known: Sequence[Finding] = ()
+    """Findings from before the checks."""
 
 
 def examine(case: Case) -> Iterator[Finding]:
@@ -66,12 +68,12 @@ def _run(name: str, check: Callable[[], Finding]) -> Finding:
         return check()
     except AwsError as error:
         return Finding(name, FAIL, error.sentence, error.remedy)
-    except Exception as error:  # one that breaks must not hide what the others find
-        return Finding(name, FAIL, f"the check itself broke: {type(error).__name__}: {error}")
+    except Exception as error:  # a broken check must not hide the findings of the others
+        return Finding(name, FAIL, f"the check itself failed: {type(error).__name__}: {error}")
 
 
 def _checks(case: Case) -> Checks:
-    """Yield one check after the other, and hear what it found."""
+    """Yield the checks one by one; later ones depend on earlier findings."""
     config, aws = case.config, case.engine == "lambda"
     yield "CA", partial(check_ca, config.home)
     yield "worker port", partial(check_worker_port, config.home, config, aws)
@@ -80,7 +82,7 @@ def _checks(case: Case) -> Checks:
     if aws and case.clients is not None:
         found = yield "credentials", partial(check_credentials, case.clients, case.regions[0])
         if found.remedy == CREDENTIALS:
-            rest = "nothing else of AWS was looked at, for want of credentials"
+            rest = "the other checks of AWS were skipped, because there are no credentials"
             yield "AWS", lambda: Finding("AWS", WARN, rest)
             return
         yield from _of_account(case, case.clients)
@@ -91,7 +93,7 @@ def _checks(case: Case) -> Checks:
     if aws and case.clients is not None and (case.role or case.functions):
         yield from _of_role(case, case.clients)
     if case.bucket:
-        s3 = case.clients if aws and case.clients is not None else Aws()
+        s3 = case.clients if aws and case.clients is not None else AwsClients()
         found = yield "bucket", partial(check_bucket, s3, case.regions, case.bucket)
         if case.write and found.level != FAIL:
             yield "writing", partial(check_bucket_write, s3, case.regions[0], case.bucket)
@@ -129,5 +131,5 @@ def _of_role(case: Case, clients: Clients) -> Checks:
 
 
 def _share(case: Case) -> int:
-    """Return how many workers each region gets."""
+    """Return the number of workers in each region."""
     return -(-case.workers // len(case.regions))

@@ -1,4 +1,4 @@
-"""The coordinator: its CA, its worker port, and the address that workers are told."""
+"""Checks of the coordinator: its CA, its worker port, and the address that workers connect to."""
 
 import ipaddress
 import json
@@ -22,15 +22,18 @@ CHECKIP = "https://checkip.amazonaws.com"
 METADATA = "http://169.254.169.254"
 
 Find = Callable[[], tuple[str, str] | None]
-"""Returns an address and how it was found, or None."""
+"""Returns an address and its source, or None."""
 
 
 def check_ca(home: Path, now: datetime | None = None) -> Finding:
-    """Look at the CA: there, whole, valid, and its key its owner's alone."""
+    """Check that the CA exists, is valid, and that only its owner can read its key."""
     check = "CA"
     if not (home / "ca.pem").exists():
         return Finding(
-            check, WARN, f"{home} has no CA yet", "the daemon's first start makes it: start it"
+            check,
+            WARN,
+            f"{home} has no CA yet",
+            "start the daemon: it creates the CA when it first starts",
         )
     try:
         facts = Facts.of(Authority.read(home).pem)
@@ -38,42 +41,42 @@ def check_ca(home: Path, now: datetime | None = None) -> Finding:
         return Finding(
             check,
             FAIL,
-            f"the CA in {home} cannot be used: {error}",
-            "bring back ca.pem and ca.key, or make new ones: mu keys renew ca",
+            f"cannot use the CA in {home}: {error}",
+            "restore ca.pem and ca.key, or make new ones: mu keys renew ca",
         )
     mode = stat.S_IMODE((home / "ca.key").stat().st_mode)
     if mode & 0o077:
         return Finding(
             check,
             FAIL,
-            f"{home / 'ca.key'} can be read by others (mode {mode:o}): who has it can pose as the"
-            " coordinator and as any worker",
-            f"chmod 600 {home / 'ca.key'}, and if others may have read it: mu keys renew ca",
+            f"other users can read {home / 'ca.key'} (mode {mode:o}), and so impersonate the"
+            " coordinator and every worker",
+            f"chmod 600 {home / 'ca.key'}; if anyone may have read it: mu keys renew ca",
         )
     left = facts.ends - (now or datetime.now(UTC))
     if left <= timedelta(0):
         return Finding(
-            check, FAIL, f"the CA in {home} ended on {facts.ends:%Y-%m-%d}", "mu keys renew ca"
+            check, FAIL, f"the CA in {home} expired on {facts.ends:%Y-%m-%d}", "mu keys renew ca"
         )
     level = WARN if left < SOON else OK
     return Finding(
         check,
         level,
         f"{facts.subject} is valid until {facts.ends:%Y-%m-%d}",
-        "mu keys renew ca, while no job runs" if level == WARN else "",
+        "mu keys renew ca, while no job is running" if level == WARN else "",
     )
 
 
 def check_worker_port(home: Path, config: Config, aws: bool) -> Finding:
-    """Look whether a daemon listens, and shows workers a certificate of our CA, and its name."""
+    """Check that a daemon listens, with a certificate that workers accept."""
     check = "worker port"
     host = config.worker.host
     if aws and _is_loopback(host):
         return Finding(
             check,
             FAIL,
-            f"[worker] host = {host} listens to this machine alone",
-            "set it to 0.0.0.0 and start the daemon again",
+            f"[worker] host = {host} accepts connections from this machine only",
+            "set it to 0.0.0.0 and restart the daemon",
         )
     try:
         port = int(json.loads((home / "ports.json").read_text(encoding="utf-8"))["worker"])
@@ -81,8 +84,8 @@ def check_worker_port(home: Path, config: Config, aws: bool) -> Finding:
         return Finding(
             check,
             WARN,
-            f"no daemon is running for {home}",
-            "start it before a job is ordered: twistd -n mu --config FILE",
+            f"no daemon is running for home {home}",
+            "start it: twistd -n mu --config FILE",
         )
     near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     context = ssl.create_default_context(cafile=str(home / "ca.pem"))
@@ -96,31 +99,31 @@ def check_worker_port(home: Path, config: Config, aws: bool) -> Finding:
         return Finding(
             check,
             FAIL,
-            f"the certificate at port {port} is not what workers expect: {error.verify_message}",
-            "the CA in the home was changed after the daemon's start: start the daemon again",
+            f"workers would reject the certificate on port {port}: {error.verify_message}",
+            "restart the daemon: the CA in its home was replaced after it started",
         )
     except OSError as error:
         return Finding(
             check,
             FAIL,
-            f"port {port}, which ports.json names, does not answer: {error}",
-            "the daemon was killed, or does not take connections: start it again",
+            f"port {port}, named in ports.json, does not respond: {error}",
+            "restart the daemon: it was killed, or does not accept connections",
         )
     facts = Facts.of(shown)
     return Finding(
         check,
         OK,
-        f"port {port} shows a certificate of this CA for {', '.join(facts.names)}, valid until"
+        f"port {port} has a certificate of this CA, for {', '.join(facts.names)}, valid until"
         f" {facts.ends:%Y-%m-%d}",
     )
 
 
 def check_public_host(config: Config, source: str, finders: Iterable[Find], aws: bool) -> Finding:
-    """Look whether workers can reach the address that they are told."""
+    """Check that workers can reach the address that they connect to."""
     check, host = "public_host", config.launch.public_host
     port = config.worker.port
     if not aws:
-        return Finding(check, OK, f"workers on this machine are told {host}")
+        return Finding(check, OK, f"workers on this machine connect to {host}")
     try:
         addresses = [ipaddress.ip_address(host)]
     except ValueError:
@@ -130,7 +133,7 @@ def check_public_host(config: Config, source: str, finders: Iterable[Find], aws:
             return Finding(
                 check,
                 FAIL,
-                f"public_host = {host} has no address: {error}",
+                f"public_host = {host} cannot be resolved: {error}",
                 _how_to_set(source, finders),
             )
         addresses = [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
@@ -140,28 +143,29 @@ def check_public_host(config: Config, source: str, finders: Iterable[Find], aws:
         return Finding(
             check,
             FAIL,
-            f"public_host = {host}{named} is this machine itself: no function on AWS gets here",
+            f"public_host = {host}{named} is a loopback address: functions on AWS cannot reach it",
             _how_to_set(source, finders),
         )
     if "private" in judged.values():
         return Finding(
             check,
             WARN,
-            f"public_host = {host}{named} is a private address: only functions inside the same"
-            " network (VPC) get here",
+            f"public_host = {host}{named} is a private address: only functions in the same network"
+            " (VPC) can reach it",
             _how_to_set(source, finders),
         )
-    sentence = f"workers are told {host}{named}; whether a firewall lets them in is not seen here"
-    remedy = f"let TCP port {port or 'of the worker port'} in from anywhere (security group)"
+    sentence = f"workers connect to {host}{named}; whether a firewall blocks them is not checked"
+    open_port = f"allow TCP port {port or '[worker] port'} from anywhere (security group)"
     guess = _first(finders)
     if guess is not None and guess[0] not in judged:
         return Finding(
             check,
             WARN,
-            f"public_host = {host}{named}, but this machine seems to be {guess[0]} ({guess[1]})",
-            f"if that is so, set public_host = {guess[0]} in {source}; else {remedy}",
+            f"public_host = {host}{named}, but this machine's address seems to be {guess[0]}"
+            f" ({guess[1]})",
+            f"if so, set public_host = {guess[0]} in {source}; otherwise {open_port}",
         )
-    return Finding(check, OK, sentence, remedy)
+    return Finding(check, OK, sentence, open_port)
 
 
 def _reach(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
@@ -181,8 +185,8 @@ def _how_to_set(source: str, finders: Iterable[Find]) -> str:
     guess = _first(finders)
     where = f"[launch] public_host in {'mu.conf' if source == 'the defaults' else source}"
     if guess is None:
-        return f"set {where} to the address at which the internet reaches this machine"
-    return f"set {where} to {guess[0]} ({guess[1]}), if that is this machine's"
+        return f"set {where} to this machine's public address"
+    return f"set {where} to {guess[0]} ({guess[1]}) if that is this machine's address"
 
 
 def _first(finders: Iterable[Find]) -> tuple[str, str] | None:
@@ -190,7 +194,7 @@ def _first(finders: Iterable[Find]) -> tuple[str, str] | None:
 
 
 def by_route() -> tuple[str, str] | None:
-    """The address that this machine sends from, if it is a public one; nothing is sent."""
+    """Return the address that this machine sends from, if it is public. Nothing is sent."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))
@@ -199,11 +203,11 @@ def by_route() -> tuple[str, str] | None:
         address = str(probe.getsockname()[0])
     if not ipaddress.ip_address(address).is_global:
         return None
-    return address, "the address that this machine sends from"
+    return address, "the source address of outgoing connections"
 
 
 def by_metadata() -> tuple[str, str] | None:
-    """The public address that EC2 gave this instance, by its metadata service."""
+    """Return this EC2 instance's public address, from its metadata service."""
     if os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
         return None
     base = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", METADATA).rstrip("/")
@@ -221,17 +225,17 @@ def by_metadata() -> tuple[str, str] | None:
             f"{base}/latest/meta-data/public-ipv4", headers={"X-aws-ec2-metadata-token": token}
         )
     )
-    return (address, "EC2's metadata of this instance") if address else None
+    return (address, "from EC2's metadata service") if address else None
 
 
 def by_checkip() -> tuple[str, str] | None:
-    """The address from which AWS saw this machine ask."""
+    """Return the address from which a server of AWS sees this machine."""
     address = _ask(urllib.request.Request(CHECKIP))
-    return (address, f"{CHECKIP} saw it") if address else None
+    return (address, f"as seen by {CHECKIP}") if address else None
 
 
 def _ask(request: urllib.request.Request) -> str | None:
-    """Return a line, or None where nothing answers in time, or something else."""
+    """Return a one-line answer, or None for any other answer, or none in time."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=METADATA_S) as answer:
@@ -242,4 +246,4 @@ def _ask(request: urllib.request.Request) -> str | None:
 
 
 FINDERS: tuple[Find, ...] = (by_route, by_metadata, by_checkip)
-"""What is asked for this machine's address, in this order."""
+"""The ways to find this machine's address, in the order in which they are tried."""

@@ -1,4 +1,4 @@
-"""What a check found."""
+"""What a check returns."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ OK, WARN, FAIL = "ok", "warn", "fail"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check saw, and what to do about it."""
+    """The result of a check, and what to do about it."""
 
     check: str
     level: str

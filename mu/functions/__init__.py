@@ -1,1 +1,1 @@
-"""From a program to a function."""
+"""Functions on Lambda: their zips, deploying them, and the permissions they need."""

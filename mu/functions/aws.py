@@ -1,10 +1,10 @@
-"""Clients of AWS's management APIs, or of the local engine's, and what goes wrong there in words."""
+"""Clients of AWS, or of the local engine, and their errors as sentences."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any
 
 import boto3
 from botocore.config import Config
@@ -33,7 +33,7 @@ _DENIED = ("AccessDenied", "AccessDeniedException", "403")
 
 
 class AwsError(Exception):
-    """A call that failed: what came, what to do, and AWS's word for it, or nothing."""
+    """A call that failed: what happened, a remedy if there is one, and AWS's error code."""
 
     def __init__(self, sentence: str, remedy: str = "", code: str = "") -> None:
         super().__init__(f"{sentence}: {remedy}" if remedy else sentence)
@@ -42,25 +42,19 @@ class AwsError(Exception):
         self.code = code
 
 
-class Clients(Protocol):
-    """boto3's clients, by service and region."""
-
-    def client(self, service: str, region: str) -> Any: ...
-
-
 @dataclass(slots=True)
-class Aws:
-    """Clients by botocore's usual chain of credentials, endpoints and proxies."""
+class AwsClients:
+    """Clients of AWS, with botocore's usual credentials, endpoints and proxies."""
 
     _made: dict[tuple[str, str], Any] = field(default_factory=dict)
-    _session: Any = None
-    _lock: Any = field(default_factory=Lock)
+    _session: boto3.Session | None = None
+    _lock: Lock = field(default_factory=Lock)
 
     def client(self, service: str, region: str) -> Any:
         """Raises AwsError."""
         with self._lock:
             if (service, region) not in self._made:
-                with told(f"{service} in {region}"):
+                with aws_errors(f"making a client for {service} in {region}"):
                     self._session = self._session or boto3.Session()
                     self._made[service, region] = self._session.client(
                         service, region_name=region, config=_config()
@@ -69,14 +63,14 @@ class Aws:
 
 
 @dataclass(frozen=True, slots=True)
-class LocalEngine:
-    """The clients of a local engine, which has Lambda's API alone."""
+class LocalClients:
+    """Clients of the local engine, which has Lambda's API only."""
 
     port: int
 
     def client(self, service: str, region: str) -> Any:
         if service != "lambda":
-            raise ValueError(f"the local engine has no {service}")
+            raise ValueError(f"the local engine has no {service} API")
         return boto3.client(
             "lambda",
             region_name=region,
@@ -96,19 +90,20 @@ def _config() -> Config:
 
 
 @contextmanager
-def told(what: str) -> Iterator[None]:
-    """Turn botocore's exceptions into AwsError; `what` was being done, or asked."""
+def aws_errors(doing: str) -> Iterator[None]:
+    """Turn botocore's exceptions into AwsError; `doing` is such as `creating f in us-east-1`."""
+    failed = f"{doing} failed"
     try:
         yield
     except ClientError as error:
-        raise _refused(what, error) from None
+        raise _refused(failed, error) from None
     except (NoCredentialsError, PartialCredentialsError) as error:
         why = "there are no AWS credentials"
         if isinstance(error, PartialCredentialsError):
-            why = f"the AWS credentials are not whole: {error}"
-        raise AwsError(f"{what}: {why}", CREDENTIALS) from None
+            why = f"the AWS credentials are incomplete: {error}"
+        raise AwsError(f"{failed}: {why}", CREDENTIALS) from None
     except ProfileNotFound as error:
-        raise AwsError(f"{what}: {error}", CREDENTIALS) from None
+        raise AwsError(f"{failed}: {error}", CREDENTIALS) from None
     except (
         EndpointConnectionError,
         ConnectTimeoutError,
@@ -117,29 +112,29 @@ def told(what: str) -> Iterator[None]:
         HTTPClientError,
     ) as error:
         raise AwsError(
-            f"{what}: {error}",
-            "see whether the network lets this machine through, and whether AWS_ENDPOINT_URL is"
-            " set and right",
+            f"{failed}: {error}",
+            "check that this machine has network access, and that AWS_ENDPOINT_URL is correct if"
+            " it is set",
         ) from None
     except ResponseParserError as error:
         raise AwsError(
-            f"{what}: what answers there is not AWS: {str(error).partition(chr(10))[0]}",
-            "see whether AWS_ENDPOINT_URL is set and right, and whether a proxy is in between",
+            f"{failed}: the server is not AWS: {str(error).partition(chr(10))[0]}",
+            "check that AWS_ENDPOINT_URL is correct if it is set, and whether a proxy interferes",
         ) from None
     except BotoCoreError as error:
-        raise AwsError(f"{what}: {error}") from None
+        raise AwsError(f"{failed}: {error}") from None
 
 
-def _refused(what: str, error: ClientError) -> AwsError:
-    told = error.response.get("Error", {})
-    code, message = str(told.get("Code", "")), str(told.get("Message", ""))
-    sentence, remedy = f"{what}: {code}: {message}".rstrip(": ."), ""
+def _refused(failed: str, error: ClientError) -> AwsError:
+    found = error.response.get("Error", {})
+    code, message = str(found.get("Code", "")), str(found.get("Message", ""))
+    sentence, remedy = f"{failed}: {code}: {message}".rstrip(": ."), ""
     if code in _DENIED:
-        remedy = "let your user do that; mu doctor --policy prints what it needs"
+        remedy = "grant your user this permission; mu doctor --policy prints what mu needs"
     elif code in _NO_KEYS:
-        remedy = f"the access key is not this account's, or was deleted: {CREDENTIALS}"
+        remedy = f"the access key belongs to another account, or was deleted: {CREDENTIALS}"
     elif code in _BAD_SECRET:
-        remedy = f"the secret key does not fit, or this clock is wrong: {CREDENTIALS}"
+        remedy = f"the secret key is wrong, or this machine's clock is: {CREDENTIALS}"
     elif code in _EXPIRED:
-        remedy = "get new credentials; or this clock is wrong"
+        remedy = "get new credentials; if they are new, this machine's clock is wrong"
     return AwsError(sentence, remedy, code)

@@ -1,46 +1,42 @@
-"""Brings a bundle to Lambda: functions are created, or changed where they differ, or deleted.
+"""Creates, changes and deletes Lambda functions.
 
-A function is asked first and then told only what differs, so that the same command can be run
-again. The same calls go to AWS and to the local engine.
+Reads a function first and changes only what differs, so that a command can be repeated. AWS and
+the local engine get the same calls.
 """
 
-import base64
-import hashlib
 import re
 import secrets
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from threading import Lock
-from typing import Any
+from typing import TypeVar, cast
 
-from mu.functions.aws import AwsError, Clients, told
-from mu.functions.bundle import ZIP_LIMIT, sized
+from mu.functions.apis import Clients, FunctionConfiguration
+from mu.functions.aws import AwsError, aws_errors
+from mu.functions.bundle import sized
+from mu.functions.shipment import Code, DeployError, Report, Shipment
 
 HANDLER = "lambda_function.lambda_handler"
 RUNTIMES = ("python3.12", "python3.13", "python3.14")
 RETRIES, EVENT_AGE_S = 0, 60
-"""What AWS does by itself after a failure: nothing, mu starts workers again; an event that could
-not run within a minute is dropped, since by then another worker has its actor."""
+"""AWS does not retry a failed worker, because mu does. It drops an event that could not be run
+within a minute: by then mu has launched another worker for the actor."""
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 POLL_S, READY_S, ROLE_S = 1.0, 300.0, 60.0
-"""How often a function is asked whether it is ready; how long that, and a new role, may take."""
+"""The polling interval, and the longest wait for a function and for a new role, in seconds."""
 _GONE = "ResourceNotFoundException"
 _BUSY = "ResourceConflictException"
+_BUSY_TRIES = 5
 
-Tell = Callable[[str], None]
-
-
-class DeployError(Exception):
-    """It cannot be deployed; a sentence with what to do."""
+Value = str | int
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a function is to have. Memory and /tmp in MB, the timeout in seconds.
+    """Settings of a function. Memory and /tmp are in MB, the timeout is in seconds.
 
-    None: what the function has, or the default of DEFAULTS for a new one.
+    None keeps the function's value, or means the one in DEFAULTS for a new function.
     """
 
     role: str | None = None
@@ -51,34 +47,12 @@ class Settings:
 
 
 DEFAULTS = Settings(runtime="python3.12", memory=1769, timeout=900, tmp=512)
-"""1,769 MB is where Lambda gives one whole CPU; time limits are the coordinator's matter."""
+"""1,769 MB is where Lambda gives a whole CPU. The coordinator has time limits of its own."""
 
 
 @dataclass(frozen=True, slots=True)
-class Code:
-    """A bundle as Lambda knows it."""
-
-    path: Path
-    size: int
-    sha256: str
-    """In base64, as AWS tells it."""
-    architecture: str | None
-    """None: it runs on either."""
-
-    @classmethod
-    def of(cls, path: Path, architecture: str | None) -> "Code":
-        """Raises DeployError where the file cannot be read."""
-        try:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").digest()
-            return cls(path, path.stat().st_size, base64.b64encode(digest).decode(), architecture)
-        except OSError as error:
-            raise DeployError(f"{path} cannot be read: {error.strerror}") from None
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one function, or what would."""
+class DeployResult:
+    """What was done to one function, or would be."""
 
     name: str
     region: str
@@ -87,8 +61,35 @@ class Outcome:
     changes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A setting that differs, /tmp as a plain number of MB; `old` is None for a new function."""
+
+    field: str
+    old: Value | None
+    new: Value
+
+    def __str__(self) -> str:
+        """Return words such as `memory 512 MB (was 128)`."""
+        return _WORDS[self.field].format(self.new) + (
+            "" if self.old is None else f" (was {self.old})"
+        )
+
+
+_WORDS = {
+    "Runtime": "{}",
+    "Handler": "handler {}",
+    "Role": "role {}",
+    "MemorySize": "memory {} MB",
+    "Timeout": "timeout {} s",
+    "EphemeralStorage": "/tmp {} MB",
+    "MaximumRetryAttempts": "retries by AWS {}",
+    "MaximumEventAgeInSeconds": "events dropped after {} s",
+}
+
+
 def names_of(name: str, copies: int = 0, suffix: bool = False) -> list[str]:
-    """Return the functions' names: NAME, or NAME-0 on for copies, with a random suffix if asked.
+    """Return the functions' names: NAME, or NAME-0 and so on for copies; `suffix` adds random hex.
 
     Raises DeployError.
     """
@@ -97,169 +98,116 @@ def names_of(name: str, copies: int = 0, suffix: bool = False) -> list[str]:
     for one in names:
         if not NAME.fullmatch(one):
             raise DeployError(
-                f"a function cannot be named {one!r}: 1 to 64 letters, digits, - and _ are expected"
+                f"a function's name must be 1 to 64 letters, digits, - and _, got {one!r}"
             )
     return names
 
 
-class Shipment:
-    """The code on its way to one region: in the request, or by S3 where a bucket is given.
-
-    What was put in S3 is taken away by close(): Lambda keeps a copy of its own.
-    """
-
-    def __init__(self, code: Code, region: str, clients: Clients, bucket: str, tell: Tell) -> None:
-        self._code, self._region, self._clients, self._tell = code, region, clients, tell
-        self._bucket = bucket.replace("{region}", region)
-        self._key = f"mu/{base64.b64decode(code.sha256).hex()}-{secrets.token_hex(4)}.zip"
-        self._lock = Lock()
-        self._sent = False
-
-    def check(self) -> None:
-        """Raises DeployError or AwsError where the code cannot go this way."""
-        if not self._bucket:
-            if self._code.size > ZIP_LIMIT:
-                raise DeployError(
-                    f"{self._code.path} has {sized(self._code.size)}; Lambda takes {sized(ZIP_LIMIT)} at"
-                    f" most directly: give --bucket NAME, an S3 bucket in {self._region}, by which"
-                    " it goes"
-                )
-            return
-        with told(f"the bucket {self._bucket}"):
-            head = self._clients.client("s3", self._region).head_bucket(Bucket=self._bucket)
-        there = head.get("BucketRegion") or self._region
-        if there != self._region:
-            raise DeployError(
-                f"the bucket {self._bucket} is in {there}; Lambda in {self._region} takes code from"
-                " buckets of its own region only: name another, as in --bucket 'code-{region}'"
-            )
-
-    def source(self) -> dict[str, Any]:
-        """Return where the code is, as CreateFunction and UpdateFunctionCode want it."""
-        if not self._bucket:
-            return {"ZipFile": self._code.path.read_bytes()}
-        with self._lock:
-            if not self._sent:
-                self._tell(f"Uploading {sized(self._code.size)} to s3://{self._bucket}/{self._key}")
-                with told(f"uploading to s3://{self._bucket}"):
-                    self._clients.client("s3", self._region).upload_file(
-                        str(self._code.path), self._bucket, self._key
-                    )
-                self._sent = True
-        return {"S3Bucket": self._bucket, "S3Key": self._key}
-
-    def close(self) -> None:
-        """Take away what was uploaded. Raises AwsError."""
-        if self._sent:
-            self._sent = False
-            with told(f"deleting s3://{self._bucket}/{self._key}"):
-                self._clients.client("s3", self._region).delete_object(
-                    Bucket=self._bucket, Key=self._key
-                )
-
-
 class Deployment:
-    """Deploys functions to one region. `dry`: says what it would do, and asks only."""
+    """Deploys functions to one region. `dry` only reads, and returns what would be done."""
 
     def __init__(
         self,
         clients: Clients,
         region: str,
-        tell: Tell,
+        report: Report,
         dry: bool = False,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.region = region
-        self._tell, self._dry, self._sleep = tell, dry, sleep
+        self._report, self._dry, self._sleep = report, dry, sleep
         self._lambda = clients.client("lambda", region)
 
     def deploy(
         self, name: str, settings: Settings, code: Code | None, shipment: Shipment | None = None
-    ) -> Outcome:
-        """Create the function, or change what differs; without code, its settings only.
+    ) -> DeployResult:
+        """Create the function, or change what differs; without code, only its settings.
 
         Raises DeployError and AwsError.
         """
-        self._tell(f"Looking for {name} in {self.region}")
+        self._report(f"Looking up {name} in {self.region}")
         there = self._find(name)
         if there is None:
             if code is None or shipment is None:
                 raise DeployError(
-                    f"{name} is not there yet in {self.region}: give its program, --zip FILE, or"
-                    " --bare for the worker alone"
+                    f"function {name} does not exist in {self.region}: to create it, give a"
+                    " program, --zip FILE, or --bare for the worker alone"
                 )
             return self._create(name, code, settings, shipment)
         if there.get("PackageType", "Zip") != "Zip":
             raise DeployError(
-                f"{name} in {self.region} is made of a container image, which cannot become a"
-                " zip: give another --name, or delete it first with --delete"
+                f"function {name} in {self.region} is a container image and cannot be updated from"
+                " a zip: choose another --name, or delete it first with --delete"
             )
         code_changes = _code_changes(there, code) if code else []
         changed = _changed(there, settings)
-        changes = code_changes + [_words(*change) for change in changed]
+        changes = code_changes + [str(change) for change in changed]
         if self._dry:
-            changes += self._invoke_changes(name)
-            return self._outcome(name, "updated" if changes else "unchanged", changes)
+            changes += map(str, self._invoke_changes(name)[1])
+            return self._result(name, "updated" if changes else "unchanged", changes)
         if code_changes or changed:
             self._wait_until_ready(name, there)
         if code and shipment and code_changes:
-            self._tell(f"Updating the code of {name} in {self.region} ({sized(code.size)})")
+            self._update_code(name, code, shipment)
+        if changed:
+            self._report(f"Changing the settings of {name} in {self.region}")
+            request = _request({change.field: change.new for change in changed})
             self._call(
-                "update_function_code",
+                "changing the settings of",
                 name,
-                **({"Architectures": [code.architecture]} if code.architecture else {}),
-                **shipment.source(),
+                lambda: self._lambda.update_function_configuration(FunctionName=name, **request),
             )
             self._wait_until_ready(name)
-        if changed:
-            self._tell(f"Changing the settings of {name} in {self.region}")
-            fields = {field: new for field, _, new in changed}
-            self._call("update_function_configuration", name, **_request(fields))
-            self._wait_until_ready(name)
         changes += self._set_invoke_config(name)
-        return self._outcome(name, "updated" if changes else "unchanged", changes)
+        return self._result(name, "updated" if changes else "unchanged", changes)
 
-    def delete(self, name: str) -> Outcome:
-        """Delete the function, if it is there."""
+    def delete(self, name: str) -> DeployResult:
+        """Delete the function, if it exists."""
         if self._find(name) is None:
-            return self._outcome(name, "absent")
+            return self._result(name, "absent")
         if not self._dry:
-            self._tell(f"Deleting {name} in {self.region}")
-            self._call("delete_function", name)
-        return self._outcome(name, "deleted")
+            self._report(f"Deleting {name} in {self.region}")
+            self._call("deleting", name, lambda: self._lambda.delete_function(FunctionName=name))
+        return self._result(name, "deleted")
 
     # ------------------------------------------------ steps
 
-    def _create(self, name: str, code: Code, settings: Settings, shipment: Shipment) -> Outcome:
+    def _create(
+        self, name: str, code: Code, settings: Settings, shipment: Shipment
+    ) -> DeployResult:
         if not settings.role:
             raise DeployError(
-                f"{name} is not there yet in {self.region}, and a new function needs a role: give"
-                " --role ARN, or set AWS_ROLE. docs/aws.md says how to make one; mu doctor --policy"
-                " prints its policies"
+                f"function {name} does not exist in {self.region}, and a new function needs a"
+                " role: give --role ARN, or set AWS_ROLE. docs/aws.md shows how to create a role;"
+                " mu doctor --policy prints its policies"
             )
         fields = {field: value for field, value in _wanted(settings, DEFAULTS).items() if value}
         architecture = code.architecture or "x86_64"
         changes = [f"code {sized(code.size)}", architecture]
-        changes += [_words(field, None, new) for field, new in fields.items() if field != "Role"]
+        changes += [
+            str(Change(field, None, new)) for field, new in fields.items() if field != "Role"
+        ]
         if not self._dry:
-            self._tell(f"Creating {name} in {self.region} ({sized(code.size)})")
-            request = _request(fields) | {
+            self._report(f"Creating {name} in {self.region} ({sized(code.size)})")
+            request = {
+                **_request(fields),
                 "Handler": HANDLER,
                 "Architectures": [architecture],
                 "Code": shipment.source(),
                 "Description": "A worker of mu",
             }
-            self._create_once_the_role_is_known(name, request)
+            self._create_with_new_role(name, request)
             self._wait_until_ready(name)
             self._set_invoke_config(name)
-        return self._outcome(name, "created", changes)
+        return self._result(name, "created", changes)
 
-    def _create_once_the_role_is_known(self, name: str, request: dict[str, Any]) -> None:
-        """AWS takes some seconds to know a new role; until then it may not be assumed."""
+    def _create_with_new_role(self, name: str, request: dict[str, object]) -> None:
+        """Create the function. For some seconds after a role was made, Lambda cannot assume it."""
         waited = 0.0
         while True:
             try:
-                self._call("create_function", name, **request)
+                with aws_errors(f"creating function {name} in {self.region}"):
+                    self._lambda.create_function(FunctionName=name, **request)
                 return
             except AwsError as error:
                 role_is_new = error.code == "InvalidParameterValueException" and (
@@ -267,111 +215,122 @@ class Deployment:
                 )
                 if not role_is_new or waited >= ROLE_S:
                     raise
-            self._tell(f"Waiting until Lambda may assume the role of {name}")
+            self._report(f"Waiting until Lambda can assume the role of {name}")
             self._sleep(3 * POLL_S)
             waited += 3 * POLL_S
 
-    def _wait_until_ready(self, name: str, there: dict[str, Any] | None = None) -> None:
+    def _update_code(self, name: str, code: Code, shipment: Shipment) -> None:
+        self._report(f"Updating the code of {name} in {self.region} ({sized(code.size)})")
+        request: dict[str, object] = {"FunctionName": name, **shipment.source()}
+        if code.architecture:
+            request["Architectures"] = [code.architecture]
+        self._call(
+            "updating the code of", name, lambda: self._lambda.update_function_code(**request)
+        )
+        self._wait_until_ready(name)
+
+    def _wait_until_ready(self, name: str, there: FunctionConfiguration | None = None) -> None:
         waited = 0.0
         while True:
             there = there or self._find(name)
             if there is None:
-                raise DeployError(f"{name} in {self.region} was deleted meanwhile")
+                raise DeployError(f"function {name} in {self.region} was deleted in the meantime")
             state, update = (
                 there.get("State", "Active"),
                 there.get("LastUpdateStatus", "Successful"),
             )
-            if state == "Failed" or update == "Failed":
-                why = there.get("StateReason") or there.get("LastUpdateStatusReason") or "no reason"
-                raise DeployError(
-                    f"{name} in {self.region} cannot be made ready; Lambda says: {why}"
-                )
+            if why := failure_of(there):
+                raise DeployError(f"function {name} in {self.region} failed to start: {why}")
             if state in ("Active", "Inactive") and update == "Successful":
                 return
             if waited >= READY_S:
                 raise DeployError(
-                    f"{name} in {self.region} is still {state}, its update {update}, after"
-                    f" {READY_S:g} s: run the same command again later"
+                    f"function {name} in {self.region} is not ready after {READY_S:g} s: its state"
+                    f" is {state}, its update {update}. Run the same command again later"
                 )
-            self._tell(f"Waiting until {name} in {self.region} is ready: {state}, update {update}")
+            self._report(
+                f"Waiting until {name} in {self.region} is ready: it is {state}, its update {update}"
+            )
             self._sleep(POLL_S)
             waited += POLL_S
             there = None
 
-    def _invoke_changes(self, name: str) -> list[str]:
-        """Return what differs in how events are tried again."""
-        return [_words(*difference) for difference in self._invoke_differences(name)[1]]
-
     def _set_invoke_config(self, name: str) -> list[str]:
-        there, differences = self._invoke_differences(name)
-        if differences:
-            call = "update" if there else "put"  # put would forget the destinations
-            fields = {field: new for field, _, new in differences}
-            self._call(f"{call}_function_event_invoke_config", name, **fields)
-        return [_words(*difference) for difference in differences]
+        """Have AWS not retry failed events. Return what was changed."""
+        exists, changes = self._invoke_changes(name)
+        if changes:
+            request: dict[str, object] = {change.field: change.new for change in changes}
+            change = (  # put would drop the destinations
+                self._lambda.update_function_event_invoke_config
+                if exists
+                else self._lambda.put_function_event_invoke_config
+            )
+            self._call("setting the retries of", name, lambda: change(FunctionName=name, **request))
+        return [str(change) for change in changes]
 
-    def _invoke_differences(self, name: str) -> tuple[bool, list[tuple[str, Any, Any]]]:
-        there: dict[str, Any] | None
+    def _invoke_changes(self, name: str) -> tuple[bool, list[Change]]:
+        """Return whether the function has an event invoke config, and what differs in it."""
         try:
-            there = self._call("get_function_event_invoke_config", name)
+            found = self._call(
+                "reading the retries of",
+                name,
+                lambda: self._lambda.get_function_event_invoke_config(FunctionName=name),
+            )
         except AwsError as error:
             if error.code != _GONE:
                 raise
-            there = None
-        known = there or {}
-        wanted = {"MaximumRetryAttempts": RETRIES, "MaximumEventAgeInSeconds": EVENT_AGE_S}
-        defaults = {"MaximumRetryAttempts": 2, "MaximumEventAgeInSeconds": 21600}
-        differences = [
-            (field, known.get(field, defaults[field]), new)
-            for field, new in wanted.items()
-            if known.get(field, defaults[field]) != new
+            found = None
+        known = found or {}
+        changes = [
+            Change("MaximumRetryAttempts", known.get("MaximumRetryAttempts", 2), RETRIES),
+            Change(
+                "MaximumEventAgeInSeconds",
+                known.get("MaximumEventAgeInSeconds", 21600),
+                EVENT_AGE_S,
+            ),
         ]
-        return there is not None, differences
+        return found is not None, [change for change in changes if change.old != change.new]
 
-    def _find(self, name: str) -> dict[str, Any] | None:
+    def _find(self, name: str) -> FunctionConfiguration | None:
         try:
-            found: dict[str, Any] = self._call("get_function_configuration", name)
+            return self._call(
+                "looking up",
+                name,
+                lambda: self._lambda.get_function_configuration(FunctionName=name),
+            )
         except AwsError as error:
             if error.code == _GONE:
                 return None
             raise
-        return found
 
-    def _call(self, operation: str, name: str, **fields: Any) -> Any:
-        words = operation.replace("_", " ")
-        for _ in range(5):
+    def _call(self, doing: str, name: str, call: Callable[[], T]) -> T:
+        """Call Lambda, again if another update of the function is in progress."""
+        for _ in range(_BUSY_TRIES):
             try:
-                with told(f"{words}, {name} in {self.region}"):
-                    return getattr(self._lambda, operation)(FunctionName=name, **fields)
+                with aws_errors(f"{doing} function {name} in {self.region}"):
+                    return call()
             except AwsError as error:
-                if error.code != _BUSY or operation == "create_function":
+                if error.code != _BUSY:
                     raise
-            self._tell(f"Another update of {name} in {self.region} is under way")
+            self._report(f"Waiting for another update of {name} in {self.region}")
             self._sleep(2 * POLL_S)
         raise DeployError(
-            f"{name} in {self.region} is being updated by somebody else: run the command again"
+            f"function {name} in {self.region} is being updated by someone else: run the command"
+            " again later"
         )
 
-    def _outcome(self, name: str, did: str, changes: Iterable[str] = ()) -> Outcome:
-        return Outcome(name, self.region, did, tuple(changes))
+    def _result(self, name: str, did: str, changes: Iterable[str] = ()) -> DeployResult:
+        return DeployResult(name, self.region, did, tuple(changes))
 
 
-def _words(field: str, old: Any, new: Any) -> str:
-    """Return `memory 512 MB (was 128)`."""
-    words = {
-        "Runtime": "{}",
-        "Handler": "handler {}",
-        "Role": "role {}",
-        "MemorySize": "memory {} MB",
-        "Timeout": "timeout {} s",
-        "EphemeralStorage": "/tmp {} MB",
-        "MaximumRetryAttempts": "retries by AWS {}",
-        "MaximumEventAgeInSeconds": "events dropped after {} s",
-    }
-    return words[field].format(new) + ("" if old is None else f" (was {old})")
+def failure_of(there: FunctionConfiguration) -> str | None:
+    """Return why a function cannot run, in Lambda's words, or None if it can."""
+    if "Failed" in (there.get("State"), there.get("LastUpdateStatus")):
+        return there.get("StateReason") or there.get("LastUpdateStatusReason") or "no reason given"
+    return None
 
 
-def _code_changes(there: dict[str, Any], code: Code) -> list[str]:
+def _code_changes(there: FunctionConfiguration, code: Code) -> list[str]:
     changes = []
     architecture = there.get("Architectures", ["x86_64"])[0]
     if there.get("CodeSha256") != code.sha256:
@@ -381,27 +340,32 @@ def _code_changes(there: dict[str, Any], code: Code) -> list[str]:
     return changes
 
 
-def _wanted(settings: Settings, defaults: Settings = DEFAULTS) -> dict[str, Any]:
+def _wanted(settings: Settings, defaults: Settings = DEFAULTS) -> dict[str, Value | None]:
     """Return the settings by Lambda's names, /tmp as a plain number."""
-    names = {"role": "Role", "runtime": "Runtime", "memory": "MemorySize", "timeout": "Timeout"}
-    names["tmp"] = "EphemeralStorage"
     return {
-        name: getattr(settings, field) or getattr(defaults, field) for field, name in names.items()
+        "Role": settings.role or defaults.role,
+        "Runtime": settings.runtime or defaults.runtime,
+        "MemorySize": settings.memory or defaults.memory,
+        "Timeout": settings.timeout or defaults.timeout,
+        "EphemeralStorage": settings.tmp or defaults.tmp,
     }
 
 
-def _changed(there: dict[str, Any], settings: Settings) -> list[tuple[str, Any, Any]]:
-    """Return name, old and new value of what is asked for and differs."""
-    known = {**there, "EphemeralStorage": there.get("EphemeralStorage", {}).get("Size", 512)}
+def _changed(there: FunctionConfiguration, settings: Settings) -> list[Change]:
+    """Return the requested settings that differ."""
+    tmp = there.get("EphemeralStorage", {"Size": 512})["Size"]
+    known = cast(dict[str, Value], {**there, "EphemeralStorage": tmp})
     wanted = _wanted(settings, Settings()) | {"Handler": HANDLER}
     return [
-        (field, known.get(field), value)
+        Change(field, known.get(field), value)
         for field, value in wanted.items()
         if value and known.get(field) != value
     ]
 
 
-def _request(fields: dict[str, Any]) -> dict[str, Any]:
+def _request(fields: dict[str, Value]) -> dict[str, object]:
+    """Return the fields as Lambda's requests have them."""
+    nested: dict[str, object] = dict(fields)
     if "EphemeralStorage" in fields:
-        return {**fields, "EphemeralStorage": {"Size": fields["EphemeralStorage"]}}
-    return fields
+        nested["EphemeralStorage"] = {"Size": fields["EphemeralStorage"]}
+    return nested

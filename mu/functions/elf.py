@@ -1,6 +1,6 @@
-"""What ELF files say of themselves, and where the shared libraries are that they need.
+"""Reads ELF files, and finds the shared libraries that they need.
 
-Nothing is run for it: ldd would run the file's own interpreter.
+Nothing is executed for this; ldd would run the file's own interpreter.
 """
 
 import os
@@ -17,16 +17,16 @@ from elftools.elf.gnuversions import GNUVerNeedSection
 from elftools.elf.segments import InterpSegment
 
 ARCHITECTURES = ("x86_64", "arm64")
-"""What Lambda runs, by Lambda's names."""
+"""The architectures that Lambda runs, by Lambda's names."""
 INTERPRETERS = {"x86_64": "ld-linux-x86-64.so.2", "arm64": "ld-linux-aarch64.so.1"}
-"""glibc's dynamic loader, which Lambda's Amazon Linux has; musl's it has not."""
+"""glibc's dynamic loaders, which Amazon Linux has on Lambda. It does not have musl's."""
 GLIBC_LIBRARIES = {
     *INTERPRETERS.values(),
     *("libc.so.6", "libm.so.6", "libmvec.so.1", "libpthread.so.0", "libdl.so.2", "librt.so.1"),
     *("libresolv.so.2", "libutil.so.1", "libanl.so.1", "libnsl.so.1", "libthread_db.so.1"),
     *("libBrokenLocale.so.1", "linux-vdso.so.1"),
 }
-"""What has to fit the system's loader, and so stays the system's."""
+"""Libraries that must match the system's loader, and so are not bundled."""
 SYSTEM_CONFIG = Path("/etc/ld.so.conf")
 
 _MACHINES = {(62, 64): "x86_64", (62, 32): "x32", (183, 64): "arm64", (3, 32): "i386"}
@@ -38,7 +38,7 @@ _RELR = "GLIBC_ABI_DT_RELR", (2, 36)
 
 
 class BadElf(ValueError):
-    """A file that begins as an ELF file does, and is none."""
+    """A file that begins like an ELF file, but is damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,30 +47,30 @@ class Elf:
 
     path: Path
     architecture: str
-    """Lambda's name for it, or another one that says what it is."""
+    """Lambda's name for it, or a common name where Lambda has none."""
     interpreter: str = ""
-    """The dynamic loader that a dynamic program asks for; empty for others."""
+    """The dynamic loader that a dynamic program names; empty for other files."""
     needed: tuple[str, ...] = ()
     rpath: tuple[str, ...] = ()
     runpath: tuple[str, ...] = ()
     glibc: tuple[int, ...] = ()
-    """The newest version of glibc that it asks for, such as (2, 34); empty: none."""
+    """The newest version of glibc that it needs, such as (2, 34); empty: none."""
 
 
 @dataclass(slots=True)
 class Libraries:
-    """The shared libraries of some files, without glibc's."""
+    """The shared libraries that some files need, without glibc's."""
 
     found: dict[str, Elf] = field(default_factory=dict)
-    """By the names that they are asked for with."""
+    """By the names under which they are needed."""
     missing: dict[str, Path] = field(default_factory=dict)
-    """Names that were not found, and a file that asks for each."""
+    """Names that were not found, and for each a file that needs it."""
 
 
 def read_elf(path: Path) -> Elf | None:
-    """Return what the file says of itself, or None for what is no ELF program or library.
+    """Return the description of an ELF program or library, or None for any other file.
 
-    Raises BadElf, and OSError.
+    Raises BadElf and OSError.
     """
     with path.open("rb") as file:
         architecture = machine_of(file.read(_HEAD))
@@ -83,7 +83,7 @@ def read_elf(path: Path) -> Elf | None:
 
 
 def machine_of(head: bytes) -> str | None:
-    """Return the architecture of the program or library that begins with these 20 bytes or more."""
+    """Return the architecture of an ELF program or library, by its first 20 bytes or more."""
     if head[:4] != b"\x7fELF" or len(head) < _HEAD:
         return None
     order: Literal["big", "little"] = "big" if head[5] == 2 else "little"
@@ -97,10 +97,10 @@ def machine_of(head: bytes) -> str | None:
 def find_libraries(
     elves: Iterable[Elf], folders: Iterable[Path] = (), given: Mapping[str, Elf] | None = None
 ) -> Libraries:
-    """Return all that these files need, directly or not.
+    """Return all libraries that these files need, directly or indirectly.
 
-    Looked for where the loader would: in the files' RPATH, LD_LIBRARY_PATH, their RUNPATH and the
-    system's folders; before all of them in `folders`, and first in `given`, by name.
+    Looks first in `given`, by name, then in `folders`, then where the loader looks: the files'
+    RPATH, LD_LIBRARY_PATH, their RUNPATH, and the system's folders.
     """
     libraries = Libraries()
     given = given or {}
@@ -172,7 +172,7 @@ def _expanded(elf: Elf, paths: Iterable[str]) -> list[Path]:
 
 
 def _find(name: str, places: list[Path], architecture: str) -> Elf | None:
-    """Return the first library of that name and architecture; others are passed by."""
+    """Return the first library with that name and architecture."""
     for place in places:
         path = place / name
         try:
@@ -192,7 +192,7 @@ def _system_folders(architecture: str) -> list[Path]:
 
 
 def _configured(config: Path, depth: int = 0) -> Iterator[Path]:
-    """Yield the folders that a file such as /etc/ld.so.conf names."""
+    """Yield the folders that a file such as /etc/ld.so.conf lists."""
     try:
         lines = config.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

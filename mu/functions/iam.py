@@ -1,19 +1,35 @@
-"""The least that IAM must allow: to the daemon, to who deploys and looks, and to the functions."""
+"""The minimal IAM policies of the daemon, of those who deploy, and of the functions."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import NotRequired, TypedDict
 
 DATA = ("s3:GetObject", "s3:PutObject", "s3:DeleteObject")
-"""What pipelines do with objects; s3:ListBucket besides, without which a missing one is forbidden."""
+"""What pipelines do with objects. Without s3:ListBucket as well, a missing object looks forbidden."""
 LAUNCH = ("lambda:InvokeFunction", "lambda:GetFunctionConfiguration")
-"""The latter tells the memory, by which a job's cost is counted."""
+"""GetFunctionConfiguration returns the memory size, from which a job's cost is computed."""
 LOGS = ("logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents")
 
 
-def policies(function: str = "", bucket: str = "", role: str = "") -> dict[str, dict[str, Any]]:
-    """Return the policy documents by name: daemon, deploy, function, trust.
+class Statement(TypedDict):
+    Sid: str
+    Effect: str
+    Action: str | list[str]
+    Resource: NotRequired[str | list[str]]
+    Principal: NotRequired[dict[str, str]]
+    Condition: NotRequired[dict[str, dict[str, str]]]
 
-    What is not known (the function, the bucket of the data, the role's ARN) is left open with *.
+
+class Policy(TypedDict):
+    """An IAM policy document."""
+
+    Version: str
+    Statement: list[Statement]
+
+
+def policies(function: str = "", bucket: str = "", role: str = "") -> dict[str, Policy]:
+    """Return the policies by name: daemon, deploy, function, trust.
+
+    An unknown function, data bucket or role ARN becomes a `*`.
     """
     functions = [f"arn:aws:lambda:*:*:function:{name}" for name in _copies(function)]
     data = bucket or "*"
@@ -22,9 +38,11 @@ def policies(function: str = "", bucket: str = "", role: str = "") -> dict[str, 
         _allow("Data", DATA, f"arn:aws:s3:::{data}/*"),
         _allow("DataList", ["s3:ListBucket"], f"arn:aws:s3:::{data}"),
     ]
+    pass_role = _allow("PassRole", ["iam:PassRole"], roles)
+    pass_role["Condition"] = {"StringEquals": {"iam:PassedToService": "lambda.amazonaws.com"}}
     return {
-        "daemon": _document(_allow("Launch", LAUNCH, functions), *on_data),
-        "deploy": _document(
+        "daemon": _policy(_allow("Launch", LAUNCH, functions), *on_data),
+        "deploy": _policy(
             _allow(
                 "Functions",
                 [
@@ -43,13 +61,12 @@ def policies(function: str = "", bucket: str = "", role: str = "") -> dict[str, 
             ),
             _allow("Quota", ["lambda:GetAccountSettings"], "*"),
             _allow("Role", ["iam:GetRole", "iam:SimulatePrincipalPolicy"], roles),
-            _allow("PassRole", ["iam:PassRole"], roles)
-            | {"Condition": {"StringEquals": {"iam:PassedToService": "lambda.amazonaws.com"}}},
+            pass_role,
             _allow("Code", DATA, f"arn:aws:s3:::{data}/mu/*"),
             _allow("CodeList", ["s3:ListBucket"], f"arn:aws:s3:::{data}"),
         ),
-        "function": _document(_allow("Logs", LOGS, "arn:aws:logs:*:*:*"), *on_data),
-        "trust": _document(
+        "function": _policy(_allow("Logs", LOGS, "arn:aws:logs:*:*:*"), *on_data),
+        "trust": _policy(
             {
                 "Sid": "Lambda",
                 "Effect": "Allow",
@@ -61,13 +78,13 @@ def policies(function: str = "", bucket: str = "", role: str = "") -> dict[str, 
 
 
 def _copies(function: str) -> list[str]:
-    """Return how the function is named, its copies included: NAME and NAME-0 on."""
+    """Return patterns for the function's name and those of its copies, NAME-0 and so on."""
     return [function, f"{function}-*"] if function else ["*"]
 
 
-def _allow(sid: str, actions: Sequence[str], resource: str | list[str]) -> dict[str, Any]:
+def _allow(sid: str, actions: Sequence[str], resource: str | list[str]) -> Statement:
     return {"Sid": sid, "Effect": "Allow", "Action": list(actions), "Resource": resource}
 
 
-def _document(*statements: dict[str, Any]) -> dict[str, Any]:
+def _policy(*statements: Statement) -> Policy:
     return {"Version": "2012-10-17", "Statement": list(statements)}

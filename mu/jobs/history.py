@@ -1,7 +1,7 @@
-"""The courses that a journal has: each attempt at an actor, event by event, and played again.
+"""Reads the history of a job from a journal: each attempt at an actor, event by event, and replayed.
 
-What was sent is not in the journal, only a digest of it: it comes from giving the events to a new
-machine of the pipeline as it is installed now, which may turn out to do something else.
+The journal does not have the effects of an event, only their digest. The effects come from giving
+the events to a new machine of the pipeline as it is installed now, which may act differently.
 """
 
 import json
@@ -40,12 +40,12 @@ Told = dict[str, Any]
 
 
 class NoCourse(Exception):
-    """What was asked for cannot be told: one sentence that says why, and what to do."""
+    """The history cannot be read; the text says why, and what to do."""
 
 
 @dataclass(slots=True)
 class Course:
-    """An attempt at an actor; attempt 0: no worker came for one."""
+    """An attempt at an actor. Attempt 0: no worker appeared."""
 
     actor: int
     attempt: int
@@ -59,35 +59,35 @@ class Course:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """A job, as the journal has it."""
+    """A job, as recorded in the journal."""
 
     id: str
     ordered: Ordered
     inputs: list[dict[str, Any]]
-    """What the plan gave each actor."""
+    """The input of each actor, from the plan."""
     courses: list[Course]
-    """By actor and attempt."""
+    """Sorted by actor and attempt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """A course that was played again."""
+    """An attempt that was replayed."""
 
     course: Course
     effects: list[list[Effect]]
-    """Of each event, up to the one that diverged."""
+    """The effects of each event, up to the one that diverged."""
     label: str
-    """The machine's last state."""
+    """The label of the machine's last state."""
     diverged: Diverged | None
 
 
 def tell(
     config: Config, name: str, actor: int | None = None, registry: Registry | None = None
 ) -> Told:
-    """Return what is told, as JSON, of the courses of the job that is named, all played again.
+    """Replay all attempts of a job, and return what is known about them, as JSON.
 
-    `name` is an id, the beginning of one, or `last`; of one `actor`, every event is told. Raises
-    NoCourse.
+    `name` is an id, the beginning of one, or `last`. With `actor`, only its attempts are returned,
+    with every event. Raises NoCourse.
     """
     path = config.home / JOURNAL
     try:
@@ -115,40 +115,38 @@ def tell(
 
 
 def find(ids: list[str], name: str, where: Path) -> str:
-    """Return the id that is meant. Raises NoCourse."""
+    """Return the id of the named job. Raises NoCourse."""
     if name == "last" and ids:
         return ids[-1]
     found = [name] if name in ids else [one for one in ids if name and one.startswith(name)]
     if not found:
         raise NoCourse(
-            f"there is no job {name!r} in {where}: it was ordered elsewhere, or is forgotten"
+            f"there is no job {name!r} in {where}: it belongs to another daemon, or was dropped"
             if ids
-            else f"there is no job in {where} yet"
+            else f"there are no jobs in {where} yet"
         )
     if len(found) > 1:
-        which = "among them " if len(found) > 5 else ""
-        raise NoCourse(
-            f"{name!r} begins the ids of {len(found)} jobs, {which}{', '.join(found[-5:])}"
-        )
+        some = " including" if len(found) > 5 else ""
+        raise NoCourse(f"{name!r} matches {len(found)} jobs,{some} {', '.join(found[-5:])}")
     return found[0]
 
 
 def read(archive: Archive, job_id: str) -> History:
-    """Return what the journal has of a job. Raises NoCourse."""
+    """Return a job's history. Raises NoCourse."""
     try:
         ordered, *records = map(read_record, archive.lines(job_id))
         if not isinstance(ordered, Ordered):
-            raise ValueError("the order is not the first of them")
+            raise ValueError("the first one is not its order")
         inputs = [one.inputs for one in records if isinstance(one, Planned)]
         return History(job_id, ordered, inputs[-1] if inputs else [], courses(records))
     except (KeyError, ValueError) as error:
-        raise NoCourse(f"the records of job {job_id} are broken: {error}") from None
+        raise NoCourse(f"the records of job {job_id} are damaged: {error}") from None
 
 
 def courses(records: Iterable[Any]) -> list[Course]:
-    """Return the attempts that a job's records tell of, by actor and attempt.
+    """Return the attempts in a job's records, sorted by actor and attempt.
 
-    Raises KeyError for what belongs to none.
+    Raises KeyError for a record that belongs to no attempt.
     """
     found: dict[tuple[int, int], Course] = {}
     absences: list[Course] = []
@@ -179,7 +177,7 @@ def machines(history: History, registry: Registry, limits: Limits) -> Callable[[
     if pipeline is None:
         why = [f": {broken.reason}" for broken in registry.broken if broken.name == name]
         raise NoCourse(
-            f"pipeline {name!r} of job {history.id} is no longer installed here"
+            f"job {history.id} has pipeline {name!r}, which is no longer installed here"
             + (why[0] if why else "")
         )
     try:
@@ -199,9 +197,9 @@ def machines(history: History, registry: Registry, limits: Limits) -> Callable[[
 
 
 def play(course: Course, machine: Machine) -> Played:
-    """Give a machine that is new the events of a course, until one has other effects than it had.
+    """Give the events of an attempt to a new machine, until one has different effects.
 
-    Raises NoCourse for a broken record.
+    Raises NoCourse for a damaged record.
     """
     effects: list[list[Effect]] = []
     error = course.end.error if course.end else None
@@ -212,7 +210,7 @@ def play(course: Course, machine: Machine) -> Played:
     except Diverged as diverged:
         return Played(course, effects, machine.label, diverged)
     except ValueError as error:
-        raise NoCourse(f"a record of actor {course.actor} is broken: {error}") from None
+        raise NoCourse(f"a record of actor {course.actor} is damaged: {error}") from None
     return Played(course, effects, machine.label, None)
 
 
@@ -220,7 +218,7 @@ def play(course: Course, machine: Machine) -> Played:
 
 
 def describe(played: Played, whole: bool) -> Told:
-    """Return what is told of a course; `whole`: with every event."""
+    """Return an attempt as JSON; with every event if `whole`."""
     course, end, diverged = played.course, played.course.end, played.diverged
     told: Told = {
         "actor": course.actor,
@@ -239,7 +237,7 @@ def describe(played: Played, whole: bool) -> Told:
 
 
 def _steps(played: Played) -> Iterator[Told]:
-    """Yield each event with its effects, which are not known from a divergence on."""
+    """Yield each event with its effects, which are unknown from a divergence on."""
     effects = iter(played.effects)
     for record in played.course.records:
         if isinstance(record, Resumed):

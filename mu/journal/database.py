@@ -74,7 +74,7 @@ def _checked_version(database: sqlite3.Connection, path: Path, *known: int) -> i
     if version not in known:
         database.close()
         raise JournalError(
-            f"{path} has version {version}, but this mu reads version {VERSION}: run the version"
-            " of mu that wrote it, or move it away to start a new one"
+            f"{path} has format version {version}, but this mu reads version {VERSION}: use the"
+            " version of mu that wrote it, or move the file away to start a new one"
         )
     return version

@@ -51,7 +51,7 @@ def aws(engine, s3, tmp_path_factory):
     folder = tmp_path_factory.mktemp("machine")
     (folder / "bin").mkdir()
     aws = folder / "bin" / "aws"
-    aws.write_text(f'#!/bin/sh\nexec {sys.executable} {ROOT}/tests/aws_cli.py "$@"\n')
+    aws.write_text(f'#!/bin/sh\nexec {sys.executable} {ROOT}/tests/kit/aws_cli.py "$@"\n')
     program = folder / "png2y4m"
     program.write_text(JOIN)
     for path in (aws, program):
@@ -102,7 +102,7 @@ def test_the_page_leads_from_an_account_to_a_job_and_away_again(aws, engine, s3)
         }, doctor.stdout
         launched = run("\n".join(line for line in job if " doctor " not in line), aws)
         assert launched.returncode == 0, launched.stdout + launched.stderr
-        assert launched.stdout.count(" is done after ") == 2
+        assert launched.stdout.count(" finished after ") == 2
     finally:
         ours.stop()
     made = s3.client().list_objects_v2(Bucket="page-films", Prefix="bbb-y4m_02/")["Contents"]

@@ -214,8 +214,8 @@ def test_a_job_is_named_by_its_id_a_prefix_or_last(config):
     found = [tell(config, name, registry=registry(Echo()))["id"] for name in ("ab12", "c", "last")]
     assert found == ["ab12", "cd56", "cd56"]
     for name, says in (
-        ("ab", "'ab' begins the ids of 2 jobs, ab12, ab34"),
-        ("x", "there is no job 'x' in .*journal.db: it was ordered elsewhere, or is forgotten"),
+        ("ab", "'ab' matches 2 jobs, ab12, ab34"),
+        ("x", "there is no job 'x' in .*journal.db: it belongs to another daemon, or was dropped"),
         ("", "there is no job ''"),
     ):
         with pytest.raises(NoCourse, match=says):
@@ -235,7 +235,7 @@ def test_a_home_without_a_journal_is_told(config):
 
 def test_a_journal_without_jobs_is_told(config):
     keep(config)
-    with pytest.raises(NoCourse, match=r"there is no job in .*journal.db yet"):
+    with pytest.raises(NoCourse, match=r"there are no jobs in .*journal.db yet"):
         tell(config, "last")
 
 
@@ -243,14 +243,18 @@ def test_a_journal_of_another_version_is_told(config):
     keep(config, *both_done())
     with sqlite3.connect(config.home / JOURNAL) as database:
         database.execute("pragma user_version = 99")
-    with pytest.raises(NoCourse, match="is of version 99, and this mu knows version 1: run the mu"):
+    with pytest.raises(
+        NoCourse, match="has format version 99, but this mu reads version 1: use the"
+    ):
         tell(config, JOB)
 
 
 @pytest.mark.parametrize("content", [b"", b"no database, but long enough to be one" * 30])
 def test_what_is_no_journal_is_told(config, content):
     (config.home / JOURNAL).write_bytes(content)
-    with pytest.raises(NoCourse, match=r"journal.db (is of version 0|cannot be read: file is not)"):
+    with pytest.raises(
+        NoCourse, match=r"(journal.db has format version 0|cannot read .*journal.db: file is not)"
+    ):
         tell(config, JOB)
 
 
@@ -259,22 +263,24 @@ def test_a_journal_that_may_not_be_read_is_told(config, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(NoCourse, match=r"journal.db cannot be read: Permission denied"):
+    with pytest.raises(NoCourse, match=r"cannot read .*journal.db: Permission denied"):
         tell(config, JOB)
 
 
 def test_a_pipeline_that_is_not_installed_any_more_is_told(config):
     keep(config, *both_done())
-    with pytest.raises(NoCourse, match=f"job {JOB} is of pipeline 'echo', which is not installed"):
+    with pytest.raises(
+        NoCourse, match=f"job {JOB} has pipeline 'echo', which is no longer installed"
+    ):
         tell(config, JOB, registry=Registry())
     broken = Registry(broken=[Broken("echo", "a:package", "ImportError: no echo")])
-    with pytest.raises(NoCourse, match="not installed here any more: ImportError: no echo"):
+    with pytest.raises(NoCourse, match="no longer installed here: ImportError: no echo"):
         tell(config, JOB, registry=broken)
 
 
 def test_an_order_that_its_pipeline_does_not_take_any_more_is_told(config):
     keep(config, *begun(params={"shout": True}))
-    with pytest.raises(NoCourse, match=r"echo does not take the order of job .*params.shout"):
+    with pytest.raises(NoCourse, match=r"echo no longer accepts the order of job .*params.shout"):
         tell(config, JOB, registry=registry(Echo()))
 
 
@@ -289,7 +295,7 @@ def test_an_order_that_its_pipeline_does_not_take_any_more_is_told(config):
 )
 def test_broken_records_are_told(config, lines):
     keep(config, *lines)
-    with pytest.raises(NoCourse, match="broken: "):
+    with pytest.raises(NoCourse, match="damaged: "):
         tell(config, JOB, registry=registry(Echo()))
 
 

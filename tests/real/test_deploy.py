@@ -16,17 +16,10 @@ from kit.elves import ARM64, X86_64, compiled, fake_elf, needs_gcc
 from kit.film import chunk, order, put_film
 
 from mu.cli.commands import cli
-from mu.functions.aws import Aws, AwsError
+from mu.functions.aws import AwsClients, AwsError
 from mu.functions.bundle import ZIP_LIMIT, bundle
-from mu.functions.deploy import (
-    EVENT_AGE_S,
-    Code,
-    DeployError,
-    Deployment,
-    Settings,
-    Shipment,
-    names_of,
-)
+from mu.functions.deploy import EVENT_AGE_S, Deployment, Settings, names_of
+from mu.functions.shipment import Code, DeployError, Shipment
 
 ROLE = "arn:aws:iam::123456789012:role/worker"
 
@@ -83,7 +76,7 @@ def test_a_dynamic_program_goes_from_its_file_to_a_job_that_is_done(daemon, s3, 
     assert done.exit_code == 0, done.output
     said = re.fullmatch(
         r"deployed in us-east-1 was created: code \d+ KiB, \w+, python3\.12, memory 256 MB,"
-        r" timeout 60 s, /tmp 512 MB\n\nRun a job on it:\n  mu (.*)\n",
+        r" timeout 60 s, /tmp 512 MB\n\nTo run a job on it:\n  mu (.*)\n",
         done.stdout,
     )
     assert said, done.output
@@ -108,7 +101,7 @@ def test_deploying_again_changes_what_differs_and_nothing_else(daemon, zipped, t
     config = client.get_function_event_invoke_config(FunctionName="again")
     assert (config["MaximumRetryAttempts"], config["MaximumEventAgeInSeconds"]) == (0, EVENT_AGE_S)
     before = client.get_function_configuration(FunctionName="again")
-    assert deploy("--zip", zipped) == "again in us-east-1 is as it should be"
+    assert deploy("--zip", zipped) == "again in us-east-1 is up to date"
     assert (
         client.get_function_configuration(FunctionName="again")["RevisionId"]
         == before["RevisionId"]
@@ -123,7 +116,7 @@ def test_deploying_again_changes_what_differs_and_nothing_else(daemon, zipped, t
     assert deploy(tool) == f"again in us-east-1 was updated: {says}"
     assert deploy("--delete", "--dry-run") == "again in us-east-1 would be deleted"
     assert deploy("--delete") == "again in us-east-1 was deleted"
-    assert deploy("--delete") == "again in us-east-1 is not there"
+    assert deploy("--delete") == "again in us-east-1 does not exist"
 
 
 def test_copies_are_functions_of_their_own_and_a_job_uses_them_in_turn(daemon):
@@ -157,11 +150,14 @@ def test_without_a_daemon_there_is_no_local_engine(tmp_path):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ([], "which function? Give --name, a program, or --zip FILE"),
-        (["--delete"], "--delete needs --name"),
-        (["--bare", "--name", "a b"], "a function cannot be named 'a b': 1 to 64 letters"),
-        (["/bin/sh", "--bare", "--name", "x"], "--bare is for the worker alone"),
-        (["--name", "nothing-there"], "give its program, --zip FILE, or --bare"),
+        ([], "no function given: use --name, a program, or --zip FILE"),
+        (["--delete"], "--delete requires --name"),
+        (
+            ["--bare", "--name", "a b"],
+            "a function's name must be 1 to 64 letters, digits, - and _, got 'a b'",
+        ),
+        (["/bin/sh", "--bare", "--name", "x"], "--bare deploys the worker only"),
+        (["--name", "nothing-there"], "to create it, give a program, --zip FILE, or --bare"),
         (["--bare", "--name", "x", "--bucket", "b"], "--bucket is for AWS"),
         (["--bare", "--name", "x", "--memory", "64"], "64 is not in the range 128<=x<=10240"),
     ],
@@ -172,32 +168,34 @@ def test_what_cannot_be_deployed_is_a_sentence(daemon, words, says):
 
 def test_a_zip_and_what_makes_one_exclude_one_another(daemon, zipped, tool):
     words = ["--home", daemon.home, "deploy", "--engine", "local", "--zip", zipped]
-    assert "--zip has all that is in the function" in refusal(*words, tool)
-    assert "--zip has all that is in the function" in refusal(*words, "--post", "x")
+    assert "--zip is a complete function, so it cannot be combined with" in refusal(*words, tool)
+    assert "--zip is a complete function, so it cannot be combined with" in refusal(
+        *words, "--post", "x"
+    )
 
 
 def test_a_zip_is_no_program(daemon, zipped):
     says = refusal("--home", daemon.home, "deploy", zipped)
-    assert f"{zipped} is a zip, no program: to deploy it, say mu deploy --zip {zipped}" in says
+    assert f"{zipped} is a zip, not a program; to deploy it, use mu deploy --zip {zipped}" in says
 
 
 def test_an_architecture_that_is_not_the_programs_is_refused(daemon, tmp_path):
     made = bundle(tmp_path / "a.zip", executables=[fake_elf(tmp_path / "a", ARM64)]).path
     words = ["--home", daemon.home, "deploy", "--zip", made, "--arch", "x86_64"]
-    assert f"--arch is x86_64; the programs in {made} are for arm64" in refusal(*words)
+    assert f"--arch is x86_64, but the programs in {made} are for arm64" in refusal(*words)
 
 
 def test_programs_for_another_processor_are_not_for_the_local_engine(daemon, tmp_path):
     other = ARM64 if os.uname().machine == "x86_64" else X86_64
     program = fake_elf(tmp_path / "program", other)
     says = refusal("--home", daemon.home, "deploy", program)
-    assert "the local engine emulates nothing, so deploy this with --engine lambda" in says
+    assert "the local engine does not emulate: deploy them with --engine lambda" in says
 
 
 def test_names():
     assert names_of("f") == ["f"]
     assert names_of("f", 2) == ["f-0", "f-1"]
-    with pytest.raises(DeployError, match="cannot be named"):
+    with pytest.raises(DeployError, match="name must be 1 to 64 letters"):
         names_of("f" * 63, 1)
 
 
@@ -217,7 +215,7 @@ def aws(monkeypatch):
         trust = {"Version": "2012-10-17", "Statement": []}
         iam = boto3.client("iam", region_name="us-east-1")
         iam.create_role(RoleName="worker", AssumeRolePolicyDocument=json.dumps(trust))
-        yield Aws()
+        yield AwsClients()
 
 
 def on_aws(tmp_path, *words, **env):
@@ -259,14 +257,16 @@ def test_the_role_may_come_from_the_environment(aws, tmp_path):
 def test_a_dry_run_makes_nothing(aws, tmp_path):
     done = on_aws(tmp_path, "--bare", "--name", "f", "--role", ROLE, "--dry-run")
     assert re.match(r"f in us-east-1 would be created: code \d+ KiB, x86_64, ", done.stdout)
-    assert "Run a job" not in done.stdout
+    assert "To run a job" not in done.stdout
     assert aws.client("lambda", "us-east-1").list_functions()["Functions"] == []
 
 
 def test_a_role_that_is_not_there_is_told_in_awss_words(aws, tmp_path, monkeypatch):
     monkeypatch.setattr("mu.functions.deploy.ROLE_S", 0.0)
     says = on_aws(tmp_path, "--bare", "--name", "f", "--role", ROLE + "x").stderr
-    assert "create function, f in us-east-1: InvalidParameterValueException: The role" in says
+    assert (
+        "creating function f in us-east-1 failed: InvalidParameterValueException: The role" in says
+    )
 
 
 def test_a_zip_goes_by_s3_and_is_not_left_there(aws, tmp_path, zipped):
@@ -288,14 +288,17 @@ def test_a_bucket_elsewhere_is_refused_before_anything_is_done(aws, tmp_path, zi
     aws.client("s3", "eu-west-1").create_bucket(Bucket="far", CreateBucketConfiguration=where)
     words = ["--zip", zipped, "--name", "f", "--role", ROLE]
     says = on_aws(tmp_path, *words, "--bucket", "far").stderr
-    assert "the bucket far is in eu-west-1; Lambda in us-east-1 takes code from buckets" in says
-    assert "the bucket none: 404: Not Found" in on_aws(tmp_path, *words, "--bucket", "none").stderr
+    assert "bucket far is in eu-west-1, and Lambda in us-east-1 accepts code from buckets" in says
+    assert (
+        "looking up bucket none failed: 404: Not Found"
+        in on_aws(tmp_path, *words, "--bucket", "none").stderr
+    )
     assert aws.client("lambda", "us-east-1").list_functions()["Functions"] == []
 
 
 def test_a_large_zip_without_a_bucket_is_refused_with_the_way_out(aws, tmp_path, zipped):
     code = Code(zipped, ZIP_LIMIT + 1, "", None)
-    says = r"tool\.zip has 50\.0 MiB; Lambda takes 50\.0 MiB at most directly: give --bucket NAME"
+    says = r"tool\.zip has 50\.0 MiB, more than the 50\.0 MiB that Lambda .* directly: give --bucket NAME"
     with pytest.raises(DeployError, match=says):
         Shipment(code, "us-east-1", aws, "", print).check()
     Shipment(Code(zipped, ZIP_LIMIT, "", None), "us-east-1", aws, "", print).check()
@@ -322,7 +325,7 @@ def test_what_goes_wrong_on_the_way_to_aws_is_a_sentence(tmp_path, monkeypatch):
     keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
     says = on_aws(tmp_path, *words, **keys, AWS_ENDPOINT_URL_LAMBDA="http://127.0.0.1:1").stderr
     assert 'Could not connect to the endpoint URL: "http://127.0.0.1:1/' in says
-    assert "whether AWS_ENDPOINT_URL is set and right" in says
+    assert "that AWS_ENDPOINT_URL is correct if it is set" in says
 
 
 # ---------------------------------------------------------------- AWS's bad manners
@@ -430,20 +433,24 @@ def test_an_update_that_is_under_way_is_waited_for_before_and_after_each_change(
 def test_a_function_that_cannot_be_made_ready_is_told_with_the_reason(code):
     failed = {"State": "Failed", "StateReason": "the key is disabled"}
     script = Script(GONE, {}, failed)
-    with pytest.raises(DeployError, match="cannot be made ready; Lambda says: the key is disabled"):
+    with pytest.raises(
+        DeployError, match="function f in us-east-1 failed to start: the key is disabled"
+    ):
         deployment(script).deploy("f", Settings(ROLE), code, shipment(code, script))
 
 
 def test_a_function_that_never_becomes_ready_is_given_up(code, monkeypatch):
     monkeypatch.setattr("mu.functions.deploy.READY_S", 2.0)
     script = Script(GONE, {}, *[{"State": "Pending"}] * 4)
-    with pytest.raises(DeployError, match=r"still Pending, its update Successful, after 2 s"):
+    with pytest.raises(
+        DeployError, match=r"not ready after 2 s: its state is Pending, its update Successful"
+    ):
         deployment(script).deploy("f", Settings(ROLE), code, shipment(code, script))
 
 
 def test_a_container_image_is_left_alone(code):
     script = Script(there(code, PackageType="Image"))
-    with pytest.raises(DeployError, match="is made of a container image"):
+    with pytest.raises(DeployError, match="is a container image and cannot be updated"):
         deployment(script).deploy("f", Settings(), code, shipment(code, script))
 
 
@@ -464,7 +471,9 @@ def test_code_that_is_the_same_is_not_sent(code):
 def test_what_is_denied_is_told_with_the_policy(code):
     denied = "AccessDeniedException: User x is not authorized to perform: lambda:CreateFunction"
     script = Script(GONE, denied)
-    with pytest.raises(AwsError, match=r"lambda:CreateFunction: let your user .* --policy prints"):
+    with pytest.raises(
+        AwsError, match=r"lambda:CreateFunction: grant your user .* --policy prints"
+    ):
         deployment(script).deploy("f", Settings(ROLE), code, shipment(code, script))
 
 

@@ -18,7 +18,7 @@ from mu.cli.commands import cli
 from mu.config import Config, Launch, Mu, WorkerPort
 from mu.doctor import Case, account, bucket, coordinator, examine, function, role
 from mu.doctor.finding import FAIL, OK, WARN
-from mu.functions.aws import Aws, AwsError
+from mu.functions.aws import AwsClients, AwsError
 from mu.functions.bundle import bundle
 from mu.functions.deploy import HANDLER
 from mu.functions.iam import policies
@@ -68,10 +68,10 @@ def test_a_ca_that_ends_soon_has_ended_or_is_not_there(tmp_path):
     Authority.at_home(tmp_path)
     now = datetime.now(UTC)
     found = coordinator.check_ca(tmp_path, now + timedelta(days=20 * 365 - 10))
-    assert (found.level, found.remedy) == (WARN, "mu keys renew ca, while no job runs")
+    assert (found.level, found.remedy) == (WARN, "mu keys renew ca, while no job is running")
     found = coordinator.check_ca(tmp_path, now + timedelta(days=21 * 365))
     assert found.level == FAIL
-    assert "ended on 20" in found.sentence
+    assert "expired on 20" in found.sentence
 
 
 def test_a_ca_key_that_others_can_read(tmp_path):
@@ -102,7 +102,7 @@ def test_a_daemon_with_another_ca_than_its_home_is_found(daemon, tmp_path):
     (tmp_path / "ports.json").write_text((daemon.home / "ports.json").read_text())
     found = coordinator.check_worker_port(tmp_path, Config(), aws=True)
     assert found.level == FAIL
-    assert "start the daemon again" in found.remedy
+    assert "restart the daemon" in found.remedy
 
 
 def test_a_worker_port_that_is_not_there(tmp_path):
@@ -110,7 +110,7 @@ def test_a_worker_port_that_is_not_there(tmp_path):
     assert coordinator.check_worker_port(tmp_path, Config(), aws=True).level == WARN
     (tmp_path / "ports.json").write_text('{"worker": 1}')
     found = coordinator.check_worker_port(tmp_path, Config(), aws=True)
-    assert (found.level, "does not answer" in found.sentence) == (FAIL, True)
+    assert (found.level, "does not respond" in found.sentence) == (FAIL, True)
 
 
 def test_a_worker_port_on_the_loopback_is_none_for_aws(daemon):
@@ -156,9 +156,12 @@ def test_a_guess_is_told_with_where_it_comes_from():
     found = judged("127.0.0.1", lambda: None, guess)
     says = "set [launch] public_host in mu.conf to 198.51.100.7 (somebody said so)"
     assert found.remedy.startswith(says)
-    assert "the internet reaches this machine" in judged("127.0.0.1", lambda: None).remedy
+    assert "to this machine's public address" in judged("127.0.0.1", lambda: None).remedy
     found = judged("8.8.8.8", guess)
-    assert (found.level, "seems to be 198.51.100.7 (somebody" in found.sentence) == (WARN, True)
+    assert (found.level, "address seems to be 198.51.100.7 (somebody" in found.sentence) == (
+        WARN,
+        True,
+    )
     assert judged("8.8.8.8", lambda: ("8.8.8.8", "x")).level == OK
 
 
@@ -201,7 +204,7 @@ def metadata(monkeypatch):
 
 
 def test_an_instance_knows_its_address_from_its_metadata(metadata, monkeypatch):
-    assert coordinator.by_metadata() == ("203.0.113.9", "EC2's metadata of this instance")
+    assert coordinator.by_metadata() == ("203.0.113.9", "from EC2's metadata service")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     assert coordinator.by_metadata() is None
 
@@ -230,9 +233,18 @@ def test_whose_the_credentials_are():
 @pytest.mark.parametrize(
     ("refusal", "remedy"),
     [
-        ("InvalidClientTokenId: The security token is invalid", "the access key is not this"),
-        ("SignatureDoesNotMatch: The signature", "the secret key does not fit, or this clock"),
-        ("ExpiredToken: The token is expired", "get new credentials; or this clock is wrong"),
+        (
+            "InvalidClientTokenId: The security token is invalid",
+            "the access key belongs to another account",
+        ),
+        (
+            "SignatureDoesNotMatch: The signature",
+            "the secret key is wrong, or this machine's clock",
+        ),
+        (
+            "ExpiredToken: The token is expired",
+            "get new credentials; if they are new, this machine's clock is wrong",
+        ),
     ],
 )
 def test_credentials_that_are_not_taken(refusal, remedy):
@@ -288,8 +300,8 @@ def test_the_quota(most, free, workers, level):
 
 def test_many_workers_want_copies():
     found = account.check_growth(3500, 1)
-    assert (found.level, "take 30 s longer" in found.sentence) == (WARN, True)
-    assert found.remedy.startswith("--copies 4,")
+    assert (found.level, "starting 3500 takes 30 s" in found.sentence) == (WARN, True)
+    assert "--copies 4 " in found.remedy
     assert account.check_growth(3500, 4).level == OK
 
 
@@ -336,7 +348,7 @@ def test_a_function_that_is_well():
             "mu deploy --name f --regions us-east-1 --runtime python3.12",
         ),
         ({"Timeout": 60}, WARN, "mu deploy --name f --regions us-east-1 --timeout 900, unless"),
-        ({"Handler": "index.handler"}, FAIL, "give another --function, or replace it"),
+        ({"Handler": "index.handler"}, FAIL, "choose another --function, or replace it"),
         ({"State": "Failed", "StateReason": "no key"}, FAIL, "deploy f again"),
     ],
 )
@@ -351,7 +363,7 @@ def test_a_function_that_is_not_there():
     gone = ("get_function_configuration", "ResourceNotFoundException: gone")
     with answers("lambda", gone) as clients:
         found = function.check_function(clients, "us-east-1", "f", 900.0, 1)
-    assert (found.level, found.sentence) == (FAIL, "f is not there in us-east-1")
+    assert (found.level, found.sentence) == (FAIL, "f in us-east-1 does not exist")
 
 
 @pytest.mark.parametrize(
@@ -373,7 +385,7 @@ def test_whether_we_may_invoke():
         assert function.check_invoke(clients, "us-east-1", "f").level == OK
     with (
         answers("lambda", ("invoke", "AccessDeniedException: no", dry)) as clients,
-        pytest.raises(AwsError, match="mu doctor --policy prints what it needs"),
+        pytest.raises(AwsError, match="mu doctor --policy prints what mu needs"),
     ):
         function.check_invoke(clients, "us-east-1", "f")
 
@@ -409,7 +421,7 @@ def test_what_the_role_lets_workers_do():
     listing = ("simulate_principal_policy", simulated(s3_ListBucket="allowed"))
     with answers("iam", logs, more, listing) as clients:
         found = role.check_role_may(clients, "us-east-1", ROLE, "films")
-    assert (found.level, found.sentence) == (FAIL, "worker may not s3:PutObject")
+    assert (found.level, found.sentence) == (FAIL, "role worker lacks s3:PutObject")
     with answers("iam", logs) as clients:
         assert role.check_role_may(clients, "us-east-1", ROLE, "").level == OK
     with answers("iam", ("simulate_principal_policy", "AccessDenied: no")) as clients:
@@ -460,7 +472,7 @@ def test_a_check_that_breaks_does_not_stop_the_others(tmp_path):
     where = config(tmp_path, public_host="8.8.8.8")
     case = Case(where, "mu.conf", "local", Broken(), ["us-east-1"], ["f"], workers=2000)
     found = {finding.check: finding for finding in examine(case)}
-    assert found["function"].sentence == "the check itself broke: RuntimeError: no lambda today"
+    assert found["function"].sentence == "the check itself failed: RuntimeError: no lambda today"
     assert found["concurrency"].level == WARN
     assert list(found) == ["CA", "worker port", "public_host", "concurrency", "function"]
 
@@ -473,8 +485,8 @@ def test_a_home_with_a_daemon_and_a_function_is_well(daemon, s3, monkeypatch):
     done = mu(*words)
     assert done.exit_code == 0, done.output
     assert [line for line in done.stdout.splitlines() if line.startswith(("fail", "warn"))] == []
-    assert done.stdout.endswith("\nNothing stands in the way of a job.\n")
-    assert "an object was put to films, got and deleted" in done.stdout
+    assert done.stdout.endswith("\nAll checks passed.\n")
+    assert "an object in films was written, read and deleted" in done.stdout
     left = s3.client().list_objects_v2(Bucket="films", Prefix="mu/")
     assert "Contents" not in left
 
@@ -487,11 +499,17 @@ def test_what_fails_is_said_with_what_to_do_and_by_the_status(daemon):
     assert found["remedy"] == "mu deploy PROGRAM --name not-there --regions us-east-1"
 
 
+def test_a_function_with_an_impossible_name_is_refused(tmp_path):
+    done = mu("--home", tmp_path, "doctor", "--function", "a b")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "a function's name must be 1 to 64 letters, digits, - and _, got 'a b'" in done.stderr
+
+
 def test_no_local_engine_is_a_finding(tmp_path):
     done = mu("--home", tmp_path, "doctor", "--engine", "local")
     assert done.exit_code == 1
     assert "no daemon is running for home" in done.stdout
-    assert "1 thing must be put right before a job runs." in done.stdout
+    assert "1 check failed: a job cannot run yet." in done.stdout
 
 
 @pytest.fixture
@@ -508,10 +526,10 @@ def aws(monkeypatch):
 def test_aws_is_looked_at_from_the_credentials_to_the_bucket(aws, tmp_path):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         aws.setenv(name, "testing")
-    iam = Aws().client("iam", "us-east-1")
+    iam = AwsClients().client("iam", "us-east-1")
     trust = json.dumps(policies()["trust"])
     arn = iam.create_role(RoleName="worker", AssumeRolePolicyDocument=trust)["Role"]["Arn"]
-    Aws().client("s3", "us-east-1").create_bucket(Bucket="films")
+    AwsClients().client("s3", "us-east-1").create_bucket(Bucket="films")
     made = bundle(tmp_path / "f.zip").path
     words = ["--home", tmp_path, "deploy", "--engine", "lambda", "--zip", made, "--role", arn]
     assert mu(*words).exit_code == 0
@@ -543,17 +561,19 @@ def test_without_credentials_that_is_said_once(aws, tmp_path):
     done = mu(*words)
     assert done.exit_code == 1
     assert done.stdout.count("AWS credentials") == 1
-    assert "nothing else of AWS was looked at" in done.stdout
+    assert "the other checks of AWS were skipped" in done.stdout
 
 
 def test_a_bucket_that_is_not_there_or_far_away(aws):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         aws.setenv(name, "testing")
-    found = bucket.check_bucket(Aws(), ["us-east-1"], "none")
+    found = bucket.check_bucket(AwsClients(), ["us-east-1"], "none")
     assert (found.level, found.remedy) == (FAIL, "aws s3 mb s3://none --region us-east-1")
     where = {"LocationConstraint": "eu-west-1"}
-    Aws().client("s3", "eu-west-1").create_bucket(Bucket="far", CreateBucketConfiguration=where)
-    found = bucket.check_bucket(Aws(), ["us-east-1", "eu-west-1"], "far")
+    AwsClients().client("s3", "eu-west-1").create_bucket(
+        Bucket="far", CreateBucketConfiguration=where
+    )
+    found = bucket.check_bucket(AwsClients(), ["us-east-1", "eu-west-1"], "far")
     assert (found.level, "workers in us-east-1 is slower" in found.sentence) == (WARN, True)
 
 
@@ -561,10 +581,10 @@ def test_a_role_that_lambda_may_not_assume(aws):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         aws.setenv(name, "testing")
     trust = json.dumps(policies()["trust"]).replace("lambda.", "ec2.")
-    iam = Aws().client("iam", "us-east-1")
+    iam = AwsClients().client("iam", "us-east-1")
     arn = iam.create_role(RoleName="other", AssumeRolePolicyDocument=trust)["Role"]["Arn"]
-    found = role.check_role(Aws(), "us-east-1", arn)
-    says = "Lambda may not assume other: its trust policy names ec2.amazonaws.com"
+    found = role.check_role(AwsClients(), "us-east-1", arn)
+    says = "Lambda may not assume role other: its trust policy names ec2.amazonaws.com"
     assert (found.level, found.sentence) == (FAIL, says)
 
 

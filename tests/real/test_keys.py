@@ -50,7 +50,7 @@ def test_the_fingerprint_is_openssls(home):
 def test_a_home_without_a_ca_is_told_and_gets_none(tmp_path):
     done = mu("--home", tmp_path, "keys")
     assert done.exit_code == 2
-    assert "has no CA yet: the daemon's first start makes it" in done.stderr
+    assert "has no CA yet: the daemon creates it when it first starts" in done.stderr
     assert list(tmp_path.iterdir()) == []
     done = mu("--home", tmp_path, "keys", "export", tmp_path / "x")
     assert (done.exit_code, list(tmp_path.iterdir())) == (2, [])
@@ -59,16 +59,16 @@ def test_a_home_without_a_ca_is_told_and_gets_none(tmp_path):
 def test_a_ca_that_cannot_be_read_is_told(home):
     (home / "ca.key").write_text("nonsense")
     done = mu("--home", home, "keys")
-    assert (done.exit_code, "cannot be used" in done.stderr) == (2, True)
+    assert (done.exit_code, "cannot use the CA in " in done.stderr) == (2, True)
 
 
 def test_renewing_says_what_happens_and_wants_a_yes(home):
     before = (home / "ca.pem").read_text()
     done = mu("--home", home, "keys", "renew", "ca")
     assert done.exit_code == 2
-    assert "workers of running jobs cannot come back" in done.stdout
-    assert "No daemon runs for it now" in done.stdout
-    assert "without a terminal to ask at, say --yes" in done.stderr
+    assert "workers of running jobs cannot reconnect" in done.stdout
+    assert "The daemon is not running." in done.stdout
+    assert "there is no terminal to ask on, so add --yes" in done.stderr
     assert (home / "ca.pem").read_text() == before
     done = mu("--home", home, "keys", "renew", "ca", "--yes")
     assert done.exit_code == 0
@@ -84,20 +84,20 @@ def test_renewing_says_what_happens_and_wants_a_yes(home):
 
 def test_the_servers_key_is_renewed_by_a_start(home):
     done = mu("--home", home, "keys", "renew", "server")
-    assert (done.exit_code, "made anew at each start" in done.stdout) == (0, True)
+    assert (done.exit_code, "generated at each start" in done.stdout) == (0, True)
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
 def test_a_renewed_ca_is_the_daemons_at_its_next_start(own_daemon):
     """Until then jobs go on with the old one; then new jobs run with the new one."""
     said = mu("--home", own_daemon.home, "keys", "renew", "ca", "--yes").stdout
-    assert "Jobs that run now: none." in said
+    assert "Running jobs: none." in said
     words = ["--home", own_daemon.home, "launch", "hello", "--function", "png2y4m", "--watch"]
     assert mu(*words).exit_code == 0
     doctor = json.loads(mu("--home", own_daemon.home, "doctor", "--json").stdout)
     (port,) = [one for one in doctor if one["check"] == "worker port"]
     assert port["level"] == "fail"
-    assert "start the daemon again" in port["remedy"]
+    assert "restart the daemon" in port["remedy"]
 
 
 def test_actors_that_run_get_new_workers_after_a_renewal_and_a_start(tmp_path, s3, joiner):
@@ -109,7 +109,7 @@ def test_actors_that_run_get_new_workers_after_a_renewal_and_a_start(tmp_path, s
         job = daemon.ask("/jobs", order("renewed", workers=1) | {"retries": 2})["id"]
         wait_until(lambda: "joining" in daemon.ask(f"/jobs/{job}/log"))
         said = mu("--home", daemon.home, "keys", "renew", "ca", "--yes").stdout
-        assert "Jobs that run now: 1." in said
+        assert "Running jobs: 1." in said
         daemon.stop()
         daemon = Daemon(tmp_path, s3.env, conf)
         ended = daemon.wait(job)
@@ -146,10 +146,10 @@ def test_a_relays_key_is_exported_for_its_hosts_and_never_the_cas(home, tmp_path
 
 def test_a_host_that_no_certificate_takes_is_told(home, tmp_path):
     done = mu("--home", home, "keys", "export", tmp_path / "x", "--relay", "naïve.example")
-    assert (done.exit_code, "cannot stand in a certificate" in done.stderr) == (2, True)
+    assert (done.exit_code, "cannot be put into a certificate" in done.stderr) == (2, True)
 
 
 def test_a_folder_that_cannot_be_written_to_is_told(home, tmp_path):
     (tmp_path / "file").touch()
     done = mu("--home", home, "keys", "export", tmp_path / "file" / "x")
-    assert (done.exit_code, "cannot be written" in done.stderr) == (2, True)
+    assert (done.exit_code, "cannot write " in done.stderr) == (2, True)

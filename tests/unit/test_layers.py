@@ -93,7 +93,7 @@ def test_the_command_line_takes_little_from_the_daemon_and_gives_it_nothing():
         "mu.jobs.history.tell",
         "mu.jobs.history.NoCourse",
     }
-    others = [path for path in (ROOT / "mu").rglob("*.py") if path.parent.name != "cli"]
+    others = set((ROOT / "mu").rglob("*.py")) - set(files("cli"))
     assert not [path for path in others if "mu.cli" in str(imported(path))]
 
 
@@ -103,3 +103,8 @@ def test_what_pipelines_import_does_not_load_twisted():
     )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
     assert told.stdout == "False\n"
+
+
+def test_the_commands_are_put_together_in_one_module_that_no_other_imports():
+    inside = [path for path in files("cli") if "mu.cli.commands" in str(imported(path))]
+    assert [path.name for path in inside] == ["__main__.py"]

@@ -1,0 +1,110 @@
+"""The control port's JSON, and that of `mu replay`, as types. docs/control.md describes the fields."""
+
+from typing import NotRequired, TypedDict
+
+
+class FailureJson(TypedDict):
+    """A failed attempt at an actor."""
+
+    attempt: int
+    at: float
+    label: str
+    last_reply: str
+    error: str
+
+
+class ActorJson(TypedDict):
+    """A row of GET /jobs/ID/workers."""
+
+    actor: int
+    state: str
+    label: str
+    attempt: int
+    since: float
+    waits_for: NotRequired[str | None]
+    last_reply: str
+    error: str | None
+    result: object
+    failures: NotRequired[list[FailureJson]]
+
+
+class JobJson(TypedDict):
+    """GET /jobs/ID. Not required: what a job that could not be resumed may lack."""
+
+    id: str
+    pipeline: str
+    workers: int
+    state: str
+    counts: dict[str, int]
+    created: float
+    finished: float | None
+    params: dict[str, object]
+    error: str | None
+    cost_usd: NotRequired[float | None]
+    result: object
+    engine: NotRequired[str]
+    function: NotRequired[str]
+    event: NotRequired[dict[str, object]]
+
+
+class ParameterJson(TypedDict):
+    """A parameter of a pipeline."""
+
+    name: str
+    type: str
+    help: str
+    required: bool
+    default: NotRequired[object]
+    minimum: NotRequired[float]
+    maximum: NotRequired[float]
+
+
+class PipelineJson(TypedDict):
+    """A row of GET /pipelines. A broken plugin has an owner and an error instead of parameters."""
+
+    name: str
+    description: NotRequired[str]
+    parameters: NotRequired[list[ParameterJson]]
+    owner: NotRequired[str]
+    error: NotRequired[str]
+
+
+class DivergenceJson(TypedDict):
+    """Where a replayed attempt did something else than it did at first."""
+
+    event: int
+    message: str
+
+
+class StepJson(TypedDict):
+    """One event of an attempt, and its effects; null where they are unknown."""
+
+    at: float
+    event: list[object]
+    effects: list[list[object]] | None
+
+
+class AttemptJson(TypedDict):
+    """A replayed attempt. With `mu replay -a`, `course` lists its events."""
+
+    actor: int
+    attempt: int
+    session: str
+    began: float
+    heard: float
+    finished: float | None
+    label: str
+    error: str | None
+    result: object
+    events: int
+    diverged: DivergenceJson | None
+    course: NotRequired[list[StepJson]]
+
+
+class HistoryJson(TypedDict):
+    """A replayed job."""
+
+    id: str
+    pipeline: str
+    created: float
+    attempts: list[AttemptJson]

@@ -1,0 +1,357 @@
+"""`mu deploy`: creates, changes and deletes functions, on AWS or on the local engine."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mu.cli.functions import (
+    Ingredients,
+    describes_bundle,
+    function_errors,
+    function_name,
+    make_bundle,
+    warn,
+)
+from mu.cli.options import (
+    CommandError,
+    chooses_engine,
+    chosen_engine,
+    finds_daemon,
+    local_clients,
+    local_engine_off,
+    print_json,
+    shows_json,
+    split_regions,
+    the_home,
+    where,
+)
+
+if TYPE_CHECKING:
+    from mu.cli.address import Home
+    from mu.functions.apis import Clients
+    from mu.functions.deploy import Deployment, DeployResult, Settings
+    from mu.functions.shipment import Code, Report, Shipment
+
+AT_ONCE = 4
+"""Functions deployed at the same time; AWS accepts about 15 such calls a second."""
+LOCAL_ROLE = "arn:aws:iam::000000000000:role/none"
+"""The local engine requires a role, but ignores it: functions get the daemon's AWS_* variables."""
+
+
+@click.command()
+@describes_bundle
+@click.option(
+    "--zip",
+    "zipped",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Deploy a zip that mu bundle made.",
+)
+@click.option("--bare", is_flag=True, help="Deploy the worker only, without a program.")
+@click.option(
+    "--name", metavar="NAME", help="The function.  [default: the first program's or zip's name]"
+)
+@click.option("--suffix", is_flag=True, help="Add a random suffix to the name.")
+@click.option(
+    "--copies",
+    type=click.IntRange(1, 1000),
+    metavar="N",
+    help="Deploy NAME-0 to NAME-(N-1). One function grows by 1,000 workers in 10 s; several"
+    " functions grow faster.",
+)
+@chooses_engine
+@click.option(
+    "--role",
+    metavar="ARN",
+    envvar="AWS_ROLE",
+    help="The function's IAM role.  [default: AWS_ROLE]",
+)
+@click.option(
+    "--memory",
+    type=click.IntRange(128, 10240),
+    metavar="MB",
+    help="Memory; CPU time is in proportion to it.  [new: 1769, one CPU]",
+)
+@click.option(
+    "--timeout",
+    type=click.IntRange(1, 900),
+    metavar="SECONDS",
+    help="Kill workers that run longer.  [new: 900]",
+)
+@click.option(
+    "--tmp",
+    type=click.IntRange(512, 10240),
+    metavar="MB",
+    help="Size of /tmp.  [new: 512]",
+)
+@click.option("--runtime", metavar="NAME", help="The worker's Python.  [new: python3.12]")
+@click.option(
+    "--bucket",
+    default="",
+    metavar="NAME",
+    help="Upload the zip through this S3 bucket, as needed above 50 MiB. {region} is replaced.",
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
+@click.option("--delete", is_flag=True, help="Delete the functions.")
+@shows_json
+@finds_daemon()
+def deploy(
+    programs: tuple[str, ...],
+    pre: str,
+    post: str,
+    extra: tuple[str, ...],
+    arch: str | None,
+    lib_dirs: tuple[Path, ...],
+    zipped: Path | None,
+    bare: bool,
+    name: str | None,
+    suffix: bool,
+    copies: int | None,
+    engine: str | None,
+    regions: tuple[str, ...],
+    role: str | None,
+    memory: int | None,
+    timeout: int | None,
+    tmp: int | None,
+    runtime: str | None,
+    bucket: str,
+    dry_run: bool,
+    delete: bool,
+    as_json: bool,
+) -> None:
+    """Create or update functions.
+
+    The code is bundled as by mu bundle, or given with --zip. With neither, only settings are
+    changed. In existing functions, only what differs is changed: settings that you do not give
+    keep their values, and unchanged code is not uploaded. AWS's own retries are turned off,
+    because mu retries failed workers itself.
+
+    For a new function, settings default to the values marked [new] below. The engine and the
+    region default to those in mu.conf. Engine local is that of the running daemon.
+
+    \b
+    Examples:
+      mu deploy --bare --name hello --engine local
+      mu deploy ./png2y4m --post '-i -d -o ##OUTFILE## ##INFILE##' --role ARN
+      mu deploy --zip big.zip --bucket my-code --tmp 2048
+      mu deploy --name png2y4m --memory 3008
+      mu deploy ./encode --copies 4 --regions us-east-1,us-west-2 --dry-run
+      mu deploy --name encode --copies 4 --delete
+    """
+    home = the_home()
+    engine = chosen_engine(engine, home)
+    if engine == "local" and bucket:
+        raise CommandError(
+            "--bucket is for AWS; the local engine accepts zips directly, up to 50 MiB"
+        )
+    if delete and not name:
+        raise CommandError("--delete requires --name")
+    if not (name or zipped or programs):
+        raise CommandError("no function given: use --name, a program, or --zip FILE")
+    name = name or function_name(str(zipped) if zipped else programs[0])
+    chosen = split_regions(regions, home)
+    with function_errors():
+        from mu.functions.deploy import Settings, names_of
+
+        names = names_of(name, copies or 0, suffix)
+        targets = _Targets(names, chosen, _clients(engine, home), dry_run, as_json)
+        if delete:
+            results = targets.each(lambda deployment, name: deployment.delete(name))
+        else:
+            ingredients = Ingredients(programs, pre, post, extra, lib_dirs, arch)
+            role = role or (LOCAL_ROLE if engine == "local" else None)
+            with _code(zipped, bare, engine, ingredients) as code:
+                if engine == "local" and code is not None:
+                    _check_this_machine(code)
+                settings = Settings(role, runtime, memory, timeout, tmp)
+                results = targets.deploy(code, settings, bucket)
+    if as_json:
+        print_json([_as_json(result) for result in results])
+    elif not (delete or dry_run):
+        command = _launch_command(home, engine, names, copies, chosen)
+        click.echo(f"\nTo run a job on it:\n  {command}")
+
+
+# ---------------------------------------------------------------- the code
+
+
+@contextlib.contextmanager
+def _code(
+    zipped: Path | None, bare: bool, engine: str, ingredients: Ingredients
+) -> Iterator[Code | None]:
+    """Yield the given zip, or one that is made now, or None if the code stays as it is."""
+    from mu.functions.bundle import look_into
+    from mu.functions.shipment import Code
+
+    arch = ingredients.arch
+    if zipped is not None:
+        if bare or ingredients.given:
+            raise CommandError(
+                "--zip is a complete function, so it cannot be combined with programs, --bare,"
+                " --pre, --post, --with or --lib-dir"
+            )
+        made = look_into(zipped)
+        if arch and made.architecture not in (None, arch):
+            raise CommandError(
+                f"--arch is {arch}, but the programs in {zipped} are for {made.architecture}"
+            )
+        yield Code.of(zipped, made.architecture or arch)
+    elif bare or ingredients.given:
+        if bare and ingredients.programs:
+            raise CommandError(
+                "--bare deploys the worker only, so it cannot be combined with programs"
+            )
+        with tempfile.TemporaryDirectory(prefix="mu-deploy-") as folder:
+            made, _ = make_bundle(Path(folder, "bundle.zip"), ingredients)
+            if engine == "lambda":
+                warn(made.warnings)
+            yield Code.of(made.path, made.architecture)
+    else:
+        yield None
+
+
+def _check_this_machine(code: Code) -> None:
+    """Refuse programs for another architecture: the local engine cannot run them."""
+    import platform
+
+    machine = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    if code.architecture not in (None, machine):
+        raise CommandError(
+            f"the programs are for {code.architecture}, but this machine is {machine}, and the"
+            " local engine does not emulate: deploy them with --engine lambda"
+        )
+
+
+# ---------------------------------------------------------------- deploying
+
+
+@dataclass(frozen=True, slots=True)
+class _Targets:
+    """Functions in regions."""
+
+    names: Sequence[str]
+    regions: Sequence[str]
+    clients: Clients
+    dry: bool
+    quiet: bool
+    """Print no sentences, because stdout is for JSON."""
+
+    def deploy(self, code: Code | None, settings: Settings, bucket: str) -> list[DeployResult]:
+        from mu.functions.shipment import Shipment
+
+        with _progress() as report, contextlib.ExitStack() as stack:
+            shipments: dict[str, Shipment] = {}
+            if code is not None:
+                for region in self.regions:
+                    shipment = Shipment(code, region, self.clients, bucket, report)
+                    shipment.check()
+                    shipments[region] = shipment
+                    stack.callback(_close, shipment)
+            return self.each(
+                lambda deployment, name: deployment.deploy(
+                    name, settings, code, shipments.get(deployment.region)
+                ),
+                report,
+            )
+
+    def each(
+        self,
+        one: Callable[[Deployment, str], DeployResult],
+        report: Report = lambda sentence: None,
+    ) -> list[DeployResult]:
+        """Call `one` for each function in each region, some at a time, and print the results."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        from mu.cli.display.text import console
+        from mu.functions.deploy import Deployment
+
+        screen = console()
+
+        def run(name: str, region: str) -> DeployResult:
+            result = one(Deployment(self.clients, region, report, self.dry), name)
+            if not self.quiet:
+                screen.print(_sentence(result, self.dry))
+            return result
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            running = [
+                pool.submit(run, name, region) for region in self.regions for name in self.names
+            ]
+            return [future.result() for future in running]
+
+
+def _close(shipment: Shipment) -> None:
+    from mu.functions.aws import AwsError
+
+    try:
+        shipment.close()
+    except AwsError as error:
+        warn([f"the uploaded zip could not be deleted: {error}"])
+
+
+def _clients(engine: str, home: Home) -> Clients:
+    from mu.functions.aws import AwsClients
+
+    if engine == "lambda":
+        return AwsClients()
+    if off := local_engine_off(home):
+        raise CommandError(off)
+    return local_clients(home)
+
+
+# ---------------------------------------------------------------- what is printed
+
+
+def _sentence(result: DeployResult, dry: bool) -> str:
+    function = f"{result.name} in {result.region}"
+    changes = f": {', '.join(result.changes)}" if result.changes else ""
+    if result.did == "absent":
+        return f"{function} does not exist"
+    if result.did == "unchanged":
+        return f"{function} is up to date"
+    return f"{function} {'would be' if dry else 'was'} {result.did}{changes}"
+
+
+def _as_json(result: DeployResult) -> dict[str, object]:
+    return {
+        "function": result.name,
+        "region": result.region,
+        "did": result.did,
+        "changes": result.changes,
+    }
+
+
+def _launch_command(
+    home: Home, engine: str, names: Sequence[str], copies: int | None, regions: Sequence[str]
+) -> str:
+    words = ["mu"]
+    for option, value in where().items():
+        words += [f"--{option}", value]
+    words += ["launch", "hello", "--function"]
+    words += [names[0].removesuffix("-0"), "--copies", str(copies)] if copies else [names[0]]
+    if engine != home.config.launch.engine:
+        words += ["--engine", engine]
+    if engine == "lambda" and list(regions) != [home.config.launch.region]:
+        words += ["--regions", ",".join(regions)]
+    return shlex.join([*words, "-n", "5", "--watch"])
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Report]:
+    """Yield a function that shows what is done now: beside a spinner, or in lines on stderr."""
+    from mu.cli.display.text import console
+
+    screen = console(stderr=True)
+    if not screen.is_terminal:
+        yield lambda sentence: click.echo(sentence, err=True)
+        return
+    with screen.status("") as status:
+        yield status.update

@@ -1,0 +1,158 @@
+"""Tables of jobs, actors and pipelines, which fit into 80 columns."""
+
+import json
+from collections.abc import Callable, Collection, Sequence
+
+from rich.cells import cell_len
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from mu.cli.answers import ActorJson, JobJson, PipelineJson
+from mu.cli.arguments import expected
+from mu.cli.display.text import (
+    COLOURS,
+    GROUPS,
+    IN_A_LIST,
+    ago,
+    clean,
+    counted,
+    cut,
+    many,
+    one_line,
+    shortened,
+    span,
+    took,
+)
+
+
+def jobs_table(jobs: Sequence[JobJson], now: float) -> RenderableType:
+    """Return the errors of failed jobs, and a row for each job in the given order."""
+    names = ("job", "pipeline", "state", "workers", "created", "duration")
+    rows = [
+        (
+            job["id"],
+            clean(job["pipeline"]),
+            coloured(job["state"]),
+            counted(job["counts"]),
+            ago(now - job["created"]),
+            span(took(job, now)),
+        )
+        for job in jobs
+    ]
+    failed = [job for job in jobs if job["state"] == "failed"]
+    errors = [
+        Text(f"Job {job['id']} failed: {shortened(job['error'] or '', IN_A_LIST)}", style="red")
+        for job in failed[-GROUPS:]
+    ]
+    if len(failed) > GROUPS:
+        earlier = many(len(failed) - GROUPS, "earlier job")
+        errors.insert(0, Text(f"{earlier} failed; mu watch JOB shows why."))
+    return Group(
+        *errors, *([Text()] if errors else []), table(names, rows, cuts={"pipeline", "workers"})
+    )
+
+
+def workers_table(actors: Sequence[ActorJson], now: float) -> RenderableType:
+    """Return a row for each actor, failed ones first. Columns without content are left out."""
+    columns: dict[str, Callable[[ActorJson], str | Text]] = {
+        "actor": lambda actor: str(actor["actor"]),
+        "state": lambda actor: coloured(actor["state"]),
+        "attempt": lambda actor: str(actor["attempt"]),
+        "at": lambda actor: cut(_at(actor), 30),
+        "waiting for": lambda actor: cut(actor.get("waits_for") or "", 60),
+        "last event": lambda actor: ago(now - actor["since"]),
+        "last reply": lambda actor: cut(actor["last_reply"], 80),
+    }
+    if all(actor["attempt"] < 2 for actor in actors):
+        del columns["attempt"]
+    if not any(actor.get("waits_for") for actor in actors):
+        del columns["waiting for"]
+    rows = [
+        [cell(actor) for cell in columns.values()]
+        for actor in sorted(actors, key=lambda actor: actor["state"] != "failed")
+    ]
+    return table(list(columns), rows, cuts={"at", "waiting for", "last reply"})
+
+
+def _at(actor: ActorJson) -> str:
+    """Return the label of the machine's state; of a failed actor, that of the state before."""
+    label = actor["label"]
+    before, found, _ = (actor["error"] or "").partition(f": {label.removeprefix('ErrorState ')}")
+    return before if found else label
+
+
+def pipelines_table(pipelines: Sequence[PipelineJson]) -> RenderableType:
+    """Return what is wrong with broken plugins, and a row for each pipeline."""
+    rows = [
+        (clean(known["name"]), clean(known["description"]))
+        for known in pipelines
+        if "error" not in known
+    ]
+    broken = [
+        Text(
+            f"Plugin {clean(one['name'])} ({clean(one['owner'])}) cannot be used:"
+            f" {shortened(one['error'])}",
+            style="red",
+        )
+        for one in pipelines
+        if "error" in one
+    ]
+    known = table(("pipeline", "description"), rows, wraps={"description"})
+    return Group(*broken, *([Text()] if broken else []), known)
+
+
+def pipeline_page(pipeline: PipelineJson) -> RenderableType:
+    """Return one pipeline with its parameters and an example."""
+    names = ("parameter", "default", "type", "description")
+    parameters = pipeline["parameters"]
+    rows = [
+        (
+            clean(one["name"]),
+            Text("required", style="bold") if one["required"] else _default(one["default"]),
+            expected(one),
+            clean(one["help"]),
+        )
+        for one in parameters
+    ]
+    needed = [f"-p {one['name']}=..." for one in parameters if one["required"]]
+    example = " ".join(["mu launch", pipeline["name"], "-n 5", *needed, "--watch"])
+    return Group(
+        Text(f"{pipeline['name']}: {clean(pipeline['description'])}"),
+        Text(),
+        table(names, rows, cuts={"default"}, wraps={"type", "description"})
+        if rows
+        else Text("It has no parameters."),
+        Text(),
+        Text(f"Example: {example}"),
+    )
+
+
+def _default(value: object) -> str:
+    return clean(value if isinstance(value, str) and value else json.dumps(value))
+
+
+def coloured(state: str) -> Text:
+    return Text(state, style=COLOURS.get(state, ""))
+
+
+def table(
+    names: Sequence[str],
+    rows: Sequence[Sequence[str | Text]],
+    cuts: Collection[str] = (),
+    wraps: Collection[str] = (),
+) -> Table:
+    """Return a table. Where it is too wide, columns in `cuts` are cut and those in `wraps` wrap."""
+    made = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for place, name in enumerate(names):
+        widest = max([len(name), *(cell_len(str(row[place])) for row in rows)])
+        shrinks = name in cuts or name in wraps
+        made.add_column(
+            name,
+            no_wrap=not shrinks,  # rich narrows only columns that may wrap
+            min_width=min(widest, 12) if shrinks else widest,
+        )
+    for row in rows:
+        cells = zip(names, row, strict=True)
+        made.add_row(*(one_line(str(cell)) if name in cuts else cell for name, cell in cells))
+    return made

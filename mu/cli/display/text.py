@@ -1,0 +1,141 @@
+"""Words and sentences about jobs, shared by all that is printed, and the console to print on."""
+
+import itertools
+import json
+import re
+import sys
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.text import Text
+
+from mu.cli.answers import JobJson
+
+COLOURS = {"done": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
+WIDE = 1000
+"""Columns where output is not a terminal, so that text to be searched with grep is not cut."""
+LONGEST = 700
+"""Characters shown of an error, which may contain all the output of a command."""
+IN_A_LIST = 240
+"""The same in a list of several errors."""
+RESULT = 200
+"""Characters shown of a job's result."""
+GROUPS = 5
+"""Number of different errors shown in full, unless all were asked for."""
+NO_REASON = "no reason given"
+
+
+def console(stderr: bool = False) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else WIDE
+    return Console(file=stream, width=width, markup=False, emoji=False, highlight=False)
+
+
+# ------------------------------------------------ words
+
+
+def clean(text: str) -> str:
+    """Return the text without control characters: workers may print terminal commands."""
+    return "".join(
+        char if char == "\n" or char.isprintable() else " " if char in "\t\r" else "\ufffd"
+        for char in text
+    ).strip("\n")
+
+
+def shortened(text: str, most: int = LONGEST) -> str:
+    """Return the text, cleaned, with at most `most` characters and a note about the rest."""
+    text = clean(text)
+    return text if len(text) <= most else f"{text[:most]} … ({len(text)} characters in all)"
+
+
+def cut(text: str, most: int) -> str:
+    """Return the text, cleaned, on one line of at most `most` characters."""
+    text = clean(text).replace("\n", " ")
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
+def one_line(text: str, style: str = "") -> Text:
+    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
+
+
+def span(seconds: float) -> str:
+    """Return a span of time in at most two units: `0.83 s`, `5.9 s`, `3 min 5 s`, `2 h 10 min`."""
+    for below, decimals in ((0.995, 2), (9.95, 1), (59.5, 0)):
+        if seconds < below:
+            return f"{max(0.0, seconds):.{decimals}f} s"
+    whole = round(seconds)
+    units = ("s", 1), ("min", 60), ("h", 3600), ("d", 86400)
+    for (smaller, part), (unit, size) in reversed(tuple(itertools.pairwise(units))):
+        if whole >= size:
+            rest = whole % size // part
+            return f"{whole // size} {unit}" + (f" {rest} {smaller}" if rest else "")
+    raise AssertionError(seconds)
+
+
+def ago(seconds: float) -> str:
+    """Return how long ago something was, in one unit: `12 s ago`."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit} ago"
+    return "just now"
+
+
+def many(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """Return `2 failed, 2 running, 18 done`: failures first, and no zeros."""
+    names = ("failed", "running", "waiting", "done")
+    return (
+        ", ".join(f"{counts[name]} {name}" for name in names if counts.get(name)) or "no actors yet"
+    )
+
+
+# ------------------------------------------------ sentences about a job
+
+
+def took(job: JobJson, now: float) -> float:
+    """Return the seconds from the order to the end, or to now."""
+    return max(0.0, (job["finished"] or now) - job["created"])
+
+
+def cost(job: JobJson) -> str:
+    """Return `$0.0123`, or nothing where the cost is zero or unknown."""
+    dollars = job.get("cost_usd")
+    return f"${dollars:.4f}" if dollars else ""
+
+
+def ordered(job: JobJson) -> str:
+    """Return what was ordered, as the first line about a job."""
+    engine = job.get("engine")
+    on = f" on engine {engine}" if engine else ""
+    return f"Job {job['id']}: {job['pipeline']} with {many(job['workers'], 'worker')}{on}"
+
+
+def ended(job: JobJson) -> str:
+    """Return the sentence on how a job ended."""
+    how = {"done": "finished", "cancelled": "was cancelled"}.get(job["state"], job["state"])
+    text = f"Job {job['id']} {how} after {span(took(job, job['finished'] or 0.0))}"
+    if job["state"] == "done":
+        failed = job["counts"]["failed"]
+        parts = [many(job["workers"], "worker"), f"{failed} failed" if failed else "", cost(job)]
+        return f"{text}: {', '.join(part for part in parts if part)}."
+    error = job["error"] or NO_REASON
+    summary = _ACTORS_FAILED.match(error)
+    if summary:  # the actors' own errors are printed above, in full
+        error = f"{summary[0]}."
+    return f"{text}: {shortened(error)}"
+
+
+_ACTORS_FAILED = re.compile(r"\d+ of \d+ actors failed(?=: actor )")
+
+
+def result_line(job: JobJson) -> str:
+    """Return the result of a job that is done on one line, or nothing."""
+    if job["result"] is None or job["state"] != "done":
+        return ""
+    text = clean(json.dumps(job["result"], ensure_ascii=False))
+    if len(text) > RESULT:
+        text = f"{text[:RESULT]} … (in full: mu watch {job['id']} --json)"
+    return f"Result: {text}"

@@ -1,0 +1,264 @@
+"""The commands for jobs that were started: list them, watch, show workers and output, cancel."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from mu.cli.options import (
+    CANCELLED,
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    CommandError,
+    finds_daemon,
+    job_argument,
+    print_json,
+    shows_json,
+    the_client,
+)
+
+if TYPE_CHECKING:
+    from mu.cli.answers import JobJson
+    from mu.cli.client import Client
+
+STATUS = {"done": DONE, "failed": FAILED, "cancelled": CANCELLED}
+FOLLOW_S = 0.3
+"""Seconds between two looks at a log that is followed."""
+
+
+@click.command()
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="How many jobs to list.",
+)
+@shows_json
+@finds_daemon()
+def jobs(limit: int, as_json: bool) -> None:
+    """List the latest jobs.
+
+    The newest job comes last. Errors of failed jobs are shown above the list.
+
+    \b
+    Examples:
+      mu jobs
+      mu jobs --limit 3
+      mu jobs --json | jq -r '.[] | select(.state == "failed") | .id'
+    """
+    found = the_client().jobs()[-limit:]
+    if as_json:
+        print_json(found)
+        return
+    if not found:
+        click.echo("There are no jobs yet. Try: mu launch hello -n 5 --watch")
+        return
+    from mu.cli.display.tables import jobs_table
+    from mu.cli.display.text import console
+
+    console().print(jobs_table(found, time.time()))
+
+
+@click.command()
+@job_argument
+@shows_json
+@finds_daemon()
+@click.pass_context
+def watch(ctx: click.Context, job: str, as_json: bool) -> None:
+    """Show a job's progress until it ends.
+
+    The exit status tells how it ended: 0 done, 1 failed, 3 cancelled. Ctrl-C stops watching, not
+    the job. With --json, prints one line for each change; the last one is the final state.
+
+    \b
+    Examples:
+      mu watch last
+      mu watch 6065 && echo done
+      mu watch last --json | tail -1 | jq .result
+    """
+    client = the_client()
+    watch_to_end(ctx, client, client.find_job(job), as_json)
+
+
+@click.command()
+@job_argument
+@click.option(
+    "--state",
+    type=click.Choice(["waiting", "running", "done", "failed"]),
+    help="List only actors in this state; with failed, show every different error.",
+)
+@shows_json
+@finds_daemon()
+def workers(job: str, state: str | None, as_json: bool) -> None:
+    """List a job's actors.
+
+    Shows each actor's state and its worker's last reply. Failed actors come first.
+
+    \b
+    Examples:
+      mu workers last
+      mu workers 6065 --state failed
+      mu workers last --json | jq -r '.[] | select(.state == "failed") | .error'
+    """
+    client = the_client()
+    found_job = client.find_job(job)
+    job = found_job["id"]
+    actors = client.workers(job)
+    found = [actor for actor in actors if state in (None, actor["state"])]
+    if as_json:
+        print_json(found)
+        return
+    if not found:
+        yet = "" if found_job["finished"] else " yet"
+        none = f"No actor of job {job} is {state}." if actors else f"Job {job} has no actors{yet}."
+        click.echo(none)
+        return
+    from mu.cli.display.failures import failures, retried
+    from mu.cli.display.tables import workers_table
+    from mu.cli.display.text import console
+
+    screen = console()
+    parts = failures(found, found_job, every=state == "failed") + retried(found)
+    for part in parts:
+        screen.print(part)
+    if parts:
+        screen.print()
+    screen.print(workers_table(found, time.time()))
+
+
+@click.command()
+@job_argument
+@click.option("-a", "--actor", type=click.IntRange(min=0), metavar="N", help="Only this actor.")
+@click.option("-f", "--follow", is_flag=True, help="Continue until the actor has ended.")
+@finds_daemon()
+def log(job: str, actor: int | None, follow: bool) -> None:
+    """Print the output of a job's commands.
+
+    The daemon keeps the end of each actor's output, at most log_bytes (in mu.conf).
+
+    \b
+    Examples:
+      mu log last
+      mu log 6065 -a 3
+      mu log last -a 0 -f
+    """
+    client = the_client()
+    found = client.find_job(job)
+    if actor is None and follow:
+        actor = _only_actor(client, found)
+    if actor is None:
+        _print_bytes(client.log(found["id"]).body)
+    else:
+        _print_log(client, found["id"], actor, follow)
+
+
+@click.command()
+@job_argument
+@shows_json
+@finds_daemon()
+def cancel(job: str, as_json: bool) -> None:
+    """Cancel a job.
+
+    Its workers are told to quit, and no more are started.
+
+    \b
+    Examples:
+      mu cancel last
+      mu cancel 6065
+    """
+    client = the_client()
+    before = client.find_job(job)
+    after = client.cancel(before["id"])
+    if as_json:
+        print_json(after)
+    elif before["finished"]:
+        click.echo(f"Job {before['id']} had already ended: {before['state']}.")
+    else:
+        click.echo(f"Job {before['id']} is {after['state']}.")
+
+
+# ---------------------------------------------------------------- watching
+
+
+def watch_to_end(
+    ctx: click.Context, client: Client, job: JobJson, as_json: bool, stderr: bool = False
+) -> NoReturn:
+    """Show the job until it ends, and exit with its status."""
+    from mu.cli.watch import watch as watch_job
+
+    try:
+        job = watch_job(client, job, as_json, stderr)
+    except KeyboardInterrupt:
+        click.echo(
+            f"Stopped watching; job {job['id']} continues.\n"
+            f"To watch it again: mu watch {job['id']}. To cancel it: mu cancel {job['id']}.",
+            err=True,
+        )
+        ctx.exit(INTERRUPTED)
+    ctx.exit(STATUS.get(job["state"], FAILED))
+
+
+# ---------------------------------------------------------------- the log
+
+
+def _print_log(client: Client, job_id: str, actor: int, follow: bool) -> None:
+    """Print an actor's output from the first byte that the daemon still has."""
+    from mu.cli.client import RequestRefused
+
+    at = 0
+    while True:
+        # Checked before the log is read: the last read then has all output up to the end.
+        ended = not follow or _ended(client, job_id, actor)
+        try:
+            answer = client.log(job_id, actor=actor, after=at)
+        except RequestRefused:
+            if ended or client.workers(job_id, limit=1):
+                raise
+            time.sleep(FOLLOW_S)  # the job is still being planned
+            continue
+        end = int(answer.headers.get("Mu-Log-End", at + len(answer.body)))
+        lost = end - len(answer.body) - at
+        if lost > 0:
+            click.echo(
+                f"mu: {lost} earlier bytes were dropped (see log_bytes in mu.conf)", err=True
+            )
+        _print_bytes(answer.body)
+        at = end
+        if ended:
+            return
+        if not answer.body:
+            time.sleep(FOLLOW_S)
+
+
+def _only_actor(client: Client, job: JobJson) -> int:
+    """Return the actor of a job that has one actor. Waits while the job is being planned."""
+    while not (actors := client.workers(job["id"], limit=2)):
+        if client.job(job["id"])["finished"]:
+            raise CommandError(f"job {job['id']} ended without any actors")
+        time.sleep(FOLLOW_S)
+    first = actors[0]["actor"]
+    if len(actors) > 1:
+        raise CommandError(
+            f"-f follows one actor, and job {job['id']} has {job['workers']}: name one, as in"
+            f" mu log {job['id']} -a {first} -f"
+        )
+    return first
+
+
+def _ended(client: Client, job_id: str, actor: int) -> bool:
+    page = {"after": actor - 1} if actor else {}
+    found = client.workers(job_id, limit=1, **page)
+    if found and found[0]["actor"] == actor and found[0]["state"] in ("done", "failed"):
+        return True
+    return bool(client.job(job_id)["finished"])
+
+
+def _print_bytes(printed: bytes) -> None:
+    sys.stdout.buffer.write(printed)
+    sys.stdout.buffer.flush()

@@ -1,0 +1,259 @@
+"""`mu launch` and `mu pipelines`: what can be run, and running it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mu.cli.jobs import watch_to_end
+from mu.cli.options import (
+    CommandError,
+    NoDaemon,
+    finds_daemon,
+    print_json,
+    shows_json,
+    the_client,
+)
+
+if TYPE_CHECKING:
+    from mu.cli.answers import JobJson
+    from mu.cli.client import Client
+
+
+@click.command()
+@click.argument("name", required=False)
+@shows_json
+@finds_daemon()
+def pipelines(name: str | None, as_json: bool) -> None:
+    """List the kinds of jobs, or one kind's parameters.
+
+    \b
+    Examples:
+      mu pipelines
+      mu pipelines png2y4m
+    """
+    from mu.cli.arguments import pipeline_named
+
+    known = the_client().pipelines()
+    chosen = pipeline_named(known, name) if name else None
+    if as_json:
+        print_json(known if chosen is None else chosen)
+        return
+    from mu.cli.display.tables import pipeline_page, pipelines_table
+    from mu.cli.display.text import console
+
+    console().print(pipelines_table(known) if chosen is None else pipeline_page(chosen))
+
+
+@click.command()
+@click.argument("pipeline")
+@click.option("-n", "--workers", type=int, metavar="N", help="Number of workers.  [default: 1]")
+@click.option("--actors", metavar="0,7,12-15", help="Run only these actors.  [default: all]")
+@click.option(
+    "-p",
+    "params",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Set a parameter of the pipeline; mu pipelines NAME lists them. Repeatable.",
+)
+@click.option(
+    "--engine",
+    metavar="NAME",
+    help="Where workers run: local, lambda or external.  [default: from mu.conf]",
+)
+@click.option(
+    "--function", metavar="NAME", help="The Lambda function.  [default: the pipeline's name]"
+)
+@click.option(
+    "--copies",
+    type=int,
+    metavar="N",
+    help="Spread the job over the functions NAME-0 to NAME-(N-1); see mu deploy.",
+)
+@click.option(
+    "--region",
+    "--regions",
+    "regions",
+    multiple=True,
+    metavar="NAME,...",
+    help="AWS regions, used in turn.",
+)
+@click.option("--deadline", type=float, metavar="SECONDS", help="Time limit for the whole job.")
+@click.option(
+    "--worker-timeout", type=float, metavar="SECONDS", help="Time limit for each attempt."
+)
+@click.option("--retries", type=int, metavar="N", help="How many times to retry a failed actor.")
+@click.option(
+    "--spares", type=int, metavar="N", help="Launch N extra workers, as immediate replacements."
+)
+@click.option(
+    "--stragglers",
+    type=float,
+    metavar="FACTOR",
+    help="Also run an actor on a spare once it takes FACTOR times the median; 0: never.",
+)
+@click.option(
+    "--tolerate", type=int, metavar="N", help="Number of actors that may fail.  [default: 0]"
+)
+@click.option(
+    "--on-failure",
+    type=click.Choice(["finish", "stop"]),
+    help="When too many actors have failed: finish the others, or stop.  [default: finish]",
+)
+@click.option(
+    "--max-cost",
+    type=float,
+    metavar="USD",
+    help="Stop the job, as failed, at this cost.  [default: no limit]",
+)
+@click.option(
+    "--event", metavar="JSON|@FILE", help="Extra fields for the workers' event, such as env."
+)
+@click.option(
+    "--event-out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="With engine external: write the event to FILE (mode 0600), not to stdout.",
+)
+@click.option(
+    "--idempotency-key",
+    metavar="KEY",
+    help="Repeating the same order with the same key does not start a second job.",
+)
+@click.option("-w", "--watch", "watched", is_flag=True, help="Wait until the job has ended.")
+@shows_json
+@finds_daemon()
+@click.pass_context
+def launch(
+    ctx: click.Context,
+    /,
+    pipeline: str,
+    params: tuple[str, ...],
+    actors: str | None,
+    regions: tuple[str, ...],
+    event: str | None,
+    event_out: Path | None,
+    idempotency_key: str | None,
+    watched: bool,
+    as_json: bool,
+    **given: object,
+) -> None:
+    """Start a job.
+
+    Prints the job's id on stdout. With --watch, shows the job's progress, and the exit status
+    tells how it ended: 0 done, 1 failed, 3 cancelled.
+
+    \b
+    Examples:
+      mu launch hello -n 100 --watch
+      mu launch png2y4m -n 22 -p video=bbb -p bucket=demo -p frames=6
+      mu launch png2y4m -n 22 --actors 3,8-9 -p video=bbb -p bucket=demo
+      mu launch hello --engine lambda --region us-east-1,us-west-2 -n 2000
+      mu launch hello --engine lambda -n 2000 --copies 2 --max-cost 0.50
+      mu launch hello -n 2000 --spares 50 --retries 3 --tolerate 10
+      mu launch hello --event '{"env": {"NAME": "value"}}'
+      mu launch hello --idempotency-key nightly-2024-05-01 --json
+
+    Engine external starts no workers. mu prints the event with which you start them yourself,
+    instead of the job's id. The event contains the job's private key.
+
+    \b
+      mu launch hello --engine external --event-out event.json
+    """
+    from mu.cli.arguments import pipeline_named, read_actors, read_event, read_params
+
+    order: dict[str, object] = {"pipeline": pipeline, "workers": given["workers"]}
+    order |= {"engine": given["engine"], "function": given["function"]}
+    order |= {"deadline_s": given["deadline"], "worker_timeout_s": given["worker_timeout"]}
+    same = ("retries", "spares", "stragglers", "tolerate", "on_failure", "copies")
+    order |= {name: given[name] for name in same} | {"max_cost_usd": given["max_cost"]}
+    order["regions"] = [name for word in regions for name in word.split(",") if name] or None
+    order["actors"] = None if actors is None else read_actors(actors)
+    order["event"] = None if event is None else read_event(event)
+    order = {name: value for name, value in order.items() if value is not None}
+    if event_out is not None and order.get("engine", "external") != "external":
+        raise CommandError(
+            "--event-out is for engine external; others start the workers themselves"
+        )
+    client = the_client()
+    order["params"] = read_params(pipeline_named(client.pipelines(), pipeline), params)
+    with _private_file(event_out) as keep_event:
+        job = _place(client, order, idempotency_key)
+        if event_out is not None and "event" in job:
+            keep_event(json.dumps(job.pop("event")))
+    _report(job, event_out, watched, as_json)
+    if watched:
+        watch_to_end(ctx, client, job, as_json, stderr="event" in job and not as_json)
+
+
+def _place(client: Client, order: dict[str, object], key: str | None) -> JobJson:
+    """Place the order, and return the job."""
+    from mu.cli.client import DaemonUnreachable, RequestRefused
+
+    if key is not None and not (key.strip() and key.isprintable()):
+        raise CommandError(f"--idempotency-key must be printable text on one line, got {key!r}")
+    try:
+        return client.order(order, key or "")
+    except RequestRefused as refused:
+        raise CommandError(f"the order was refused: {refused}") from None
+    except DaemonUnreachable as error:
+        safe = ", or repeat the command with the same --idempotency-key" if key else ""
+        raise NoDaemon(
+            f"{error}. The job may have been started all the same: check with `mu jobs`{safe}"
+        ) from None
+
+
+def _report(job: JobJson, event_out: Path | None, watched: bool, as_json: bool) -> None:
+    """Print the id, the event or the JSON on stdout for programs, and a sentence on stderr."""
+    from mu.cli.display.text import ordered
+
+    if as_json:
+        if not watched or "event" in job:
+            print_json(job)
+    elif "event" in job:
+        click.echo(json.dumps(job["event"]))
+    elif not watched:
+        click.echo(job["id"])
+    sentence = f"{ordered(job)}."
+    if event_out is not None and job.get("engine") == "external":
+        sentence += f" Start the workers with the event in {event_out}."
+    elif event_out is not None:
+        sentence += f" This engine starts the workers itself: {event_out} was not written."
+    if event_out is not None or not (as_json or watched):
+        click.echo(sentence, err=True)
+    if not (as_json or watched):
+        click.echo(f"To follow it: mu watch {job['id']}", err=True)
+
+
+@contextlib.contextmanager
+def _private_file(path: Path | None) -> Iterator[Callable[[str], None]]:
+    """Yield a function that writes `path` at once, with mode 0600.
+
+    Fails before a job is started if the file cannot be written.
+    """
+    if path is None:
+        yield lambda text: None
+        return
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
+    except OSError as error:
+        raise CommandError(f"cannot write --event-out {path}: {error.strerror}") from None
+    with open(handle, "w", encoding="ascii") as partial:
+
+        def keep(text: str) -> None:
+            partial.write(text + "\n")
+            partial.flush()
+            os.replace(name, path)
+
+        try:
+            yield keep
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name)
