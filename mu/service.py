@@ -42,7 +42,7 @@ from mu.net.web import BoundedSite
 from mu.protocol import WorkerFactory
 from mu.registry import Registry
 from mu.relay.hub import Relay
-from mu.relay.protocol import RelayServer, RelayTLSFactory
+from mu.relay.transport import RelayServer, RelayTLSFactory
 
 GOODBYE_S = 3.0
 """How long a stopping daemon waits for its workers to close their connections."""

@@ -1,1 +1,5 @@
-"""The relay: worker to worker, past the coordinator. switchboard decides, spool keeps, protocol moves."""
+"""The relay, over which workers talk to one another without the coordinator.
+
+The switchboard decides, without I/O; the spool keeps frames on disk; protocol and outbox move bytes;
+the hub connects them.
+"""

@@ -1,52 +1,61 @@
-"""The relay put together: connections, switchboard and disk, which know one another only through it."""
+"""The relay put together: connections, switchboard and spool, which know one another only through it."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from mu.config import RelayPort
-from mu.relay.protocol import RelayProtocol
-from mu.relay.spool import Spool
-from mu.relay.switchboard import (
+from mu.relay.effects import (
     Close,
     Deliver,
     Drop,
     Forget,
-    Frame,
     Give,
     Hold,
-    Jobs,
-    Limits,
     Link,
-    Lost,
-    Name,
-    Order,
+    RelayEffect,
+    ReportLoss,
     Resume,
     Store,
-    Switchboard,
     Tell,
     Unlink,
     Unload,
 )
+from mu.relay.limits import JobLookup, RelayLimits
+from mu.relay.outbox import OutboxSender
+from mu.relay.parties import Frame, Name, Peer
+from mu.relay.protocol import RelayClock, RelayProtocol
+from mu.relay.spool import Kept, Spool, SpoolReactor
+from mu.relay.switchboard import Switchboard
 
 TICK_S = 5.0
 AGAIN_S = 5.0
-"""After the disk failed, it is tried anew after so long; until then nobody is let in."""
+"""How long to wait before each attempt to use the disk again after it failed."""
+
+
+class RelayReactor(RelayClock, SpoolReactor, Protocol):
+    """What the relay needs of the reactor."""
 
 
 class Relay(Factory):
-    """Makes the relay port's protocols, and performs what the switchboard orders."""
+    """Makes the relay port's protocols, and performs the switchboard's effects."""
 
     log = Logger()
     noisy = False
 
     def __init__(
-        self, options: RelayPort, folder: Path, jobs: Jobs, clock: Any, spool: Any = Spool
+        self,
+        options: RelayPort,
+        folder: Path,
+        jobs: JobLookup,
+        clock: RelayReactor,
+        spool: Callable[..., Spool] = Spool,
     ) -> None:
         """Raises mu.relay.spool.SpoolError."""
         self.options = options
@@ -55,44 +64,46 @@ class Relay(Factory):
         self._folder = folder
         self._jobs = jobs
         self._make_spool = spool
-        self._queue: deque[Order] = deque()
+        self._queue: deque[RelayEffect] = deque()
         self._performing = False
-        self._woken: dict[RelayProtocol, None] = {}
+        self._woken: dict[OutboxSender, None] = {}
         self._waking = False
         self._stopped = False
-        self._spool: Any = None
+        self._usable = False  # whether the disk is
         self._open()
         self._tick_s = min(TICK_S, options.keep_s / 4)
         self._timer = clock.callLater(self._tick_s, self._tick)
 
     # ------------------------------------------------ connections
 
-    def has_room(self, addr: Any) -> bool:
-        """Whether one more connection may be open."""
+    def has_room(self, addr: IAddress | None) -> bool:
+        """Return whether another connection may be accepted."""
         most = self.options.max_connections
-        if self._spool is None:
-            self.log.warn("relay: connection from {peer} refused: no disk", peer=addr)
+        if not self._usable:
+            self.log.warn("relay: connection from {peer} refused: the disk failed", peer=addr)
         elif len(self.connections) >= most:
             self.log.warn(
-                "relay: connection from {peer} refused: {most} are open", peer=addr, most=most
+                "relay: connection from {peer} refused: {most} connections are open",
+                peer=addr,
+                most=most,
             )
         else:
             return True
         return False
 
-    def buildProtocol(self, addr: Any) -> RelayProtocol:
+    def buildProtocol(self, addr: IAddress | None) -> RelayProtocol:
         protocol = RelayProtocol(self)
         protocol.factory = self
         return protocol
 
     def stop(self) -> Deferred[None]:
-        """Close all; fires once what has to be is on disk."""
+        """Close all connections; fires once everything accepted is on disk."""
         self._stopped = True
         self._timer.cancel()
         for connection in list(self.connections):
-            connection.close("the relay was stopped")
-        spool, self._spool = self._spool, None
-        return spool.close() if spool is not None else succeed(None)
+            connection.close("the relay stopped")
+        usable, self._usable = self._usable, False
+        return self._spool.close() if usable else succeed(None)
 
     # ------------------------------------------------ events
 
@@ -121,7 +132,7 @@ class Relay(Factory):
     def passed(self, whole: Frame) -> None:
         self._perform(self._board.passed(whole))
 
-    def delivered(self, peer: RelayProtocol, whole: Frame) -> None:
+    def delivered(self, peer: Peer, whole: Frame) -> None:
         self._perform(self._board.delivered(peer, whole))
 
     # ------------------------------------------------ bodies
@@ -129,17 +140,17 @@ class Relay(Factory):
     def append(self, coming: Frame, part: bytes) -> None:
         self._spool.append(coming, part)
 
-    def is_behind(self, coming: Frame, call: Any) -> bool:
-        return bool(self._spool.is_behind(coming, call))
+    def is_behind(self, coming: Frame, call: Callable[[], object]) -> bool:
+        return self._spool.is_behind(coming, call)
 
-    def read(self, whole: Frame, offset: int, length: int, tell: Any) -> None:
+    def read(self, whole: Frame, offset: int, length: int, tell: Callable[[bytes], object]) -> None:
         self._spool.read(whole, offset, length, tell)
 
-    # ------------------------------------------------ orders
+    # ------------------------------------------------ effects
 
-    def _perform(self, orders: Iterable[Order]) -> None:
-        """Do what is ordered, in order; what that leads to is done after it."""
-        self._queue.extend(orders)
+    def _perform(self, effects: Iterable[RelayEffect]) -> None:
+        """Perform effects in order; further effects that they cause come after them."""
+        self._queue.extend(effects)
         if self._performing:
             return
         self._performing = True
@@ -150,8 +161,8 @@ class Relay(Factory):
             self._performing = False
         self._wake_all()
 
-    def wake(self, peer: RelayProtocol) -> None:
-        """Have a connection go on, once all that is ordered is done: its link may be among that."""
+    def wake(self, peer: OutboxSender) -> None:
+        """Let a connection go on after all pending effects, which may change its link."""
         self._woken[peer] = None
         if not self._performing:
             self._wake_all()
@@ -168,37 +179,37 @@ class Relay(Factory):
         finally:
             self._waking = False
 
-    def _do(self, order: Order) -> None:
-        match order:
-            case Deliver(receiver=receiver, frame=whole, prefixed=prefixed):
+    def _do(self, effect: RelayEffect) -> None:
+        match effect:
+            case Deliver(receiver=RelayProtocol() as receiver, frame=whole, prefixed=prefixed):
                 receiver.outbox.put(whole, None, prefixed)
             case Drop(frame=whole):
                 self._spool.drop(whole)
-            case Tell(peer=peer, count=count):
+            case Tell(peer=RelayProtocol() as peer, count=count):
                 peer.say(b"AT:%d" % count)
             case Store(frame=whole):
                 self._spool.store(whole)
             case Unload(frame=whole):
                 whole.body = None
-            case Resume(sender=sender):
+            case Resume(sender=RelayProtocol() as sender):
                 self.wake(sender)
-            case Link(sender=sender, receiver=receiver):
+            case Link(sender=RelayProtocol() as sender, receiver=RelayProtocol() as receiver):
                 sender.link(receiver)
                 self.wake(sender)
-            case Unlink(sender=sender):
+            case Unlink(sender=RelayProtocol() as sender):
                 sender.link(None)
                 self.wake(sender)
-            case Hold(sender=sender):
+            case Hold(sender=RelayProtocol() as sender):
                 sender.hold()
             case Give():
-                self._spool.give(order)
-            case Close(peer=peer, reason=reason):
+                self._spool.give(effect)
+            case Close(peer=RelayProtocol() as peer, reason=reason):
                 peer.close(reason)
             case Forget():
-                self._spool.forget(order)
-            case Lost(name=name, frames=frames, size=size, reason=reason):
+                self._spool.forget(effect)
+            case ReportLoss(name=name, frames=frames, size=size, reason=reason):
                 self.log.warn(
-                    "relay: {frames} frames ({size} bytes) for {name} are dropped: {reason}",
+                    "relay: dropped {frames} frames ({size} bytes) for {name}: {reason}",
                     frames=frames,
                     size=size,
                     name=name,
@@ -207,7 +218,7 @@ class Relay(Factory):
 
     def _tick(self) -> None:
         self._timer = self.clock.callLater(self._tick_s, self._tick)
-        if self._spool is not None:
+        if self._usable:
             now = self.clock.seconds()
             for connection in list(self.connections):
                 connection.look(now, self.options.keep_s)
@@ -217,7 +228,9 @@ class Relay(Factory):
 
     def _open(self) -> None:
         options = self.options
-        limits = Limits(options.keep_s, options.memory, options.mailbox_bytes, options.total_bytes)
+        limits = RelayLimits(
+            options.keep_s, options.memory, options.mailbox_bytes, options.total_bytes
+        )
         self._board = Switchboard(limits, self._jobs)
         self._spool = self._make_spool(
             self._folder,
@@ -227,23 +240,24 @@ class Relay(Factory):
             self._failed,
         )
         for name, *counts in self._spool.kept.names:
-            self._board.restore_name(name, *counts)
+            self._board.mailboxes.restore_name(name, *counts)
         for name, number, size, at, place in self._spool.kept.frames:
-            self._board.restore_frame(name, number, size, at).place = place
-        self._spool.kept = None
+            self._board.mailboxes.restore_frame(name, number, size, at).place = place
+        self._spool.kept = Kept([], [])
+        self._usable = True
 
     def _failed(self, sentence: str) -> None:
-        """Nothing that is told from here on would be true: as after a crash, begin from the disk."""
+        """What is in memory can no longer be made durable: start again from the disk, as after a crash."""
         self.log.critical(
-            "relay: {sentence}. All its connections are closed; it is tried again every"
-            " {seconds:g} s",
+            "relay: {sentence}. All connections are closed; the relay tries to use the disk again"
+            " every {seconds:g} s",
             sentence=sentence,
             seconds=AGAIN_S,
         )
         for connection in list(self.connections):
             connection.close("the relay's disk failed")
+        self._usable = False
         self._spool.close()
-        self._spool = None
         self.clock.callLater(AGAIN_S, self._try_again)
 
     def _try_again(self) -> None:
@@ -251,8 +265,7 @@ class Relay(Factory):
             return
         try:
             self._open()
-            self.log.info("relay: the disk can be used again")
-        except Exception as error:  # whatever a broken disk says
+            self.log.info("relay: the disk works again")
+        except Exception as error:  # a broken disk may cause any
             self.log.error("relay: {error}", error=str(error))
-            self._spool = None
             self.clock.callLater(AGAIN_S, self._try_again)

@@ -1,40 +1,38 @@
-"""The relay alone, on a machine of its own: `twistd -n mu-relay --config FILE`."""
+"""The relay on a machine of its own: `twistd -n mu-relay --config FILE`."""
 
-import fcntl
 import json
-import resource
 from pathlib import Path
-from typing import Any
+from typing import Protocol, cast
 
 from OpenSSL import crypto
 from twisted.application.service import Service
-from twisted.internet.defer import DeferredList, maybeDeferred
-from twisted.internet.error import CannotListenError
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.tcp import Port
 from twisted.logger import Logger
 from twisted.python import usage
 
 from mu.config import Config, ConfigError, read_config
-from mu.home import write_private
+from mu.home import allow_many_files, lock, open_port, write_private
 from mu.net.certificates import Authority, Identity, server_options
-from mu.relay.hub import Relay
-from mu.relay.protocol import RelayServer, RelayTLSFactory
+from mu.relay.hub import Relay, RelayReactor
 from mu.relay.spool import SpoolError
+from mu.relay.transport import RelayServer, RelayTLSFactory
 
-BACKLOG = 4096
 FILES = "ca.pem", "relay.pem", "relay.key"
 
 
-class Options(usage.Options):
-    """What `twistd mu-relay` takes."""
+class RelayOptions(usage.Options):
+    """The options of `twistd mu-relay`."""
 
     longdesc = (
-        "The relay of mu, on a machine of its own. Its home folder must have ca.pem, relay.pem and"
-        " relay.key, which --export makes on the coordinator's machine."
+        "Runs mu's relay on a machine of its own. Its home folder must contain ca.pem, relay.pem"
+        " and relay.key, which --export creates on the coordinator's machine."
     )
     optParameters = (
-        ("config", "c", None, "the configuration; see etc/mu.conf, [mu] home and [relay]"),
-        ("export", None, None, "write the three files to this folder, and leave: needs the CA"),
-        ("host", None, None, "with --export: the name or address at which workers reach it"),
+        ("config", "c", None, "the configuration file; see etc/mu.conf, [mu] home and [relay]"),
+        ("export", None, None, "write the three files to this folder and exit; needs the CA"),
+        ("host", None, None, "with --export: the name or address by which workers reach the relay"),
     )
 
     def postOptions(self) -> None:
@@ -44,15 +42,18 @@ class Options(usage.Options):
             raise usage.UsageError("--export needs --host")
         home = read_config(_path(self["config"])).home
         if not (home / "ca.key").exists():
-            raise usage.UsageError(f"{home} has no CA: it is the coordinator's home that is needed")
+            raise usage.UsageError(f"{home} has no CA: --export needs the coordinator's home")
         folder = Path(self["export"])
         Authority.at_home(home).export_relay(folder, self["host"])
-        print(f"mu-relay: {folder} has {', '.join(FILES)}; keep relay.key private")
+        print(f"mu-relay: wrote {', '.join(FILES)} to {folder}; keep relay.key private")
         raise SystemExit(0)
 
 
+Options = RelayOptions  # the name by which twistd finds them
+
+
 class AnyJob:
-    """A relay alone knows nothing of jobs."""
+    """Treats all jobs alike: this relay does not know which exist."""
 
     def __init__(self, keep_s: float) -> None:
         self._keep_s = keep_s
@@ -64,20 +65,25 @@ class AnyJob:
         return False
 
 
+class PortReactor(RelayReactor, Protocol):
+    """What the service needs of the reactor."""
+
+    def adoptStreamPort(
+        self, fileDescriptor: int, addressFamily: int, factory: IProtocolFactory
+    ) -> Port: ...
+
+
 class RelayService(Service):
-    """The port, the switchboard and its folder."""
+    """The relay's port and its folder."""
 
     log = Logger()
 
-    def __init__(self, config: Config, reactor: Any) -> None:
+    def __init__(self, config: Config, reactor: PortReactor) -> None:
         """Raises ConfigError."""
         options, home = config.relay, config.home
-        _allow_many_files()
+        allow_many_files()
         try:
-            self._lock = (home / "lock").open("a")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"[mu] home = {home}: another relay or daemon runs there") from None
+            self._lock = lock(home)
         except OSError as error:
             raise ConfigError(f"[mu] home = {home}: cannot be used: {error}") from None
         try:
@@ -85,43 +91,39 @@ class RelayService(Service):
             tls = server_options(Identity(certificate, key), authority)
         except (OSError, ValueError, crypto.Error) as error:
             raise ConfigError(
-                f"[mu] home = {home}: it must have {', '.join(FILES)} (see --export): {error}"
+                f"[mu] home = {home}: must contain {', '.join(FILES)} (see --export): {error}"
             ) from None
         self._ports_file = home / "ports.json"
+        opened = open_port("relay", options.host, options.port)
         try:
             self._relay = Relay(options, home / "relay", AnyJob(options.relay_keep_s), reactor)
         except SpoolError as error:
             raise ConfigError(str(error)) from None
         factory = RelayTLSFactory(tls, False, self._relay)
-        try:
-            self._port = reactor.listenTCP(options.port, factory, BACKLOG, options.host)
-        except CannotListenError as error:
-            raise ConfigError(f"[relay] port = {options.port}: {error}") from None
+        self._port = reactor.adoptStreamPort(opened.fileno(), opened.family, factory)
         self._port.transport = RelayServer
-        write_private(self._ports_file, json.dumps({"relay": self._port.getHost().port}) + "\n")
-        self.log.info("the relay is ready: port {port}", port=self._port.getHost().port)
+        number = opened.getsockname()[1]
+        opened.close()  # the reactor has its own copy
+        write_private(self._ports_file, json.dumps({"relay": number}) + "\n")
+        self.log.info("the relay is ready: port {port}", port=number)
 
-    def stopService(self) -> Any:
+    def stopService(self) -> Deferred[list[tuple[bool, None]]]:
         super().stopService()
         self._ports_file.unlink(missing_ok=True)
-        return DeferredList([maybeDeferred(self._port.stopListening), self._relay.stop()])
-
-
-def _allow_many_files() -> None:
-    """Each worker is an open file: take as many as the system lets us."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    enough = 2**20 if most == resource.RLIM_INFINITY else min(most, 2**20)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (enough, most))
+        ports: Deferred[None] = maybeDeferred(self._port.stopListening)
+        return DeferredList([ports, self._relay.stop()])
 
 
 def _path(name: str | None) -> Path | None:
     return None if name is None else Path(name)
 
 
-def makeService(options: Options, reactor: Any = None) -> RelayService:
-    """Return the service. Raises SystemExit with one line for a bad configuration."""
+def makeService(options: RelayOptions, reactor: PortReactor | None = None) -> RelayService:
+    """Return the service. Raises SystemExit with a one-line message for a bad configuration."""
     if reactor is None:
-        from twisted.internet import reactor
+        from twisted.internet import reactor as installed
+
+        reactor = cast(PortReactor, installed)
     try:
         return RelayService(read_config(_path(options["config"])), reactor)
     except ConfigError as error:

@@ -1,7 +1,7 @@
-"""What the relay keeps on disk: a SQLite database (WAL) of counts and small frames, files for large ones.
+"""The relay on disk: a SQLite database (WAL) for counts and small frames, files for large frames.
 
-Two threads: one commits, in groups, and nothing else; the other reads frames, and writes large ones
-while they come. A file counts once a row names it; files without a row are leftovers.
+Two threads: one only commits, in groups; the other reads frames, and writes large ones while they
+arrive. A file is valid once a row of the database names it; files without a row are leftovers.
 """
 
 import os
@@ -11,17 +11,20 @@ from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
 
-from mu.relay.switchboard import BLOB, MIB, Forget, Frame, Give, Name
+from mu.relay.effects import Forget, Give
+from mu.relay.limits import BLOB, MIB
+from mu.relay.parties import Frame, Name
 
 VERSION = 1
 LAZY_S = 0.1
-"""What nobody waits for is committed after so long."""
+"""Maximum commit delay, in seconds, for changes that nobody waits for."""
 BEHIND = 2 * MIB
-"""A sender is not read while so much of its frame waits to be written."""
+"""Bytes of a frame that may wait to be written before its sender is paused."""
 
 _TABLES = """
 create table names (
@@ -41,51 +44,70 @@ _NAME = (
 
 
 class SpoolError(Exception):
-    """The disk cannot be used; one sentence for people."""
+    """The disk cannot be used; the message says why."""
 
 
 class Kept(NamedTuple):
     """What was on disk at the start."""
 
     names: list[tuple[Name, int, int, int]]
-    """With the counts of switchboard.restore_name."""
+    """Each with its counts: held, count, given."""
     frames: list[tuple[Name, int, int, float, int]]
-    """Number, size, time, place: mailbox by mailbox, in order."""
+    """Each with its number, size, time and place: mailbox by mailbox, in order."""
+
+
+class SpoolReactor(Protocol):
+    """What the spool needs of the reactor."""
+
+    def callLater(
+        self, delay: float, callable: Callable[..., object], *args: object
+    ) -> IDelayedCall: ...
+
+    def callFromThread(self, callable: Callable[..., object], *args: object) -> None: ...
 
 
 class _File:
-    """The body of a frame that is written as it comes."""
+    """The body of a frame that is written while it arrives."""
 
     __slots__ = ("chunks", "descriptor", "waiting", "writing")
 
     def __init__(self) -> None:
         self.chunks: list[bytes] = []
         self.writing = 0
-        self.waiting: Callable[[], Any] | None = None
-        self.descriptor = -1  # the thread's
+        self.waiting: Callable[[], object] | None = None
+        self.descriptor = -1  # used by the thread only
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.writing or self.chunks)
+
+
+_Change = Frame | Give | Forget | int
+"""A frame to be stored, a Give, a Forget, or the place of a frame to be deleted."""
+_Work = Callable[[sqlite3.Connection], object]
 
 
 class Spool:
-    """One folder. For the reactor's thread; `stored`, `gave` and `failed` are called there.
+    """One folder. To be used in the reactor's thread; `stored`, `gave` and `failed` are called there.
 
-    After `close`, and once it has failed, it calls nobody any more.
+    After `close` or a failure it calls none of them any more.
     """
 
     def __init__(
         self,
         folder: Path,
-        reactor: Any,
-        stored: Callable[[list[Frame]], Any],
-        gave: Callable[[Name], Any],
-        failed: Callable[[str], Any],
+        reactor: SpoolReactor,
+        stored: Callable[[list[Frame]], object],
+        gave: Callable[[Name], object],
+        failed: Callable[[str], object],
     ) -> None:
         """Raises SpoolError."""
         self._folder = folder
         self._reactor = reactor
         self._tell_stored, self._tell_gave, self._tell_failed = stored, gave, failed
-        self._pending: list[Any] = []  # a Frame to be stored, a Give, a Forget, or an id to delete
+        self._pending: list[_Change] = []
         self._committing = False
-        self._timer: Any = None
+        self._timer: IDelayedCall | None = None
         self._soon = False
         self._broken = False
         try:
@@ -96,10 +118,10 @@ class Spool:
             finally:
                 database.close()
         except (OSError, sqlite3.Error) as error:
-            raise SpoolError(f"the relay's folder {folder} cannot be used: {error}") from None
+            raise SpoolError(f"cannot use the relay's folder {folder}: {error}") from None
         self._next = 1 + max((place for *_, place in self.kept.frames), default=0)
-        self._commits: SimpleQueue[Any] = SimpleQueue()
-        self._files: SimpleQueue[Any] = SimpleQueue()
+        self._commits: SimpleQueue[_Work | None] = SimpleQueue()
+        self._files: SimpleQueue[_Work | None] = SimpleQueue()
         self._threads = [
             Thread(target=self._run, args=(work,), name=name, daemon=True)
             for work, name in (
@@ -113,31 +135,33 @@ class Spool:
     # ------------------------------------------------ the database
 
     def store(self, frame: Frame) -> None:
-        """Put a frame on disk; what was stored before it is there before it."""
+        """Write a frame to disk, not before the frames that were stored earlier."""
         if frame.place is None:
             frame.place = self._new_place()
         self._pending.append(frame)
         self._commit_soon()
 
-    def give(self, order: Give) -> None:
-        self._pending.append(order)
+    def give(self, effect: Give) -> None:
+        self._pending.append(effect)
         self._commit_soon()
 
-    def forget(self, order: Forget) -> None:
-        self._pending.append(order)
+    def forget(self, effect: Forget) -> None:
+        self._pending.append(effect)
         self._commit_later()
 
     def drop(self, frame: Frame) -> None:
+        place, file = frame.place, frame.body
+        if place is None:
+            return
         if frame.stored or frame.storing:
-            self._pending.append(frame.place)
+            self._pending.append(place)
             self._commit_later()
-        elif frame.file and frame.place is not None:
-            file = frame.body
+        elif isinstance(file, _File):
             file.chunks.clear()
-            self._files.put(lambda _: self._discard(file, frame.place))
+            self._files.put(lambda _: self._discard(file, place))
 
     def _commit_soon(self) -> None:
-        """Commit in the reactor's next turn, so that all of this turn goes together."""
+        """Commit in the reactor's next turn, so that all changes of this turn go together."""
         if self._committing or self._soon or self._broken:
             return
         if self._timer is not None:
@@ -153,19 +177,19 @@ class Spool:
         self._timer, self._soon = None, False
         ready = len(self._pending)
         for place, one in enumerate(self._pending):
-            if isinstance(one, Frame) and isinstance(one.body, _File) and self._is_busy(one.body):
-                ready = place  # its file's end will commit on
+            if isinstance(one, Frame) and isinstance(one.body, _File) and one.body.busy:
+                ready = place  # committed once its file is written
                 break
         group, self._pending = self._pending[:ready], self._pending[ready:]
         if group:
             self._committing = True
             self._commits.put(lambda database: self._commit_group(database, group))
 
-    def _commit_group(self, database: sqlite3.Connection, group: list[Any]) -> None:
+    def _commit_group(self, database: sqlite3.Connection, group: list[_Change]) -> None:
         _commit(database, self._folder, group)
         self._reactor.callFromThread(self._committed, group)
 
-    def _committed(self, group: list[Any]) -> None:
+    def _committed(self, group: list[_Change]) -> None:
         if self._broken:
             return
         self._committing = False
@@ -186,24 +210,25 @@ class Spool:
     # ------------------------------------------------ bodies
 
     def append(self, frame: Frame, chunk: bytes) -> None:
-        """Write more of the body of a frame that has a file."""
-        if frame.place is None:
-            frame.place, frame.body = self._new_place(), _File()
-        file = frame.body
+        """Write the next part of the body of a frame that has a file."""
+        file, place = frame.body, frame.place
+        if place is None or not isinstance(file, _File):
+            frame.place, frame.body = place, file = self._new_place(), _File()
         file.chunks.append(chunk)
         if not file.writing:
-            self._write(file, frame.place)
+            self._write(file, place)
 
-    def is_behind(self, frame: Frame, call: Callable[[], Any]) -> bool:
-        """Whether too much of a frame is still to be written; if so, call once it is not."""
+    def is_behind(self, frame: Frame, call: Callable[[], object]) -> bool:
+        """Return whether too much of a frame is still unwritten; if so, `call` once it is written."""
         file = frame.body
-        if file is None or file.writing < BEHIND:
+        if not isinstance(file, _File) or file.writing < BEHIND:
             return False
         file.waiting = call
         return True
 
-    def read(self, frame: Frame, offset: int, length: int, tell: Callable[[bytes], Any]) -> None:
-        """Read a part of the body of a frame that is not in memory; nothing, if it is gone."""
+    def read(self, frame: Frame, offset: int, length: int, tell: Callable[[bytes], object]) -> None:
+        """Read a part of the body of a frame that is not in memory; b"" if the frame is gone."""
+        assert frame.place is not None
         place, is_blob = frame.place, frame.stored and frame.size <= BLOB and not frame.file
         file = frame.body if isinstance(frame.body, _File) else None
 
@@ -212,26 +237,22 @@ class Spool:
             if is_blob:
                 row = database.execute("select body from frames where id = ?", (place,)).fetchone()
                 part = b"" if row is None or row[0] is None else row[0][offset : offset + length]
-            with suppress(FileNotFoundError):  # nobody wants it any more
+            with suppress(FileNotFoundError):  # it was dropped meanwhile
                 if not part:
                     with _path(self._folder, place).open("rb") as opened:
                         part = os.pread(opened.fileno(), length, offset)
             self._reactor.callFromThread(tell, part)
 
-        if file is not None and self._is_busy(file):
+        if file is not None and file.busy:
             file.waiting = lambda: self._files.put(work)
         else:
             self._files.put(work)
-
-    @staticmethod
-    def _is_busy(file: _File) -> bool:
-        return bool(file.writing or file.chunks)
 
     def _write(self, file: _File, place: int) -> None:
         chunks, file.chunks = file.chunks, []
         file.writing = sum(map(len, chunks))
 
-        def work(_: Any) -> None:
+        def work(_: sqlite3.Connection) -> None:
             if file.descriptor < 0:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
                 file.descriptor = os.open(_path(self._folder, place), flags, 0o600)
@@ -250,7 +271,7 @@ class Spool:
         waiting, file.waiting = file.waiting, None
         if waiting is not None:
             waiting()
-        if not self._is_busy(file) and self._pending:
+        if not file.busy and self._pending:
             self._commit_soon()
 
     def _discard(self, file: _File, place: int) -> None:
@@ -265,14 +286,14 @@ class Spool:
     # ------------------------------------------------ the threads
 
     def close(self) -> Deferred[None]:
-        """Commit what is left, as far as it came whole; fires once nothing more is written."""
+        """Commit all complete frames that are left; fires once nothing more will be written."""
         closed: Deferred[None] = Deferred()
         self._files.put(None)
         if self._timer is not None:
             self._timer.cancel()
         if not self._broken:
             self._commit()
-        self._broken = True  # for whoever still asks
+        self._broken = True  # later calls change nothing
         self._commits.put(None)
 
         def wait() -> None:
@@ -283,14 +304,14 @@ class Spool:
         Thread(target=wait, daemon=True).start()
         return closed
 
-    def _run(self, queue: SimpleQueue[Any]) -> None:
+    def _run(self, queue: SimpleQueue[_Work | None]) -> None:
         database = None
         try:
             database = _open(self._folder / "relay.db")
             while (work := queue.get()) is not None:
                 work(database)
         except (sqlite3.Error, OSError) as error:
-            sentence = f"the relay's folder {self._folder} cannot be written or read: {error}"
+            sentence = f"cannot read or write the relay's folder {self._folder}: {error}"
             self._reactor.callFromThread(self._fail, sentence)
         finally:
             if database is not None:
@@ -313,7 +334,9 @@ def _open(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, isolation_level=None, timeout=30)
     version = int(database.execute("pragma user_version").fetchone()[0])
     if version not in (0, VERSION):
-        raise sqlite3.DatabaseError(f"{path} is of version {version}, this mu knows {VERSION}")
+        raise sqlite3.DatabaseError(
+            f"{path} has format version {version}; this mu supports version {VERSION}"
+        )
     if version == 0:
         database.execute("pragma auto_vacuum = incremental")
     database.execute("pragma journal_mode = wal")
@@ -325,7 +348,7 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 def _load(database: sqlite3.Connection, folder: Path) -> Kept:
-    """Return what is there, after what was half done is cleared away."""
+    """Delete what is incomplete or already delivered, and return the rest."""
     database.execute("begin immediate")
     database.execute(
         "delete from frames where number <= (select given from names"
@@ -359,8 +382,8 @@ def _load(database: sqlite3.Connection, folder: Path) -> Kept:
     )
 
 
-def _commit(database: sqlite3.Connection, folder: Path, group: list[Any]) -> None:
-    """Do a group of changes, on disk when this returns: all of them or none."""
+def _commit(database: sqlite3.Connection, folder: Path, group: list[_Change]) -> None:
+    """Commit a group of changes, all of them or none; they are on disk when this returns."""
     files = False
     for frame in group:
         if isinstance(frame, Frame) and (frame.file or frame.size > BLOB):
@@ -376,7 +399,9 @@ def _commit(database: sqlite3.Connection, folder: Path, group: list[Any]) -> Non
         match one:
             case Frame():
                 name = one.party.name
-                body = None if one.file or one.size > BLOB else b"".join(one.body)
+                body = None
+                if one.size <= BLOB and isinstance(one.body, list):
+                    body = b"".join(one.body)
                 row = (one.place, *name, one.number, one.at, one.size, body)
                 database.execute("insert into frames values (?, ?, ?, ?, ?, ?, ?, ?)", row)
                 database.execute(_NAME, (*name, 0, one.number, 0))
@@ -404,6 +429,8 @@ def _sync_file(folder: Path, frame: Frame) -> None:
     if isinstance(frame.body, _File):
         descriptor, frame.body.descriptor = frame.body.descriptor, -1
     else:  # it was in memory until now
+        assert frame.place is not None
+        assert isinstance(frame.body, list)
         descriptor = os.open(_path(folder, frame.place), os.O_WRONLY | os.O_CREAT, 0o600)
         with os.fdopen(os.dup(descriptor), "wb") as file:
             file.writelines(frame.body)

@@ -12,9 +12,10 @@ from twisted.test.iosim import FakeTransport, connect
 from kit.parts import Line, MemoryWorker, Reactor, client_tls
 from mu.config import RelayPort
 from mu.net.certificates import SERVER_NAME, Authority
+from mu.relay.effects import Give
 from mu.relay.hub import Relay
-from mu.relay.protocol import RelayTLSFactory
-from mu.relay.switchboard import Frame, Give
+from mu.relay.parties import Frame
+from mu.relay.transport import RelayTLSFactory
 from mu.wire import Framer, frame
 
 
@@ -69,11 +70,11 @@ class Disk:
             whole.place = self._place()
         self._later(whole)
 
-    def give(self, order):
-        self._later(order)
+    def give(self, effect):
+        self._later(effect)
 
-    def forget(self, order):
-        self.names.pop(order.name, None)
+    def forget(self, effect):
+        self.names.pop(effect.name, None)
 
     def drop(self, whole):
         if whole in self.pending:

@@ -10,24 +10,24 @@ nothing once the newer one was let in. For original peers: in order, and at most
 import random
 from collections import defaultdict, deque
 
-from mu.relay.switchboard import (
+from mu.relay.effects import (
     Close,
     Deliver,
     Drop,
     Forget,
     Give,
     Hold,
-    Limits,
     Link,
-    Lost,
-    Name,
+    ReportLoss,
     Resume,
     Store,
-    Switchboard,
     Tell,
     Unlink,
     Unload,
 )
+from mu.relay.limits import RelayLimits
+from mu.relay.parties import Name
+from mu.relay.switchboard import Switchboard
 
 SIZES = (0, 1, 1000, 60_000, 70_000, 300_000, 5_000_000)
 
@@ -92,7 +92,7 @@ class World:
     def __init__(self, seed, plan, keep_s=float("inf"), memory=2**20, mailbox=2**30):
         self.random = random.Random(seed)
         self.plan = plan
-        self.limits = Limits(keep_s=1e9, memory=memory, mailbox=mailbox, total=2**33)
+        self.limits = RelayLimits(keep_s=1e9, memory=memory, mailbox=mailbox, total=2**33)
         self.jobs = Jobs(keep_s)
         self.names = {}
         self.rows = {}  # what is on disk: (name, number) -> (size, label, sender, its number)
@@ -116,20 +116,20 @@ class World:
     def start_relay(self):
         self.board = Switchboard(self.limits, self.jobs)
         for name, counts in self.names.items():
-            self.board.restore_name(name, *counts)
+            self.board.mailboxes.restore_name(name, *counts)
         for (name, number), (size, label, *_) in sorted(self.rows.items()):
             if number <= self.names[name][2]:
                 del self.rows[name, number]
             else:
-                self.board.restore_frame(name, number, size, 0.0).place = label
+                self.board.mailboxes.restore_frame(name, number, size, 0.0).place = label
         self.pending.clear()
 
-    def perform(self, orders):
+    def perform(self, effects):
         queue = getattr(self, "_queue", None)
         if queue is not None:
-            queue.extend(orders)
+            queue.extend(effects)
             return
-        self._queue = deque(orders)
+        self._queue = deque(effects)
         while self._queue:
             self.do(self._queue.popleft())
         self._queue = None
@@ -137,10 +137,10 @@ class World:
             self.waking = True
             self.go_on(self.woken.popitem()[0])
             self.waking = False
-        self.most_memory = max(self.most_memory, self.board.memory)
+        self.most_memory = max(self.most_memory, self.board.mailboxes.memory)
 
-    def do(self, order):
-        match order:
+    def do(self, effect):
+        match effect:
             case Deliver(receiver=conn, frame=frame, prefixed=prefixed):
                 assert prefixed == conn.worker.extended
                 assert not prefixed or frame.stored
@@ -167,15 +167,15 @@ class World:
             case Hold(sender=conn):
                 conn.doubt = True
             case Store() | Give() | Forget():
-                self.pending.append(order)
+                self.pending.append(effect)
             case Drop(frame=frame):
                 if frame.stored or frame.storing:
-                    self.pending.append(order)
+                    self.pending.append(effect)
             case Unload(frame=frame):
                 assert frame.stored
                 frame.body = None
-            case Lost():
-                raise AssertionError(order)
+            case ReportLoss():
+                raise AssertionError(effect)
 
     def sync(self, some=None):
         """Commit the first so many of what is pending: all or none of them."""
@@ -407,7 +407,7 @@ class World:
             conn.box.clear()
         waiting = [
             frame.body or frame.place
-            for party in self.board._parties.values()
+            for party in self.board.mailboxes.parties.values()
             for frame in party.frames.values()
         ]
         self.start_relay()
@@ -429,8 +429,8 @@ class World:
     def check(self):
         for (_, _), (_, label, sender, number) in self.rows.items():
             assert sender is None or label == (int(sender.number), number), "R2"
-        held = sum(1 for party in self.board._parties.values() for _ in party.frames)
-        assert self.board.total >= 0
+        held = sum(1 for party in self.board.mailboxes.parties.values() for _ in party.frames)
+        assert self.board.mailboxes.total >= 0
         assert held >= 0
 
     def settle(self):

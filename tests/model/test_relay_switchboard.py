@@ -69,5 +69,5 @@ def test_without_faults_original_peers_get_everything_once_in_order(plan):
         for number, attempts in world.workers.items():
             assert len(attempts[0].received) == len(everything(world, number)), f"seed {seed}"
             assert set(attempts[0].received) == everything(world, number)
-        assert world.board.memory == 0
-        assert (world.board.total == 0) == (plan is not FROM_PLAIN)
+        assert world.board.mailboxes.memory == 0
+        assert (world.board.mailboxes.total == 0) == (plan is not FROM_PLAIN)

@@ -1,0 +1,42 @@
+"""The relay's sizes and limits, and what it asks about jobs."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+KIB, MIB = 2**10, 2**20
+SMALL = 64 * KIB
+"""Frames up to this size stay in memory until they are passed on."""
+BLOB = 256 * KIB
+"""Longer frames that must be on disk are written to a file while they arrive."""
+LARGE = 4 * MIB
+"""Longer frames are always written to a file while they arrive."""
+
+
+class FrameTooLarge(Exception):
+    """A frame that exceeds what the relay may hold; its sender's connection must end."""
+
+
+class JobLookup(Protocol):
+    """What the relay asks about jobs."""
+
+    def keeps(self, job: str) -> float:
+        """Return for how many seconds all frames of a job are kept, even confirmed ones.
+
+        0 without the job's switch `relay_keep`; with it, infinity: until the job ends.
+        """
+
+    def ended(self, job: str) -> bool:
+        """Return whether the job is known to have ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelayLimits:
+    """In seconds and bytes."""
+
+    keep_s: float = 600.0
+    memory: int = 64 * MIB
+    """For all waiting frames together; beyond it, frames go to disk."""
+    mailbox: int = 2**30
+    """For each name, in memory and on disk."""
+    total: int = 2**33
+    """For all names together, in memory and on disk."""

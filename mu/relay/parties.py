@@ -1,0 +1,153 @@
+"""The switchboard's records: frames, names with their mailboxes, and connections.
+
+Only the switchboard and its mailboxes change them; a frame's body belongs to the driver.
+"""
+
+from collections import Counter
+from collections.abc import Hashable
+from typing import NamedTuple
+
+Peer = Hashable
+"""A connection, identified by any object that the driver chooses."""
+
+
+class Name(NamedTuple):
+    """The name of a worker for its neighbours. The job comes from its certificate."""
+
+    job: str
+    uniq: str
+    number: str
+
+    def __str__(self) -> str:
+        return f"{self.uniq}_{self.number} of job {self.job}"
+
+
+class Frame:
+    """One frame, on its way or in a mailbox."""
+
+    __slots__ = (
+        *("at", "body", "delivered", "dropped", "file", "in_memory", "number", "party"),
+        *("place", "sender", "sender_number", "size", "skipped", "stored", "storing", "via"),
+    )
+
+    def __init__(self, size: int, at: float, party: "Party") -> None:
+        self.size = size
+        self.at = at
+        """When it began to arrive, in seconds."""
+        self.party = party
+        """The name whose mailbox it is for."""
+        self.number = 0
+        """Its number in that mailbox, from 1; 0 before it is there."""
+        self.sender: Party | None = None
+        """The sender, if it is an extended peer."""
+        self.sender_number = 0
+        """The frame's number among all frames of that sender, from 1."""
+        self.via: Party | None = None
+        """The sender, if the frame travels over a link."""
+        self.file = False
+        """Whether its body is written to a file while it arrives."""
+        self.in_memory = False
+        self.skipped = False
+        """Whether the relay already holds it, so that its body is to be ignored."""
+        self.storing = self.stored = False
+        """Whether it is being written to disk, and whether it is there."""
+        self.delivered = False
+        """Whether an extended receiver got it, and none has asked for it since."""
+        self.dropped = False
+        self.body: object = None
+        """The driver's own."""
+        self.place: int | None = None
+        """The driver's id for it on disk."""
+
+    @property
+    def name(self) -> Name:
+        return self.party.name
+
+
+class Party:
+    """A name: what it sent, its mailbox, and the connections that use it."""
+
+    __slots__ = (
+        *("bytes", "candidates", "count", "current", "disk", "doubt", "durable", "frames"),
+        *("given", "giving", "heir", "held", "idle_since", "links", "name", "passing"),
+        *("senders", "top"),
+    )
+
+    def __init__(self, name: Name) -> None:
+        self.name = name
+        # as a sender
+        self.held = 0  # frames accepted from it since it first said AT ...
+        self.disk = 0  # ... and how many of them are on disk
+        self.top = 0  # the highest attempt that was admitted
+        # as a receiver
+        self.frames: dict[int, Frame] = {}  # its mailbox, by number
+        self.count = 0  # the last number in the mailbox so far
+        self.bytes = 0  # in the mailbox, and arriving for it
+        self.given = 0  # frames on disk up to this number may go to a plain peer ...
+        self.giving = 0  # ... once this many records of that are on disk
+        self.durable = False  # whether anything about it is on disk
+        self.senders: dict[Peer, PeerState] = {}
+        self.links: dict[Peer, PeerState] = {}  # the senders that are linked to `current`
+        self.passing: Counter[Party] = Counter()  # frames on links, by sender
+        self.doubt = False  # whether these links are on hold
+        # the connections that use it
+        self.current: PeerState | None = None
+        self.heir: PeerState | None = None  # admitted as soon as `current` is gone
+        self.candidates: dict[Peer, PeerState] = {}  # not yet known to be plain or extended
+        self.idle_since: float | None = None
+
+    @property
+    def first(self) -> int:
+        """The lowest frame number that is still available."""
+        return next(iter(self.frames), self.count + 1)
+
+    @property
+    def receiver(self) -> "PeerState | None":
+        """The connection to which frames may be delivered now."""
+        peer = self.current
+        return None if peer is None or peer.closing or self.candidates else peer
+
+    @property
+    def extended(self) -> bool:
+        """Whether its frames go to an extended peer, as far as is known."""
+        return self.top > 0 if self.current is None else self.current.extended
+
+    @property
+    def unused(self) -> bool:
+        return not (
+            self.frames
+            or self.current
+            or self.heir
+            or self.candidates
+            or self.senders
+            or self.bytes
+            or self.giving
+            or self.passing
+        )
+
+    def is_out(self, frame: Frame) -> bool:
+        """Return whether a frame is being delivered now."""
+        return self.current is not None and frame in self.current.out
+
+
+class PeerState:
+    """One connection."""
+
+    __slots__ = (
+        *("arriving", "closing", "extended", "id", "next", "next_in", "out", "out_bytes"),
+        *("partner", "party", "received", "seated", "sent"),
+    )
+
+    def __init__(self, peer: Peer, party: Party, partner: Party) -> None:
+        self.id = peer
+        self.party = party
+        self.partner = partner
+        self.extended = False
+        self.sent = self.received = 0  # as its AT said
+        self.seated = False  # whether it holds its name: `party.current` is this one
+        self.closing = False
+        self.next_in = 1  # extended: the number of the next frame from it
+        self.next = 1  # the mailbox number of the next frame for it
+        self.out: dict[Frame, None] = {}  # what is being delivered to it
+        self.out_bytes = 0
+        self.arriving: Frame | None = None

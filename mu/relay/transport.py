@@ -1,0 +1,60 @@
+"""The relay port's transport: TLS over a TCP connection of which the system buffers little."""
+
+import socket
+from typing import Protocol, cast
+
+from twisted.internet.interfaces import IProtocol, IReactorFDSet
+from twisted.internet.tcp import Port
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+
+from mu.net.transport import DirectTLSFactory, PromptServer
+
+UNSENT = 128 * 2**10
+"""Bytes that the system may take from a connection before it sends them."""
+KEEPALIVE_S = 60
+
+_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # from Python 3.12 on
+
+
+class RelayServer(PromptServer):
+    """A connection without delays, with a small send buffer.
+
+    Bytes that the system took count as delivered, and are lost with a receiver that dies.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        protocol: IProtocol,
+        client: tuple[object, ...],
+        server: Port,
+        sessionno: int,
+        reactor: IReactorFDSet,
+    ) -> None:
+        super().__init__(sock, protocol, client, server, sessionno, reactor)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, UNSENT)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S)
+
+
+class ReadProtocol(Protocol):
+    """A protocol that processes what it received only when told to."""
+
+    def work(self) -> None: ...
+
+
+class GatheringTLS(TLSMemoryBIOProtocol):
+    """Calls its protocol's `work` after each read, which may contain many TLS records."""
+
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)
+        protocol = cast("ReadProtocol | None", self.wrappedProtocol)
+        if protocol is not None:
+            protocol.work()
+
+
+class RelayTLSFactory(DirectTLSFactory):
+    """TLS for the relay. Unbuffered: the outbox joins small writes."""
+
+    protocol = GatheringTLS
