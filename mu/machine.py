@@ -1,12 +1,11 @@
-"""One actor's machine: an event in, effects out.
+"""The state machine of one actor: an event in, effects out.
 
-Pure: no socket, no clock, no chance. The same events give the same effects, so the live session,
-a test that compares lists and a replay drive the same machine.
+Pure: no sockets, no clock, no random numbers. The same events give the same effects, so the live
+session, a test that compares lists and a replay all drive the same machine.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from mu.deprecated import moved
 from mu.events import (
@@ -21,10 +20,11 @@ from mu.events import (
     encode,
 )
 from mu.states.base import ErrorState, MachineState, TerminalState, advance
-from mu.states.context import HELD_LIMIT, Context, Held, State
+from mu.states.context import HELD_LIMIT, Held, State
+from mu.states.script import ScriptWorker
 
 INFO_LIMIT = 16 * 2**20
-"""How much a worker's INFO may hold, in characters, unless told otherwise."""
+"""Default size limit of a worker's INFO, in characters."""
 
 STATE_TIMER = "state"
 
@@ -38,18 +38,19 @@ __getattr__ = moved(
 
 @dataclass(slots=True)
 class Machine:
-    """Drives one actor from Entered to Finish. `begin` makes the first state from the worker."""
+    """Drives one actor from Entered to Finish. `begin` returns the first state for a worker."""
 
-    worker: Context
-    begin: Callable[[Context], State]
+    worker: ScriptWorker
+    begin: Callable[[ScriptWorker], State]
     held_limit: int = HELD_LIMIT
     info_limit: int = INFO_LIMIT
     state: State | None = None
     finished: Finish | None = None
     crash: Exception | None = None
-    """What a state raised, if that is why the actor failed."""
+    """The exception that a state raised, if the actor failed because of it."""
     _held: list[Answered] = field(default_factory=list)
-    _timed: dict[str, Any] = field(default_factory=dict)
+    _timed: dict[str, tuple[State, float]] = field(default_factory=dict)
+    """By timer: the state that set it, and its timeout in seconds."""
     _timers: int = 0
     _info_size: int = 0
 
@@ -58,20 +59,20 @@ class Machine:
 
     @property
     def label(self) -> str:
-        """The current state, for people."""
+        """The label of the current state."""
         try:
             return self.state.label if self.state else ""
-        except Exception:  # an author's str_extra
+        except Exception:  # in an author's str_extra
             return type(self.state).__name__
 
     @property
     def last_label(self) -> str:
-        """The state that failed, if one did; else the current one."""
+        """The label of the state that failed, if one did, otherwise of the current one."""
         before = self.state.prevState if isinstance(self.state, ErrorState) else None
         return before.label if isinstance(before, MachineState) else self.label
 
     def receive(self, event: Event) -> list[Effect]:
-        """Return what is to be done now. After Finish nothing is."""
+        """Return the effects of the event: none after Finish."""
         if self.finished:
             return []
         effects = self.worker.begin_event(event.at)
@@ -80,12 +81,12 @@ class Machine:
             self._react(event)
             self.finished = self._outcome()
             if isinstance(event, Lost) and self.finished is None:
-                self.finished = Finish(event.reason)  # a state cannot stay when its worker is gone
+                self.finished = Finish(event.reason)  # whatever the state says
             if self._timed or self.state is not before or self._has_parts:
                 self._retime()
-        except Exception as error:  # whatever a state's author wrote must fail its actor only
+        except Exception as error:  # in an author's code: fail this actor only
             self.crash = error
-            self.finished = Finish(f"{self.label}: {type(error).__name__}: {error}")
+            self.finished = Finish(f"{self.label or 'begin'}: {type(error).__name__}: {error}")
         if self.finished:
             effects += map(CancelTimer, self._timed)
             effects.append(self.finished)
@@ -96,27 +97,27 @@ class Machine:
         return isinstance(self.state, MachineState) and bool(self.state._side_by_side())
 
     def _retime(self) -> None:
-        """Cancel the timers of states that are left, and set those of states that are new."""
+        """Cancel the timers of states that were left, and set those of new states."""
         living = [] if self.finished or self.state is None else list(_living(self.state))
-        for name, state in list(self._timed.items()):
+        for name, (state, _) in list(self._timed.items()):
             if not any(state is still for still in living):
                 del self._timed[name]
                 self.worker.cancel_timer(name)
         for state in living:
             seconds = getattr(state, "timeout", None)
-            if seconds is not None and not any(state is timed for timed in self._timed.values()):
+            if seconds is not None and not any(state is timed for timed, _ in self._timed.values()):
                 self._timers += 1
                 name = f"{STATE_TIMER}{self._timers}"
-                self._timed[name] = state
+                self._timed[name] = state, seconds
                 self.worker.set_timer(name, seconds)
 
     def _react(self, event: Event) -> None:
         if isinstance(event, Informed):
             self._note(event.key, event.value)
         if isinstance(event, Elapsed) and event.timer in self._timed:
-            late = self._timed.pop(event.timer)
+            late, seconds = self._timed.pop(event.timer)
             who = "it" if late is self.state else late.label
-            event = Lost(event.at, f"{who} took longer than its timeout of {late.timeout:g} s")
+            event = Lost(event.at, f"{who} took longer than its timeout of {seconds:g} s")
         if self.state is None:
             self.state = self.begin(self.worker)
         if not self._take(event):
@@ -126,15 +127,16 @@ class Machine:
             pass
 
     def _note(self, key: str, value: str) -> None:
-        """Take in what the worker informs us of."""
+        """Store an INFO of the worker. Raises OverflowError."""
         info = self.worker.info
         before = len(key) + len(str(info[key])) if key in info else 0
         self._info_size += len(key) + len(value) - before
         if self._info_size > self.info_limit:
-            raise OverflowError(f"the worker's INFO holds over {self.info_limit} characters")
+            raise OverflowError(f"the worker's INFO exceeds {self.info_limit} characters")
         info[key] = value
 
     def _take(self, event: Event) -> bool:
+        """Give the state an event; return False if it is to be kept."""
         assert self.state is not None
         try:
             self.state = advance(self.state, event, self.worker)
@@ -143,7 +145,7 @@ class Machine:
         return True
 
     def _retake(self, held: Answered) -> bool:
-        """Offer a kept reply again; if it is taken, forget it."""
+        """Offer a kept reply again; return whether it was taken."""
         if not self._take(held):
             return False
         self._held.remove(held)
@@ -151,30 +153,31 @@ class Machine:
 
     def _hold(self, event: Event) -> None:
         if not isinstance(event, Answered):
-            raise TypeError(f"{self.label} may put off a reply, but no {type(event).__name__}")
+            raise TypeError(
+                f"{self.label} raised Held for {type(event).__name__}, which is not a reply"
+            )
         self._held.append(event)
         if len(self._held) > self.held_limit:
-            wanted = getattr(self.state, "get_expect", lambda: None)()
+            expected = getattr(self.state, "get_expect", lambda: None)()
             raise OverflowError(
-                f"over {self.held_limit} replies wait for a state that wants them;"
-                f" this one wants {wanted!r}"
+                f"over {self.held_limit} replies that no state expects; this one expects {expected!r}"
             )
 
     def _outcome(self) -> Finish | None:
-        """Return the end, if this is it."""
+        """Return how the actor ended, or None if it has not."""
         if isinstance(self.state, ErrorState):
             before = self.state.prevState
             where = f"{before.label}: " if isinstance(before, MachineState) else ""
             return Finish(f"{where}{self.state.err or 'failed'}")
         if isinstance(self.state, TerminalState):
             finish = Finish(result=self.state.result)
-            encode(finish)  # raises TypeError for a result that is no JSON value
+            encode(finish)  # raises TypeError or ValueError if the result is not a JSON value
             return finish
         return None
 
 
-def _living(state: State) -> Iterator[Any]:
-    """Yield the state, and the parts of one that runs several side by side."""
+def _living(state: State) -> Iterator[State]:
+    """Yield the state and all states that run inside it."""
     yield state
     if isinstance(state, MachineState):
         for part in state._side_by_side():

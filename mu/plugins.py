@@ -5,7 +5,7 @@ mu.interfaces.IPipeline or IEngine, and gives it the defaults of these classes.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from zope.interface import implementer
@@ -15,7 +15,7 @@ from mu.interfaces import IEngine, IPipeline
 from mu.invocations import Answer, Invocation, Size
 from mu.parameters import Parameter, Params
 from mu.states.context import JobFacts, State
-from mu.states.script import ScriptWorker
+from mu.states.script import Script, ScriptWorker
 
 if TYPE_CHECKING:  # so that pipelines can be imported without Twisted
     from twisted.internet.defer import Deferred
@@ -61,7 +61,7 @@ class Pipeline(ABC):
         return list(range(actors))
 
     @abstractmethod
-    def begin(self, worker: ScriptWorker) -> State | Coroutine[Any, Any, Any]:
+    def begin(self, worker: ScriptWorker) -> State | Script:
         """Return the first state of an attempt at an actor, or a script (a coroutine).
 
         Must be pure: after a restart it is called again for attempts that continue.

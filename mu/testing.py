@@ -1,15 +1,27 @@
-"""For authors of pipelines: try one without a network.
+"""For authors of pipelines: try a pipeline without a network.
 
-    from mu.testing import FakeWorker, run, talk
+`talk` is a dialogue: answers in, effects out.
 
-    assert talk(Greet, "OK:HELLO") == [Send("echo:hi")]
-    job = run(my_pipeline, {"bucket": "b"}, FakeWorker({"run:": "OK:RETVAL(1):OUTPUT(no):COMMAND()"}))
-    assert job.actors[0].error
+>>> from mu.events import Finish, Send
+>>> from mu.states import OnePassState
+>>> from mu.testing import FakeWorker, run, talk
+>>> class Greet(OnePassState):
+...     expect = "OK:HELLO"
+...     command = "echo:hi"
+>>> assert talk(Greet, "OK:HELLO") == [Send("echo:hi"), Finish()]
 
-`talk` is a dialogue: answers in, effects out. `run` plays a whole job, its plan and finish
-included, against a worker that answers as a real one would.
+`run` plays a whole job, its plan and finish included, against a worker that answers as a real one
+would, and succeeds unless told otherwise.
+
+>>> from mu.pipelines.png2y4m import png2y4m
+>>> job = run(png2y4m, {"bucket": "b"}, FakeWorker({"run:": "OK:RETVAL(1):OUTPUT(no):COMMAND(x)"}))
+>>> job.actors[0].commands[0], job.actors[0].finish.result
+('seti:nonblock:0', None)
+>>> job.actors[0].finish.error
+"Configure (configuring the worker): expected 'OK:RETVAL(0)', but the worker answered ..."
 """
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,32 +30,56 @@ from mu.events import Answered, Effect, Elapsed, Entered, Event, Finish, Informe
 from mu.machine import Machine
 from mu.messages import HELLO, Command, parse_info
 from mu.parameters import Params, read_fields
-from mu.states.context import JobFacts
-from mu.states.script import ScriptWorker, first_state
+from mu.plugins import Pipeline
+from mu.states.base import MachineState
+from mu.states.context import JobFacts, State
+from mu.states.script import Script, ScriptWorker, first_state
 
-ENOUGH = 1_000_000
-"""A fake worker that was given so many commands is in a loop."""
+__all__ = [
+    "FakeWorker",
+    "PlayedActor",
+    "PlayedJob",
+    "effects_of",
+    "event",
+    "machine",
+    "play",
+    "run",
+    "talk",
+]
+
+COMMAND_LIMIT = 1_000_000
+"""A machine that sends a fake worker more commands is in an endless loop."""
+
+Begin = type[MachineState] | Callable[[ScriptWorker], State | Script]
+"""The class of the first state, or a function like Pipeline.begin."""
 
 
 def machine(
-    first: Any, params: Any = None, actor: int = 0, given: Mapping[str, Any] | None = None
+    first: Begin,
+    params: Mapping[str, object] | None = None,
+    actor: int = 0,
+    given: Mapping[str, object] | None = None,
 ) -> Machine:
-    """Return a machine whose first state is of the class `first`, or what `first(worker)` gives."""
-    worker = ScriptWorker(JobFacts("j1", params or {}), actor, given)
-    begin = (lambda worker: first(worker, worker.actor)) if isinstance(first, type) else first
-    return Machine(worker, first_state(begin))
+    """Return a machine that begins with `first`; `given` is the actor's input."""
+    worker = ScriptWorker(JobFacts("j1", Params(params or {})), actor, given)
+    if isinstance(first, type):
+        return Machine(worker, lambda worker: first(worker, worker.actor))
+    return Machine(worker, first_state(first))
 
 
-def talk(first: Any, *answers: str | Event, **about: Any) -> list[Effect]:
-    """Return all effects of a machine that is told these answers, one second apart.
-
-    `about` may have `params`, `actor` and `given` (the actor's input).
-    """
-    return effects_of(machine(first, **about), *answers)
+def talk(
+    first: Begin,
+    *answers: str | Event,
+    params: Mapping[str, object] | None = None,
+    actor: int = 0,
+    given: Mapping[str, object] | None = None,
+) -> list[Effect]:
+    """Return all effects of a machine that gets these answers, one second apart."""
+    return effects_of(machine(first, params, actor, given), *answers)
 
 
 def effects_of(driven: Machine, *answers: str | Event) -> list[Effect]:
-    """Enter the machine, tell it the answers, and return all effects."""
+    """Enter the machine, give it the answers, and return all effects."""
     effects = driven.receive(Entered(0.0))
     for at, answer in enumerate(answers, 1):
         effects += driven.receive(event(answer, float(at)) if isinstance(answer, str) else answer)
@@ -51,7 +87,7 @@ def effects_of(driven: Machine, *answers: str | Event) -> list[Effect]:
 
 
 def event(text: str, at: float, command: int = 0) -> Event:
-    """Return the event of a reply: Informed for an INFO, else Answered."""
+    """Return the event of a reply: Informed for an INFO, otherwise Answered."""
     info = parse_info(text)
     return Informed(at, *info, command) if info else Answered(at, text, command)
 
@@ -62,10 +98,10 @@ Answers = Mapping[str, str | list[str] | Callable[[str], str | list[str]]]
 
 
 class FakeWorker:
-    """Answers each command at once, as a worker would that succeeds at everything.
+    """Answers each command at once, as a worker that always succeeds would.
 
-    `answers` says otherwise for commands that begin with a key: a reply, a list of them, or a
-    function of the command that returns either. The longest key counts.
+    `answers` has other answers for commands that begin with a key: a reply, a list of replies, or a
+    function of the command that returns either. The longest key that fits is used.
     """
 
     def __init__(self, answers: Answers | None = None) -> None:
@@ -77,8 +113,8 @@ class FakeWorker:
         keys = [key for key in self._answers if command.startswith(key)]
         if keys:
             answer = self._answers[max(keys, key=len)]
-            told = answer(command) if callable(answer) else answer
-            return [told] if isinstance(told, str) else list(told)
+            replies = answer(command) if callable(answer) else answer
+            return [replies] if isinstance(replies, str) else list(replies)
         return self._succeed(Command(command))
 
     def _succeed(self, command: Command) -> list[str]:
@@ -116,27 +152,29 @@ class FakeWorker:
 
 
 @dataclass(slots=True)
-class Played:
-    """One actor's course."""
+class PlayedActor:
+    """What an actor's machine received and did."""
 
     commands: list[str] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     effects: list[list[Effect]] = field(default_factory=list)
     """For each event."""
     finish: Finish | None = None
-    """How it ended; None: it waits for something that never comes."""
+    """How it ended; None if it waits for something that never happens."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlayedJob:
-    actors: list[Played]
+    """The actors of a job, and its result."""
+
+    actors: list[PlayedActor]
     result: Any
 
 
-def play(driven: Machine, worker: FakeWorker | None = None) -> Played:
-    """Drive a machine to its end with a fake worker; its timers elapse when all else is done."""
+def play(driven: Machine, worker: FakeWorker | None = None) -> PlayedActor:
+    """Drive a machine to its end with a fake worker. Timers elapse when nothing else is left to do."""
     worker = worker or FakeWorker()
-    played = Played()
+    played = PlayedActor()
     at, number = 0.0, 0
     coming: list[Event] = [Entered(at), Answered(at, HELLO)]
     timers: dict[str, float] = {}
@@ -162,25 +200,38 @@ def play(driven: Machine, worker: FakeWorker | None = None) -> Played:
                     played.finish = effect
                 case _:
                     timers.pop(effect.timer, None)
-        if number > ENOUGH:
-            raise OverflowError(f"over {ENOUGH} commands, and no end")
+        if number > COMMAND_LIMIT:
+            raise OverflowError(f"over {COMMAND_LIMIT} commands without an end")
     return played
 
 
 def run(
-    pipeline: Any, params: Mapping[str, Any] | None = None, worker: Any = None, workers: int = 1
+    pipeline: Pipeline,
+    params: Mapping[str, object] | None = None,
+    worker: FakeWorker | Answers | Callable[[int], FakeWorker] | None = None,
+    workers: int = 1,
 ) -> PlayedJob:
     """Play a job of the pipeline: plan, each actor with a fake worker of its own, finish.
 
-    `worker` is a FakeWorker's answers, or a function that returns a FakeWorker for an actor.
+    `worker` is a FakeWorker, of which each actor gets a copy, or its answers, or a function that
+    returns the FakeWorker for an actor.
     """
-    given = Params(read_fields(pipeline.parameters, params or {}), workers=workers)
-    inputs = pipeline.plan(given)
-    facts = JobFacts("j1", given, len(inputs), "127.0.0.1:13337", "uniq")
+    checked = Params(read_fields(pipeline.parameters, params or {}), workers=workers)
+    inputs = pipeline.plan(checked)
+    facts = JobFacts("j1", checked, len(inputs), "127.0.0.1:13337", "uniq")
     actors = []
-    for number, one in enumerate(inputs):
-        driven = Machine(ScriptWorker(facts, number, one), first_state(pipeline.begin))
-        fake = worker(number) if callable(worker) else FakeWorker(worker)
-        actors.append(play(driven, fake))
-    outcomes = [actor.finish or Finish("it waits for ever") for actor in actors]
+    for number, given in enumerate(inputs):
+        driven = Machine(ScriptWorker(facts, number, given), first_state(pipeline.begin))
+        actors.append(play(driven, _fake(worker, number)))
+    outcomes = [
+        actor.finish or Finish("it waits for something that never happens") for actor in actors
+    ]
     return PlayedJob(actors, pipeline.finish(facts, outcomes))
+
+
+def _fake(
+    worker: FakeWorker | Answers | Callable[[int], FakeWorker] | None, actor: int
+) -> FakeWorker:
+    if isinstance(worker, FakeWorker):
+        return copy.deepcopy(worker)
+    return worker(actor) if callable(worker) else FakeWorker(worker)

@@ -1,8 +1,8 @@
-"""The state classes that pipelines are written with."""
+"""The state classes and the script worker that pipelines are written with."""
 
 from mu.deprecated import moved
-from mu.states.base import ErrorState, MachineState, TerminalState
-from mu.states.context import Context, Held, JobFacts
+from mu.states.base import ErrorState, Expect, MachineState, Previous, TerminalState
+from mu.states.context import Context, Held, JobFacts, State
 from mu.states.loops import ForLoopState
 from mu.states.passes import (
     CommandListState,
@@ -12,7 +12,7 @@ from mu.states.passes import (
     OnePassState,
 )
 from mu.states.relay import connect_command
-from mu.states.script import CommandFailed, ScriptWorker
+from mu.states.script import CommandFailed, Ran, Script, ScriptWorker
 from mu.states.together import SuperpositionState
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "CommandListState",
     "Context",
     "ErrorState",
+    "Expect",
     "ForLoopState",
     "Held",
     "IfElseState",
@@ -28,7 +29,11 @@ __all__ = [
     "MachineState",
     "MultiPassState",
     "OnePassState",
+    "Previous",
+    "Ran",
+    "Script",
     "ScriptWorker",
+    "State",
     "SuperpositionState",
     "TerminalState",
     "connect_command",

@@ -1,28 +1,36 @@
-"""The base of class states, the two ends, and the step from one state to the next."""
+"""The base of class states, the two final states, and the step from one state to the next."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self, TypeAlias
 
 from mu.events import Answered, Entered, Event, Informed, Lost
 from mu.states.context import Context, Held, JobFacts, SendCommand, State, shortened
 
 KICK = "(kick)"
-"""Stands in `messages` for a start without a message; recognised by identity."""
+"""The entry in `messages` for a start without a message; recognised by identity."""
+
+Expect = str | list[str | None] | None
+"""A prefix, a list of prefixes, or None for no particular one."""
+
+Previous: TypeAlias = "MachineState | Context"
+"""What a state is constructed from: the state before it, or the Context for the first one."""
 
 
-class MachineState:
-    """The base of class states: expects a reply, and makes the next state from itself.
+class MachineState(State):
+    """The base of class states: expects a reply, and constructs the next state from itself.
 
-    A transition that raises ValueError before it sent or constructed anything says "not for me
+    If `transition` raises ValueError before anything was sent or constructed, it means "not for me
     now": the reply is kept and offered again. Any other exception fails the actor.
     """
 
     expect: str | None = None
     extra: str = ""
     timeout: float | None = None
-    """Seconds that this state may last, or None for no limit of its own."""
+    """How many seconds this state may last; None for no limit of its own."""
+    cmdNum: int = 0
+    """The position in the lists of a multi-pass state."""
 
-    prevState: Any
+    prevState: Any  # a state of any class, or the Context; None once the next state has followed
     worker: Context
     job: JobFacts
     actorNum: int
@@ -32,14 +40,15 @@ class MachineState:
     messages: list[str]
     _kicked: bool
 
-    def __new__(cls, prevState: Any, *args: Any, **kwargs: Any) -> Any:
-        """Carry over what states share before any constructor runs: they may use it at once."""
+    def __new__(cls, prevState: Previous, *args: object, **kwargs: object) -> Self:
+        """Carry over what states share before any constructor runs, since constructors use it."""
         self = super().__new__(cls)
-        first = isinstance(prevState, Context)
         self.prevState = prevState
-        self.worker = prevState if first else prevState.worker
+        if isinstance(prevState, Context):
+            self.worker, self.actorNum = prevState, prevState.actor
+        else:
+            self.worker, self.actorNum = prevState.worker, prevState.actorNum
         self.job = self.worker.job
-        self.actorNum = self.worker.actor if first else prevState.actorNum
         self.info = self.worker.info
         self.timestamps = self.worker.timestamps
         self.stateinfo = self.worker.stateinfo
@@ -48,7 +57,7 @@ class MachineState:
         self.worker.constructed(cls.__name__)
         return self
 
-    def __init__(self, prevState: Any, actorNum: int = 0) -> None:
+    def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
         """`actorNum` is part of the original's signature; the number comes from `prevState`."""
 
     @property
@@ -58,34 +67,34 @@ class MachineState:
     def str_extra(self) -> str:
         return self.extra
 
-    def get_expect(self) -> Any:
-        """The prefix of the reply that this state waits for (None: none in particular)."""
+    def get_expect(self) -> Expect:
+        """Return the prefix of the reply that this state waits for."""
         return self.expect
 
-    def transition(self, msg: str) -> Any:
-        """Return the next state, or itself. This one drops the message."""
+    def transition(self, msg: str) -> State:
+        """Return the next state, or self. The base class drops the message."""
         return self
 
     def info_updated(self) -> None:
-        """Called after the worker's INFO changed `info`."""
+        """Called after an INFO of the worker changed `info`."""
 
     def enqueue(self, command: str) -> None:
         """Send the worker a command."""
         self.worker.send(command)
 
     def kick(self) -> None:
-        """Run this state at once, without a message; kicked twice it runs once."""
+        """Run this state at once, without a message. Kicked twice, it runs once."""
         self._kicked = True
 
     def accepts(self, msg: str) -> bool:
-        """Whether `get_expect` lets this state have that message."""
+        """Return whether `get_expect` matches the message, or matches anything."""
         return msg is KICK or self.get_expect() is None or expects(self, msg)
 
     def starts_at_once(self) -> bool:
-        """Whether this state does not wait for a reply before its first step."""
+        """Return whether this state takes its first step without waiting for a reply."""
         return False
 
-    def receive(self, event: Event, send: SendCommand) -> Any:
+    def receive(self, event: Event, send: SendCommand) -> State:
         match event:
             case Answered(text=text):
                 if text.startswith("FAIL("):
@@ -100,23 +109,23 @@ class MachineState:
                 return ErrorState(self, reason)
         return self.settle()
 
-    def _offer(self, text: str) -> Any:
+    def _offer(self, text: str) -> State:
+        """Give `transition` the reply. Raises Held if it is not for this state now."""
         worker = self.worker
         before = worker.sent, len(worker.stateinfo)
-        heard, place = len(self.messages), getattr(self, "cmdNum", None)
+        received, place = len(self.messages), self.cmdNum
         try:
             following = self.transition(text)
         except ValueError:
             if (worker.sent, len(worker.stateinfo)) != before:
                 raise
-            del self.messages[heard:]  # as if it had never been offered
-            if place is not None:
-                self.cmdNum = place
+            del self.messages[received:]  # as if the reply had never been offered
+            self.cmdNum = place
             raise Held from None
         return self.settle() if following is self else following
 
-    def settle(self) -> Any:
-        """Run as long as kicked; return the next state, or itself."""
+    def settle(self) -> State:
+        """Run as long as kicked; return the next state, or self."""
         while self._kicked:
             self._kicked = False
             following = self.transition(KICK)
@@ -125,25 +134,25 @@ class MachineState:
             self.worker.step()
         return self
 
-    def _side_by_side(self) -> Sequence[Any]:
+    def _side_by_side(self) -> Sequence[State]:
         """Return the states that run inside this one."""
         return ()
 
 
-def expects(state: Any, msg: str) -> bool:
-    """Whether the message begins with a prefix that the state names; one that names none wants none."""
-    wanted = state.get_expect()
-    prefixes = wanted if isinstance(wanted, list) else [wanted]
+def expects(state: MachineState, msg: str) -> bool:
+    """Return whether the message has a prefix that the state names; None matches nothing here."""
+    expected = state.get_expect()
+    prefixes = expected if isinstance(expected, list) else [expected]
     return any(prefix is not None and msg.startswith(prefix) for prefix in prefixes)
 
 
 class TerminalState(MachineState):
-    """The actor is done; whatever the worker says from here on is ignored."""
+    """The actor is done. Further replies of its worker are ignored."""
 
-    result: Any = None
-    """What came of it, a JSON value for people and for the pipeline's `finish`."""
+    result: object = None
+    """The actor's result, a JSON value for users and for the pipeline's `finish`."""
 
-    def receive(self, event: Event, send: SendCommand) -> Any:
+    def receive(self, event: Event, send: SendCommand) -> State:
         return self
 
 
@@ -152,7 +161,7 @@ class ErrorState(TerminalState):
 
     err: str = ""
 
-    def __init__(self, prevState: Any, err: str = "") -> None:
+    def __init__(self, prevState: Previous, err: str = "") -> None:
         super().__init__(prevState)
         self.err = err
 
@@ -166,11 +175,11 @@ def advance(state: State, event: Event, worker: Context) -> State:
 
 
 def enter(state: State, following: State, worker: Context) -> State:
-    """Go from `state` to the one that follows it, and on to the one that waits; return that."""
+    """Enter the state that follows `state` and those that follow it; return the one that waits."""
     while following is not state:
         worker.step()
         if isinstance(following, type) or not hasattr(following, "receive"):
-            raise TypeError(f"it must go to a state; it went to {following!r}")
+            raise TypeError(f"transition() must return a State, not {following!r}")
         if isinstance(state, MachineState):
             state.prevState = None  # states reach back one step, or memory would grow for ever
         state = following

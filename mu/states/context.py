@@ -1,42 +1,54 @@
-"""What all states of one actor share, and what a machine needs of a state."""
+"""What all states of one actor share, and what the machine needs of a state."""
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
+
+from zope.interface import implementer
 
 from mu.events import CancelTimer, Effect, Event, Send, SetTimer
+from mu.interfaces import IState
+from mu.parameters import Params
 
 TRANSITION_LIMIT = 10_000
-"""More transitions than this for one event are a loop that never ends."""
-
+"""Transitions for one event. A machine that makes more is in an endless loop."""
 
 HELD_LIMIT = 1_000
-"""Replies that may wait for a state that wants them, unless told otherwise."""
-
+"""Default number of replies that may wait for a state that expects them."""
 
 EFFECT_LIMIT = 100_000
-"""More commands than this for one event are a loop that never ends, too."""
-
+"""Commands for one event. A machine that sends more is in an endless loop."""
 
 SendCommand = Callable[[str], None]
 
 
-class State(Protocol):
-    """What the machine needs of a state (mu.interfaces.IState says it to third parties)."""
+@implementer(IState)
+class State:
+    """One step of an actor: handles an event and returns the next state, or itself.
+
+    The base of all our states, for authors who write their own: a subclass has at least `receive`.
+    """
 
     @property
-    def label(self) -> str: ...
+    def label(self) -> str:
+        """What users see of the state."""
+        return type(self).__name__
 
-    def receive(self, event: Event, send: SendCommand) -> "State": ...
+    def receive(self, event: Event, send: SendCommand) -> "State":
+        """Return the next state, or self; `send(command)` has the worker do something.
+
+        Raises Held for a reply to be offered again later.
+        """
+        raise NotImplementedError
 
 
 class Held(Exception):
-    """Raised by State.receive: not for me now; offer this reply again after the next transition."""
+    """Raised by State.receive for a reply to be offered again after the next transition."""
 
 
 class Runaway(Exception):
-    """A machine made more than TRANSITION_LIMIT transitions for one event."""
+    """A machine went beyond TRANSITION_LIMIT or EFFECT_LIMIT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +56,17 @@ class JobFacts:
     """What states may know of their job."""
 
     id: str
-    params: Any
-    """The pipeline's parameters: a mapping whose values are attributes too."""
+    params: Params
+    """The pipeline's parameters, and `workers`, the number of workers ordered."""
     actors: int = 1
     relay: str = ""
-    """HOST:PORT of the relay; empty where there is none."""
+    """HOST:PORT of the relay; empty if there is none."""
     uniq: str = ""
-    """A random string fixed for the job's life."""
+    """A random string, the same for the whole job."""
 
 
 class Context:
-    """What all states of one actor share: who they are, what the worker told, what was sent.
+    """What all states of one actor share: its job, its number, what the worker said, what was sent.
 
     The first state is constructed from it: `FirstState(worker, worker.actor)`.
     """
@@ -65,28 +77,28 @@ class Context:
         self.input: Mapping[str, Any] = given or {}
         """What the pipeline's plan gives this actor."""
         self.info: dict[str, Any] = {}
-        """What the worker's INFO said, and whatever states note here."""
+        """The worker's INFO values, and whatever states store here."""
         self.timestamps: list[float] = []
         self.stateinfo: list[tuple[float, str]] = []
-        """When each state was constructed, and its class's name."""
+        """When each state was constructed, and the name of its class."""
         self.loops: dict[str, list[str]] = {}
         """By break key: the iteration keys of the loops that use it now (see ForLoopState)."""
         self.now = 0.0
-        """Seconds since the epoch: when the event came that is being handled."""
+        """The time of the current event, in seconds since the epoch."""
         self.sent = 0
-        """Commands sent so far."""
+        """The number of commands sent so far."""
         self.held_limit = HELD_LIMIT
-        """Replies that may wait for somebody who wants them."""
+        """How many replies may wait until something expects them."""
         self._steps = 0
         self._effects: list[Effect] = []
 
     def send(self, command: str) -> None:
-        """Have the worker do `command`."""
+        """Send the worker a command."""
         if not isinstance(command, str):
-            raise TypeError(f"a command is a str; {command!r} came")
+            raise TypeError(f"a command must be a str, got {command!r}")
         try:
             command.encode("utf-8", "surrogateescape")
-        except UnicodeEncodeError as error:  # a ValueError, which would say "not for me now"
+        except UnicodeEncodeError as error:  # a ValueError, which would mean "not for me now"
             raise TypeError(f"{shortened(command)} cannot be sent: {error.reason}") from None
         if len(self._effects) >= EFFECT_LIMIT:
             raise Runaway(f"over {EFFECT_LIMIT} commands without waiting for the worker")
@@ -94,16 +106,16 @@ class Context:
         self._effects.append(Send(command))
 
     def set_timer(self, name: str, seconds: float) -> None:
-        """Have an Elapsed of that name come after so long."""
+        """Request an Elapsed event with this name after that many seconds."""
         if not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
-            raise TypeError(f"a time is a number of seconds from 0 on; {seconds!r} came")
+            raise TypeError(f"a timeout must be a number of seconds, at least 0, got {seconds!r}")
         self._effects.append(SetTimer(name, seconds))
 
     def cancel_timer(self, name: str) -> None:
         self._effects.append(CancelTimer(name))
 
     def constructed(self, name: str) -> None:
-        """Note that a state of that name was made."""
+        """Record that a state of the class with this name was constructed."""
         self.timestamps.append(self.now)
         self.stateinfo.append((self.now, name))
 
@@ -114,13 +126,13 @@ class Context:
             raise Runaway(f"over {TRANSITION_LIMIT} transitions without waiting for the worker")
 
     def begin_event(self, at: float) -> list[Effect]:
-        """Return the list that collects the effects of the event of this time."""
+        """Return the list in which the effects of this event are collected."""
         self.now, self._steps, self._effects = at, 0, []
         return self._effects
 
 
 def shortened(text: str, limit: int = 400) -> str:
-    """Return `text` quoted for a sentence, its middle cut out where it is long."""
+    """Return `text` quoted, with the middle cut out if it is longer than `limit` characters."""
     if len(text) > limit:
         half = limit // 2
         text = f"{text[:half]} ... {text[-half:]}"

@@ -1,30 +1,31 @@
 """A loop with a counter in `info`."""
 
-from typing import Any
+from collections.abc import Callable
 
-from mu.states.base import TerminalState
+from mu.states.base import Previous, TerminalState
+from mu.states.context import State
 from mu.states.passes import OnePassState
 
 
 class ForLoopState(OnePassState):
-    """Counts `info[iterKey]` from iterInit up to iterFin - 1, with a `loopState` for each.
+    """Counts `info[iterKey]` from iterInit up to iterFin - 1, with one `loopState` for each.
 
     A true `info[breakKey]` ends the loop at its next pass. Leaving deletes breakKey and keeps
-    iterKey at the last round's value. Entering anew (breakKey None) starts the count again, so an
-    iterInit that is set after the base constructor has no effect.
+    iterKey at the value of the last round. A loop that is entered when breakKey is None starts
+    counting again, in the base constructor: an iterInit set after that has no effect.
     """
 
-    loopState: Any = TerminalState
-    exitState: Any = TerminalState
+    loopState: Callable[..., State] = TerminalState
+    exitState: Callable[..., State] = TerminalState
     iterKey: str = "iter_key"
     iterInit: int = 0
     iterFin: int = 0
     breakKey: str = "_loop_break"
 
-    def __init__(self, prevState: Any, actorNum: int = 0) -> None:
+    def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
         super().__init__(prevState, actorNum)
-        # Nested loops may share a break key: who is counting under it now tells a loop that
-        # begins inside another from one that goes on.
+        # Nested loops may share a break key. The iteration keys that count under it now tell a loop
+        # that begins inside another one from a loop that continues.
         counting = self.worker.loops.setdefault(self.breakKey, [])
         inside_another = bool(counting) and self.iterKey not in counting
         if self.info.get(self.breakKey) is None or inside_another:
@@ -33,7 +34,7 @@ class ForLoopState(OnePassState):
         if self.iterKey not in counting:
             counting.append(self.iterKey)
 
-    def post_transition(self) -> Any:
+    def post_transition(self) -> State:
         if self.info[self.iterKey] >= self.iterFin - 1 or self.info.get(self.breakKey):
             self._leave()
             return self.exitState(self)

@@ -1,30 +1,30 @@
-"""States that wait for a reply and send a command: once, several times, from a list."""
+"""States that wait for a reply and send a command: once, several times, or from a list."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from mu.messages import expected_reply
-from mu.states.base import ErrorState, MachineState, TerminalState
-from mu.states.context import shortened
+from mu.states.base import ErrorState, Expect, MachineState, Previous, TerminalState
+from mu.states.context import State, shortened
 
 Entry = str | None | tuple[str | None, str | None]
+"""Of a command list: a command, (expect, command), or None for no command."""
 
 
 class _Pass(MachineState):
-    """What one- and multi-pass states share: a foreign reply is an error, None starts at once."""
+    """What one- and multi-pass states share: an unexpected reply is an error, None starts at once."""
 
-    nextState: Any = TerminalState
+    nextState: Callable[..., State] = TerminalState
 
     def starts_at_once(self) -> bool:
         return self.get_expect() is None
 
     def foreign(self, msg: str) -> ErrorState:
-        """The end for a reply that this state does not expect."""
+        """Return the ErrorState for a reply that this state does not expect."""
         return ErrorState(
             self, f"expected {self.get_expect()!r}, but the worker answered {shortened(msg)}"
         )
 
-    def post_transition(self) -> Any:
+    def post_transition(self) -> State:
         """Return the next state; called after the last command was sent."""
         return self.nextState(self)
 
@@ -34,7 +34,7 @@ class OnePassState(_Pass):
 
     command: str | None = None
 
-    def transition(self, msg: str) -> Any:
+    def transition(self, msg: str) -> State:
         if not self.accepts(msg):
             return self.foreign(msg)
         self.messages.append(msg)
@@ -44,22 +44,22 @@ class OnePassState(_Pass):
 
 
 class IfElseState(OnePassState):
-    """Goes to `consequentState` where `testfn()` is true, else to `alternativeState`."""
+    """Goes to `consequentState` if `testfn()` is true, otherwise to `alternativeState`."""
 
-    consequentState: Any = TerminalState
-    alternativeState: Any = TerminalState
+    consequentState: Callable[..., State] = TerminalState
+    alternativeState: Callable[..., State] = TerminalState
 
     def testfn(self) -> bool:
         return True
 
-    def post_transition(self) -> Any:
+    def post_transition(self) -> State:
         return self.consequentState(self) if self.testfn() else self.alternativeState(self)
 
 
 class InfoWatcherState(OnePassState):
-    """Fires once, on the next INFO. To see an earlier one, a constructor looks in `info` and kicks."""
+    """Runs once, on the next INFO. For an earlier one, a constructor looks in `info` and kicks."""
 
-    expect = "INFO:"  # begins no reply that a state is shown
+    expect = "INFO:"  # no reply that reaches a state begins with this
 
     def info_updated(self) -> None:
         self.kick()
@@ -68,25 +68,25 @@ class InfoWatcherState(OnePassState):
 class MultiPassState(_Pass):
     """A list of (expect, command) pairs, one after the other; then `nextState`.
 
-    An expect of None does not wait, a command of None is not sent.
+    An expect of None does not wait, and a command of None is not sent.
     """
 
     commands: Sequence[str | None] = ()
     expects: Sequence[str | None] = ()
 
-    def __init__(self, prevState: Any, actorNum: int = 0) -> None:
+    def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
         super().__init__(prevState, actorNum)
         self.commands = list(self.commands)
         self.expects = list(self.expects)
-        self.cmdNum = 0
 
-    def get_expect(self) -> Any:
+    def get_expect(self) -> Expect:
         return self.expects[self.cmdNum] if self.cmdNum < len(self.expects) else None
 
-    def transition(self, msg: str) -> Any:
+    def transition(self, msg: str) -> State:
         if len(self.commands) != len(self.expects):
             raise TypeError(
-                f"{len(self.commands)} commands need as many expects, not {len(self.expects)}"
+                f"commands and expects must be equally long, got {len(self.commands)} commands"
+                f" and {len(self.expects)} expects"
             )
         if not self.accepts(msg):
             return self.foreign(msg)
@@ -97,7 +97,7 @@ class MultiPassState(_Pass):
         return self if self.cmdNum < len(self.commands) else self.post_transition()
 
     def _pass(self) -> None:
-        if self.cmdNum == len(self.commands):  # an empty list
+        if self.cmdNum == len(self.commands):  # the list is empty
             return
         command = self.commands[self.cmdNum]
         self.cmdNum += 1
@@ -108,16 +108,16 @@ class MultiPassState(_Pass):
 class CommandListState(MultiPassState):
     """Pairs derived from `commandlist`, whose entries are a command, (expect, command) or None.
 
-    What an entry does not say it expects follows from the command before it, as that was written
-    in the list: constructors may format `self.commands` afterwards. The reply to the last
-    command belongs to the next state, unless a last entry None waits for it here. With
-    `pipelined` all commands leave at once after the first expect, then the others are awaited.
+    If an entry does not say what it expects, that follows from the command before it as written in
+    the list, so constructors may format `self.commands` afterwards. The reply to the last command
+    belongs to the next state, unless a last entry of None waits for it here. If `pipelined` is true,
+    all commands are sent at once after the first expect, then the other replies are awaited.
     """
 
     commandlist: Sequence[Entry] = ()
     pipelined: bool = False
 
-    def __init__(self, prevState: Any, actorNum: int = 0) -> None:
+    def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
         expects: list[str | None] = []
         commands: list[str | None] = []
         following: str | None = "OK"

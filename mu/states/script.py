@@ -5,24 +5,27 @@
         await worker.run()
         await worker.upload(worker.out_key, "##TMPDIR##/out.y4m")
 
-There is no event loop: a script may await what its worker gives and nothing else, and has neither
-clock nor chance, so that the same events give the same commands.
+There is no event loop. A script may await the methods of its worker and nothing else, and has
+neither a clock nor random numbers, so that the same events give the same commands.
 """
 
-import inspect
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from mu.events import Answered, Elapsed, Event, Informed, Lost
 from mu.messages import HELLO, expected_reply, parse_retval
 from mu.states.base import ErrorState, TerminalState
 from mu.states.context import Context, SendCommand, State, shortened
 
+Script = Coroutine[Any, Any, object]
+
+_T = TypeVar("_T")
+
 
 class CommandFailed(Exception):
-    """The worker could not do what it was told, or not well; `reply` is what it answered."""
+    """The worker answered that a command failed; `reply` is the answer."""
 
     def __init__(self, command: str, reply: str) -> None:
         super().__init__(f"the worker answered {shortened(reply)} to {shortened(command, 200)}")
@@ -32,7 +35,7 @@ class CommandFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """How a program ended: its exit status (negative: the signal that killed it) and output."""
+    """How a program ended: its exit status (negative: the signal that killed it) and its output."""
 
     status: int
     output: str
@@ -42,7 +45,7 @@ class Ran:
 
 
 class _Request:
-    """Yields itself to the script's driver, and returns what that sends back."""
+    """Yields itself to the driver of the script, and returns what the driver sends back."""
 
     __slots__ = ()
 
@@ -52,7 +55,7 @@ class _Request:
 
 @dataclass(frozen=True, slots=True)
 class _Reply(_Request):
-    """The next reply to the command of that number."""
+    """The next reply to the command with this number."""
 
     number: int
     prefix: str
@@ -70,17 +73,17 @@ class _Sleep(_Request):
 
 @dataclass(frozen=True, slots=True)
 class _Together(_Request):
-    """The results of all, in order; the first to raise ends the others."""
+    """The results of all awaitables, in order. The first one that raises ends the others."""
 
-    awaitables: tuple[Awaitable[Any], ...]
+    awaitables: tuple[Awaitable[object], ...]
     seconds: float | None = None
-    """After so long all are ended, and TimeoutError is raised."""
+    """After this time all are ended, and TimeoutError is raised."""
 
 
 class ScriptWorker(Context):
-    """The worker as scripts see it. What the plan gave this actor are attributes: `worker.out_key`.
+    """The worker as scripts see it. The actor's input is available as attributes: `worker.out_key`.
 
-    All but `together`, `within`, `wait_info` and `sleep` raise CommandFailed where the worker
+    All methods but `together`, `within`, `wait_info` and `sleep` raise CommandFailed if the worker
     answers FAIL(...).
     """
 
@@ -88,7 +91,7 @@ class ScriptWorker(Context):
         try:
             return self.__dict__["input"][name]
         except KeyError:
-            raise AttributeError(f"neither a worker nor its input has {name!r}") from None
+            raise AttributeError(f"neither the worker nor its input has {name!r}") from None
 
     async def ask(self, command: str) -> str:
         """Send a command; return the first reply to it."""
@@ -105,9 +108,9 @@ class ScriptWorker(Context):
         return (await self.ask(f"get:{name}")).removeprefix("OK:GET(").removesuffix(")")
 
     async def run(self, command: str = "", check: bool = True) -> Ran:
-        """Run a program, "" being the packaged one, to its end, in the background or not.
+        """Run a shell command, or the packaged program for "", and wait until it ends.
 
-        Raises CommandFailed for an exit status other than 0, unless `check` is False.
+        Raises CommandFailed if the exit status is not 0, unless `check` is False.
         """
         reply = await self._to_the_end(f"run:{command}", "OK:RUNNING", "OK:RETVAL")
         status, output = parse_retval(reply)
@@ -116,41 +119,41 @@ class ScriptWorker(Context):
         return Ran(status, output)
 
     async def retrieve(self, key: str = "", file: str = "") -> None:
-        """Fetch an object; without arguments what the variables inkey and targfile say."""
+        """Fetch an object; without arguments, the one that the variables inkey and targfile name."""
         argument = f"{key}\0{file}" if key or file else ""
         await self._to_the_end(f"retrieve:{argument}", "OK:RETRIEVING", "OK:RETRIEVE(")
 
     async def upload(self, key: str = "", file: str = "") -> None:
-        """Store a file; without arguments what the variables outkey and fromfile say."""
+        """Store a file; without arguments, the one that the variables outkey and fromfile name."""
         argument = f"{key}\0{file}" if key or file else ""
         await self._to_the_end(f"upload:{argument}", "OK:UPLOADING", "OK:UPLOAD(")
 
     async def connect(self, host: str, port: int, hello: str) -> None:
-        """Open the worker's connection to the relay, and say `hello` on it."""
+        """Open the worker's connection to the relay, and send `hello` on it."""
         await self.ask(f"connect:{host}:{port}:{hello}")
 
     async def close_connect(self) -> None:
         await self.ask("close_connect:")
 
     async def quit(self) -> None:
-        """End the worker. It is told so too when the script returns."""
+        """End the worker. A script that returns ends its worker, too."""
         self.send("quit:")
 
-    async def together(self, *awaitables: Awaitable[Any]) -> list[Any]:
+    async def together(self, *awaitables: Awaitable[_T]) -> list[_T]:
         """Do several things side by side; return their results in order.
 
-        The first that raises ends the others. Replies are told apart by their command's number;
-        an original worker gives none, so ask it for one thing of each kind at a time.
+        The first one that raises ends the others. Replies are told apart by the number of their
+        command. A worker of the original mu gives none: ask it for one thing of each kind at a time.
         """
         return list(await _Together(awaitables))
 
-    async def within(self, seconds: float, awaitable: Awaitable[Any]) -> Any:
-        """Return what comes of it. Raises TimeoutError if that takes longer."""
-        (result,) = await _Together((awaitable,), seconds)
-        return result
+    async def within(self, seconds: float, awaitable: Awaitable[_T]) -> _T:
+        """Return the result of the awaitable. Raises TimeoutError if that takes longer."""
+        results: list[_T] = await _Together((awaitable,), seconds)
+        return results[0]
 
     async def wait_info(self, key: str) -> str:
-        """Return `info[key]`, once the worker has said it."""
+        """Return `info[key]`, once the worker has sent it."""
         return str(self.info[key] if key in self.info else await _Info(key))
 
     async def sleep(self, seconds: float) -> None:
@@ -163,7 +166,7 @@ class ScriptWorker(Context):
         return reply
 
     async def _to_the_end(self, command: str, started: str, ended: str) -> str:
-        """Send a slow command; return its last reply, whether it goes to the background or not."""
+        """Send a slow command; return its last reply, whether it runs in the background or not."""
         self.send(command)
         number = self.sent
         reply = await self._reply(command, number, expected_reply(command))
@@ -179,36 +182,36 @@ class ScriptWorker(Context):
 class _Task:
     """One coroutine of a script, and what it waits for."""
 
-    coroutine: Coroutine[Any, Any, Any]
+    coroutine: Script
     parent: "_Task | None" = None
-    request: Any = None
+    request: _Request | None = None
     children: "list[_Task]" = field(default_factory=list)
     timer: str = ""
     done: bool = False
-    result: Any = None
+    result: object = None
 
 
-class ScriptState:
+class ScriptState(State):
     """The state of an actor whose pipeline is a script, from the worker's hello to the end."""
 
-    def __init__(self, script: Coroutine[Any, Any, Any], worker: Context) -> None:
+    def __init__(self, script: Script, worker: Context) -> None:
         self._worker = worker
         self._name = getattr(script, "__qualname__", "script")
         self._main = _Task(script)
         self._waiting: list[_Task] = []  # oldest first
-        self._ready: deque[tuple[_Task, Any, BaseException | None]] = deque()
+        self._ready: deque[tuple[_Task, object, BaseException | None]] = deque()
         self._kept: list[Answered] = []
-        self._abandoned: set[int] = set()  # commands whose replies nobody can wait for any more
+        self._abandoned: set[int] = set()  # commands whose replies nothing can wait for any more
         self._timers = 0
         self._begun = False
 
     @property
     def label(self) -> str:
-        wanted = self.get_expect()
-        return f"{self._name} (waits for {', '.join(wanted)})" if wanted else self._name
+        expected = self.get_expect()
+        return f"{self._name} (waits for {', '.join(expected)})" if expected else self._name
 
     def get_expect(self) -> list[str]:
-        return [str(_wanted(task.request)) for task in self._waiting if task.request]
+        return [_described(task.request) for task in self._waiting if task.request]
 
     def receive(self, event: Event, send: SendCommand) -> State:
         match event:
@@ -238,7 +241,7 @@ class ScriptState:
         return ending
 
     def _run(self) -> None:
-        """Go on with all that can go on. Raises what the script does not catch."""
+        """Resume all tasks that can continue. Raises what the script does not catch."""
         while True:
             while self._ready:
                 task, result, error = self._ready.popleft()
@@ -249,10 +252,10 @@ class ScriptState:
                 break
         most = self._worker.held_limit
         if len(self._kept) > most:
-            raise OverflowError(f"over {most} replies came that the script does not wait for")
+            raise OverflowError(f"over {most} replies that the script does not wait for")
 
     def _deal(self) -> bool:
-        """Give the oldest kept reply that somebody waits for to who has waited longest."""
+        """Give the oldest kept reply that a task waits for to the task that has waited longest."""
         for reply in self._kept:
             for task in self._waiting:
                 if isinstance(task.request, _Reply) and _belongs(reply, task.request):
@@ -261,7 +264,7 @@ class ScriptState:
                     return True
         return False
 
-    def _resume(self, task: _Task, result: Any, error: BaseException | None) -> None:
+    def _resume(self, task: _Task, result: object, error: BaseException | None) -> None:
         try:
             request = task.coroutine.throw(error) if error else task.coroutine.send(result)
         except StopIteration as stop:
@@ -274,12 +277,10 @@ class ScriptState:
         else:
             self._wait(task, request)
 
-    def _wait(self, task: _Task, request: Any) -> None:
+    def _wait(self, task: _Task, request: object) -> None:
         if not isinstance(request, _Request):
             task.coroutine.close()
-            raise TypeError(
-                f"a script may await what its worker gives and nothing else; it awaited {request!r}"
-            )
+            raise TypeError(f"a script may await only the methods of its worker, not {request!r}")
         task.request = request
         self._waiting.append(task)
         if isinstance(request, _Sleep):
@@ -292,14 +293,14 @@ class ScriptState:
             if not task.children:
                 self._wake(task, [])
 
-    def _finish(self, task: _Task, result: Any) -> None:
+    def _finish(self, task: _Task, result: object) -> None:
         task.done, task.result = True, result
         parent = task.parent
         if parent is not None and all(child.done for child in parent.children):
             self._wake(parent, [child.result for child in parent.children])
 
     def _fail(self, task: _Task, error: BaseException) -> None:
-        """End what the task does side by side, and raise the error in it."""
+        """End the children of the task, and raise the error in it."""
         for child in task.children:
             self._end(child)
         self._wake(task, None, error)
@@ -311,12 +312,12 @@ class ScriptState:
         else:
             self._wake(task, None)
 
-    def _wake(self, task: _Task, result: Any, error: BaseException | None = None) -> None:
+    def _wake(self, task: _Task, result: object, error: BaseException | None = None) -> None:
         self._forget(task)
         self._ready.append((task, result, error))
 
     def _end(self, task: _Task) -> None:
-        """Close a coroutine and all that it does side by side."""
+        """Close a coroutine and its children."""
         for child in task.children:
             self._end(child)
         if isinstance(task.request, _Reply):
@@ -339,24 +340,24 @@ class ScriptState:
         self._worker.set_timer(task.timer, seconds)
 
 
-def first_state(begin: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Return `begin`, with a script that it may return made a state."""
+def first_state(begin: Callable[[ScriptWorker], State | Script]) -> Callable[[ScriptWorker], State]:
+    """Return a function like `begin` that returns a ScriptState for a script."""
 
-    def state(worker: Any) -> Any:
+    def state(worker: ScriptWorker) -> State:
         begun = begin(worker)
-        return ScriptState(begun, worker) if inspect.iscoroutine(begun) else begun
+        return ScriptState(begun, worker) if isinstance(begun, Coroutine) else begun
 
     return state
 
 
 def _belongs(reply: Answered, request: _Reply) -> bool:
-    """Whether a reply is the one asked for: by its number, or an original worker's by its kind."""
+    """Return whether a reply is the requested one: by its number, or by its prefix if it has none."""
     if reply.command:
         return reply.command == request.number
     return reply.text.startswith((request.prefix, "FAIL("))
 
 
-def _wanted(request: Any) -> str:
+def _described(request: _Request) -> str:
     match request:
         case _Reply(prefix=prefix):
             return prefix
@@ -364,8 +365,8 @@ def _wanted(request: Any) -> str:
             return f"INFO:{key}"
         case _Sleep(seconds=seconds):
             return f"{seconds:g} s to pass"
-    return "what it does side by side"
+    return "several things side by side"
 
 
-async def _coroutine(awaitable: Awaitable[Any]) -> Any:
+async def _coroutine(awaitable: Awaitable[object]) -> object:
     return await awaitable

@@ -1,40 +1,49 @@
 """Several states side by side on one worker."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from mu.events import Answered, Event
-from mu.states.base import KICK, ErrorState, MachineState, TerminalState, advance, enter, expects
-from mu.states.context import SendCommand
+from mu.states.base import (
+    KICK,
+    ErrorState,
+    Expect,
+    MachineState,
+    Previous,
+    TerminalState,
+    advance,
+    enter,
+    expects,
+)
+from mu.states.context import SendCommand, State
 
 
 class SuperpositionState(MachineState):
-    """Runs a state of each constructor side by side; done when all have come to an end.
+    """Runs one state of each constructor side by side; done when all of them have ended.
 
     A reply goes to the first part that is not terminal and expects its prefix; one that no part
     expects is kept and offered again. An ErrorState in any part fails the whole. Parts that can run
-    at once, on entry or after one INFO, run last part first, each until it waits.
+    at once, on entry or after an INFO, run last part first, each until it waits.
     """
 
-    state_constructors: Sequence[Callable[..., Any]] = ()
-    nextState: Any = TerminalState
+    state_constructors: Sequence[Callable[..., MachineState]] = ()
+    nextState: Callable[..., State] = TerminalState
 
-    def __init__(self, prevState: Any, actorNum: int = 0) -> None:
+    def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
         super().__init__(prevState, actorNum)
         self.states = [make(prevState, self.actorNum) for make in self.state_constructors]
         self._entered = False
 
-    def _side_by_side(self) -> Sequence[Any]:
+    def _side_by_side(self) -> Sequence[State]:
         return self.states
 
     def starts_at_once(self) -> bool:
         return True
 
-    def get_expect(self) -> Any:
-        prefixes: list[str] = []
+    def get_expect(self) -> Expect:
+        prefixes: list[str | None] = []
         for part in self._waiting():
-            wanted = part.get_expect()
-            prefixes += wanted if isinstance(wanted, list) else [wanted]
+            expected = part.get_expect()
+            prefixes += expected if isinstance(expected, list) else [expected]
         return prefixes
 
     def str_extra(self) -> str:
@@ -46,11 +55,11 @@ class SuperpositionState(MachineState):
             part.info_updated()
         self.kick()
 
-    def receive(self, event: Event, send: SendCommand) -> Any:
+    def receive(self, event: Event, send: SendCommand) -> State:
         self._event = event
         return super().receive(event, send)
 
-    def transition(self, msg: str) -> Any:
+    def transition(self, msg: str) -> State:
         if msg is KICK:
             self._run_parts()
         else:
@@ -60,11 +69,11 @@ class SuperpositionState(MachineState):
             return ErrorState(self, failed[0].err)
         return self if self._waiting() else self.post_transition()
 
-    def post_transition(self) -> Any:
-        """Return the next state; called once, when all parts have come to an end."""
+    def post_transition(self) -> State:
+        """Return the next state; called once, when all parts have ended."""
         return self.nextState(self)
 
-    def _waiting(self) -> list[Any]:
+    def _waiting(self) -> list[MachineState]:
         return [part for part in self.states if not isinstance(part, TerminalState)]
 
     def _give(self, msg: str) -> None:
@@ -72,16 +81,22 @@ class SuperpositionState(MachineState):
             if not isinstance(part, TerminalState) and expects(part, msg):
                 number = self._event.command if isinstance(self._event, Answered) else 0
                 event = Answered(self.worker.now, msg, number)
-                self.states[place] = advance(part, event, self.worker)
+                self._replace(place, advance(part, event, self.worker))
                 return
         raise ValueError(f"no part expects {msg!r}")
 
     def _run_parts(self) -> None:
-        """Run all that can run at once, last part first, as far as each comes."""
+        """Run all parts that can run at once, last part first, each until it waits."""
         entering, self._entered = not self._entered, True
         for place in reversed(range(len(self.states))):
             part = self.states[place]
             if entering:
-                self.states[place] = advance(part, self._event, self.worker)
+                following = advance(part, self._event, self.worker)
             else:
-                self.states[place] = enter(part, part.settle(), self.worker)
+                following = enter(part, part.settle(), self.worker)
+            self._replace(place, following)
+
+    def _replace(self, place: int, state: State) -> None:
+        if not isinstance(state, MachineState):
+            raise TypeError(f"a part must be a MachineState, not {state!r}")
+        self.states[place] = state

@@ -8,7 +8,7 @@ from mu.events import Answered, CancelTimer, Elapsed, Finish, Informed, Lost, Se
 from mu.interfaces import IState
 from mu.states import ForLoopState, MultiPassState, OnePassState
 from mu.states.base import ErrorState, MachineState, TerminalState
-from mu.states.context import HELD_LIMIT, Held
+from mu.states.context import HELD_LIMIT, Held, State
 from mu.testing import effects_of, machine, talk
 
 
@@ -68,7 +68,7 @@ def test_an_exception_while_the_first_state_is_made_fails_the_actor():
     def begin(worker):
         raise KeyError("nothing")
 
-    assert talk(begin) == [Finish(": KeyError: 'nothing'")]
+    assert talk(begin) == [Finish("begin: KeyError: 'nothing'")]
 
 
 @pytest.mark.parametrize("wrong", [None, "Leave", Leave])
@@ -78,7 +78,7 @@ def test_a_transition_to_something_that_is_no_state_fails_the_actor(wrong):
             return wrong
 
     (finish,) = talk(Lost_, "OK")
-    assert "must go to a state" in finish.error
+    assert finish.error.endswith(f"TypeError: transition() must return a State, not {wrong!r}")
 
 
 def test_a_machine_that_never_waits_is_stopped():
@@ -145,7 +145,7 @@ def test_kept_replies_are_bounded():
 
     effects = talk(Never, *["OK"] * (HELD_LIMIT + 1))
     assert len(effects) == 1
-    assert "wants 'godot'" in effects[0].error
+    assert "this one expects 'godot'" in effects[0].error
 
 
 def test_a_state_that_puts_off_what_is_no_reply_fails_its_actor():
@@ -154,7 +154,7 @@ def test_a_state_that_puts_off_what_is_no_reply_fails_its_actor():
             raise Held
 
     (finish,) = talk(Puts)
-    assert "no Entered" in finish.error
+    assert finish.error == "Puts: TypeError: Puts raised Held for Entered, which is not a reply"
 
 
 def test_info_reaches_the_state_that_is_current():
@@ -209,7 +209,7 @@ def test_a_command_must_be_text():
         command = b"quit:"
 
     (finish,) = talk(Bytes)
-    assert "a command is a str; b'quit:' came" in finish.error
+    assert "a command must be a str, got b'quit:'" in finish.error
 
 
 def test_states_share_info_job_and_actor_number_and_are_all_noted():
@@ -306,7 +306,7 @@ def test_a_timeout_that_is_no_time_fails_its_actor(timeout):
         expect = "OK"
 
     Odd.timeout = timeout
-    assert "a time is a number of seconds" in talk(Odd)[-1].error
+    assert "a timeout must be a number of seconds, at least 0" in talk(Odd)[-1].error
 
 
 def test_an_attribute_of_an_author_may_have_any_name():
@@ -334,7 +334,7 @@ def test_info_is_bounded():
     driven = machine(MachineState)
     driven.info_limit = 100
     assert effects_of(driven, *["INFO:k:" + "v" * 90] * 5) == []
-    assert "INFO holds over 100 characters" in effects_of(driven, "INFO:l:" + "v" * 90)[-1].error
+    assert "INFO exceeds 100 characters" in effects_of(driven, "INFO:l:" + "v" * 90)[-1].error
 
 
 def test_a_result_that_is_not_a_number_fails_the_actor():
@@ -377,6 +377,22 @@ def test_a_state_of_ones_own_needs_no_base_class():
                 send(f"echo:{event.text}")
             return self
 
-    verifyObject(IState, Own())
+    assert verifyObject(IState, Own())
     assert talk(lambda worker: Own(), "OK:HELLO") == [Send("echo:OK:HELLO")]
     assert talk(lambda worker: Own(), Lost(1.0, "gone"))[-1] == Finish("gone")
+
+
+def test_a_state_may_derive_from_the_base_of_all_states():
+    class Own(State):
+        def receive(self, event, send):
+            return TerminalState(driven.worker) if isinstance(event, Answered) else self
+
+    driven = machine(lambda worker: Own())
+    assert effects_of(driven) == []
+    assert driven.label == "Own"
+    assert verifyObject(IState, driven.state)
+    assert effects_of(driven, "OK:HELLO") == [Finish()]
+
+
+def test_a_state_that_receives_nothing_fails_its_actor():
+    assert talk(lambda worker: State()) == [Finish("State: NotImplementedError: ")]

@@ -249,7 +249,7 @@ def test_a_script_that_awaits_something_else_fails_its_actor():
     async def sleeper(worker):
         await asyncio.sleep(1)
 
-    assert "await what its worker gives" in talk(script, HELLO)[-1].error
+    assert "await only the methods of its worker" in talk(script, HELLO)[-1].error
     assert talk(sleeper, HELLO)[-1].error
 
 
@@ -281,7 +281,7 @@ def test_what_the_plan_gave_are_attributes():
     async def wrong(worker):
         return worker.nothing
 
-    assert "neither a worker nor its input has 'nothing'" in talk(wrong, HELLO)[-1].error
+    assert "neither the worker nor its input has 'nothing'" in talk(wrong, HELLO)[-1].error
 
 
 def test_people_see_what_a_script_waits_for():
@@ -356,4 +356,4 @@ def test_a_time_that_is_none_fails_the_actor(seconds):
     async def script(worker):
         await worker.sleep(seconds)
 
-    assert "a time is a number of seconds" in talk(script, HELLO)[-1].error
+    assert "a timeout must be a number of seconds, at least 0" in talk(script, HELLO)[-1].error

@@ -107,7 +107,10 @@ def test_lists_of_different_length_fail_the_actor():
         expects = ("OK",)
         commands = ("a:", "b:")
 
-    assert "2 commands need as many expects, not 1" in talk(Multi, "OK")[-1].error
+    assert (
+        "commands and expects must be equally long, got 2 commands and 1 expects"
+        in talk(Multi, "OK")[-1].error
+    )
 
 
 # ---------------------------------------------------------------- command lists

@@ -126,7 +126,7 @@ def test_a_reply_that_no_part_expects_may_belong_to_what_follows():
 def test_kept_replies_are_bounded_and_the_actor_says_what_it_waits_for():
     Two = both(one("OK:A", None), one("OK:B", None))
     effects = talk(Two, *["OK:STRANGE"] * (HELD_LIMIT + 1))
-    assert "wants ['OK:A', 'OK:B']" in effects[-1].error
+    assert "this one expects ['OK:A', 'OK:B']" in effects[-1].error
 
 
 def test_an_error_in_any_part_fails_the_whole():
