@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from mu.config import Config, ConfigError, Mu, read_config
+from mu.config import Config, ConfigError, MuSection, read_config
 
 CONFIGS = (Path("etc/mu.conf"), Path("/etc/mu.conf"))
 """The configurations that are looked for, the first one first."""
@@ -138,7 +138,7 @@ def _home(given: Mapping[str, str], environ: Mapping[str, str]) -> Home:
         home = Path(told).expanduser().absolute()
         conf = f'a file with "[mu]" and "home = {home}" in it'
         start = f"twistd -n mu --config FILE, where FILE is {conf}"
-        return Home(Config(mu=Mu(home)), start, "the defaults")
+        return Home(Config(mu=MuSection(home)), start, "the defaults")
     config = Path(given["config"]) if "config" in given else next(filter(_exists, CONFIGS), None)
     try:
         read = read_config(config)

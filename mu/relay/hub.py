@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
-from mu.config import RelayPort
+from mu.config import RelaySection
 from mu.relay.protocol import RelayProtocol
 from mu.relay.spool import Spool
 from mu.relay.switchboard import (
@@ -46,7 +46,7 @@ class Relay(Factory):
     noisy = False
 
     def __init__(
-        self, options: RelayPort, folder: Path, jobs: Jobs, clock: Any, spool: Any = Spool
+        self, options: RelaySection, folder: Path, jobs: Jobs, clock: Any, spool: Any = Spool
     ) -> None:
         """Raises mu.relay.spool.SpoolError."""
         self.options = options

@@ -241,10 +241,10 @@ def test_without_aws_credentials_the_job_says_what_to_set(tmp_path, monkeypatch,
     ("conf", "says"),
     [
         ("[mu]\nhome = /proc/mu\n", "[mu] home = /proc/mu: cannot be used: "),
-        ("[worker]\nprot = 1\n", "[worker] has no option 'prot'; it has host, port,"),
-        ("[worker]\nport = 70000\n", "[worker] port = 70000: it must be from 0 to 65535"),
+        ("[worker]\nprot = 1\n", "unknown option 'prot' in [worker]; the options are host, port,"),
+        ("[worker]\nport = 70000\n", "[worker] port must be from 0 to 65535, got 70000"),
         ("[worker]\nhost = 203.0.113.1\n", "[worker] host = 203.0.113.1, port = "),
-        ("[wroker]\n", "[wroker] is no section"),
+        ("[wroker]\n", "unknown section [wroker]"),
     ],
 )
 def test_a_configuration_that_cannot_be_is_one_line_and_an_exit_status(tmp_path, conf, says):
