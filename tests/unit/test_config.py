@@ -57,7 +57,7 @@ def test_a_relative_home_starts_at_the_files_folder(tmp_path):
         ("[wroker]\nport = 1\n", "unknown section [wroker]; the sections are mu, worker"),
         ("[worker]\nprot = 1\n", "unknown option 'prot' in [worker]; the options are host, port"),
         ("[worker]\nport = http\n", "[worker] port must be a whole number, got http"),
-        ("[worker]\nport = 65536\n", "[worker] port must be from 0 to 65535, got 65536"),
+        ("[worker]\nport = 65536\n", "[worker] port must be between 0 and 65535, got 65536"),
         ("[worker]\nhold_s = -1\n", "[worker] hold_s must be at least 0, got -1"),
         ("[worker]\nhello_s = nan\n", "[worker] hello_s must be at least 0.1, got nan"),
         ("[worker]\nport = 1\n  2\n", "[worker] port must be a whole number, got 1 2"),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mu.events import Finish
+from mu.jobs.life import TRANSITIONS
 from mu.testing import FakeWorker, machine, play
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +37,16 @@ def reference() -> str:
     return "\n".join(page) + "\n"
 
 
+def life_of_a_job() -> str:
+    """Return the drawing of a job's life in docs/architecture.md, from the table of transitions."""
+    arrows = [
+        f"    {state.value} --> {after.value}: {step.value}"
+        for state, steps in TRANSITIONS.items()
+        for step, after in steps.items()
+    ]
+    return "\n".join(["```mermaid", "stateDiagram-v2", *arrows, "```"]) + "\n"
+
+
 def test_the_configuration_page_is_up_to_date():
     page = ROOT / "docs" / "configuration.md"
     assert page.read_text() == reference(), "generate it: python tests/unit/test_docs.py"
@@ -52,6 +63,11 @@ def anchors(page: Path) -> set[str]:
     """Return the anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_drawing_of_a_jobs_life_is_up_to_date():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    assert life_of_a_job() in page, "generate it: python tests/unit/test_docs.py"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -92,3 +108,7 @@ def test_the_states_in_pipelines_md_run():
 
 if __name__ == "__main__":
     (ROOT / "docs" / "configuration.md").write_text(reference())
+    architecture = ROOT / "docs" / "architecture.md"
+    before, _, rest = architecture.read_text().partition("```mermaid\n")
+    after = rest.partition("```\n")[2]
+    architecture.write_text(before + life_of_a_job() + after)
