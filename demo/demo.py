@@ -1,8 +1,8 @@
-"""The main job, for real, on one machine: 132 frames of Big Buck Bunny to 22 Y4M chunks.
+"""Runs a real job on this machine: converts 132 frames of Big Buck Bunny into 22 Y4M chunks.
 
-Starts an S3 server and the daemon with its local engine, uploads the frames, bundles ffmpeg into
-a function, orders the job with one curl, and compares every chunk with what one ffmpeg makes of
-all frames. Leaves nothing running. Exit status 0 only if all of it held.
+Starts an S3 server and the daemon with its local engine, uploads the frames, bundles ffmpeg into a
+function, starts the job with one curl command, and compares every chunk with the output of a single
+ffmpeg. Stops everything it started. The exit status is 0 only if every chunk is right.
 """
 
 import argparse
@@ -14,14 +14,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from botocore.client import BaseClient
 from clip import FRAMES, get_clip
 from imageio_ffmpeg import get_ffmpeg_exe
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from stage import Daemon, S3Server, StageError, free_ports_conf
+from stage import Daemon, JobJson, S3Server, StageError, free_ports_conf
 
 from mu.functions.bundle import bundle
 
@@ -35,25 +35,25 @@ COMMAND = "./ffmpeg -v error -y -i ##INFILE## -pix_fmt yuv420p -f yuv4mpegpipe #
 console = Console()
 
 
-class Wrong(Exception):
-    """The demo did not do what it promises."""
+class DemoError(Exception):
+    """The demo did not work; the message says why."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--keep", action="store_true", help="keep all running until Ctrl-C")
+    parser.add_argument("--keep", action="store_true", help="keep everything running until Ctrl-C")
     keep = parser.parse_args().keep
     begun = time.monotonic()
     try:
         with contextlib.ExitStack() as stack:
             run(stack, keep)
-    except (Wrong, StageError, subprocess.CalledProcessError) as error:
+    except (DemoError, StageError, subprocess.CalledProcessError) as error:
         console.print(f"[red]The demo failed:[/] {error}", highlight=False)
         return 1
     except KeyboardInterrupt:
         console.print("\nStopped.")
         return 130
-    console.print(f"Nothing is left running. All of it took {time.monotonic() - begun:.1f} s.")
+    console.print(f"Everything was stopped. It took {time.monotonic() - begun:.1f} s in all.")
     return 0
 
 
@@ -62,7 +62,7 @@ def run(stack: contextlib.ExitStack, keep: bool) -> None:
     ffmpeg = Path(get_ffmpeg_exe())
     with step("Cut the clip into frames"):
         frames = cut_frames(ffmpeg, get_clip(FOLDER))
-    with step("Start an S3 server and the daemon, with its local engine"):
+    with step("Start an S3 server and the daemon with its local engine"):
         s3 = S3Server(FOLDER / "s3", FOLDER / "s3.log")
         stack.callback(s3.stop)
         daemon = Daemon(FOLDER, s3.env, free_ports_conf(mu="on_stop = cancel"))
@@ -74,14 +74,16 @@ def run(stack: contextlib.ExitStack, keep: bool) -> None:
         functions = daemon.lambda_client()
         try:
             daemon.create_function(FUNCTION, made.path, MemorySize=1536, Timeout=180)
-        except functions.exceptions.ResourceConflictException:  # an earlier run's is still there
+        except functions.exceptions.ResourceConflictException:  # from an earlier run
             functions.update_function_code(FunctionName=FUNCTION, ZipFile=made.path.read_bytes())
     job = launch_and_watch(daemon)
-    with step("Make the same chunks with one ffmpeg on one machine, and compare"):
+    with step("Make the same chunks with one ffmpeg and compare"):
         compared = compare(s3.client(), ffmpeg, frames)
     report(job, compared, made.zipped)
     if keep:
-        console.print("Kept running: repeat the curl as you like. Ctrl-C stops it all.")
+        console.print(
+            "Everything is still running: repeat the curl command, or press Ctrl-C to stop."
+        )
         while True:
             time.sleep(3600)
 
@@ -102,20 +104,20 @@ def cut_frames(ffmpeg: Path, clip: Path) -> list[Path]:
         subprocess.run(cut, check=True)
     frames = sorted(folder.glob("*.png"))
     if len(frames) != FRAMES:
-        raise Wrong(f"the clip has {FRAMES} frames; ffmpeg cut {len(frames)}")
+        raise DemoError(f"expected {FRAMES} frames from ffmpeg, got {len(frames)}")
     return frames
 
 
-def upload(client: Any, frames: list[Path]) -> None:
-    with contextlib.suppress(client.exceptions.BucketAlreadyExists):  # an earlier run made it
+def upload(client: BaseClient, frames: list[Path]) -> None:
+    with contextlib.suppress(client.exceptions.BucketAlreadyExists):  # from an earlier run
         client.create_bucket(Bucket=BUCKET)
     for frame in frames:
         client.put_object(Bucket=BUCKET, Key=f"{VIDEO}-png16/{frame.name}", Body=frame.read_bytes())
-    for chunk in range(WORKERS):  # of an earlier run: what is there at the end is this run's
+    for chunk in range(WORKERS):  # from an earlier run
         client.delete_object(Bucket=BUCKET, Key=chunk_key(chunk))
 
 
-def launch_and_watch(daemon: Daemon) -> dict[str, Any]:
+def launch_and_watch(daemon: Daemon) -> JobJson:
     order = {
         "pipeline": "png2y4m",
         "workers": WORKERS,
@@ -130,9 +132,9 @@ def launch_and_watch(daemon: Daemon) -> dict[str, Any]:
     ordered = subprocess.run(
         ["/bin/sh", "-c", shown], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    job: dict[str, Any] = json.loads(ordered.stdout)
+    job: JobJson = json.loads(ordered.stdout)
     if "error" in job and job.get("id") is None:
-        raise Wrong(f"the order was refused: {ordered.stdout}")
+        raise DemoError(f"the order was refused: {ordered.stdout}")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
         bar = progress.add_task("launching", total=WORKERS)
@@ -146,7 +148,7 @@ def launch_and_watch(daemon: Daemon) -> dict[str, Any]:
                 completed=counts["done"] + counts["failed"],
             )
     if job["state"] != "done":
-        raise Wrong(f"job {job['id']} is {job['state']}: {job['error']}")
+        raise DemoError(f"job {job['id']} is {job['state']}: {job['error']}")
     console.print(f"[green]✓[/] Job {job['id']} is done", highlight=False)
     return job
 
@@ -155,8 +157,8 @@ def chunk_key(chunk: int) -> str:
     return f"{VIDEO}-y4m_{CHUNK:02d}/{chunk:08d}.y4m"
 
 
-def compare(client: Any, ffmpeg: Path, frames: list[Path]) -> int:
-    """Return the bytes that were compared. Raises Wrong at the first that differ."""
+def compare(client: BaseClient, ffmpeg: Path, frames: list[Path]) -> int:
+    """Return the number of bytes compared. Raises DemoError at the first chunk that differs."""
     whole = FOLDER / "whole.y4m"
     pattern = frames[0].with_name("%08d.png")
     known = {"./ffmpeg": ffmpeg, "##INFILE##": pattern, "##OUTFILE##": whole}
@@ -166,33 +168,33 @@ def compare(client: Any, ffmpeg: Path, frames: list[Path]) -> int:
     whole.unlink()
     header_end = made.index(b"\n") + 1
     header, body = made[:header_end], made[header_end:]
-    size = len(body) // FRAMES  # each frame has a line of its own and the same number of bytes
+    size = len(body) // FRAMES  # all frames have the same size
     compared = 0
     for chunk in range(WORKERS):
         expected = header + body[chunk * CHUNK * size : (chunk + 1) * CHUNK * size]
         uploaded = client.get_object(Bucket=BUCKET, Key=chunk_key(chunk))["Body"].read()
         if uploaded != expected:
-            raise Wrong(
-                f"s3://{BUCKET}/{chunk_key(chunk)} differs from what one ffmpeg makes:"
-                f" {len(uploaded)} bytes, not the {len(expected)} expected ones"
+            raise DemoError(
+                f"s3://{BUCKET}/{chunk_key(chunk)} differs from the output of one ffmpeg:"
+                f" expected {len(expected)} bytes, got {len(uploaded)}"
             )
         compared += len(uploaded)
     return compared
 
 
-def report(job: dict[str, Any], compared: int, zipped: int) -> None:
+def report(job: JobJson, compared: int, zipped: int) -> None:
     created = job["created"]
-    table = Table("", "seconds from the order", title="\nThe job", title_justify="left")
+    table = Table("", "seconds after the order", title="\nThe job", title_justify="left")
     table.add_row("all launches answered", f"{job['launched'] - created:.2f}")
     table.add_row("first worker's hello", f"{job['first_hello'] - created:.2f}")
     table.add_row("last worker's hello", f"{job['last_hello'] - created:.2f}")
     table.add_row("done", f"{job['finished'] - created:.2f}")
     console.print(table)
     console.print(
-        f"{WORKERS} workers, {FRAMES} frames; {WORKERS} chunks ({compared / 1e6:.1f} MB) are byte"
-        f" for byte what one ffmpeg makes. The function's zip has {zipped / 1e6:.1f} MB.\n"
+        f"{WORKERS} workers converted {FRAMES} frames into {WORKERS} chunks ({compared / 1e6:.1f} MB),"
+        f" identical to the output of one ffmpeg. The function's zip is {zipped / 1e6:.1f} MB.\n"
         f"Chunks: {FOLDER.relative_to(ROOT)}/s3/{BUCKET}/{VIDEO}-y4m_{CHUNK:02d}/"
-        f"   daemon's log: {FOLDER.relative_to(ROOT)}/daemon.log",
+        f"   Log of the daemon: {FOLDER.relative_to(ROOT)}/daemon.log",
         highlight=False,
         soft_wrap=True,
     )

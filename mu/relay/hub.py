@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
-from mu.config import RelayPort
+from mu.config import RelaySection
 from mu.relay.effects import (
     Close,
     Deliver,
@@ -51,7 +51,7 @@ class Relay(Factory):
 
     def __init__(
         self,
-        options: RelayPort,
+        options: RelaySection,
         folder: Path,
         jobs: JobLookup,
         clock: RelayReactor,

@@ -14,7 +14,7 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from mu.config import RelayPort
+from mu.config import RelaySection
 from mu.net.certificates import job_of
 from mu.net.endings import handshake_error
 from mu.relay.framing import LONGEST_HELLO, end_of_frames, read_at, read_hello, read_length
@@ -37,7 +37,7 @@ class RelayClock(typing.Protocol):
 class RelayHub(OutboxHub, typing.Protocol):
     """What a connection needs of the hub."""
 
-    options: RelayPort
+    options: RelaySection
     connections: "set[RelayProtocol]"
 
     @property

@@ -11,7 +11,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.test.iosim import FakeTransport, IOPump, connect
 
-from mu.config import WorkerPort
+from mu.config import WorkerSection
 from mu.invocations import Accepted
 from mu.jobs.book import JobBook
 from mu.jobs.job import Job
@@ -131,7 +131,7 @@ class Port:
         self.book = JobBook()
         for job in jobs:
             self.book.add(job)
-        self.factory = WorkerFactory(self.book, WorkerPort(**options), self.clock)
+        self.factory = WorkerFactory(self.book, WorkerSection(**options), self.clock)
         server = self.authority.server_options(self.authority.mint_server("127.0.0.1"))
         self.tls = DirectTLSFactory(server, False, self.factory, clock=self.clock)
 

@@ -10,7 +10,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.test.iosim import FakeTransport, connect
 
 from kit.parts import Line, MemoryWorker, Reactor, client_tls
-from mu.config import RelayPort
+from mu.config import RelaySection
 from mu.net.certificates import SERVER_NAME, Authority
 from mu.relay.effects import Give
 from mu.relay.hub import Relay
@@ -136,7 +136,7 @@ class MemoryRelay:
         self.authority = authority or Authority.new()
         self.jobs = jobs or Jobs()
         self.disk = disk or Disk()
-        self.relay = Relay(RelayPort(**options), Path(), self.jobs, self.clock, self.disk)
+        self.relay = Relay(RelaySection(**options), Path(), self.jobs, self.clock, self.disk)
         server = self.authority.server_options(self.authority.mint_server("127.0.0.1"))
         self.tls = RelayTLSFactory(server, False, self.relay, clock=self.clock)
 

@@ -192,7 +192,12 @@ class Properties:
     def _see_loss(self, error: str | None) -> None:
         words = ["another attempt at its actor was first"]
         if self._mix.loses_workers:
-            words += ["did not come back", "took longer than", "no worker connected", "did not accept"]
+            words += [
+                "did not come back",
+                "took longer than",
+                "no worker connected",
+                "did not accept",
+            ]
         if self._mix.diverges:
             words.append("its worker has received")
         if self._mix.fails:

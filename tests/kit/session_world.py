@@ -21,7 +21,7 @@ from kit.parts import Reactor, make_spec
 from kit.session_ends import Body, Breach, Disk, Pipe, Port
 from kit.session_machines import MACHINES, UNSOUND
 from kit.session_properties import Mix, Properties
-from mu.config import Config, Jobs, Launch, WorkerPort
+from mu.config import Config, JobsSection, LaunchSection, WorkerSection
 from mu.invocations import Accepted, Unknown
 from mu.jobs.book import JobBook, PastJob
 from mu.jobs.conductor import Conductor
@@ -115,9 +115,9 @@ class World:
         self._weights: dict[str, float] = {}
         long_s = LONG_S if mix.loses_workers else NEVER_S
         self._config = Config(
-            worker=WorkerPort(hold_s=long_s, silence_s=NEVER_S, heartbeat_s=7.0),
-            launch=Launch(hello_timeout_s=long_s, accept_timeout_s=long_s),
-            jobs=Jobs(retry_pause_s=0.5),
+            worker=WorkerSection(hold_s=long_s, silence_s=NEVER_S, heartbeat_s=7.0),
+            launch=LaunchSection(hello_timeout_s=long_s, accept_timeout_s=long_s),
+            jobs=JobsSection(retry_pause_s=0.5),
         )
         self._spec = make_spec(
             begin,

@@ -1,4 +1,4 @@
-"""The control port's manners: bodies, keys, pages."""
+"""The control port: request bodies, Idempotency-Keys, pages, logs."""
 
 import json
 import socket
@@ -51,20 +51,20 @@ ORDER = json.dumps({"pipeline": "hello", "engine": "external", "workers": 3}).en
         (b"[" * 100_000, "the body must be a JSON object"),
     ],
 )
-def test_a_body_that_is_no_order_is_refused(daemon, body, says):
+def test_an_invalid_order_is_refused(daemon, body, says):
     status, answer = post(daemon, body)
     assert status == 400
     assert says in answer["error"]["message"]
 
 
-def test_what_a_pipeline_refuses_is_refused_at_once_with_its_field(daemon):
+def test_params_that_the_pipeline_refuses_are_refused_with_the_field(daemon):
     params = {"bucket": "b", "prefix": "p/", "command": "wc {outt}", "out_prefix": "o/"}
     status, answer = post(daemon, json.dumps({"pipeline": "map", "params": params}).encode())
     assert (status, answer["error"]["field"]) == (400, "params.command")
     assert "{outt}" in answer["error"]["message"]
 
 
-def test_a_body_over_the_limit_is_refused_before_it_is_sent(daemon):
+def test_a_body_over_the_limit_is_refused_by_its_announced_length(daemon):
     with socket.create_connection(("127.0.0.1", daemon.ports["control"]), 10) as line:
         line.sendall(b"POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999999\r\n\r\n")
         answer = b""
@@ -74,7 +74,7 @@ def test_a_body_over_the_limit_is_refused_before_it_is_sent(daemon):
     assert b"1048576 bytes at most" in answer
 
 
-def test_a_body_that_grows_over_the_limit_is_refused(daemon):
+def test_a_chunked_body_over_the_limit_is_refused(daemon):
     with socket.create_connection(("127.0.0.1", daemon.ports["control"]), 10) as line:
         line.sendall(b"POST /jobs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
         chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
@@ -111,7 +111,7 @@ def test_lists_come_in_pages(daemon):
 
 
 @pytest.mark.parametrize("query", ["limit=x", "limit=-1", "limit=" + "9" * 5000, "after=nothing"])
-def test_a_page_that_is_none_is_refused(daemon, query):
+def test_an_invalid_limit_or_after_is_refused(daemon, query):
     with pytest.raises(urllib.error.HTTPError) as refused:
         daemon.ask(f"/jobs?{query}")
     assert refused.value.code == 400
@@ -119,7 +119,7 @@ def test_a_page_that_is_none_is_refused(daemon, query):
 
 
 @pytest.mark.parametrize("actor", ["9", "x", "-1"])
-def test_the_log_of_an_actor_that_is_not_there_is_refused(daemon, actor):
+def test_the_log_of_an_unknown_actor_is_refused(daemon, actor):
     job = post(daemon, ORDER)[1]["id"]
     with pytest.raises(urllib.error.HTTPError) as refused:
         daemon.ask(f"/jobs/{job}/log?actor={actor}")

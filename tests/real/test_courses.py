@@ -9,7 +9,7 @@ import pytest
 from kit.film import wait_until
 from twisted.internet.task import Clock
 
-from mu.config import Config, Mu
+from mu.config import Config, MuSection
 from mu.events import Answered, Entered
 from mu.jobs.history import JOURNAL, NoCourse, tell
 from mu.journal.records import (
@@ -66,7 +66,7 @@ class Reactor(Clock):
 
 @pytest.fixture
 def config(tmp_path):
-    return Config(mu=Mu(tmp_path))
+    return Config(mu=MuSection(tmp_path))
 
 
 def keep(config, *lines, job=JOB):

@@ -15,7 +15,7 @@ from botocore.stub import ANY, Stubber
 from click.testing import CliRunner
 
 from mu.cli.commands import cli
-from mu.config import Config, Launch, Mu, WorkerPort
+from mu.config import Config, LaunchSection, MuSection, WorkerSection
 from mu.doctor import Case, account, bucket, coordinator, examine, function, role
 from mu.doctor.finding import FAIL, OK, WARN
 from mu.functions.aws import AwsClients, AwsError
@@ -52,7 +52,7 @@ def answers(service, *expected):
 
 
 def config(home, **launch):
-    return Config(mu=Mu(home), launch=Launch(**launch))
+    return Config(mu=MuSection(home), launch=LaunchSection(**launch))
 
 
 # ---------------------------------------------------------------- the CA and the worker port
@@ -114,7 +114,7 @@ def test_a_worker_port_that_is_not_there(tmp_path):
 
 
 def test_a_worker_port_on_the_loopback_is_none_for_aws(daemon):
-    inside = replace(Config(), worker=WorkerPort(host="127.0.0.1"))
+    inside = replace(Config(), worker=WorkerSection(host="127.0.0.1"))
     assert coordinator.check_worker_port(daemon.home, inside, aws=True).level == FAIL
     assert coordinator.check_worker_port(daemon.home, inside, aws=False).level == OK
 
@@ -123,7 +123,7 @@ def test_a_worker_port_on_the_loopback_is_none_for_aws(daemon):
 
 
 def judged(host, *finders, aws=True):
-    where = Config(launch=Launch(public_host=host))
+    where = Config(launch=LaunchSection(public_host=host))
     return coordinator.check_public_host(where, "mu.conf", finders, aws)
 
 

@@ -1,4 +1,4 @@
-"""What strangers do to the real daemon: it says why, and serves everyone else."""
+"""A real daemon and bad input: it reports each error and keeps serving everyone else."""
 
 import contextlib
 import json
@@ -44,7 +44,7 @@ def files(daemon):
 
 
 def dial(daemon, identity=None):
-    """Connect with that identity (None: no TLS at all)."""
+    """Connect to the worker port with this identity; None: without TLS."""
     line = socket.create_connection(("127.0.0.1", daemon.ports["worker"]), 10)
     if identity is None:
         return line
@@ -56,7 +56,7 @@ def dial(daemon, identity=None):
     return context.wrap_socket(line)
 
 
-def test_a_thousand_silent_connections_are_closed_in_time_and_hinder_nobody(hasty):
+def test_a_thousand_silent_connections_are_closed_in_time_and_disturb_no_job(hasty):
     run_job(hasty, {"pipeline": "hello", "workers": 1})
     before_kib, before_files = kib(hasty), files(hasty)
     lines = [dial(hasty) for _ in range(1000)]
@@ -69,19 +69,19 @@ def test_a_thousand_silent_connections_are_closed_in_time_and_hinder_nobody(hast
 
 
 @pytest.mark.parametrize(
-    "rubbish",
+    "garbage",
     [os.urandom(2**20), b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\xff\xff" + b"\0" * 70_000],
     ids=["random", "http", "half a TLS record"],
 )
-def test_rubbish_at_the_worker_port_ends_its_connection_only(hasty, rubbish):
+def test_garbage_at_the_worker_port_ends_only_its_connection(hasty, garbage):
     with dial(hasty) as line:
         line.settimeout(10)
         try:
-            line.sendall(rubbish)
+            line.sendall(garbage)
             while line.recv(65536):
                 pass
         except OSError:
-            pass  # it was closed while we wrote
+            pass  # the daemon closed it while we were writing
     assert run_job(hasty, {"pipeline": "hello", "workers": 1})["state"] == "done"
 
 
@@ -96,7 +96,7 @@ def test_rubbish_at_the_worker_port_ends_its_connection_only(hasty, rubbish):
     ],
     ids=["random", "terabyte", "negative", "no hello", "half a hello"],
 )
-def test_rubbish_from_a_certified_worker_ends_its_connection_only(hasty, said, says):
+def test_garbage_from_a_certified_worker_ends_only_its_connection(hasty, said, says):
     authority = Authority.at_home(hasty.home)
     with dial(hasty, authority.mint_job("somejob", 600)) as line:
         line.settimeout(10)
@@ -105,12 +105,12 @@ def test_rubbish_from_a_certified_worker_ends_its_connection_only(hasty, said, s
             while line.recv(65536):
                 pass
         except OSError:
-            pass  # it was closed while we wrote
+            pass  # the daemon closed it while we were writing
     wait_until(lambda: says in hasty.process.log.read_text())
     assert run_job(hasty, {"pipeline": "hello", "workers": 1})["state"] == "done"
 
 
-def test_a_worker_that_does_not_read_is_not_read_either_and_costs_no_memory(hasty):
+def test_a_worker_that_does_not_read_is_paused_and_costs_no_memory(hasty):
     text = "x" * 50_000
     params = {"text": text, "rounds": 100_000}
     order = {"pipeline": "hello", "engine": "external", "params": params, "retries": 0}
@@ -120,14 +120,14 @@ def test_a_worker_that_does_not_read_is_not_read_either_and_costs_no_memory(hast
     with dial(hasty, Identity(event["srvcrt"], event["srvkey"])) as line:
         line.sendall(frame(b"OK:HELLO"))
         line.settimeout(2)
-        with pytest.raises(TimeoutError):  # what we write is not taken any more
+        with pytest.raises(TimeoutError):  # the daemon has stopped reading
             line.sendall(frame(b"OK:ECHO()") * 1_000_000)
         assert kib(hasty) - before < 60 * 1024
         assert run_job(hasty, {"pipeline": "hello", "workers": 1})["state"] == "done"
     assert hasty.wait(job["id"])["state"] == "failed"
 
 
-def test_connections_beyond_the_limit_are_closed_and_those_before_are_served(tmp_path):
+def test_connections_over_the_limit_are_closed_and_the_others_are_served(tmp_path):
     conf = free_ports_conf(worker="max_connections = 5", local="enabled = no")
     daemon = Daemon(tmp_path, conf=conf)
     try:
@@ -146,7 +146,7 @@ def test_connections_beyond_the_limit_are_closed_and_those_before_are_served(tmp
         daemon.stop()
 
 
-def test_a_second_daemon_of_one_home_is_refused_and_the_first_goes_on(hasty, tmp_path):
+def test_a_second_daemon_with_the_same_home_is_refused_and_the_first_keeps_running(hasty, tmp_path):
     conf = free_ports_conf(mu=f"home = {hasty.home}")
     with pytest.raises(StageError, match="another daemon runs there"):
         Daemon(tmp_path, conf=conf)
@@ -154,17 +154,17 @@ def test_a_second_daemon_of_one_home_is_refused_and_the_first_goes_on(hasty, tmp
     assert run_job(hasty, {"pipeline": "hello", "workers": 1})["state"] == "done"
 
 
-def test_a_worker_of_another_ca_is_refused_with_a_logged_reason(hasty):
+def test_a_worker_with_a_certificate_from_another_ca_is_refused_and_logged(hasty):
     stranger = Authority.new().mint_job("somejob", 600)
     with pytest.raises(ssl.SSLError):
         dial(hasty, stranger).recv(1)
     wait_until(lambda: "certificate verify failed" in hasty.process.log.read_text())
 
 
-# ---------------------------------------------------------------- jobs that cannot go well
+# ---------------------------------------------------------------- jobs that must fail
 
 
-def test_a_command_that_is_not_found_fails_its_actor_with_the_shells_words(hasty, s3):
+def test_a_missing_command_fails_its_actor_with_the_shells_error(hasty, s3):
     put_film(s3, "lost", ["a", "b"])
     job = run_job(hasty, order("lost", workers=1, function="nothing"))
     assert job["state"] == "failed"
@@ -172,7 +172,7 @@ def test_a_command_that_is_not_found_fails_its_actor_with_the_shells_words(hasty
     assert "no-such-program: not found" in job["error"]
 
 
-def test_a_bucket_that_is_not_there_is_named(hasty):
+def test_the_error_for_a_missing_bucket_names_it(hasty):
     body = order("plain", workers=1)
     body["params"]["bucket"] = "nowhere"
     job = run_job(hasty, body)
@@ -181,7 +181,7 @@ def test_a_bucket_that_is_not_there_is_named(hasty):
     assert "nowhere/plain-png16/00000001.png" in job["error"]
 
 
-def test_a_full_disk_in_a_worker_fails_its_actor_with_the_programs_words(hasty, s3):
+def test_a_full_disk_in_a_worker_fails_its_actor_with_the_programs_error(hasty, s3):
     put_film(s3, "full", ["full", "b"])
     job = run_job(hasty, order("full", workers=1))
     assert job["state"] == "failed"
@@ -189,7 +189,7 @@ def test_a_full_disk_in_a_worker_fails_its_actor_with_the_programs_words(hasty, 
     assert "No space left on device" in job["error"]
 
 
-def test_a_hundred_megabytes_of_output_are_bounded_everywhere(hasty, s3):
+def test_only_the_end_of_a_hundred_megabytes_of_output_is_kept(hasty, s3):
     put_film(s3, "loud", ["loud", "b"])
     before = kib(hasty)
     job = run_job(hasty, order("loud", workers=1))
@@ -198,7 +198,7 @@ def test_a_hundred_megabytes_of_output_are_bounded_everywhere(hasty, s3):
     assert kib(hasty) - before < 60 * 1024
 
 
-def test_an_engine_that_cannot_be_reached_fails_the_job_with_what_to_do(tmp_path):
+def test_an_unreachable_engine_fails_the_job(tmp_path):
     env = {"AWS_ENDPOINT_URL_LAMBDA": "http://127.0.0.1:1"}
     env |= {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
     daemon = Daemon(tmp_path, env, free_ports_conf(local="enabled = no"))
@@ -221,7 +221,7 @@ def test_an_engine_that_cannot_be_reached_fails_the_job_with_what_to_do(tmp_path
         ),
     ],
 )
-def test_without_aws_credentials_the_job_says_what_to_set(tmp_path, monkeypatch, env, says):
+def test_without_aws_credentials_the_error_says_what_to_set(tmp_path, monkeypatch, env, says):
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     env |= {"AWS_EC2_METADATA_DISABLED": "true", "HOME": str(tmp_path)}
@@ -241,13 +241,13 @@ def test_without_aws_credentials_the_job_says_what_to_set(tmp_path, monkeypatch,
     ("conf", "says"),
     [
         ("[mu]\nhome = /proc/mu\n", "[mu] home = /proc/mu: cannot be used: "),
-        ("[worker]\nprot = 1\n", "[worker] has no option 'prot'; it has host, port,"),
-        ("[worker]\nport = 70000\n", "[worker] port = 70000: it must be from 0 to 65535"),
+        ("[worker]\nprot = 1\n", "unknown option 'prot' in [worker]; the options are host, port,"),
+        ("[worker]\nport = 70000\n", "[worker] port must be between 0 and 65535, got 70000"),
         ("[worker]\nhost = 203.0.113.1\n", "[worker] host = 203.0.113.1, port = "),
-        ("[wroker]\n", "[wroker] is no section"),
+        ("[wroker]\n", "unknown section [wroker]"),
     ],
 )
-def test_a_configuration_that_cannot_be_is_one_line_and_an_exit_status(tmp_path, conf, says):
+def test_an_invalid_configuration_is_a_one_line_error_and_a_failure(tmp_path, conf, says):
     begun = time.monotonic()
     if "[mu]" not in conf:
         conf = f"[mu]\nhome = {tmp_path}/home\n{conf}"

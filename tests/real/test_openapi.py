@@ -1,4 +1,4 @@
-"""docs/openapi.json says what the running control port does: schemathesis asks it many things."""
+"""docs/openapi.json describes the running control port: schemathesis sends it many requests."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ SCHEMA = schemathesis.openapi.from_path(Path(__file__).parents[2] / "docs" / "op
 
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory):
-    """A daemon that starts no workers, with two jobs in its book."""
+    """A daemon that starts no workers, with two jobs."""
     conf = free_ports_conf(local="enabled = no", launch="engine = external")
     running = Daemon(tmp_path_factory.mktemp("openapi"), conf=conf)
     for _ in range(2):
@@ -30,7 +30,7 @@ def asked(tmp_path_factory):
     derandomize=True,
     database=None,
 )
-def test_the_control_port_does_what_its_description_says(asked, case):
+def test_the_control_port_matches_its_description(asked, case):
     answer = case.call(
         base_url=asked.url, headers={"Authorization": f"Bearer {asked.token}"}, timeout=10
     )
@@ -41,14 +41,14 @@ def test_the_control_port_does_what_its_description_says(asked, case):
 EXCLUDED = [
     schemathesis.checks.CHECKS.get_one(name)
     for name in (
-        "positive_data_acceptance",  # a job's or pipeline's name is any string, and few exist
+        "positive_data_acceptance",  # any string is a valid job id, but few jobs exist
         "unsupported_method",
         "ignored_auth",
     )
 ]
 
 
-def test_known_things_are_as_described(asked):
+def test_known_jobs_and_pipelines_match_the_description(asked):
     (job, *_) = asked.ask("/jobs")
     for path, method in (
         ("/jobs/{job}", "GET"),

@@ -1,4 +1,4 @@
-"""etc/mu.conf: its defaults, and what is said when it is wrong."""
+"""etc/mu.conf: its defaults, and the errors for a wrong one."""
 
 import configparser
 import itertools
@@ -46,7 +46,7 @@ def test_options_are_read(tmp_path):
     assert config.control.port == 13580
 
 
-def test_a_home_begins_with_the_users_folder_or_the_files(tmp_path):
+def test_a_relative_home_starts_at_the_files_folder(tmp_path):
     assert read_config(None).home == Path.home() / ".mu"
     assert read_config(written(tmp_path, "[mu]\nhome = /a/b\n")).home == Path("/a/b")
 
@@ -54,18 +54,23 @@ def test_a_home_begins_with_the_users_folder_or_the_files(tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("[wroker]\nport = 1\n", "[wroker] is no section; there are mu, worker"),
-        ("[worker]\nprot = 1\n", "[worker] has no option 'prot'; it has host, port"),
-        ("[worker]\nport = http\n", "[worker] port = http: it must be a whole number"),
-        ("[worker]\nport = 65536\n", "[worker] port = 65536: it must be from 0 to 65535"),
-        ("[worker]\nhello_s = nan\n", "hello_s = nan: it must be at least 0.1"),
-        ("[local]\nenabled = maybe\n", "[local] enabled = maybe: it must be yes or no"),
-        ("[control]\nhost =\n", "[control] host = : it must not be empty"),
+        ("[wroker]\nport = 1\n", "unknown section [wroker]; the sections are mu, worker"),
+        ("[worker]\nprot = 1\n", "unknown option 'prot' in [worker]; the options are host, port"),
+        ("[worker]\nport = http\n", "[worker] port must be a whole number, got http"),
+        ("[worker]\nport = 65536\n", "[worker] port must be between 0 and 65535, got 65536"),
+        ("[worker]\nhold_s = -1\n", "[worker] hold_s must be at least 0, got -1"),
+        ("[worker]\nhello_s = nan\n", "[worker] hello_s must be at least 0.1, got nan"),
+        ("[worker]\nport = 1\n  2\n", "[worker] port must be a whole number, got 1 2"),
+        ("[worker]\nport =\n", "[worker] port must not be empty"),
+        ("[local]\nenabled = maybe\n", "[local] enabled must be yes or no, got maybe"),
+        ("[control]\nhost =\n", "[control] host must not be empty"),
+        ("[mu]\non_stop = stop\n", "[mu] on_stop must be keep or cancel, got stop"),
+        ("[local]\nfaults = trottle=1\n", "[local] faults = trottle=1: 'trottle=1'"),
         ("port = 1\n", "no section headers"),
         ("[worker]\nport = 1\nport = 2\n", "already exists"),
     ],
 )
-def test_a_mistake_is_one_line_that_names_it(tmp_path, text, says):
+def test_an_error_is_one_line_that_names_the_option(tmp_path, text, says):
     with pytest.raises(ConfigError) as refused:
         read_config(written(tmp_path, text))
     assert says in str(refused.value)

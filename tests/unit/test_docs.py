@@ -1,4 +1,4 @@
-"""The configuration reference is made from etc/mu.conf, examples run, links lead somewhere."""
+"""The docs: the configuration page is up to date, the examples run, the links are not broken."""
 
 import configparser
 import re
@@ -8,54 +8,80 @@ from pathlib import Path
 import pytest
 
 from mu.events import Finish
+from mu.jobs.life import TRANSITIONS
 from mu.testing import FakeWorker, machine, play
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def reference() -> str:
-    """Return docs/configuration.md as it follows from etc/mu.conf."""
-    told = [
+    """Return docs/configuration.md, generated from etc/mu.conf."""
+    page = [
         "# Configuration",
         "",
-        "Made from [etc/mu.conf](../etc/mu.conf), which has every option at its",
+        "Every option of [etc/mu.conf](../etc/mu.conf), with its default. This page is generated from",
+        "that file by `python tests/unit/test_docs.py`.",
     ]
-    told += ["default, by tests/unit/test_docs.py.", ""]
     words: list[str] = []
     for line in (ROOT / "etc" / "mu.conf").read_text().splitlines()[3:]:
         if line.startswith("#"):
             words.append(line.removeprefix("# "))
         elif line.startswith("["):
-            told += ["", f"## {line}", "", "| option | default | |", "|---|---|---|"]
+            page += ["", f"## {line}", "", "| option | default | meaning |", "|---|---|---|"]
         elif " = " in line:
             name, _, default = line.partition(" = ")
-            told.append(f"| `{name}` | `{default}` | {' '.join(words)} |")
+            meaning = " ".join(words).replace("<", "&lt;")  # <home> is no HTML
+            page.append(f"| `{name}` | `{default}` | {meaning} |")
             words = []
-    return "\n".join(told) + "\n"
+    return "\n".join(page) + "\n"
 
 
-def test_the_configuration_reference_is_what_etc_mu_conf_says():
+def life_of_a_job() -> str:
+    """Return the drawing of a job's life in docs/architecture.md, from the table of transitions."""
+    arrows = [
+        f"    {state.value} --> {after.value}: {step.value}"
+        for state, steps in TRANSITIONS.items()
+        for step, after in steps.items()
+    ]
+    return "\n".join(["```mermaid", "stateDiagram-v2", *arrows, "```"]) + "\n"
+
+
+def test_the_configuration_page_is_up_to_date():
     page = ROOT / "docs" / "configuration.md"
-    assert page.read_text() == reference(), "write it anew: python tests/unit/test_docs.py"
+    assert page.read_text() == reference(), "generate it: python tests/unit/test_docs.py"
 
 
-def test_the_reference_has_every_option():
+def test_the_configuration_page_has_every_option():
     parser = configparser.ConfigParser()
     parser.read(ROOT / "etc" / "mu.conf")
     rows = re.findall(r"^\| `(\w+)` \|", reference(), re.MULTILINE)
     assert rows == [option for section in parser.sections() for option in parser[section]]
 
 
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_drawing_of_a_jobs_life_is_up_to_date():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    assert life_of_a_job() in page, "generate it: python tests/unit/test_docs.py"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_to_files_that_are_there(page):
-    for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+def test_links_point_to_existing_files_and_headings(page):
+    for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
         if "://" not in link:
-            assert (page.parent / link).exists(), f"{page.name}: {link}"
+            name, _, anchor = link.partition("#")
+            target = page.parent / name if name else page
+            assert target.exists(), f"{page.name}: {link}"
+            assert not anchor or anchor in anchors(target), f"{page.name}: {link}"
 
 
 def examples(heading: str) -> dict:
-    """Run the first indented block under a heading of docs/pipelines.md; return what it defines."""
+    """Run the first code block under a heading of docs/pipelines.md; return what it defines."""
     section = (ROOT / "docs" / "pipelines.md").read_text().split(f"## {heading}\n")[1]
     block = re.search(r"(?:^    .*\n|^\n)+", section[section.index("\n    ") + 1 :], re.MULTILINE)
     defined: dict = {}
@@ -63,7 +89,7 @@ def examples(heading: str) -> dict:
     return defined
 
 
-def test_the_script_of_the_page_runs():
+def test_the_script_in_pipelines_md_runs():
     script = examples("As a script")["convert"]
     given = {"in_keys": ["a.png", "b.png"], "out_key": "out.y4m"}
     played = play(machine(script, given=given))
@@ -72,7 +98,7 @@ def test_the_script_of_the_page_runs():
     assert played.commands[-1] == "upload:out.y4m\0##TMPDIR##/out.y4m"
 
 
-def test_the_states_of_the_page_run():
+def test_the_states_in_pipelines_md_run():
     first = examples("As states")["Fetch"]
     answers = {"run:": "OK:RETVAL(0):OUTPUT(7):COMMAND(wc)"}
     played = play(machine(first, given={"key": "k"}), FakeWorker(answers))
@@ -82,3 +108,7 @@ def test_the_states_of_the_page_run():
 
 if __name__ == "__main__":
     (ROOT / "docs" / "configuration.md").write_text(reference())
+    architecture = ROOT / "docs" / "architecture.md"
+    before, _, rest = architecture.read_text().partition("```mermaid\n")
+    after = rest.partition("```\n")[2]
+    architecture.write_text(before + life_of_a_job() + after)

@@ -1,4 +1,4 @@
-"""docs/pipelines-reference.md: it has all pipelines and parameters, and its orders are taken."""
+"""docs/pipelines-reference.md describes every pipeline and parameter, and its orders are valid."""
 
 import re
 from pathlib import Path
@@ -15,19 +15,19 @@ SECTIONS = {part.partition("\n")[0]: part for part in PAGE.split("\n## ")[1:]}
 
 
 @pytest.mark.parametrize("order", re.findall(r"JOBS -d '(\{.*?\})'\n", PAGE, re.DOTALL))
-def test_every_order_on_the_page_is_taken(order):
+def test_every_order_on_the_page_is_valid(order):
     spec = read_order(order.encode(), Config(), PIPELINES, ["local"])
     getattr(spec.pipeline, "check", lambda params: None)(spec.params)
 
 
 @pytest.mark.parametrize("section", sorted(SECTIONS))
-def test_every_section_is_on_a_pipeline_and_names_its_parameters(section):
+def test_every_section_describes_a_pipeline_and_all_its_parameters(section):
     shared = SECTIONS["ffmpeg_split"] if section == "ffmpeg_split_upload" else ""
     for parameter in PIPELINES[section].parameters:
         assert f"`{parameter.name}`" in SECTIONS[section] + shared, parameter.name
 
 
-def test_the_page_has_all_pipelines_of_mu_and_map_comes_first():
+def test_the_page_has_every_pipeline_of_mu_and_map_comes_first():
     own = [name for name, one in PIPELINES.items() if type(one).__module__.startswith("mu.")]
     assert sorted(SECTIONS) == sorted(own)
     assert next(iter(SECTIONS)) == "map"

@@ -416,7 +416,10 @@ def test_a_frame_that_can_never_be_held_is_refused():
     with capturedLogs() as logs:
         a = relay.join(1, 2, big(MIB + 1))
     assert not a.open
-    assert any("its frame of 1048577 bytes exceeds what the relay may hold" in text for text in logged(logs))
+    assert any(
+        "its frame of 1048577 bytes exceeds what the relay may hold" in text
+        for text in logged(logs)
+    )
 
 
 def test_all_mailboxes_together_are_bounded():
