@@ -121,6 +121,7 @@ class Job:
         self._queue: dict[int, Actor] = {}  # those that could begin now, in this order
         self._failed: list[Actor] = []  # those that are to be retried
         self._unfinished = 0  # actors without an outcome
+        self._untried: set[int] = set()  # actors that have not had a worker
         self._spares = Spares()
         self._sessions: dict[str, Session] = {}  # that run
         self._past_sessions: set[str] = set()
@@ -314,6 +315,7 @@ class Job:
         self._queue = {number: self._by_number[number] for number in self._order}
         self.counts["waiting"] += len(self.actors)
         self._unfinished = len(self.actors)
+        self._untried = wanted
         self._step(Step.PLANNED)
         if self.spec.engine == EXTERNAL:
             self._staffed()
@@ -338,7 +340,8 @@ class Job:
         )
         if record.session:
             self._sessions[record.session] = attempt.session
-        if not self._queue:
+        self._untried.discard(actor.number)
+        if not self._untried:
             self._staffed()
 
     def _apply_end(self, record: AttemptEnded) -> None:

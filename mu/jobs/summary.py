@@ -9,6 +9,9 @@ from mu.messages import encode
 COUNTED = "waiting", "running", "done", "failed"
 """The states of actors."""
 
+OF_NOW = "dismissed", "cost_usd", "gb_s"
+"""Fields that a restart of the daemon may change: all others are on disk."""
+
 JSON = dict[str, Any]
 
 
@@ -16,7 +19,7 @@ JSON = dict[str, Any]
 class JobSummary:
     """A job for users; the fields are those of GET /jobs/<id>, in its order.
 
-    Times are seconds since the epoch. `cost_usd` and `gb_s` of a running job are as of now.
+    Times are seconds since the epoch.
     """
 
     id: str

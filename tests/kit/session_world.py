@@ -27,6 +27,7 @@ from mu.jobs.book import JobBook, PastJob
 from mu.jobs.conductor import Conductor
 from mu.jobs.job import Job
 from mu.jobs.recovery import find
+from mu.jobs.summary import OF_NOW
 from mu.journal.ledger import NoJournal
 from mu.protocol import WorkerFactory
 from mu.wire import HEADER_BYTES, frame
@@ -446,8 +447,22 @@ class World:
         """DELETE has its answer."""
         self._told_to_stop = self._told_to_stop or job.stopped is not None
 
+    def _shown(self) -> dict[str, Any]:
+        """Return what GET /jobs/ID says, without what may change with a restart."""
+        job = json.loads(json.dumps(self._job.describe()))
+        return {name: value for name, value in job.items() if name not in OF_NOW}
+
+    def _shown_when_synced(self) -> dict[str, Any] | None:
+        while self._disk.synced < self._disk.written:
+            self._disk.sync(self._disk.written)
+        return self._shown() if self._job and self._job.recorded else None
+
     def crash(self, lost: int) -> None:
-        """Kill the coordinator, and start another without the last records."""
+        """Kill the coordinator, and start another without the last records.
+
+        If none are lost, the next one shows the job as this one did once all was on disk.
+        """
+        shown = None if lost else self._shown_when_synced()
         disk = self._disk.after_crash(lost)
         self._properties.see_crash(disk)
         for pipe in self._pipes:
@@ -456,6 +471,8 @@ class World:
         self._unanswered.clear()
         self._start(disk, self._clock.seconds() + self._random.choice((0.0, 1.0, 20.0)))
         self._restore(disk)
+        if shown is not None and (now := self._shown()) != shown and not self._mix.diverges:
+            raise Breach(f"the job was shown as {shown}, and after a restart as {now}")
         if self._random.random() < 0.7:
             self._resume()
 
