@@ -1,4 +1,4 @@
-"""The HTTP control port: jobs are ordered, watched and cancelled here, as JSON."""
+"""The HTTP control port: orders, watches and cancels jobs, in JSON."""
 
 import hmac
 import json
@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from klein import Klein
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web.server import Request
 
 import mu
@@ -16,17 +17,17 @@ from mu.jobs.book import JobBook, PastJob
 from mu.jobs.job import Job
 from mu.jobs.orders import digest, read_order
 from mu.jobs.spec import EXTERNAL, JobSpec
+from mu.jobs.summary import COUNTED, JSON
 from mu.parameters import FieldError
+from mu.plugins import Pipeline
 from mu.registry import Registry
-
-ACTOR_STATES = ("waiting", "running", "done", "failed")
 
 
 class Starter(Protocol):
-    """What carries out orders (a mu.jobs.conductor.Conductor)."""
+    """Carries out orders (a mu.jobs.conductor.Conductor)."""
 
     def start(self, spec: JobSpec) -> Deferred[Job]: ...
-    def event(self, job: Job) -> dict[str, Any]: ...
+    def event(self, job: Job) -> JSON: ...
     def cancel(self, job: Job) -> Deferred[None]: ...
 
     @property
@@ -34,7 +35,7 @@ class Starter(Protocol):
 
 
 class Refusal(Exception):
-    """An answer other than 2xx, with a sentence."""
+    """An answer other than 2xx; the text says why."""
 
     def __init__(self, status: int, message: str, field: str | None = None) -> None:
         super().__init__(message)
@@ -43,7 +44,7 @@ class Refusal(Exception):
 
 
 class Control:
-    """The routes. All but /health want `Authorization: Bearer <token>`."""
+    """The routes. All but /health require `Authorization: Bearer <token>`."""
 
     log = Logger()
     app: Any = Klein()
@@ -95,7 +96,7 @@ class Control:
         job = self._book.with_key(key) if key else None
         if job is None:
             if self._starter.stopping:
-                raise Refusal(503, "the daemon is stopping: order again when it is back")
+                raise Refusal(503, "the daemon is stopping: try again once it is back")
             pipelines, engines = self._registry.pipelines, self._engines
             spec = read_order(body, self._config, pipelines, engines, key)
             job = await self._starter.start(spec)
@@ -116,7 +117,7 @@ class Control:
         if after:
             ids = [job.id for job in jobs]
             if after not in ids:
-                raise Refusal(400, f"after must be the id of a job; {after!r} came", "after")
+                raise Refusal(400, f"after must be the id of a job, got {after!r:.200}", "after")
             jobs = jobs[ids.index(after) + 1 :]
         return _answer(request, [job.describe() for job in jobs[:limit]])
 
@@ -139,9 +140,9 @@ class Control:
         workers = self._find(job_id).workers()
         state = _argument(request, "state")
         if state is not None:
-            if state not in ACTOR_STATES:
-                known = ", ".join(ACTOR_STATES)
-                raise Refusal(400, f"state must be one of {known}; {state!r} came", "state")
+            if state not in COUNTED:
+                known = ", ".join(COUNTED)
+                raise Refusal(400, f"state must be one of {known}, got {state!r:.200}", "state")
             workers = [worker for worker in workers if worker["state"] == state]
         limit, after = _page(request)
         if after:
@@ -151,10 +152,10 @@ class Control:
 
     @app.route("/jobs/<job_id>/log", methods=["GET"])
     def output(self, request: Request, job_id: str) -> bytes:
-        """What commands printed, as plain text: of `actor`, or of all under headings.
+        """Return what commands printed, as plain text: of `actor`, or of all under headings.
 
-        For one actor, `after=N` leaves out what came before its byte N; the header Mu-Log-End
-        says where the next part will begin.
+        For one actor, `after=N` skips the first N bytes; the header Mu-Log-End says where the next
+        part begins.
         """
         self._authorize(request)
         job = self._find(job_id)
@@ -179,21 +180,24 @@ class Control:
     # ------------------------------------------------ errors
 
     @app.handle_errors(Refusal)
-    def refused(self, request: Request, failure: Any) -> bytes:
-        error: Refusal = failure.value
+    def refused(self, request: Request, failure: Failure) -> bytes:
+        error = failure.value
+        assert isinstance(error, Refusal)
         return _error(request, error.status, str(error), error.field)
 
     @app.handle_errors(FieldError)
-    def bad_field(self, request: Request, failure: Any) -> bytes:
-        return _error(request, 400, str(failure.value), failure.value.field or None)
+    def bad_field(self, request: Request, failure: Failure) -> bytes:
+        error = failure.value
+        assert isinstance(error, FieldError)
+        return _error(request, 400, str(error), error.field or None)
 
     @app.handle_errors
-    def broken(self, request: Request, failure: Any) -> bytes:
+    def broken(self, request: Request, failure: Failure) -> bytes:
         status = getattr(failure.value, "code", None)  # werkzeug's: no such path or method
         if isinstance(status, int) and 400 <= status < 500:
             return _error(request, status, f"there is no {_asked(request)}")
         self.log.failure("control: {asked}", failure, asked=_asked(request))
-        return _error(request, 500, "a fault in mu; its log says more")
+        return _error(request, 500, "a fault in mu; see its log for more")
 
     # ------------------------------------------------ inside
 
@@ -211,8 +215,8 @@ class Control:
         return job
 
 
-def pipeline_json(pipeline: Any) -> dict[str, Any]:
-    """Return what is told of a pipeline."""
+def pipeline_json(pipeline: Pipeline) -> JSON:
+    """Return what users see of a pipeline."""
     return {
         "name": pipeline.name,
         "description": pipeline.description,
@@ -231,17 +235,17 @@ def _argument(request: Request, name: str) -> str | None:
 
 def _number(text: str, field: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= 18):
-        raise Refusal(400, f"{field} must be a whole number; {text!r} came", field)
+        raise Refusal(400, f"{field} must be a whole number, got {text!r:.200}", field)
     return int(text)
 
 
 def _page(request: Request) -> tuple[int | None, str]:
-    """Return how many rows a list may have (None: all), and after which one it begins."""
+    """Return how many rows a list may have (None: all), and the row that it begins after."""
     limit = _argument(request, "limit")
     return None if limit is None else _number(limit, "limit"), _argument(request, "after") or ""
 
 
-def _answer(request: Request, told: Any) -> bytes:
+def _answer(request: Request, told: object) -> bytes:
     request.setHeader("Content-Type", "application/json")
     return json.dumps(told).encode("ascii") + b"\n"
 

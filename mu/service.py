@@ -1,4 +1,4 @@
-"""The daemon: everything put together, started and stopped. This module alone knows all parts."""
+"""The daemon: puts all parts together, starts and stops them. No other module knows them all."""
 
 import gc
 import json
@@ -10,20 +10,31 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, cast
 
 from twisted.application.service import Service
+from twisted.internet import tcp
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReactorSocket
+from twisted.internet.protocol import ServerFactory
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python import usage
+from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from mu.config import Config, ConfigError, read_config
 from mu.control import Control
-from mu.engines.lambda_api import LambdaEngine, aws_credentials, aws_endpoint, local_credentials
+from mu.engines.lambda_api import (
+    FindCredentials,
+    LambdaEngine,
+    aws_credentials,
+    aws_endpoint,
+    local_credentials,
+)
 from mu.engines.local.process import LocalEngineProcess
+from mu.engines.reactors import IClientReactor, ILocalReactor
 from mu.home import allow_many_files, lock, open_port, read_token, write_private
 from mu.jobs.book import JobBook, PastJob
 from mu.jobs.conductor import Conductor
@@ -35,7 +46,7 @@ from mu.journal.archive import Archive
 from mu.journal.database import JournalError
 from mu.journal.ledger import Ledger, NoJournal
 from mu.journal.records import Ordered
-from mu.journal.writer import Journal
+from mu.journal.writer import Journal, JournalReactor
 from mu.net.certificates import Authority
 from mu.net.transport import DirectTLSFactory, PromptServer
 from mu.net.web import BoundedSite
@@ -48,32 +59,37 @@ GOODBYE_S = 3.0
 """How long a stopping daemon waits for its workers to close their connections."""
 
 PRUNE_S = 600.0
-"""How often the journal is looked through for jobs to forget."""
+"""How often ended jobs are pruned from the journal."""
 BLOCKING_CALLS = 64
-"""Plans and finishes of pipelines that may run at once; each in a thread."""
+"""How many plans and finishes of pipelines may run at once, each in a thread."""
 GC_THRESHOLDS = 50_000, 20, 20
-"""Thousands of machines are many objects that live long: looking at them often is for nothing."""
+"""Thousands of machines are many long-lived objects, which frequent collections scan in vain."""
 
 
 class Options(usage.Options):
     """What `twistd mu` takes."""
 
     longdesc = (
-        "The mu coordinator: drives cloud-function workers with state machines, on orders from"
+        "The mu coordinator: drives cloud-function workers with state machines. Jobs are ordered at"
         " its HTTP control port."
     )
-    optParameters = (("config", "c", None, "the configuration; see etc/mu.conf for its options"),)
+    optParameters = (
+        ("config", "c", None, "the configuration file; etc/mu.conf lists all options"),
+    )
+
+
+class DaemonReactor(ILocalReactor, IClientReactor, JournalReactor, IReactorSocket):
+    """What the daemon needs of Twisted's reactor."""
 
 
 class _DaemonThread(Thread):
     """A thread that does not keep the process alive."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs, daemon=True)
+    daemon = True
 
 
 class _Threads(ThreadPool):
-    """For what pipelines may block on, which may be for ever."""
+    """For calls of pipelines, which may block for ever."""
 
     threadFactory = _DaemonThread
 
@@ -83,8 +99,8 @@ class MuService(Service):
 
     log = Logger()
 
-    def __init__(self, config: Config, reactor: Any) -> None:
-        """Open the home folder and the ports. Raises ConfigError where that cannot be."""
+    def __init__(self, config: Config, reactor: DaemonReactor) -> None:
+        """Open the home folder and the ports. Raises ConfigError if that fails."""
         self._config = config
         self._reactor = reactor
         home = config.home
@@ -95,7 +111,7 @@ class MuService(Service):
             self._authority = Authority.at_home(home)
             self._token = read_token(home / "token")
         except (OSError, ValueError) as error:
-            raise ConfigError(f"[mu] home = {home}: cannot be used: {error}") from None
+            raise ConfigError(f"[mu] home = {home}: cannot use it: {error}") from None
         self._journal_file = home / "journal.db"
         last = self._last_ports() if config.journal.enabled else {}
         self._worker_socket = open_port(
@@ -112,8 +128,8 @@ class MuService(Service):
         self._ports_file.unlink(missing_ok=True)
         self._stopping = False
         self.ports: dict[str, int] = {}
-        """Name to number, of the ports that listen."""
-        self._listening: list[Any] = []
+        """Name to number, of the ports that are listening."""
+        self._listening: list[IListeningPort] = []
         self._lambda_engines: dict[str, LambdaEngine] = {}
         self._local: LocalEngineProcess | None = None
         self._book = JobBook(config.jobs.keep)
@@ -181,7 +197,7 @@ class MuService(Service):
     # ------------------------------------------------ the journal
 
     def _last_ports(self) -> dict[str, int]:
-        """Return the ports on which workers of running jobs may still knock."""
+        """Return the ports that workers of running jobs may still connect to."""
         try:
             archive = Archive(self._journal_file)
         except JournalError as error:
@@ -210,7 +226,7 @@ class MuService(Service):
             self._pruning = self._reactor.callLater(PRUNE_S, self._prune)
 
     def _restore(self, conductor: Conductor, registry: Registry, engines: set[str]) -> None:
-        """Bring back what the journal has of jobs that run, and of those that ended."""
+        """Bring back the jobs in the journal, running and ended."""
         archive = self._archive
         if archive is None:
             return
@@ -227,11 +243,12 @@ class MuService(Service):
         for job_id, (ordered, reason) in lost.items():
             conductor.bury(job_id, ordered, reason)
 
-    def _journal_failed(self, sentence: str) -> None:
-        """Nothing that is told from here on would be true after the next start: end at once."""
+    def _journal_failed(self, reason: str) -> None:
+        """Exit at once: nothing said from here on would be true after the next start."""
         self.log.critical(
-            "mu ends: {sentence}. Make room or repair it, and start again: running jobs go on",
-            sentence=sentence,
+            "mu exits: {reason}. Free some space or repair it, then start mu again: running jobs"
+            " resume",
+            reason=reason,
         )
         self._ports_file.unlink(missing_ok=True)
         os._exit(1)
@@ -246,23 +263,25 @@ class MuService(Service):
         port.transport = PromptServer
 
     def _start_relay(self) -> str:
-        """Return HOST:PORT of the relay, as workers are told; empty: there is none."""
+        """Return HOST:PORT of the relay for workers; empty: there is none."""
         options, host = self._config.relay, self._config.launch.public_host
-        told = "" if options.address == "auto" else options.address
+        address = "" if options.address == "auto" else options.address
         if self._relay_socket is None:
-            return told
+            return address
         self._relay = Relay(
             options, self._config.home / "relay", RelayJobs(self._book), self._reactor
         )
-        identity = self._authority.mint_server(host, told.rpartition(":")[0] or host)
+        identity = self._authority.mint_server(host, address.rpartition(":")[0] or host)
         tls = RelayTLSFactory(self._authority.server_options(identity), False, self._relay)
         self._listen("relay", self._relay_socket, tls).transport = RelayServer
-        return told or f"{host}:{self.ports['relay']}"
+        return address or f"{host}:{self.ports['relay']}"
 
-    def _listen(self, name: str, opened: socket.socket, factory: Any) -> Any:
-        factory.noisy = False
-        port = self._reactor.adoptStreamPort(opened.fileno(), opened.family, factory)
-        opened.close()  # the reactor has its own copy
+    def _listen(self, name: str, opened: socket.socket, factory: IProtocolFactory) -> tcp.Port:
+        port = self._reactor.adoptStreamPort(
+            opened.fileno(), opened.family, cast(ServerFactory[Any], factory)
+        )
+        assert isinstance(port, tcp.Port)
+        opened.close()  # the reactor has a copy of its own
         self._listening.append(port)
         self.ports[name] = port.getHost().port
         return port
@@ -280,26 +299,31 @@ class MuService(Service):
         )
         self.ports["local"] = await self._local.start()
 
-    def _lambda(self, name: str, endpoint: Any, credentials: Any) -> LambdaEngine:
+    def _lambda(
+        self,
+        name: str,
+        endpoint: Callable[[str], str],
+        credentials: FindCredentials,
+    ) -> LambdaEngine:
         launch = self._config.launch
         return LambdaEngine(name, self._reactor, endpoint, credentials, launch.timeout_s)
 
-    def _could_not_start(self, failure: Any) -> None:
+    def _could_not_start(self, failure: Failure) -> None:
         self.log.critical("mu cannot start: {why}", why=failure.getErrorMessage())
         self.log.debug("{trace}", trace=failure.getTraceback())
-        # The reactor's own way to an exit status that is not 0; it may not be running yet.
+        # The reactor's own way to an exit status other than 0; it may not be running yet.
         self._reactor.callWhenRunning(os.kill, os.getpid(), signal.SIGTERM)
 
     # ------------------------------------------------ stopping
 
     async def _stop(self) -> None:
-        """Ports close, and the local engine ends; but running jobs are kept, unless they are not to be."""
+        """Close the ports and stop the local engine, which stays if jobs are kept for the next start."""
         self._stopping = True
         self._ports_file.unlink(missing_ok=True)
         keep = self._journal is not None and self._config.mu.on_stop == "keep"
         running = sum(job.active for job in self._book.live()) if keep else 0
         if running:
-            self.log.info("{running} running jobs are kept for the next start", running=running)
+            self.log.info("{running} running jobs will resume at the next start", running=running)
         if self._conductor is not None:
             self._conductor.stop(keep)
         for connection in list(self._workers.connections):
@@ -321,12 +345,12 @@ class MuService(Service):
             self._pruning.cancel()
             ending.append(self._journal.close())
         await DeferredList(ending, consumeErrors=True)
-        # Joins its threads, which may be in a plan or finish that takes for ever: not here.
+        # Joins its threads, which may be in a plan or finish that never returns.
         Thread(target=self._threads.stop, daemon=True).start()
 
 
 class RelayJobs:
-    """What the relay asks about jobs."""
+    """Answers the relay's questions about jobs."""
 
     def __init__(self, book: JobBook) -> None:
         self._book = book
@@ -340,10 +364,12 @@ class RelayJobs:
         return job is not None and job.ended
 
 
-def makeService(options: Options, reactor: Any = None) -> MuService:
+def makeService(options: Options, reactor: DaemonReactor | None = None) -> MuService:
     """Return the daemon's service. Raises SystemExit with one line for a bad configuration."""
     if reactor is None:
-        from twisted.internet import reactor
+        from twisted.internet import reactor as installed
+
+        reactor = cast(DaemonReactor, installed)
     path = options["config"]
     try:
         return MuService(read_config(None if path is None else Path(path)), reactor)

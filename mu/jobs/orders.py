@@ -1,4 +1,4 @@
-"""Orders at the control port: what a POST /jobs may say, checked once and made a JobSpec."""
+"""Orders: the body of POST /jobs, checked once and made a JobSpec."""
 
 import hashlib
 import json
@@ -9,29 +9,59 @@ from typing import Any
 from mu.config import Config
 from mu.jobs.spec import EXTERNAL, JobSpec
 from mu.parameters import FieldError, Parameter, Params, read_fields
+from mu.plugins import Pipeline
 
 
 def job_fields(config: Config) -> tuple[Parameter, ...]:
-    """Return what an order consists of."""
+    """Return the fields of an order."""
     jobs, launch = config.jobs, config.launch
     return (
-        Parameter("pipeline", str, "which kind of job"),
-        Parameter("workers", int, "how many workers", 1, 1, jobs.max_workers),
-        Parameter("actors", list, "the actors to run, by number (default: all)", []),
+        Parameter("pipeline", str, "the kind of job"),
+        Parameter("workers", int, "the number of workers", 1, 1, jobs.max_workers),
+        Parameter("actors", list, "the numbers of the actors to run (default: all)", []),
         Parameter("params", dict, "the pipeline's parameters", {}),
         Parameter("engine", str, "where workers run: local, lambda or external", launch.engine),
         Parameter("function", str, "the function to invoke (default: the pipeline's name)", ""),
-        Parameter("regions", list, "AWS regions, used in turn", [launch.region]),
-        Parameter("spares", int, "workers to spare", jobs.spares, 0, jobs.max_workers),
-        Parameter("retries", int, "attempts after an actor's first", jobs.retries, 0, 1000),
-        Parameter("on_failure", str, "finish the other actors, or stop", "finish"),
-        Parameter("tolerate", int, "actors that may fail", 0, 0, jobs.max_workers),
-        Parameter("stragglers", float, "times the median before a spare helps", jobs.stragglers, 0),
-        Parameter("worker_timeout_s", float, "an actor's limit", jobs.worker_timeout_s, 1, YEAR_S),
-        Parameter("deadline_s", float, "the job's limit", jobs.deadline_s, 1, YEAR_S),
-        Parameter("max_cost_usd", float, "the job fails at this cost (0: none)", 0.0, 0),
-        Parameter("copies", int, "copies of the function, name-0 on, used in turn", 0, 0, 1000),
-        Parameter("event", dict, "more for the workers' event, say env", {}),
+        Parameter("regions", list, "AWS regions, used in rotation", [launch.region]),
+        Parameter("spares", int, "extra workers to launch", jobs.spares, 0, jobs.max_workers),
+        Parameter("retries", int, "how many times to retry a failed actor", jobs.retries, 0, 1000),
+        Parameter("on_failure", str, "when an actor fails: finish the others, or stop", "finish"),
+        Parameter(
+            "tolerate",
+            int,
+            "how many actors may fail in a job that is done",
+            0,
+            0,
+            jobs.max_workers,
+        ),
+        Parameter(
+            "stragglers",
+            float,
+            "how many times the median an actor may run before a spare starts it again",
+            jobs.stragglers,
+            0,
+        ),
+        Parameter(
+            "worker_timeout_s",
+            float,
+            "time limit of one attempt, in seconds",
+            jobs.worker_timeout_s,
+            1,
+            YEAR_S,
+        ),
+        Parameter(
+            "deadline_s", float, "time limit of the job, in seconds", jobs.deadline_s, 1, YEAR_S
+        ),
+        Parameter("max_cost_usd", float, "the cost at which the job fails (0: no limit)", 0.0, 0),
+        Parameter(
+            "copies",
+            int,
+            "copies of the function, NAME-0, NAME-1, ..., used in rotation (0: just NAME)",
+            0,
+            0,
+            1000,
+        ),
+        Parameter("event", dict, "more keys for the workers' event, such as env", {}),
     )
 
 
@@ -41,49 +71,57 @@ _FUNCTION = re.compile(r"[A-Za-z0-9_:.$-]{1,170}")
 
 
 def digest(body: bytes) -> str:
+    """Return what tells an order's body from others."""
     return hashlib.sha256(body).hexdigest()
 
 
 def read_order(
     body: bytes,
     config: Config,
-    pipelines: Mapping[str, Any],
+    pipelines: Mapping[str, Pipeline],
     engines: Collection[str],
     key: str = "",
 ) -> JobSpec:
-    """Return what was ordered. Raises FieldError."""
+    """Return the order in a request's body, checked. Raises FieldError."""
     try:
         given = json.loads(body)
-    except (ValueError, RecursionError) as error:  # not UTF-8, too
+    except (ValueError, RecursionError) as error:  # ValueError: not UTF-8, too
         raise FieldError("", f"the body must be a JSON object: {error}") from None
     order = read_fields(job_fields(config), given, known="fields")
-    pipeline = _one_of(pipelines, order.pipeline, "pipeline")
+    pipeline = pipelines.get(order.pipeline)
+    if pipeline is None:
+        names = ", ".join(sorted(pipelines)) or "none"
+        raise FieldError(
+            "pipeline", f"unknown pipeline {order.pipeline!r:.200}; the pipelines are {names}"
+        )
     regions = tuple(order.regions)
     if not regions or not all(
         isinstance(region, str) and _REGION.fullmatch(region) for region in regions
     ):
-        raise FieldError("regions", f"regions must be a list of names; {order.regions!r} came")
+        raise FieldError("regions", f"regions must be a list of names, got {order.regions!r:.200}")
     if order.on_failure not in ("finish", "stop"):
         raise FieldError(
-            "on_failure", f"on_failure must be finish or stop; {order.on_failure!r:.200} came"
+            "on_failure", f"on_failure must be finish or stop, got {order.on_failure!r:.200}"
         )
     params = read_fields(pipeline.parameters, order.params, "params")
     workers = _workers(order, "workers" in given, config.jobs.max_workers)
     if order.function and not _FUNCTION.fullmatch(order.function):
         raise FieldError(
-            "function", f"function must be a name or an ARN; {order.function!r:.200} came"
+            "function", f"function must be a name or an ARN, got {order.function!r:.200}"
         )
     if order.engine not in engines:
         known = ", ".join(sorted(engines))
-        raise FieldError("engine", f"engine {order.engine!r} is not known; there are {known}")
+        raise FieldError("engine", f"unknown engine {order.engine!r}; the engines are {known}")
     if order.max_cost_usd and order.engine == EXTERNAL:
         raise FieldError(
-            "max_cost_usd", "max_cost_usd cannot be kept: what external workers cost is not known"
+            "max_cost_usd", "max_cost_usd cannot be kept: the cost of external workers is unknown"
         )
+    checked = Params(params, workers=workers)
+    pipeline.check(checked)
     return JobSpec(
         pipeline=pipeline,
         workers=len(order.actors) or workers,
-        params=_checked(pipeline, Params(params, workers=workers)),
+        params=checked,
         actors=tuple(order.actors),
         engine=order.engine,
         function=order.function or pipeline.name,
@@ -105,38 +143,26 @@ def read_order(
 
 
 def _given(params: Params) -> dict[str, Any]:
-    """Return parameters as they can be given again."""
+    """Return parameters in a form that can be ordered again."""
     return {name: value for name, value in dict(params).items() if value is not None}
 
 
-def _checked(pipeline: Any, params: Params) -> Params:
-    """Let the pipeline refuse what its parameters' types cannot. Raises FieldError."""
-    if hasattr(pipeline, "check"):
-        pipeline.check(params)
-    return params
-
-
 def _workers(order: Params, said: bool, most: int) -> int:
-    """Return for how many workers to plan: with explicit actors, enough for the last of them."""
-    actors: list[Any] = order.actors
-    if not all(type(number) is int and 0 <= number < most for number in actors):
+    """Return how many workers to plan for: with explicit actors, enough for the last of them."""
+    given: list[object] = order.actors
+    actors = [number for number in given if type(number) is int and 0 <= number < most]
+    if len(actors) < len(given):
         raise FieldError(
-            "actors", f"actors must be numbers from 0 to {most - 1}; {actors!r:.200} came"
+            "actors", f"actors must be numbers from 0 to {most - 1}, got {given!r:.200}"
         )
     if len(set(actors)) < len(actors):
-        raise FieldError("actors", f"actors must name each number once; {actors!r:.200} came")
+        raise FieldError("actors", f"actors must name each number once, got {actors!r:.200}")
     workers: int = order.workers
     if actors and not said:
-        return int(max(actors)) + 1
+        return max(actors) + 1
     if actors and max(actors) >= workers:
         raise FieldError(
-            "actors", f"with {workers} workers actors go to {workers - 1}; {max(actors)} came"
+            "actors",
+            f"with workers = {workers}, actors must be at most {workers - 1}, got {max(actors)}",
         )
     return workers
-
-
-def _one_of(known: Mapping[str, Any], name: str, field: str) -> Any:
-    if name not in known:
-        names = ", ".join(sorted(known)) or "none"
-        raise FieldError(field, f"{field} {name!r} is not known; there are {names}")
-    return known[name]

@@ -3,24 +3,26 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from mu.journal.records import Record
 
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What is told of a job that has ended, as JSON."""
+    """What users see of a job that has ended, as JSON."""
 
     ended: float
     """Seconds since the epoch."""
     told: str
+    """The job, as in GET /jobs/<id>."""
     workers: str
+    """Its actors, as in GET /jobs/<id>/workers."""
     identity: str
-    """Its Idempotency-Key and its order's digest."""
+    """Its Idempotency-Key and the digest of its order."""
 
     @classmethod
-    def of(cls, ended: float, job: Any, workers: Any, key: str, digest: str) -> "Past":
+    def of(cls, ended: float, job: object, workers: object, key: str, digest: str) -> "Past":
         """Return it for the JSON values of a job and of its workers."""
         identity = json.dumps({"key": key, "digest": digest})
         return cls(ended, json.dumps(job), json.dumps(workers), identity)
@@ -30,27 +32,27 @@ class Ledger(Protocol):
     """What jobs and sessions need of a journal."""
 
     keeps: bool
-    """Whether it keeps records at all: if not, they need not be made."""
+    """Whether it keeps records at all; if not, none need be made."""
     written: int
-    """Records written so far; a record's position is this count just after it was written."""
+    """How many records were written; a record's position is this count just after it was written."""
     synced: int
-    """How many of them are on disk."""
+    """How many of them are on disk, where they survive a power loss."""
 
     def write(self, job: str, line: str) -> None:
-        """Append a record, a line of ASCII, to a job's."""
+        """Append a record, a line of ASCII, to those of a job."""
 
     def record(self, job: str, record: Record) -> None:
-        """Write a record that is no event."""
+        """Append a record to those of a job."""
 
     def end(self, job: str, past: Past) -> None:
-        """Note that a job has ended: its records need not be replayed any more."""
+        """Note that a job has ended, so that its records need not be replayed."""
 
-    def on_disk(self, call: Callable[..., Any], *args: Any) -> None:
-        """Call once all that was written so far is on disk: at once, if it is."""
+    def on_disk(self, call: Callable[..., object], *args: object) -> None:
+        """Call once everything written so far is on disk; at once, if it is."""
 
 
 class NoJournal:
-    """Keeps nothing, so nobody waits: what jobs are given where the journal is switched off."""
+    """Keeps nothing, so that nothing waits: for daemons with [journal] enabled = no."""
 
     keeps = False
 
@@ -66,5 +68,5 @@ class NoJournal:
     def end(self, job: str, past: Past) -> None:
         pass
 
-    def on_disk(self, call: Callable[..., Any], *args: Any) -> None:
+    def on_disk(self, call: Callable[..., object], *args: object) -> None:
         call(*args)

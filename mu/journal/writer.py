@@ -1,9 +1,9 @@
-"""What happened, on disk: each job's records, appended as they come and committed in groups.
+"""Writes the journal: the records of each job, committed in groups.
 
-The file is a SQLite database in WAL mode, and a group of a job's records is one row of it. So the
-hot path costs what an append-only file does (bench/journal.py compares the two), while whole
-groups or nothing after a crash, checksums, pruning and a version come from a library. A commit
-happens in the journal's own thread, as soon as somebody waits for it, or after `commit_s`.
+The file is a SQLite database in WAL mode; each row is a group of records of one job. So the hot
+path costs what appending to a file does (bench/journal.py compares the two), while atomic commits,
+checksums, pruning and a version come from a library. Commits happen in the journal's own thread,
+as soon as anything waits for one, or after `commit_s` seconds.
 """
 
 import sqlite3
@@ -12,27 +12,38 @@ from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
 
 from mu.journal.database import open_database
 from mu.journal.ledger import Past
 from mu.journal.records import Record, write_record
 
+Work = Callable[[sqlite3.Connection], bool]
+"""What the thread does; whether it was a commit."""
+
+
+class JournalReactor(IReactorFromThreads, IReactorTime):
+    """What a journal needs of the reactor."""
+
 
 class Journal:
-    """Gathers records, and has its thread commit them. Only for the reactor's thread.
+    """Collects records, and has its thread commit them. Only for use in the reactor's thread.
 
-    `failed` is called with a sentence when a commit fails: nothing after it is safe.
+    `failed` is called with the reason when a commit fails; nothing written after that is safe.
     """
 
     log = Logger()
     keeps = True
 
     def __init__(
-        self, path: Path, reactor: Any, commit_s: float, failed: Callable[[str], Any]
+        self,
+        path: Path,
+        reactor: JournalReactor,
+        commit_s: float,
+        failed: Callable[[str], object],
     ) -> None:
         """Raises JournalError."""
         self.written = self.synced = 0
@@ -42,12 +53,12 @@ class Journal:
         self._on_failure = failed
         self._pending: dict[str, list[str]] = {}
         self._past: list[tuple[str, Past]] = []
-        self._waiting: deque[tuple[int, Callable[..., Any], tuple[Any, ...]]] = deque()
-        self._committing = 0  # the position up to which a commit is under way; 0: none is
-        self._timer: Any = None
+        self._waiting: deque[tuple[int, Callable[..., object], tuple[object, ...]]] = deque()
+        self._committing = 0  # the position that the commit in progress will reach; 0: none is
+        self._timer: IDelayedCall | None = None
         self._timer_is_prompt = False
-        self._work: SimpleQueue[Any] = SimpleQueue()
-        open_database(path).close()  # an error is the caller's to see
+        self._work: SimpleQueue[Work | None] = SimpleQueue()
+        open_database(path).close()  # raises in the caller's thread
         self._thread = Thread(target=self._commit_all, name="mu-journal", daemon=True)
         self._thread.start()
 
@@ -67,7 +78,7 @@ class Journal:
         self._past.append((job, past))
         self.written += 1
 
-    def on_disk(self, call: Callable[..., Any], *args: Any) -> None:
+    def on_disk(self, call: Callable[..., object], *args: object) -> None:
         if self.synced == self.written:
             call(*args)
             return
@@ -75,12 +86,12 @@ class Journal:
         self._commit_soon()
 
     def prune(self, keep: int, max_age_s: float, max_bytes: int) -> None:
-        """Forget jobs that have ended: all but `keep`, those that are older, the oldest of too many."""
+        """Delete ended jobs: all but `keep`, those older than that, the oldest of over `max_bytes`."""
         now = self._reactor.seconds()
         self._work.put(lambda database: _prune(database, keep, now - max_age_s, max_bytes))
 
     def close(self) -> Deferred[None]:
-        """Commit what is left; the Deferred fires once nothing more will be written."""
+        """Commit what is left; the Deferred fires once the thread has ended."""
         closed: Deferred[None] = Deferred()
         self.on_disk(lambda: self._work.put(None))
         Thread(target=self._report_end, args=(closed,), daemon=True).start()
@@ -93,7 +104,7 @@ class Journal:
     # ------------------------------------------------ the reactor's side
 
     def _commit_soon(self) -> None:
-        """Commit in the reactor's next turn, so that all of this turn goes together."""
+        """Commit in the reactor's next turn, together with all that this turn still writes."""
         if self._committing or (self._timer is not None and self._timer_is_prompt):
             return
         if self._timer is not None:
@@ -114,8 +125,8 @@ class Journal:
             _, call, args = self._waiting.popleft()
             try:
                 call(*args)
-            except Exception:  # whoever waits next must not suffer
-                self.log.failure("what waited for the disk failed: {call}", call=call)
+            except Exception:  # the next call must not suffer
+                self.log.failure("{call}, which waited for the disk, failed", call=call)
         if self._waiting:
             self._commit_soon()
         elif self.written > self.synced and self._timer is None:
@@ -127,11 +138,10 @@ class Journal:
         database = open_database(self._path)
         try:
             while (work := self._work.get()) is not None:
-                told = work(database)
-                if told:
+                if work(database):
                     self._reactor.callFromThread(self._committed)
         except sqlite3.Error as error:
-            sentence = f"{self._path} cannot be written: {error}"
+            sentence = f"cannot write {self._path}: {error}"
             self._reactor.callFromThread(self._on_failure, sentence)
         finally:
             database.close()
@@ -159,7 +169,7 @@ def _store(
 
 
 def _prune(database: sqlite3.Connection, keep: int, since: float, max_bytes: int) -> bool:
-    """Delete the jobs that are too many, too old or too large; return that nobody waits for it."""
+    """Delete the ended jobs that are too many, too old or too large; return False: it is no commit."""
     size, gone = 0, []
     rows = database.execute("select job, ended, bytes from past order by ended desc").fetchall()
     for place, (job, ended, length) in enumerate(rows):

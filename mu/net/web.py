@@ -43,6 +43,8 @@ class BoundedRequest(Request):
 class BoundedSite(Site):
     """Whoever watches a job asks many times a second, so no access log is kept."""
 
+    noisy = False
+
     def __init__(self, resource: Any, max_body: int) -> None:
         super().__init__(resource, requestFactory=BoundedRequest)
         self.max_body = max_body

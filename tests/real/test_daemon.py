@@ -144,7 +144,7 @@ def refusal(daemon, *args, **kwargs):
 @pytest.mark.parametrize(
     ("change", "field", "says"),
     [
-        ({"pipeline": "nothing"}, "pipeline", "'nothing' is not known; there are"),
+        ({"pipeline": "nothing"}, "pipeline", "unknown pipeline 'nothing'; the pipelines are"),
         ({"engine": "ferry"}, "engine", "there are external, lambda, local"),
         ({"workers": 0}, "workers", "between 1 and 10000, got 0"),
         ({"workers": "5"}, "workers", "a whole number, got '5'"),
@@ -156,9 +156,9 @@ def refusal(daemon, *args, **kwargs):
         ({"actors": [0, 0]}, "actors", "each number once"),
         ({"actors": [-1]}, "actors", "numbers from 0 to 9999"),
         ({"actors": ["1"]}, "actors", "numbers from 0 to 9999"),
-        ({"actors": [1]}, "actors", "with 1 workers actors go to 0; 1 came"),
+        ({"actors": [1]}, "actors", "with workers = 1, actors must be at most 0, got 1"),
         ({"retries": -1}, "retries", "between 0 and"),
-        ({"on_failure": "panic"}, "on_failure", "finish or stop; 'panic' came"),
+        ({"on_failure": "panic"}, "on_failure", "finish or stop, got 'panic'"),
     ],
 )
 def test_a_bad_order_is_refused_with_its_field(daemon, change, field, says):

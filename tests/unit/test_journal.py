@@ -211,7 +211,7 @@ def test_a_failed_commit_is_told_and_nobody_who_waits_is_called(bench):
     bench.clock.advance(0)
     bench.clock.turn()
     assert called == []
-    assert "journal.db cannot be written: no such table" in bench.failures[0]
+    assert "journal.db: no such table" in bench.failures[0]
 
 
 def test_a_torn_end_is_cut_to_the_last_whole_group(tmp_path):
