@@ -129,10 +129,10 @@ def from_worker(payload: bytes, welcomed: bool) -> Reply | Log | Ping | Pong:
     """
     if welcomed:
         if payload.startswith(b"RE:"):
-            number, text = _numbered(payload)
+            number, text = _numbered(payload, 3)
             return Reply(decode(text), number)
         if payload.startswith(b"LOG:"):
-            number, output = _numbered(payload)
+            number, output = _numbered(payload, 4)
             return Log(number, output)
         if payload.startswith(b"ping:"):
             if len(payload) > PING_BYTES:
@@ -146,11 +146,17 @@ def from_worker(payload: bytes, welcomed: bool) -> Reply | Log | Ping | Pong:
     return Reply(decode(payload))
 
 
-def _numbered(payload: bytes) -> tuple[int, bytes]:
-    _, number, rest = (*payload.split(b":", 2), b"")[:3]
+def _numbered(payload: bytes, start: int) -> tuple[int, bytes]:
+    """Return the command's number, which begins at `start`, and what follows its colon."""
+    end = payload.find(b":", start)
+    if end < 0:
+        end = len(payload)
+    number = payload[start:end]
     if not number.isdigit() or len(number) > 15:
-        raise BadMessage(f"a command's number must follow the first colon; {payload[:80]!r} came")
-    return int(number), rest
+        raise BadMessage(
+            f"the first colon must be followed by a command number, not {payload[:80]!r}"
+        )
+    return int(number), payload[end + 1 :]
 
 
 # ---------------------------------------------------------------- to a worker

@@ -297,7 +297,7 @@ def test_a_silent_worker_is_asked_and_then_given_up():
     line.let_pass(10)
     assert not line.open
     line.let_pass(10)
-    assert "it said nothing for 30 s" in job.actors[0].error
+    assert "it was silent for 30 s" in job.actors[0].error
 
 
 def test_an_original_worker_is_not_asked():
@@ -316,7 +316,7 @@ def test_half_a_frame_and_silence_ends_any_worker():
     for _ in range(4):
         line.let_pass(10)
     assert not line.open
-    assert "it said nothing for 30 s in the middle of a frame" in job.actors[0].error
+    assert "it was silent for 30 s in the middle of a frame" in job.actors[0].error
 
 
 def test_a_connection_too_many_is_refused_with_a_logged_reason():
@@ -324,7 +324,9 @@ def test_a_connection_too_many_is_refused_with_a_logged_reason():
     port.join()
     with capturedLogs() as logs:
         assert port.tls.buildProtocol("somebody") is None
-    assert any("connection from somebody refused: 1 are open" in text for text in logged(logs))
+    assert any(
+        "connection from somebody refused: 1 connections are open" in text for text in logged(logs)
+    )
 
 
 def test_a_waiting_workers_ping_is_answered():
