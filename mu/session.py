@@ -16,12 +16,12 @@ The rules are the "Extensions" of the protocol. In short:
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from mu.events import (
     Answered,
     CancelTimer,
+    Effect,
     Elapsed,
     Entered,
     Event,
@@ -31,7 +31,6 @@ from mu.events import (
     Send,
     SetTimer,
 )
-from mu.events import Effect as MachineEffect
 from mu.journal.records import Happened, Resumed, write_event
 from mu.journal.replay import step
 from mu.machine import Machine
@@ -50,6 +49,19 @@ from mu.messages import (
     parse_info,
 )
 from mu.outbox import CommandOutbox
+from mu.session_effects import (
+    Append,
+    AwaitDisk,
+    Crashed,
+    DiskStep,
+    End,
+    Fault,
+    Goodbye,
+    ReadOn,
+    SessionEffect,
+    Supersede,
+    Write,
+)
 from mu.wire import frame
 
 QUIT = "quit:"
@@ -100,96 +112,6 @@ class Disk(Protocol):
     """How many of them are on disk."""
 
 
-# ---------------------------------------------------------------- effects
-# The machine's SetTimer and CancelTimer are effects of the session, too. Append and Write occur for
-# every reply; they are not frozen because that would double the cost of making one.
-
-
-@dataclass(slots=True)
-class Append:
-    """Append this line to the job's journal."""
-
-    line: str
-
-
-@dataclass(slots=True)
-class Write:
-    """Write these bytes to the current connection."""
-
-    data: bytes
-
-
-Step = Literal["welcome", "send", "ack", "leave"]
-
-
-@dataclass(frozen=True, slots=True)
-class AwaitDisk:
-    """Call `on_disk(step, value)` once everything written so far is on disk."""
-
-    step: Step
-    value: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Supersede:
-    """End this connection, which is not the current one."""
-
-    line: Any
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class ReadOn:
-    """The session takes frames again: see `full`."""
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """The attempt has ended; all its timers are cancelled. `charged`: whether it counts."""
-
-    finish: Finish
-    at: float
-    charged: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Goodbye:
-    """The worker was told to quit: it should close its connection soon."""
-
-
-@dataclass(frozen=True, slots=True)
-class Crashed:
-    """Log that a state or script raised this."""
-
-    error: Exception
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Log a bug in mu: this was raised while the event was handled."""
-
-    error: Exception
-    event: Event
-
-
-Effect = (
-    Append
-    | Write
-    | AwaitDisk
-    | SetTimer
-    | CancelTimer
-    | Supersede
-    | ReadOn
-    | End
-    | Goodbye
-    | Crashed
-    | Fault
-)
-
-
-# ---------------------------------------------------------------- the session
-
-
 class Session:
     """Drives one attempt's machine with what one worker says.
 
@@ -233,12 +155,12 @@ class Session:
         self._hold_reason = ""
         self._stopped: dict[str, float] | None = None  # while timers are stopped: when each is due
         self._stopped_at = 0.0
-        self._effects: list[Effect] = []
+        self._effects: list[SessionEffect] = []
         self._appended = 0  # Append effects among those
 
     # ------------------------------------------------ beginning
 
-    def begin(self, now: float) -> list[Effect]:
+    def begin(self, now: float) -> list[SessionEffect]:
         """Enter the machine; the worker's hello is what its first state expects."""
         self._begin(now)
         return self._take()
@@ -250,7 +172,7 @@ class Session:
 
     def restore(
         self, records: Iterable[Happened | Resumed], began: float, stopped_at: float, now: float
-    ) -> list[Effect]:
+    ) -> list[SessionEffect]:
         """Give the machine the events in the journal, from the beginning.
 
         Timers stay stopped until the worker has agreed; then they have left what they had at
@@ -296,7 +218,7 @@ class Session:
 
     # ------------------------------------------------ connections
 
-    def attach(self, line: object, hello: Hello, now: float) -> list[Effect]:
+    def attach(self, line: object, hello: Hello, now: float) -> list[SessionEffect]:
         """Continue over a connection that has just said hello."""
         if hello.received < self._outbox.confirmed:
             return [Supersede(line, "its hello is out of date")]
@@ -314,7 +236,7 @@ class Session:
             self._effects.append(AwaitDisk("welcome", self._connections))
         return self._take()
 
-    def detach(self, line: object, reason: str, now: float) -> list[Effect]:
+    def detach(self, line: object, reason: str, now: float) -> list[SessionEffect]:
         """A connection is lost; if it was the current one, wait for the worker to come back."""
         if line is not self.line:
             return []
@@ -383,7 +305,7 @@ class Session:
         """Whether frames have to wait: for the welcome, or because too much waits for the disk."""
         return not self.over and (not self._welcomed or self._outbox.waiting > MOST_HELD_COMMANDS)
 
-    def receive(self, payload: bytes, now: float) -> list[Effect]:
+    def receive(self, payload: bytes, now: float) -> list[SessionEffect]:
         """Handle a frame from the worker. Raises BadMessage, which must end the connection."""
         said = from_worker(payload, bool(self.name))
         if isinstance(said, Reply):
@@ -427,9 +349,8 @@ class Session:
         if self._ack_timer:
             self._ack_timer = False
             self._effects.append(CancelTimer(ACK_TIMER))
-        if self.received > self._acked:
-            self._acked, self._unacked_bytes = self.received, 0
-            self._effects.append(AwaitDisk("ack", self.received))
+        self._acked, self._unacked_bytes = self.received, 0
+        self._effects.append(AwaitDisk("ack", self.received))
 
     def _ack(self, replies: int) -> None:
         self._kept = replies
@@ -438,22 +359,21 @@ class Session:
 
     # ------------------------------------------------ the disk, and time
 
-    def on_disk(self, step: Step, value: int, now: float) -> list[Effect]:
+    def on_disk(self, step: DiskStep, value: int, now: float) -> list[SessionEffect]:
         """Everything that an AwaitDisk waited for is on disk."""
-        match step:
-            case "welcome":
-                self._welcome(value, now)
-            case "send":
-                self._outbox.free_first(value)
-                self._flush()
-                self._effects.append(ReadOn())
-            case "ack":
-                self._ack(value)
-            case "leave":
-                self._leave()
+        if step == "welcome":
+            self._welcome(value, now)
+        elif step == "send":
+            self._outbox.free_first(value)
+            self._flush()
+            self._effects.append(ReadOn())
+        elif step == "ack":
+            self._ack(value)
+        else:
+            self._leave()
         return self._take()
 
-    def elapsed(self, timer: str, now: float) -> list[Effect]:
+    def elapsed(self, timer: str, now: float) -> list[SessionEffect]:
         """A timer has expired."""
         if timer == WORKER_TIMER:
             self._handle(Lost(now, f"its worker took longer than {self.part.timeout_s:g} s"))
@@ -480,18 +400,18 @@ class Session:
 
     def _restart_timers(self) -> None:
         """Let stopped timers run again, with the time that each had left."""
-        stopped, self._stopped = self._stopped, None
-        for name, due in (stopped or {}).items():
+        stopped, self._stopped = self._stopped or {}, None
+        for name, due in stopped.items():
             self._effects.append(SetTimer(name, max(0.0, due - self._stopped_at)))
 
     # ------------------------------------------------ the machine
 
-    def give_up(self, reason: str, now: float) -> list[Effect]:
+    def give_up(self, reason: str, now: float) -> list[SessionEffect]:
         """Fail the attempt for a reason, which is a sentence; a connected worker is told to quit."""
         self._handle(Lost(now, reason))
         return self._take()
 
-    def fence(self, reason: str, now: float, charged: bool = True) -> list[Effect]:
+    def fence(self, reason: str, now: float, charged: bool = True) -> list[SessionEffect]:
         """End the attempt without asking its machine; nothing from it counts any more."""
         self._fence(reason, now, charged)
         return self._take()
@@ -527,7 +447,7 @@ class Session:
         """The position in the journal of everything that this session has appended."""
         return self._disk.written + self._appended
 
-    def _perform(self, effects: list[MachineEffect], event: Event) -> None:
+    def _perform(self, effects: list[Effect], event: Event) -> None:
         """Do what the machine wants done, with one write for everything it sends."""
         finish = self._note(effects, event.at)
         outbox = self._outbox
@@ -541,7 +461,7 @@ class Session:
         if finish is not None and not self.over:
             self._finish(finish, event.at)
 
-    def _note(self, effects: list[MachineEffect], at: float) -> Finish | None:
+    def _note(self, effects: list[Effect], at: float) -> Finish | None:
         """Number the commands, pass on the timers; return the Finish, if there is one."""
         for effect in effects:
             match effect:
@@ -554,7 +474,7 @@ class Session:
                     self._set_timer(timer, seconds, at)
                 case CancelTimer(timer=timer):
                     self._cancel_timer(timer)
-                case Finish():
+                case _:
                     return effect
         return None
 
@@ -577,8 +497,8 @@ class Session:
     def _finish(self, finish: Finish, at: float, charged: bool = True) -> None:
         self.over = True
         self.away_since = None
-        crash = self._machine.crash if self._machine else None
         self._machine = None
+        crash = self.part.machine.crash
         if crash is not None:
             self._effects.append(Crashed(crash))
         self._effects += [End(finish, at, charged), AwaitDisk("leave")]
@@ -594,6 +514,6 @@ class Session:
             self._write(frame(encode(QUIT)))
         self._effects += [Goodbye(), ReadOn()]
 
-    def _take(self) -> list[Effect]:
+    def _take(self) -> list[SessionEffect]:
         effects, self._effects, self._appended = self._effects, [], 0
         return effects

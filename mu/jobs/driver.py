@@ -13,18 +13,17 @@ from mu.events import CancelTimer, SetTimer
 from mu.journal.ledger import Ledger
 from mu.journal.records import Happened, Resumed
 from mu.messages import Hello
-from mu.session import (
+from mu.session import Part, Session
+from mu.session_effects import (
     Append,
     AwaitDisk,
     Crashed,
-    Effect,
+    DiskStep,
     End,
     Fault,
     Goodbye,
-    Part,
     ReadOn,
-    Session,
-    Step,
+    SessionEffect,
     Supersede,
     Write,
 )
@@ -78,7 +77,7 @@ class SessionDriver:
         self._job_id = part.job_id
         self._timers: dict[str, IDelayedCall] = {}
         self._busy = False
-        self._late: deque[tuple[Step, int]] = deque()
+        self._late: deque[tuple[DiskStep, int]] = deque()
 
     # ------------------------------------------------ what is known of it
 
@@ -136,7 +135,7 @@ class SessionDriver:
         del self._timers[timer]
         self._perform(self._session.elapsed(timer, self._clock.seconds()))
 
-    def _on_disk(self, step: Step, value: int) -> None:
+    def _on_disk(self, step: DiskStep, value: int) -> None:
         if self._busy:  # the disk is never behind, for example because there is no journal
             self._late.append((step, value))
         else:
@@ -144,7 +143,7 @@ class SessionDriver:
 
     # ------------------------------------------------ what is done about it
 
-    def _perform(self, effects: list[Effect]) -> None:
+    def _perform(self, effects: list[SessionEffect]) -> None:
         if not effects:
             return
         busy, self._busy = self._busy, True
@@ -169,7 +168,7 @@ class SessionDriver:
         if reads_on and self.line is not None:
             self.line.read_on()  # last, because it delivers frames
 
-    def _perform_one(self, effect: Effect) -> None:
+    def _perform_one(self, effect: SessionEffect) -> None:
         """Perform one of the less frequent effects."""
         match effect:
             case AwaitDisk(step=step, value=value):
