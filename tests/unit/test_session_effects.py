@@ -131,16 +131,8 @@ def begun(first, **options):
     live.attach(OLD, Hello(live.session.name))
     live.begin()
     live.sync()
-    if live.produced_any():
-        live.on_disk("send", live.session._outbox.produced)
+    live.on_disk("send", live.session._outbox.produced)
     return live
-
-
-def _produced_any(self):
-    return bool(self.session._outbox.produced)
-
-
-Live.produced_any = _produced_any
 
 
 def write(*payloads):
@@ -340,6 +332,11 @@ def test_the_beginning_may_be_lost_in_whole_or_in_part():
         assert live.events() == ["entered", "answered"][len(events) :]
 
 
+def test_a_machine_that_ends_as_soon_as_it_begins_does_not_wait_for_its_worker():
+    effects = restored([], TerminalState).effects
+    assert effects == [End(Finish(), 100.0, True), AwaitDisk("leave")]
+
+
 def test_a_finish_whose_record_of_the_end_was_lost_ends_the_attempt_with_the_recorded_words():
     events = [*BEGINNING, Lost(20.0, "gone")]
     assert restored(events).effects == [
@@ -450,6 +447,12 @@ def test_what_a_timer_causes_waits_and_so_does_what_comes_after_it():
     live.sync()
     live.detach(OLD, "gone")
     assert live.on_disk("send", MOST_HELD_COMMANDS + 2) == [ReadOn()]
+
+
+def test_a_machines_timers_are_the_sessions():
+    live = begun(Timed)
+    assert live.receive(b"RE:0:OK:AGAIN") == [SetTimer("minute", 60), ACKS]
+    assert live.receive(b"RE:0:OK:CANCEL") == [CancelTimer("minute")]
 
 
 def test_an_attempt_that_takes_too_long_ends():
