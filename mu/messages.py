@@ -1,7 +1,7 @@
 """Payloads to values and back: hellos, welcomes, numbered replies, commands.
 
-Both ends speak this one module (the worker's bundle ships it), so it needs only mu.wire. Texts
-are UTF-8 with surrogateescape, so that whatever bytes came in go out again unaltered.
+Coordinator and worker share this module: the worker's bundle contains it, so it uses only mu.wire.
+Text is UTF-8 with surrogateescape, so any bytes received can be sent again unaltered.
 """
 
 import re
@@ -9,20 +9,20 @@ from dataclasses import dataclass
 
 HELLO = "OK:HELLO"
 PING_BYTES = 256
-"""The longest ping that is answered: an answer is as long."""
+"""The longest ping that is accepted, in bytes: the answer is just as long."""
 
 
 class BadMessage(ValueError):
-    """A payload that begins like one of ours, but does not go on like it."""
+    """A payload that is not valid at this point of the protocol."""
 
 
 def decode(payload: bytes) -> str:
-    """Return the payload as the text that states see."""
+    """Return a payload as the text that states see."""
     return payload.decode("utf-8", "surrogateescape")
 
 
 def encode(text: str) -> bytes:
-    """Return the payload of a text; the exact inverse of decode."""
+    """Return the payload of a text: the exact inverse of decode."""
     return text.encode("utf-8", "surrogateescape")
 
 
@@ -31,18 +31,18 @@ def encode(text: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """A worker's first words. An original worker's has no session: then all else is empty too."""
+    """A worker's first message. An original worker's has no session, and all else is empty too."""
 
     session: str = ""
-    """Hexadecimal, chosen by the worker once; the same on each of its connections."""
+    """Hexadecimal; chosen once by the worker, and the same on all of its connections."""
     launch: str = ""
-    """The one-time launch id of the event that started it."""
+    """The one-time launch id in the event that started the worker."""
     received: int = 0
-    """Commands received since the session began."""
+    """Number of commands received since the session began."""
     crc: int = 0
     """CRC-32 of those command frames, headers included."""
     sent: int = 0
-    """Replies sent since the session began."""
+    """Number of replies sent since the session began."""
 
     _FORM = re.compile(
         r"\(session=(?P<session>[0-9a-f]{1,64}),launch=(?P<launch>[^,()]{0,64})"
@@ -61,12 +61,11 @@ class Hello:
     def parse(cls, payload: bytes) -> "Hello":
         """Raises BadMessage for a payload that does not begin with OK:HELLO.
 
-        What follows OK:HELLO in another form than ours is some other worker's own affair: it is
-        greeted as an original one.
+        A worker whose OK:HELLO continues in a form other than ours is treated as an original one.
         """
         text = decode(payload)
         if not text.startswith(HELLO):
-            raise BadMessage(f"a worker's first words must be {HELLO}; {text[:80]!r} came instead")
+            raise BadMessage(f"a worker must begin with {HELLO}, not {text[:80]!r}")
         form = cls._FORM.fullmatch(text, len(HELLO))
         if form is None:
             return cls()
@@ -81,7 +80,7 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a worker answered; `command` is the number of the command (from 1), 0 if not said."""
+    """A worker's answer; `command` is the number of the command, from 1 (0: unknown)."""
 
     text: str
     command: int = 0
@@ -92,7 +91,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """Output of the running command number `command`, for people; states never see it."""
+    """Live output of command number `command`, shown to users; states never see it."""
 
     command: int
     output: bytes
@@ -103,7 +102,7 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Either side asks whether the other is there."""
+    """Asks the other side whether it is still there."""
 
     text: str = ""
 
@@ -122,35 +121,41 @@ class Pong:
 
 
 def from_worker(payload: bytes, welcomed: bool) -> Reply | Log | Ping | Pong:
-    """Read a frame that came from a worker after its hello.
+    """Read a payload that a worker sent after its hello.
 
-    A worker that was not welcomed speaks the original's language: all it says is a reply.
+    A worker that was not welcomed speaks the original protocol: everything it sends is a reply.
     Raises BadMessage.
     """
     if welcomed:
         if payload.startswith(b"RE:"):
-            number, text = _numbered(payload)
+            number, text = _numbered(payload, 3)
             return Reply(decode(text), number)
         if payload.startswith(b"LOG:"):
-            number, output = _numbered(payload)
+            number, output = _numbered(payload, 4)
             return Log(number, output)
         if payload.startswith(b"ping:"):
             if len(payload) > PING_BYTES:
-                raise BadMessage(f"a ping has {PING_BYTES} bytes at most; {len(payload)} came")
+                raise BadMessage(f"a ping must have at most {PING_BYTES} bytes, got {len(payload)}")
             return Ping(decode(payload[5:]))
         if payload.startswith(b"pong:"):
             return Pong(decode(payload[5:]))
         raise BadMessage(
-            f"a welcomed worker says RE:, LOG:, ping: or pong:; {payload[:80]!r} came instead"
+            f"a welcomed worker must send RE:, LOG:, ping: or pong:, not {payload[:80]!r}"
         )
     return Reply(decode(payload))
 
 
-def _numbered(payload: bytes) -> tuple[int, bytes]:
-    _, number, rest = (*payload.split(b":", 2), b"")[:3]
+def _numbered(payload: bytes, start: int) -> tuple[int, bytes]:
+    """Return the command's number, which begins at `start`, and what follows its colon."""
+    end = payload.find(b":", start)
+    if end < 0:
+        end = len(payload)
+    number = payload[start:end]
     if not number.isdigit() or len(number) > 15:
-        raise BadMessage(f"a command's number must follow the first colon; {payload[:80]!r} came")
-    return int(number), rest
+        raise BadMessage(
+            f"the first colon must be followed by a command number, not {payload[:80]!r}"
+        )
+    return int(number), payload[end + 1 :]
 
 
 # ---------------------------------------------------------------- to a worker
@@ -158,7 +163,7 @@ def _numbered(payload: bytes) -> tuple[int, bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """A session's actor (None: a spare); the coordinator has its first `replies` replies."""
+    """Assigns an actor (None: a spare). The coordinator has the worker's first `replies` replies."""
 
     actor: int | None
     attempt: int
@@ -171,7 +176,7 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """The first `replies` replies are on disk: the worker may drop them."""
+    """The worker's first `replies` replies are on disk: it may drop them."""
 
     replies: int
 
@@ -181,7 +186,7 @@ class Ack:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """An order for the worker: a name, a colon, and an argument that may hold anything."""
+    """A command for the worker: a name, a colon, and an argument of any content."""
 
     text: str
 
@@ -198,7 +203,7 @@ class Command:
 
 
 def from_coordinator(payload: bytes) -> Welcome | Ack | Ping | Pong | Command:
-    """Read a frame that came to a worker. Raises BadMessage."""
+    """Read a payload that the coordinator sent. Raises BadMessage."""
     text = decode(payload)
     name, _, rest = text.partition(":")
     match name:
@@ -206,13 +211,13 @@ def from_coordinator(payload: bytes) -> Welcome | Ack | Ping | Pong | Command:
             form = re.fullmatch(r"(-|\d+):(\d+):(\d+)", rest)
             if form is None:
                 raise BadMessage(
-                    f"a welcome reads welcome:<actor>:<attempt>:<k>; {text[:80]!r} came"
+                    f"a welcome must be welcome:<actor>:<attempt>:<replies>, not {text[:80]!r}"
                 )
             actor = None if form[1] == "-" else int(form[1])
             return Welcome(actor, int(form[2]), int(form[3]))
         case "ack":
             if not rest.isdecimal():
-                raise BadMessage(f"an ack reads ack:<k>; {text[:80]!r} came")
+                raise BadMessage(f"an ack must be ack:<replies>, not {text[:80]!r}")
             return Ack(int(rest))
         case "ping":
             return Ping(rest)
@@ -239,14 +244,14 @@ _EXPECTED = {
 
 
 def expected_reply(command: str | None) -> str:
-    """Return the prefix with which the reply to `command` begins, as far as it is known before."""
+    """Return the known prefix of a successful reply to `command`."""
     if command is None:
         return "OK"
     return _EXPECTED.get(command.partition(":")[0], "OK")
 
 
 def parse_info(text: str) -> tuple[str, str] | None:
-    """Return key and value of an `INFO:key:value`, or None for any other reply.
+    """Return the key and value of an `INFO:key:value`, or None for any other reply.
 
     Raises BadMessage for an INFO without a key or without a second colon.
     """
@@ -255,7 +260,7 @@ def parse_info(text: str) -> tuple[str, str] | None:
     _, _, rest = text.partition(":")
     key, colon, value = rest.partition(":")
     if not key or not colon:
-        raise BadMessage(f"an INFO reads INFO:key:value; {text[:80]!r} came")
+        raise BadMessage(f"an INFO must be INFO:key:value, not {text[:80]!r}")
     return key, value
 
 
@@ -263,11 +268,11 @@ _RETVAL = re.compile(r"OK:RETVAL\((-?\d+)\)(?::OUTPUT\((.*)\):COMMAND\(.*\))?", 
 
 
 def parse_retval(text: str) -> tuple[int, str]:
-    """Return the exit status and the output of an OK:RETVAL(n):OUTPUT(...):COMMAND(...).
+    """Return the exit status and output in an OK:RETVAL(n):OUTPUT(...):COMMAND(...).
 
     Raises BadMessage.
     """
     form = _RETVAL.match(text)
     if form is None:
-        raise BadMessage(f"OK:RETVAL(n):OUTPUT(...) was expected; {text[:80]!r} came")
+        raise BadMessage(f"the reply must be OK:RETVAL(n):OUTPUT(...), not {text[:80]!r}")
     return int(form[1]), form[2] or ""

@@ -1,43 +1,43 @@
 """Frames on the wire: a length in twelve decimal digits, one space, then the payload.
 
-Both ends speak this one module, and it needs the standard library only: the worker's bundle
-ships it as it is.
+Coordinator and worker share this module: the worker's bundle contains it, so it uses only the
+standard library.
 """
 
 from collections.abc import Iterator
 
 HEADER_BYTES = 13
 WORKER_FRAME_LIMIT = 16 * 2**20
-"""The longest payload that a worker and the worker port take, in bytes, unless told otherwise."""
+"""The default limit for workers and the worker port: the longest payload, in bytes."""
 
 
 class FrameError(ValueError):
-    """The peer sent something that is no frame, or one over the limit; the connection must end."""
+    """The peer sent a malformed frame or one over the limit; the connection must be closed."""
 
 
 def frame(payload: bytes) -> bytes:
-    """Return `payload` with its header in front, ready to be written."""
+    """Return `payload` with its header, ready to be written."""
     return b"%012d " % len(payload) + payload
 
 
 class Framer:
-    """Cuts a stream of bytes into payloads of at most `limit` bytes each."""
+    """Splits a stream of bytes into payloads of at most `limit` bytes each."""
 
     def __init__(self, limit: int = WORKER_FRAME_LIMIT) -> None:
         self._limit = limit
         self._buffer = bytearray()
-        self._length = -1  # of the payload whose header was read; -1: a header comes next
+        self._length = -1  # of the payload whose header was read; -1: a header is next
 
     @property
     def partial(self) -> bool:
-        """Whether the bytes so far end inside a frame."""
+        """Whether the bytes received so far end inside a frame."""
         return bool(self._buffer) or self._length >= 0
 
     def feed(self, received: bytes) -> Iterator[bytes]:
         """Yield each payload that `received` completes, in order.
 
-        Raises FrameError at the first malformed or oversized header, after the payloads before
-        it were yielded.
+        Raises FrameError at the first malformed or oversized header, after yielding the payloads
+        in front of it.
         """
         buffer = self._buffer
         buffer += received
@@ -66,13 +66,9 @@ class Framer:
             raise self._malformed(header)
         length = int(header[:12])
         if length > self._limit:
-            raise FrameError(
-                f"a frame of {length} bytes was announced; at most {self._limit} are taken here"
-            )
+            raise FrameError(f"a frame must have at most {self._limit} bytes, got {length}")
         return length
 
     @staticmethod
     def _malformed(header: bytes) -> FrameError:
-        return FrameError(
-            f"a frame must begin with 12 decimal digits and a space; {header!r} came instead"
-        )
+        return FrameError(f"a frame must begin with 12 decimal digits and a space, not {header!r}")

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mu.events import Finish
+from mu.jobs.driver import SessionDriver
 from mu.jobs.summary import JSON, readable
 from mu.journal.records import AttemptEnded, NobodyCame
 from mu.machine import Machine
-from mu.session import Session
 
 SHOWN_REPLY = 1000
 """Characters kept of an actor's last reply, for users."""
@@ -84,7 +84,7 @@ class Attempt:
         self.last_reply = ""
         self.since = began
         self.machine = actor.job.machine(actor)
-        self.session: Session | None = None
+        self.session: SessionDriver | None = None
 
     @property
     def job_id(self) -> str:

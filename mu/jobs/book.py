@@ -3,8 +3,8 @@
 import json
 from collections.abc import Callable
 
+from mu.jobs.driver import WorkerLine
 from mu.jobs.job import Job
-from mu.jobs.spares import WorkerLine
 from mu.jobs.summary import JSON, JobSummary
 from mu.messages import Hello
 

@@ -17,9 +17,10 @@ from mu.events import Finish
 from mu.invocations import Size
 from mu.jobs.actors import Actor, Attempt
 from mu.jobs.bill import Bill, sized
+from mu.jobs.driver import SessionDriver, WorkerLine
 from mu.jobs.launches import LATE, Launches
 from mu.jobs.life import ACTIVE, OVER, SHOWN, JobState, Step, follow
-from mu.jobs.spares import Spares, WorkerLine, stragglers
+from mu.jobs.spares import Spares, stragglers
 from mu.jobs.spec import EXTERNAL, JobSpec, Limits, new_machine
 from mu.jobs.summary import COUNTED, JSON, JobSummary, readable
 from mu.journal.ledger import Ledger, NoJournal, Past
@@ -40,7 +41,6 @@ from mu.journal.records import (
 )
 from mu.machine import Machine
 from mu.messages import Hello
-from mu.session import Session
 from mu.states.context import JobFacts
 
 ALIVE_S = 10.0
@@ -123,7 +123,7 @@ class Job:
         self._unfinished = 0  # actors without an outcome
         self._untried: set[int] = set()  # actors that have not had a worker
         self._spares = Spares()
-        self._sessions: dict[str, Session] = {}  # that run
+        self._sessions: dict[str, SessionDriver] = {}  # that run
         self._past_sessions: set[str] = set()
         self._pauses: dict[int, IDelayedCall] = {}
         self._dismissed = 0
@@ -335,7 +335,7 @@ class Job:
         if launch is None or launch.session is None:
             self._apply_arrival(record.session, record.launch, record.at)
         attempt = self._change(actor, lambda: actor.begin(record.attempt, record.at))
-        attempt.session = Session(
+        attempt.session = SessionDriver(
             attempt, record.session, self.ledger, self.clock, self.limits.hold_s
         )
         if record.session:

@@ -2,24 +2,10 @@
 
 import statistics
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 from mu.jobs.actors import Actor
+from mu.jobs.driver import WorkerLine
 from mu.messages import Hello
-from mu.session import Line, Session
-
-
-class WorkerLine(Line, Protocol):
-    """The connection of a worker that has said hello."""
-
-    def adopt(self, session: Session) -> None:
-        """Give all that arrives from now on to this session."""
-
-    def wait(self) -> None:
-        """Keep the worker connected: it may get an actor."""
-
-    def dismiss(self, reason: str) -> None:
-        """Tell the worker to quit: this job has nothing for it to do."""
 
 
 class Spares:

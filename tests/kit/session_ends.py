@@ -32,7 +32,8 @@ class Watch(Protocol):
 class Disk:
     """A journal in memory (a mu.journal.Ledger), and an Archive of what it holds.
 
-    `unheld` names calls that do not wait for the disk: only what is broken on purpose has any.
+    `unheld` names calls, and steps of sessions, that do not wait for the disk: only what is broken
+    on purpose has any.
     """
 
     keeps = True
@@ -57,7 +58,8 @@ class Disk:
         self.written += 1
 
     def on_disk(self, call: Any, *args: Any) -> None:
-        if self.synced == self.written or getattr(call, "__name__", "") in self.unheld:
+        name = getattr(call, "__name__", "")
+        if self.synced == self.written or (args[0] if name == "_on_disk" else name) in self.unheld:
             call(*args)
         else:
             self._waiting.append((self.written, call, args))

@@ -199,7 +199,7 @@ class Properties:
                 "did not accept",
             ]
         if self._mix.diverges:
-            words.append("its worker has received")
+            words.append("its worker received")
         if self._mix.fails:
             words.append("FAIL(it)")
         if self._mix.cancels:

@@ -324,8 +324,8 @@ class World:
         return name
 
     def _connect(self, body: Body) -> None:
-        port = Port(self._job_id, self._book, self._config.worker, self._clock)
-        port.factory = self._factory
+        options, connections = self._config.worker, self._factory.connections
+        port = Port(self._job_id, self._book, options, self._clock, connections)
         self._connections += 1
         pipe = Pipe(f"{body.name}/{self._connections}", port, self._random.random() < 0.3)
         self._pipes.append(pipe)

@@ -219,7 +219,7 @@ def replay_all(job_id: str, ordered: Ordered, spec: JobSpec, records: list[Any])
             assert machine.finished.result == end.result
         else:
             assert "after the restart" not in end.error
-            assert "are not those which the machine made" not in end.error
+            assert "do not match the" not in end.error
 
 
 def recover_some(job_id: str, ordered: Ordered, spec: JobSpec, records: list[Any]) -> None:

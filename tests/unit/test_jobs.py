@@ -23,7 +23,7 @@ class Person:
     def write(self, data):
         pass
 
-    def go_on(self):
+    def read_on(self):
         pass
 
     def goodbye(self):

@@ -3,6 +3,7 @@
 import pytest
 
 from mu.messages import (
+    PING_BYTES,
     Ack,
     BadMessage,
     Command,
@@ -18,6 +19,7 @@ from mu.messages import (
     from_coordinator,
     from_worker,
     parse_info,
+    parse_retval,
 )
 
 
@@ -40,7 +42,7 @@ def test_another_hello_is_an_original_workers(text):
 
 @pytest.mark.parametrize("text", [b"", b"OK", b"HELLO", b"\xff\xfe"])
 def test_what_is_no_hello_is_refused(text):
-    with pytest.raises(BadMessage, match="first words"):
+    with pytest.raises(BadMessage, match="must begin with OK:HELLO"):
         Hello.parse(text)
 
 
@@ -59,7 +61,18 @@ def test_what_a_welcomed_worker_says(payload, value):
     assert value.payload() == payload
 
 
-@pytest.mark.parametrize("payload", [b"OK:ECHO(x)", b"RE:x:OK", b"RE:", b"LOG:-1:x", b""])
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"OK:ECHO(x)",
+        b"RE:x:OK",
+        b"RE:",
+        b"RE:" + b"1" * 16 + b":OK",
+        b"LOG:-1:x",
+        b"",
+        b"ping:" + b"x" * PING_BYTES,
+    ],
+)
 def test_what_a_welcomed_worker_may_not_say(payload):
     with pytest.raises(BadMessage):
         from_worker(payload, welcomed=True)
@@ -128,3 +141,24 @@ def test_info_is_split_at_its_first_two_colons():
 def test_info_without_a_key_or_a_second_colon_is_refused(text):
     with pytest.raises(BadMessage):
         parse_info(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("OK:RETVAL(0):OUTPUT(a)\n(b)):COMMAND(echo)", (0, "a)\n(b)")),
+        ("OK:RETVAL(-9):OUTPUT():COMMAND(x)", (-9, "")),
+        ("OK:RETVAL(1)", (1, "")),
+    ],
+)
+def test_a_programs_end_has_a_status_and_an_output(text, expected):
+    assert parse_retval(text) == expected
+
+
+def test_another_reply_is_not_a_programs_end():
+    with pytest.raises(BadMessage, match="must be OK:RETVAL"):
+        parse_retval("OK:RUNNING(x)")
+
+
+def test_a_number_without_a_second_colon_has_an_empty_reply():
+    assert from_worker(b"RE:7", welcomed=True) == Reply("", 7)

@@ -200,8 +200,8 @@ def test_bytes_that_are_no_utf8_go_through_states_unaltered():
     ("sent", "says"),
     [
         (b"GET / HTTP/1.1\r\n\r\n", "must begin with 12 decimal digits"),
-        (frame(b"x" * 2000)[:HEADER_BYTES], "a frame of 2000 bytes was announced; at most 1024"),
-        (b"999999999999 ", "a frame of 999999999999 bytes"),
+        (frame(b"x" * 2000)[:HEADER_BYTES], "a frame must have at most 1024 bytes, got 2000"),
+        (b"999999999999 ", "got 999999999999"),
     ],
 )
 def test_a_bad_frame_ends_its_connection_and_no_other(sent, says):
@@ -224,7 +224,7 @@ def test_a_bad_frame_before_the_hello_is_refused_with_a_logged_reason():
     with capturedLogs() as logs:
         line.say(b"HELO")
     assert not line.open
-    assert any("first words must be OK:HELLO; 'HELO' came" in text for text in logged(logs))
+    assert any("must begin with OK:HELLO, not 'HELO'" in text for text in logged(logs))
 
 
 def test_a_welcomed_worker_that_speaks_without_numbers_is_cut():
@@ -249,7 +249,7 @@ def test_a_malformed_info_fails_its_actor():
     job = make_job(Patient)
     line = Port(job).join()
     assert line.say(b"INFO:nothing") == [b"quit:"]
-    assert "an INFO reads INFO:key:value; 'INFO:nothing' came" in job.actors[0].error
+    assert "an INFO must be INFO:key:value, not 'INFO:nothing'" in job.actors[0].error
 
 
 def test_live_output_is_kept_for_people_and_not_shown_to_states():
@@ -297,7 +297,7 @@ def test_a_silent_worker_is_asked_and_then_given_up():
     line.let_pass(10)
     assert not line.open
     line.let_pass(10)
-    assert "it said nothing for 30 s" in job.actors[0].error
+    assert "it was silent for 30 s" in job.actors[0].error
 
 
 def test_an_original_worker_is_not_asked():
@@ -316,7 +316,7 @@ def test_half_a_frame_and_silence_ends_any_worker():
     for _ in range(4):
         line.let_pass(10)
     assert not line.open
-    assert "it said nothing for 30 s in the middle of a frame" in job.actors[0].error
+    assert "it was silent for 30 s in the middle of a frame" in job.actors[0].error
 
 
 def test_a_connection_too_many_is_refused_with_a_logged_reason():
@@ -324,7 +324,9 @@ def test_a_connection_too_many_is_refused_with_a_logged_reason():
     port.join()
     with capturedLogs() as logs:
         assert port.tls.buildProtocol("somebody") is None
-    assert any("connection from somebody refused: 1 are open" in text for text in logged(logs))
+    assert any(
+        "connection from somebody refused: 1 connections are open" in text for text in logged(logs)
+    )
 
 
 def test_a_waiting_workers_ping_is_answered():

@@ -82,7 +82,7 @@ def test_a_worker_that_was_driven_otherwise_is_told_to_quit_and_its_actor_begins
     found.ledger.sync()
     assert line.heard[-1] == b"quit:"
     assert found.actors[0].state == "waiting"
-    assert "not those which the machine made" in found.actors[0].failures[0].error
+    assert "do not match the" in found.actors[0].failures[0].error
     fresh = port.join(hello=hello("bb"))
     found.ledger.sync()
     assert fresh.heard == [b"welcome:0:2:0", b"echo:1"]

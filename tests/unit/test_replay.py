@@ -25,8 +25,10 @@ from mu.events import (
 from mu.invocations import Accepted, Answer, Refused, Throttled, Unknown, Unreached
 from mu.journal.records import (
     Alive,
+    Arrived,
     Assigned,
     AttemptEnded,
+    Counted,
     Happened,
     Launched,
     Launching,
@@ -71,7 +73,9 @@ RECORDS = [
     ),
     (Planned([{"key": "a"}, {}], [1, 0]), '["planned",[{"key":"a"},{}],[1,0]]'),
     (Launching(1.5, "l1", 3), '["launching",1.5,"l1",3]'),
-    (Launched("l1", "accepted"), '["launched","l1","accepted"]'),
+    (Launched("l1", "accepted", 1.75), '["launched","l1","accepted",1.75]'),
+    (Counted(1.8, {"throttled": 2}, 1), '["counted",1.8,{"throttled":2},1]'),
+    (Arrived(1.9, "aa", "l1", False), '["arrived",1.9,"aa","l1",false]'),
     (Assigned(2.0, 0, 1, "aa", "l1"), '["assigned",2.0,0,1,"aa","l1"]'),
     (
         AttemptEnded(3.0, 0, 1, "why", None, "Echo", "FAIL(\udcff)", True),
@@ -115,6 +119,17 @@ def test_the_encoding_of_each_event_and_effect_never_changes(value, line):
 @pytest.mark.parametrize(("record", "line"), RECORDS)
 def test_the_encoding_of_each_record_never_changes(record, line):
     assert write_record(record) == line
+    assert read_record(line) == record
+
+
+@pytest.mark.parametrize(
+    ("line", "record"),
+    [
+        ('["launched","l1","late"]', Launched("l1", "late")),
+        ('["ordered",1.0,"u",{},"","d1"]', Ordered(1.0, "u", {}, "", "d1")),
+    ],
+)
+def test_records_of_older_versions_lack_the_last_fields(line, record):
     assert read_record(line) == record
 
 

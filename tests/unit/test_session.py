@@ -115,7 +115,7 @@ def test_a_worker_that_received_something_else_is_told_to_quit_and_its_actor_beg
     assert port.join(hello=claim).heard == [b"quit:"]
     assert job.actors[0].state == "waiting"
     (failure,) = job.actors[0].failures
-    assert "not those which the machine made" in failure.error
+    assert "do not match the" in failure.error
     assert port.join(hello=hello("bb")).heard == [b"welcome:0:2:0", b"echo:1"]
 
 

@@ -155,7 +155,7 @@ def test_what_has_come_is_handed_on_at_once():
         (b"GET / HTTP/1.1", "12 decimal digits and a space"),
         (b"x", "12 decimal digits and a space"),
         (b"000000000001x", "12 decimal digits and a space"),
-        (b"000000000101 ", "a frame of 101 bytes was announced; at most 100"),
+        (b"000000000101 ", "a frame must have at most 100 bytes, got 101"),
     ],
 )
 def test_a_malformed_header_is_refused_after_what_came_before_it(sent, complaint):

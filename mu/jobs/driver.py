@@ -1,0 +1,207 @@
+"""Performs a session's effects: the reactor, the journal and the log around mu.session."""
+
+import traceback
+from collections import deque
+from collections.abc import Iterable
+from typing import Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from mu.events import CancelTimer, SetTimer
+from mu.journal.ledger import Ledger
+from mu.journal.records import Happened, Resumed
+from mu.messages import Hello
+from mu.session import Part, Session
+from mu.session_effects import (
+    Append,
+    AwaitDisk,
+    Crashed,
+    DiskStep,
+    End,
+    Fault,
+    Goodbye,
+    ReadOn,
+    SessionEffect,
+    Supersede,
+    Write,
+)
+
+
+class WorkerLine(Protocol):
+    """A worker's connection, once it has said hello (mu.protocol.WorkerProtocol)."""
+
+    peer: str
+
+    def write(self, data: bytes) -> None: ...
+    def goodbye(self) -> None:
+        """The worker was told to quit: wait for it to close, but not for long."""
+
+    def read_on(self) -> None:
+        """The session takes frames again: it is not `full` any more."""
+
+    def supersede(self, reason: str) -> None:
+        """The worker has a newer connection: close this one, and deliver nothing more from it."""
+
+    def adopt(self, session: "SessionDriver") -> None:
+        """Deliver every frame to this session from now on."""
+
+    def wait(self) -> None:
+        """Keep the connection open: the worker may still get an actor."""
+
+    def dismiss(self, reason: str) -> None:
+        """Tell the worker to quit: there is no work for it."""
+
+
+class SessionDriver:
+    """A live session. Its methods are those of mu.session.Session, with the time filled in.
+
+    All effects of one call are performed before the session hears of anything else.
+    """
+
+    log = Logger()
+    __slots__ = (
+        *("name", "part"),
+        *("_busy", "_clock", "_job_id", "_late", "_ledger", "_session", "_timers"),
+    )
+
+    def __init__(
+        self, part: Part, name: str, ledger: Ledger, clock: IReactorTime, hold_s: float
+    ) -> None:
+        self.part = part
+        self.name = name
+        self._session = Session(part, name, ledger, hold_s)
+        self._ledger = ledger
+        self._clock = clock
+        self._job_id = part.job_id
+        self._timers: dict[str, IDelayedCall] = {}
+        self._busy = False
+        self._late: deque[tuple[DiskStep, int]] = deque()
+
+    # ------------------------------------------------ what is known of it
+
+    @property
+    def line(self) -> WorkerLine | None:
+        """The current connection."""
+        line: WorkerLine | None = self._session.line
+        return line
+
+    @property
+    def over(self) -> bool:
+        """Whether the attempt has ended."""
+        return self._session.over
+
+    @property
+    def away_since(self) -> float | None:
+        """When the worker's connection was lost; None while it has one."""
+        return self._session.away_since
+
+    @property
+    def full(self) -> bool:
+        """Whether no frame may be handed to `receive` now."""
+        return self._session.full
+
+    # ------------------------------------------------ what happens
+
+    def begin(self) -> None:
+        self._perform(self._session.begin(self._clock.seconds()))
+
+    def restore(
+        self, records: Iterable[Happened | Resumed], began: float, stopped_at: float
+    ) -> None:
+        """Raises Diverged, and ValueError for a broken record."""
+        now = self._clock.seconds()
+        self._perform(self._session.restore(records, began, stopped_at, now))
+
+    def attach(self, line: WorkerLine, hello: Hello) -> None:
+        self._perform(self._session.attach(line, hello, self._clock.seconds()))
+
+    def detach(self, line: WorkerLine, reason: str) -> None:
+        gone = f"its worker at {line.peer} is gone: {reason}"
+        self._perform(self._session.detach(line, gone, self._clock.seconds()))
+
+    def receive(self, payload: bytes) -> None:
+        """Raises BadMessage, which must end the connection."""
+        self._perform(self._session.receive(payload, self._clock.seconds()))
+
+    def give_up(self, reason: str) -> None:
+        self._perform(self._session.give_up(reason, self._clock.seconds()))
+
+    def fence(self, reason: str, charged: bool = True) -> None:
+        self._perform(self._session.fence(reason, self._clock.seconds(), charged))
+
+    def _elapse(self, timer: str) -> None:
+        del self._timers[timer]
+        self._perform(self._session.elapsed(timer, self._clock.seconds()))
+
+    def _on_disk(self, step: DiskStep, value: int) -> None:
+        if self._busy:  # the disk is never behind, for example because there is no journal
+            self._late.append((step, value))
+        else:
+            self._perform(self._session.on_disk(step, value, self._clock.seconds()))
+
+    # ------------------------------------------------ what is done about it
+
+    def _perform(self, effects: list[SessionEffect]) -> None:
+        if not effects:
+            return
+        busy, self._busy = self._busy, True
+        reads_on = False
+        try:
+            for effect in effects:
+                if isinstance(effect, Append):
+                    self._ledger.write(self._job_id, effect.line)
+                elif isinstance(effect, Write):
+                    self._session.line.write(effect.data)
+                elif isinstance(effect, ReadOn):
+                    reads_on = True
+                else:
+                    self._perform_one(effect)
+        except Exception as error:  # a bug in mu must not leave the actor without an end
+            self.log.failure("actor {actor}: a bug in mu", actor=self.part.actor_number)
+            self.fence(f"internal error: {type(error).__name__}: {error}")
+        finally:
+            self._busy = busy
+        while self._late and not busy:
+            self._on_disk(*self._late.popleft())
+        if reads_on and self.line is not None:
+            self.line.read_on()  # last, because it delivers frames
+
+    def _perform_one(self, effect: SessionEffect) -> None:
+        """Perform one of the less frequent effects."""
+        match effect:
+            case AwaitDisk(step=step, value=value):
+                self._ledger.on_disk(self._on_disk, step, value)
+            case SetTimer(timer=timer, seconds=seconds):
+                self._cancel(timer)
+                self._timers[timer] = self._clock.callLater(seconds, self._elapse, timer)
+            case CancelTimer(timer=timer):
+                self._cancel(timer)
+            case Supersede(line=line, reason=reason):
+                line.supersede(reason)
+            case Goodbye():
+                if self.line is not None:
+                    self.line.goodbye()
+            case End(finish=finish, at=at, charged=charged):
+                for timer in list(self._timers):
+                    self._cancel(timer)
+                self.part.ended(finish, at, charged)
+            case Crashed(error=error):
+                self.log.error(
+                    "actor {actor} failed: {trace}",
+                    actor=self.part.actor_number,
+                    trace="".join(traceback.format_exception(error)),
+                )
+            case Fault(error=error, event=event):
+                self.log.failure(
+                    "actor {actor}: a bug in mu: {event}",
+                    Failure(error),
+                    actor=self.part.actor_number,
+                    event=event,
+                )
+
+    def _cancel(self, timer: str) -> None:
+        call = self._timers.pop(timer, None)
+        if call is not None:
+            call.cancel()

@@ -1,0 +1,97 @@
+"""The commands of one session: numbered, kept until the worker confirms them, sent when allowed.
+
+Commands are numbered from 1. Each count below covers the first so many of them:
+
+    confirmed <= sent <= free <= produced
+
+A command is *free* once everything it follows from is safe: what a reply causes is free at once,
+but what anything else causes waits until that event is on disk. Commands never overtake one
+another, so everything behind a command that waits also waits.
+"""
+
+import zlib
+from collections import deque
+from itertools import islice
+
+from mu.messages import encode
+from mu.wire import frame
+
+
+class CommandOutbox:
+    """Pure bookkeeping: the caller writes what `take` returns.
+
+    A position is a number of records in the journal. `barrier` is the position that must be on
+    disk before commands that are added are free.
+    """
+
+    __slots__ = (
+        *("barrier", "confirmed", "free", "produced", "sent"),
+        *("_confirmed_crc", "_crcs", "_frames"),
+    )
+
+    def __init__(self, barrier: int = 0) -> None:
+        self.barrier = barrier
+        self.produced = 0
+        """Commands that the machine has made; the number of the latest."""
+        self.free = 0
+        """Commands that need not wait for the disk any more."""
+        self.sent = 0
+        """Commands sent on the current connection, or received before it began."""
+        self.confirmed = 0
+        """Commands that the worker is known to have: it has answered them."""
+        self._confirmed_crc = 0
+        self._frames: deque[bytes] = deque()  # of the commands that are not confirmed
+        self._crcs: deque[int] = deque()  # the CRC of all commands up to and including each
+
+    def add(self, command: str) -> None:
+        """Number a command and keep it."""
+        data = frame(encode(command))
+        crcs = self._crcs
+        self.produced += 1
+        self._frames.append(data)
+        crcs.append(zlib.crc32(data, crcs[-1] if crcs else self._confirmed_crc))
+
+    # ------------------------------------------------ the disk
+
+    @property
+    def waiting(self) -> int:
+        """How many commands wait for the disk."""
+        return self.produced - self.free
+
+    def release(self, synced: int) -> bool:
+        """Free everything if the barrier is on disk; return whether any command still waits."""
+        if self.barrier <= synced:
+            self.free = self.produced
+            return False
+        return self.free < self.produced
+
+    def free_first(self, count: int) -> None:
+        """Free the first `count` commands: what they follow from is on disk."""
+        self.free = max(self.free, count)
+
+    # ------------------------------------------------ the connection
+
+    def crc(self, count: int) -> int:
+        """Return the CRC-32 of the first `count` commands; confirmed <= count <= produced."""
+        if count == self.confirmed:
+            return self._confirmed_crc
+        return self._crcs[count - self.confirmed - 1]
+
+    def take(self) -> bytes:
+        """Return the frames that may be sent now and have not been, and count them as sent."""
+        first, end = self.sent, self.free
+        if first >= end:
+            return b""
+        self.sent = end
+        start = first - self.confirmed
+        if end - first == 1:  # by far the most frequent case
+            return self._frames[start]
+        return b"".join(islice(self._frames, start, end - self.confirmed))
+
+    def confirm(self, count: int) -> None:
+        """Forget the first `count` commands, as far as they were sent: the worker has them."""
+        count = min(count, self.sent)
+        while self.confirmed < count:
+            self._frames.popleft()
+            self._confirmed_crc = self._crcs.popleft()
+            self.confirmed += 1
