@@ -208,7 +208,7 @@ def no_takeover(patch):
     patch.setattr(WorkerProtocol, "supersede", lambda self, reason: None)
 
 
-WorkerSession = mu_worker.session.Session
+WorkerSession = mu_worker.session.WorkerSession
 thaw = after(Session, "restore", lambda session, *_: session._thaw())
 drop_all = after(WorkerSession, "_be_welcomed", lambda session, it: session._drop(it.replies))
 judge_at_once = claims(lambda session, received, crc, said: (received, crc, 0))
