@@ -178,7 +178,7 @@ class Neighbour:
             return None
         hello = self._where[2]
         form = _NAME.fullmatch(hello)
-        return self._names.setdefault(f"{form[1]}_{form[2]}" if form else hello, _Name())
+        return self._names.setdefault(f"{form[1]}_{int(form[2])}" if form else hello, _Name())
 
     # ------------------------------------------------ states from the neighbour
 
