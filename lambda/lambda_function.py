@@ -1,4 +1,4 @@
-"""What Lambda calls. All the rest is in mu_worker."""
+"""The function's entry point, which Lambda calls. The worker itself is in mu_worker."""
 
 import os
 from collections.abc import Mapping
@@ -9,5 +9,5 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def lambda_handler(event: Mapping[str, object], context: object) -> dict[str, object]:
-    """Do what `event` says and return how it ended. Raises ValueError for a bad event."""
+    """Run a worker for `event` and return how it ended. Raises ValueError for a bad event."""
     return start(event, os.environ.get("LAMBDA_TASK_ROOT") or HERE)

@@ -1,5 +1,5 @@
-"""The worker: what runs inside a function and obeys the coordinator.
+"""The worker: runs inside a function and executes the coordinator's commands.
 
-Standard library only, up to the first words to the coordinator, and little of that: each
-millisecond of import is paid for by every worker of every job.
+Until its hello is sent it imports only the standard library, and little of that: every worker of
+every job pays for each millisecond of import.
 """

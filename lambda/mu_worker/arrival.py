@@ -1,20 +1,20 @@
-"""One frame from the relay, while it arrives: a state goes to disk, of others the beginning is kept."""
+"""One frame from the relay, while it arrives: a state goes to disk; of others the beginning is kept."""
 
 import re
 
-from mu_worker.statefiles import Spool
+from mu_worker.statefiles import StateSpool
 
 HEAD_BYTES = 64
-"""So much is looked at to tell what a frame is."""
+"""How many bytes are needed to tell what a frame is."""
 
 _STATE = re.compile(rb"STATE\(([0-9]{1,9})\):")
 _ANSWER = re.compile(rb"AT:([0-9]{1,15})")
 
 
 class Arrival:
-    """Takes the pieces of one frame. It never raises: what cannot be kept has its reason in `error`.
+    """Takes the pieces of one frame. It never raises: `error` says why a state could not be kept.
 
-    `extended`: the relay speaks AT, and a partner's frames begin with F:.
+    `extended`: the relay knows AT, and puts F: in front of a partner's frames.
     """
 
     def __init__(self, folder: str, extended: bool) -> None:
@@ -23,18 +23,18 @@ class Arrival:
         self._head = bytearray()
         self._known = False
         self.answer: int | None = None
-        """The n of the relay's AT:<n>."""
+        """The n of the relay's AT:<n>; None if it is another frame."""
         self.is_frame = not extended
-        """Whether it is a frame of the partner's, and no word of the relay's own."""
+        """Whether it comes from the partner, not from the relay itself."""
         self.iteration = -1
-        """The number of the state that it brings; -1: none."""
-        self.spool: Spool | None = None
+        """The number of the state in it; -1: it has none."""
+        self.spool: StateSpool | None = None
         """The state, compressed."""
         self.error = ""
 
     @property
     def head(self) -> bytes:
-        """The beginning of a frame that brings no state."""
+        """The beginning of a frame without a state."""
         return bytes(self._head[:HEAD_BYTES])
 
     def add(self, piece: bytes, last: bool) -> None:
@@ -44,9 +44,9 @@ class Arrival:
         self._head += piece
         if last or len(self._head) >= HEAD_BYTES:
             self._known = True
-            self._tell_apart(bytes(self._head), whole=last)
+            self._classify(bytes(self._head), whole=last)
 
-    def _tell_apart(self, head: bytes, whole: bool) -> None:
+    def _classify(self, head: bytes, whole: bool) -> None:
         if self._extended:
             answer = _ANSWER.fullmatch(head) if whole else None
             if answer is not None:
@@ -59,7 +59,7 @@ class Arrival:
             return
         self.iteration = int(state[1])
         try:
-            self.spool = Spool(self._folder)
+            self.spool = StateSpool(self._folder)
         except OSError as error:
             self._fail(error)
         self._keep(head[state.end() :])
@@ -73,5 +73,5 @@ class Arrival:
             self._fail(error)
 
     def _fail(self, error: OSError) -> None:
-        self.error = f"it could not be written: {error.strerror or error}"
+        self.error = f"it could not be written to disk: {error.strerror or error}"
         self.spool = None

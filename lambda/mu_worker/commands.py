@@ -1,4 +1,4 @@
-"""The commands: what each does and answers. One that fails says why, and the worker goes on."""
+"""The commands: what each does and replies. A failed command says why, and the worker continues."""
 
 import os
 import re
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from mu.messages import decode, encode
-from mu_worker.connection import Unreachable
-from mu_worker.event import Event
+from mu_worker.connection import DialError
+from mu_worker.event import WorkerEvent
 from mu_worker.neighbour import Neighbour
 from mu_worker.programs import Program, Programs
-from mu_worker.session import Order
+from mu_worker.session import NumberedCommand
 from mu_worker.statefiles import mark
-from mu_worker.store import Store, StoreError
+from mu_worker.store import ObjectStore, StoreError
 from mu_worker.template import (
     awaited_state,
     command_string,
@@ -31,52 +31,52 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 class CommandError(Exception):
-    """A command cannot be carried out, and why; the text goes into its FAIL(...)."""
+    """A command failed; the message goes into its FAIL(...)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What the commands work with."""
+    """What the commands need."""
 
-    event: Event
+    event: WorkerEvent
     variables: Variables
     packaged: str
-    """The command of the bundle; empty: there is none."""
+    """The bundle's own command; empty: it has none."""
     root: str
-    """The bundle's folder: relative file names begin there."""
+    """The bundle's folder, to which file names are relative."""
     programs: Programs
     threads: Threads
-    store: Store
+    store: ObjectStore
     neighbour: Neighbour
     dial: Callable[[str, int], socket.socket]
     shared_tmp: bool = False
-    """Whether /tmp is not this worker's alone, so that no command may name it."""
+    """Whether other workers use the same /tmp, so that no command may name it."""
 
 
 ANY_PROGRAM = 2
-"""The value of send_statefile with which every program's state is sent, not the encoder's alone."""
+"""The value of send_statefile that sends the state of every program, not only of the encoder."""
 
 
 @dataclass(slots=True)
-class Run:
-    """A run command under way."""
+class RunningCommand:
+    """A run command whose program has not ended."""
 
     number: int
     command: str
     iteration: int
     awaits: int | None
-    """The state of the neighbour's for which it waits."""
+    """The number of the neighbour's state that it waits for; None: it waits for none."""
     background: bool
     encoder: bool
     before: tuple[int, int, int] | None
-    """What final.state was when it began (statefiles.mark)."""
+    """The statefiles.mark of final.state at its start."""
     program: Program | None = None
     spoilt: str = ""
-    """Why the state that it waits for will not come."""
+    """Why the state that it waits for will not come; empty: it may still come."""
 
 
-class Commands:
-    """Carries out orders, one call each; `busy` until a blocking one has been answered."""
+class CommandRunner:
+    """Executes commands; `busy` until a blocking one is answered."""
 
     def __init__(
         self,
@@ -88,9 +88,9 @@ class Commands:
         self._variables = tools.variables
         self._reply = reply
         self._print_live = print_live
-        self._blocking = 0  # the number of the command that those behind it wait for
-        self._runs: dict[int, Run] = {}
-        self._spoilt: dict[int, str] = {}  # states of the neighbour's that could not be kept
+        self._blocking = 0  # the number of the command that later ones wait for; 0: none
+        self._runs: dict[int, RunningCommand] = {}
+        self._spoilt: dict[int, str] = {}  # the neighbour's states that could not be kept, and why
         self._table: dict[str, Callable[[int, str], None]] = {
             "set": self._set,
             "seti": self._seti,
@@ -109,24 +109,24 @@ class Commands:
     def busy(self) -> bool:
         return self._blocking != 0
 
-    def perform(self, order: Order) -> None:
-        """Carry out one command; a slow one has only been started when this returns."""
-        command = order.command
+    def perform(self, numbered: NumberedCommand) -> None:
+        """Execute one command; a slow one has only started when this returns."""
+        command = numbered.command
         action = self._table.get(command.name) if ":" in command.text else None
         if action is None:
-            self._reply(order.number, f"FAIL(no such command '{command.text}')")
+            self._reply(numbered.number, f"FAIL(no such command '{command.text}')")
         else:
-            self._attempt(order.number, partial(action, order.number, command.argument))
+            self._attempt(numbered.number, partial(action, numbered.number, command.argument))
 
     def _attempt(self, number: int, action: Callable[[], None]) -> None:
-        """Whatever goes wrong in a command fails that command, and never the worker."""
+        """Any error in a command fails that command, never the worker."""
         try:
             action()
         except CommandError as error:
             self._finish(number, f"FAIL({error})")
         except Exception as error:
             traceback.print_exc(file=sys.stderr)
-            self._finish(number, f"FAIL({_named(error)})")
+            self._finish(number, f"FAIL({_described(error)})")
 
     # ------------------------------------------------ variables
 
@@ -160,8 +160,8 @@ class Commands:
         name, colon, value = argument.partition(":")
         if not name or not colon:
             raise CommandError(
-                f"invalid syntax for {command.upper()}: {command}:NAME:VALUE is expected,"
-                f" {command}:{argument} came"
+                f"invalid syntax for {command.upper()}: expected {command}:NAME:VALUE, got"
+                f" {command}:{argument}"
             )
         return name, value
 
@@ -176,12 +176,14 @@ class Commands:
     def _run(self, number: int, argument: str) -> None:
         tools = self._tools
         if not (base := argument or tools.packaged):
-            raise CommandError("there is nothing to run: no command came, and none was packaged")
+            raise CommandError(
+                "there is nothing to run: the bundle has no packaged command, and run: named none"
+            )
         template = command_string(base, self._variables, tools.event)
         if tools.shared_tmp and names_shared_tmp(template):
-            raise CommandError(self._not_private("the command", template))
+            raise CommandError(self._names_tmp("the command", template))
         command = fill_tmpdir(template, self._variables)
-        run = Run(
+        run = RunningCommand(
             number,
             command,
             iteration=self._variables.number("run_iter"),
@@ -191,18 +193,18 @@ class Commands:
             before=mark(self._variables.text("_tmpdir") or ""),
         )
         if run.awaits in self._spoilt:
-            raise CommandError(self._not_awaited(run.awaits))
+            raise CommandError(self._unusable(run.awaits))
         try:
             run.program = tools.programs.start(
                 command, partial(self._print_live, number), partial(self._exited, run)
             )
         except (OSError, ValueError) as error:
             shown = command if len(command) <= 1000 else f"{command[:1000]}..."
-            raise CommandError(f"could not start {shown}: {_named(error)}") from error
+            raise CommandError(f"could not start {shown}: {_described(error)}") from error
         self._runs[number] = run
         self._started(number, f"OK:RUNNING({command})")
 
-    def _exited(self, run: Run, status: int, output: bytes) -> None:
+    def _exited(self, run: RunningCommand, status: int, output: bytes) -> None:
         del self._runs[run.number]
         text = f"OK:RETVAL({status}):OUTPUT({decode(output)}):COMMAND({run.command})"
         if run.spoilt:
@@ -216,7 +218,7 @@ class Commands:
         if switch == ANY_PROGRAM and mark(self._variables.text("_tmpdir") or "") == run.before:
             self._finish(
                 run.number,
-                f"FAIL(send_statefile is {ANY_PROGRAM}, but the program wrote no"
+                f"FAIL(send_statefile is {ANY_PROGRAM}, but the program did not write"
                 f" ##TMPDIR##/final.state: {text})",
             )
             return
@@ -232,18 +234,18 @@ class Commands:
         )
 
     def state_arrived(self, iteration: int, error: str) -> None:
-        """A state of the neighbour's came; `error`: why it could not be kept, if so."""
+        """A state of the neighbour arrived; `error`: why it could not be kept, or empty."""
         if not error:
             self._spoilt.pop(iteration, None)
             return
         self._spoilt[iteration] = error
         for run in self._runs.values():
             if run.awaits == iteration and run.program is not None:
-                run.spoilt = self._not_awaited(iteration)
+                run.spoilt = self._unusable(iteration)
                 self._tools.programs.end(run.program)
 
-    def _not_awaited(self, iteration: int | None) -> str:
-        return f"state {iteration} of the neighbour came, but {self._spoilt[iteration or 0]}"
+    def _unusable(self, iteration: int | None) -> str:
+        return f"state {iteration} of the neighbour is unusable: {self._spoilt[iteration or 0]}"
 
     # ------------------------------------------------ S3
 
@@ -274,13 +276,13 @@ class Commands:
     def _transfer(
         self, what: str, argument: str, key_name: str, file_name: str
     ) -> tuple[str, str, str]:
-        """Return bucket, key and file, from the argument or else from the variables."""
+        """Return bucket, key and file from the argument, or else from the variables."""
         if argument:
             key, separator, file = argument.partition("\0")
             if not separator:
                 raise CommandError(
-                    f"could not compute {what} params: a key, a NUL and a file name are expected;"
-                    f" {argument[:200]!r} came"
+                    f"could not compute {what} params: expected a key, a NUL and a file name, got"
+                    f" {argument[:200]!r}"
                 )
         else:
             key = self._variables.text(key_name) or ""
@@ -290,7 +292,7 @@ class Commands:
         if missing := [name for name, value in parts if not value]:
             raise CommandError(f"could not compute {what} params: no {' and no '.join(missing)}")
         if self._tools.shared_tmp and names_shared_tmp(file):
-            raise CommandError(self._not_private("the file name", file))
+            raise CommandError(self._names_tmp("the file name", file))
         if self._variables.number("hash_s3keys"):
             key = _hashed(key)
         return bucket, key, fill_tmpdir(file, self._variables)
@@ -303,7 +305,7 @@ class Commands:
         host, _, rest = argument.partition(":")
         port, colon, hello = rest.partition(":")
         if not (host and colon and port.isdecimal() and 0 < int(port) < 65536):
-            raise CommandError(f"connect:HOST:PORT:HELLO is expected; connect:{argument} came")
+            raise CommandError(f"expected connect:HOST:PORT:HELLO, got connect:{argument}")
 
         def adopt(sock: socket.socket) -> None:
             self._tools.neighbour.adopt(sock, host, int(port), hello)
@@ -312,10 +314,10 @@ class Commands:
         def work() -> Callable[[], None]:
             try:
                 sock = self._tools.dial(host, int(port))
-            except Unreachable as error:
+            except DialError as error:
                 return partial(self._finish, number, f"FAIL({error})")
             except Exception as error:
-                return partial(self._finish, number, f"FAIL({_named(error)})")
+                return partial(self._finish, number, f"FAIL({_described(error)})")
             return partial(self._attempt, number, partial(adopt, sock))
 
         self._blocking = number
@@ -328,7 +330,7 @@ class Commands:
     # ------------------------------------------------ slow commands
 
     def _started(self, number: int, text: str) -> None:
-        """A slow command is under way: in the background, or with all behind it waiting."""
+        """A slow command has started: in the background, or later commands wait for it."""
         if not self._variables.number("nonblock"):
             self._blocking = number
         elif not self._variables.number("bg_silent"):
@@ -346,25 +348,25 @@ class Commands:
             except StoreError as error:
                 text = f"FAIL({error})"
             except Exception as error:
-                text = f"FAIL({_named(error)})"
+                text = f"FAIL({_described(error)})"
             return partial(self._finish, number, text)
 
         self._tools.threads.start(work)
 
-    def _not_private(self, what: str, text: str) -> str:
+    def _names_tmp(self, what: str, text: str) -> str:
         return (
-            f"{what} names /tmp, which here is shared with other workers: say ##TMPDIR##, this"
-            f" worker's own folder, instead; {text[:1000]} came"
+            f"{what} names /tmp, which other workers share here; use ##TMPDIR##, the worker's own"
+            f" folder, instead: {text[:1000]}"
         )
 
 
 def _hashed(key: str) -> str:
-    """Put 4 hex digits in front, so that S3 spreads keys that begin alike over its partitions."""
+    """Put 4 hex digits in front, so that S3 spreads similar keys over its partitions."""
     from hashlib import md5
 
     last = key.rpartition("/")[2]
     return f"{md5(encode(last), usedforsecurity=False).hexdigest()[:4]}-{key}"
 
 
-def _named(error: Exception) -> str:
+def _described(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"

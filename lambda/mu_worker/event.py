@@ -1,15 +1,15 @@
-"""The event that a worker is started with, read once into a frozen value."""
+"""The event that a worker is started with, parsed once into a frozen value."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 LARGEST_OUTPUT = 8 * 2**20
-"""The most output that one reply may carry, in bytes: it must fit a frame with room to spare."""
+"""The largest output_limit, in bytes: a reply must fit into a frame with room to spare."""
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    """What the worker was told at its start; the keys' meanings are in the protocol's table."""
+class WorkerEvent:
+    """The event's keys and their defaults; the protocol's table explains them."""
 
     mode: int = 0
     addr: str = "127.0.0.1"
@@ -37,18 +37,17 @@ class Event:
     reconnect_s: float = 0
     relay_ext: int = 0
     output_limit: int = 65536
-    """How much of a run's output its reply carries, in bytes."""
+    """The most bytes of a program's output that its reply contains."""
     env: tuple[tuple[str, str], ...] = ()
 
 
-def read_event(keys: Mapping[str, object]) -> Event:
-    """Read the event. Raises ValueError, naming the key, what came and what was expected.
+def read_event(keys: Mapping[str, object]) -> WorkerEvent:
+    """Parse an event. Raises ValueError, which names the key, its value and what was expected.
 
-    Keys that nobody here knows are the user's own, and no error. A key that is null counts as
-    absent.
+    Unknown keys are the user's own, and ignored. A key whose value is null counts as absent.
     """
     if not isinstance(keys, Mapping):
-        raise ValueError(f"the event must be a JSON object; {keys!r} came")
+        raise ValueError(f"the event must be a JSON object, got {keys!r}")
     given = {key: value for key, value in keys.items() if value is not None}
     read: dict[str, object] = {}
     for key, value in given.items():
@@ -62,14 +61,12 @@ def read_event(keys: Mapping[str, object]) -> Event:
         read["reconnect_s"] = _seconds("reconnect_s", given["reconnect_s"])
     if "env" in given:
         read["env"] = _environment(given["env"])
-    event = Event(**read)  # type: ignore[arg-type]  # each was made by the reader of its kind
+    event = WorkerEvent(**read)  # type: ignore[arg-type]  # each was parsed for its type
     if any(c in event.launch for c in ",()"):
-        raise ValueError(
-            f"event key launch: {event.launch!r} came, an id without , ( ) is expected"
-        )
+        raise ValueError(f"event key launch must not contain , ( or ), got {event.launch!r}")
     if event.cacert and bool(event.srvcrt) != bool(event.srvkey):
         missing = "srvkey" if event.srvcrt else "srvcrt"
-        raise ValueError(f"event key {missing}: nothing came, srvcrt and srvkey go together")
+        raise ValueError(f"event key {missing} is missing: srvcrt and srvkey go together")
     return event
 
 
@@ -93,7 +90,7 @@ _INTEGERS = {
 
 def _bad(key: str, value: object, expected: str) -> ValueError:
     shown = "a secret" if key == "srvkey" else repr(value)[:200]
-    return ValueError(f"event key {key}: {shown} came, {expected} is expected")
+    return ValueError(f"event key {key} must be {expected}, got {shown}")
 
 
 def _text(key: str, value: object) -> str:
@@ -127,16 +124,16 @@ def _seconds(key: str, value: object) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < float("inf"):
-        raise _bad(key, value, "a number of seconds, 0 or more")
+        raise _bad(key, value, "at least 0 seconds")
     return seconds
 
 
 def _environment(value: object) -> tuple[tuple[str, str], ...]:
     if not isinstance(value, Mapping):
-        raise ValueError("event key env: an object of names and strings is expected")
+        raise ValueError("event key env must be an object of strings")
     for name, text in value.items():
         if not isinstance(name, str) or not name or "=" in name or "\0" in name:
-            raise ValueError(f"event key env: {name!r} came, a variable's name is expected")
+            raise ValueError(f"event key env: {name!r} is not a valid variable name")
         if not isinstance(text, str | int | float) or "\0" in str(text):
-            raise ValueError(f"event key env: the value of {name} is no string")
+            raise ValueError(f"event key env: the value of {name} must be a string")
     return tuple((name, str(text)) for name, text in value.items())

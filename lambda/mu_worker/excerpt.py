@@ -2,7 +2,7 @@
 
 
 class Excerpt:
-    """Collects bytes and keeps at most `limit` of them: half from the head, half from the tail."""
+    """Collects bytes and keeps at most `limit` of them: half from the beginning, half from the end."""
 
     def __init__(self, limit: int) -> None:
         self._head_room = limit - limit // 2
@@ -15,11 +15,11 @@ class Excerpt:
         room = self._head_room - len(self._head)
         self._head += output[:room]
         self._tail += output[room:]
-        if len(self._tail) > 2 * self._tail_room + 65536:  # trimmed seldom: it costs a copy
+        if len(self._tail) > 2 * self._tail_room + 65536:  # rarely, because trimming copies
             self._trim()
 
     def bytes(self) -> bytes:
-        """Return what was kept, with a mark where something was cut."""
+        """Return what was kept, with a mark where bytes were cut."""
         self._trim()
         mark = b"\n[... %d bytes cut ...]\n" % self._cut if self._cut else b""
         return bytes(self._head + mark + self._tail)

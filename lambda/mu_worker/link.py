@@ -1,4 +1,4 @@
-"""The link to the coordinator: one connection at a time, and another when it is lost."""
+"""The link to the coordinator: one connection at a time, replaced when it is lost."""
 
 import os
 import socket
@@ -10,38 +10,38 @@ from selectors import EVENT_READ, BaseSelector
 from time import monotonic
 
 from mu.messages import BadMessage
-from mu_worker.connection import Connection, Unreachable
+from mu_worker.connection import Connection, DialError
 from mu_worker.retry import Retry
-from mu_worker.session import Order, Session, SessionOver
+from mu_worker.session import NumberedCommand, SessionOver, WorkerSession
 from mu_worker.threads import Threads
 
 ASK_S = 15.0
-"""After so long without a word from a coordinator that welcomed it, a worker asks: ping."""
+"""A worker sends a ping when a coordinator that welcomed it was silent for this long."""
 ANSWER_S = 30.0
-"""With no word for so long after that, the connection counts as lost."""
+"""The connection counts as lost if the coordinator is silent for this long after the ping."""
 WELCOME_S = 30.0
-"""So does one without a first word for so long, where another may be tried. Generous: thousands
-of workers may come at once."""
+"""So does a connection without a first frame for this long, if the worker may reconnect. Generous:
+thousands of workers may connect at once."""
 
 
-class Link:
-    """Carries what the session says to the coordinator, and hands the orders that come to `take`.
+class CoordinatorLink:
+    """Sends the session's frames to the coordinator, and passes its commands to `take`.
 
-    A lost connection is tried again until `reconnect_s` seconds have passed without a welcome;
-    0: never. `dial` blocks and raises Unreachable: it is called in a thread. Only once `over` is
-    not empty will no coordinator be heard any more; it says why.
+    After a lost connection it reconnects, until `reconnect_s` seconds have passed without a
+    welcome; 0: never. `dial` blocks and raises DialError; it is called in a thread. When `over`
+    is set (to the reason), there will be no further connection.
     """
 
     def __init__(
         self,
-        session: Session,
+        session: WorkerSession,
         connection: Connection | None,
         reconnect_s: float,
         selector: BaseSelector,
         dial: Callable[[], socket.socket],
-        take: Callable[[Order], None],
+        take: Callable[[NumberedCommand], None],
     ) -> None:
-        """`connection`: one on which the hello was said; None: no first one could be made."""
+        """`connection`: one on which the hello was sent; None: the first attempt failed."""
         self._session = session
         self._connection: Connection | None = None
         self._reconnect_s = reconnect_s
@@ -49,7 +49,7 @@ class Link:
         self._dial = dial
         self._take = take
         self._retry = Retry(reconnect_s, _chance)
-        self._threads = Threads(1)  # its own: a dial does not queue behind transfers
+        self._threads = Threads(1)  # its own, so that a dial does not wait for transfers
         self._watched = 0
         self._try_at = self._ask_at = self._lost_at = inf
         self._reason = ""
@@ -63,35 +63,35 @@ class Link:
 
     @property
     def unsent(self) -> int:
-        """Bytes that the coordinator or the network was not ready to take yet."""
+        """Bytes that could not be written yet."""
         return 0 if self._connection is None else self._connection.unsent
 
     @property
     def due(self) -> float:
-        """When `tick` has something to do, in monotonic seconds; inf: never."""
+        """When to call `tick`, in monotonic seconds; inf: never."""
         return min(self._try_at, self._ask_at, self._lost_at, self._retry.until)
 
     def tick(self) -> None:
-        """Do what is due: ask a silent coordinator, lose it, try again, give up."""
+        """Do what is due: ping a silent coordinator, drop the connection, reconnect, give up."""
         now = monotonic()
         if now >= self._lost_at:
             self._lose(
-                f"nothing was heard for {ASK_S + ANSWER_S:g} s"
+                f"the coordinator was silent for {ASK_S + ANSWER_S:g} s"
                 if self._session.answered
-                else f"no welcome came within {WELCOME_S:g} s"
+                else f"no welcome within {WELCOME_S:g} s"
             )
         elif now >= self._ask_at:
             self._session.ping()
             self._ask_at, self._lost_at = inf, now + ANSWER_S
         if now >= self._retry.until:
-            self.over = f"not back within {self._reconnect_s:g} s: {self._reason}"
-            _say(f"gave the coordinator up: {self.over}")
+            self.over = f"could not reconnect within {self._reconnect_s:g} s: {self._reason}"
+            _log(f"gave up: {self.over}")
         elif now >= self._try_at:
             self._try_at = inf
             self._threads.start(self._reach)
 
     def send(self) -> None:
-        """Write what the session has to say, as far as that can be written without waiting."""
+        """Write the session's outgoing frames, as far as possible without blocking."""
         if self._connection is None:
             return
         for payload in self._session.outgoing():
@@ -101,17 +101,17 @@ class Link:
             self._lose(self._connection.lost)
 
     def watch(self, read: bool) -> None:
-        """Have the selector watch for what is awaited; for no commands unless `read`."""
+        """Register the connection with the selector; for reading only if `read`."""
         if self._connection is None:
             return
         interest = self._connection.interest
         if not read and self._session.answered:
             interest &= ~EVENT_READ
-            self._heard()  # to what is not listened for, silence is no sign
+            self._heard()  # while nothing is read, silence means nothing
         self._register(self._connection, interest)
 
     def close(self, flush_s: float) -> None:
-        """Close, after at most `flush_s` seconds of writing what is still unsent."""
+        """Close, after trying for at most `flush_s` seconds to write what is unsent."""
         self._closed = True
         self._threads.stop(wait_s=0)
         if self._connection is not None:
@@ -119,21 +119,21 @@ class Link:
 
     def _on_ready(self, mask: int) -> None:
         connection = self._connection
-        if connection is None:  # lost by what was handled before, in the same turn
+        if connection is None:  # lost earlier in the same turn
             return
         lost = ""
         try:
             for payload in connection.receive():
-                order = self._session.receive(payload)
-                if order is not None:
-                    self._take(order)
-                    if order.is_quit:
-                        return  # what comes after it does not count
+                numbered = self._session.receive(payload)
+                if numbered is not None:
+                    self._take(numbered)
+                    if numbered.is_quit:
+                        return  # frames after it are ignored
         except BadMessage as error:
             lost = str(error)
         except SessionOver as error:
             self.over = str(error)
-            _say(f"lost the coordinator: {error}")
+            _log(f"lost the coordinator: {error}")
             return
         if mask & EVENT_READ:
             self._heard()
@@ -141,7 +141,7 @@ class Link:
             self._lose(lost)
 
     def _heard(self) -> None:
-        """The coordinator is alive; before its first word, that alone is not enough."""
+        """The coordinator sent something; that counts only after its first frame."""
         if not self._session.answered:
             return
         now = monotonic()
@@ -149,13 +149,13 @@ class Link:
         self._lost_at = inf
         if self._retry.until < inf:
             self._retry.found(now)
-            _say("the coordinator is back")
+            _log("reconnected to the coordinator")
 
     # ------------------------------------------------ lost and found
 
     def _lose(self, reason: str) -> None:
-        """Forget the connection, with what came or went in part; what counts is the session's."""
-        _say(f"lost the coordinator: {reason}")
+        """Drop the connection with all partial frames; the session keeps the counts."""
+        _log(f"lost the coordinator: {reason}")
         if self._session.original or not self._reconnect_s:
             self.over = reason
         if self._connection is not None:
@@ -172,12 +172,12 @@ class Link:
         self._try_at = self._retry.lost(monotonic())
 
     def _reach(self) -> Callable[[], None]:
-        """Make a connection; this is called in a thread, and what it returns in the loop."""
+        """Connect. Called in a thread; what it returns is called in the loop."""
         try:
             sock = self._dial()
-        except Unreachable as error:
+        except DialError as error:
             return partial(self._miss, str(error))
-        if self._closed:  # nobody will take it any more
+        if self._closed:  # the worker ended meanwhile
             sock.close()
         return partial(self._greet, sock)
 
@@ -204,5 +204,5 @@ def _chance() -> float:
     return os.urandom(1)[0] / 255
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     print(f"mu worker: {text}", file=sys.stderr, flush=True)

@@ -1,17 +1,17 @@
-"""Live output, gathered so that a chatty program does not cost a frame per line. Pure."""
+"""Live output, collected so that a chatty program does not cost a frame for each line. Pure."""
 
 INTERVAL_S = 0.2
 PIECE_BYTES = 16384
 
 
 class LiveLog:
-    """What running commands printed and nobody was shown yet, by the command's number."""
+    """The output of running commands that was not sent yet, by the command's number."""
 
     def __init__(self) -> None:
         self._pieces: dict[int, bytearray] = {}
         self._skipped: dict[int, int] = {}
         self.due: float | None = None
-        """When the oldest of it should be sent, in the seconds of `now`; None: there is none."""
+        """When to send it, on the clock of `now`; None: there is none."""
 
     def add(self, number: int, output: bytes, now: float) -> None:
         self._pieces.setdefault(number, bytearray()).extend(output)
@@ -21,12 +21,12 @@ class LiveLog:
             self.due = now
 
     def skip(self, number: int, output: bytes, now: float) -> None:
-        """Leave `output` out: the coordinator is slower than the program. A note will say so."""
+        """Leave `output` out, because the coordinator is too slow; a note will say so."""
         self._skipped[number] = self._skipped.get(number, 0) + len(output)
         self.add(number, b"", now)
 
     def take(self, number: int) -> bytes:
-        """Return what command `number` printed since it was last asked."""
+        """Return what command `number` printed since the last call."""
         skipped = self._skipped.pop(number, 0)
         note = b"\n[... %d bytes not shown live ...]\n" % skipped if skipped else b""
         output = bytes(self._pieces.pop(number, b"")) + note

@@ -1,4 +1,4 @@
-"""The loop: one thread, one selector, and nothing in it that waits for anything else."""
+"""The worker's loop: one thread, one selector, and no call that blocks."""
 
 import os
 import socket
@@ -10,41 +10,41 @@ from math import inf
 from selectors import EVENT_READ, DefaultSelector
 from time import monotonic
 
-from mu_worker.commands import Commands, Tools
+from mu_worker.commands import CommandRunner, Tools
 from mu_worker.connection import Connection, dial
-from mu_worker.event import Event
-from mu_worker.link import Link
+from mu_worker.event import WorkerEvent
+from mu_worker.link import CoordinatorLink
 from mu_worker.livelog import LiveLog
 from mu_worker.neighbour import Neighbour
 from mu_worker.programs import Programs
-from mu_worker.session import Order, Session
-from mu_worker.store import Store
+from mu_worker.session import NumberedCommand, WorkerSession
+from mu_worker.store import ObjectStore
 from mu_worker.threads import Threads
 from mu_worker.variables import Variables
 
 TRANSFERS = 8
-"""How many S3 transfers run side by side; further ones wait."""
+"""How many S3 transfers run at the same time; further ones wait."""
 FLUSH_S = 2.0
-"""How long a worker that was told to quit tries to get its last replies out."""
+"""How long a worker that was told to quit tries to send its last replies."""
 UNSENT_LIMIT = 4 * 2**20
-"""With so many bytes waiting for a slow coordinator, no further command is started."""
+"""While this many bytes are unsent, no further command is started."""
 LOG_UNSENT_LIMIT = 2**20
-"""And with so many, live output is skipped: it is the first thing that can be done without."""
+"""While this many bytes are unsent, live output is skipped: it matters least."""
 QUEUE_BYTES = 64 * 2**20
-"""With so many bytes of commands waiting behind a blocking one, no more are read."""
+"""While this many bytes of commands wait behind a blocking one, no more are read."""
 
 
 class Worker:
-    """Obeys one coordinator until it is told to quit, or has lost it for good.
+    """Executes the commands of one coordinator, until it is told to quit or cannot reconnect.
 
-    `connection` is one on which the session's hello was said; None: it could not be made yet.
-    While there is none, all that was begun or ordered before goes on.
+    `connection` is one on which the session's hello was sent; None: the first attempt failed.
+    While there is no connection, the commands received so far continue.
     """
 
     def __init__(
         self,
-        event: Event,
-        session: Session,
+        event: WorkerEvent,
+        session: WorkerSession,
         connection: Connection | None,
         context: ssl.SSLContext | None,
         folder: str,
@@ -58,7 +58,7 @@ class Worker:
         self._selector = DefaultSelector()
         self._live = LiveLog()
         self._threads = Threads(TRANSFERS)
-        self._store = Store(TRANSFERS)
+        self._store = ObjectStore(TRANSFERS)
         self._programs = Programs(self._selector, root, event.output_limit)
         self._neighbour = Neighbour(
             self._selector,
@@ -68,7 +68,7 @@ class Worker:
             folder=lambda: self.variables.text("_tmpdir") or folder,
             arrived=lambda iteration, error: self._commands.state_arrived(iteration, error),
         )
-        self._link = Link(
+        self._link = CoordinatorLink(
             session,
             connection,
             event.reconnect_s,
@@ -76,7 +76,7 @@ class Worker:
             partial(self._dial, event.addr, event.port),
             self._take,
         )
-        self._waiting: deque[Order] = deque()
+        self._waiting: deque[NumberedCommand] = deque()
         self._waiting_bytes = 0
         self._outcome: dict[str, object] | None = None
         tools = Tools(
@@ -91,13 +91,13 @@ class Worker:
             dial=self._dial,
             shared_tmp=os.environ.get("MU_SHARED_TMP") == "1",
         )
-        self._commands = Commands(tools, self._reply, self._print_live)
+        self._commands = CommandRunner(tools, self._reply, self._print_live)
 
     def work(self) -> dict[str, object]:
-        """Run until the end, end everything that was started, and return how it ended."""
+        """Run until the end, stop everything that was started, and return how it ended."""
         try:
             self._selector.register(self._threads, EVENT_READ, lambda _: self._threads.deliver())
-            if self._event.bucket:  # a job with a bucket will use it: import boto3 meanwhile
+            if self._event.bucket:  # it will be used: import boto3 meanwhile
                 self._threads.start(self._warm_store)
             while not self._ended:
                 self._turn()
@@ -117,9 +117,9 @@ class Worker:
         return self._outcome is not None or bool(self._link.over)
 
     def _turn(self) -> None:
-        self._obey()
+        self._advance()
         self._link.watch(read=self._waiting_bytes <= QUEUE_BYTES)
-        for key, mask in self._selector.select(self._patience_s()):
+        for key, mask in self._selector.select(self._timeout_s()):
             if self._ended:
                 return
             key.data(mask)
@@ -130,15 +130,15 @@ class Worker:
             for number, output in self._live.take_all():
                 self._session.log(number, output)
 
-    def _obey(self) -> None:
-        """Start all that may be started now, and send all that may be sent."""
+    def _advance(self) -> None:
+        """Start every command that may start now, and send all that may be sent."""
         while True:
             while self._may_start:
-                order = self._waiting.popleft()
-                self._waiting_bytes -= len(order.command.text)
-                self._commands.perform(order)
+                numbered = self._waiting.popleft()
+                self._waiting_bytes -= len(numbered.command.text)
+                self._commands.perform(numbered)
             self._link.send()
-            if not self._may_start:  # what was sent may have made room
+            if not self._may_start:  # sending may have made room
                 return
 
     @property
@@ -151,8 +151,8 @@ class Worker:
             and self._link.unsent < UNSENT_LIMIT
         )
 
-    def _patience_s(self) -> float | None:
-        """How long to wait for something to happen; None: until it does."""
+    def _timeout_s(self) -> float | None:
+        """The selector's timeout; None: no limit."""
         if self._ended:
             return 0
         due = min(
@@ -161,17 +161,17 @@ class Worker:
             inf if self._live.due is None else self._live.due,
         )
         until_due = None if due == inf else max(0.0, due - monotonic())
-        waits = (until_due, self._programs.patience_s)
+        waits = (until_due, self._programs.timeout_s)
         return min((wait for wait in waits if wait is not None), default=None)
 
-    def _take(self, order: Order) -> None:
-        """Take an order from the coordinator; quit: overtakes those that have to wait."""
-        if order.is_quit:
-            self._obey()
+    def _take(self, numbered: NumberedCommand) -> None:
+        """Take a command from the coordinator; quit: overtakes waiting commands."""
+        if numbered.is_quit:
+            self._advance()
             self._outcome = {"status": "quit"}
         else:
-            self._waiting.append(order)
-            self._waiting_bytes += len(order.command.text)
+            self._waiting.append(numbered)
+            self._waiting_bytes += len(numbered.command.text)
 
     # ------------------------------------------------ what the commands need
 

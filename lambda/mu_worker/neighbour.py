@@ -1,4 +1,4 @@
-"""The connection to the relay, over which states go to and from a neighbour."""
+"""The connection to the relay, over which states go to a neighbour and come from one."""
 
 import os
 import re
@@ -15,41 +15,41 @@ from time import monotonic
 from mu.messages import encode
 from mu.wire import FrameError, frame
 from mu_worker.arrival import Arrival
-from mu_worker.connection import CLOSED, Channel, Unreachable
-from mu_worker.ledger import Ledger, LedgerError
+from mu_worker.connection import CLOSED, Channel, DialError
+from mu_worker.ledger import FrameLedger, LedgerError
 from mu_worker.pieces import Pieces
 from mu_worker.retry import Retry
-from mu_worker.statefiles import Spool, StateError, pack, tidy, unpack
+from mu_worker.statefiles import StateError, StateSpool, pack, tidy, unpack
 from mu_worker.threads import Threads
 
 RELAY_FRAME_LIMIT = 256 * 2**20
 CLOSE_S = 10.0
-"""How long close_connect waits for a relay that takes nothing."""
+"""How long close_connect waits while the relay takes nothing."""
 ANSWER_S = 30.0
-"""How long for the relay's first word on a connection."""
+"""How long a connection waits for the relay's first frame."""
 
 _NAME = re.compile(r"HELLO_STATE:(.+):(-?\d+):-?\d+")
 _WHILE_LIFE_LASTS_S = 1e9
 
 Told = Callable[[str], None]
-"""Hears "" when all is well, else why it is not."""
+"""Called with "" for success, else with the reason of the failure."""
 
 
 @dataclass(slots=True)
 class _Name:
-    """What one name sent and received, and who waits for a frame of its to be held."""
+    """What one name sent and received, and the callbacks that wait for the relay to hold a frame."""
 
-    ledger: Ledger[Spool] = field(default_factory=Ledger)
+    ledger: FrameLedger[StateSpool] = field(default_factory=FrameLedger)
     awaited: dict[int, Told] = field(default_factory=dict)
 
 
 class Neighbour:
     """At most one relay connection at a time, and the states that go over it.
 
-    With `extended` (the relay understands AT) a lost connection is made again until close_connect,
-    and a state counts as sent once the relay holds it. Without, all is as in the original: a
-    frame is gone with its connection. `arrived` hears of each state that came: its number, and
-    "" or why it could not be kept. `dial` blocks and raises Unreachable.
+    With `extended` (the relay knows AT) it reconnects until close_connect, and a state counts as
+    sent once the relay holds it. Otherwise it behaves like the original: a frame is lost with its
+    connection. `arrived` is called for each state from the neighbour, with its number and "" or
+    the reason why it could not be kept. `dial` blocks and raises DialError.
     """
 
     def __init__(
@@ -67,18 +67,16 @@ class Neighbour:
         self._attempt = attempt
         self._folder = folder
         self._arrived = arrived
-        self._files = Threads(1)  # one: states are written in the order in which they came
+        self._files = Threads(1)  # one: states are written in the order of their arrival
         self._dials = Threads(1)
         self._names: dict[str, _Name] = {}
-        self._where: tuple[str, int, str] | None = (
-            None  # None: there is no connection, nor one to come
-        )
+        self._where: tuple[str, int, str] | None = None  # host, port, hello; None: not connected
         self._channel: Channel | None = None
         self._pieces = Pieces(0)
         self._arrival = self._new_arrival()
         self._watched = 0
         self._connections = 0
-        self._packing = 0  # states that are on their way to disk, to be sent from there
+        self._packing = 0  # states being compressed to disk, to be sent from there
         self._closed = False
         self._retry = Retry(_WHILE_LIFE_LASTS_S, _chance)
         self._try_at = self._answer_at = self._end_at = inf
@@ -88,21 +86,21 @@ class Neighbour:
 
     @property
     def connected(self) -> bool:
-        """Whether it is, or will be again."""
+        """Whether there is a connection, or will be again."""
         return self._where is not None
 
     @property
     def due(self) -> float:
-        """When `tick` has something to do, in monotonic seconds; inf: never."""
+        """When to call `tick`, in monotonic seconds; inf: never."""
         return min(self._try_at, self._answer_at, self._end_at)
 
     def tick(self) -> None:
-        """Do what is due: try again, lose a relay that does not answer, end."""
+        """Do what is due: reconnect, drop a relay that does not answer, end."""
         now = monotonic()
         if now >= self._end_at:
             self._end()
         if now >= self._answer_at:
-            self._lose(f"nothing was heard for {ANSWER_S:g} s")
+            self._lose(f"no answer within {ANSWER_S:g} s")
         if now >= self._try_at:
             self._try_at = inf
             self._dials.start(self._reach)
@@ -110,20 +108,20 @@ class Neighbour:
     # ------------------------------------------------ commands
 
     def adopt(self, sock: socket.socket, host: str, port: int, hello: str) -> None:
-        """Take a connected socket and say `hello` on it; an empty one is not said."""
+        """Take over a connected socket and send `hello` on it, unless that is empty."""
         self._where = (host, port, hello)
         self._greet(sock)
 
     def end(self, ended: Callable[[], None]) -> None:
-        """Close the connection once all is out, or nothing moves any more; then call `ended`."""
+        """Close the connection once all is sent, or after CLOSE_S without progress; then call `ended`."""
         self._ended = ended
         self._end_at = monotonic() + CLOSE_S
         self._end_if_idle()
 
     def hand_on(self, iteration: int, minimal: bool, send: bool, told: Told) -> None:
-        """After a run: keep and drop what is to be, and send final.state if `send`.
+        """After a run: rotate the state files, and send final.state if `send`.
 
-        `told` hears when that is done; with `extended` that is when the relay holds the frame.
+        `told` is called when that is done; with `extended`, when the relay holds the frame.
         """
         folder = self._folder()
 
@@ -139,7 +137,7 @@ class Neighbour:
         self._files.start(work)
 
     def close(self, flush_s: float) -> None:
-        """Close for good, after writing what is unsent as long as that moves."""
+        """Close for good, after writing what is unsent, as long as there is progress."""
         self._closed = True
         self._dials.stop(wait_s=0)
         self._files.stop(wait_s=1.0)
@@ -152,21 +150,21 @@ class Neighbour:
             channel.close()
         self._where = None
 
-    # ------------------------------------------------ states that go
+    # ------------------------------------------------ states to the neighbour
 
-    def _packed(self, spool: Spool | None, told: Told, error: str) -> None:
+    def _packed(self, spool: StateSpool | None, told: Told, error: str) -> None:
         self._packing -= 1
         name = self._name
         if spool is None:
             told(error)
             self._end_if_idle()
         elif name is None:
-            _note("a state was not sent: the connection was lost meanwhile")
+            _log("a state was not sent: the connection was lost meanwhile")
             told("")
         elif self._extended:
             name.awaited[name.ledger.add(spool)] = told
             self._settle()
-            self._tell_held(name)  # of an earlier attempt it may have this one already
+            self._tell_held(name)  # it may have this frame from an earlier attempt
         else:
             if self._channel is not None:
                 self._channel.stream(spool.framed())
@@ -175,18 +173,18 @@ class Neighbour:
 
     @property
     def _name(self) -> _Name | None:
-        """The name under which the worker is connected."""
+        """The name by which the worker is connected."""
         if self._where is None:
             return None
         hello = self._where[2]
         form = _NAME.fullmatch(hello)
-        return self._names.setdefault(f"{form[1]}_{form[2]}" if form else hello, _Name())
+        return self._names.setdefault(f"{form[1]}_{int(form[2])}" if form else hello, _Name())
 
-    # ------------------------------------------------ states that come
+    # ------------------------------------------------ states from the neighbour
 
     def _on_ready(self, connection: int) -> None:
         channel = self._channel
-        if channel is None or connection != self._connections:  # lost in the same turn
+        if channel is None or connection != self._connections:  # lost earlier in the same turn
             return
         lost = ""
         try:
@@ -211,16 +209,16 @@ class Neighbour:
             self._answered(name)
             return
         if self._extended and not name.ledger.open:
-            raise _BadRelay(f"its first word must be AT:<n>; {arrival.head!r} came")
+            raise _BadRelay(f"its first frame must be AT:<n>, got {arrival.head!r}")
         name.ledger.received += arrival.is_frame
         if arrival.iteration < 0:
-            _note(f"a frame that brings no state was dropped: {arrival.head!r}")
+            _log(f"dropped a frame without a state: {arrival.head!r}")
         elif arrival.spool is None:
             self._kept(arrival.iteration, arrival.error)
         else:
             self._files.start(partial(self._unpack, arrival.spool, arrival.iteration))
 
-    def _unpack(self, spool: Spool, iteration: int) -> Callable[[], None]:
+    def _unpack(self, spool: StateSpool, iteration: int) -> Callable[[], None]:
         if self._closed:
             return lambda: None
         try:
@@ -233,15 +231,15 @@ class Neighbour:
 
     def _kept(self, iteration: int, error: str) -> None:
         if error:
-            _note(f"state {iteration} came, but {error}")
+            _log(f"state {iteration} is unusable: {error}")
         self._arrived(iteration, error)
 
     def _answered(self, name: _Name) -> None:
-        """The relay says how many frames it holds."""
+        """The relay said how many frames it holds."""
         self._answer_at = inf
         if self._retry.until < inf:
             self._retry.found(monotonic())
-            _note("it is back")
+            _log("reconnected")
         self._tell_held(name)
 
     def _tell_held(self, name: _Name) -> None:
@@ -259,7 +257,7 @@ class Neighbour:
         _keep_alive(sock, self._extended)
         self._channel = channel = Channel(sock)
         self._connections += 1
-        self._pieces = Pieces(RELAY_FRAME_LIMIT + 2)  # the F: that the relay puts in front
+        self._pieces = Pieces(RELAY_FRAME_LIMIT + 2)  # plus 2 for the relay's F:
         self._arrival = self._new_arrival()
         hello = self._where[2]
         if hello:
@@ -273,7 +271,7 @@ class Neighbour:
         return Arrival(self._folder(), self._extended)
 
     def _settle(self, lost: str = "") -> None:
-        """Write what may be written, and have the selector watch for what is awaited."""
+        """Write what may be written, and register the connection with the selector."""
         channel, name = self._channel, self._name
         if channel is None or name is None:
             return
@@ -285,7 +283,11 @@ class Neighbour:
         if channel.written > before and self._end_at < inf:
             self._end_at = monotonic() + CLOSE_S
         if lost or channel.lost:
-            inside = ", inside a frame" if channel.lost == CLOSED and self._pieces.partial else ""
+            inside = (
+                " in the middle of a frame"
+                if channel.lost == CLOSED and self._pieces.partial
+                else ""
+            )
             self._lose(lost or channel.lost + inside)
         else:
             self._watch(channel.interest)
@@ -303,7 +305,7 @@ class Neighbour:
         self._watched = interest
 
     def _drop(self) -> None:
-        """Forget the connection, with what came or went in part."""
+        """Drop the connection with all partial frames."""
         self._answer_at = inf
         name = self._name
         if name is not None:
@@ -314,7 +316,7 @@ class Neighbour:
             self._channel = None
 
     def _lose(self, reason: str) -> None:
-        _note(f"lost: {reason}")
+        _log(f"connection lost: {reason}")
         self._drop()
         if self._extended:
             self._miss()
@@ -327,13 +329,13 @@ class Neighbour:
         self._try_at = self._retry.lost(monotonic())
 
     def _reach(self) -> Callable[[], None]:
-        """Make a connection; this is called in a thread, and what it returns in the loop."""
+        """Connect. Called in a thread; what it returns is called in the loop."""
         where = self._where
         if where is None:
             return lambda: None
         try:
             sock = self._dial(where[0], where[1])
-        except Unreachable:
+        except DialError:
             return lambda: self._miss() if self._where is where else None
         return partial(self._regreet, sock, where)
 
@@ -364,7 +366,7 @@ class Neighbour:
             ended()
 
     def _give_up(self, reason: str) -> None:
-        _note(f"given up: {reason}")
+        _log(f"gave up: {reason}")
         self._fail_awaited(reason)
         self._end()
 
@@ -377,13 +379,13 @@ class Neighbour:
 
 
 class _BadRelay(Exception):
-    """The relay says what it must not."""
+    """The relay violated the protocol."""
 
 
 def _keep_alive(sock: socket.socket, again: bool) -> None:
-    """Have the system notice a relay that is gone without a word, in about a minute.
+    """Let the system detect within about a minute that the relay is gone.
 
-    `again`: a connection that is given up is made again; so one that takes nothing is, too.
+    `again`: the worker reconnects, so a connection that takes nothing may be given up as well.
     """
     with suppress(OSError):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 20)
@@ -404,5 +406,5 @@ def _chance() -> float:
     return os.urandom(1)[0] / 255
 
 
-def _note(text: str) -> None:
+def _log(text: str) -> None:
     print(f"mu worker: the relay: {text}", file=sys.stderr, flush=True)

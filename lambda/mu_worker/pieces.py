@@ -1,4 +1,4 @@
-"""Frames as they arrive, piece by piece: a state of 200 MiB is never whole in memory. Pure."""
+"""Frames piece by piece, while they arrive: a state of 200 MiB is never in memory as a whole. Pure."""
 
 from collections.abc import Iterator
 
@@ -6,22 +6,22 @@ from mu.wire import HEADER_BYTES, Framer
 
 
 class Pieces:
-    """Cuts a stream of bytes into frames, and hands each on as it comes."""
+    """Cuts a stream of bytes into frames, and yields each frame in pieces as they arrive."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._header = bytearray()
-        self._left = -1  # of the frame whose header was read; -1: a header comes next
+        self._left = -1  # bytes left of the current frame; -1: a header comes next
 
     @property
     def partial(self) -> bool:
-        """Whether the bytes so far end inside a frame."""
+        """Whether the bytes so far end in the middle of a frame."""
         return bool(self._header) or self._left >= 0
 
     def feed(self, received: bytes) -> Iterator[tuple[bytes, bool]]:
-        """Yield pieces of frames, each with whether it is its frame's last.
+        """Yield pieces of frames, each with a flag: whether it is the last piece of its frame.
 
-        Raises FrameError at the first malformed or oversized header, after what came before it.
+        Raises FrameError at the first malformed or oversized header, after the pieces before it.
         """
         at = 0
         while at < len(received):
@@ -30,7 +30,7 @@ class Pieces:
                 self._header += received[at : at + missing]
                 at += missing
                 for _ in Framer(self._limit).feed(bytes(self._header)):
-                    pass  # it looks at the header; a payload comes only from an empty frame
+                    pass  # it checks the header; only an empty frame yields a payload
                 if len(self._header) < HEADER_BYTES:
                     return
                 self._left = int(self._header[:12])

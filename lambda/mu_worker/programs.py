@@ -1,4 +1,4 @@
-"""Programs that the worker runs: started by the shell, watched by the loop's selector."""
+"""Programs that the worker runs: started by a shell, watched by the loop's selector."""
 
 import os
 import signal
@@ -13,18 +13,18 @@ from mu_worker.excerpt import Excerpt
 
 READ_BYTES = 65536
 MOST_AFTER_EXIT = 2**20
-"""The most that a pipe can still hold when its program has ended, in bytes (Linux's default
-limit); more would be a grandchild's output, which has no end."""
+"""The most bytes that a pipe can hold when its program has ended (Linux's default limit); more
+would be a grandchild's output, which may never end."""
 GRACE_S = 0.5
-"""Between asking what still runs to end, and making it."""
+"""Between SIGTERM and SIGKILL."""
 POLL_S = 0.05
 
 
 class Program:
-    """One shell command in a process group of its own, output and errors in one pipe.
+    """One shell command in its own process group, with stdout and stderr in one pipe.
 
-    When the shell ends, the program has ended: a grandchild may hold the pipe open and go on,
-    and what it still prints is read and thrown away, so that it never gets a SIGPIPE from us.
+    The program ends when the shell ends. A grandchild may keep the pipe open and continue; what it
+    prints is read and discarded, so that it gets no SIGPIPE.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Program:
         on_output: Callable[[bytes], None],
         on_exit: Callable[[int, bytes], None],
     ) -> None:
-        """Start it in `folder`. Raises OSError or ValueError where it cannot be started."""
+        """Start it in `folder`. Raises OSError or ValueError if it cannot be started."""
         self._on_output = on_output
         self._on_exit = on_exit
         self._output = Excerpt(output_limit)
@@ -53,7 +53,7 @@ class Program:
         os.set_blocking(self.pipe, False)
 
     def read(self) -> bool:
-        """Take one chunk from the pipe; return whether more may come."""
+        """Read one chunk from the pipe; return whether more may follow."""
         try:
             chunk = os.read(self.pipe, READ_BYTES)
         except BlockingIOError:
@@ -64,10 +64,10 @@ class Program:
         return bool(chunk)
 
     def ended(self) -> bool:
-        """Whether it has; the first time, its exit is reported, with all that it printed."""
+        """Return whether it has ended; the first time, report its exit status and its output."""
         if self.process.returncode is not None:
             return True
-        # take what is in the pipe before the status is known: read() keeps nothing after that
+        # read the pipe before the status is known: read() discards everything after that
         if os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             return False
         self._drain()
@@ -80,7 +80,7 @@ class Program:
 
     def _drain(self) -> None:
         assert self.process.stdout is not None
-        if self.process.stdout.closed:  # its number may be another file's by now
+        if self.process.stdout.closed:  # its descriptor may belong to another file by now
             return
         for _ in range(MOST_AFTER_EXIT // READ_BYTES):
             try:
@@ -94,14 +94,16 @@ class Program:
 
 
 class Programs:
-    """All that runs, and whatever of their process groups is left when they have ended."""
+    """All running programs, and the process groups that are left when they have ended."""
 
     def __init__(self, selector: BaseSelector, folder: str, output_limit: int) -> None:
         self._selector = selector
         self._folder = folder
         self._output_limit = output_limit
-        self._running: dict[Program, int] = {}  # and their pidfds; -1: this system has none
-        self._piped: set[Program] = set()  # whose pipe is still open
+        self._running: dict[
+            Program, int
+        ] = {}  # with their pidfds; -1: not supported by this system
+        self._piped: set[Program] = set()  # those whose pipe is still open
         self._groups: set[int] = set()
 
     def start(
@@ -110,7 +112,7 @@ class Programs:
         on_output: Callable[[bytes], None],
         on_exit: Callable[[int, bytes], None],
     ) -> Program:
-        """Run `command`. Raises OSError or ValueError where it cannot be started."""
+        """Run `command`. Raises OSError or ValueError if it cannot be started."""
         program = Program(command, self._folder, self._output_limit, on_output, on_exit)
         self._groups.add(program.process.pid)
         self._piped.add(program)
@@ -125,27 +127,27 @@ class Programs:
         return program
 
     def end(self, program: Program) -> None:
-        """Kill a program and its group; its exit is reported."""
+        """Kill a program with its process group; its exit is reported."""
         if program in self._running:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(program.process.pid, signal.SIGKILL)
 
     @property
-    def patience_s(self) -> float | None:
-        """How long the loop may sleep before it calls `poll`; None: as long as it likes."""
+    def timeout_s(self) -> float | None:
+        """How long the loop may wait before it calls `poll`; None: no limit."""
         return POLL_S if -1 in self._running.values() else None
 
     def poll(self) -> None:
-        """Look for exits that no pidfd tells."""
+        """Check the programs without a pidfd."""
         for program, pidfd in list(self._running.items()):
             if pidfd == -1:
                 self._on_exit(program)
 
     def stop(self) -> None:
-        """End everything that was started here, grandchildren included; nothing is reported.
+        """Stop everything that was started here, including grandchildren; nothing is reported.
 
-        Grandchildren have until their shell has ended: an empty group cannot be told from one of
-        zombies, which not every init takes away at once.
+        Grandchildren have until their shell ends: an empty group looks like a group of zombies,
+        which not every init process reaps at once.
         """
         self._signal(signal.SIGTERM)
         deadline = time.monotonic() + GRACE_S
@@ -205,7 +207,7 @@ def run_once(command: str, folder: str, output_limit: int) -> tuple[int, bytes]:
             command, lambda _: None, lambda status, output: ends.append((status, output))
         )
         while not ends:
-            for key, mask in selector.select(programs.patience_s):
+            for key, mask in selector.select(programs.timeout_s):
                 key.data(mask)
             programs.poll()
         programs.stop()

@@ -1,4 +1,4 @@
-"""When a worker that lost its coordinator tries again, and until when. Pure."""
+"""When a worker that lost a connection reconnects, and when it gives up. Pure."""
 
 from collections.abc import Callable
 from math import inf
@@ -6,14 +6,15 @@ from math import inf
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 2.0
 STEADY_S = 10.0
-"""Only a connection that held so long lets the pauses begin small again: a coordinator that
-welcomes a worker and fails at once is not to be asked ten times a second."""
+"""Only a connection that lasted this long resets the pauses: a coordinator that welcomes workers
+and then fails at once must not be asked ten times a second."""
 
 
 class Retry:
-    """Counts one absence of the coordinator after the other, in the seconds of `now`.
+    """Exponential backoff with jitter and a time limit, on the clock of `now`.
 
-    `chance` returns a number from 0 to 1: workers that were lost together come back one by one.
+    `chance` returns a random number from 0 to 1: workers that were cut off together reconnect at
+    different times.
     """
 
     def __init__(self, limit_s: float, chance: Callable[[], float]) -> None:
@@ -22,10 +23,10 @@ class Retry:
         self._pause_s = FIRST_PAUSE_S
         self._found_at = -inf
         self.until = inf
-        """When this absence has lasted too long; inf: there is none."""
+        """When to give up; inf: the connection is not lost."""
 
     def lost(self, now: float) -> float:
-        """Count a lost connection, or an attempt that failed; return when to try again."""
+        """A connection was lost, or an attempt failed: return when to try again."""
         if self.until == inf:
             self.until = now + self._limit_s
             if now - self._found_at >= STEADY_S:
@@ -35,6 +36,6 @@ class Retry:
         return now + pause_s
 
     def found(self, now: float) -> None:
-        """The coordinator answered a hello: the absence is over."""
+        """The peer answered on a new connection."""
         self.until = inf
         self._found_at = now

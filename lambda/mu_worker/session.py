@@ -1,7 +1,7 @@
-"""One worker's conversation, pure: counts, the outbox, and who may say what when.
+"""One worker's conversation, pure: the counts, the outbox, and what may be sent when.
 
-A session outlives its connections: each begins with `greet`, and the rest follows from what
-`receive` is given. Nothing here knows a socket. The rules are the protocol's "Extensions".
+A session outlives its connections. Each connection begins with `greet`; everything else follows
+from the frames passed to `receive`. The rules are the protocol's "Extensions".
 """
 
 import zlib
@@ -26,19 +26,19 @@ from mu.wire import WORKER_FRAME_LIMIT, frame
 
 OUTBOX_REPLIES = 1024
 OUTBOX_BYTES = 8 * 2**20
-"""With so many replies unacknowledged, in number or in size, no further command is started."""
+"""While this many replies, or bytes of them, are unacknowledged, no further command is started."""
 
 LARGEST_REPLY = WORKER_FRAME_LIMIT - 64
-"""Leaves room for the RE:<c>: in front."""
+"""In bytes. Leaves room for RE:<c>: in front."""
 
 
 class SessionOver(Exception):
-    """The coordinator asks for what cannot be: this session has no way on."""
+    """The coordinator contradicts the session, which cannot continue."""
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """A command and its number, counted from 1 over the whole session."""
+class NumberedCommand:
+    """A command and its number, counted from 1 in the whole session."""
 
     number: int
     command: Command
@@ -49,15 +49,15 @@ class Order:
 
 
 class Voice(Enum):
-    """How the worker may speak on the connection that it has."""
+    """How the worker may speak on its current connection."""
 
-    SILENT = "the coordinator's first frame is awaited, or there is no connection"
-    PLAIN = "a command came without a welcome: an original coordinator"
-    NUMBERED = "welcomed"
+    SILENT = "not before the coordinator's first frame"
+    PLAIN = "as to an original coordinator, which sent a command without a welcome"
+    NUMBERED = "with the extensions, after a welcome"
 
 
-class Session:
-    """Counts the commands, numbers and keeps the replies, and says what may be sent now."""
+class WorkerSession:
+    """Counts the commands, numbers and keeps the replies, and decides what may be sent now."""
 
     def __init__(self, name: str, launch: str = "") -> None:
         self.name = name
@@ -68,13 +68,17 @@ class Session:
         self.actor: int | None = None
         self.attempt = 0
         self.welcomed = False
-        """Whether a coordinator of this project was ever heard."""
+        """Whether this session ever got a welcome."""
         self._outbox: deque[Reply] = deque()
         self._outbox_bytes = 0
-        self._dropped = 0  # replies before the outbox: acknowledged, or said to an original
-        self._next = 0  # the reply to send next on this connection
+        self._dropped = (
+            0  # replies before the outbox: acknowledged, or sent to an original coordinator
+        )
+        self._next = 0  # the index of the reply to send next on this connection
         self._voice = Voice.SILENT
-        self._asides: list[bytes] = []  # logs, pings, pongs: uncounted, and lost with a connection
+        self._asides: list[
+            bytes
+        ] = []  # logs, pings, pongs: not counted, and lost with the connection
 
     def greet(self) -> bytes:
         """Begin a connection; return its first payload."""
@@ -82,25 +86,25 @@ class Session:
         return Hello(self.name, self.launch, self.received, self.crc, self.sent).payload()
 
     def part(self) -> None:
-        """Note that the connection is lost: nothing can be said until a welcome on the next."""
+        """The connection is lost: nothing may be sent until the next one is welcomed."""
         self._voice = Voice.SILENT
         self._asides.clear()
 
     @property
     def answered(self) -> bool:
-        """Whether the coordinator has answered the hello of this connection."""
+        """Whether the coordinator answered the hello of this connection."""
         return self._voice is not Voice.SILENT
 
     @property
     def original(self) -> bool:
-        """Whether an original coordinator answered it: one that resumes nothing."""
+        """Whether an original coordinator answered it, which cannot resume a session."""
         return self._voice is Voice.PLAIN
 
-    def receive(self, payload: bytes) -> Order | None:
-        """Take one payload from the coordinator; return the command, if it was one.
+    def receive(self, payload: bytes) -> NumberedCommand | None:
+        """Process one payload from the coordinator; return the command, if it is one.
 
-        Raises BadMessage, or SessionOver. Before its first welcome a session answers no ping: it
-        says nothing yet that an original would not say.
+        Raises BadMessage or SessionOver. Before its first welcome a session does not answer pings,
+        because an original worker would not.
         """
         match from_coordinator(payload):
             case Welcome() as welcome:
@@ -117,27 +121,27 @@ class Session:
         return None
 
     def reply(self, number: int, text: str) -> None:
-        """Answer command `number`; 0 for an INFO of the worker's own accord."""
+        """Add a reply to command `number`; 0: an INFO that no command asked for."""
         length = len(encode(text))
         if length > LARGEST_REPLY:
-            text = f"FAIL(the reply of {length} bytes is over the limit of {LARGEST_REPLY})"
+            text = f"FAIL(the reply of {length} bytes exceeds the limit of {LARGEST_REPLY} bytes)"
             length = len(text)
         self._outbox.append(Reply(text, number))
         self._outbox_bytes += length
         self.sent += 1
 
     def log(self, number: int, output: bytes) -> None:
-        """Show people what command `number` prints. Never kept: it goes now, or not at all."""
+        """Send live output of command `number` if that is possible now; it is never kept."""
         if self._may_reply and self._voice is Voice.NUMBERED:
             self._asides.append(Log(number, output).payload())
 
     def ping(self) -> None:
-        """Ask whether the coordinator is there; before its welcome it would not understand."""
+        """Send a ping, if the coordinator is known to understand it."""
         if self._voice is Voice.NUMBERED:
             self._asides.append(Ping().payload())
 
     def outgoing(self) -> list[bytes]:
-        """Return the payloads that may be sent now, and count them as sent on this connection."""
+        """Return the payloads to send now, and count them as sent on this connection."""
         payloads, self._asides = self._asides, []
         if self._may_reply:
             plain = self._voice is Voice.PLAIN
@@ -145,12 +149,12 @@ class Session:
                 payloads.append(encode(reply.text) if plain else reply.payload())
             self._next = self.sent
             if plain:
-                self._drop(self.sent)  # an original never asks again, and never acknowledges
+                self._drop(self.sent)  # an original never asks again and never acknowledges
         return payloads
 
     @property
     def full(self) -> bool:
-        """Whether too much is unacknowledged for another command to be started."""
+        """Whether too much is unacknowledged to start another command."""
         return len(self._outbox) >= OUTBOX_REPLIES or self._outbox_bytes >= OUTBOX_BYTES
 
     @property
@@ -159,26 +163,26 @@ class Session:
             return self.actor is not None
         return self._voice is Voice.PLAIN
 
-    def _count(self, command: Command, payload: bytes) -> Order:
+    def _count(self, command: Command, payload: bytes) -> NumberedCommand:
         self.received += 1
         self.crc = zlib.crc32(frame(payload), self.crc)
-        order = Order(self.received, command)
-        if self._voice is Voice.SILENT and not order.is_quit:
+        numbered = NumberedCommand(self.received, command)
+        if self._voice is Voice.SILENT and not numbered.is_quit:
             if self.welcomed:
                 raise SessionOver(
-                    f"the coordinator, which knew this session, sent {command.text[:80]!r}"
+                    f"the coordinator, which knows this session, sent {command.text[:80]!r}"
                     " on a new connection without a welcome"
                 )
             self._voice = Voice.PLAIN
-        return order
+        return numbered
 
     def _be_welcomed(self, welcome: Welcome) -> None:
         self.actor, self.attempt = welcome.actor, welcome.attempt
-        if self._voice is not Voice.NUMBERED:  # k asks only in a connection's first welcome
+        if self._voice is not Voice.NUMBERED:  # only a connection's first welcome asks for replies
             if not self._dropped <= welcome.replies <= self.sent:
                 raise SessionOver(
-                    f"the coordinator has {welcome.replies} replies and asks for those after them;"
-                    f" {self.sent} were made, and the first {self._dropped} are gone"
+                    f"the coordinator asks for the replies after {welcome.replies}; {self.sent}"
+                    f" exist, and the first {self._dropped} are gone"
                 )
             self._next = welcome.replies
         self.welcomed = True
@@ -186,7 +190,7 @@ class Session:
 
     def _drop(self, replies: int) -> None:
         if replies > self.sent:
-            raise SessionOver(f"{replies} replies were acknowledged; only {self.sent} were made")
+            raise SessionOver(f"{replies} replies were acknowledged, but only {self.sent} exist")
         while self._dropped < replies:
             self._outbox_bytes -= len(encode(self._outbox.popleft().text))
             self._dropped += 1

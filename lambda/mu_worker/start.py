@@ -1,7 +1,7 @@
-"""From the event to the worker at work, and the order in which things are imported.
+"""Starts a worker for an event, and decides what is imported when.
 
-The hello goes out first: what only commands need is imported while it travels, because the time
-before it is paid for by every worker.
+The hello is sent first. What only commands need is imported afterwards, because every worker pays
+for the time before its hello.
 """
 
 import json
@@ -10,18 +10,17 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from mu_worker.connection import Connection, Unreachable, dial
-from mu_worker.event import Event, read_event
-from mu_worker.session import Session
+from mu_worker.connection import Connection, DialError, dial
+from mu_worker.event import WorkerEvent, read_event
+from mu_worker.session import WorkerSession
 from mu_worker.tls import client_context
 
 
 def start(keys: Mapping[str, object], root: str) -> dict[str, object]:
-    """Do what the event says with the bundle in `root`; return how it ended.
+    """Run a worker for the event, with the bundle in `root`; return how it ended.
 
-    Raises ValueError for an event that cannot be meant. What the world does to a worker (no
-    coordinator, a refused certificate, a lost connection) is an ending, no exception: Lambda
-    would start a failed function again.
+    Raises ValueError for an invalid event. Other failures (no coordinator, a refused certificate,
+    a lost connection) are returned, not raised: Lambda would run a failed function again.
     """
     event = read_event(keys)
     with _environment((("MU_PYTHON", sys.executable), *event.env)):
@@ -30,21 +29,21 @@ def start(keys: Mapping[str, object], root: str) -> dict[str, object]:
         try:
             if event.mode == 0:
                 return _run_packaged(event, folder, root)
-            ending, keep = _obey(event, folder, root)
+            ending, keep = _serve(event, folder, root)
             return ending
         finally:
             if not keep:
                 _remove(folder)
 
 
-def _obey(event: Event, folder: str, root: str) -> tuple[dict[str, object], bool]:
-    """Return how it ended, and whether the folder is to be kept."""
+def _serve(event: WorkerEvent, folder: str, root: str) -> tuple[dict[str, object], bool]:
+    """Return how it ended, and whether to keep the folder."""
     context = client_context(event, folder)
-    session = Session(os.urandom(16).hex(), event.launch)
+    session = WorkerSession(os.urandom(16).hex(), event.launch)
     connection = None
     try:
         connection = Connection(dial(event.addr, event.port, context, event.server_name))
-    except Unreachable as error:
+    except DialError as error:
         print(f"mu worker: {error}", file=sys.stderr, flush=True)
         if not event.reconnect_s:
             return {"status": "failed", "reason": str(error)}, not event.rm_tmpdir
@@ -59,8 +58,8 @@ def _obey(event: Event, folder: str, root: str) -> tuple[dict[str, object], bool
     return ending, not worker.variables.number("rm_tmpdir")
 
 
-def _run_packaged(event: Event, folder: str, root: str) -> dict[str, object]:
-    """Mode 0: no coordinator, the packaged command once."""
+def _run_packaged(event: WorkerEvent, folder: str, root: str) -> dict[str, object]:
+    """Mode 0: run the packaged command once, without a coordinator."""
     from mu_worker.programs import run_once
     from mu_worker.template import command_string, fill_tmpdir
     from mu_worker.variables import Variables
@@ -78,7 +77,7 @@ def _run_packaged(event: Event, folder: str, root: str) -> dict[str, object]:
 
 
 def _packaged_command(root: str) -> str:
-    """Return the bundle's own command; empty: it has none. Raises ValueError for a broken file."""
+    """Return the bundle's own command; empty: it has none. Raises ValueError for an invalid file."""
     path = os.path.join(root, "mu_command.json")
     try:
         with open(path, encoding="utf-8") as file:
@@ -86,14 +85,14 @@ def _packaged_command(root: str) -> str:
     except FileNotFoundError:
         return ""
     except (ValueError, LookupError, TypeError) as error:
-        raise ValueError(f'{path}: an object like {{"command": "..."}} is expected') from error
+        raise ValueError(f'{path} must contain an object like {{"command": "..."}}') from error
     if not isinstance(command, str):
-        raise ValueError(f"{path}: the command must be a string; {command!r} came")
+        raise ValueError(f"{path}: the command must be a string, got {command!r}")
     return command
 
 
 def _new_folder() -> str:
-    """Make the worker's own folder (tempfile would do the same, and cost 6 ms of import)."""
+    """Create the worker's own folder (without tempfile, whose import takes 6 ms)."""
     folder = f"/tmp/mu_{os.urandom(8).hex()}"
     os.mkdir(folder, 0o700)
     return folder
@@ -107,9 +106,9 @@ def _remove(folder: str) -> None:
 
 @contextmanager
 def _environment(extra: tuple[tuple[str, str], ...]) -> Iterator[None]:
-    """Add variables to the environment, for commands and boto3, and take them out again.
+    """Add variables to the environment, for commands and boto3, and remove them afterwards.
 
-    A warm sandbox runs the next event in this same process.
+    A warm sandbox runs the next event in the same process.
     """
     before = {name: os.environ.get(name) for name, _ in extra}
     os.environ.update(extra)

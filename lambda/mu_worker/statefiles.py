@@ -1,6 +1,6 @@
 """State files: what a run leaves, what a neighbour sent, and the compressed form in between.
 
-All of it blocks, and belongs in a thread. Nothing here is ever whole in memory.
+All of this blocks, so call it in a thread. No state is ever in memory as a whole.
 """
 
 import os
@@ -13,11 +13,11 @@ FINAL = "final.state"
 
 
 class StateError(Exception):
-    """A state cannot be sent or taken, and why."""
+    """A state cannot be sent or received; the message says why."""
 
 
-class Spool:
-    """Bytes on disk that only this process can see, and that go away with it."""
+class StateSpool:
+    """Bytes in an unlinked file, which disappears with this process."""
 
     def __init__(self, folder: str) -> None:
         """Raises OSError."""
@@ -36,7 +36,7 @@ class Spool:
             view = view[written:]
 
     def pieces(self) -> Iterator[bytes]:
-        """Yield all that was written, whatever becomes of this spool. May raise OSError."""
+        """Yield all that was written, even if the spool is closed meanwhile. May raise OSError."""
         fd = os.dup(self._fd)
         try:
             at = 0
@@ -61,7 +61,7 @@ class Spool:
 
 
 def mark(folder: str) -> tuple[int, int, int] | None:
-    """Return what tells whether final.state is written anew; None: there is none."""
+    """Return a value that changes when final.state is written again; None: there is no such file."""
     try:
         found = os.stat(os.path.join(folder, FINAL))
     except OSError:
@@ -70,11 +70,11 @@ def mark(folder: str) -> tuple[int, int, int] | None:
 
 
 def tidy(folder: str, iteration: int, minimal: bool) -> None:
-    """After a run: drop the state of two iterations ago, keep output.ivf as prev.ivf.
+    """After a run: delete the state of two iterations ago, and copy output.ivf to prev.ivf.
 
-    `minimal`: each later run begins with state 0 again, so that one stays. Raises StateError.
+    `minimal`: each later run starts from state 0 again, so that one is kept. Raises StateError.
     """
-    import shutil  # takes a while, and few workers need it
+    import shutil  # slow to import, and few workers need it
 
     if iteration > 1 and not (minimal and iteration == 2):
         with suppress(FileNotFoundError):
@@ -82,21 +82,21 @@ def tidy(folder: str, iteration: int, minimal: bool) -> None:
     output, kept = os.path.join(folder, "output.ivf"), os.path.join(folder, "prev.ivf")
     partial = f"{kept}.{os.urandom(4).hex()}.part"
     try:
-        shutil.copyfile(output, partial)  # no link: the next run writes into output.ivf
+        shutil.copyfile(output, partial)  # not a link: the next run writes to output.ivf
         os.replace(partial, kept)
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise StateError(f"output.ivf could not be kept as prev.ivf: {error.strerror}") from error
+        raise StateError(f"could not copy output.ivf to prev.ivf: {error.strerror}") from error
     finally:
         with suppress(OSError):
             os.unlink(partial)
 
 
-def pack(folder: str, iteration: int, limit: int) -> Spool:
-    """Return final.state as the frame that goes to the neighbour. Raises StateError."""
+def pack(folder: str, iteration: int, limit: int) -> StateSpool:
+    """Return final.state as a frame for the neighbour. Raises StateError."""
     try:
-        spool = Spool(folder)
+        spool = StateSpool(folder)
         spool.add(b"STATE(%d):" % iteration)
         compressor = zlib.compressobj()
         with open(os.path.join(folder, FINAL), "rb") as file:
@@ -107,14 +107,14 @@ def pack(folder: str, iteration: int, limit: int) -> Spool:
         raise StateError(f"{FINAL} could not be sent: {error.strerror}") from error
     if spool.length > limit:
         raise StateError(
-            f"{FINAL} could not be sent: compressed it has {spool.length} bytes; a frame has"
-            f" {limit} at most"
+            f"{FINAL} could not be sent: compressed it has {spool.length} bytes, over the limit of"
+            f" {limit} bytes for a frame"
         )
     return spool
 
 
-def unpack(spool: Spool, folder: str, iteration: int) -> None:
-    """Write a state that came, zlib data, as <iteration>.state, which appears whole or not at all.
+def unpack(spool: StateSpool, folder: str, iteration: int) -> None:
+    """Write a received state (zlib data) to <iteration>.state, which appears complete or not at all.
 
     Raises StateError.
     """
@@ -127,7 +127,7 @@ def unpack(spool: Spool, folder: str, iteration: int) -> None:
                 file.write(piece)
         os.replace(partial, path)
     except OSError as error:
-        raise StateError(f"it could not be written: {error.strerror}") from error
+        raise StateError(f"it could not be written to disk: {error.strerror}") from error
     except zlib.error as error:
         raise StateError(f"it is damaged: {error}") from error
     finally:
@@ -140,10 +140,10 @@ def _inflated(pieces: Iterator[bytes]) -> Iterator[bytes]:
     for piece in pieces:
         while piece:
             if inflater.eof:
-                raise zlib.error("more follows after its end")
+                raise zlib.error("there is data after its end")
             yield inflater.decompress(piece, PIECE_BYTES)
             piece = inflater.unconsumed_tail or inflater.unused_data
     while not inflater.eof and (piece := inflater.decompress(b"", PIECE_BYTES)):
-        yield piece  # what it still held back
+        yield piece  # what the inflater still holds
     if not inflater.eof:
         raise zlib.error("its end is missing")

@@ -1,4 +1,4 @@
-"""S3: one object to one file, or the other way. boto3 is imported when it is first needed."""
+"""S3: downloads an object to a file, or uploads a file. boto3 is imported when first needed."""
 
 import os
 from collections.abc import Iterator
@@ -6,25 +6,27 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import Any
 
+Client = Any  # boto3 makes its classes at run time
+
 CHUNK_BYTES = 2**20
 TRIES = 3
-"""How often a download is begun when the connection breaks in its middle."""
+"""How many times to start a download whose connection breaks."""
 
 
 class StoreError(Exception):
-    """What did not work, with which bucket, key and file, and what S3 said about it."""
+    """A transfer failed; the message names the bucket, key and file, and what S3 answered."""
 
 
 class Cancelled(Exception):
-    """The worker is ending: the transfer under way stops."""
+    """The worker is ending, so its transfers stop."""
 
 
-class Store:
-    """Used from several threads at once; `cancel` makes them all stop soon."""
+class ObjectStore:
+    """To be used from several threads; `cancel` makes all transfers stop soon."""
 
     def __init__(self, connections: int) -> None:
         self._connections = connections
-        self._clients: dict[str, Any] = {}
+        self._clients: dict[str, Client] = {}
         self._lock = Lock()
         self._cancelled = False
 
@@ -32,14 +34,14 @@ class Store:
         self._cancelled = True
 
     def warm(self, region: str | None) -> None:
-        """Make the client before the first command needs it. Whatever fails, fails again then."""
+        """Create the client before the first command needs it. Errors are left to that command."""
         try:
             self._client(region)
         except Exception:
             return
 
     def retrieve(self, region: str | None, bucket: str, key: str, path: str) -> None:
-        """Download an object. The file appears whole or not at all. Raises StoreError."""
+        """Download an object. The file appears complete or not at all. Raises StoreError."""
         with _explained(f"retrieve {bucket}/{key} to {path}"):
             client = self._client(region)
             os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -63,10 +65,10 @@ class Store:
                 bucket,
                 key,
                 Callback=lambda _: self._check(),
-                Config=TransferConfig(use_threads=False),  # this is a thread already
+                Config=TransferConfig(use_threads=False),  # this runs in a thread already
             )
 
-    def _download(self, client: Any, bucket: str, key: str, path: str) -> None:
+    def _download(self, client: Client, bucket: str, key: str, path: str) -> None:
         from botocore.exceptions import (
             IncompleteReadError,
             ReadTimeoutError,
@@ -90,7 +92,7 @@ class Store:
         if self._cancelled:
             raise Cancelled
 
-    def _client(self, region: str | None) -> Any:
+    def _client(self, region: str | None) -> Client:
         where = region or os.environ.get("AWS_REGION") or "us-east-1"
         with self._lock:
             self._check()
@@ -99,16 +101,18 @@ class Store:
             return self._clients[where]
 
 
-def _new_client(region: str, connections: int) -> Any:
+def _new_client(region: str, connections: int) -> Client:
     import boto3
     from botocore.config import Config
 
-    # a session of its own: the default one would keep a warm sandbox's earlier environment
-    return boto3.session.Session(region_name=region).client(
+    # a new session: the default one would keep the environment of a warm sandbox's earlier event
+    return boto3.session.Session(
+        region_name=region
+    ).client(
         "s3",
         config=Config(
             signature_version="s3v4",
-            request_checksum_calculation="when_required",  # not every S3 knows the new ones
+            request_checksum_calculation="when_required",  # not every S3 server supports the newer ones
             response_checksum_validation="when_required",
             retries={"mode": "standard", "total_max_attempts": 5},
             s3={"addressing_style": "auto"},
@@ -119,7 +123,7 @@ def _new_client(region: str, connections: int) -> Any:
 
 @contextmanager
 def _explained(attempt: str) -> Iterator[None]:
-    """Turn whatever goes wrong into a StoreError that says what was attempted."""
+    """Turn any error into a StoreError that says what was attempted."""
     try:
         yield
     except Exception as error:
@@ -127,7 +131,7 @@ def _explained(attempt: str) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    # boto3's upload_file hides S3's answer behind an error of its own
+    # boto3's upload_file hides S3's answer behind its own error
     for cause in (error, error.__context__):
         answer = getattr(cause, "response", None)
         if isinstance(answer, dict) and "Error" in answer:

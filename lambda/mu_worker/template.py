@@ -1,15 +1,15 @@
-"""The command string of `run`: what is put around it, and what is replaced in it. Pure."""
+"""The command string of `run`: what is added around it and replaced in it. Pure."""
 
 import re
 
-from mu_worker.event import Event
+from mu_worker.event import WorkerEvent
 from mu_worker.variables import Variables
 
 TMPDIR = "##TMPDIR##"
 
 
-def command_string(base: str, variables: Variables, event: Event) -> str:
-    """Return `base` with everything replaced but ##TMPDIR##, which comes last (fill_tmpdir)."""
+def command_string(base: str, variables: Variables, event: WorkerEvent) -> str:
+    """Return `base` with everything replaced except ##TMPDIR##; fill_tmpdir does that last."""
 
     def wanted(name: str) -> str | None:
         value = variables.text(f"cmd{name}")
@@ -28,13 +28,16 @@ def command_string(base: str, variables: Variables, event: Event) -> str:
 
 
 def _state_passing(variables: Variables) -> tuple[str, str]:
-    """What waits for the neighbour's state, and what names it: empty without state passing."""
+    """Return the command that waits for the neighbour's state, and the options that name it.
+
+    Both are empty without state passing.
+    """
     iteration = variables.number("run_iter")
     if iteration <= 0 or not variables.number("expect_statefile"):
         return "", ""
     state = f"{TMPDIR}/{iteration - 1}.state"
-    # the line that is fed ends the standard input of a program that waits for that; nobody is left
-    # to bring a state when the worker, this shell's parent, has been killed
+    # The echo releases a program that waits for its standard input. When the worker, this shell's
+    # parent, was killed, no state will come any more.
     there = f'[ -f "{state}" ] || ! kill -0 $PPID 2>/dev/null'
     wait = f"( until {there}; do sleep 0.025; done; echo go ) | "
     switch = f'-r -I "{state}" -p "{TMPDIR}/prev.ivf"'
@@ -45,7 +48,7 @@ def _state_passing(variables: Variables) -> tuple[str, str]:
 
 
 def awaited_state(command: str, variables: Variables) -> int | None:
-    """Return the state for which a command that command_string made waits; None: for none."""
+    """Return the state that a command made by command_string waits for; None: it waits for none."""
     wait, _ = _state_passing(variables)
     return variables.number("run_iter") - 1 if wait and wait in command else None
 
@@ -54,7 +57,7 @@ _ENCODERS = re.compile(r"(?<![\w.-])(?:xc-enc|xc-dump|xc-terminate-chunk)(?![\w.
 
 
 def runs_encoder(command: str) -> bool:
-    """Whether a command names one of the encoder's own programs, which leave a state."""
+    """Return whether a command names one of the encoder's own programs, which write a state."""
     return _ENCODERS.search(command) is not None
 
 
@@ -63,13 +66,13 @@ def fill_tmpdir(text: str, variables: Variables) -> str:
 
 
 _SHARED_TMP = re.compile(
-    r"""(?: (?<! [\w.\-#})~*?\]%+@/] )  # not inside another path, and not right after ##TMPDIR##
-          | (?<! [^\s'"] ) -\w          # but glued to an option's letter: -o/tmp/x
+    r"""(?: (?<! [\w.\-#})~*?\]%+@/] )  # not in another path, and not after ##TMPDIR##
+          | (?<! [^\s'"] ) -\w          # except right after an option: -o/tmp/x
         ) /+tmp (?! [\w.\-] )""",
     re.VERBOSE,
 )
 
 
 def names_shared_tmp(text: str) -> bool:
-    """Whether `text` names /tmp or something in it, other than by ##TMPDIR##."""
+    """Return whether `text` names /tmp or a path in it, other than by ##TMPDIR##."""
     return _SHARED_TMP.search(text) is not None

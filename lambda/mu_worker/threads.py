@@ -1,4 +1,4 @@
-"""What must block happens in a few threads, and comes back to the loop through a socket."""
+"""A few threads for blocking calls; their results return to the loop through a socket."""
 
 import socket
 from collections import deque
@@ -12,9 +12,9 @@ Work = Callable[[], Callable[[], None]]
 
 
 class Threads:
-    """At most `size` threads, started when they are needed. `fileno` is readable when one is done.
+    """At most `size` threads, started on demand. `fileno` becomes readable when one has finished.
 
-    They are daemons: nothing waits for a thread that hangs in a system call.
+    They are daemon threads: the process does not wait for one that hangs in a system call.
     """
 
     def __init__(self, size: int) -> None:
@@ -39,7 +39,7 @@ class Threads:
         self._waiting.put(work)
 
     def deliver(self) -> None:
-        """Call, in this thread, what finished works returned."""
+        """Call, in this thread, what finished work returned."""
         with suppress(BlockingIOError):
             self._bell.recv(4096)
         while self._done:
@@ -47,7 +47,7 @@ class Threads:
             self._done.popleft()()
 
     def stop(self, wait_s: float) -> None:
-        """Take no more work, and wait a little for what is under way; its results are dropped."""
+        """Accept no more work, and wait up to `wait_s` for running work; its results are dropped."""
         for _ in self._threads:
             self._waiting.put(None)
         for thread in self._threads:
@@ -58,5 +58,5 @@ class Threads:
     def _serve(self) -> None:
         while (work := self._waiting.get()) is not None:
             self._done.append(work())
-            with suppress(OSError):  # full: the loop wakes anyway; closed: it has ended
+            with suppress(OSError):  # full: the loop wakes up anyway; closed: it has ended
                 self._button.send(b"!")

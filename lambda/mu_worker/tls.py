@@ -1,16 +1,16 @@
-"""The worker's side of TLS: a context made of the PEM texts in the event."""
+"""The worker's side of TLS: a context from the PEM texts in the event."""
 
 import os
 import ssl
 
-from mu_worker.event import Event
+from mu_worker.event import WorkerEvent
 
 
-def client_context(event: Event, folder: str) -> ssl.SSLContext | None:
-    """Return the context for coordinator and relay, or None for plain TCP (no cacert).
+def client_context(event: WorkerEvent, folder: str) -> ssl.SSLContext | None:
+    """Return the context for the coordinator and the relay, or None for plain TCP (no cacert).
 
-    OpenSSL reads a key from a file only: for that moment it lies in `folder`, readable by nobody
-    else. Raises ValueError, naming the event's key, for what is no certificate or key.
+    OpenSSL reads a key only from a file: it is in `folder` for that moment, readable by the owner
+    only. Raises ValueError, which names the event's key, for an invalid certificate or key.
     """
     if not event.cacert:
         return None
@@ -20,16 +20,16 @@ def client_context(event: Event, folder: str) -> ssl.SSLContext | None:
     try:
         context.load_verify_locations(cadata=certificates(event.cacert))
     except (ssl.SSLError, ValueError) as error:
-        raise ValueError(f"event key cacert: no CA certificate came ({error})") from None
+        raise ValueError(f"event key cacert must be a CA certificate: {error}") from None
     if event.srvcrt and event.srvkey:
         path = os.path.join(folder, "identity.pem")
         with open(path, "x", opener=_private) as file:
             file.write(certificates(event.srvcrt) + private_key(event.srvkey))
         try:
-            context.load_cert_chain(path, password="")  # "": never ask at a terminal
+            context.load_cert_chain(path, password="")  # "": never ask on a terminal
         except (ssl.SSLError, ValueError) as error:
             raise ValueError(
-                f"event keys srvcrt, srvkey: no certificate with its key came ({error})"
+                f"event keys srvcrt and srvkey must be a certificate and its key: {error}"
             ) from None
         finally:
             os.unlink(path)
@@ -37,7 +37,7 @@ def client_context(event: Event, folder: str) -> ssl.SSLContext | None:
 
 
 def certificates(text: str) -> str:
-    """Return PEM from PEM, or from the bare base64 bodies of a chain, with spaces between."""
+    """Return PEM from PEM, or from the bare base64 bodies of a chain, separated by spaces."""
     if "-----BEGIN" in text:
         return text
     return "".join(_pem("CERTIFICATE", body) for body in text.split())

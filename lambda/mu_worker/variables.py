@@ -1,8 +1,8 @@
-"""The variables that set, seti, get and geti work on; the event's switches are the first."""
+"""The variables for set, seti, get and geti; the event's switches are the first of them."""
 
 import json
 
-from mu_worker.event import Event
+from mu_worker.event import WorkerEvent
 
 _FROM_EVENT = (
     *("bucket", "region", "nonblock", "bg_silent", "expect_statefile", "send_statefile"),
@@ -11,9 +11,9 @@ _FROM_EVENT = (
 
 
 class Variables:
-    """Names and values, each a string or an integer. No secret of the event is among them."""
+    """Names with values that are strings or integers. The event's secrets are not among them."""
 
-    def __init__(self, event: Event, folder: str) -> None:
+    def __init__(self, event: WorkerEvent, folder: str) -> None:
         self._values: dict[str, str | int] = {"run_iter": 0, "_tmpdir": folder}
         for name in _FROM_EVENT:
             value = getattr(event, name)
@@ -24,17 +24,17 @@ class Variables:
         self._values[name] = value
 
     def text(self, name: str) -> str | None:
-        """Return the variable as text, None if there is none of that name."""
+        """Return the variable as text; None if it does not exist."""
         value = self._values.get(name)
         return None if value is None else str(value)
 
     def number(self, name: str) -> int:
-        """Return the variable as an integer; 0 where it is absent or is none."""
+        """Return the variable as an integer; 0 if it does not exist or is not a number."""
         try:
             return int(self._values.get(name, 0))
         except ValueError:
             return 0
 
     def dump(self) -> str:
-        """Return all of them as one JSON object."""
+        """Return all variables as a JSON object."""
         return json.dumps(self._values, sort_keys=True)

@@ -9,12 +9,12 @@ from mu.wire import HEADER_BYTES, FrameError
 LONGEST_HELLO = 300
 LONGEST_AT = 60
 
-_HELLO = re.compile(rb"HELLO_STATE:([^:\x00-\x1f]{1,200}):([0-9]{1,18}):([0-9]{1,18})")
+_HELLO = re.compile(rb"HELLO_STATE:([^:\x00-\x1f]{1,200}):(-?[0-9]{1,18}):(-?[0-9]{1,18})")
 _AT = re.compile(rb"AT:([0-9]{1,18}):([0-9]{1,18}):([0-9]{1,18})")
 
 
 class HelloState(NamedTuple):
-    """A worker's first frame on the relay port."""
+    """A worker's first frame on the relay port. The numbers are in their shortest form."""
 
     uniq: str
     me: str
@@ -56,14 +56,15 @@ def end_of_frames(buffer: bytes, limit: int) -> int:
 
 
 def read_hello(payload: bytes) -> HelloState:
-    """Raises FrameError."""
+    """Parse a connection's first frame. Raises FrameError."""
     hello = _HELLO.fullmatch(payload)
     if hello is None:
         raise FrameError(
             f"it began with {payload[:80]!r} instead of HELLO_STATE:<uniq>:<me>:<partner>,"
             " where <me> and <partner> are numbers"
         )
-    return HelloState(*(part.decode("utf-8", "backslashreplace") for part in hello.groups()))
+    uniq, me, partner = hello.groups()
+    return HelloState(uniq.decode("utf-8", "backslashreplace"), str(int(me)), str(int(partner)))
 
 
 def read_at(buffer: bytes, start: int, end: int) -> tuple[int, int, int] | None:

@@ -220,10 +220,9 @@ class Switchboard:
 
     def gave(self, name: Name) -> list[RelayEffect]:
         """A Give is on disk."""
-        party = self.mailboxes.parties.get(name)
-        if party is not None:
-            party.giving -= 1
-            self._pump(party)
+        party = self.mailboxes.parties[name]
+        party.giving -= 1
+        self._pump(party)
         return self._take()
 
     def tick(self, now: float) -> list[RelayEffect]:

@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, Protocol
 
-from mu_worker.session import Order, SessionOver
-from mu_worker.session import Session as WorkerSession
+from mu_worker.session import NumberedCommand, SessionOver, WorkerSession
 
 from mu.journal.records import Launching, read_record, write_record
 from mu.messages import BadMessage
@@ -170,12 +169,12 @@ class Body:
         self.said: list[tuple[int, str]] = []
         self.received: list[str] = []
         """Its commands, but for a quit that no machine sent."""
-        self.slow: Order | None = None
+        self.slow: NumberedCommand | None = None
         self.background: list[int] = []
         self.pipe: Pipe | None = None
         self.gone = False
         self._watch = watch
-        self._waiting: deque[Order] = deque()
+        self._waiting: deque[NumberedCommand] = deque()
 
     def connect(self, pipe: Pipe) -> None:
         self.pipe = pipe
@@ -205,7 +204,7 @@ class Body:
                 self._take(order)
         self._obey()
 
-    def _take(self, order: Order) -> None:
+    def _take(self, order: NumberedCommand) -> None:
         text = order.command.text
         if text != "quit:":
             self.received.append(text)
@@ -221,7 +220,7 @@ class Body:
             self._perform(self._waiting.popleft())
         self._send()
 
-    def _perform(self, order: Order) -> None:
+    def _perform(self, order: NumberedCommand) -> None:
         match order.command.name:
             case "upload":
                 self.slow = order

@@ -209,7 +209,7 @@ def no_takeover(patch):
     patch.setattr(WorkerProtocol, "supersede", lambda self, reason: None)
 
 
-WorkerSession = mu_worker.session.Session
+WorkerSession = mu_worker.session.WorkerSession
 thaw = before(Session, "_take", lambda session: session._restart_timers())
 drop_all = after(WorkerSession, "_be_welcomed", lambda session, it: session._drop(it.replies))
 judge_at_once = claims(lambda session, received, crc, said: (received, crc, 0))

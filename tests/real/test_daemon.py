@@ -145,7 +145,7 @@ def refusal(daemon, *args, **kwargs):
     ("change", "field", "says"),
     [
         ({"pipeline": "nothing"}, "pipeline", "unknown pipeline 'nothing'; the pipelines are"),
-        ({"engine": "ferry"}, "engine", "there are external, lambda, local"),
+        ({"engine": "ferry"}, "engine", "the engines are external, lambda, local"),
         ({"workers": 0}, "workers", "between 1 and 10000, got 0"),
         ({"workers": "5"}, "workers", "a whole number, got '5'"),
         ({"wrokers": 5}, "wrokers", "is unknown"),

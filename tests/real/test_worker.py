@@ -160,11 +160,11 @@ def test_a_malformed_frame_ends_the_worker_with_a_reason(boss):
     [
         ("set:K:a:b", "OK:SET(K)"),
         ("set:K:", "OK:SET(K)"),
-        ("set::V", "FAIL(invalid syntax for SET: set:NAME:VALUE is expected, set::V came)"),
-        ("set:K", "FAIL(invalid syntax for SET: set:NAME:VALUE is expected, set:K came)"),
+        ("set::V", "FAIL(invalid syntax for SET: expected set:NAME:VALUE, got set::V)"),
+        ("set:K", "FAIL(invalid syntax for SET: expected set:NAME:VALUE, got set:K)"),
         ("seti:K:-7", "OK:SETI(K)"),
         ("seti:K:x", "FAIL(could not interpret x as an integer)"),
-        ("seti:K", "FAIL(invalid syntax for SETI: seti:NAME:VALUE is expected, seti:K came)"),
+        ("seti:K", "FAIL(invalid syntax for SETI: expected seti:NAME:VALUE, got seti:K)"),
         ("get:none", "FAIL(no such variable none)"),
         ("geti:none", "FAIL(no such variable none)"),
         ("get:srvkey", "FAIL(no such variable srvkey)"),
@@ -173,7 +173,7 @@ def test_a_malformed_frame_ends_the_worker_with_a_reason(boss):
         ("echo", "FAIL(no such command 'echo')"),
         ("", "FAIL(no such command '')"),
         ("close_connect:", "OK:CLOSE_CONNECT"),
-        ("run:", "FAIL(there is nothing to run: no command came, and none was packaged)"),
+        ("run:", "FAIL(there is nothing to run: the bundle has no packaged command, and run: named none)"),
         ("retrieve:", "FAIL(could not compute download params: no bucket and no key and no file name)"),
         ("upload:", "FAIL(could not compute upload params: no bucket and no key and no file name)"),
         ("upload:K\0", "FAIL(could not compute upload params: no bucket and no file name)"),
@@ -371,14 +371,16 @@ def test_a_program_may_close_its_output_long_before_it_ends(boss):
 def test_where_tmp_is_shared_a_command_that_names_it_is_refused(boss, command):
     peer = boss.converse(environ={"MU_SHARED_TMP": "1"})
     answer = peer.ask(f"run:{command}")
-    assert answer.startswith("FAIL(the command names /tmp, which here is shared")
+    assert answer.startswith("FAIL(the command names /tmp, which other workers share here")
     assert "##TMPDIR##" in answer
     assert peer.ask("run:mkdir -p ##TMPDIR##/tmp").startswith("OK:RETVAL(0)")
 
 
 def test_where_tmp_is_shared_a_transfer_that_names_it_is_refused(boss):
     peer = boss.converse({"bucket": "b"}, environ={"MU_SHARED_TMP": "1"})
-    assert peer.ask("retrieve:K\0/tmp/x").startswith("FAIL(the file name names /tmp, which here")
+    assert peer.ask("retrieve:K\0/tmp/x").startswith(
+        "FAIL(the file name names /tmp, which other workers share here"
+    )
 
 
 # ---------------------------------------------------------------- the end
@@ -474,7 +476,10 @@ def test_a_coordinator_that_is_not_there_is_a_clear_ending(boss):
 def test_a_bad_event_is_a_clear_error(boss):
     worker = boss.start({"port": "x"})
     assert worker.process.wait(20) == 1
-    assert "ValueError: event key port: 'x' came" in worker.process.stderr.read().decode()
+    assert (
+        "ValueError: event key port must be an integer from 1 to 65535, got 'x'"
+        in worker.process.stderr.read().decode()
+    )
 
 
 def test_mode_0_runs_the_packaged_command_and_returns(boss, home):
@@ -741,7 +746,7 @@ def test_a_relay_that_goes_away_may_be_connected_again(boss):
 @pytest.mark.parametrize("argument", ["", "host", "host:1", "host:x:HELLO", ":1:HELLO", "h:0:H"])
 def test_a_malformed_connect_fails(boss, argument):
     answer = boss.converse().ask(f"connect:{argument}")
-    assert answer == f"FAIL(connect:HOST:PORT:HELLO is expected; connect:{argument} came)"
+    assert answer == f"FAIL(expected connect:HOST:PORT:HELLO, got connect:{argument})"
 
 
 def test_a_relay_that_is_not_there_fails(boss):

@@ -6,7 +6,7 @@ import ssl
 
 import pytest
 from kit.worker_support import bare, make_papers
-from mu_worker.event import Event, read_event
+from mu_worker.event import WorkerEvent, read_event
 from mu_worker.excerpt import Excerpt
 from mu_worker.livelog import INTERVAL_S, PIECE_BYTES, LiveLog
 from mu_worker.programs import run_once
@@ -18,11 +18,11 @@ from mu_worker.variables import Variables
 
 
 def test_an_empty_event_means_the_defaults():
-    assert read_event({}) == Event()
+    assert read_event({}) == WorkerEvent()
 
 
 def test_null_counts_as_absent():
-    assert read_event({"bucket": None, "port": None}) == Event()
+    assert read_event({"bucket": None, "port": None}) == WorkerEvent()
 
 
 def test_strings_of_digits_are_numbers_where_numbers_are_expected():
@@ -36,27 +36,30 @@ def test_numbers_are_texts_where_texts_are_expected():
 
 
 def test_keys_of_others_are_no_error():
-    assert read_event({"lambda_function": "mine"}) == Event()
+    assert read_event({"lambda_function": "mine"}) == WorkerEvent()
 
 
 @pytest.mark.parametrize(
     ("keys", "complaint"),
     [
-        ({"port": 70000}, "event key port: 70000 came, an integer from 1 to 65535 is expected"),
-        ({"port": "http"}, "event key port: 'http' came"),
-        ({"mode": 3}, "event key mode: 3 came, an integer from 0 to 2 is expected"),
-        ({"nonblock": "yes"}, "event key nonblock: 'yes' came, an integer is expected"),
-        ({"nonblock": 1.5}, "event key nonblock: 1.5 came"),
-        ({"bucket": ["a"]}, "event key bucket: .* a string is expected"),
-        ({"args": [["a"]]}, "event key args: .* a string is expected"),
-        ({"reconnect_s": -1}, "event key reconnect_s: -1 came, a number of seconds"),
-        ({"reconnect_s": "nan"}, "event key reconnect_s: 'nan' came"),
-        ({"env": "A=1"}, "event key env: an object of names and strings is expected"),
-        ({"env": {"A": None}}, "event key env: the value of A is no string"),
-        ({"env": {"A=B": "c"}}, "event key env: 'A=B' came, a variable's name"),
-        ({"launch": "a,b"}, "event key launch: 'a,b' came"),
-        ({"cacert": "c", "srvcrt": "s"}, "event key srvkey: nothing came"),
-        ({"output_limit": 2**30}, "event key output_limit: .* from 0 to 8388608"),
+        ({"port": 70000}, "event key port must be an integer from 1 to 65535, got 70000"),
+        ({"port": "http"}, "event key port must be .*, got 'http'"),
+        ({"mode": 3}, "event key mode must be an integer from 0 to 2, got 3"),
+        ({"nonblock": "yes"}, "event key nonblock must be an integer, got 'yes'"),
+        ({"nonblock": 1.5}, "event key nonblock must be an integer, got 1.5"),
+        ({"bucket": ["a"]}, "event key bucket must be a string, got "),
+        ({"args": [["a"]]}, "event key args must be a string, got "),
+        ({"reconnect_s": -1}, "event key reconnect_s must be at least 0 seconds, got -1"),
+        ({"reconnect_s": "nan"}, "event key reconnect_s must be at least 0 seconds, got 'nan'"),
+        ({"env": "A=1"}, "event key env must be an object of strings"),
+        ({"env": {"A": None}}, "event key env: the value of A must be a string"),
+        ({"env": {"A=B": "c"}}, "event key env: 'A=B' is not a valid variable name"),
+        ({"launch": "a,b"}, "event key launch must not contain , .*, got 'a,b'"),
+        ({"cacert": "c", "srvcrt": "s"}, "event key srvkey is missing"),
+        (
+            {"output_limit": 2**30},
+            "event key output_limit must be an integer from 0 to 8388608, got ",
+        ),
     ],
 )
 def test_a_bad_event_is_refused_by_naming_the_key(keys, complaint):
@@ -65,7 +68,7 @@ def test_a_bad_event_is_refused_by_naming_the_key(keys, complaint):
 
 
 def test_a_bad_key_is_not_shown():
-    with pytest.raises(ValueError, match="event key srvkey: a secret came"):
+    with pytest.raises(ValueError, match="event key srvkey must be a string, got a secret"):
         read_event({"srvkey": ["hush"]})
 
 
@@ -94,7 +97,7 @@ def test_the_events_switches_are_the_first_variables():
 
 
 def test_a_switch_set_as_text_counts_as_its_number():
-    variables = Variables(Event(), "/tmp/own")
+    variables = Variables(WorkerEvent(), "/tmp/own")
     for text, number in [("0", 0), ("1", 1), ("", 0), ("yes", 0)]:
         variables.set("nonblock", text)
         assert variables.number("nonblock") == number
@@ -269,7 +272,7 @@ def rsa():
 
 
 def test_without_a_ca_there_is_no_tls(tmp_path):
-    assert client_context(Event(), str(tmp_path)) is None
+    assert client_context(WorkerEvent(), str(tmp_path)) is None
 
 
 def test_the_key_does_not_stay_on_disk(tmp_path, rsa):

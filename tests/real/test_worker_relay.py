@@ -167,7 +167,7 @@ def test_what_waits_ends_with_a_worker_that_is_killed(boss, relay, tmp_path):
 DAMAGED = [
     (b"STATE(0):no zlib at all", "it is damaged: Error -3 while decompressing data"),
     (state(0, b"x" * 1000)[:-5], "it is damaged: its end is missing"),
-    (state(0, b"x" * 1000) + b"more", "it is damaged: more follows after its end"),
+    (state(0, b"x" * 1000) + b"more", "it is damaged: there is data after its end"),
     (b"STATE(0):", "it is damaged: its end is missing"),
 ]
 
@@ -178,13 +178,15 @@ def test_a_damaged_state_fails_the_run_that_waits_for_it_and_nothing_else(boss, 
     give(peer, run_iter=1)
     peer.say("run:##INSTATEWAIT## cat")
     there.say(sent)
-    assert peer.answer().startswith(f"FAIL(state 0 of the neighbour came, but {why}")
-    assert peer.ask("run:##INSTATEWAIT## cat").startswith("FAIL(state 0 of the neighbour came")
+    assert peer.answer().startswith(f"FAIL(state 0 of the neighbour is unusable: {why}")
+    assert peer.ask("run:##INSTATEWAIT## cat").startswith(
+        "FAIL(state 0 of the neighbour is unusable"
+    )
     there.say(state(0, b"whole"))
     there.say(state(1, b"next"))
     give(peer, run_iter=2)
     assert "OUTPUT(whole)" in peer.ask("run:##INSTATEWAIT## (read go; cat ##TMPDIR##/0.state)")
-    assert f"the relay: state 0 came, but {why}" in dismiss(worker, peer)
+    assert f"the relay: state 0 is unusable: {why}" in dismiss(worker, peer)
 
 
 @pytest.mark.parametrize("sent", [b"", b"S", b"STATE(x):y", b"STATE(1)", b"x" * 100, b"AT:3"])
@@ -195,7 +197,7 @@ def test_a_frame_of_another_kind_is_dropped_with_a_note(boss, relay, sent):
     assert peer.ask("run:##INSTATEWAIT## (read go; cat ##TMPDIR##/0.state)").startswith(
         "OK:RETVAL(0)"
     )
-    assert "the relay: a frame that brings no state was dropped: " in dismiss(worker, peer)
+    assert "the relay: dropped a frame without a state: " in dismiss(worker, peer)
 
 
 def test_a_malformed_header_loses_the_relay_and_nothing_else(boss, relay):
@@ -203,7 +205,9 @@ def test_a_malformed_header_loses_the_relay_and_nothing_else(boss, relay):
     there.sock.sendall(b"GET / HTTP/1.1\r\n")
     assert there.hear() == b""
     assert peer.ask("echo:still here") == "OK:ECHO(still here)"
-    assert "the relay: lost: a frame must begin with 12 decimal digits" in dismiss(worker, peer)
+    assert "the relay: connection lost: a frame must begin with 12 decimal digits" in dismiss(
+        worker, peer
+    )
 
 
 def test_a_disk_that_takes_nothing_fails_the_run_that_waits_and_nothing_else(boss, relay):
@@ -213,7 +217,9 @@ def test_a_disk_that_takes_nothing_fails_the_run_that_waits_and_nothing_else(bos
     give(peer, run_iter=1)
     there.say(state(0, b"content"))
     answer = peer.ask("run:##INSTATEWAIT## cat")
-    assert answer.startswith("FAIL(state 0 of the neighbour came, but it could not be written: ")
+    assert answer.startswith(
+        "FAIL(state 0 of the neighbour is unusable: it could not be written to disk: "
+    )
     assert peer.ask("echo:still here") == "OK:ECHO(still here)"
     dismiss(worker, peer)
 
@@ -256,7 +262,9 @@ def test_with_send_statefile_2_the_state_of_any_program_is_sent(boss, relay, non
 
 def test_with_send_statefile_2_a_program_must_write_its_state(boss, relay):
     _, peer, _ = start(boss, relay, {"send_statefile": 2})
-    wrong = "FAIL(send_statefile is 2, but the program wrote no ##TMPDIR##/final.state: OK:RETVAL"
+    wrong = (
+        "FAIL(send_statefile is 2, but the program did not write ##TMPDIR##/final.state: OK:RETVAL"
+    )
     assert peer.ask("run:echo hi").startswith(wrong)
     assert peer.ask("run:printf any >##TMPDIR##/final.state").startswith("OK:RETVAL(0)")
     assert peer.ask("run:echo hi").startswith(wrong)
@@ -408,7 +416,7 @@ def test_states_come_with_an_f_in_front(boss, relay):
     there.cut()
     again(relay, "AT:1:0:3")
     noted = dismiss(worker, peer)
-    assert "a frame that brings no state was dropped: b'F:rubbish'" in noted
+    assert "dropped a frame without a state: b'F:rubbish'" in noted
 
 
 @pytest.mark.parametrize("said", [b"F:early", b"AT:x", b"AT:1:2", b"what"])
@@ -424,8 +432,8 @@ def test_a_relay_that_says_something_before_its_at_is_lost_and_tried_again(boss,
     there.say("AT:1")
     assert peer.answer().startswith("OK:RETVAL(0)")
     noted = dismiss(worker, peer)
-    assert f"the relay: lost: its first word must be AT:<n>; {said!r} came" in noted
-    assert "the relay: it is back" in noted
+    assert f"the relay: connection lost: its first frame must be AT:<n>, got {said!r}" in noted
+    assert "the relay: reconnected" in noted
 
 
 @pytest.mark.parametrize("held", [0, 1])
@@ -502,7 +510,7 @@ def test_a_relay_that_is_gone_is_tried_until_it_is_back(boss, relay):
     there.say("AT:0")
     relay.listener.close()
     there.cut()
-    worker.noted("the relay: lost:")
+    worker.noted("the relay: connection lost:")
     assert peer.ask(relay.command()) == "FAIL(already connected)"
     xc_dump(peer, "one")
     relay.listen()
@@ -518,7 +526,7 @@ def test_close_connect_ends_the_trying(boss, relay):
     there.hear()
     relay.listener.close()
     there.cut()
-    worker.noted("the relay: lost:")
+    worker.noted("the relay: connection lost:")
     assert peer.ask("close_connect:") == "OK:CLOSE_CONNECT"
     relay.listen()
     assert peer.ask(relay.command()).startswith("OK:CONNECT(")
@@ -576,7 +584,7 @@ def test_a_relay_that_lost_what_it_held_is_given_up(boss, relay):
     peer.answer()
     there.cut()
     again(relay, "AT:1:1:0").say("AT:0")
-    worker.noted("the relay: given up: the relay has 0 frames and asks for the next; it had more")
+    worker.noted("the relay: gave up: the relay has only 0 frames, but it had more")
     assert peer.ask(relay.command()).startswith("OK:CONNECT(")
 
 
@@ -585,7 +593,7 @@ def test_a_silent_relay_is_lost_after_a_while(boss, relay):
     peer = boss.accept().welcome()
     peer.ask(relay.command())
     relay.accept()
-    worker.noted("the relay: lost: nothing was heard for 0.2 s")
+    worker.noted("the relay: connection lost: no answer within 0.2 s")
     again(relay, "AT:1:0:0")
 
 
@@ -647,8 +655,8 @@ def test_a_frame_over_the_limit_is_not_sent(boss, relay):
     peer.ask(relay.command())
     answer = peer.ask("run:head -c 1000 /dev/urandom >##TMPDIR##/final.state")
     assert re.fullmatch(
-        r"FAIL\(final.state could not be sent: compressed it has \d+ bytes;"
-        r" a frame has 99 at most\)",
+        r"FAIL\(final.state could not be sent: compressed it has \d+ bytes, over the limit of"
+        r" 99 bytes for a frame\)",
         answer,
     )
 
@@ -656,4 +664,4 @@ def test_a_frame_over_the_limit_is_not_sent(boss, relay):
 def test_a_frame_that_is_announced_over_the_limit_loses_the_relay(boss, relay):
     worker, _, there = start(boss, relay)
     there.sock.sendall(b"%012d " % 2**30)
-    worker.noted("the relay: lost: a frame must have at most")
+    worker.noted("the relay: connection lost: a frame must have at most")

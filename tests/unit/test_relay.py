@@ -259,6 +259,14 @@ def test_a_name_cannot_be_spelled_so_that_it_becomes_another():
     assert b.heard == []
 
 
+def test_numbers_are_the_same_however_they_are_written(relay):
+    b = relay.connect(relay.authority.mint_job("j1", 600))
+    b.say(b"HELLO_STATE:u:-0002:00000001", b"to one")
+    a = relay.join(1, -2)
+    a.say(b"to minus two")
+    assert (a.heard, b.heard) == ([b"to one"], [b"to minus two"])
+
+
 @pytest.mark.parametrize("kind", ["none", "foreign", "server"])
 def test_who_has_no_certificate_of_a_job_is_refused_with_a_logged_reason(relay, kind):
     identity = {
@@ -284,7 +292,8 @@ def test_who_has_no_certificate_of_a_job_is_refused_with_a_logged_reason(relay, 
         (frame(b"HELLO_STATE::1:2"), "instead of HELLO_STATE"),
         (frame(b"HELLO_STATE:u:1:2:3"), "instead of HELLO_STATE"),
         (frame(b"HELLO_STATE:u\n:1:2"), "instead of HELLO_STATE"),
-        (frame(b"HELLO_STATE:u:-1:2"), "instead of HELLO_STATE"),
+        (frame(b"HELLO_STATE:u:+1:2"), "instead of HELLO_STATE"),
+        (frame(b"HELLO_STATE:u:--1:2"), "instead of HELLO_STATE"),
         (frame("HELLO_STATE:u:٣:2".encode()), "instead of HELLO_STATE"),
         (frame(b"OK:HELLO"), "b'OK:HELLO' instead of HELLO_STATE"),
         (frame(b""), "b'' instead of HELLO_STATE"),

@@ -48,7 +48,8 @@ def test_a_pipeline_may_say_so_for_its_jobs():
 
 def test_jobs_that_are_not_known_or_past_are_not_kept():
     book = JobBook()
-    book.add(PastJob(json.dumps({"id": "old"}), "{}", lambda _: "[]"))
+    told = {"id": "old", "pipeline": "hello", "workers": 1, "state": "done", "created": 1.0}
+    book.add(PastJob(json.dumps(told), "{}", lambda _: "[]"))
     jobs = RelayJobs(book)
     assert (jobs.keeps("old"), jobs.ended("old")) == (0.0, True)
     assert (jobs.keeps("who"), jobs.ended("who")) == (0.0, False)

@@ -4,32 +4,37 @@ from random import Random
 
 import pytest
 from mu_worker import session as session_module
-from mu_worker.session import Order, Session, SessionOver
+from mu_worker.session import NumberedCommand, SessionOver, WorkerSession
 
 from mu.messages import BadMessage, Hello
 from mu.wire import frame
 
 
-def fresh() -> Session:
-    session = Session("ab12", "L7")
+def fresh() -> WorkerSession:
+    session = WorkerSession("ab12", "L7")
     session.greet()
     return session
 
 
-def orders(session: Session, *payloads: bytes) -> list[Order]:
-    return [order for p in payloads if (order := session.receive(p)) is not None]
+def commands_of(session: WorkerSession, *payloads: bytes) -> list[NumberedCommand]:
+    return [numbered for p in payloads if (numbered := session.receive(p)) is not None]
 
 
 def test_the_first_hello_has_counted_nothing():
-    assert Session("ab12", "L7").greet() == (
+    assert WorkerSession("ab12", "L7").greet() == (
         b"OK:HELLO(session=ab12,launch=L7,received=0:00000000,sent=0)"
     )
 
 
 def test_commands_are_numbered_from_one():
     session = fresh()
-    got = orders(session, b"welcome:0:1:0", b"echo:a", b"ack:0", b"ping:x", b"pong:", b"echo:b")
-    assert [(order.number, order.command.text) for order in got] == [(1, "echo:a"), (2, "echo:b")]
+    got = commands_of(
+        session, b"welcome:0:1:0", b"echo:a", b"ack:0", b"ping:x", b"pong:", b"echo:b"
+    )
+    assert [(numbered.number, numbered.command.text) for numbered in got] == [
+        (1, "echo:a"),
+        (2, "echo:b"),
+    ]
 
 
 def test_a_later_hello_tells_the_commands_and_the_replies_so_far():
@@ -52,7 +57,7 @@ def test_nothing_is_said_before_the_coordinators_first_frame():
 
 def test_an_original_coordinator_hears_plain_replies_and_nothing_else():
     session = fresh()
-    orders(session, b"ping:are you there", b"echo:a")
+    commands_of(session, b"ping:are you there", b"echo:a")
     session.log(1, b"printed")
     session.reply(1, "OK:ECHO(a)")
     assert session.outgoing() == [b"OK:ECHO(a)"]
@@ -70,7 +75,7 @@ def test_an_original_coordinator_never_fills_the_outbox():
 
 def test_after_a_welcome_replies_carry_the_number_of_their_command():
     session = fresh()
-    orders(session, b"welcome:3:1:0", b"echo:a")
+    commands_of(session, b"welcome:3:1:0", b"echo:a")
     session.log(1, b"printed")
     session.reply(1, "OK:ECHO(a)")
     session.reply(0, "INFO:k:v")
@@ -80,13 +85,13 @@ def test_after_a_welcome_replies_carry_the_number_of_their_command():
 
 def test_a_ping_is_answered_after_the_welcome():
     session = fresh()
-    orders(session, b"welcome:-:0:0", b"ping:7")
+    commands_of(session, b"welcome:-:0:0", b"ping:7")
     assert session.outgoing() == [b"pong:7"]
 
 
 def test_a_spare_keeps_its_replies_until_it_has_an_actor():
     session = fresh()
-    orders(session, b"welcome:-:0:0", b"echo:a")
+    commands_of(session, b"welcome:-:0:0", b"echo:a")
     session.reply(1, "OK:ECHO(a)")
     session.log(1, b"printed")
     assert session.outgoing() == []
@@ -97,7 +102,7 @@ def test_a_spare_keeps_its_replies_until_it_has_an_actor():
 
 def test_a_second_welcome_on_a_connection_asks_for_nothing_again():
     session = fresh()
-    orders(session, b"welcome:3:1:0", b"echo:a")
+    commands_of(session, b"welcome:3:1:0", b"echo:a")
     session.reply(1, "OK:ECHO(a)")
     session.outgoing()
     session.receive(b"welcome:3:2:0")
@@ -107,7 +112,7 @@ def test_a_second_welcome_on_a_connection_asks_for_nothing_again():
 
 def test_on_a_new_connection_the_replies_after_k_are_sent_again():
     session = fresh()
-    orders(session, b"welcome:3:1:0", b"echo:a")
+    commands_of(session, b"welcome:3:1:0", b"echo:a")
     for text in "abc":
         session.reply(1, text)
     session.outgoing()
@@ -120,7 +125,7 @@ def test_on_a_new_connection_the_replies_after_k_are_sent_again():
 
 def test_without_a_connection_replies_are_kept_and_live_output_is_not():
     session = fresh()
-    orders(session, b"welcome:3:1:0", b"run:a")
+    commands_of(session, b"welcome:3:1:0", b"run:a")
     session.part()
     session.log(1, b"printed")
     session.ping()
@@ -136,7 +141,7 @@ def test_what_was_acknowledged_before_it_could_be_sent_again_is_not_sent():
     session.receive(b"welcome:3:1:0")
     for text in "abc":
         session.reply(0, text)
-    orders(session, b"welcome:3:1:0", b"ack:2")
+    commands_of(session, b"welcome:3:1:0", b"ack:2")
     assert session.outgoing() == [b"RE:0:c"]
 
 
@@ -201,7 +206,7 @@ def test_a_full_outbox_is_judged_by_its_bytes_too():
 def test_an_ack_for_what_was_never_said_ends_the_session():
     session = fresh()
     session.receive(b"welcome:3:1:0")
-    with pytest.raises(SessionOver, match="only 0 were made"):
+    with pytest.raises(SessionOver, match="only 0 exist"):
         session.receive(b"ack:1")
 
 
@@ -209,7 +214,7 @@ def test_a_known_session_obeys_no_command_without_a_welcome_but_quit():
     session = fresh()
     session.receive(b"welcome:3:1:0")
     session.greet()
-    assert orders(session, b"quit:")[0].is_quit
+    assert commands_of(session, b"quit:")[0].is_quit
     with pytest.raises(SessionOver, match="without a welcome"):
         session.receive(b"echo:a")
 
@@ -218,7 +223,7 @@ def test_a_reply_that_fits_no_frame_becomes_a_failure():
     session = fresh()
     session.receive(b"echo:a")
     session.reply(1, "x" * (session_module.LARGEST_REPLY + 1))
-    assert session.outgoing()[0].startswith(b"FAIL(the reply of 16777153 bytes is over the limit")
+    assert session.outgoing()[0].startswith(b"FAIL(the reply of 16777153 bytes exceeds the limit")
 
 
 def test_a_malformed_welcome_is_refused():
@@ -228,8 +233,8 @@ def test_a_malformed_welcome_is_refused():
 
 def test_bytes_that_are_no_utf8_pass_unaltered():
     session = fresh()
-    order = orders(session, b"echo:\xff\xfe")[0]
-    session.reply(1, f"OK:ECHO({order.command.argument})")
+    numbered = commands_of(session, b"echo:\xff\xfe")[0]
+    session.reply(1, f"OK:ECHO({numbered.command.argument})")
     assert session.outgoing() == [b"OK:ECHO(\xff\xfe)"]
 
 
@@ -262,18 +267,18 @@ class FarSide:
 def test_whatever_is_cut_each_command_is_done_once_and_each_reply_heard_once(seed):
     chance = Random(seed)
     commands = [b"echo:%d" % n for n in range(20)]
-    far, session = FarSide(commands), Session("ab12")
-    waiting: deque[Order] = deque()
+    far, session = FarSide(commands), WorkerSession("ab12")
+    waiting: deque[NumberedCommand] = deque()
     done: list[bytes] = []
     said: list[bytes] = []
 
     def carry_out() -> None:
         if waiting:
-            order = waiting.popleft()
-            done.append(order.command.payload())
+            numbered = waiting.popleft()
+            done.append(numbered.command.payload())
             for text in ["INFO:a:b", "OK"][chance.randrange(2) :]:
-                session.reply(order.number, text)
-                said.append(b"RE:%d:%b" % (order.number, text.encode()))
+                session.reply(numbered.number, text)
+                said.append(b"RE:%d:%b" % (numbered.number, text.encode()))
 
     for _ in range(1000):  # connections; some fifteen are enough
         to_worker = deque([far.welcome(session.greet())])
@@ -283,7 +288,7 @@ def test_whatever_is_cut_each_command_is_done_once_and_each_reply_heard_once(see
                 case 0:
                     to_worker.append(far.say(chance))
                 case 1 if to_worker:
-                    waiting.extend(orders(session, to_worker.popleft()))
+                    waiting.extend(commands_of(session, to_worker.popleft()))
                 case 2:
                     carry_out()
                 case 3:
