@@ -97,7 +97,7 @@ LOCAL_ROLE = "arn:aws:iam::000000000000:role/none"
     "--bucket",
     default="",
     metavar="NAME",
-    help="Upload the zip through this S3 bucket, as needed above 50 MiB. {region} is replaced.",
+    help="Upload the zip through this S3 bucket; required above 50 MiB. {region} in NAME is replaced.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 @click.option("--delete", is_flag=True, help="Delete the functions.")

@@ -103,7 +103,7 @@ def bundle(
 
     It contains the worker, the programs and the packaged command: the words of --pre, the first
     program, the words of --post. Without programs it contains the worker only, for pipelines
-    that run commands of the system.
+    that run the system's own commands.
 
     The shared libraries of dynamic programs are added in lib/, except those of glibc, which
     Lambda has. Libraries that a program loads at run time are not detected; add them, as in
