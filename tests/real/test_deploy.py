@@ -14,6 +14,7 @@ from botocore.validate import ParamValidator
 from click.testing import CliRunner
 from kit.elves import ARM64, X86_64, compiled, fake_elf, needs_gcc
 from kit.film import chunk, order, put_film
+from kit.moto_aws import in_process_aws
 
 from mu.cli.commands import cli
 from mu.functions.aws import AwsClients, AwsError
@@ -205,13 +206,7 @@ def test_names():
 @pytest.fixture
 def aws(monkeypatch):
     """AWS's management calls, answered in this process; and a role."""
-    from moto import mock_aws
-
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    with mock_aws(config={"lambda": {"use_docker": False}, "core": {"mock_credentials": False}}):
+    with in_process_aws(monkeypatch):
         trust = {"Version": "2012-10-17", "Statement": []}
         iam = boto3.client("iam", region_name="us-east-1")
         iam.create_role(RoleName="worker", AssumeRolePolicyDocument=json.dumps(trust))

@@ -3,7 +3,6 @@
 import email.utils
 import http.server
 import json
-import os
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,6 +12,7 @@ import boto3
 import pytest
 from botocore.stub import ANY, Stubber
 from click.testing import CliRunner
+from kit.moto_aws import in_process_aws
 
 from mu.cli.commands import cli
 from mu.config import Config, LaunchSection, MuSection, WorkerSection
@@ -514,18 +514,12 @@ def test_no_local_engine_is_a_finding(tmp_path):
 
 @pytest.fixture
 def aws(monkeypatch):
-    from moto import mock_aws
-
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
     monkeypatch.setattr("mu.doctor.FINDERS", (guess,))
-    with mock_aws(config={"lambda": {"use_docker": False}, "core": {"mock_credentials": False}}):
+    with in_process_aws(monkeypatch):
         yield monkeypatch
 
 
 def test_aws_is_looked_at_from_the_credentials_to_the_bucket(aws, tmp_path):
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        aws.setenv(name, "testing")
     iam = AwsClients().client("iam", "us-east-1")
     trust = json.dumps(policies()["trust"])
     arn = iam.create_role(RoleName="worker", AssumeRolePolicyDocument=trust)["Role"]["Arn"]
@@ -554,6 +548,8 @@ def test_aws_is_looked_at_from_the_credentials_to_the_bucket(aws, tmp_path):
 
 
 def test_without_credentials_that_is_said_once(aws, tmp_path):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        aws.delenv(name)
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         aws.setenv(name, "/none")
     aws.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -565,8 +561,6 @@ def test_without_credentials_that_is_said_once(aws, tmp_path):
 
 
 def test_a_bucket_that_is_not_there_or_far_away(aws):
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        aws.setenv(name, "testing")
     found = bucket.check_bucket(AwsClients(), ["us-east-1"], "none")
     assert (found.level, found.remedy) == (FAIL, "aws s3 mb s3://none --region us-east-1")
     where = {"LocationConstraint": "eu-west-1"}
@@ -578,8 +572,6 @@ def test_a_bucket_that_is_not_there_or_far_away(aws):
 
 
 def test_a_role_that_lambda_may_not_assume(aws):
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        aws.setenv(name, "testing")
     trust = json.dumps(policies()["trust"]).replace("lambda.", "ec2.")
     iam = AwsClients().client("iam", "us-east-1")
     arn = iam.create_role(RoleName="other", AssumeRolePolicyDocument=trust)["Role"]["Arn"]
