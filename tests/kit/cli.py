@@ -31,7 +31,7 @@ def run(*args, daemon=None, **options):
 def inside(*args, daemon=None, **env):
     """Run it in this process, which is faster."""
     where = ["--home", str(daemon.home)] if daemon else []
-    unset = {"MU_HOME": None, "MU_TOKEN": None}
+    unset = {"MU_HOME": None, "MU_TOKEN": None, "AWS_ROLE": None}
     return CliRunner().invoke(cli, [*where, *map(str, args)], env=unset | env)
 
 

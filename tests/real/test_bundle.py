@@ -7,12 +7,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from kit.cli import inside
 from kit.elves import ARM64, I386, X86_64, compiled, fake_elf, needs_gcc, program_with_libraries
 from kit.worker_support import coordinator
 
 import mu
-from mu.cli.commands import cli
 from mu.functions import contents, programs
 from mu.functions.bundle import BundleError, bundle, look_into, worker_sources
 from mu.functions.elf import read_elf
@@ -358,13 +357,9 @@ def test_a_zip_that_is_not_a_bundle_is_refused(tmp_path, tool):
 # ---------------------------------------------------------------- the command
 
 
-def run(*words):
-    return CliRunner().invoke(cli, ["bundle", *map(str, words)])
-
-
 def test_the_command_is_pre_program_post(tmp_path, tool):
     words = [tool, "--pre", "nice -n 5", "--post", "-o ##OUTFILE## ##INFILE##"]
-    told = json.loads(run(*words, "--json", "-o", tmp_path / "f.zip").stdout)
+    told = json.loads(inside("bundle", *words, "--json", "-o", tmp_path / "f.zip").stdout)
     assert told["command"] == "nice -n 5 ./tool -o ##OUTFILE## ##INFILE##"
     with zipfile.ZipFile(tmp_path / "f.zip") as opened:
         assert json.loads(opened.read("mu_command.json")) == {"command": told["command"]}
@@ -374,14 +369,14 @@ def test_extra_files_and_folders_keep_their_names_or_get_new_ones(tmp_path, tool
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "a").write_text("a")
     words = [f"bin/t={tool}", "--with", tmp_path / "models", "--with", f"my.sh={tool}"]
-    told = json.loads(run(*words, "--json", "-o", tmp_path / "f.zip").stdout)
+    told = json.loads(inside("bundle", *words, "--json", "-o", tmp_path / "f.zip").stdout)
     assert {"bin/t", "models/a", "my.sh"} < set(told["names"])
     assert told["command"] == "./bin/t"
 
 
 def test_bundle_says_what_it_wrote_and_what_to_do_next(tmp_path, tool, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    done = run("tool")
+    done = inside("bundle", "tool")
     assert re.match(
         r"Wrote tool\.zip: \d+ KiB, unzipped \d+ KiB\.\nPackaged command: \./tool\n", done.stdout
     )
@@ -399,7 +394,7 @@ def test_bundle_says_what_it_wrote_and_what_to_do_next(tmp_path, tool, monkeypat
 )
 def test_an_invalid_bundle_is_refused_with_a_sentence(tmp_path, monkeypatch, words, says):
     monkeypatch.chdir(tmp_path)
-    done = run(*words)
+    done = inside("bundle", *words)
     assert (done.exit_code, done.stdout) == (2, "")
     assert says in done.stderr
     assert "Traceback" not in done.stderr

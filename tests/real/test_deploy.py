@@ -11,30 +11,18 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 from botocore.validate import ParamValidator
-from click.testing import CliRunner
+from kit.cli import inside as mu
+from kit.cli import refusal
 from kit.elves import ARM64, X86_64, compiled, fake_elf, needs_gcc
 from kit.film import chunk, order, put_film
 from kit.moto_aws import in_process_aws
 
-from mu.cli.commands import cli
 from mu.functions.aws import AwsClients, AwsError
 from mu.functions.bundle import ZIP_LIMIT, bundle
 from mu.functions.deploy import EVENT_AGE_S, Deployment, Settings, names_of
 from mu.functions.shipment import Code, DeployError, Shipment
 
 ROLE = "arn:aws:iam::123456789012:role/worker"
-
-
-def mu(*words, **env):
-    unset = {"MU_HOME": None, "AWS_ROLE": None, "COLUMNS": "80"}
-    return CliRunner().invoke(cli, [*map(str, words)], env=unset | env)
-
-
-def refusal(*words, **env):
-    done = mu(*words, **env)
-    assert (done.exit_code, done.stdout) == (2, ""), done.output
-    assert "Traceback" not in done.stderr
-    return done.stderr
 
 
 @pytest.fixture

@@ -11,10 +11,9 @@ from datetime import UTC, datetime, timedelta
 import boto3
 import pytest
 from botocore.stub import ANY, Stubber
-from click.testing import CliRunner
+from kit.cli import inside as mu
 from kit.moto_aws import in_process_aws
 
-from mu.cli.commands import cli
 from mu.config import Config, LaunchSection, MuSection, WorkerSection
 from mu.doctor import Case, account, bucket, coordinator, examine, function, role
 from mu.doctor.finding import FAIL, OK, WARN
@@ -457,11 +456,6 @@ def test_policies_name_what_is_known():
 
 
 # ---------------------------------------------------------------- the command
-
-
-def mu(*words, **env):
-    unset = {"MU_HOME": None, "AWS_ROLE": None}
-    return CliRunner().invoke(cli, [*map(str, words)], env=unset | env)
 
 
 def test_a_check_that_raises_does_not_stop_the_others(tmp_path):

@@ -6,17 +6,12 @@ import ssl
 import stat
 
 import pytest
-from click.testing import CliRunner
 from cryptography import x509
+from kit.cli import inside as mu
 from kit.film import order, put_film, wait_until
 from stage import Daemon, free_ports_conf
 
-from mu.cli.commands import cli
 from mu.net.certificates import Authority, Facts
-
-
-def mu(*words, **env):
-    return CliRunner().invoke(cli, [*map(str, words)], env={"MU_HOME": None} | env)
 
 
 @pytest.fixture
