@@ -90,11 +90,11 @@ def read_event(text: str) -> dict[str, object]:
 
 
 def expected(described: ParameterJson) -> str:
-    """Return what a parameter accepts, such as `an integer, at least 1`."""
+    """Return what a parameter accepts, such as `a whole number between 1 and 9`."""
     kind = _KINDS.get(described["type"])
     words = {
         bool: "true or false",
-        int: "an integer",
+        int: "a whole number",
         float: "a number",
         str: "a string",
         list: """a JSON list such as '["a", "b"]'""",
@@ -103,10 +103,10 @@ def expected(described: ParameterJson) -> str:
     accepts = words[kind] if kind else described["type"]
     low, high = described.get("minimum"), described.get("maximum")
     if low is not None and high is not None:
-        return f"{accepts} between {low:g} and {high:g}"
+        return f"{accepts} between {low:.15g} and {high:.15g}"
     if low is not None:
-        return f"{accepts} of at least {low:g}"
-    return accepts if high is None else f"{accepts} of at most {high:g}"
+        return f"{accepts} of at least {low:.15g}"
+    return accepts if high is None else f"{accepts} of at most {high:.15g}"
 
 
 def _read_value(described: ParameterJson, text: str) -> object:

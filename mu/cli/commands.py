@@ -18,7 +18,7 @@ from mu.cli.deploy import deploy
 from mu.cli.doctor import doctor
 from mu.cli.functions import bundle
 from mu.cli.keys import keys
-from mu.cli.options import BROKEN_PIPE, INTERRUPTED, CommandError, NoDaemon, finds_daemon
+from mu.cli.options import BROKEN_PIPE, INTERRUPTED, CliError, NoDaemon, finds_daemon
 from mu.cli.replay import replay
 from mu.cli.scaffold import init
 
@@ -34,7 +34,7 @@ class CommandLine(click.Group):
         try:
             return super().invoke(ctx)
         except (NoAddress, BadArgument, RequestRefused) as error:
-            raise CommandError(str(error)) from None
+            raise CliError(str(error)) from None
         except NotRunning as error:
             raise NoDaemon(str(error)) from None
         except KeyboardInterrupt:

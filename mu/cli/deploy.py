@@ -21,7 +21,7 @@ from mu.cli.functions import (
     warn,
 )
 from mu.cli.options import (
-    CommandError,
+    CliError,
     chooses_engine,
     chosen_engine,
     finds_daemon,
@@ -97,7 +97,7 @@ LOCAL_ROLE = "arn:aws:iam::000000000000:role/none"
     "--bucket",
     default="",
     metavar="NAME",
-    help="Upload the zip through this S3 bucket, as needed above 50 MiB. {region} is replaced.",
+    help="Upload the zip through this S3 bucket; required above 50 MiB. {region} in NAME is replaced.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 @click.option("--delete", is_flag=True, help="Delete the functions.")
@@ -149,13 +149,11 @@ def deploy(
     home = the_home()
     engine = chosen_engine(engine, home)
     if engine == "local" and bucket:
-        raise CommandError(
-            "--bucket is for AWS; the local engine accepts zips directly, up to 50 MiB"
-        )
+        raise CliError("--bucket is for AWS; the local engine accepts zips directly, up to 50 MiB")
     if delete and not name:
-        raise CommandError("--delete requires --name")
+        raise CliError("--delete requires --name")
     if not (name or zipped or programs):
-        raise CommandError("no function given: use --name, a program, or --zip FILE")
+        raise CliError("no function given: use --name, a program, or --zip FILE")
     name = name or function_name(str(zipped) if zipped else programs[0])
     chosen = split_regions(regions, home)
     with function_errors():
@@ -194,21 +192,19 @@ def _code(
     arch = ingredients.arch
     if zipped is not None:
         if bare or ingredients.given:
-            raise CommandError(
+            raise CliError(
                 "--zip is a complete function, so it cannot be combined with programs, --bare,"
                 " --pre, --post, --with or --lib-dir"
             )
         made = look_into(zipped)
         if arch and made.architecture not in (None, arch):
-            raise CommandError(
+            raise CliError(
                 f"--arch is {arch}, but the programs in {zipped} are for {made.architecture}"
             )
         yield Code.of(zipped, made.architecture or arch)
     elif bare or ingredients.given:
         if bare and ingredients.programs:
-            raise CommandError(
-                "--bare deploys the worker only, so it cannot be combined with programs"
-            )
+            raise CliError("--bare deploys the worker only, so it cannot be combined with programs")
         with tempfile.TemporaryDirectory(prefix="mu-deploy-") as folder:
             made, _ = make_bundle(Path(folder, "bundle.zip"), ingredients)
             if engine == "lambda":
@@ -224,7 +220,7 @@ def _check_this_machine(code: Code) -> None:
 
     machine = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
     if code.architecture not in (None, machine):
-        raise CommandError(
+        raise CliError(
             f"the programs are for {code.architecture}, but this machine is {machine}, and the"
             " local engine does not emulate: deploy them with --engine lambda"
         )
@@ -303,7 +299,7 @@ def _clients(engine: str, home: Home) -> Clients:
     if engine == "lambda":
         return AwsClients()
     if off := local_engine_off(home):
-        raise CommandError(off)
+        raise CliError(off)
     return local_clients(home)
 
 

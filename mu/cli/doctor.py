@@ -54,7 +54,7 @@ _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
     type=click.IntRange(min=1),
     default=1,
     metavar="N",
-    help="Number of workers of the job.  [default: 1]",
+    help="How many workers the job will have.  [default: 1]",
 )
 @click.option(
     "--role",

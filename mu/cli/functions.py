@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mu.cli.options import CommandError, F, print_json, shows_json
+from mu.cli.options import CliError, F, print_json, shows_json
 
 if TYPE_CHECKING:
     from mu.functions.bundle import Bundle
@@ -103,7 +103,7 @@ def bundle(
 
     It contains the worker, the programs and the packaged command: the words of --pre, the first
     program, the words of --post. Without programs it contains the worker only, for pipelines
-    that run commands of the system.
+    that run the system's own commands.
 
     The shared libraries of dynamic programs are added in lib/, except those of glibc, which
     Lambda has. Libraries that a program loads at run time are not detected; add them, as in
@@ -119,7 +119,7 @@ def bundle(
 
     if out is None:
         if not programs:
-            raise CommandError("a bundle without a program needs a name: -o FILE")
+            raise CliError("a bundle without a program needs a name: -o FILE")
         out = Path(function_name(programs[0]) + ".zip")
     made, command = make_bundle(out, Ingredients(programs, pre, post, extra, lib_dirs, arch))
     if as_json:
@@ -144,11 +144,11 @@ def bundle(
 def make_bundle(out: Path, of: Ingredients) -> tuple[Bundle, str]:
     """Make the bundle; return it and its packaged command."""
     if (of.pre or of.post) and not of.programs:
-        raise CommandError("--pre and --post surround a program in the packaged command: name it")
+        raise CliError("--pre and --post surround a program in the packaged command: name it")
     named = _named(of.programs, "PROGRAM")
     for path in named.values():
         if zipfile.is_zipfile(path) and path.suffix == ".zip":
-            raise CommandError(
+            raise CliError(
                 f"{path} is a zip, not a program; to deploy it, use mu deploy --zip {path}"
             )
     words = [of.pre, f"./{next(iter(named))}", of.post] if named else []
@@ -176,7 +176,7 @@ def _named(words: Sequence[str], what: str) -> dict[str, Path]:
         if not equals or Path(word).exists():
             name, path = Path(word).resolve().name, word
         if name in named:
-            raise CommandError(
+            raise CliError(
                 f"{what}: {named[name]} and {path} would both be bundled as {name}; rename one, as"
                 f" in other={path}"
             )
@@ -193,7 +193,7 @@ def function_name(word: str) -> str:
 
 @contextlib.contextmanager
 def function_errors() -> Iterator[None]:
-    """Turn errors of bundling and deploying into CommandError."""
+    """Turn errors of bundling and deploying into CliError."""
     from mu.functions.aws import AwsError
     from mu.functions.bundle import BundleError
     from mu.functions.shipment import DeployError
@@ -201,7 +201,7 @@ def function_errors() -> Iterator[None]:
     try:
         yield
     except (AwsError, BundleError, DeployError) as error:
-        raise CommandError(str(error)) from None
+        raise CliError(str(error)) from None
 
 
 def warn(warnings: Sequence[str]) -> None:

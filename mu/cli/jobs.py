@@ -13,7 +13,7 @@ from mu.cli.options import (
     DONE,
     FAILED,
     INTERRUPTED,
-    CommandError,
+    CliError,
     finds_daemon,
     job_argument,
     print_json,
@@ -240,11 +240,11 @@ def _only_actor(client: Client, job: JobJson) -> int:
     """Return the actor of a job that has one actor. Waits while the job is being planned."""
     while not (actors := client.workers(job["id"], limit=2)):
         if client.job(job["id"])["finished"]:
-            raise CommandError(f"job {job['id']} ended without any actors")
+            raise CliError(f"job {job['id']} ended without any actors")
         time.sleep(FOLLOW_S)
     first = actors[0]["actor"]
     if len(actors) > 1:
-        raise CommandError(
+        raise CliError(
             f"-f follows one actor, and job {job['id']} has {job['workers']}: name one, as in"
             f" mu log {job['id']} -a {first} -f"
         )

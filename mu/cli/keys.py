@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mu.cli.options import CommandError, finds_daemon, print_json, shows_json, the_client, the_home
+from mu.cli.options import CliError, finds_daemon, print_json, shows_json, the_client, the_home
 
 if TYPE_CHECKING:
     from mu.cli.address import Home
@@ -79,7 +79,7 @@ def renew(what: str, yes: bool) -> None:
     click.echo(_running())
     if not yes:
         if not sys.stdin.isatty():
-            raise CommandError("nothing was changed: there is no terminal to ask on, so add --yes")
+            raise CliError("nothing was changed: there is no terminal to ask on, so add --yes")
         click.confirm("Replace the CA?", abort=True)
     try:
         new = Authority.renew(home.path)
@@ -121,7 +121,7 @@ def export(folder: Path, hosts: tuple[str, ...]) -> None:
     except OSError as error:
         raise _unwritable(error, folder) from None
     except ValueError as error:
-        raise CommandError(
+        raise CliError(
             f"--relay {', '.join(hosts)} cannot be put into a certificate: {error}"
         ) from None
     click.echo(f"{folder / 'ca.pem'}: the CA's certificate")
@@ -136,8 +136,8 @@ def export(folder: Path, hosts: tuple[str, ...]) -> None:
 # ---------------------------------------------------------------- inside
 
 
-def _unwritable(error: OSError, path: Path) -> CommandError:
-    return CommandError(f"cannot write {error.filename or path}: {error.strerror}")
+def _unwritable(error: OSError, path: Path) -> CliError:
+    return CliError(f"cannot write {error.filename or path}: {error.strerror}")
 
 
 def _authority(home: Home) -> Authority:
@@ -147,12 +147,12 @@ def _authority(home: Home) -> Authority:
     try:
         return Authority.read(home.path)
     except FileNotFoundError:
-        raise CommandError(
+        raise CliError(
             f"{home.path} has no CA yet: the daemon creates it when it first starts. Start it with"
             f" {home.start}"
         ) from None
     except (OSError, ValueError) as error:
-        raise CommandError(f"cannot use the CA in {home.path}: {error}") from None
+        raise CliError(f"cannot use the CA in {home.path}: {error}") from None
 
 
 def _show(home: Home, as_json: bool) -> None:

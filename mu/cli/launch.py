@@ -14,7 +14,7 @@ import click
 
 from mu.cli.jobs import watch_to_end
 from mu.cli.options import (
-    CommandError,
+    CliError,
     NoDaemon,
     finds_daemon,
     print_json,
@@ -179,9 +179,7 @@ def launch(
     order["event"] = None if event is None else read_event(event)
     order = {name: value for name, value in order.items() if value is not None}
     if event_out is not None and order.get("engine", "external") != "external":
-        raise CommandError(
-            "--event-out is for engine external; others start the workers themselves"
-        )
+        raise CliError("--event-out is for engine external; others start the workers themselves")
     client = the_client()
     order["params"] = read_params(pipeline_named(client.pipelines(), pipeline), params)
     with _private_file(event_out) as keep_event:
@@ -198,11 +196,11 @@ def _place(client: Client, order: dict[str, object], key: str | None) -> JobJson
     from mu.cli.client import DaemonUnreachable, RequestRefused
 
     if key is not None and not (key.strip() and key.isprintable()):
-        raise CommandError(f"--idempotency-key must be printable text on one line, got {key!r}")
+        raise CliError(f"--idempotency-key must be printable text on one line, got {key!r}")
     try:
         return client.order(order, key or "")
     except RequestRefused as refused:
-        raise CommandError(f"the order was refused: {refused}") from None
+        raise CliError(f"the order was refused: {refused}") from None
     except DaemonUnreachable as error:
         safe = ", or repeat the command with the same --idempotency-key" if key else ""
         raise NoDaemon(
@@ -244,7 +242,7 @@ def _private_file(path: Path | None) -> Iterator[Callable[[str], None]]:
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
     except OSError as error:
-        raise CommandError(f"cannot write --event-out {path}: {error.strerror}") from None
+        raise CliError(f"cannot write --event-out {path}: {error.strerror}") from None
     with open(handle, "w", encoding="ascii") as partial:
 
         def keep(text: str) -> None:

@@ -25,7 +25,7 @@ _WHERE = "mu.where"
 F = TypeVar("F", bound=Callable[..., object])
 
 
-class CommandError(click.ClickException):
+class CliError(click.ClickException):
     """Ends a command with a sentence on stderr and status 2."""
 
     exit_code = USAGE
@@ -34,7 +34,7 @@ class CommandError(click.ClickException):
         click.echo(f"mu: {self.message}", file=file, err=True)
 
 
-class NoDaemon(CommandError):
+class NoDaemon(CliError):
     """Ends a command with status 4, because there is no daemon to talk to."""
 
     exit_code = NOT_RUNNING
@@ -127,7 +127,7 @@ def chosen_engine(given: str | None, home: Home) -> str:
     """Return `lambda` or `local`: the one given, or the configured one."""
     engine = given or home.config.launch.engine
     if engine not in ("lambda", "local"):
-        raise CommandError(
+        raise CliError(
             f"[launch] engine in {home.source} is {engine}: choose --engine lambda or local"
         )
     return engine

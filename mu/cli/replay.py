@@ -11,7 +11,7 @@ import click
 from mu.cli.options import (
     DONE,
     FAILED,
-    CommandError,
+    CliError,
     finds_daemon,
     job_argument,
     print_json,
@@ -52,7 +52,7 @@ def replay(ctx: click.Context, job: str, actor: int | None, as_json: bool) -> No
     try:
         history = cast("HistoryJson", tell(find_config(where(), os.environ), job, actor))
     except NoCourse as error:
-        raise CommandError(str(error)) from None
+        raise CliError(str(error)) from None
     if as_json:
         print_json(history)
     else:

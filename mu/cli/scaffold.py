@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 import mu
-from mu.cli.options import CommandError
+from mu.cli.options import CliError
 
 CONFIG = "mu.conf"
 UNIT = "mu.service"
@@ -80,12 +80,12 @@ def init(folder: Path, force: bool) -> None:
 
 
 def write_files(folder: Path, force: bool) -> tuple[Path, Path]:
-    """Write both files, and return them. Raises CommandError before anything is written."""
+    """Write both files, and return them. Raises CliError before anything is written."""
     folder = folder.absolute()
     config, unit = folder / CONFIG, folder / UNIT
     there = [str(path) for path in (config, unit) if path.exists() or path.is_symlink()]
     if there and not force:
-        raise CommandError(
+        raise CliError(
             f"already there: {' and '.join(there)}. Use --force to overwrite, or another folder"
         )
     try:
@@ -93,7 +93,7 @@ def write_files(folder: Path, force: bool) -> tuple[Path, Path]:
         config.write_bytes(SHIPPED.read_bytes())
         unit.write_text(_unit(config, unit), encoding="utf-8")
     except OSError as error:
-        raise CommandError(f"cannot write {error.filename or folder}: {error.strerror}") from None
+        raise CliError(f"cannot write {error.filename or folder}: {error.strerror}") from None
     return config, unit
 
 

@@ -1,4 +1,4 @@
-"""docs/aws.md: its commands are run, in order, from the credentials to the cleaning up.
+"""Runs the commands of docs/aws.md in order, from the credentials to the clean-up.
 
 AWS is here: moto for IAM, STS and logs, a local engine for Lambda, rclone for S3.
 """
@@ -42,7 +42,7 @@ def engine(s3, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def aws(engine, s3, tmp_path_factory):
-    """A machine with `aws` and `mu`, and what they ask; environment and current folder."""
+    """A machine with `aws`, `mu` and the servers they need: its environment and current folder."""
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -79,7 +79,7 @@ def run(script, aws):
     )
 
 
-def test_the_page_leads_from_an_account_to_a_job_and_away_again(aws, engine, s3):
+def test_the_commands_of_the_page_work_from_the_credentials_to_the_clean_up(aws, engine, s3):
     env, folder = aws
     names = ("1. Credentials", "2. The functions' role and the bucket", "3. The function")
     done = run(commands(*names, "4. The coordinator"), aws)
@@ -121,7 +121,7 @@ def test_the_page_leads_from_an_account_to_a_job_and_away_again(aws, engine, s3)
     assert "page-films" not in [bucket["Name"] for bucket in s3.client().list_buckets()["Buckets"]]
 
 
-def test_what_the_page_says_a_job_costs_follows_from_its_prices():
+def test_the_costs_on_the_page_follow_from_its_prices():
     row = re.search(r"^\| a GB-second \| \$([\d.]+) \| \$([\d.]+) \|$", PAGE, re.MULTILINE)
     told = re.search(r"1,000 workers with 1,769 MB for 60 s \| \$([\d.]+) \| \$([\d.]+) ", PAGE)
     for price, cost in zip(row.groups(), told.groups(), strict=True):

@@ -7,12 +7,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from kit.cli import inside
 from kit.elves import ARM64, I386, X86_64, compiled, fake_elf, needs_gcc, program_with_libraries
 from kit.worker_support import coordinator
 
 import mu
-from mu.cli.commands import cli
 from mu.functions import contents, programs
 from mu.functions.bundle import BundleError, bundle, look_into, worker_sources
 from mu.functions.elf import read_elf
@@ -26,7 +25,7 @@ def tool(tmp_path):
 
 
 def unzip(archive: Path, folder: Path) -> Path:
-    """Unzip with the modes that the archive says, as Lambda does."""
+    """Unzip with the modes stored in the archive, as Lambda does."""
     with zipfile.ZipFile(archive) as opened:
         for info in opened.infolist():
             path = Path(opened.extract(info, folder))
@@ -39,7 +38,7 @@ def modes(archive: Path) -> dict[str, str]:
         return {i.filename: oct(i.external_attr >> 16) for i in opened.infolist()}
 
 
-def test_a_bundle_runs_by_itself_as_a_worker(tmp_path, tool):
+def test_a_bundle_runs_as_a_worker_without_anything_else(tmp_path, tool):
     made = bundle(tmp_path / "f.zip", executables=[tool], command="./tool ##INFILE##")
     home = unzip(made.path, tmp_path / "task")
     with coordinator(home) as boss:
@@ -52,7 +51,7 @@ def test_a_bundle_runs_by_itself_as_a_worker(tmp_path, tool):
         assert worker.ending()["status"] == "quit"
 
 
-def test_without_a_task_root_commands_run_where_the_bundle_lies(tmp_path, tool):
+def test_without_a_task_root_commands_run_in_the_folder_of_the_bundle(tmp_path, tool):
     made = bundle(tmp_path / "f.zip", executables=[tool], command="./tool hello")
     home = unzip(made.path, tmp_path / "task")
     with coordinator(tmp_path) as boss:
@@ -82,7 +81,7 @@ def test_without_a_packaged_command_there_is_no_file_for_it(tmp_path):
     assert "mu_command.json" not in modes(made.path)
 
 
-def test_executables_can_be_executed_and_other_files_keep_whether_they_can(tmp_path, tool):
+def test_programs_are_executable_and_other_files_keep_their_mode(tmp_path, tool):
     tool.chmod(0o600)
     script, plain = tmp_path / "script", tmp_path / "plain"
     script.write_text("x")
@@ -101,12 +100,12 @@ def test_the_same_input_gives_the_same_bytes(tmp_path, tool):
     assert first == second
 
 
-def test_files_may_be_given_another_name(tmp_path, tool):
+def test_files_can_be_renamed(tmp_path, tool):
     made = bundle(tmp_path / "f.zip", executables={"bin/ffmpeg": tool})
     assert modes(made.path)["bin/ffmpeg"] == "0o100755"
 
 
-def test_a_folder_is_taken_with_all_that_is_in_it(tmp_path):
+def test_a_folder_is_added_with_all_its_files(tmp_path):
     folder = tmp_path / "models"
     (folder / "deep").mkdir(parents=True)
     (folder / "a").write_text("a")
@@ -118,29 +117,29 @@ def test_a_folder_is_taken_with_all_that_is_in_it(tmp_path):
 @pytest.mark.parametrize(
     "name", ["lambda_function.py", "mu_command.json", "mu", "mu_worker", "mu/x", "mu_worker/x"]
 )
-def test_a_name_of_the_workers_own_is_refused(tmp_path, tool, name):
+def test_a_name_that_the_worker_uses_is_refused(tmp_path, tool, name):
     with pytest.raises(BundleError, match=r"cannot bundle \S+ as \S+: the worker uses this name"):
         bundle(tmp_path / "f.zip", executables={name: tool})
 
 
 @pytest.mark.parametrize("name", ["ssl.py", "json/__init__.py"])
-def test_a_name_that_would_hide_a_module_of_python_is_refused(tmp_path, tool, name):
+def test_a_name_that_would_shadow_a_python_module_is_refused(tmp_path, tool, name):
     with pytest.raises(BundleError, match="instead of Python's own module"):
         bundle(tmp_path / "f.zip", files={name: tool})
 
 
 @pytest.mark.parametrize("name", ["profile", "test/data.json", "my.py"])
-def test_a_name_that_hides_no_module_of_python_is_taken(tmp_path, tool, name):
+def test_a_name_that_shadows_no_python_module_is_accepted(tmp_path, tool, name):
     assert name in bundle(tmp_path / "f.zip", files={name: tool}).names
 
 
 @pytest.mark.parametrize("name", ["/abs", "../up", "a/../b", "", "a//b", "."])
-def test_a_name_that_is_no_relative_path_is_refused(tmp_path, tool, name):
+def test_a_name_that_is_not_a_relative_path_is_refused(tmp_path, tool, name):
     with pytest.raises(BundleError, match="the name must be a relative path"):
         bundle(tmp_path / "f.zip", files={name: tool})
 
 
-def test_two_files_of_one_name_are_refused(tmp_path, tool):
+def test_two_files_with_one_name_are_refused(tmp_path, tool):
     other = tmp_path / "other"
     other.mkdir()
     (other / "tool").write_text("x")
@@ -148,18 +147,18 @@ def test_two_files_of_one_name_are_refused(tmp_path, tool):
         bundle(tmp_path / "f.zip", executables=[tool], files=[other / "tool"])
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(BundleError, match=r"cannot bundle .*/none: No such file"):
         bundle(tmp_path / "f.zip", executables=[tmp_path / "none"])
 
 
-def test_what_is_no_file_is_refused(tmp_path):
+def test_anything_but_a_regular_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(BundleError, match="it is not a regular file"):
         bundle(tmp_path / "f.zip", files=[tmp_path / "fifo"])
 
 
-def test_a_file_that_may_not_be_read_is_refused(tmp_path, tool, monkeypatch):
+def test_an_unreadable_file_is_refused(tmp_path, tool, monkeypatch):
     if os.geteuid() == 0:  # root may read everything: let the system say otherwise
         monkeypatch.setattr(contents.os, "access", lambda path, mode: path != tool)
     tool.chmod(0)
@@ -167,7 +166,7 @@ def test_a_file_that_may_not_be_read_is_refused(tmp_path, tool, monkeypatch):
         bundle(tmp_path / "f.zip", executables=[tool])
 
 
-def test_too_large_a_zip_is_refused_and_not_left_behind(tmp_path):
+def test_a_zip_above_the_limit_is_refused_and_not_left_behind(tmp_path):
     noise = tmp_path / "noise"
     noise.write_bytes(os.urandom(2**20))
     with pytest.raises(
@@ -177,7 +176,7 @@ def test_too_large_a_zip_is_refused_and_not_left_behind(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["noise"]
 
 
-def test_too_much_to_unzip_is_refused_before_anything_is_written(tmp_path):
+def test_an_unzipped_size_above_the_limit_is_refused_before_anything_is_written(tmp_path):
     huge = tmp_path / "huge"
     with huge.open("wb") as file:
         file.truncate(251 * 2**20)  # sparse
@@ -186,7 +185,7 @@ def test_too_much_to_unzip_is_refused_before_anything_is_written(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["huge"]
 
 
-def test_a_folder_that_cannot_be_written_to_is_named(tmp_path):
+def test_a_missing_output_folder_is_named(tmp_path):
     with pytest.raises(BundleError, match=re.escape(f"cannot write {tmp_path}/none/f.zip")):
         bundle(tmp_path / "none" / "f.zip")
 
@@ -248,7 +247,7 @@ def test_a_program_in_a_folder_finds_them_too(tmp_path, dynamic):
 
 
 @needs_gcc
-def test_a_library_may_be_given_as_a_file(tmp_path, dynamic):
+def test_a_library_can_be_added_as_a_file(tmp_path, dynamic):
     given = {f"lib/{path.name}": path for path in (dynamic.parent / "libs").iterdir()}
     made = bundle(tmp_path / "f.zip", executables=[dynamic], files=given)
     assert made.libraries == ()
@@ -266,7 +265,7 @@ def test_a_missing_library_is_named_with_who_needs_it(tmp_path, dynamic, monkeyp
     assert "libouter.so" in made.warnings[0]
 
 
-def test_a_program_that_needs_glibc_alone_is_put_in_as_it_is(tmp_path):
+def test_a_program_that_needs_only_glibc_is_added_unchanged(tmp_path):
     program = Path("/bin/sh").resolve()
     made = bundle(tmp_path / "f.zip", executables={"shell": program})
     if made.libraries:
@@ -305,7 +304,7 @@ def test_a_program_for_another_libc_is_refused(tmp_path):
         bundle(tmp_path / "f.zip", executables=[program])
 
 
-def test_a_newer_glibc_than_lambdas_is_told(tmp_path, monkeypatch):
+def test_a_newer_glibc_than_lambdas_gives_a_warning(tmp_path, monkeypatch):
     monkeypatch.setattr(programs, "LAMBDA_GLIBC", (2, 3))
     (warning,) = bundle(tmp_path / "f.zip", executables={"shell": Path("/bin/sh")}).warnings
     assert re.match(
@@ -313,7 +312,7 @@ def test_a_newer_glibc_than_lambdas_is_told(tmp_path, monkeypatch):
     )
 
 
-def test_scripts_that_may_not_run_are_told(tmp_path, tool):
+def test_scripts_that_may_not_run_give_a_warning(tmp_path, tool):
     odd, none = tmp_path / "odd", tmp_path / "none"
     odd.write_text("#!/opt/perl\n")
     none.write_text("echo\n")
@@ -334,7 +333,7 @@ def test_with_libraries_the_same_input_gives_the_same_bytes_too(tmp_path, dynami
 # ---------------------------------------------------------------- looking into one
 
 
-def test_what_was_bundled_is_read_again(tmp_path):
+def test_a_bundle_can_be_read_back(tmp_path):
     program = fake_elf(tmp_path / "program", ARM64)
     made = bundle(tmp_path / "f.zip", executables=[program])
     again = look_into(made.path)
@@ -346,7 +345,7 @@ def test_what_was_bundled_is_read_again(tmp_path):
     assert sorted(again.names) == sorted(made.names)
 
 
-def test_a_zip_that_is_no_bundle_is_refused(tmp_path, tool):
+def test_a_zip_that_is_not_a_bundle_is_refused(tmp_path, tool):
     with pytest.raises(BundleError, match=r"cannot read \S+/tool as a zip"):
         look_into(tool)
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as opened:
@@ -358,30 +357,26 @@ def test_a_zip_that_is_no_bundle_is_refused(tmp_path, tool):
 # ---------------------------------------------------------------- the command
 
 
-def run(*words):
-    return CliRunner().invoke(cli, ["bundle", *map(str, words)])
-
-
 def test_the_command_is_pre_program_post(tmp_path, tool):
     words = [tool, "--pre", "nice -n 5", "--post", "-o ##OUTFILE## ##INFILE##"]
-    told = json.loads(run(*words, "--json", "-o", tmp_path / "f.zip").stdout)
+    told = json.loads(inside("bundle", *words, "--json", "-o", tmp_path / "f.zip").stdout)
     assert told["command"] == "nice -n 5 ./tool -o ##OUTFILE## ##INFILE##"
     with zipfile.ZipFile(tmp_path / "f.zip") as opened:
         assert json.loads(opened.read("mu_command.json")) == {"command": told["command"]}
 
 
-def test_extra_files_and_folders_go_in_under_their_names_or_others(tmp_path, tool):
+def test_extra_files_and_folders_keep_their_names_or_get_new_ones(tmp_path, tool):
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "a").write_text("a")
     words = [f"bin/t={tool}", "--with", tmp_path / "models", "--with", f"my.sh={tool}"]
-    told = json.loads(run(*words, "--json", "-o", tmp_path / "f.zip").stdout)
+    told = json.loads(inside("bundle", *words, "--json", "-o", tmp_path / "f.zip").stdout)
     assert {"bin/t", "models/a", "my.sh"} < set(told["names"])
     assert told["command"] == "./bin/t"
 
 
-def test_the_command_says_what_it_wrote_and_what_comes_next(tmp_path, tool, monkeypatch):
+def test_bundle_says_what_it_wrote_and_what_to_do_next(tmp_path, tool, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    done = run("tool")
+    done = inside("bundle", "tool")
     assert re.match(
         r"Wrote tool\.zip: \d+ KiB, unzipped \d+ KiB\.\nPackaged command: \./tool\n", done.stdout
     )
@@ -397,9 +392,9 @@ def test_the_command_says_what_it_wrote_and_what_comes_next(tmp_path, tool, monk
         (["a=/bin/sh", "a=/bin/ls", "-o", "f.zip"], "would both be bundled as a; rename one"),
     ],
 )
-def test_what_cannot_be_bundled_is_a_sentence(tmp_path, monkeypatch, words, says):
+def test_an_invalid_bundle_is_refused_with_a_sentence(tmp_path, monkeypatch, words, says):
     monkeypatch.chdir(tmp_path)
-    done = run(*words)
+    done = inside("bundle", *words)
     assert (done.exit_code, done.stdout) == (2, "")
     assert says in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""The command line: against a real daemon as a program, and its pure parts as functions."""
+"""The command line against a real daemon."""
 
 import contextlib
 import fcntl
@@ -8,61 +8,26 @@ import pty
 import re
 import shutil
 import signal
-import socket
 import stat
 import struct
 import subprocess
 import sys
 import termios
-import threading
 import time
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from kit.cli import ENV, home_with, inside, refusal, run
 from kit.film import processes, put_film, wait_until
 from stage import Daemon
 
 import mu
-from mu.cli.address import Address, NotRunning, find_address
-from mu.cli.arguments import BadArgument, read_event, read_params
-from mu.cli.client import Client, DaemonUnreachable, RequestRefused
-from mu.cli.commands import cli
-from mu.cli.display import failures, progress, tables, text
 from mu.pipelines import hello
 from mu.states import CommandListState
 
 ROOT = Path(__file__).parents[2]
-ENV = {name: value for name, value in os.environ.items() if not name.startswith("MU_")}
 HELLO = ["launch", "hello", "--function", "png2y4m"]  # any bundle has the worker
 SLOW = ["launch", "png2y4m", "-p", "bucket=films", "-p", "frames=2"]
-
-
-def run(*args, daemon=None, **options):
-    """Run `mu` as a program."""
-    env = ENV | ({"MU_HOME": str(daemon.home)} if daemon else {})
-    return subprocess.run(
-        [sys.executable, "-m", "mu.cli", *map(str, args)],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        **{"env": env, **options},
-    )
-
-
-def inside(*args, daemon=None, **env):
-    """Run it here, without a program's start."""
-    where = ["--home", str(daemon.home)] if daemon else []
-    unset = {"MU_HOME": None, "MU_TOKEN": None}
-    return CliRunner().invoke(cli, [*where, *map(str, args)], env=unset | env)
-
-
-def refusal(*args, status=2, **more):
-    """Return the sentence with which a command ends."""
-    ended = inside(*args, **more)
-    assert (ended.exit_code, ended.stdout) == (status, ""), ended.output
-    assert "Traceback" not in ended.stderr
-    return ended.stderr
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +48,7 @@ def failed(daemon, s3):
 
 @pytest.fixture
 def idle(daemon):
-    """A job for which no worker will come."""
+    """A job that never gets a worker."""
     job = json.loads(
         inside("launch", "hello", "--engine", "external", "--json", daemon=daemon).stdout
     )
@@ -94,7 +59,7 @@ def idle(daemon):
 # ---------------------------------------------------------------- ordering
 
 
-def test_an_order_prints_the_jobs_id_and_tells_people_on_stderr(daemon):
+def test_launch_prints_the_jobs_id_on_stdout_and_a_sentence_on_stderr(daemon):
     ordered = run(*HELLO, "-n", 2, daemon=daemon)
     assert ordered.returncode == 0
     job = ordered.stdout.strip()
@@ -104,7 +69,7 @@ def test_an_order_prints_the_jobs_id_and_tells_people_on_stderr(daemon):
     )
 
 
-def test_a_watched_order_ends_with_the_job(daemon):
+def test_launch_with_watch_ends_with_the_job(daemon):
     ended = run(*HELLO, "-n", 3, "-p", "text=hi", "-p", "rounds=2", "--watch", daemon=daemon)
     assert (ended.returncode, ended.stderr) == (0, "")
     first, *_, last, result = ended.stdout.splitlines()
@@ -113,7 +78,7 @@ def test_a_watched_order_ends_with_the_job(daemon):
     assert result == 'Result: {"said_hello": 3}'
 
 
-def test_all_that_can_be_ordered_arrives(daemon):
+def test_every_option_of_launch_reaches_the_daemon(daemon):
     words = ["--engine", "external", "--function", "f", "--regions", "us-east-1,us-west-2"]
     words += ["--deadline", 60, "--worker-timeout", 30, "--event", '{"env": {"A": "b"}}', "-n", 4]
     words += ["--spares", 2, "--retries", 5, "--tolerate", 1, "--on-failure", "stop"]
@@ -138,7 +103,7 @@ def test_a_repeated_order_with_a_key_is_the_same_job(daemon):
     inside("cancel", first["id"], daemon=daemon)
 
 
-def test_an_event_is_printed_or_kept_in_a_private_file(daemon, tmp_path):
+def test_an_event_is_printed_or_written_to_a_private_file(daemon, tmp_path):
     printed = inside("launch", "hello", "--engine", "external", daemon=daemon)
     event = json.loads(printed.stdout)
     assert "BEGIN PRIVATE KEY" in printed.stdout
@@ -156,7 +121,7 @@ def test_an_event_is_printed_or_kept_in_a_private_file(daemon, tmp_path):
     assert os.listdir(tmp_path) == ["event.json"]
 
 
-def test_an_event_that_cannot_be_kept_orders_nothing(daemon, tmp_path):
+def test_no_job_starts_if_its_event_cannot_be_written(daemon, tmp_path):
     before = len(daemon.ask("/jobs"))
     external = ["launch", "hello", "--engine", "external"]
     says = refusal(*external, "--event-out", tmp_path / "no" / "x", daemon=daemon)
@@ -181,7 +146,7 @@ def test_an_event_that_cannot_be_kept_orders_nothing(daemon, tmp_path):
         ),
         (
             ["png2y4m", "-p", "frames=six"],
-            "-p frames must be an integer between 1 and 10000, got 'six'",
+            "-p frames must be a whole number between 1 and 10000, got 'six'",
         ),
         (["png2y4m", "-p", "frames=0"], "between 1 and 10000, got '0'"),
         (["png2y4m", "-p", "frames"], "-p must be NAME=VALUE, got 'frames'"),
@@ -211,60 +176,11 @@ def test_an_event_that_cannot_be_kept_orders_nothing(daemon, tmp_path):
         (["hello", "--wacth"], "No such option"),
     ],
 )
-def test_an_order_that_cannot_be_is_refused_in_a_sentence(daemon, words, says):
+def test_an_invalid_order_is_refused_with_a_sentence(daemon, words, says):
     assert says in refusal("launch", *words, daemon=daemon)
 
 
-def test_a_command_that_is_not_there_suggests_the_nearest():
-    assert "Did you mean 'launch'?" in refusal("lanch")
-
-
-KINDS = {
-    "name": "p",
-    "parameters": [
-        {"name": name, "type": name, "help": "h", "required": name == "int"}
-        for name in ("bool", "int", "float", "str", "list", "dict", "date")
-    ],
-}
-
-
-def test_words_become_the_values_that_the_pipeline_wants():
-    words = ["bool=Yes", "int=-3", "float=2", "str=a=b", "list=[1]", 'dict={"a": 1}', "date=x"]
-    assert read_params(KINDS, words) == {
-        "bool": True,
-        "int": -3,
-        "float": 2.0,
-        "str": "a=b",
-        "list": [1],
-        "dict": {"a": 1},
-        "date": "x",
-    }
-
-
-@pytest.mark.parametrize(
-    ("word", "says"),
-    [
-        ("bool=maybe", "-p bool must be true or false, got 'maybe'"),
-        ("int=1.5", "-p int must be an integer, got '1.5'"),
-        ("float=inf", "-p float must be a number, got 'inf'"),
-        ("list=a,b", "-p list must be a JSON list such as '[\"a\", \"b\"]', got 'a,b'"),
-        ("list={}", "-p list must be a JSON list"),
-        ("dict=1", "-p dict must be a JSON object"),
-        ("str=x", "p requires -p int=...: h (an integer)"),
-    ],
-)
-def test_a_word_of_another_kind_is_refused(word, says):
-    with pytest.raises(BadArgument) as refused:
-        read_params(KINDS, [word])
-    assert says in str(refused.value)
-
-
-def test_an_event_is_given_as_it_is_or_in_a_file(tmp_path):
-    (tmp_path / "event").write_text('{"a": 1}')
-    assert read_event('{"a": 1}') == read_event(f"@{tmp_path}/event") == {"a": 1}
-
-
-def test_some_actors_are_ordered_and_followed_by_their_numbers(daemon):
+def test_single_actors_are_run_and_followed_by_their_numbers(daemon):
     words = ["--actors", "2, 5-6", "-n", 9, "--watch", "--json"]
     told = inside(*HELLO, *words, daemon=daemon).stdout.splitlines()[-1]
     job = json.loads(told)
@@ -283,55 +199,20 @@ def test_some_actors_are_ordered_and_followed_by_their_numbers(daemon):
 # ---------------------------------------------------------------- which job
 
 
-class Known(Client):
-    """A client of a daemon with these jobs."""
-
-    def __init__(self, *ids):
-        self._ids = ids
-
-    def jobs(self):
-        return [{"id": name} for name in self._ids]
-
-    def job(self, job_id):
-        if job_id not in self._ids:
-            raise RequestRefused("there is no job", 404)
-        return {"id": job_id}
-
-
-def test_a_job_is_named_by_its_id_a_prefix_or_last():
-    client = Known("ab12", "ab34", "ab3", "cd56")
-    found = [client.find_job(name)["id"] for name in ("ab12", "ab1", "ab3", "c", "last")]
-    assert found == ["ab12", "ab12", "ab3", "cd56", "cd56"]
-
-
-@pytest.mark.parametrize(
-    ("ids", "name", "says"),
-    [
-        (["ab12", "ab34", "cd"], "ab", "'ab' matches 2 jobs, ab12, ab34"),
-        (["ab12"], "x", "there is no job 'x'; `mu jobs` lists all jobs"),
-        (["ab12"], "", "there is no job ''"),
-        ([], "last", "there is no last job: no job has been started yet"),
-    ],
-)
-def test_a_name_that_is_no_jobs_or_severals_is_refused(ids, name, says):
-    with pytest.raises(RequestRefused, match=re.escape(says)):
-        Known(*ids).find_job(name)
-
-
 @pytest.mark.parametrize("command", ["watch", "workers", "log", "cancel"])
 @pytest.mark.parametrize("name", ["nothing", "../pipelines", "?x", "é"])
-def test_a_job_that_is_not_there_is_refused(daemon, done, command, name):
+def test_an_unknown_job_is_refused(daemon, done, command, name):
     assert f"there is no job {name!r}" in refusal(command, name, daemon=daemon)
 
 
 # ---------------------------------------------------------------- showing
 
 
-def test_a_job_that_is_done_ends_its_watching_with_0(daemon, done):
+def test_watching_a_job_that_is_done_ends_with_0(daemon, done):
     assert run("watch", done["id"][:6], daemon=daemon).returncode == 0
 
 
-def test_a_job_that_failed_ends_its_watching_with_1_and_each_failure(daemon, failed):
+def test_watching_a_failed_job_ends_with_1_and_shows_each_failure(daemon, failed):
     ended = run("watch", failed["id"], daemon=daemon)
     assert (ended.returncode, ended.stderr) == (1, "")
     _, actor, error, hint, last = ended.stdout.splitlines()
@@ -342,7 +223,7 @@ def test_a_job_that_failed_ends_its_watching_with_1_and_each_failure(daemon, fai
     assert last.endswith(" s: 1 of 3 actors failed.")
 
 
-def test_a_job_that_is_cancelled_ends_its_watching_with_3(daemon, idle):
+def test_watching_a_cancelled_job_ends_with_3(daemon, idle):
     watching = subprocess.Popen(
         [sys.executable, "-m", "mu.cli", "watch", "last"],
         env=ENV | {"MU_HOME": str(daemon.home)},
@@ -381,7 +262,7 @@ def test_workers_are_listed_with_failures_first(daemon, failed):
     assert none == f"No actor of job {failed['id']} is waiting.\n"
 
 
-def test_json_is_the_control_ports(daemon, done, failed):
+def test_json_is_that_of_the_control_port(daemon, done, failed):
     def told(*words):
         return json.loads(inside(*words, "--json", daemon=daemon).stdout)
 
@@ -399,26 +280,9 @@ def test_pipelines_are_shown_with_their_parameters(daemon):
     listed = inside("pipelines", daemon=daemon).stdout
     assert re.search(r"png2y4m +Convert PNG frames", listed)
     page = inside("pipelines", "png2y4m", daemon=daemon).stdout
-    assert re.search(r"frames +6 +an integer between 1 and 10000 +\w+", page)
+    assert re.search(r"frames +6 +a whole number between 1 and 10000 +\w+", page)
     assert "Example: mu launch png2y4m -n 5 --watch" in page
     assert "did you mean 'hello'?" in refusal("pipelines", "helo", daemon=daemon)
-
-
-def test_a_broken_plugin_is_told_with_its_reason():
-    good = {"name": "p", "description": "Does it.", "parameters": []}
-    broken = {"name": "q", "owner": "q:it of some-package", "error": "ImportError: no q"}
-    told = http("200 OK", json.dumps([good, broken]))
-    with answering(told, told, told) as client:
-        url = ["--url", client.url]
-        listed = inside(*url, "pipelines", MU_TOKEN="t").stdout
-        says = [
-            refusal(*url, *words, MU_TOKEN="t") for words in (["pipelines", "q"], ["launch", "q"])
-        ]
-    assert listed.startswith("Plugin q (q:it of some-package) cannot be used: ImportError: no q\n")
-    assert "p         Does it." in listed
-    assert (
-        says == ["mu: pipeline q of q:it of some-package cannot be used: ImportError: no q\n"] * 2
-    )
 
 
 def test_a_recorded_job_replays(daemon, done, failed):
@@ -436,7 +300,7 @@ def test_a_recorded_job_replays(daemon, done, failed):
     assert {one["error"] is None for one in told["attempts"] if one["actor"] == 1} == {False}
 
 
-def test_of_one_actor_each_event_is_shown_with_what_it_caused(daemon, done):
+def test_with_an_actor_replay_shows_each_event_with_its_effects(daemon, done):
     told = inside("replay", done["id"], "-a", 1, daemon=daemon)
     assert told.exit_code == 0, told.output
     first, *lines = told.stdout.splitlines()
@@ -452,7 +316,7 @@ def test_of_one_actor_each_event_is_shown_with_what_it_caused(daemon, done):
     assert f"job {done['id']} has no actor 3; it has 3" in says
 
 
-def test_a_pipeline_that_changed_meanwhile_diverges_with_1(daemon, done, monkeypatch):
+def test_replaying_with_a_changed_pipeline_diverges_and_ends_with_1(daemon, done, monkeypatch):
     def begin(pipeline, worker):
         return Changed(worker)
 
@@ -470,7 +334,7 @@ def test_a_pipeline_that_changed_meanwhile_diverges_with_1(daemon, done, monkeyp
     assert " " * 18 + "! it diverges here" in told.stdout.splitlines()
 
 
-def test_a_replay_needs_no_daemon_but_its_journal(daemon, done, tmp_path):
+def test_a_replay_needs_the_journal_but_no_daemon(daemon, done, tmp_path):
     shutil.copy(daemon.home / "journal.db", tmp_path)
     shutil.copy(daemon.home / "journal.db-wal", tmp_path)
     assert inside("--home", tmp_path, "replay", done["id"]).exit_code == 0
@@ -510,17 +374,7 @@ def test_a_log_is_followed_until_the_actor_ends(daemon, s3):
     wait_until(lambda: not processes("sleep\x00987"))
 
 
-def test_what_is_not_kept_of_a_log_is_told():
-    job = {"id": "x", "workers": 1, "finished": 1.0}
-    with answering(
-        http("200 OK", json.dumps(job)), http("200 OK", "tail", ["Mu-Log-End: 104"])
-    ) as client:
-        ended = inside("--url", client.url, "log", "x", "-a", 0, MU_TOKEN="t")
-    assert (ended.stdout, ended.exit_code) == ("tail", 0)
-    assert ended.stderr == "mu: 100 earlier bytes were dropped (see log_bytes in mu.conf)\n"
-
-
-def test_a_reader_that_goes_away_is_no_error(daemon, done):
+def test_a_closed_pipe_is_not_an_error(daemon, done):
     command = f"{sys.executable} -m mu.cli log {done['id']} | true; echo ${{PIPESTATUS[0]}}"
     env = ENV | {"MU_HOME": str(daemon.home)}
     piped = subprocess.run(["bash", "-c", command], env=env, capture_output=True, text=True)
@@ -566,7 +420,7 @@ class Terminal:
         return self.program.wait(10)
 
     def plain(self):
-        """Return it without colours; what was written over stands on lines of its own."""
+        """Return it without colours; text that was overwritten is on lines of its own."""
         moved = re.sub(r"\x1b\[\d*[AK]", "\n", self.seen.replace("\r", ""))
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", moved)
 
@@ -597,7 +451,7 @@ def test_ctrl_c_stops_watching_and_not_the_job(daemon, idle):
 
 
 @pytest.mark.parametrize("command", ["jobs", "workers", "replay"])
-def test_tables_keep_within_80_columns(daemon, failed, command):
+def test_tables_fit_into_80_columns(daemon, failed, command):
     words = [] if command == "jobs" else [failed["id"]]
     screen = Terminal(command, *words, daemon=daemon)
     assert screen.end() == 0
@@ -614,150 +468,10 @@ def test_tables_keep_within_80_columns(daemon, failed, command):
     assert [word for word in ("failed", "ago", "just now", "replays") if word in row] != ["failed"]
 
 
-def test_a_terminal_obeys_no_worker():
-    assert (
-        text.clean("a\x1b]0;title\x07b\tc\nd\u202e\udcff")
-        == "a\ufffd]0;title\ufffdb c\nd\ufffd\ufffd"
-    )
-
-
-def test_times_are_as_people_say_them():
-    seconds = [0.051, 0.999, 5.94, 12.3, 59.4, 60, 185, 3600, 7800, 90000]
-    assert [text.span(s) for s in seconds] == [
-        *("0.05 s", "1.0 s", "5.9 s", "12 s", "59 s", "1 min", "3 min 5 s"),
-        *("1 h", "2 h 10 min", "1 d 1 h"),
-    ]
-    assert [text.ago(s) for s in (-5, 0.2, 12.9, 60, 7300, 200000)] == [
-        *("just now", "just now", "12 s ago", "1 min ago", "2 h ago", "2 d ago"),
-    ]
-
-
-def actor(number, state="running", **more):
-    told = {"actor": number, "state": state, "label": "Convert", "attempt": 1, "since": 100.0}
-    told |= {"waits_for": None, "last_reply": "", "error": None, "result": None, "failures": []}
-    return told | more
-
-
-def failure(attempt, error):
-    return {"attempt": attempt, "at": 1.0, "label": "", "last_reply": "", "error": error}
-
-
-ENDED = {"id": "x", "state": "failed", "error": "1 of 3 actors failed: actor 3: why"}
-
-
-def shown(parts):
-    return [str(getattr(part, "renderable", part)) for part in parts]
-
-
-def test_the_same_failure_of_many_is_told_once():
-    gone = "Convert: its worker at 127.0.0.1:{} is gone: it closed the connection"
-    lost = [actor(n, "failed", error=gone.format(5000 + n)) for n in (0, 1, 2, 5)]
-    other = [actor(n + 10, "failed", error=f"e{n}") for n in range(9)]
-    told = shown(failures.failures(other + lost, ENDED))
-    assert told[0] == "4 actors (0-2, 5) failed:"
-    assert told[1] == "Convert: its worker is gone: it closed the connection"
-    assert told[2:4] == ["Actor 10 failed:", "e0"]
-    assert told[-2] == "5 more actors failed: mu workers x --state failed"
-
-
-def test_a_failure_comes_with_the_last_reply_and_the_failures_before_it():
-    late = "Convert: its worker took longer than 4 s"
-    before = [failure(0, "no worker came"), failure(1, late.replace("4", "5")), failure(2, late)]
-    one = actor(3, "failed", error=f"{late} (after 3 attempts)", failures=before)
-    told = shown(failures.failures([one | {"last_reply": "OK:SET(a)"}], ENDED))
-    assert told[:2] == ["Actor 3 failed:", f"{late} (after 3 attempts)"]
-    assert told[2:-1] == [
-        "Last reply: 'OK:SET(a)'",
-        "Before the first attempt: no worker came",  # attempt 1 is the same but for a number
-    ]
-    said = one | {"error": "expected 'x', but the worker answered 'OK:SET(a)'", "failures": []}
-    assert len(failures.failures([said | {"last_reply": "OK:SET(a)"}], ENDED)) == 3
-
-
-def test_those_that_were_stopped_with_the_job_come_last():
-    stopped = [actor(n, "failed", error=f"Convert: {ENDED['error']}") for n in range(2)]
-    told = shown(failures.failures([*stopped, actor(3, "failed", error="Convert: why")], ENDED))
-    assert told == [
-        *("Actor 3 failed:", "Convert: why"),
-        *("2 actors (0-1) failed:", "Convert: stopped when the job ended"),
-        "Output of actor 3: mu log x -a 3",
-    ]
-    told = text.ended(ENDED | {"created": 1.0, "finished": 2.0, "workers": 3})
-    assert told == "Job x failed after 1.0 s: 1 of 3 actors failed."
-
-
-def test_who_was_tried_again_is_told_with_the_reason():
-    again = [actor(n, failures=[failure(1, "gone")], attempt=2) for n in (1, 2)]
-    assert shown(failures.retried([actor(0), *again])) == [
-        "2 actors (1-2) were retried:",
-        "gone",
-    ]
-
-
-def test_what_is_waited_for_and_how_long_is_told():
-    actors = [actor(n, waits_for="OK:RETVAL(0)", since=100.0 - n) for n in range(3)]
-    actors += [actor(3, "waiting", label="", waits_for="a worker"), actor(4, "done", label="Final")]
-    assert progress.waits(actors, 105.0) == [
-        (3, "Convert: waiting for OK:RETVAL(0), up to 7.0 s"),
-        (1, "waiting for a worker, 5.0 s"),
-    ]
-
-
-def test_a_failed_actor_is_shown_at_the_state_before():
-    table = tables.workers_table(
-        [
-            actor(0, "failed", label="ErrorState why: so", error="Convert (a): why: so"),
-            actor(1, "failed", label="Fetch", error="a fault"),
-        ],
-        100.0,
-    )
-    assert [str(cell) for cell in table.columns[2].cells] == ["Convert (a)", "Fetch"]
-    assert [column.header for column in table.columns] == [
-        *("actor", "state", "at", "last event", "last reply")
-    ]
-
-
 # ---------------------------------------------------------------- finding the daemon
 
 
-def home_with(folder, ports='{"control": 1}', token="t0ken"):
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "ports.json").write_text(ports)
-    (folder / "token").write_text(token)
-    return folder
-
-
-def test_a_home_is_told_or_found(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path / "user"))
-    monkeypatch.setattr(
-        "mu.cli.address.CONFIGS", (Path("etc/mu.conf"), tmp_path / "system" / "mu.conf")
-    )
-
-    def found(given=(), environ=()):
-        return find_address(dict(given), dict(environ)).url.rpartition(":")[2]
-
-    home_with(tmp_path / "user" / ".mu", '{"control": 1}')
-    assert found() == "1"
-    for number, folder in ((2, "system"), (3, "etc")):
-        home_with(tmp_path / folder / "home", f'{{"control": {number}}}')
-        (tmp_path / folder / "mu.conf").write_text("[mu]\nhome = home\n")
-        assert found() == str(number)
-    environ = {"MU_HOME": str(home_with(tmp_path / "environ", '{"control": 4}'))}
-    assert found(environ=environ) == "4"
-    assert found({"config": "etc/mu.conf"}, environ) == "3"
-    assert found({"home": "~/.mu"}, environ) == "1"
-
-
-def test_a_control_port_listens_where_the_configuration_says(tmp_path):
-    home_with(tmp_path / "home")
-    for host, at in (("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("10.0.0.9", "10.0.0.9")):
-        config = tmp_path / "mu.conf"
-        config.write_text(f"[mu]\nhome = home\n[control]\nhost = {host}\n")
-        assert find_address({"config": str(config)}, {}).url == f"http://{at}:1"
-
-
-def test_options_may_stand_before_or_behind_the_command(daemon, done):
+def test_options_may_come_before_or_after_the_command(daemon, done):
     for words in (["--home", daemon.home, "jobs"], ["jobs", "--home", daemon.home]):
         assert done["id"] in inside(*words).stdout
     assert done["id"] in inside("jobs", "--config", daemon.conf).stdout
@@ -767,54 +481,7 @@ def test_options_may_stand_before_or_behind_the_command(daemon, done):
     assert "--home and --url cannot be combined" in says
 
 
-@pytest.mark.parametrize(
-    ("url", "token", "says"),
-    [
-        ("http://127.0.0.1:1", "", "--url requires the daemon's token in MU_TOKEN"),
-        ("http://127.0.0.1:1", "a b", "MU_TOKEN does not contain a token"),
-        ("127.0.0.1:1", "t", "--url must look like http://HOST:13580, got '127.0.0.1:1'"),
-        ("http://", "t", "--url must look like"),
-        ("http://x:http", "t", "--url must look like"),
-        ("http://user@x", "t", "--url must look like"),
-    ],
-)
-def test_a_url_that_cannot_be_used_is_refused(url, token, says):
-    assert says in refusal("--url", url, "jobs", MU_TOKEN=token)
-
-
-def test_a_home_without_a_daemon_says_how_to_start_one(tmp_path):
-    config = tmp_path / "my mu.conf"
-    config.write_text("[mu]\nhome = home\n")
-    assert refusal("--config", config, "jobs", status=4) == (
-        f"mu: no daemon is running for home {tmp_path}/home:"
-        f" start it with twistd -n mu --config '{config}'\n"
-    )
-    says = refusal("jobs", "--home", tmp_path / "other", status=4)
-    assert f'FILE contains "[mu]" and "home = {tmp_path}/other"' in says
-
-
-def test_a_configuration_that_is_wrong_is_refused(tmp_path):
-    assert "/no.conf" in refusal("--config", tmp_path / "no.conf", "jobs")
-    (tmp_path / "mu.conf").write_text("[mu]\nhoem = x\n")
-    assert "unknown option 'hoem' in [mu]" in refusal("--config", tmp_path / "mu.conf", "jobs")
-
-
-def test_a_stale_ports_file_is_told_from_a_running_daemon(tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    home = home_with(tmp_path, f'{{"control": {port}}}')
-    says = refusal("--home", home, "jobs", status=4)
-    assert f"although ports.json names port {port}: the daemon was killed" in says
-    assert "Its running jobs resume when it is started again, with twistd -n mu" in says
-
-
-@pytest.mark.parametrize("ports", ["", "{", "[]", "{}", '{"control": "1"}', '{"control": 70000}'])
-def test_a_ports_file_that_is_none_says_what_to_do(tmp_path, ports):
-    says = refusal("--home", home_with(tmp_path, ports), "jobs", status=4)
-    assert f"{tmp_path}/ports.json does not contain the control port" in says
-
-
-def test_a_wrong_token_is_told(daemon, tmp_path):
+def test_a_wrong_token_is_reported(daemon, tmp_path):
     home = home_with(tmp_path, json.dumps(daemon.ports), "wrong")
     says = refusal("--home", home, "jobs")
     assert f"rejected the token in {tmp_path}/token" in says
@@ -822,113 +489,10 @@ def test_a_wrong_token_is_told(daemon, tmp_path):
     assert f"{daemon.url} rejected the token in MU_TOKEN" in says
 
 
-def test_a_missing_or_broken_token_is_told(tmp_path):
-    home = home_with(tmp_path, token="two words")
-    assert f"{home}/token does not contain a token" in refusal("--home", home, "jobs")
-    (home / "token").unlink()
-    assert f"{home}/token is missing, although ports.json exists" in refusal("--home", home, "jobs")
-
-
-@pytest.mark.parametrize("name", ["ports.json", "token"])
-def test_another_users_home_is_told(tmp_path, monkeypatch, name):
-    home = home_with(tmp_path)
-    read = Path.read_text
-
-    def guarded(path, *args, **kwargs):
-        if path.name == name:
-            raise PermissionError(13, "Permission denied")
-        return read(path, *args, **kwargs)
-
-    monkeypatch.setattr(Path, "read_text", guarded)
-    says = refusal("--home", home, "jobs")
-    assert f"no permission to read {home}/{name}: the daemon's home belongs to user " in says
-    assert "use --url with the daemon's token in MU_TOKEN" in says
-
-
 # ---------------------------------------------------------------- a daemon that goes away
 
 
-def http(status, body, headers=()):
-    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "", body]
-    return "\r\n".join(lines).encode()
-
-
-@contextlib.contextmanager
-def answering(*answers, timeout_s=10.0):
-    """A client of what gives these answers, one to each connection."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        url = f"http://127.0.0.1:{server.getsockname()[1]}"
-
-        def serve():
-            for answer in answers:
-                line, _ = server.accept()
-                with line:
-                    line.recv(65536)
-                    if answer is None:
-                        asked.wait(10)
-                    else:
-                        line.sendall(answer)
-
-        asked = threading.Event()
-        thread = threading.Thread(target=serve)
-        thread.start()
-        client = Client(Address(url, "t", "not there", "not yours"), timeout_s)
-        client.url = url
-        try:
-            yield client
-        finally:
-            asked.set()
-            thread.join()
-
-
-@pytest.mark.parametrize(
-    ("answer", "says"),
-    [
-        (b"", "was lost before its answer was complete"),
-        (
-            b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n[",
-            "was lost before its answer was complete",
-        ),
-        (b"SSH-2.0-server\r\n", "was lost before its answer was complete"),
-        (http("200 OK", "<html>"), "is not a mu daemon: its answer is not JSON"),
-        (http("200 OK", "{}"), "is not a mu daemon: its answer is not a JSON list"),
-        (http("404 Not Found", "<html>"), "is not a mu daemon: it answered with HTTP status 404"),
-        (http("301 Moved", "", ["Location: http://x/"]), "it answered with HTTP status 301"),
-        (
-            http("500 Oh", '{"error": {"message": "a fault in mu; its log says more"}}'),
-            "failed: a fault in mu; its log says more",
-        ),
-    ],
-)
-def test_what_is_no_answer_is_told(answer, says):
-    with answering(answer) as client, pytest.raises(DaemonUnreachable) as lost:
-        client.jobs()
-    assert says in str(lost.value)
-
-
-def test_a_daemon_that_does_not_answer_is_given_up():
-    with answering(None, timeout_s=0.2) as client, pytest.raises(DaemonUnreachable) as lost:
-        client.jobs()
-    assert "did not answer within 0.2 s" in str(lost.value)
-
-
-def test_nothing_that_listens_is_no_daemon():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        url = f"http://127.0.0.1:{probe.getsockname()[1]}"
-    with pytest.raises(NotRunning, match="not there"):
-        Client(Address(url, "t", "not there", "")).jobs()
-    assert f"nothing listens at {url}" in refusal("--url", url, "jobs", status=4, MU_TOKEN="t")
-
-
-def test_an_order_whose_answer_is_lost_may_have_been_taken():
-    pipelines = http("200 OK", json.dumps([{"name": "hello", "parameters": []}]))
-    words = ["launch", "hello", "--idempotency-key", "k"]
-    with answering(pipelines, b"") as client:
-        says = refusal("--url", client.url, *words, status=4, MU_TOKEN="t")
-    assert "The job may have been started all the same: check with `mu jobs`, or repeat" in says
-
-
-def test_a_daemon_that_dies_ends_its_watching_with_4(own_daemon, tmp_path):
+def test_watching_ends_with_4_when_the_daemon_dies(own_daemon, tmp_path):
     words = ["launch", "hello", "--engine", "external", "--json"]
     job = json.loads(inside(*words, daemon=own_daemon).stdout)["id"]
     screen = Terminal("watch", job, daemon=own_daemon)
@@ -948,95 +512,5 @@ def test_a_daemon_that_dies_ends_its_watching_with_4(own_daemon, tmp_path):
     assert f"no daemon is running for home {again.home}:" in refusal("jobs", daemon=again, status=4)
 
 
-def test_a_job_that_was_forgotten_ends_its_watching():
-    job = {"id": "x", "pipeline": "p", "workers": 1, "engine": "e", "state": "running"}
-    job |= {"counts": {"running": 0, "failed": 0}, "created": 0.0, "finished": None}
-    gone = http("404 Not Found", '{"error": {"message": "there is no job", "field": null}}')
-    with answering(http("200 OK", json.dumps(job)), gone) as client:
-        ended = inside("--url", client.url, "watch", "x", MU_TOKEN="t")
-    assert ended.exit_code == 4
-    assert "job x is no longer known: the daemon dropped it" in ended.stderr
-    assert "resumes" not in ended.stderr
-
-
-def test_a_job_that_could_not_be_resumed_is_shown_though_it_lacks_fields():
-    """As older daemons describe one whose pipeline was not installed at their restart."""
-    job = {"id": "ab12", "pipeline": "gone", "workers": 2, "state": "failed", "params": {}}
-    job |= {"counts": dict.fromkeys(("waiting", "running", "done", "failed"), 0)}
-    job |= {"created": 10.0, "finished": 12.0, "cost_usd": None, "result": None}
-    job |= {"error": "pipeline 'gone' is not installed"}
-    told, listed = http("200 OK", json.dumps(job)), http("200 OK", json.dumps([job]))
-    with answering(told, listed, told, http("200 OK", "[]")) as client:
-        watched, jobs, workers = (
-            inside("--url", client.url, *words, MU_TOKEN="t")
-            for words in (["watch", "ab12"], ["jobs"], ["workers", "ab12"])
-        )
-    assert watched.exit_code == 1, watched.output
-    assert watched.stdout == (
-        "Job ab12: gone with 2 workers\n"
-        "Job ab12 failed after 2.0 s: pipeline 'gone' is not installed\n"
-    )
-    assert jobs.stdout.startswith("Job ab12 failed: pipeline 'gone' is not installed\n")
-    assert workers.stdout == "Job ab12 has no actors.\n"
-
-
-# ---------------------------------------------------------------- init, help, start
-
-
-def test_init_writes_the_shipped_configuration_and_a_unit(tmp_path):
-    folder = tmp_path / "a b" / "100%"
-    made = inside("init", folder)
-    assert made.exit_code == 0, made.output
-    assert (folder / "mu.conf").read_bytes() == (ROOT / "etc" / "mu.conf").read_bytes()
-    unit = (folder / "mu.service").read_text()
-    (start,) = [line for line in unit.splitlines() if line.startswith("ExecStart=")]
-    escaped = str(folder / "mu.conf").replace("%", "%%")
-    assert start.endswith(f'/twistd -n --pidfile= mu --config "{escaped}"')
-    assert f"/twistd -n --pidfile= mu --config '{folder}/mu.conf'" in made.stdout
-
-
-def test_init_overwrites_nothing_unless_forced(tmp_path):
-    (tmp_path / "mu.service").write_text("mine")
-    says = refusal("init", tmp_path)
-    assert f"already there: {tmp_path}/mu.service. Use --force to overwrite" in says
-    assert os.listdir(tmp_path) == ["mu.service"]
-    assert inside("init", tmp_path, "--force").exit_code == 0
-    assert (tmp_path / "mu.service").read_text() != "mine"
-    (tmp_path / "file").touch()
-    assert "cannot write " in refusal("init", tmp_path / "file" / "x")
-
-
-@pytest.mark.parametrize("command", sorted(cli.commands))
-def test_every_commands_help_has_examples(command):
-    told = inside(command, "--help").stdout
-    assert "Examples:\n    mu " in told
-    assert max(map(len, told.splitlines())) <= 80
-
-
-def test_the_exit_statuses_are_in_the_help_and_the_docs():
-    told = inside("--help").stdout
-    for status in ("0  success", "1  the job failed", "2  ", "3  the job was cancelled", "4  "):
-        assert f"    {status}" in told
-    docs = (ROOT / "docs" / "cli.md").read_text()
-    assert [row for row in "01234" if f"| {row} |" not in docs] == []
-
-
-def test_the_version_is_told():
+def test_the_version_is_printed():
     assert run("--version").stdout == f"mu {mu.__version__}\n"
-
-
-def test_it_starts_without_what_only_the_daemon_needs():
-    heavy = {"twisted", "boto3", "botocore", "klein", "cryptography", "OpenSSL", "rich"}
-    asked = "import sys, mu.cli.commands; print(*{name.partition('.')[0] for name in sys.modules})"
-    ended = subprocess.run(
-        [sys.executable, "-c", asked], capture_output=True, text=True, check=True
-    )
-    assert not heavy & set(ended.stdout.split())
-    asked = (
-        "import mu.cli.client, mu.cli.watch, mu.cli.display.tables, mu.cli.display.attempts, "
-        + asked.removeprefix("import ")
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", asked], capture_output=True, text=True, check=True
-    )
-    assert heavy & set(ended.stdout.split()) == {"rich"}

@@ -1,4 +1,4 @@
-"""Recorded courses: read from a journal that is only looked at, and played again."""
+"""Job histories: read from a journal without changing it, and replayed."""
 
 import json
 import sqlite3
@@ -35,7 +35,7 @@ JOB = "ab12cd34ef56"
 
 
 class Echo:
-    """A pipeline whose actors say hello to the one that they were given."""
+    """A pipeline whose actors greet the person in their input."""
 
     name = "echo"
     parameters = (Parameter("greeting", str, "what is said", "hello"),)
@@ -70,7 +70,7 @@ def config(tmp_path):
 
 
 def keep(config, *lines, job=JOB):
-    """Have a journal keep these lines, or records."""
+    """Write these lines or records to a journal."""
     reactor = Reactor()
     journal = Journal(config.home / JOURNAL, reactor, 0.1, pytest.fail)
     for line in lines:
@@ -85,7 +85,7 @@ def begun(**changed):
 
 
 def events(actor, attempt=1, answers=None, pipeline=None):
-    """Return the lines of an attempt that was played with the pipeline."""
+    """Return the lines of an attempt that was run with the pipeline."""
     facts = JobFacts(JOB, Params(greeting="hello", workers=2), 2, "", "uniq")
     worker = ScriptWorker(facts, actor, INPUTS[actor])
     played = play(Machine(worker, first_state((pipeline or Echo()).begin)), FakeWorker(answers))
@@ -106,10 +106,10 @@ def both_done():
     return [*begun(), *first, assigned(1), *events(1), ended(1)]
 
 
-# ---------------------------------------------------------------- what is told
+# ---------------------------------------------------------------- what is returned
 
 
-def test_a_course_that_does_the_same_again_replays(config):
+def test_an_attempt_with_the_same_effects_replays(config):
     keep(config, *both_done())
     told = tell(config, JOB, registry=registry(Echo()))
     assert (told["id"], told["pipeline"], told["created"]) == (JOB, "echo", 100.0)
@@ -121,7 +121,7 @@ def test_a_course_that_does_the_same_again_replays(config):
     assert "course" not in first
 
 
-def test_of_one_actor_every_event_is_told_with_its_effects(config):
+def test_with_an_actor_every_event_has_its_effects(config):
     keep(config, *both_done())
     (one,) = tell(config, JOB, actor=1, registry=registry(Echo()))["attempts"]
     steps = one["course"]
@@ -134,7 +134,7 @@ def test_of_one_actor_every_event_is_told_with_its_effects(config):
     json.dumps(one)
 
 
-def test_a_pipeline_that_does_something_else_now_diverges_at_an_event(config):
+def test_a_changed_pipeline_diverges_at_an_event(config):
     keep(config, *both_done())
     now = registry(Echo(["echo:more"]))
     told = tell(config, JOB, actor=0, registry=now)["attempts"]
@@ -149,7 +149,7 @@ def test_a_pipeline_that_does_something_else_now_diverges_at_an_event(config):
     ]
 
 
-def test_every_attempt_is_told_by_actor_and_however_it_ended(config):
+def test_every_attempt_is_listed_by_actor_however_it_ended(config):
     keep(
         config,
         *begun(),
@@ -185,8 +185,8 @@ def test_a_job_without_a_plan_has_no_attempts(config):
     assert tell(config, "last", registry=registry(Echo()))["attempts"] == []
 
 
-def test_replies_that_may_wait_are_limited_as_in_the_daemon(config):
-    """Two replies that nobody wants yet: with room for one, the actor fails."""
+def test_held_replies_are_limited_as_in_the_daemon(config):
+    """Two replies that no state expects yet: if only one may be held, the actor fails."""
 
     class Picky(Echo):
         def begin(self, worker):
@@ -224,22 +224,22 @@ def test_a_job_is_named_by_its_id_a_prefix_or_last(config):
         tell(config, "last", actor=0, registry=registry(Echo()))
 
 
-# ---------------------------------------------------------------- what cannot be
+# ---------------------------------------------------------------- errors
 
 
-def test_a_home_without_a_journal_is_told(config):
+def test_a_home_without_a_journal_is_reported(config):
     with pytest.raises(NoCourse, match=r"there is no journal at .*/journal.db: no daemon has run"):
         tell(config, "last")
     assert list(config.home.iterdir()) == []
 
 
-def test_a_journal_without_jobs_is_told(config):
+def test_a_journal_without_jobs_is_reported(config):
     keep(config)
     with pytest.raises(NoCourse, match=r"there are no jobs in .*journal.db yet"):
         tell(config, "last")
 
 
-def test_a_journal_of_another_version_is_told(config):
+def test_a_journal_of_another_version_is_reported(config):
     keep(config, *both_done())
     with sqlite3.connect(config.home / JOURNAL) as database:
         database.execute("pragma user_version = 99")
@@ -250,7 +250,7 @@ def test_a_journal_of_another_version_is_told(config):
 
 
 @pytest.mark.parametrize("content", [b"", b"no database, but long enough to be one" * 30])
-def test_what_is_no_journal_is_told(config, content):
+def test_a_file_that_is_not_a_journal_is_reported(config, content):
     (config.home / JOURNAL).write_bytes(content)
     with pytest.raises(
         NoCourse, match=r"(journal.db has format version 0|cannot read .*journal.db: file is not)"
@@ -258,7 +258,7 @@ def test_what_is_no_journal_is_told(config, content):
         tell(config, JOB)
 
 
-def test_a_journal_that_may_not_be_read_is_told(config, monkeypatch):
+def test_a_journal_without_read_permission_is_reported(config, monkeypatch):
     def refuse(path, mode):
         raise PermissionError(13, "Permission denied")
 
@@ -267,7 +267,7 @@ def test_a_journal_that_may_not_be_read_is_told(config, monkeypatch):
         tell(config, JOB)
 
 
-def test_a_pipeline_that_is_not_installed_any_more_is_told(config):
+def test_a_pipeline_that_is_no_longer_installed_is_reported(config):
     keep(config, *both_done())
     with pytest.raises(
         NoCourse, match=f"job {JOB} has pipeline 'echo', which is no longer installed"
@@ -278,7 +278,7 @@ def test_a_pipeline_that_is_not_installed_any_more_is_told(config):
         tell(config, JOB, registry=broken)
 
 
-def test_an_order_that_its_pipeline_does_not_take_any_more_is_told(config):
+def test_an_order_that_its_pipeline_no_longer_accepts_is_reported(config):
     keep(config, *begun(params={"shout": True}))
     with pytest.raises(NoCourse, match=r"echo no longer accepts the order of job .*params.shout"):
         tell(config, JOB, registry=registry(Echo()))
@@ -293,13 +293,13 @@ def test_an_order_that_its_pipeline_does_not_take_any_more_is_told(config):
         [*begun(), assigned(0), '["happened",0,1,"",["nothing"]]'],
     ],
 )
-def test_broken_records_are_told(config, lines):
+def test_damaged_records_are_reported(config, lines):
     keep(config, *lines)
     with pytest.raises(NoCourse, match="damaged: "):
         tell(config, JOB, registry=registry(Echo()))
 
 
-# ---------------------------------------------------------------- only looked at
+# ---------------------------------------------------------------- beside a running daemon
 
 
 def test_a_journal_is_read_while_a_daemon_writes_it(config):

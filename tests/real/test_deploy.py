@@ -1,4 +1,4 @@
-"""Deploying: against the local engine, against moto's AWS, and against an AWS with bad manners."""
+"""Deploying: to the local engine, to moto's AWS, and to an AWS that is slow or refuses."""
 
 import base64
 import hashlib
@@ -11,29 +11,18 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 from botocore.validate import ParamValidator
-from click.testing import CliRunner
+from kit.cli import inside as mu
+from kit.cli import refusal
 from kit.elves import ARM64, X86_64, compiled, fake_elf, needs_gcc
 from kit.film import chunk, order, put_film
+from kit.moto_aws import in_process_aws
 
-from mu.cli.commands import cli
 from mu.functions.aws import AwsClients, AwsError
 from mu.functions.bundle import ZIP_LIMIT, bundle
 from mu.functions.deploy import EVENT_AGE_S, Deployment, Settings, names_of
 from mu.functions.shipment import Code, DeployError, Shipment
 
 ROLE = "arn:aws:iam::123456789012:role/worker"
-
-
-def mu(*words, **env):
-    unset = {"MU_HOME": None, "AWS_ROLE": None, "COLUMNS": "80"}
-    return CliRunner().invoke(cli, [*map(str, words)], env=unset | env)
-
-
-def refusal(*words, **env):
-    done = mu(*words, **env)
-    assert (done.exit_code, done.stdout) == (2, ""), done.output
-    assert "Traceback" not in done.stderr
-    return done.stderr
 
 
 @pytest.fixture
@@ -48,7 +37,7 @@ def zipped(tmp_path, tool):
     return bundle(tmp_path / "tool.zip", executables=[tool], command="./tool hi").path
 
 
-# ---------------------------------------------------------------- the local engine, for real
+# ---------------------------------------------------------------- the local engine
 
 ANSWER = """
 #include <math.h>
@@ -64,7 +53,7 @@ int main(int count, char **words) {
 
 
 @needs_gcc
-def test_a_dynamic_program_goes_from_its_file_to_a_job_that_is_done(daemon, s3, tmp_path):
+def test_a_dynamic_program_is_deployed_and_runs_a_job(daemon, s3, tmp_path):
     """As a user does it: mu deploy, then the command that it prints, and a job with S3."""
     libs = tmp_path / "libs"
     libs.mkdir()
@@ -119,7 +108,7 @@ def test_deploying_again_changes_what_differs_and_nothing_else(daemon, zipped, t
     assert deploy("--delete") == "again in us-east-1 does not exist"
 
 
-def test_copies_are_functions_of_their_own_and_a_job_uses_them_in_turn(daemon):
+def test_copies_are_separate_functions_that_a_job_uses_in_turn(daemon):
     words = ["--home", daemon.home, "deploy", "--bare", "--name", "many", "--copies", 3]
     done = mu(*words, "--json")
     told = json.loads(done.stdout)
@@ -132,7 +121,7 @@ def test_copies_are_functions_of_their_own_and_a_job_uses_them_in_turn(daemon):
     assert mu(*words[:3], "--delete", *words[4:]).stdout.count("was deleted") == 3
 
 
-def test_a_suffix_makes_a_function_of_its_own(daemon):
+def test_a_suffix_makes_a_new_function(daemon):
     done = mu("--home", daemon.home, "deploy", "--bare", "--name", "own", "--suffix", "--json")
     (told,) = json.loads(done.stdout)
     assert re.fullmatch(r"own_[0-9a-f]{8}", told["function"])
@@ -144,7 +133,7 @@ def test_without_a_daemon_there_is_no_local_engine(tmp_path):
     assert f"no daemon is running for home {tmp_path}" in done.stderr
 
 
-# ---------------------------------------------------------------- what cannot be meant
+# ---------------------------------------------------------------- invalid options
 
 
 @pytest.mark.parametrize(
@@ -162,11 +151,11 @@ def test_without_a_daemon_there_is_no_local_engine(tmp_path):
         (["--bare", "--name", "x", "--memory", "64"], "64 is not in the range 128<=x<=10240"),
     ],
 )
-def test_what_cannot_be_deployed_is_a_sentence(daemon, words, says):
+def test_an_invalid_deployment_is_refused_with_a_sentence(daemon, words, says):
     assert says in refusal("--home", daemon.home, "deploy", "--engine", "local", *words)
 
 
-def test_a_zip_and_what_makes_one_exclude_one_another(daemon, zipped, tool):
+def test_a_zip_cannot_be_combined_with_options_of_a_bundle(daemon, zipped, tool):
     words = ["--home", daemon.home, "deploy", "--engine", "local", "--zip", zipped]
     assert "--zip is a complete function, so it cannot be combined with" in refusal(*words, tool)
     assert "--zip is a complete function, so it cannot be combined with" in refusal(
@@ -174,7 +163,7 @@ def test_a_zip_and_what_makes_one_exclude_one_another(daemon, zipped, tool):
     )
 
 
-def test_a_zip_is_no_program(daemon, zipped):
+def test_a_zip_is_not_a_program(daemon, zipped):
     says = refusal("--home", daemon.home, "deploy", zipped)
     assert f"{zipped} is a zip, not a program; to deploy it, use mu deploy --zip {zipped}" in says
 
@@ -185,14 +174,14 @@ def test_an_architecture_that_is_not_the_programs_is_refused(daemon, tmp_path):
     assert f"--arch is x86_64, but the programs in {made} are for arm64" in refusal(*words)
 
 
-def test_programs_for_another_processor_are_not_for_the_local_engine(daemon, tmp_path):
+def test_the_local_engine_refuses_programs_for_another_processor(daemon, tmp_path):
     other = ARM64 if os.uname().machine == "x86_64" else X86_64
     program = fake_elf(tmp_path / "program", other)
     says = refusal("--home", daemon.home, "deploy", program)
     assert "the local engine does not emulate: deploy them with --engine lambda" in says
 
 
-def test_names():
+def test_functions_are_named_with_their_copies():
     assert names_of("f") == ["f"]
     assert names_of("f", 2) == ["f-0", "f-1"]
     with pytest.raises(DeployError, match="name must be 1 to 64 letters"):
@@ -205,13 +194,7 @@ def test_names():
 @pytest.fixture
 def aws(monkeypatch):
     """AWS's management calls, answered in this process; and a role."""
-    from moto import mock_aws
-
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    with mock_aws(config={"lambda": {"use_docker": False}, "core": {"mock_credentials": False}}):
+    with in_process_aws(monkeypatch):
         trust = {"Version": "2012-10-17", "Statement": []}
         iam = boto3.client("iam", region_name="us-east-1")
         iam.create_role(RoleName="worker", AssumeRolePolicyDocument=json.dumps(trust))
@@ -254,14 +237,14 @@ def test_the_role_may_come_from_the_environment(aws, tmp_path):
     assert done.exit_code == 0, done.output
 
 
-def test_a_dry_run_makes_nothing(aws, tmp_path):
+def test_a_dry_run_changes_nothing(aws, tmp_path):
     done = on_aws(tmp_path, "--bare", "--name", "f", "--role", ROLE, "--dry-run")
     assert re.match(r"f in us-east-1 would be created: code \d+ KiB, x86_64, ", done.stdout)
     assert "To run a job" not in done.stdout
     assert aws.client("lambda", "us-east-1").list_functions()["Functions"] == []
 
 
-def test_a_role_that_is_not_there_is_told_in_awss_words(aws, tmp_path, monkeypatch):
+def test_a_missing_role_is_reported_in_awss_words(aws, tmp_path, monkeypatch):
     monkeypatch.setattr("mu.functions.deploy.ROLE_S", 0.0)
     says = on_aws(tmp_path, "--bare", "--name", "f", "--role", ROLE + "x").stderr
     assert (
@@ -269,7 +252,7 @@ def test_a_role_that_is_not_there_is_told_in_awss_words(aws, tmp_path, monkeypat
     )
 
 
-def test_a_zip_goes_by_s3_and_is_not_left_there(aws, tmp_path, zipped):
+def test_a_zip_goes_through_s3_and_is_not_left_there(aws, tmp_path, zipped):
     s3 = aws.client("s3", "us-east-1")
     s3.create_bucket(Bucket="code-us-east-1")
     words = ["--zip", zipped, "--name", "f", "--role", ROLE, "--bucket", "code-{region}"]
@@ -283,7 +266,7 @@ def test_a_zip_goes_by_s3_and_is_not_left_there(aws, tmp_path, zipped):
     assert "Contents" not in s3.list_objects_v2(Bucket="code-us-east-1")
 
 
-def test_a_bucket_elsewhere_is_refused_before_anything_is_done(aws, tmp_path, zipped):
+def test_a_bucket_in_another_region_is_refused_before_anything_is_done(aws, tmp_path, zipped):
     where = {"LocationConstraint": "eu-west-1"}
     aws.client("s3", "eu-west-1").create_bucket(Bucket="far", CreateBucketConfiguration=where)
     words = ["--zip", zipped, "--name", "f", "--role", ROLE]
@@ -296,7 +279,7 @@ def test_a_bucket_elsewhere_is_refused_before_anything_is_done(aws, tmp_path, zi
     assert aws.client("lambda", "us-east-1").list_functions()["Functions"] == []
 
 
-def test_a_large_zip_without_a_bucket_is_refused_with_the_way_out(aws, tmp_path, zipped):
+def test_a_large_zip_without_a_bucket_is_refused_with_a_remedy(aws, tmp_path, zipped):
     code = Code(zipped, ZIP_LIMIT + 1, "", None)
     says = r"tool\.zip has 50\.0 MiB, more than the 50\.0 MiB that Lambda .* directly: give --bucket NAME"
     with pytest.raises(DeployError, match=says):
@@ -304,7 +287,7 @@ def test_a_large_zip_without_a_bucket_is_refused_with_the_way_out(aws, tmp_path,
     Shipment(Code(zipped, ZIP_LIMIT, "", None), "us-east-1", aws, "", print).check()
 
 
-def test_an_endpoint_of_the_environment_is_asked(tmp_path, daemon):
+def test_an_endpoint_in_the_environment_is_used(tmp_path, daemon):
     url = f"http://127.0.0.1:{daemon.ports['local']}"
     keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_ENDPOINT_URL_LAMBDA": url}
     done = on_aws(tmp_path, "--bare", "--name", "by-url", "--role", ROLE, **keys)
@@ -313,7 +296,7 @@ def test_an_endpoint_of_the_environment_is_asked(tmp_path, daemon):
     assert there["Role"] == ROLE
 
 
-def test_what_goes_wrong_on_the_way_to_aws_is_a_sentence(tmp_path, monkeypatch):
+def test_failing_to_reach_aws_is_reported_in_a_sentence(tmp_path, monkeypatch):
     none = {"AWS_CONFIG_FILE": "/none", "AWS_SHARED_CREDENTIALS_FILE": "/none"}
     none |= {"AWS_EC2_METADATA_DISABLED": "true"}
     words = ["--bare", "--name", "f", "--role", ROLE]
@@ -328,7 +311,7 @@ def test_what_goes_wrong_on_the_way_to_aws_is_a_sentence(tmp_path, monkeypatch):
     assert "that AWS_ENDPOINT_URL is correct if it is set" in says
 
 
-# ---------------------------------------------------------------- AWS's bad manners
+# ---------------------------------------------------------------- an AWS that is slow or refuses
 
 
 class Script:
@@ -404,13 +387,13 @@ def test_a_new_role_is_waited_for(code):
     assert script.asked[-1] == ("put_function_event_invoke_config", {"FunctionName": "f"} | DONE)
 
 
-def test_another_refusal_of_a_new_function_is_not_tried_again(code):
+def test_another_refusal_of_a_new_function_is_not_retried(code):
     script = Script(GONE, "InvalidParameterValueException: Unzipped size must be smaller")
     with pytest.raises(AwsError, match="Unzipped size must be smaller"):
         deployment(script).deploy("f", Settings(ROLE), code, shipment(code, script))
 
 
-def test_an_update_that_is_under_way_is_waited_for_before_and_after_each_change(code):
+def test_another_update_in_progress_is_waited_for_before_and_after_each_change(code):
     busy = {"State": "Active", "LastUpdateStatus": "InProgress"}
     script = Script(
         there(code, CodeSha256="old", LastUpdateStatus="InProgress"),
@@ -430,7 +413,7 @@ def test_an_update_that_is_under_way_is_waited_for_before_and_after_each_change(
     ]
 
 
-def test_a_function_that_cannot_be_made_ready_is_told_with_the_reason(code):
+def test_a_function_that_fails_to_start_is_reported_with_the_reason(code):
     failed = {"State": "Failed", "StateReason": "the key is disabled"}
     script = Script(GONE, {}, failed)
     with pytest.raises(
@@ -461,14 +444,14 @@ def test_destinations_of_failed_events_are_kept(code):
     assert made.did == "updated"
 
 
-def test_code_that_is_the_same_is_not_sent(code):
+def test_unchanged_code_is_not_uploaded(code):
     script = Script(there(code), DONE)
     made = deployment(script).deploy("f", Settings(memory=128), code, shipment(code, script))
     assert (made.did, made.changes) == ("unchanged", ())
     assert not [name for name in script.operations if name.startswith("update")]
 
 
-def test_what_is_denied_is_told_with_the_policy(code):
+def test_a_missing_permission_is_reported_with_where_to_find_the_policy(code):
     denied = "AccessDeniedException: User x is not authorized to perform: lambda:CreateFunction"
     script = Script(GONE, denied)
     with pytest.raises(
@@ -477,7 +460,7 @@ def test_what_is_denied_is_told_with_the_policy(code):
         deployment(script).deploy("f", Settings(ROLE), code, shipment(code, script))
 
 
-def test_an_upload_is_made_once_for_many_threads_and_taken_away(code):
+def test_code_is_uploaded_once_for_many_threads_and_deleted(code):
     class S3:
         puts = deletes = 0
 

@@ -1,9 +1,8 @@
-"""mu doctor: each check alone, then the command against the local engine and against moto's AWS."""
+"""mu doctor: each check alone, then the command with the local engine and with moto's AWS."""
 
 import email.utils
 import http.server
 import json
-import os
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,9 +11,9 @@ from datetime import UTC, datetime, timedelta
 import boto3
 import pytest
 from botocore.stub import ANY, Stubber
-from click.testing import CliRunner
+from kit.cli import inside as mu
+from kit.moto_aws import in_process_aws
 
-from mu.cli.commands import cli
 from mu.config import Config, LaunchSection, MuSection, WorkerSection
 from mu.doctor import Case, account, bucket, coordinator, examine, function, role
 from mu.doctor.finding import FAIL, OK, WARN
@@ -58,12 +57,12 @@ def config(home, **launch):
 # ---------------------------------------------------------------- the CA and the worker port
 
 
-def test_a_ca_that_is_well(tmp_path):
+def test_a_valid_ca(tmp_path):
     Authority.at_home(tmp_path)
     assert coordinator.check_ca(tmp_path).level == OK
 
 
-def test_a_ca_that_ends_soon_has_ended_or_is_not_there(tmp_path):
+def test_a_ca_that_is_missing_expires_soon_or_has_expired(tmp_path):
     assert coordinator.check_ca(tmp_path).level == WARN
     Authority.at_home(tmp_path)
     now = datetime.now(UTC)
@@ -97,7 +96,7 @@ def test_the_worker_port_shows_the_certificate_that_workers_expect(daemon, tmp_p
     assert "mu-coordinator, 127.0.0.1" in found.sentence
 
 
-def test_a_daemon_with_another_ca_than_its_home_is_found(daemon, tmp_path):
+def test_a_daemon_with_another_ca_than_its_home_is_detected(daemon, tmp_path):
     Authority.at_home(tmp_path)
     (tmp_path / "ports.json").write_text((daemon.home / "ports.json").read_text())
     found = coordinator.check_worker_port(tmp_path, Config(), aws=True)
@@ -105,7 +104,7 @@ def test_a_daemon_with_another_ca_than_its_home_is_found(daemon, tmp_path):
     assert "restart the daemon" in found.remedy
 
 
-def test_a_worker_port_that_is_not_there(tmp_path):
+def test_a_worker_port_that_does_not_respond(tmp_path):
     Authority.at_home(tmp_path)
     assert coordinator.check_worker_port(tmp_path, Config(), aws=True).level == WARN
     (tmp_path / "ports.json").write_text('{"worker": 1}')
@@ -113,7 +112,7 @@ def test_a_worker_port_that_is_not_there(tmp_path):
     assert (found.level, "does not respond" in found.sentence) == (FAIL, True)
 
 
-def test_a_worker_port_on_the_loopback_is_none_for_aws(daemon):
+def test_a_worker_port_on_the_loopback_fails_for_aws(daemon):
     inside = replace(Config(), worker=WorkerSection(host="127.0.0.1"))
     assert coordinator.check_worker_port(daemon.home, inside, aws=True).level == FAIL
     assert coordinator.check_worker_port(daemon.home, inside, aws=False).level == OK
@@ -146,13 +145,13 @@ def guess():
         ("no-such-host.invalid", FAIL),
     ],
 )
-def test_what_workers_on_aws_are_told(host, level):
+def test_the_address_that_workers_on_aws_connect_to(host, level):
     found = judged(host)
     assert found.level == level
     assert host in found.sentence
 
 
-def test_a_guess_is_told_with_where_it_comes_from():
+def test_a_guessed_address_is_shown_with_its_source():
     found = judged("127.0.0.1", lambda: None, guess)
     says = "set [launch] public_host in mu.conf to 198.51.100.7 (somebody said so)"
     assert found.remedy.startswith(says)
@@ -209,7 +208,7 @@ def test_an_instance_knows_its_address_from_its_metadata(metadata, monkeypatch):
     assert coordinator.by_metadata() is None
 
 
-def test_nobody_to_ask_is_no_guess(monkeypatch):
+def test_without_an_answer_there_is_no_guess(monkeypatch):
     monkeypatch.delenv("AWS_EC2_METADATA_DISABLED", raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setattr(coordinator, "CHECKIP", "http://127.0.0.1:1")
@@ -247,7 +246,7 @@ def test_whose_the_credentials_are():
         ),
     ],
 )
-def test_credentials_that_are_not_taken(refusal, remedy):
+def test_credentials_that_aws_rejects(refusal, remedy):
     with (
         answers("sts", ("get_caller_identity", refusal)) as clients,
         pytest.raises(AwsError) as told,
@@ -298,7 +297,7 @@ def test_the_quota(most, free, workers, level):
         assert "--quota-code L-B99A9384 --desired-value " in found.remedy
 
 
-def test_many_workers_want_copies():
+def test_copies_are_recommended_for_many_workers():
     found = account.check_growth(3500, 1)
     assert (found.level, "starting 3500 takes 30 s" in found.sentence) == (WARN, True)
     assert "--copies 4 " in found.remedy
@@ -330,7 +329,7 @@ def looked_at(answer, reserved=None, workers=10):
         return function.check_function(clients, "us-east-1", "f", 900.0, workers)
 
 
-def test_a_function_that_is_well():
+def test_a_function_that_fits():
     found = looked_at(told())
     says = "f in us-east-1: python3.12, x86_64, 1769 MB, 900 s, /tmp 512 MB"
     assert (found.level, found.sentence) == (OK, says)
@@ -352,14 +351,14 @@ def test_a_function_that_is_well():
         ({"State": "Failed", "StateReason": "no key"}, FAIL, "deploy f again"),
     ],
 )
-def test_a_function_that_is_not_fit(more, level, remedy):
+def test_a_function_that_does_not_fit(more, level, remedy):
     with answers("lambda", ("get_function_configuration", told(**more))) as clients:
         found = function.check_function(clients, "us-east-1", "f", 900.0, 1)
     assert found.level == level
     assert found.remedy.startswith(remedy)
 
 
-def test_a_function_that_is_not_there():
+def test_a_missing_function():
     gone = ("get_function_configuration", "ResourceNotFoundException: gone")
     with answers("lambda", gone) as clients:
         found = function.check_function(clients, "us-east-1", "f", 900.0, 1)
@@ -374,7 +373,7 @@ def test_a_function_that_is_not_there():
         ("ResourceNotFoundException: none", WARN),
     ],
 )
-def test_who_tries_again(answer, level):
+def test_retries_by_aws(answer, level):
     with answers("lambda", ("get_function_event_invoke_config", answer)) as clients:
         assert function.check_retries(clients, "us-east-1", "f").level == level
 
@@ -400,7 +399,7 @@ def test_whether_we_may_invoke():
         ("AccessDenied: not you", WARN),
     ],
 )
-def test_a_role_that_is_not_seen(answer, level):
+def test_a_role_that_cannot_be_read(answer, level):
     with answers("iam", ("get_role", answer, {"RoleName": "worker"})) as clients:
         assert role.check_role(clients, "us-east-1", ROLE).level == level
 
@@ -431,8 +430,8 @@ def test_what_the_role_lets_workers_do():
 # ---------------------------------------------------------------- policies
 
 
-def test_every_action_of_the_policies_is_one_of_awss():
-    """By botocore's own description of each service; three are named otherwise in IAM."""
+def test_every_action_in_the_policies_exists_on_aws():
+    """As botocore describes each service; three actions have another name in IAM."""
     other = {"lambda:InvokeFunction": "Invoke", "s3:ListBucket": "ListObjectsV2"}
     other |= {"iam:PassRole": "GetRole"}
     for policy in policies().values():
@@ -456,15 +455,10 @@ def test_policies_name_what_is_known():
     assert "*" not in [one["Resource"] for one in known["function"]["Statement"]]
 
 
-# ---------------------------------------------------------------- all of it
+# ---------------------------------------------------------------- the command
 
 
-def mu(*words, **env):
-    unset = {"MU_HOME": None, "AWS_ROLE": None}
-    return CliRunner().invoke(cli, [*map(str, words)], env=unset | env)
-
-
-def test_a_check_that_breaks_does_not_stop_the_others(tmp_path):
+def test_a_check_that_raises_does_not_stop_the_others(tmp_path):
     class Broken:
         def client(self, service, region):
             raise RuntimeError(f"no {service} today")
@@ -477,7 +471,7 @@ def test_a_check_that_breaks_does_not_stop_the_others(tmp_path):
     assert list(found) == ["CA", "worker port", "public_host", "concurrency", "function"]
 
 
-def test_a_home_with_a_daemon_and_a_function_is_well(daemon, s3, monkeypatch):
+def test_all_checks_pass_for_a_running_daemon_and_its_function(daemon, s3, monkeypatch):
     for name, value in s3.env.items():
         monkeypatch.setenv(name, value)
     assert mu("--home", daemon.home, "deploy", "--bare", "--name", "well").exit_code == 0
@@ -491,7 +485,7 @@ def test_a_home_with_a_daemon_and_a_function_is_well(daemon, s3, monkeypatch):
     assert "Contents" not in left
 
 
-def test_what_fails_is_said_with_what_to_do_and_by_the_status(daemon):
+def test_a_failed_check_has_a_remedy_and_sets_the_exit_status(daemon):
     done = mu("--home", daemon.home, "doctor", "--function", "not-there", "--json")
     assert done.exit_code == 1
     (found,) = [one for one in json.loads(done.stdout) if one["level"] == "fail"]
@@ -514,18 +508,12 @@ def test_no_local_engine_is_a_finding(tmp_path):
 
 @pytest.fixture
 def aws(monkeypatch):
-    from moto import mock_aws
-
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
     monkeypatch.setattr("mu.doctor.FINDERS", (guess,))
-    with mock_aws(config={"lambda": {"use_docker": False}, "core": {"mock_credentials": False}}):
+    with in_process_aws(monkeypatch):
         yield monkeypatch
 
 
-def test_aws_is_looked_at_from_the_credentials_to_the_bucket(aws, tmp_path):
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        aws.setenv(name, "testing")
+def test_aws_is_checked_from_the_credentials_to_the_bucket(aws, tmp_path):
     iam = AwsClients().client("iam", "us-east-1")
     trust = json.dumps(policies()["trust"])
     arn = iam.create_role(RoleName="worker", AssumeRolePolicyDocument=trust)["Role"]["Arn"]
@@ -553,7 +541,9 @@ def test_aws_is_looked_at_from_the_credentials_to_the_bucket(aws, tmp_path):
     ], found
 
 
-def test_without_credentials_that_is_said_once(aws, tmp_path):
+def test_missing_credentials_are_reported_once(aws, tmp_path):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        aws.delenv(name)
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         aws.setenv(name, "/none")
     aws.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -564,9 +554,7 @@ def test_without_credentials_that_is_said_once(aws, tmp_path):
     assert "the other checks of AWS were skipped" in done.stdout
 
 
-def test_a_bucket_that_is_not_there_or_far_away(aws):
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        aws.setenv(name, "testing")
+def test_a_bucket_that_is_missing_or_in_another_region(aws):
     found = bucket.check_bucket(AwsClients(), ["us-east-1"], "none")
     assert (found.level, found.remedy) == (FAIL, "aws s3 mb s3://none --region us-east-1")
     where = {"LocationConstraint": "eu-west-1"}
@@ -578,8 +566,6 @@ def test_a_bucket_that_is_not_there_or_far_away(aws):
 
 
 def test_a_role_that_lambda_may_not_assume(aws):
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        aws.setenv(name, "testing")
     trust = json.dumps(policies()["trust"]).replace("lambda.", "ec2.")
     iam = AwsClients().client("iam", "us-east-1")
     arn = iam.create_role(RoleName="other", AssumeRolePolicyDocument=trust)["Role"]["Arn"]

@@ -1,4 +1,4 @@
-"""mu keys: the CA shown, made anew and exported; and what a renewal does to a daemon's workers."""
+"""mu keys: showing, renewing and exporting the CA; and what a renewal does to running workers."""
 
 import hashlib
 import json
@@ -6,17 +6,12 @@ import ssl
 import stat
 
 import pytest
-from click.testing import CliRunner
 from cryptography import x509
+from kit.cli import inside as mu
 from kit.film import order, put_film, wait_until
 from stage import Daemon, free_ports_conf
 
-from mu.cli.commands import cli
 from mu.net.certificates import Authority, Facts
-
-
-def mu(*words, **env):
-    return CliRunner().invoke(cli, [*map(str, words)], env={"MU_HOME": None} | env)
 
 
 @pytest.fixture
@@ -47,7 +42,7 @@ def test_the_fingerprint_is_openssls(home):
     assert Facts.of(pem).fingerprint.replace(":", "") == digest
 
 
-def test_a_home_without_a_ca_is_told_and_gets_none(tmp_path):
+def test_a_home_without_a_ca_is_reported_and_none_is_created(tmp_path):
     done = mu("--home", tmp_path, "keys")
     assert done.exit_code == 2
     assert "has no CA yet: the daemon creates it when it first starts" in done.stderr
@@ -56,13 +51,13 @@ def test_a_home_without_a_ca_is_told_and_gets_none(tmp_path):
     assert (done.exit_code, list(tmp_path.iterdir())) == (2, [])
 
 
-def test_a_ca_that_cannot_be_read_is_told(home):
+def test_a_damaged_ca_is_reported(home):
     (home / "ca.key").write_text("nonsense")
     done = mu("--home", home, "keys")
     assert (done.exit_code, "cannot use the CA in " in done.stderr) == (2, True)
 
 
-def test_renewing_says_what_happens_and_wants_a_yes(home):
+def test_renewing_explains_what_happens_and_needs_confirmation(home):
     before = (home / "ca.pem").read_text()
     done = mu("--home", home, "keys", "renew", "ca")
     assert done.exit_code == 2
@@ -82,14 +77,14 @@ def test_renewing_says_what_happens_and_wants_a_yes(home):
         assert stat.S_IMODE((home / name).stat().st_mode) == 0o600
 
 
-def test_the_servers_key_is_renewed_by_a_start(home):
+def test_the_servers_key_is_renewed_by_a_restart(home):
     done = mu("--home", home, "keys", "renew", "server")
     assert (done.exit_code, "generated at each start" in done.stdout) == (0, True)
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
-def test_a_renewed_ca_is_the_daemons_at_its_next_start(own_daemon):
-    """Until then jobs go on with the old one; then new jobs run with the new one."""
+def test_the_daemon_uses_a_renewed_ca_from_its_next_start(own_daemon):
+    """Until then jobs run with the old one."""
     said = mu("--home", own_daemon.home, "keys", "renew", "ca", "--yes").stdout
     assert "Running jobs: none." in said
     words = ["--home", own_daemon.home, "launch", "hello", "--function", "png2y4m", "--watch"]
@@ -100,7 +95,7 @@ def test_a_renewed_ca_is_the_daemons_at_its_next_start(own_daemon):
     assert "restart the daemon" in port["remedy"]
 
 
-def test_actors_that_run_get_new_workers_after_a_renewal_and_a_start(tmp_path, s3, joiner):
+def test_running_actors_get_new_workers_after_a_renewal_and_a_restart(tmp_path, s3, joiner):
     conf = free_ports_conf(worker="hold_s = 0.5", jobs="retry_pause_s = 0.1")
     daemon = Daemon(tmp_path, s3.env, conf)
     try:
@@ -120,14 +115,14 @@ def test_actors_that_run_get_new_workers_after_a_renewal_and_a_start(tmp_path, s
         daemon.stop()
 
 
-def test_the_cas_certificate_is_exported_alone(home, tmp_path):
+def test_only_the_cas_certificate_is_exported(home, tmp_path):
     done = mu("--home", home, "keys", "export", tmp_path / "out")
     assert done.exit_code == 0
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["ca.pem"]
     assert (tmp_path / "out" / "ca.pem").read_text() == (home / "ca.pem").read_text()
 
 
-def test_a_relays_key_is_exported_for_its_hosts_and_never_the_cas(home, tmp_path):
+def test_a_relays_key_is_exported_for_its_hosts_but_never_the_cas(home, tmp_path):
     out = tmp_path / "a" / "b"
     words = ["--relay", "relay.example", "--relay", "203.0.113.7"]
     done = mu("--home", home, "keys", "export", out, *words)
@@ -144,12 +139,12 @@ def test_a_relays_key_is_exported_for_its_hosts_and_never_the_cas(home, tmp_path
         assert (home / "ca.key").read_text() not in path.read_text()
 
 
-def test_a_host_that_no_certificate_takes_is_told(home, tmp_path):
+def test_a_host_that_cannot_be_in_a_certificate_is_reported(home, tmp_path):
     done = mu("--home", home, "keys", "export", tmp_path / "x", "--relay", "naïve.example")
     assert (done.exit_code, "cannot be put into a certificate" in done.stderr) == (2, True)
 
 
-def test_a_folder_that_cannot_be_written_to_is_told(home, tmp_path):
+def test_a_folder_without_write_permission_is_reported(home, tmp_path):
     (tmp_path / "file").touch()
     done = mu("--home", home, "keys", "export", tmp_path / "file" / "x")
     assert (done.exit_code, "cannot write " in done.stderr) == (2, True)

@@ -1,4 +1,4 @@
-"""What programs say of themselves, and where their libraries are found; nothing of them is run."""
+"""Reading ELF files and finding their libraries, without running them."""
 
 from pathlib import Path
 
@@ -43,12 +43,12 @@ def test_the_architecture_has_lambdas_name(tmp_path, machine, bits, name):
 @pytest.mark.parametrize(
     "content", [b"", b"\x7fEL", b"\x7fELF", b"#!/bin/sh\n", b"\x7fELF" + bytes(15)]
 )
-def test_what_is_no_program_is_none(tmp_path, content):
+def test_a_file_that_is_not_a_program_gives_none(tmp_path, content):
     (tmp_path / "x").write_bytes(content)
     assert read_elf(tmp_path / "x") is None
 
 
-def test_an_object_file_is_no_program(tmp_path):
+def test_an_object_file_is_not_a_program(tmp_path):
     assert read_elf(fake_elf(tmp_path / "x.o", ARM64, kind=1)) is None
 
 
@@ -81,14 +81,14 @@ def test_a_static_program_needs_nothing(tmp_path):
 
 
 @needs_gcc
-def test_libraries_are_found_through_one_another_in_a_folder_that_is_named(built):
+def test_libraries_of_libraries_are_found_in_a_given_folder(built):
     found = find_libraries([read_elf(built)], [built.parent / "libs"])
     assert sorted(found.found) == ["libinner.so", "libouter.so"]
     assert found.missing == {}
 
 
 @needs_gcc
-def test_a_library_that_is_nowhere_is_missing_with_who_needs_it(built, monkeypatch):
+def test_a_missing_library_is_listed_with_a_file_that_needs_it(built, monkeypatch):
     monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
     assert find_libraries([read_elf(built)]).missing == {"libouter.so": built}
     monkeypatch.setenv("LD_LIBRARY_PATH", str(built.parent / "libs"))
@@ -97,7 +97,7 @@ def test_a_library_that_is_nowhere_is_missing_with_who_needs_it(built, monkeypat
 
 @needs_gcc
 @pytest.mark.parametrize("tags", ["--disable-new-dtags", "--enable-new-dtags"])
-def test_what_the_program_says_of_its_folders_counts_as_it_does_for_the_loader(tmp_path, tags):
+def test_rpath_and_runpath_count_as_for_the_loader(tmp_path, tags):
     libs = tmp_path / "lib"
     libs.mkdir()
     link = ["-shared", "-fPIC", f"-L{libs}"]
@@ -113,7 +113,7 @@ def test_what_the_program_says_of_its_folders_counts_as_it_does_for_the_loader(t
     assert "libinner.so" in getattr(found, inner)
 
 
-def test_a_library_for_another_processor_is_passed_by(tmp_path):
+def test_a_library_for_another_processor_is_skipped(tmp_path):
     for name, machine in (("first", ARM64), ("second", X86_64)):
         (tmp_path / name).mkdir()
         fake_elf(tmp_path / name / "libx.so.1", machine, kind=3)
@@ -122,13 +122,13 @@ def test_a_library_for_another_processor_is_passed_by(tmp_path):
     assert found.found["libx.so.1"].path == tmp_path / "second" / "libx.so.1"
 
 
-def test_glibc_stays_the_systems(tmp_path):
+def test_glibc_is_not_included(tmp_path):
     program = Elf(tmp_path / "p", "x86_64", needed=("libc.so.6", "libm.so.6", "libpthread.so.0"))
     found = find_libraries([program])
     assert (found.found, found.missing) == ({}, {})
 
 
-def test_folders_of_the_systems_configuration_count(tmp_path, monkeypatch):
+def test_folders_in_the_systems_configuration_are_searched(tmp_path, monkeypatch):
     for folder in ("conf.d", "odd"):
         (tmp_path / folder).mkdir()
     (tmp_path / "ld.so.conf").write_text(f"# folders\ninclude {tmp_path}/conf.d/*.conf\n")
