@@ -32,5 +32,8 @@ def test_a_job_over_max_cost_usd_is_stopped_and_says_so(daemon, s3):
 def test_max_cost_usd_fails_the_job_if_the_price_is_unknown(daemon):
     job = daemon.wait(daemon.ask("/jobs", order("x", 1, function="none", max_cost_usd=1.0))["id"])
     assert job["state"] == "failed"
-    assert "max_cost_usd cannot be kept: what function none is like in us-east-1" in job["error"]
+    assert (
+        "max_cost_usd cannot be kept: the size of function none in us-east-1 is unknown"
+        in job["error"]
+    )
     assert "404: Function not found" in job["error"]

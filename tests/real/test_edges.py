@@ -207,7 +207,7 @@ def test_an_unreachable_engine_fails_the_job(tmp_path):
     finally:
         daemon.stop()
     assert job["state"] == "failed"
-    assert "the lambda engine at http://127.0.0.1:1 cannot be reached" in job["error"]
+    assert "cannot reach the lambda engine at http://127.0.0.1:1:" in job["error"]
     assert "(tried 5 times)" in job["error"]
 
 
@@ -217,7 +217,7 @@ def test_an_unreachable_engine_fails_the_job(tmp_path):
         ({}, "there are no AWS credentials: set AWS_ACCESS_KEY_ID"),
         (
             {"AWS_PROFILE": "nobody"},
-            "the AWS credentials cannot be read: The config profile (nobody)",
+            "cannot read the AWS credentials: The config profile (nobody)",
         ),
     ],
 )

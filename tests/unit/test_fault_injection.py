@@ -34,23 +34,21 @@ def test_all_faults_are_read() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (
-            "thottle=1",
-            "unknown fault 'thottle=1': use none, or NAME=VALUE with throttle, error, cut,",
-        ),
-        ("cut", "unknown fault 'cut': use none, or NAME=VALUE with"),
-        ("none cut=1", "unknown fault 'none': use none, or NAME=VALUE with"),
-        ("cut=1 cut=0", "'cut=0': cut is set twice"),
-        ("cut=1.1", "'cut=1.1': expected a chance from 0 to 1"),
-        ("cut=nan", "'cut=nan': expected a chance from 0 to 1"),
-        ("cut=", "'cut=': expected a chance from 0 to 1"),
-        ("late=0.1", "'late=0.1': expected late=CHANCE:SECONDS"),
-        ("late=2:1", "'late=2:1': expected late=CHANCE:SECONDS"),
-        ("late=0.1:-1", "'late=0.1:-1': expected late=CHANCE:SECONDS"),
-        ("refuse=", "'refuse=': expected regions, separated by commas"),
-        ("refuse=a,,b", "'refuse=a,,b': expected regions, separated by commas"),
-        ("expire=-1", "'expire=-1': expected an integer of at least 0"),
-        ("seed=1.5", "'seed=1.5': expected an integer of at least 0"),
+        ("thottle=1", "unknown fault 'thottle'; the faults are throttle, error, cut, duplicate,"),
+        ("none cut=1", "unknown fault 'none'; the faults are"),
+        ("cut", "cut has no value; write cut=VALUE"),
+        ("cut=1 cut=0", "cut is set twice"),
+        ("cut=1.1", "cut must be a probability from 0 to 1, got '1.1'"),
+        ("cut=nan", "cut must be a probability from 0 to 1, got 'nan'"),
+        ("cut=", "cut must be a probability from 0 to 1, got ''"),
+        ("late=0.1", "late must be P:SECONDS, a probability from 0 to 1 and 0 to 86400 seconds"),
+        ("late=2:1", "late must be P:SECONDS, a probability from 0 to 1 and 0 to 86400 seconds"),
+        ("late=0.1:-1", "0 to 86400 seconds, got '0.1:-1'"),
+        ("late=0.1:86401", "0 to 86400 seconds, got '0.1:86401'"),
+        ("refuse=", "refuse must be regions separated by commas, got ''"),
+        ("refuse=a,,b", "refuse must be regions separated by commas, got 'a,,b'"),
+        ("expire=-1", "expire must be an integer of at least 0, got '-1'"),
+        ("seed=1.5", "seed must be an integer of at least 0, got '1.5'"),
     ],
 )
 def test_an_invalid_fault_is_named_in_one_line(tmp_path: Path, text: str, says: str) -> None:
@@ -80,3 +78,17 @@ def test_another_fault_does_not_change_which_calls_get_the_first() -> None:
 
 def test_without_faults_every_call_is_normal() -> None:
     assert set(drawn("none")) == {CallFaults()}
+
+
+def test_errors_are_those_of_the_service_and_of_a_proxy() -> None:
+    injector = FaultInjector(Faults.parse("error=1"))
+    bodies = set()
+    for _ in range(30):
+        with pytest.raises(LambdaError) as error:
+            injector.next_invoke()
+        bodies.add(error.value.body)
+    assert bodies == {
+        b'{"Type": "Service", "Message": "The request cannot be processed."}',
+        b"<html><body><b>Http/1.1 Bad Gateway</b></body></html>",
+        b"<html><body><b>Http/1.1 Service Unavailable</b></body></html>",
+    }

@@ -71,6 +71,10 @@ def test_what_hangs_from_the_service_knows_neither_it_nor_its_neighbours(part):
     assert not parts_of_mu(part) & {"service", *SIDE_BY_SIDE}
 
 
+def test_the_local_engine_knows_nothing_of_the_daemon():
+    assert parts_of_mu("engines.local") == set()
+
+
 def test_nothing_but_the_plugin_imports_the_service():
     others = [path for path in (ROOT / "mu").rglob("*.py") if path.name != "service.py"]
     assert not [path for path in others if "mu.service" in str(imported(path))]

@@ -17,8 +17,8 @@ from mu.engines.local.errors import (
 )
 
 NONE = "none"
-CHANCES = ("throttle", "error", "cut", "duplicate", "lose")
-ALLOWED = (*CHANCES, "late", "refuse", "expire", "seed")
+PROBABILITIES = ("throttle", "error", "cut", "duplicate", "lose")
+ALLOWED = (*PROBABILITIES, "late", "refuse", "expire", "seed")
 REASONS = (
     "ReservedFunctionConcurrentInvocationLimitExceeded",
     "ConcurrentInvocationLimitExceeded",
@@ -28,13 +28,13 @@ REASONS = (
 ERRORS: tuple[Callable[[], LambdaError], ...] = (
     lambda: LambdaError(500, "ServiceException", "The request cannot be processed."),
     lambda: GatewayError(502, "Bad Gateway"),
-    lambda: GatewayError(503, "Service GatewayError"),
+    lambda: GatewayError(503, "Service Unavailable"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """The faults to inject, parsed from `text`; chances are from 0 to 1, drawn for each Invoke.
+    """The faults to inject, parsed from `text`; probabilities are drawn for each Invoke.
 
     A late event starts `late_s` seconds after it was accepted. Every call in the regions `refuse`
     is denied, and so is every call with the same access key after the first `expire`.
@@ -60,13 +60,13 @@ class Faults:
         values: dict[str, Any] = {}
         for word in text.split():
             name, equals, value = word.partition("=")
-            if name not in ALLOWED or not equals:
-                raise ValueError(
-                    f"unknown fault {word!r}: use {NONE}, or NAME=VALUE with {', '.join(ALLOWED)}"
-                )
+            if name not in ALLOWED:
+                raise ValueError(f"unknown fault {name!r}; the faults are {', '.join(ALLOWED)}")
+            if not equals:
+                raise ValueError(f"{name} has no value; write {name}=VALUE")
             if name in values:
-                raise ValueError(f"{word!r}: {name} is set twice")
-            values |= _read(name, value, word)
+                raise ValueError(f"{name} is set twice")
+            values |= _read(name, value)
         return cls(text, **values)
 
     def __str__(self) -> str:
@@ -76,34 +76,40 @@ class Faults:
 NO_FAULTS = Faults()
 
 
-def _read(name: str, value: str, word: str) -> dict[str, Any]:
-    """Return the fields of Faults that one word sets."""
+def _read(name: str, value: str) -> dict[str, Any]:
+    """Return the fields of Faults that one fault sets."""
     match name:
         case "late":
-            chance, _, seconds = value.partition(":")
-            wanted = "late=CHANCE:SECONDS, a chance from 0 to 1 and at least 0 seconds"
-            late_s = _number(seconds, 86_400.0, word, wanted)
-            return {"late": _number(chance, 1.0, word, wanted), "late_s": late_s}
+            probability, _, seconds = value.partition(":")
+            late, late_s = _number(probability, 1.0), _number(seconds, 86_400.0)
+            if late is None or late_s is None:
+                raise ValueError(
+                    "late must be P:SECONDS, a probability from 0 to 1 and 0 to 86400 seconds,"
+                    f" got {value!r}"
+                )
+            return {"late": late, "late_s": late_s}
         case "refuse":
             regions = tuple(value.split(","))
             if not all(re.fullmatch("[a-z0-9-]+", region) for region in regions):
-                raise ValueError(f"{word!r}: expected regions, separated by commas")
+                raise ValueError(f"refuse must be regions separated by commas, got {value!r}")
             return {name: regions}
         case "expire" | "seed":
             if not re.fullmatch("[0-9]{1,15}", value):
-                raise ValueError(f"{word!r}: expected an integer of at least 0")
+                raise ValueError(f"{name} must be an integer of at least 0, got {value!r}")
             return {name: int(value)}
-    return {name: _number(value, 1.0, word, "a chance from 0 to 1")}
+    found = _number(value, 1.0)
+    if found is None:
+        raise ValueError(f"{name} must be a probability from 0 to 1, got {value!r}")
+    return {name: found}
 
 
-def _number(value: str, most: float, word: str, wanted: str) -> float:
+def _number(value: str, most: float) -> float | None:
+    """Return a number from 0 to `most`, or None if it is anything else."""
     try:
         number = float(value)
     except ValueError:
-        number = -1.0
-    if not 0 <= number <= most:
-        raise ValueError(f"{word!r}: expected {wanted}")
-    return number
+        return None
+    return number if 0 <= number <= most else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +151,9 @@ class FaultInjector:
         """Return the faults of the next call of Invoke. Raises LambdaError if it is to fail."""
         faults = self._faults
         random = Random(f"{faults.seed} {next(self._numbers)}")
-        chances = (getattr(faults, name) for name in (*CHANCES, "late"))
+        probabilities = (getattr(faults, name) for name in (*PROBABILITIES, "late"))
         throttle, error, cut, duplicate, lose, late = (
-            random.random() < chance for chance in chances
+            random.random() < probability for probability in probabilities
         )
         if throttle:
             throttled = too_many(next(self._reasons))
