@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from kit.elves import ARM64, I386, X86_64, compiled, fake_elf, needs_gcc, program_with_libraries
-from kit.worker_support import coordinator
+from kit.workers import coordinator
 
 import mu
 from mu.cli.commands import cli

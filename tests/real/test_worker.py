@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from kit.worker_support import ROOT, Coordinator, Token, bare, coordinator, make_papers, s3_server
+from kit.workers import ROOT, Coordinator, Token, bare, coordinator, make_papers
 
 from mu.wire import Framer, frame
 
@@ -32,12 +32,6 @@ def boss(home):
 @pytest.fixture(scope="module")
 def papers():
     return make_papers()
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory):
-    with s3_server(tmp_path_factory.mktemp("s3")) as server:
-        yield server
 
 
 def tmpdir(peer) -> Path:

@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-from kit.worker_support import PATIENCE_S, Peer, RunningWorker, Token, coordinator, make_papers
+from kit.workers import PATIENCE_S, Peer, RunningWorker, Token, coordinator, make_papers
 from mu_worker.neighbour import RELAY_FRAME_LIMIT
 
 from mu.wire import frame

@@ -1,8 +1,9 @@
 """A job, back from its records, wherever they end."""
 
 import pytest
-from kit.parts import HeldJournal, Port, make_job, make_spec, recorded_job
-from test_session import Late, Two, hello
+from kit.journal import HeldJournal
+from kit.parts import Port, make_job, make_spec, recorded_job
+from kit.states import Late, Two, hello
 
 from mu.jobs.recovery import recover
 from mu.journal.records import Planned, Resumed

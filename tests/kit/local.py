@@ -6,9 +6,8 @@ import os
 import stat
 import subprocess
 import sys
-import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPMessage
@@ -17,6 +16,8 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+
+from kit.film import wait_until
 
 ROLE = "arn:aws:iam::000000000000:role/worker"
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -115,16 +116,6 @@ def processes_of(home: Path) -> dict[int, str]:
     return found
 
 
-def wait_for(true: Callable[[], Any], what: str, seconds: float = 10.0) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = true()
-        if found:
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"{what}: not within {seconds} s")
-
-
 @dataclass(frozen=True)
 class Answer:
     status: int
@@ -181,7 +172,7 @@ class Engine:
             connection.close()
 
     def waits_for(self, words: str) -> None:
-        wait_for(lambda: words in self.log, words)
+        wait_until(lambda: words in self.log, 10, words)
 
     @property
     def log(self) -> str:
@@ -234,7 +225,7 @@ def running_engine(home: Path, *options: str, **variables: str) -> Iterator[Engi
         assert "Traceback" not in engine.log
 
 
-DAEMON = """
+OWNER = """
 import json, sys
 from pathlib import Path
 from twisted.internet import reactor
@@ -255,12 +246,12 @@ reactor.run()
 """
 
 
-class Daemon:
+class EngineOwner:
     """A process with a LocalEngineProcess, as in the real daemon; `told` is what it printed."""
 
     def __init__(self, home: Path, port: int = 0, linger: float = 60) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", DAEMON, str(home), str(port), str(linger)],
+            [sys.executable, "-c", OWNER, str(home), str(port), str(linger)],
             env=environment(),
             cwd=home,
             stdout=subprocess.PIPE,
@@ -270,7 +261,7 @@ class Daemon:
         with self.process.stdout:
             self.told = json.loads(self.process.stdout.readline())
 
-    def __enter__(self) -> "Daemon":
+    def __enter__(self) -> "EngineOwner":
         return self
 
     def __exit__(self, *_: object) -> None:
