@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from kit.film import COMMAND, JOIN, Buckets
+from kit.install import ROOT, build, copy_of
 from stage import Daemon, StageError, free_ports_conf
 
 from mu.functions.bundle import bundle
@@ -18,6 +19,17 @@ def s3(tmp_path_factory):
         pytest.skip(str(error))
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def mu_source(tmp_path_factory) -> Path:
+    """A copy of the checkout, in which things are built."""
+    return copy_of(ROOT, tmp_path_factory.mktemp("source") / "mu")
+
+
+@pytest.fixture(scope="session")
+def mu_wheel(mu_source, tmp_path_factory) -> Path:
+    return build(mu_source, tmp_path_factory.mktemp("dist"))
 
 
 @pytest.fixture(scope="session")

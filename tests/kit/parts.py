@@ -159,6 +159,8 @@ class Line:
         self._clock = clock
         self._worker = worker
         self._pump = pump
+        self.server: Any = None
+        """The other end's protocol, where a test looks at it."""
         self._settle()
 
     def say(self, *payloads: bytes) -> list[bytes]:

@@ -49,7 +49,7 @@ class MemorySpool:
         self.names: dict = {}
         self.frames: dict[int, tuple] = {}  # by place: name, number, size, at, body
         self.bodies: dict[int, bytearray] = {}  # of files
-        self.pending: list = []
+        self.pending: list[Any] = []
         self.next = 0
         self.most = 0
 
@@ -225,13 +225,13 @@ class _End:
                 self.sock.close()
                 return
             relay.attempts[self.name] = attempt
-            held = len(relay.sent[self.name])
-            self.next_in, self.next_out = min(sent, held), received
+            count = len(relay.sent[self.name])
+            self.next_in, self.next_out = min(sent, count), received
             self.ready = self.extended = True
             if (older := relay.ends.get(self.name)) is not None:
                 older.sock.close()
             relay.ends[self.name] = self
-            self.sock.sendall(frame(b"AT:%d" % held))
+            self.sock.sendall(frame(b"AT:%d" % count))
             relay.deliver(self.name)
         else:
             self.next_in += 1

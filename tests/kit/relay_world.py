@@ -7,6 +7,9 @@ as frame i; R3 once faults stop, everything arrives; R4 an attempt that was repl
 nothing once the newer one was let in. For original peers: in order, and at most once.
 """
 
+# The switchboard knows its peers as values that can be compared; here they are connections.
+# mypy: disable-error-code="attr-defined"
+
 import random
 from collections import defaultdict, deque
 

@@ -399,7 +399,7 @@ class SessionWorld:
             self._config,
             self._book,
             self._disk,
-            authority,  # type: ignore[arg-type]
+            authority,
             {"made up": engine},  # type: ignore[dict-item]
             maybeDeferred,
             self._clock,
@@ -408,7 +408,7 @@ class SessionWorld:
     def _restore(self, disk: HeldJournal) -> None:
         for _, past in disk.ended():
             self._book.add(PastJob(past.told, past.identity, lambda _, past=past: past.workers))
-        found, lost, stopped_at = find(disk, lambda ordered: self._spec)  # type: ignore[arg-type]
+        found, lost, stopped_at = find(disk, lambda ordered: self._spec)
         if lost:
             raise Breach(f"the journal cannot be read: {lost}")
         self._conductor.restore(found, stopped_at)

@@ -220,7 +220,7 @@ def replay_all(job_id: str, ordered: Ordered, spec: JobSpec, records: list[Any])
 def recover_some(job_id: str, ordered: Ordered, spec: JobSpec, records: list[Any]) -> None:
     """Take up the job where these records end, as a daemon would."""
     job = recorded_job(spec, job_id, created=ordered.at)
-    job.clock.advance(ordered.at + 60)
+    job.clock.advance(ordered.at + 60)  # type: ignore[attr-defined]
     recover(job, records, ordered.at + 60)
     told = [failure for worker in job.workers() for failure in worker["failures"]]
     assert not [failure for failure in told if "after the restart" in failure["error"]]

@@ -4,6 +4,10 @@ import random
 
 from mu.pipelines.chain_program import PRIME
 
+_PRINTABLE = b"\n\n\n\n" + bytes(range(32, 127)) * 3
+_PRINTABLE = _PRINTABLE[:256].ljust(256, b".")
+"""One byte in 64 is a line break."""
+
 
 def one_pass(text: bytes, every: int) -> tuple[list[list[int]], dict[str, object]]:
     """What one program on one machine makes of it."""
@@ -17,9 +21,5 @@ def one_pass(text: bytes, every: int) -> tuple[list[list[int]], dict[str, object
 
 
 def prose(size: int) -> bytes:
-    chance = random.Random(7)
-    lines = []
-    while size > 0:
-        lines.append(bytes(chance.choices(range(32, 127), k=chance.randrange(120))) + b"\n")
-        size -= len(lines[-1])
-    return b"".join(lines)
+    """Return lines of printable characters, some of them empty; always the same."""
+    return random.Random(7).randbytes(size).translate(_PRINTABLE)

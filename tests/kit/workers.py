@@ -190,7 +190,7 @@ class Coordinator:
 
     def converse(self, event: Mapping[str, object] | None = None, **more: object) -> Peer:
         """Start a worker and welcome it as actor 0."""
-        self.start(event, **more)  # type: ignore[arg-type]
+        self.start(event, **more)
         return self.accept().welcome()
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from mu.jobs.job import Job
 from mu.protocol import WorkerProtocol
 from mu.session import Session
 
-SCHEDULES = 12
+SCHEDULES = 6
 """Of each machine in each mix; the soak has many more."""
 MIXES = {
     "nothing": Mix(),

@@ -161,7 +161,7 @@ def test_what_is_no_file_is_refused(tmp_path):
 
 def test_a_file_that_may_not_be_read_is_refused(tmp_path, tool, monkeypatch):
     if os.geteuid() == 0:  # root may read everything: let the system say otherwise
-        monkeypatch.setattr(contents.os, "access", lambda path, mode: path != tool)
+        monkeypatch.setattr(contents.os, "access", lambda path, mode: path != tool)  # type: ignore[attr-defined]
     tool.chmod(0)
     with pytest.raises(BundleError, match=r"cannot bundle .*/tool: it is not readable"):
         bundle(tmp_path / "f.zip", executables=[tool])

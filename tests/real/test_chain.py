@@ -42,16 +42,16 @@ def rows_of(s3, job: SmallJob) -> list[list[int]]:
 
 
 def test_over_an_original_relay_the_parts_make_what_one_pass_makes(job, s3):
-    text = prose(3_000_000) + b"no line break at its end"
-    done = job(text, 5, extended=False, params={"every": 10})
-    assert done.errors == [None] * 5
+    text = prose(1_000_000) + b"no line break at its end"
+    done = job(text, 3, extended=False, params={"every": 10})
+    assert done.errors == [None] * 3
     rows, total = one_pass(text, 10)
     assert done.result["total"] == total
     assert rows_of(s3, done) == rows
-    assert done.result["keys"] == [f"index/{number:08d}.txt" for number in range(5)]
+    assert done.result["keys"] == [f"index/{number:08d}.txt" for number in range(3)]
 
 
-@pytest.mark.parametrize("text", [b"", b"x", b"\n\n\n\n\n", b"\r\n\x00\xff\n"])
+@pytest.mark.parametrize("text", [b"", b"x", b"\r\n\x00\xff\n"])
 def test_small_objects_have_as_many_parts_as_bytes(job, s3, text):
     done = job(text, 3, params={"every": 1})
     rows, total = one_pass(text, 1)

@@ -34,7 +34,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         "AWS_PROFILE": "mine",
         "SECRET_OF_THE_DAEMON": "1",
     }
-    with running_engine(home, **role) as engine:
+    with running_engine(home, warm=True, **role) as engine:
         engine.create("f", Timeout=20, Environment={"Variables": {"AB": "c"}})
         yield engine
 
@@ -211,7 +211,7 @@ def test_a_killed_engine_leaves_no_processes(options: tuple[str, ...], tmp_path:
 
 
 def test_without_namespaces_the_engine_says_so(tmp_path: Path) -> None:
-    with running_engine(tmp_path, "--shared-tmp") as engine:
+    with running_engine(tmp_path, "--shared-tmp", warm=True) as engine:
         assert engine.told["private_tmp"] is False
         assert engine.told["why_shared"] == "requested with --shared-tmp"
         assert "share the machine's /tmp" in engine.log

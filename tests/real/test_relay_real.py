@@ -83,7 +83,7 @@ def test_at_is_answered_from_disk(daemon, authority):
     b.close()
 
 
-def test_a_frame_of_200_mib_never_sits_in_memory(daemon, authority):
+def test_a_frame_of_100_mib_never_sits_in_memory(daemon, authority):
     a = join(daemon, authority, 1, 2, uniq="huge")
     b = join(daemon, authority, 2, 1, uniq="huge", timeout=30)
     before = memory_kib(daemon.process.pid)
@@ -92,14 +92,14 @@ def test_a_frame_of_200_mib_never_sits_in_memory(daemon, authority):
     peak = []
 
     def send():
-        a.sock.sendall(b"%012d " % (200 * MIB))
-        for _ in range(200):
+        a.sock.sendall(b"%012d " % (100 * MIB))
+        for _ in range(100):
             a.sock.sendall(piece)
         a.say(b"end")
 
     sender = threading.Thread(target=send)
     sender.start()
-    taken, expected = 0, 13 + 200 * MIB
+    taken, expected = 0, 13 + 100 * MIB
     buffer = bytearray(MIB)
     last = b""
     while taken < expected:
@@ -125,7 +125,7 @@ def test_a_reader_that_stops_stops_its_writer_and_nobody_else(daemon, authority)
     a.sock.settimeout(0.5)
     sent = 0
     with contextlib.suppress(TimeoutError):
-        for _ in range(200):
+        for _ in range(100):
             a.say(b"z" * MIB)
             sent += 1
     assert sent < 50

@@ -511,7 +511,7 @@ def test_tls_1_2_will_do(home, tmp_path, papers):
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     with coordinator(home, context) as running:
         peer = running.converse(papers.event())
-        assert peer.sock.version() == "TLSv1.2"
+        assert peer.sock.version() == "TLSv1.2"  # type: ignore[attr-defined]
         assert peer.ask("echo:a") == "OK:ECHO(a)"
 
 

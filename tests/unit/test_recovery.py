@@ -32,7 +32,7 @@ def run(first, *said, workers=1, **spec):
 def again(job, records, first, stopped_at=0.0, **spec):
     """Return the job as a new coordinator finds it, and its port."""
     found = recorded_job(make_spec(first, len(job.actors), **spec), job.id)
-    found.clock.advance(1000)
+    found.clock.advance(1000)  # type: ignore[attr-defined]
     found.ledger = HeldJournal()
     found.apply(Planned([{} for _ in job.actors], list(range(len(job.actors)))))
     recover(found, records, stopped_at)
