@@ -1,24 +1,30 @@
-# Two commands do everything on a fresh machine: make demo, make test. Each sets up .venv itself.
+# `make demo` and `make test` are all that a fresh machine needs. Each sets up .venv itself.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench soak clean
+.PHONY: help demo check test soak lint coverage bench clean
 .DEFAULT_GOAL := help
 
 help:
-	@echo 'make demo    run the main job on this machine (KEEP=1: keep it running until Ctrl-C)'
-	@echo 'make test    lint, then all tests (under 6 minutes)'
-	@echo 'make bench   measure'
-	@echo 'make lint    ruff and mypy'
-	@echo 'make clean   remove .venv, .demo and caches'
+	@echo 'make demo      run the main job on this machine (KEEP=1: keep it running until Ctrl-C)'
+	@echo 'make check     lint, then the tests that start no processes (under a minute)'
+	@echo 'make test      lint, then all tests (under 5 minutes)'
+	@echo 'make soak      the tests that take longer: many more seeds and jobs'
+	@echo 'make coverage  branch coverage of the unit and model tests'
+	@echo 'make lint      ruff and mypy'
+	@echo 'make bench     run the benchmarks'
+	@echo 'make clean     remove .venv, .demo and caches'
 
 demo: $(VENV)/demo.stamp
 	@$(BIN)/python demo/demo.py $(if $(KEEP),--keep)
 
+check: lint
+	$(BIN)/python -m pytest -q tests/unit
+
 test: lint
-	$(BIN)/python -m pytest -m 'not soak'
+	$(BIN)/python -m pytest
 
 soak: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -m soak
@@ -27,6 +33,10 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+coverage: $(VENV)/dev.stamp
+	$(BIN)/coverage run -m pytest -q tests/unit tests/model
+	$(BIN)/coverage report
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python bench/hello.py
@@ -51,4 +61,4 @@ $(VENV)/dev.stamp: $(BIN)/python setup.cfg pyproject.toml
 	@touch $@ $(VENV)/demo.stamp
 
 clean:
-	rm -rf $(VENV) .demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

@@ -17,7 +17,7 @@ ACCEPTED = b"HTTP/1.1 202 Accepted\r\nx-amzn-RequestId: 1\r\nContent-Length: 0\r
 
 class Accepting(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
+        self.transport: asyncio.Transport = transport
         self.buffer = b""
 
     def data_received(self, data: bytes) -> None:

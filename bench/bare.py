@@ -30,9 +30,9 @@ def main() -> None:
     """Read the CA's folder and the rounds; print the port, serve until killed."""
     authority = Authority.at_home(__import__("pathlib").Path(sys.argv[1]))
     factory = Factory.forProtocol(Echoes)
-    factory.rounds = int(sys.argv[2])
+    factory.rounds = int(sys.argv[2])  # type: ignore[attr-defined]
     options = authority.server_options(authority.mint_server("127.0.0.1"))
-    port = reactor.listenSSL(0, factory, options, interface="127.0.0.1", backlog=4096)
+    port = reactor.listenSSL(0, factory, options, interface="127.0.0.1", backlog=4096)  # type: ignore[attr-defined]
     print(port.getHost().port, flush=True)
     reactor.run()
 

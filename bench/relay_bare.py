@@ -76,7 +76,7 @@ def main() -> None:
     authority = Authority.at_home(folder)
     options = authority.server_options(authority.mint_server("127.0.0.1"))
     factory = Factory.forProtocol(Passing)
-    port = reactor.listenSSL(0, factory, options, interface="127.0.0.1", backlog=4096)
+    port = reactor.listenSSL(0, factory, options, interface="127.0.0.1", backlog=4096)  # type: ignore[attr-defined]
     (folder / "ports.json").write_text(json.dumps({"relay": port.getHost().port}))
     reactor.run()
 

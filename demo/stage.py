@@ -96,6 +96,8 @@ class S3Server:
         port = _free_port()
         keys = f"{KEYS['AWS_ACCESS_KEY_ID']},{KEYS['AWS_SECRET_ACCESS_KEY']}"
         command = [rclone, "--config", "/dev/null", "serve", "s3", "--auth-key", keys]
+        # A file that was put in the folder is seen at once; 0 would keep it busy for ever.
+        command += ["--dir-cache-time", "1ms"]
         command += ["--addr", f"127.0.0.1:{port}", str(folder)]
         self.url = f"http://127.0.0.1:{port}"
         self.env = {**KEYS, "AWS_ENDPOINT_URL_S3": self.url, "AWS_DEFAULT_REGION": "us-east-1"}

@@ -3,37 +3,33 @@
 from pathlib import Path
 
 import pytest
-from stage import Daemon, S3Server, StageError, free_ports_conf
+from kit.film import COMMAND, JOIN, Buckets
+from kit.install import ROOT, build, copy_of
+from stage import Daemon, StageError, free_ports_conf
 
 from mu.functions.bundle import bundle
-
-JOIN = """#!/bin/sh
-# join PATTERN OUT: the frames of a chunk in one file; some frames are trouble.
-echo "joining $1"
-for frame in $(dirname "$1")/*.png; do
-    case "$(cat $frame)" in
-        *slow*) exec sleep 987 ;;
-        nap*) sleep 1 ;;
-        *loud*) head -c 100000000 /dev/zero | tr '\\0' x ;;
-        *full*) head -c 700000000 /dev/zero > "$2" || exit 28 ;;
-        *bad*) echo "cannot join $frame" >&2; exit 3 ;;
-    esac
-    cat "$frame" >> "$2"
-done
-"""
-COMMAND = "./join ##INFILE## ##OUTFILE##"
 
 
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory):
     folder = tmp_path_factory.mktemp("s3")
     try:
-        server = S3Server(folder / "data", folder / "s3.log")
+        server = Buckets(folder / "data", folder / "s3.log")
     except StageError as error:
         pytest.skip(str(error))
-    server.client().create_bucket(Bucket="films")
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def mu_source(tmp_path_factory) -> Path:
+    """A copy of the checkout, in which things are built."""
+    return copy_of(ROOT, tmp_path_factory.mktemp("source") / "mu")
+
+
+@pytest.fixture(scope="session")
+def mu_wheel(mu_source, tmp_path_factory) -> Path:
+    return build(mu_source, tmp_path_factory.mktemp("dist"))
 
 
 @pytest.fixture(scope="session")

@@ -299,9 +299,9 @@ class Proxy(Notes):
         finally:
             for each in both:
                 each.cancel()
-        for each in writer, target_writer:
-            each.close()
-            await each.wait_closed()
+        for end in writer, target_writer:
+            end.close()
+            await end.wait_closed()
 
     async def _hand_on(
         self, link: _Link, way: _Way, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -6,6 +6,38 @@ import time
 from pathlib import Path
 from typing import Any
 
+from stage import S3Server
+
+JOIN = """#!/bin/sh
+# join PATTERN OUT: the frames of a chunk in one file; some frames are trouble.
+echo "joining $1"
+for frame in $(dirname "$1")/*.png; do
+    case "$(cat $frame)" in
+        *slow*) exec sleep 987 ;;
+        nap*) sleep 1 ;;
+        *loud*) head -c 100000000 /dev/zero | tr '\\0' x ;;
+        *full*) head -c 700000000 /dev/zero > "$2" || exit 28 ;;
+        *bad*) echo "cannot join $frame" >&2; exit 3 ;;
+    esac
+    cat "$frame" >> "$2"
+done
+"""
+COMMAND = "./join ##INFILE## ##OUTFILE##"
+
+
+class Buckets(S3Server):
+    """An S3 server with the buckets `films` and `things`, whose files are in `folder`."""
+
+    def __init__(self, folder: Path, log: Path) -> None:
+        for name in ("films", "things"):
+            (folder / name).mkdir(parents=True)
+        super().__init__(folder, log)
+
+    @property
+    def event(self) -> dict[str, Any]:
+        """What an event needs so that its worker uses the bucket `things`."""
+        return {"bucket": "things", "env": self.env}
+
 
 def put_film(s3: Any, name: str, frames: list[str]) -> None:
     client = s3.client()
@@ -45,14 +77,15 @@ def worker_of(pid: int) -> int:
     return pid
 
 
-def wait_until(true: Any, seconds: float = 20.0) -> Any:
+def wait_until(true: Any, seconds: float = 20.0, what: str = "") -> Any:
+    """Return what `true` returns once that is true; `what` says what was waited for."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         found = true()
         if found:
             return found
         time.sleep(0.02)
-    raise AssertionError(f"still not so after {seconds:g} s")
+    raise AssertionError(f"{what or 'it'} is not so after {seconds:g} s")
 
 
 def kill(pid: int) -> None:

@@ -1,6 +1,5 @@
-"""Venvs of their own, in which mu is installed as a user would."""
+"""Wheels of mu, and venvs of their own in which it is installed as a user would."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -18,27 +17,27 @@ def copy_of(source: Path, folder: Path) -> Path:
     return folder
 
 
+def build(source: Path, folder: Path) -> Path:
+    """Build a source distribution, and a wheel from it; return the wheel."""
+    words = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, source]
+    subprocess.run(words, check=True, capture_output=True)
+    (made,) = folder.glob("*.whl")
+    return made
+
+
 def make_venv(folder: Path, *packages: object) -> Path:
     """Return the Python of a new venv with these packages; their dependencies are ours."""
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     python = folder / "bin" / "python"
-    site = subprocess.run(
-        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
+    site = Path(sysconfig.get_path("purelib", vars={"base": str(folder)}))
     # A .pth shows our dependencies, and not what our own site-packages links to: a mu in
     # development. twistd is one of the scripts, which name their interpreter.
-    Path(site, "ours.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    pip_install(python, *packages)
+    (site / "ours.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
+    pip += ["--no-deps", "--no-index", "--no-build-isolation", "--disable-pip-version-check"]
+    subprocess.run([*pip, *map(str, packages)], check=True, cwd=folder)
     ours = Path(sys.executable).with_name("twistd").read_text()
     twistd = python.with_name("twistd")
     twistd.write_text(f"#!{python}\n" + ours.partition("\n")[2])
     twistd.chmod(0o755)
     return python
-
-
-def pip_install(python: Path, *packages: object) -> None:
-    pip = [python, "-m", "pip", "install", "--quiet", "--no-deps", *map(str, packages)]
-    subprocess.run(pip, check=True, cwd=python.parent, env={**os.environ, "PYTHONPATH": ""})

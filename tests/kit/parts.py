@@ -16,7 +16,7 @@ from mu.invocations import Accepted
 from mu.jobs.book import JobBook
 from mu.jobs.job import Job
 from mu.jobs.spec import JobSpec
-from mu.journal.records import Planned, read_record
+from mu.journal.records import Planned
 from mu.messages import Hello
 from mu.net.certificates import SERVER_NAME, Authority, Identity
 from mu.net.transport import DirectTLSFactory
@@ -159,6 +159,8 @@ class Line:
         self._clock = clock
         self._worker = worker
         self._pump = pump
+        self.server: Any = None
+        """The other end's protocol, where a test looks at it."""
         self._settle()
 
     def say(self, *payloads: bytes) -> list[bytes]:
@@ -245,37 +247,3 @@ class ScriptedEngine(Engine):
         self.asked.append(invocation.launch)
         answer = self.script.pop(0) if self.script else Accepted()
         return answer if isinstance(answer, Deferred) else succeed(answer)
-
-
-class HeldJournal:
-    """A journal whose disk is the test's: what was written waits until `sync`."""
-
-    keeps = True
-
-    def __init__(self):
-        self.written = self.synced = 0
-        self.records = []
-        self._waiting = []
-
-    def write(self, job, line):
-        self.record(job, read_record(line))
-
-    def record(self, job, record):
-        self.written += 1
-        self.records.append(record)
-
-    def end(self, job, past):
-        self.written += 1
-        self.records.append(past)
-
-    def on_disk(self, call, *args):
-        if self.synced == self.written:
-            call(*args)
-        else:
-            self._waiting.append((self.written, call, args))
-
-    def sync(self):
-        self.synced = self.written
-        while self._waiting and self._waiting[0][0] <= self.synced:
-            _, call, args = self._waiting.pop(0)
-            call(*args)

@@ -1,17 +1,14 @@
-"""What is made up around the session rules' code: a disk, connections, and the body of a worker.
+"""What is made up around the session rules' code: connections, and the body of a worker.
 
-All lose what they may lose: a disk any end of what is not synced, a connection any end of what is
-in flight, each way.
+A connection may lose any end of what is in flight, each way.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, Protocol
 
 from mu_worker.session import NumberedCommand, SessionOver, WorkerSession
 
-from mu.journal.records import Launching, read_record, write_record
 from mu.messages import BadMessage
 from mu.protocol import WorkerProtocol
 from mu.wire import Framer
@@ -26,76 +23,6 @@ class Watch(Protocol):
 
     def see_command(self, body: "Body") -> None: ...
     def see_welcome(self, body: "Body") -> None: ...
-
-
-class Disk:
-    """A journal in memory (a mu.journal.Ledger), and an Archive of what it holds.
-
-    `unheld` names calls, and steps of sessions, that do not wait for the disk: only what is broken
-    on purpose has any.
-    """
-
-    keeps = True
-    unheld: Any = ()
-
-    def __init__(self, entries: list[tuple[str, Any]], watch: Callable[[Any], None]) -> None:
-        self.written = self.synced = 0
-        self._entries = entries
-        self._watch = watch
-        self._waiting: deque[tuple[int, Any, Any]] = deque()
-
-    def write(self, job: str, line: str) -> None:
-        self._entries.append((job, line))
-        self.written += 1
-        self._watch(read_record(line))
-
-    def record(self, job: str, record: Any) -> None:
-        self.write(job, write_record(record))
-
-    def end(self, job: str, past: Any) -> None:
-        self._entries.append((job, past))
-        self.written += 1
-
-    def on_disk(self, call: Any, *args: Any) -> None:
-        name = getattr(call, "__name__", "")
-        if self.synced == self.written or (args[0] if name == "_on_disk" else name) in self.unheld:
-            call(*args)
-        else:
-            self._waiting.append((self.written, call, args))
-
-    def sync(self, upto: int) -> None:
-        """A commit of what was written up to there is on disk."""
-        self.synced = upto
-        while self._waiting and self._waiting[0][0] <= upto:
-            _, call, args = self._waiting.popleft()
-            call(*args)
-
-    def after_crash(self, lost: int) -> "Disk":
-        """Return what is there after a crash that takes the last records."""
-        return Disk(self._entries[: len(self._entries) - lost], self._watch)
-
-    def records(self, unsynced: bool = True) -> Iterator[Any]:
-        end = len(self._entries) - (0 if unsynced else self.written - self.synced)
-        for _, entry in self._entries[:end]:
-            if isinstance(entry, str):
-                yield read_record(entry)
-
-    def launches(self) -> set[str]:
-        """Return the launches that are on disk."""
-        records = self.records(unsynced=False)
-        return {record.launch for record in records if isinstance(record, Launching)}
-
-    # ------------------------------------------------ as an archive
-
-    def running(self) -> list[str]:
-        over = {job for job, _ in self.ended()}
-        return [job for job in dict.fromkeys(job for job, _ in self._entries) if job not in over]
-
-    def lines(self, job: str) -> list[str]:
-        return [line for of, line in self._entries if of == job and isinstance(line, str)]
-
-    def ended(self) -> list[tuple[str, Any]]:
-        return [(job, past) for job, past in self._entries if not isinstance(past, str)]
 
 
 class Port(WorkerProtocol):

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kit.journal import HeldJournal
 from kit.parts import OneState, recorded_job
-from kit.session_ends import Body, Breach, Disk
+from kit.session_ends import Body, Breach
 from mu.events import Answered, CancelTimer, Elapsed, Entered, Informed, Send, SetTimer
 from mu.jobs.job import Job
 from mu.jobs.recovery import recover
@@ -85,10 +86,10 @@ class Properties:
 
     # ------------------------------------------------ what is written
 
-    def see_crash(self, disk: Disk) -> None:
+    def see_crash(self, disk: HeldJournal) -> None:
         """Only what that disk holds is known to have been written."""
         self._courses.clear()
-        for record in disk.records():
+        for record in disk.records:
             self.see_record(record)
 
     def see_record(self, record: Any) -> None:
@@ -233,10 +234,10 @@ class Properties:
         if self._shown.setdefault(what, how) != how:
             raise Breach(f"P5 {what} was shown as {self._shown[what]}, and is {how}")
 
-    def look_back(self, job: Any, disk: Disk, spec: JobSpec) -> None:
+    def look_back(self, job: Any, disk: HeldJournal, spec: JobSpec) -> None:
         """At the end: those who were first did what their workers carried out, and would again."""
         again = recorded_job(spec, job.id)
-        recover(again, list(disk.records())[1:], 0.0)
+        recover(again, disk.records[1:], 0.0)
         result = job.describe()["result"]
         for actor in again.actors:
             if actor.outcome is None:

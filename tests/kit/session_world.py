@@ -17,8 +17,9 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 
+from kit.journal import HeldJournal
 from kit.parts import Reactor, make_spec
-from kit.session_ends import Body, Breach, Disk, Pipe, Port
+from kit.session_ends import Body, Breach, Pipe, Port
 from kit.session_machines import MACHINES, UNSOUND
 from kit.session_properties import Mix, Properties
 from mu.config import Config, JobsSection, LaunchSection, WorkerSection
@@ -92,7 +93,7 @@ class Steady:
         return what[0]
 
 
-class World:
+class SessionWorld:
     """One job, its coordinator's lives, its workers, and what went on between them."""
 
     def __init__(self, machine: str, mix: Mix, seed: int | None = None, steps: int = 120) -> None:
@@ -141,7 +142,9 @@ class World:
         self._told_to_stop = False
         self._resuming = False
         self._job_id = ""
-        self._start(Disk([], self._properties.see_record) if mix.journal else NoJournal(), 0.0)
+        self._start(
+            HeldJournal([], self._properties.see_record) if mix.journal else NoJournal(), 0.0
+        )
         self._conductor.start(self._spec).addCallback(lambda job: setattr(self, "_job_id", job.id))
         self._job_id or self._disk.sync(self._disk.written)
 
@@ -160,7 +163,7 @@ class World:
 
     def __str__(self) -> str:
         steps = "\n".join(f"  {place:3} {words}" for place, words in enumerate(self.trace, 1))
-        return f"World({self._name!r}, {self._mix}, {self._seed}):\n{steps}"
+        return f"SessionWorld({self._name!r}, {self._mix}, {self._seed}):\n{steps}"
 
     @property
     def _job(self) -> Any:
@@ -397,16 +400,16 @@ class World:
             self._config,
             self._book,
             self._disk,
-            authority,  # type: ignore[arg-type]
+            authority,
             {"made up": engine},  # type: ignore[dict-item]
             maybeDeferred,
             self._clock,
         )
 
-    def _restore(self, disk: Disk) -> None:
+    def _restore(self, disk: HeldJournal) -> None:
         for _, past in disk.ended():
             self._book.add(PastJob(past.told, past.identity, lambda _, past=past: past.workers))
-        found, lost, stopped_at = find(disk, lambda ordered: self._spec)  # type: ignore[arg-type]
+        found, lost, stopped_at = find(disk, lambda ordered: self._spec)
         if lost:
             raise Breach(f"the journal cannot be read: {lost}")
         self._conductor.restore(found, stopped_at)

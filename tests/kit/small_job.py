@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kit.small_relay import SmallRelay
-from kit.worker_support import PATIENCE_S, Peer, RunningWorker, coordinator
+from kit.relay import SmallRelay
+from kit.workers import PATIENCE_S, Peer, RunningWorker, coordinator
 from mu.events import Answered, Entered, Finish, Send
 from mu.machine import Machine
 from mu.messages import HELLO

@@ -1,8 +1,9 @@
 """The relay's rules: each as a directed test, then all of them under random schedules with faults."""
 
 import pytest
-from kit.relay_world import World
+from kit.relay_world import RelayWorld
 
+SEEDS = [range(100), pytest.param(range(100, 1000), marks=pytest.mark.soak, id="soak")]
 PAIR = {1: (2, True, 4), 2: (1, True, 3)}
 CHAIN = {1: (2, True, 3), 2: (3, True, 3), 3: (4, True, 3), 4: (1, True, 0)}
 MERGED = {1: (2, True, 3), 3: (2, True, 3), 2: (9, True, 0)}
@@ -18,9 +19,10 @@ def everything(world, number):
 
 
 @pytest.mark.parametrize("plan", [PAIR, CHAIN, MERGED], ids=["pair", "chain", "merged"])
-def test_extended_peers_lose_nothing_whatever_happens(plan):
-    for seed in range(400):
-        world = World(seed, plan)
+@pytest.mark.parametrize("seeds", SEEDS)
+def test_extended_peers_lose_nothing_whatever_happens(plan, seeds):
+    for seed in seeds:
+        world = RelayWorld(seed, plan)
         try:
             world.run(10 + seed % 240)
             world.settle()
@@ -43,9 +45,10 @@ MIXED = {"plain": PLAIN, "to-plain": TO_PLAIN, "from-plain": FROM_PLAIN, "severa
 
 @pytest.mark.parametrize("plan", MIXED.values(), ids=MIXED)
 @pytest.mark.parametrize("memory", [2**20, 2**26])
-def test_original_peers_get_all_in_order_but_what_a_broken_connection_had(plan, memory):
-    for seed in range(150):
-        world = World(seed, plan, memory=memory)
+@pytest.mark.parametrize("seeds", SEEDS)
+def test_original_peers_get_all_in_order_but_what_a_broken_connection_had(plan, memory, seeds):
+    for seed in seeds:
+        world = RelayWorld(seed, plan, memory=memory)
         try:
             world.run(10 + seed % 240)
             world.settle()
@@ -63,8 +66,8 @@ def test_original_peers_get_all_in_order_but_what_a_broken_connection_had(plan, 
 
 @pytest.mark.parametrize("plan", MIXED.values(), ids=MIXED)
 def test_without_faults_original_peers_get_everything_once_in_order(plan):
-    for seed in range(100):
-        world = World(seed, plan)
+    for seed in range(30):
+        world = RelayWorld(seed, plan)
         world.run(10_000, faults=False)
         for number, attempts in world.workers.items():
             assert len(attempts[0].received) == len(everything(world, number)), f"seed {seed}"

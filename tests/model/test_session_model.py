@@ -1,16 +1,17 @@
 """The session rules, asked of the code itself over thousands of random schedules.
 
-A Breach says with which seed, and tells the schedule; World(...).run() with the same brings it again.
+A Breach says with which seed, and tells the schedule; SessionWorld(...).run() with the same brings it again.
 """
 
 from dataclasses import replace
 
 import mu_worker.session
 import pytest
-from kit.session_ends import Breach, Disk
+from kit.journal import HeldJournal
+from kit.session_ends import Breach
 from kit.session_machines import MACHINES, UNSOUND
 from kit.session_properties import Mix
-from kit.session_world import World
+from kit.session_world import SessionWorld
 
 import mu.session
 from mu.jobs.job import Job
@@ -18,7 +19,7 @@ from mu.outbox import CommandOutbox
 from mu.protocol import WorkerProtocol
 from mu.session import Session
 
-SCHEDULES = 12
+SCHEDULES = 6
 """Of each machine in each mix; the soak has many more."""
 MIXES = {
     "nothing": Mix(),
@@ -43,7 +44,7 @@ CRASHES, CUTS, BOTH = MIXES["crashes"], MIXES["cuts"], MIXES["cuts and crashes"]
 def run(machines, mix, seeds):
     for seed in seeds:
         for machine in machines:
-            World(machine, mix, seed).run()
+            SessionWorld(machine, mix, seed).run()
 
 
 @pytest.mark.parametrize("machine", MACHINES)
@@ -77,7 +78,7 @@ def test_a_machine_that_diverges_costs_an_attempt_and_no_more(machine, monkeypat
 
 
 def test_a_timer_that_has_elapsed_does_not_elapse_again_after_a_restart():
-    world = World("tiny", Mix(crashes=1))
+    world = SessionWorld("tiny", Mix(crashes=1))
     world.play("sync", "a worker starts", "1 connects", "coordinator reads", "sync", "1 reads")
     world.play("time passes", "sync", "CRASH", "the coordinator goes on", "1 notices")
     world.play("1 connects", "coordinator reads", "time passes")
@@ -86,7 +87,7 @@ def test_a_timer_that_has_elapsed_does_not_elapse_again_after_a_restart():
 @pytest.mark.parametrize("machine", ["brief", "tiny"])
 @pytest.mark.parametrize("lost", [1, 2, 3])
 def test_a_machine_begins_once_wherever_its_beginning_was_cut_off(machine, lost):
-    world = World(machine, Mix())
+    world = SessionWorld(machine, Mix())
     world.play("sync", "the engine answers", "a worker starts", "1 connects", "coordinator reads")
     world.crash(lost)
     world.calm_down()
@@ -102,13 +103,13 @@ def play_stragglers(world):
 
 
 def test_a_second_attempt_ends_once_however_often_the_coordinator_starts_again():
-    world = World("tiny", Mix(stops=2, actors=2, spares=1, stragglers=0.01))
+    world = SessionWorld("tiny", Mix(stops=2, actors=2, spares=1, stragglers=0.01))
     play_stragglers(world)
     world.play("STOP", "the coordinator goes on", "STOP")
 
 
 def test_a_job_that_a_failure_stops_does_not_go_on_after_a_restart():
-    world = World("tiny", Mix(crashes=1, fails=1, retries=0, actors=2, on_failure="stop"))
+    world = SessionWorld("tiny", Mix(crashes=1, fails=1, retries=0, actors=2, on_failure="stop"))
     world.play("sync", *2 * ["the engine answers", "a worker starts"])
     world.play("1 connects", "coordinator reads 1", "2 connects", "coordinator reads 2")
     world.play("sync", "1 reads", "2 reads", "1 FAILS", "coordinator reads 1", "sync", "CRASH")
@@ -116,7 +117,7 @@ def test_a_job_that_a_failure_stops_does_not_go_on_after_a_restart():
 
 
 def test_an_end_without_its_record_is_the_end_of_the_second_attempt_too():
-    world = World("tiny", Mix(actors=2, spares=1, stragglers=0.01))
+    world = SessionWorld("tiny", Mix(actors=2, spares=1, stragglers=0.01))
     play_stragglers(world)
     world.crash(lost=2)
     world.calm_down()
@@ -127,7 +128,7 @@ def test_an_end_without_its_record_is_the_end_of_the_second_attempt_too():
 
 def waits_not(call):
     """Have what is called so not wait for the disk."""
-    return lambda patch: patch.setattr(Disk, "unheld", {call})
+    return lambda patch: patch.setattr(HeldJournal, "unheld", {call})
 
 
 def always(owner, name, value):

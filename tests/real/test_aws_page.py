@@ -13,7 +13,7 @@ from pathlib import Path
 
 import boto3
 import pytest
-from conftest import JOIN
+from kit.film import JOIN
 from stage import Daemon, free_ports_conf
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from kit.cli import inside
 from kit.elves import ARM64, I386, X86_64, compiled, fake_elf, needs_gcc, program_with_libraries
-from kit.worker_support import coordinator
+from kit.workers import coordinator
 
 import mu
 from mu.functions import contents, programs
@@ -160,7 +160,7 @@ def test_anything_but_a_regular_file_is_refused(tmp_path):
 
 def test_an_unreadable_file_is_refused(tmp_path, tool, monkeypatch):
     if os.geteuid() == 0:  # root may read everything: let the system say otherwise
-        monkeypatch.setattr(contents.os, "access", lambda path, mode: path != tool)
+        monkeypatch.setattr(contents.os, "access", lambda path, mode: path != tool)  # type: ignore[attr-defined]
     tool.chmod(0)
     with pytest.raises(BundleError, match=r"cannot bundle .*/tool: it is not readable"):
         bundle(tmp_path / "f.zip", executables=[tool])

@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from kit.encoders.recipe import STAND_IN, Machine, chunk, recipe, recipe7
 from kit.encoders.stand_in import PROGRAMS
 from kit.film import kill, processes, wait_until
+from kit.texts import one_pass, prose
 from stage import Daemon, free_ports_conf
-from test_chain import one_pass, prose
-from test_xcenc import STAND_IN, Machine, chunk, recipe, recipe7
 
 from mu.functions.bundle import bundle
 

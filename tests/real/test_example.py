@@ -3,7 +3,7 @@
 import subprocess
 
 import pytest
-from kit.install import ROOT, copy_of, make_venv
+from kit.install import ROOT, make_venv
 
 TRY = """
 import json, os, sys
@@ -25,14 +25,13 @@ finally:
 
 
 @pytest.fixture(scope="module")
-def python(tmp_path_factory):
+def python(tmp_path_factory, mu_source, mu_wheel):
     folder = tmp_path_factory.mktemp("example")
-    mu = copy_of(ROOT, folder / "mu")
-    return make_venv(folder / "venv", mu, mu / "examples" / "mu-example-pipeline")
+    return make_venv(folder / "venv", mu_wheel, mu_source / "examples" / "mu-example-pipeline")
 
 
-def test_its_own_tests_pass(python):
-    tests = python.parents[2] / "mu" / "examples" / "mu-example-pipeline" / "tests"
+def test_its_own_tests_pass(python, mu_source):
+    tests = mu_source / "examples" / "mu-example-pipeline" / "tests"
     tried = subprocess.run(
         [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", tests],
         cwd=tests,

@@ -11,7 +11,7 @@ from kit.faults import workers_of
 from kit.film import order, put_film, wait_until
 from stage import Daemon, free_ports_conf
 
-WORKERS = 20
+WORKERS = 10
 
 
 def conf(faults, launch="hello_timeout_s = 3", **more):

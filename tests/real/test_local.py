@@ -11,7 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from kit.local_support import (
+from kit.film import wait_until
+from kit.local import (
     HANDLER,
     ROLE,
     Engine,
@@ -19,7 +20,6 @@ from kit.local_support import (
     processes_of,
     running_engine,
     start_engine,
-    wait_for,
 )
 
 HELLO = "def handler(event, context):\n    return 'new'\n"
@@ -34,7 +34,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         "AWS_PROFILE": "mine",
         "SECRET_OF_THE_DAEMON": "1",
     }
-    with running_engine(home, **role) as engine:
+    with running_engine(home, warm=True, **role) as engine:
         engine.create("f", Timeout=20, Environment={"Variables": {"AB": "c"}})
         yield engine
 
@@ -86,7 +86,7 @@ def test_an_event_is_accepted_before_it_runs(engine: Engine, tmp_path: Path) -> 
     with TemporaryDirectory(dir="/var/tmp") as folder:
         entered = Path(folder) / "entered"
         engine.later("f", do="sleep", seconds=0, file=str(entered))
-        wait_for(entered.exists, "the event ran")
+        wait_until(entered.exists, what="the event ran")
 
 
 def test_modes_and_links_of_the_zip_are_restored(engine: Engine) -> None:
@@ -118,12 +118,12 @@ def test_updating_code_does_not_affect_a_running_sandbox(engine: Engine) -> None
     engine.create("g", Timeout=20)
     with ThreadPoolExecutor() as threads:
         before = threads.submit(engine.shell, "g", "sleep 0.4; ./tool.sh")
-        wait_for(lambda: list((engine.home / "local" / "logs" / "g").glob("*")), "it runs")
+        wait_until(lambda: list((engine.home / "local" / "logs" / "g").glob("*")), what="it runs")
         engine.lam.update_function_code(FunctionName="g", ZipFile=bundle(HELLO))
         assert engine.invoke("g") == "new"
         assert before.result() == [0, "the tool runs\n", ""]
     codes = engine.home / "local" / "functions" / "g" / "code"
-    wait_for(lambda: len(list(codes.iterdir())) == 1, "the old code is removed")
+    wait_until(lambda: len(list(codes.iterdir())) == 1, what="the old code is removed")
 
 
 def test_a_deleted_function_is_gone(engine: Engine) -> None:
@@ -152,14 +152,14 @@ def test_tmp_is_private_to_a_sandbox_wherever_home_is(anywhere: Path, tmp_path: 
         assert engine.shell("f", private)[0] == 0
         name = f"0.5{time.time_ns()}"
         mine = threads.submit(engine.shell, "f", f"echo 1 > /tmp/mine; sleep {name}; cat /tmp/*")
-        wait_for(lambda: sleepers(name), "it has written")
+        wait_until(lambda: sleepers(name), what="it has written")
         assert engine.shell("f", "ls -A /tmp; stat -c %a /tmp") == [0, "1777\n", ""]
         removal = f"{private} && mkdir -p /tmp/a/b && rm -rf /tmp/* && ls -A /tmp"
         assert engine.shell("f", removal) == [0, "", ""]
         assert engine.shell("f", "./tool.sh")[1] == "the tool runs\n"
         assert mine.result() == [0, "1\n", ""]
         sandboxes = anywhere / "local" / "sandboxes"
-        wait_for(lambda: not list(sandboxes.iterdir()), "sandboxes' folders are removed")
+        wait_until(lambda: not list(sandboxes.iterdir()), what="sandboxes' folders are removed")
     assert marker.exists()
 
 
@@ -192,7 +192,7 @@ def test_sigterm_ends_the_engine_and_its_sandboxes(
         engine.create("f", Timeout=20)
         for _ in range(5):
             engine.later("f", do="shell", command=DAEMONISE.format(name, name) + "; sleep 60")
-        wait_for(lambda: len(sleepers(name)) == 10, "they run")
+        wait_until(lambda: len(sleepers(name)) == 10, what="they run")
         began = time.monotonic()
     assert sleepers(name) == []
     assert time.monotonic() - began < 2.5
@@ -204,14 +204,14 @@ def test_a_killed_engine_leaves_no_processes(options: tuple[str, ...], tmp_path:
     process, engine = start_engine(tmp_path, *options)
     engine.create("f", Timeout=20)
     engine.later("f", do="shell", command=DAEMONISE.format(name, name) + "; sleep 60")
-    wait_for(lambda: len(sleepers(name)) == 2, "they run")
+    wait_until(lambda: len(sleepers(name)) == 2, what="they run")
     process.kill()
     process.wait()
-    wait_for(lambda: not sleepers(name) and not processes_of(tmp_path), "all has ended")
+    wait_until(lambda: not sleepers(name) and not processes_of(tmp_path), what="all has ended")
 
 
 def test_without_namespaces_the_engine_says_so(tmp_path: Path) -> None:
-    with running_engine(tmp_path, "--shared-tmp") as engine:
+    with running_engine(tmp_path, "--shared-tmp", warm=True) as engine:
         assert engine.told["private_tmp"] is False
         assert engine.told["why_shared"] == "requested with --shared-tmp"
         assert "share the machine's /tmp" in engine.log
@@ -231,7 +231,7 @@ def test_a_dead_warm_parent_is_replaced(tmp_path: Path) -> None:
         engine.create("f", Timeout=20)
         name = f"95.{time.time_ns()}"
         waiting = threads.submit(engine.fail, "f", do="shell", command=f"sleep {name}")
-        wait_for(lambda: sleepers(name), "it runs")
+        wait_until(lambda: sleepers(name), what="it runs")
         os.kill(warm_parent(engine), signal.SIGKILL)
         assert "signal: killed" in waiting.result()["errorMessage"]
         assert engine.shell("f", "echo again")[1] == "again\n"
@@ -242,11 +242,11 @@ def test_killing_one_sandbox_does_not_affect_the_others(either: Engine) -> None:
     with ThreadPoolExecutor() as threads:
         other = threads.submit(either.shell, "f", "sleep 0.7; echo mine")
         killed = threads.submit(either.fail, "f", do="shell", command=f"sleep {name}")
-        [sleeper] = wait_for(lambda: sleepers(name), "it runs")
+        [sleeper] = wait_until(lambda: sleepers(name), what="it runs")
         os.kill(supervisor_of(int(sleeper)), signal.SIGKILL)
         assert "signal: killed" in killed.result()["errorMessage"]
         assert other.result() == [0, "mine\n", ""]
-        wait_for(lambda: not sleepers(name), "nothing of it is left")
+        wait_until(lambda: not sleepers(name), what="nothing of it is left")
         assert "signal: killed" in either.log
 
 
@@ -283,8 +283,8 @@ def test_two_hundred_events_start_within_seconds(tmp_path: Path) -> None:
         with ThreadPoolExecutor(4) as threads:
             event = {"do": "sleep", "seconds": 3, "file": str(entered)}
             list(threads.map(lambda _: engine.later("f", **event), range(200)))
-        wait_for(
-            lambda: entered.exists() and len(entered.read_text().split()) == 200, "all entered", 20
+        wait_until(
+            lambda: entered.exists() and len(entered.read_text().split()) == 200, 20, "all entered"
         )
         last = max(float(line) for line in entered.read_text().split())
         print(f"200 entered within {last - began:.2f} s")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from kit.local_support import ROLE, Engine, bundle, running_engine
+from kit.local import ROLE, Engine, bundle, running_engine
 
 FUNCTIONS = "/2015-03-31/functions"
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from kit.local_support import Answer, Engine, running_engine, wait_for
+from kit.film import wait_until
+from kit.local import Answer, Engine, running_engine
 
 PAUSES = ("--retry-pauses", "0.3", "0.6")
 
@@ -146,7 +147,7 @@ def test_over_the_concurrency_calls_are_throttled_and_events_are_queued(
         assert "Retry-After" not in refused.headers
         engine.later("f", do="note", file=str(notes / "late"))
         assert not (notes / "late").exists()
-        wait_for((notes / "late").exists, "it runs when others have ended")
+        wait_until((notes / "late").exists, what="it runs when others have ended")
 
 
 def test_a_function_can_reserve_concurrency(notes: Path, tmp_path: Path) -> None:
@@ -167,7 +168,7 @@ def test_a_function_can_reserve_concurrency(notes: Path, tmp_path: Path) -> None
         engine.later("other", do="sleep", seconds=60, file=str(notes / "other"))
         reason = invoke(engine, "other", "RequestResponse").told["Reason"]
         assert reason == "ConcurrentInvocationLimitExceeded"
-        wait_for((notes / "late").exists, "it runs when it is allowed to")
+        wait_until((notes / "late").exists, what="it runs when it is allowed to")
         lam.delete_function_concurrency(FunctionName="f")
         assert "ReservedConcurrentExecutions" not in lam.get_function_concurrency(FunctionName="f")
         assert "Concurrency" not in lam.get_function(FunctionName="f")
@@ -185,4 +186,6 @@ def test_over_the_invoke_rate_events_are_throttled_too(tmp_path: Path) -> None:
             "message": "Rate exceeded",
         }
         assert engine.lam.get_function(FunctionName="f")
-        wait_for(lambda: invoke(engine, "f", "Event").status == 202, "calls are accepted again")
+        wait_until(
+            lambda: invoke(engine, "f", "Event").status == 202, what="calls are accepted again"
+        )

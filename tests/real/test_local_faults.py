@@ -12,7 +12,8 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError
-from kit.local_support import Engine, running_engine, wait_for
+from kit.film import wait_until
+from kit.local import Engine, running_engine
 from stage import Daemon, free_ports_conf
 
 from mu.engines.local.faults import REASONS, FaultInjector, Faults
@@ -105,7 +106,7 @@ def test_a_cut_call_runs_but_gets_no_response(
     engine = engine_with("cut=1")
     with pytest.raises(ConnectionClosedError):
         note(engine, notes, kind=kind)
-    wait_for(lambda: lines(notes), "it ran")
+    wait_until(lambda: lines(notes), what="it ran")
     assert len(engine.lam.list_functions()["Functions"]) == 1
 
 
@@ -119,7 +120,7 @@ def test_events_run_twice_or_never_depending_on_the_seed(
     assert {*copies} == {0, 1, 2}
     told = [note(engine, notes, number)["ResponseMetadata"] for number in range(15)]
     assert {each["HTTPStatusCode"] for each in told} == {202}
-    wait_for(lambda: len(lines(notes)) >= sum(copies), "all expected runs")
+    wait_until(lambda: len(lines(notes)) >= sum(copies), what="all expected runs")
     ran = lines(notes)
     numbers = [event["number"] for _, _, event in ran]
     assert [numbers.count(number) for number in range(15)] == copies
@@ -134,7 +135,7 @@ def test_late_events_start_later(engine_with: EngineWith, notes: Path) -> None:
     began = time.time()
     note(engine, notes)
     answered = time.time()
-    ((_, started, _),) = wait_for(lambda: lines(notes), "it ran")
+    ((_, started, _),) = wait_until(lambda: lines(notes), what="it ran")
     assert started - began >= 0.6
     assert started > answered
 

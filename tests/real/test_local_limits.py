@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kit.local_support import Engine, running_engine
+from kit.local import Engine, running_engine
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kit.worker_support import PATIENCE_S, Coordinator, coordinator, make_papers
+from kit.workers import PATIENCE_S, Coordinator, coordinator, make_papers
 
 from mu.functions.bundle import bundle
 

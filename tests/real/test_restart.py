@@ -46,7 +46,10 @@ def half_way(daemon, job):
     return daemon.wait(job["id"], until=lambda job: job["counts"]["running"] == job["workers"])
 
 
-@pytest.mark.parametrize("after_s", [0.0, 0.1, 0.3])
+@pytest.mark.parametrize(
+    "after_s",
+    [0.1, *(pytest.param(after_s, marks=pytest.mark.soak) for after_s in (0.0, 0.3, 0.5))],
+)
 def test_a_killed_daemons_job_ends_with_the_same_outputs(start, s3, after_s):
     name = f"killed-{after_s}"
     slow_film(s3, name, 6)

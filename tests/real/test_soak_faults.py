@@ -1,7 +1,7 @@
 """Many bad days, for `make soak`: 200 schedules, some 25 minutes on two cores."""
 
 import pytest
-from test_nothing_lost import Stage, survive
+from kit.survival import Stage, survive
 
 pytestmark = pytest.mark.soak
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from kit.worker_support import ROOT, Coordinator, Token, bare, coordinator, make_papers, s3_server
+from kit.workers import ROOT, Coordinator, Token, bare, coordinator, make_papers
 
 from mu.wire import Framer, frame
 
@@ -32,12 +32,6 @@ def boss(home):
 @pytest.fixture(scope="module")
 def papers():
     return make_papers()
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory):
-    with s3_server(tmp_path_factory.mktemp("s3")) as server:
-        yield server
 
 
 def tmpdir(peer) -> Path:
@@ -522,7 +516,7 @@ def test_tls_1_2_will_do(home, tmp_path, papers):
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     with coordinator(home, context) as running:
         peer = running.converse(papers.event())
-        assert peer.sock.version() == "TLSv1.2"
+        assert peer.sock.version() == "TLSv1.2"  # type: ignore[attr-defined]
         assert peer.ask("echo:a") == "OK:ECHO(a)"
 
 

@@ -5,7 +5,7 @@ import os
 import ssl
 
 import pytest
-from kit.worker_support import bare, make_papers
+from kit.workers import bare, make_papers
 from mu_worker.event import WorkerEvent, read_event
 from mu_worker.excerpt import Excerpt
 from mu_worker.livelog import INTERVAL_S, PIECE_BYTES, LiveLog

@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-from kit.worker_support import PATIENCE_S, Peer, RunningWorker, Token, coordinator, make_papers
+from kit.workers import PATIENCE_S, Peer, RunningWorker, Token, coordinator, make_papers
 from mu_worker.neighbour import RELAY_FRAME_LIMIT
 
 from mu.wire import frame
@@ -626,14 +626,14 @@ def memory(worker: RunningWorker) -> int:
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
 
 
-def test_200_mib_go_and_come_in_little_memory(boss, relay):
-    """As one frame through the worker, which sends on what it got."""
+def test_large_states_go_and_come_in_little_memory(boss, relay):
+    """75 MiB as one frame through the worker, which sends on what it got."""
     worker, peer, there = at(boss, relay, {"expect_statefile": 1, "send_statefile": 2})
     there.hear()
     there.say("AT:0")
     before = memory(worker)
     packer, content = zlib.compressobj(1), os.urandom(2**15) + bytes(3 * 2**15)
-    packed = b"".join([packer.compress(content) for _ in range(1600)] + [packer.flush()])
+    packed = b"".join([packer.compress(content) for _ in range(600)] + [packer.flush()])
     payload = b"F:STATE(0):" + packed
     give(peer, run_iter=1)
     peer.say(

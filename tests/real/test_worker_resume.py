@@ -7,7 +7,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-from kit.worker_support import (
+from kit.workers import (
     ROOT,
     Coordinator,
     Peer,

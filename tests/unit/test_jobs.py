@@ -63,7 +63,7 @@ def test_a_job_fails_with_a_sentence_for_the_first_actors_that_did():
     job = make_job(MachineState, workers=8, ends=False, engine="made up")
     for launch in job.launches:
         job.answered(launch, "accepted")
-    job.clock.advance(121)
+    job.clock.advance(121)  # type: ignore[attr-defined]
     job.check("nobody came")
     assert job.failures() == (
         "8 of 8 actors failed: "

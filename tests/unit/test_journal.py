@@ -5,64 +5,13 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-import threading
 
 import pytest
-from kit.parts import Reactor
+from kit.journal import Bench
 
 from mu.journal.archive import Archive
 from mu.journal.database import VERSION, JournalError
 from mu.journal.ledger import Past
-from mu.journal.writer import Journal
-
-
-class Turns(Reactor):
-    """A clock whose calls from threads wait until the test takes a turn."""
-
-    def __init__(self):
-        super().__init__()
-        self._calls = []
-        self._came = threading.Condition()
-
-    def callFromThread(self, call, *args):
-        with self._came:
-            self._calls.append((call, args))
-            self._came.notify()
-
-    def turn(self):
-        """Wait for the next call from a thread, and make it."""
-        with self._came:
-            assert self._came.wait_for(lambda: self._calls, 10)
-            call, args = self._calls.pop(0)
-        call(*args)
-
-
-class Bench:
-    def __init__(self, folder):
-        self.path = folder / "journal.db"
-        self.clock = Turns()
-        self.failures = []
-        self.journal = Journal(self.path, self.clock, 1.0, self.failures.append)
-
-    def close(self):
-        closed = self.journal.close()
-        while not closed.called:
-            self.clock.advance(0)
-            self.clock.turn()
-
-    def commit(self):
-        """Have all that was written so far on disk."""
-        called = []
-        self.journal.on_disk(called.append, 1)
-        self.clock.advance(0)
-        while not called:
-            self.clock.turn()
-
-    def read(self):
-        archive = Archive(self.path)
-        told = {job: list(archive.lines(job)) for job in archive.running()}
-        archive.close()
-        return told
 
 
 @pytest.fixture
@@ -219,9 +168,9 @@ def test_a_torn_end_is_cut_to_the_last_whole_group(tmp_path):
     path = tmp_path / "journal.db"
     script = """
         import os, signal, sys, time
-        sys.path[:0] = ["tests", "tests/unit"]
+        sys.path[:0] = ["tests"]
         from pathlib import Path
-        from test_journal import Bench
+        from kit.journal import Bench
         bench = Bench(Path(sys.argv[1]))
         for group in range(5):
             for n in range(50):

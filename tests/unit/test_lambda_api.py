@@ -64,7 +64,7 @@ class LambdaEngineTests(TestCase):
         )
         port = reactor.listenTCP(0, site, interface="127.0.0.1")
         self.addCleanup(port.stopListening)
-        self.url = f"http://127.0.0.1:{port.getHost().port}"
+        self.url = f"http://127.0.0.1:{port.getHost().port}"  # type: ignore[attr-defined]
         self.engine = self.make_engine()
 
     def make_engine(self, credentials=lambda expired: KEYS, url=None):

@@ -1,8 +1,9 @@
 """A job, back from its records, wherever they end."""
 
 import pytest
-from kit.parts import HeldJournal, Port, make_job, make_spec, recorded_job
-from test_session import Late, Two, hello
+from kit.journal import HeldJournal
+from kit.parts import Port, make_job, make_spec, recorded_job
+from kit.states import Late, Two, hello
 
 from mu.jobs.recovery import recover
 from mu.journal.records import Planned, Resumed
@@ -31,7 +32,7 @@ def run(first, *said, workers=1, **spec):
 def again(job, records, first, stopped_at=0.0, **spec):
     """Return the job as a new coordinator finds it, and its port."""
     found = recorded_job(make_spec(first, len(job.actors), **spec), job.id)
-    found.clock.advance(1000)
+    found.clock.advance(1000)  # type: ignore[attr-defined]
     found.ledger = HeldJournal()
     found.apply(Planned([{} for _ in job.actors], list(range(len(job.actors)))))
     recover(found, records, stopped_at)

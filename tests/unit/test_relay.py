@@ -1,7 +1,7 @@
 """The relay, over real TLS in memory: who gets what, and what is said when it goes wrong."""
 
 import pytest
-from kit.relay_parts import Jobs, MemoryRelay
+from kit.relay import Jobs, MemoryRelay
 from twisted.logger import capturedLogs, formatEvent
 
 from mu.net.certificates import Authority

@@ -270,7 +270,7 @@ def test_a_loop_may_start_elsewhere_and_may_have_no_round():
 def test_an_iter_init_set_after_the_base_constructor_has_no_effect_but_an_iter_fin_has():
     loop = make_loop(iterFin=1)
 
-    class Late(loop):
+    class Late(loop):  # type: ignore[valid-type]
         def __init__(self, prevState, actorNum=0):
             super().__init__(prevState, actorNum)
             self.iterInit, self.iterFin = 10, 2

@@ -196,7 +196,7 @@ def test_a_superposition_that_overrides_info_updated_decides_for_its_parts():
 def test_loops_side_by_side_count_each_on_its_own():
     def loop(key, command):
         Loop = type("Loop", (ForLoopState,), {"iterKey": key, "iterFin": 2})
-        Loop.loopState = type(
+        Loop.loopState = type(  # type: ignore[attr-defined]
             "Body",
             (CommandListState,),
             {"commandlist": ((None, command), None), "nextState": Loop},

@@ -6,9 +6,8 @@ import os
 import stat
 import subprocess
 import sys
-import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPMessage
@@ -18,8 +17,11 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
+from kit.film import wait_until
+
 ROLE = "arn:aws:iam::000000000000:role/worker"
 CHECKOUT = Path(__file__).resolve().parents[2]
+COLD = Path(__file__).with_name("cold")
 
 HANDLER = """
 import json, os, signal, subprocess, sys, time
@@ -115,16 +117,6 @@ def processes_of(home: Path) -> dict[int, str]:
     return found
 
 
-def wait_for(true: Callable[[], Any], what: str, seconds: float = 10.0) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = true()
-        if found:
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"{what}: not within {seconds} s")
-
-
 @dataclass(frozen=True)
 class Answer:
     status: int
@@ -181,7 +173,7 @@ class Engine:
             connection.close()
 
     def waits_for(self, words: str) -> None:
-        wait_for(lambda: words in self.log, words)
+        wait_until(lambda: words in self.log, 10, words)
 
     @property
     def log(self) -> str:
@@ -199,18 +191,20 @@ def client_at(port: int) -> Any:
     )
 
 
-def environment(**more: str) -> dict[str, str]:
+def environment(warm: bool = False, **more: str) -> dict[str, str]:
+    """Return what an engine gets; one that is not `warm` has no boto3, and starts sooner."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    return {**kept, "PYTHONPATH": str(CHECKOUT), **more}
+    path = str(CHECKOUT) if warm else f"{COLD}:{CHECKOUT}"
+    return {**kept, "PYTHONPATH": path, **more}
 
 
 def start_engine(
-    home: Path, *options: str, **variables: str
+    home: Path, *options: str, warm: bool = False, **variables: str
 ) -> tuple[subprocess.Popen[str], Engine]:
     command = [sys.executable, "-P", "-m", "mu.engines.local", "--home", str(home)]
     process = subprocess.Popen(
         [*command, "--port", "0", *options],
-        env=environment(**variables),
+        env=environment(warm, **variables),
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -222,9 +216,11 @@ def start_engine(
 
 
 @contextmanager
-def running_engine(home: Path, *options: str, **variables: str) -> Iterator[Engine]:
+def running_engine(
+    home: Path, *options: str, warm: bool = False, **variables: str
+) -> Iterator[Engine]:
     """Run an engine; assert that SIGTERM ends it and everything that it started."""
-    process, engine = start_engine(home, *options, **variables)
+    process, engine = start_engine(home, *options, warm=warm, **variables)
     try:
         yield engine
     finally:
@@ -234,7 +230,7 @@ def running_engine(home: Path, *options: str, **variables: str) -> Iterator[Engi
         assert "Traceback" not in engine.log
 
 
-DAEMON = """
+OWNER = """
 import json, sys
 from pathlib import Path
 from twisted.internet import reactor
@@ -255,12 +251,12 @@ reactor.run()
 """
 
 
-class Daemon:
+class EngineOwner:
     """A process with a LocalEngineProcess, as in the real daemon; `told` is what it printed."""
 
     def __init__(self, home: Path, port: int = 0, linger: float = 60) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", DAEMON, str(home), str(port), str(linger)],
+            [sys.executable, "-c", OWNER, str(home), str(port), str(linger)],
             env=environment(),
             cwd=home,
             stdout=subprocess.PIPE,
@@ -270,7 +266,7 @@ class Daemon:
         with self.process.stdout:
             self.told = json.loads(self.process.stdout.readline())
 
-    def __enter__(self) -> "Daemon":
+    def __enter__(self) -> "EngineOwner":
         return self
 
     def __exit__(self, *_: object) -> None:

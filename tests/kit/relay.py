@@ -1,15 +1,22 @@
-"""Parts for tests of the relay: one in memory, a disk of lists, peers on real sockets."""
+"""The relay for tests: one in memory, a spool in memory, peers on real sockets, a small relay."""
 
+import re
 import socket
 import ssl
+import tempfile
+import threading
+from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from twisted.internet.protocol import Factory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.test.iosim import FakeTransport, connect
 
 from kit.parts import Line, MemoryWorker, Reactor, client_tls
+from kit.workers import Peer
 from mu.config import RelaySection
 from mu.net.certificates import SERVER_NAME, Authority
 from mu.relay.effects import Give
@@ -22,18 +29,19 @@ from mu.wire import Framer, frame
 class Jobs:
     """What the relay knows about jobs: as a test sets it."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep_s: float = 0.0) -> None:
+        self.keep_s = keep_s
         self.kept: dict[str, float] = {}
         self.over: set[str] = set()
 
     def keeps(self, job):
-        return self.kept.get(job, 0.0)
+        return self.kept.get(job, self.keep_s)
 
     def ended(self, job):
         return job in self.over
 
 
-class Disk:
+class MemorySpool:
     """A spool that syncs when told to, or at once; what it holds outlives the relay it is given to."""
 
     def __init__(self, prompt=True):
@@ -41,7 +49,7 @@ class Disk:
         self.names: dict = {}
         self.frames: dict[int, tuple] = {}  # by place: name, number, size, at, body
         self.bodies: dict[int, bytearray] = {}  # of files
-        self.pending: list = []
+        self.pending: list[Any] = []
         self.next = 0
         self.most = 0
 
@@ -135,7 +143,7 @@ class MemoryRelay:
         self.clock = clock or Reactor()
         self.authority = authority or Authority.new()
         self.jobs = jobs or Jobs()
-        self.disk = disk or Disk()
+        self.disk = disk or MemorySpool()
         self.relay = Relay(RelaySection(**options), Path(), self.jobs, self.clock, self.disk)
         server = self.authority.server_options(self.authority.mint_server("127.0.0.1"))
         self.tls = RelayTLSFactory(server, False, self.relay, clock=self.clock)
@@ -160,36 +168,121 @@ class MemoryRelay:
         return line
 
 
-class Peer:
-    """A peer on a real socket that blocks."""
+def join_relay(port, authority, *frames, job="j1", timeout=10.0) -> Peer:
+    """Return a peer on a real socket, which has said these frames."""
+    identity = authority.mint_job(job, 600)
+    context = ssl.create_default_context(cadata=authority.pem)
+    with tempfile.NamedTemporaryFile("w") as file:
+        file.write(identity.certificate + identity.key)
+        file.flush()
+        context.load_cert_chain(file.name)
+    plain = socket.create_connection(("127.0.0.1", port), timeout)
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    peer = Peer(context.wrap_socket(plain, server_hostname=SERVER_NAME), 2**40)
+    peer.sock.settimeout(timeout)
+    peer.say(*frames)
+    return peer
 
-    def __init__(self, port, authority, *frames, job="j1", timeout=10.0):
-        identity = authority.mint_job(job, 600)
-        context = ssl.create_default_context(cadata=authority.pem)
-        import tempfile
 
-        with tempfile.NamedTemporaryFile("w") as file:
-            file.write(identity.certificate + identity.key)
-            file.flush()
-            context.load_cert_chain(file.name)
-        plain = socket.create_connection(("127.0.0.1", port), timeout)
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.sock = context.wrap_socket(plain, server_hostname=SERVER_NAME)
-        self._framer = Framer(2**40)
-        self._heard: list[bytes] = []
-        self.say(*frames)
+LIMIT = 2**28
 
-    def say(self, *frames):
-        self.sock.sendall(b"".join(map(frame, frames)))
 
-    def hear(self) -> bytes:
-        """Return the next frame; raise EOFError at the end, TimeoutError if none comes."""
-        while not self._heard:
-            received = self.sock.recv(2**20)
-            if not received:
-                raise EOFError
-            self._heard += self._framer.feed(received)
-        return self._heard.pop(0)
+class _End:
+    """One connection, in a thread of its own."""
 
-    def close(self):
-        self.sock.close()
+    def __init__(self, relay: "SmallRelay", sock: socket.socket) -> None:
+        self.relay, self.sock = relay, sock
+        self.name = ""
+        self.extended = self.ready = False
+        self.next_in = self.next_out = 0  # frames of the name's taken and given on this connection
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self) -> None:
+        framer = Framer(LIMIT)
+        with suppress(OSError), self.sock:
+            while received := self.sock.recv(65536):
+                for payload in framer.feed(received):
+                    with self.relay.lock:
+                        self.take(payload)
+
+    def take(self, payload: bytes) -> None:
+        relay = self.relay
+        if not self.name:
+            _, uniq, me, partner = payload.decode().split(":")
+            self.name, self.partner = f"{uniq}_{me}", f"{uniq}_{partner}"
+            relay.said.append(payload)
+            if relay.extended:
+                return
+            self.ready, self.next_out = True, relay.given[self.name]
+            relay.ends[self.name] = self
+            relay.deliver(self.name)
+        elif not self.ready:
+            attempt, sent, received = map(
+                int, re.fullmatch(rb"AT:(\d+):(\d+):(\d+)", payload).groups()
+            )
+            relay.said.append(payload)
+            if attempt < relay.attempts[self.name]:
+                self.sock.close()
+                return
+            relay.attempts[self.name] = attempt
+            count = len(relay.sent[self.name])
+            self.next_in, self.next_out = min(sent, count), received
+            self.ready = self.extended = True
+            if (older := relay.ends.get(self.name)) is not None:
+                older.sock.close()
+            relay.ends[self.name] = self
+            self.sock.sendall(frame(b"AT:%d" % count))
+            relay.deliver(self.name)
+        else:
+            self.next_in += 1
+            held = relay.sent[self.name]
+            if not self.extended or self.next_in > len(held):
+                held.append(payload)
+                relay.inbox[self.partner].append(payload)
+            if self.extended:
+                self.sock.sendall(frame(b"AT:%d" % len(held)))
+            relay.deliver(self.partner)
+
+
+class SmallRelay:
+    """Listens on `port`. `said` has hellos and ATs, `sent` each name's frames."""
+
+    def __init__(self, extended: bool = True) -> None:
+        self.extended = extended
+        self.lock = threading.Lock()
+        self.said: list[bytes] = []
+        self.sent: dict[str, list[bytes]] = defaultdict(list)
+        self.inbox: dict[str, list[bytes]] = defaultdict(list)
+        self.given: dict[str, int] = defaultdict(int)  # to plain peers, once and never again
+        self.attempts: dict[str, int] = defaultdict(int)
+        self.ends: dict[str, Any] = {}
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def deliver(self, name: str) -> None:
+        end = self.ends.get(name)
+        if end is None:
+            return
+        with suppress(OSError):
+            for payload in self.inbox[name][end.next_out :]:
+                end.sock.sendall(frame(b"F:" + payload if end.extended else payload))
+                end.next_out = self.given[name] = end.next_out + 1
+
+    def cut(self) -> None:
+        """Lose all connections."""
+        with self.lock:
+            for end in self.ends.values():
+                with suppress(OSError):
+                    end.sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)  # ends accept in its thread
+        self.listener.close()
+        self.cut()
+
+    def _listen(self) -> None:
+        with suppress(OSError):
+            while True:
+                _End(self, self.listener.accept()[0])
