@@ -6,19 +6,22 @@ from mu.states.context import Context, Held, JobFacts, State
 from mu.states.loops import ForLoopState
 from mu.states.passes import (
     CommandListState,
+    Entry,
     IfElseState,
     InfoWatcherState,
     MultiPassState,
     OnePassState,
 )
 from mu.states.relay import connect_command
-from mu.states.script import CommandFailed, Ran, Script, ScriptWorker
+from mu.states.script import ActorFailed, CommandFailed, Ran, Script, ScriptWorker
 from mu.states.together import SuperpositionState
 
 __all__ = [
+    "ActorFailed",
     "CommandFailed",
     "CommandListState",
     "Context",
+    "Entry",
     "ErrorState",
     "Expect",
     "ForLoopState",

@@ -24,7 +24,11 @@ Script = Coroutine[Any, Any, object]
 _T = TypeVar("_T")
 
 
-class CommandFailed(Exception):
+class ActorFailed(Exception):
+    """Raise it in a script to fail the actor with this message."""
+
+
+class CommandFailed(ActorFailed):
     """The worker answered that a command failed; `reply` is the answer."""
 
     def __init__(self, command: str, reply: str) -> None:
@@ -232,7 +236,7 @@ class ScriptState(State):
                     self._elapse(task)
         try:
             self._run()
-        except (CommandFailed, TimeoutError) as error:
+        except (ActorFailed, TimeoutError) as error:
             return ErrorState(self._worker, f"{self._name}: {error or type(error).__name__}")
         if not self._main.done:
             return self

@@ -459,7 +459,7 @@ def test_a_pipeline_that_changed_meanwhile_diverges_with_1(daemon, done, monkeyp
     class Changed(CommandListState):
         commandlist = ("echo:another",)
 
-    monkeypatch.setattr(hello.Hello, "begin", begin)
+    monkeypatch.setattr(hello.HelloPipeline, "begin", begin)
     told = inside("replay", done["id"], daemon=daemon)
     assert told.exit_code == 1, told.output
     assert told.stdout.startswith("Actor 0, attempt 1 diverges: event 1, ")
