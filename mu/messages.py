@@ -7,6 +7,8 @@ are UTF-8 with surrogateescape, so that whatever bytes came in go out again unal
 import re
 from dataclasses import dataclass
 
+__all__ = ["HELLO", "expected_reply", "parse_info", "parse_retval"]  # what plugins may import
+
 HELLO = "OK:HELLO"
 PING_BYTES = 256
 """The longest ping that is answered: an answer is as long."""
