@@ -46,9 +46,9 @@ def test_its_own_tests_pass(python):
 
 def test_its_types_fit_those_of_the_installed_mu(python, tmp_path):
     package = python.parents[2] / "mu" / "examples" / "mu-example-pipeline" / "mu_example"
+    strictly = ["--strict", "--config-file=", "--cache-dir", tmp_path]
     checked = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--cache-dir", tmp_path]
-        + ["--python-executable", python, package],
+        [sys.executable, "-m", "mypy", *strictly, "--python-executable", python, package],
         cwd=tmp_path,  # not a checkout of mu
         capture_output=True,
         text=True,
