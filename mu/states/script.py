@@ -290,7 +290,7 @@ class ScriptState(State):
         if isinstance(request, _Sleep):
             self._set_timer(task, request.seconds)
         elif isinstance(request, _Together):
-            task.children = [_Task(_coroutine(one), task) for one in request.awaitables]
+            task.children = [_Task(_script(one), task) for one in request.awaitables]
             self._ready.extend((child, None, None) for child in task.children)
             if request.seconds is not None:
                 self._set_timer(task, request.seconds)
@@ -372,5 +372,9 @@ def _described(request: _Request) -> str:
     return "several things side by side"
 
 
-async def _coroutine(awaitable: Awaitable[object]) -> object:
+def _script(awaitable: Awaitable[object]) -> Script:
+    return awaitable if isinstance(awaitable, Coroutine) else _awaiting(awaitable)
+
+
+async def _awaiting(awaitable: Awaitable[object]) -> object:
     return await awaitable
