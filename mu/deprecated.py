@@ -1,6 +1,6 @@
 """Old import paths of public names. Each still works, with a DeprecationWarning.
 
-They are removed in the release after next.
+CONTRIBUTING.md says how long they stay.
 """
 
 import warnings

@@ -4,6 +4,8 @@ import shutil
 import subprocess
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mu.pipelines.templates import ShellTemplate, fill, parse, quoted
 
@@ -157,3 +159,39 @@ def test_keys_are_filled_as_they_are():
 
 def test_a_word_without_strange_characters_is_left_alone():
     assert quoted("photos/a-1.png") == "photos/a-1.png"
+
+
+# ---------------------------------------------------------------- for any text and any value
+
+VALUES = st.text(st.characters(exclude_characters="\0"), max_size=30)
+SYNTAX = st.text(" \n'\"\\\\`$(){}#;a=", max_size=15)
+
+
+@given(st.text())
+def test_a_text_with_its_braces_doubled_is_itself(text):
+    doubled = text.replace("{", "{{").replace("}", "}}")
+    assert fill(parse(doubled, []), {}) == text
+
+
+@settings(deadline=None)
+@given(VALUES)
+def test_any_value_is_one_word_of_shell(value):
+    command = template("printf '%s\\0' {name}").fill({"name": value})
+    ran = subprocess.run(
+        ["/bin/sh", "-c", command.encode("utf-8", "surrogateescape")], capture_output=True
+    )
+    assert ran.stdout == value.encode("utf-8", "surrogateescape") + b"\0"
+    assert "##" not in quoted(value)
+
+
+@settings(deadline=None)
+@given(SYNTAX, SYNTAX)
+def test_a_value_is_never_executed_whatever_stands_around_it(before, after):
+    try:
+        command = template(before + "{name}" + after).fill(
+            {"name": "$(echo run >&2)`echo run >&2`"}
+        )
+    except ValueError:
+        return
+    ran = subprocess.run(["/bin/sh", "-c", command], capture_output=True, stdin=subprocess.DEVNULL)
+    assert b"run\n" not in ran.stderr.splitlines(keepends=True)
