@@ -13,7 +13,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -35,11 +35,11 @@ class BareFile(Journal):
         self._timer, self._timer_is_prompt = None, False
         pending, self._pending = self._pending, {}
         self._committing = self.written
-        self._work.put(pending)
+        self._work.put(cast(Any, pending))
 
     def _commit_all(self) -> None:
         file = os.open(f"{self._path}.lines", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        while (pending := self._work.get()) is not None:
+        while (pending := cast(Any, self._work.get())) is not None:
             group = [f"{job} {line}\n" for job, lines in pending.items() for line in lines]
             os.write(file, "".join(group).encode("ascii"))
             os.fdatasync(file)

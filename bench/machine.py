@@ -1,20 +1,21 @@
-"""The machine alone: CPU for each reply of an echo list, as states and as a script.
+"""The machine alone: processor time per reply of a long list of echoes, as states and as a script.
 
-The peer: what a bare Twisted TLS server spends on a command in the same run (coordinator.py).
+It is compared with what a bare Twisted TLS server spends on a command in the same run
+(coordinator.py).
 """
 
 import json
 import statistics
 import sys
 import time
-from typing import Any
+from collections.abc import Callable
 
 from coordinator import measure_bare
 
 from mu.events import Answered, Entered
 from mu.machine import Machine
-from mu.states import CommandListState, ScriptWorker
-from mu.states.context import JobFacts
+from mu.parameters import Params
+from mu.states import CommandListState, JobFacts, Script, ScriptWorker, State
 from mu.states.script import first_state
 
 ECHOES = 50_000
@@ -31,9 +32,12 @@ async def echoes(worker: ScriptWorker) -> None:
         await worker.ask(ECHO)
 
 
-def us_per_event(begin: Any) -> float:
-    """Return microseconds of CPU for each reply."""
-    machine = Machine(ScriptWorker(JobFacts("bench", {}), 0), first_state(begin))
+Begin = Callable[[ScriptWorker], State | Script]
+
+
+def us_per_event(begin: Begin) -> float:
+    """Return the processor time per reply, in microseconds."""
+    machine = Machine(ScriptWorker(JobFacts("bench", Params()), 0), first_state(begin))
     machine.receive(Entered(0.0))
     machine.receive(Answered(0.0, "OK:HELLO"))
     replies = [Answered(float(n), REPLY, n) for n in range(1, ECHOES)]
@@ -44,7 +48,7 @@ def us_per_event(begin: Any) -> float:
 
 
 def main() -> None:
-    kinds = {"states": lambda worker: Echoes(worker, 0), "script": echoes}
+    kinds: dict[str, Begin] = {"states": lambda worker: Echoes(worker, 0), "script": echoes}
     runs = [{name: us_per_event(begin) for name, begin in kinds.items()} for _ in range(5)]
     told = {name: statistics.median(run[name] for run in runs) for name in kinds}
     told["bare"] = measure_bare(1000, 0.0, 60_000)["us"]
@@ -52,9 +56,9 @@ def main() -> None:
         print(json.dumps(told))
         return
     print(
-        "machine: {states:.2f} us CPU for each reply as states, {script:.2f} as a script"
-        " (ratio {growth:.2f}); a bare TLS server spends {bare:.1f} on a command:"
-        " ratios {ratio:.3f} and {script_ratio:.3f}".format(
+        "machine: {states:.2f} us of processor time per reply as states, {script:.2f} us as a script"
+        " (ratio {growth:.2f}); a bare TLS server spends {bare:.1f} us on a command"
+        " (ratios {ratio:.3f} and {script_ratio:.3f})".format(
             growth=told["script"] / told["states"],
             ratio=told["states"] / told["bare"],
             script_ratio=told["script"] / told["bare"],

@@ -1,6 +1,6 @@
-"""Old import paths of names that plugin authors may use: each still works, with a DeprecationWarning.
+"""Old import paths of public names. Each still works, with a DeprecationWarning.
 
-They go in the release after next.
+CONTRIBUTING.md says how long they stay.
 """
 
 import warnings
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def moved(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return the `__getattr__` of a module whose `names` moved: name to `new.module:name`."""
+    """Return the `__getattr__` for a module whose names have moved: old name to `new.module:name`."""
 
     def __getattr__(name: str) -> Any:
         if name not in names:

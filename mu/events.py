@@ -11,6 +11,20 @@ from hashlib import blake2b
 from json.encoder import encode_basestring_ascii as _quote
 from typing import Any, ClassVar
 
+__all__ = [
+    "Answered",
+    "CancelTimer",
+    "Effect",
+    "Elapsed",
+    "Entered",
+    "Event",
+    "Finish",
+    "Informed",
+    "Lost",
+    "Send",
+    "SetTimer",
+]
+
 
 @dataclass(frozen=True, slots=True)
 class Entered:

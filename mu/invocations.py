@@ -4,6 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+__all__ = [
+    "Accepted",
+    "Answer",
+    "Invocation",
+    "Refused",
+    "Size",
+    "Throttled",
+    "Unknown",
+    "Unreached",
+]
+
 
 @dataclass(frozen=True, slots=True)
 class Invocation:

@@ -30,9 +30,11 @@ STATE_TIMER = "state"
 
 __getattr__ = moved(
     __name__,
-    {name: f"mu.states.base:{name}" for name in ("ErrorState", "MachineState", "TerminalState")}
-    | {name: f"mu.states.context:{name}" for name in ("Held", "JobFacts", "Runaway", "State")}
-    | {"Worker": "mu.states.context:Context"},
+    {
+        "JobFacts": "mu.states.context:JobFacts",
+        "Runaway": "mu.states.context:Runaway",
+        "Worker": "mu.states.context:Context",
+    },
 )
 
 

@@ -7,6 +7,8 @@ Text is UTF-8 with surrogateescape, so any bytes received can be sent again unal
 import re
 from dataclasses import dataclass
 
+__all__ = ["HELLO", "expected_reply", "parse_info", "parse_retval"]  # what plugins may import
+
 HELLO = "OK:HELLO"
 PING_BYTES = 256
 """The longest ping that is accepted, in bytes: the answer is just as long."""

@@ -20,7 +20,10 @@ from mu.states.script import Script, ScriptWorker
 if TYPE_CHECKING:  # so that pipelines can be imported without Twisted
     from twisted.internet.defer import Deferred
 
-__all__ = ["Engine", "Pipeline"]
+__all__ = ["ActorInput", "Engine", "Pipeline"]
+
+ActorInput = dict[str, Any]
+"""What the plan gives an actor: JSON values by name."""
 
 
 @implementer(IPipeline)
@@ -43,8 +46,8 @@ class Pipeline(ABC):
         Called when a job is ordered, so it must not do I/O.
         """
 
-    def plan(self, params: Params) -> list[dict[str, Any]]:
-        """Return one dict of JSON values for each actor: its input. By default they are empty.
+    def plan(self, params: Params) -> list[ActorInput]:
+        """Return the input of each actor. By default they are empty.
 
         `params` has the pipeline's parameters and `workers`, the number of workers ordered; the
         length of the list is the number of actors. Runs in a thread, once per job, so it may do
@@ -67,7 +70,7 @@ class Pipeline(ABC):
         Must be pure: after a restart it is called again for attempts that continue.
         """
 
-    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> Any:
+    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> object:
         """Return the job's result, a JSON value. By default there is none.
 
         `outcomes` has one mu.events.Finish for each actor, failed ones included. Runs in a thread

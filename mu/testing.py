@@ -14,11 +14,11 @@
 would, and succeeds unless told otherwise.
 
 >>> from mu.pipelines.png2y4m import png2y4m
->>> job = run(png2y4m, {"bucket": "b"}, FakeWorker({"run:": "OK:RETVAL(1):OUTPUT(no):COMMAND(x)"}))
->>> job.actors[0].commands[0], job.actors[0].finish.result
-('seti:nonblock:0', None)
+>>> job = run(png2y4m, {"bucket": "b"}, FakeWorker({"retrieve:": "FAIL(no such key)"}))
+>>> job.actors[0].commands[0]
+'seti:nonblock:0'
 >>> job.actors[0].finish.error
-"Configure (configuring the worker): expected 'OK:RETVAL(0)', but the worker answered ..."
+"Retrieve (retrieving frames): the worker answered 'FAIL(no such key)'"
 """
 
 import copy

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mu.functions.contents import BundleError, Entry, add, below, checked, named, worker_sources
+from mu.functions.contents import BundleError as BundleError
+from mu.functions.contents import Entry, add, below, checked, named
+from mu.functions.contents import worker_sources as worker_sources
 from mu.functions.elf import ARCHITECTURES, machine_of
 from mu.functions.programs import add_libraries, one_architecture, read_elves
-
-__all__ = ["ZIP_LIMIT", "Bundle", "BundleError", "bundle", "look_into", "sized", "worker_sources"]
 
 ZIP_LIMIT = 50 * 2**20
 """The largest zip, in bytes, that Lambda accepts directly; larger ones go through S3."""

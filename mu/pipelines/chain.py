@@ -1,56 +1,58 @@
-"""chain: an index of the lines of one large object, its parts read at the same time.
+"""chain: number the lines of one large object, whose parts are read at the same time.
 
-Each actor has a part of the bytes. It can count its own lines, but which numbers they have depends
-on all that is before: it gets the sums from its left neighbour, adds its own and passes them on, by
-way of the relay. So the sums run along the chain while all that takes time is done side by side.
+Each actor reads one part of the object and counts its lines. The number of its first line depends on
+all parts before it: the actor receives their sums from its left neighbour through the relay, adds
+its own, and passes the result on. Only the sums run along the chain; the slow work is parallel.
 
-The program (chain_program.py) is sent along: any function that has a python3 will do.
+The program (chain_program.py) is sent to the worker, so any function with a python3 will do.
 """
 
 import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from mu.events import Finish
 from mu.messages import parse_retval
 from mu.parameters import FieldError, Parameter, Params
 from mu.pipelines import s3
-from mu.plugins import Pipeline
+from mu.plugins import ActorInput, Pipeline
 from mu.states import (
     CommandListState,
+    Context,
     ErrorState,
+    JobFacts,
     OnePassState,
+    Previous,
+    State,
     TerminalState,
     connect_command,
 )
-from mu.states.context import Context, JobFacts
 
 PROGRAM = Path(__file__).with_name("chain_program.py").read_text(encoding="utf-8")
 TAIL = 500
-"""How many characters of a failed program's output are told."""
+"""How many characters of the end of a failed program's output an error has."""
 
 
-class Ended(OnePassState):
-    """Waits for a program's end. The URL, which is in some commands, is not told in an error."""
+class ProgramEnded(OnePassState):
+    """Waits for the end of a program. Its errors do not show the URL, which is in some commands."""
 
     expect = "OK:RETVAL("
     output = ""
 
-    def post_transition(self) -> Any:
+    def post_transition(self) -> State:
         status, self.output = parse_retval(self.messages[-1])
         if status:
             part = self.worker.actor
-            said = self.output[-TAIL:].strip()
-            return ErrorState(self, f"part {part}: exit status {status}: {said}")
+            tail = self.output[-TAIL:].strip()
+            return ErrorState(self, f"part {part}: exit status {status}: {tail}")
         return self.nextState(self)
 
 
-class Final(TerminalState):
+class IndexStored(TerminalState):
     extra = "(done)"
 
-    def __init__(self, prevState: Any, actorNum: int = 0) -> None:
+    def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
         super().__init__(prevState, actorNum)
         self.result = {
             "actor": self.actorNum,
@@ -59,25 +61,25 @@ class Final(TerminalState):
         }
 
 
-class Upload(CommandListState):
+class UploadIndex(CommandListState):
     extra = "(uploading)"
-    nextState = Final
+    nextState = IndexStored
 
-    def __init__(self, prevState: Any, actorNum: int = 0) -> None:
+    def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
         key = self.worker.input["out_key"]
         self.commandlist = ((None, f"upload:{key}\0##TMPDIR##/index"), "close_connect:", "quit:")
         super().__init__(prevState, actorNum)
 
 
-class Indexed(Ended):
-    nextState = Upload
+class IndexEnded(ProgramEnded):
+    nextState = UploadIndex
 
 
 class Index(CommandListState):
     extra = "(writing its index)"
-    nextState = Indexed
+    nextState = IndexEnded
 
-    def __init__(self, prevState: Any, actorNum: int = 0) -> None:
+    def __init__(self, prevState: ProgramEnded, actorNum: int = 0) -> None:
         self.info["end"] = json.loads(prevState.output)
         size = self.worker.input["size"]
         run = _run(self.job, f"index ##TMPDIR## {self.job.params.every} {size}")
@@ -85,17 +87,17 @@ class Index(CommandListState):
         super().__init__(prevState, actorNum)
 
 
-class Joined(Ended):
+class JoinEnded(ProgramEnded):
     extra = "(waiting for its neighbour)"
     nextState = Index
 
 
 class Join(CommandListState):
-    """Pass on the sums as state number `actor`, having waited for the one before it."""
+    """Wait for the sums of the left neighbour, and pass on its own as state number `actorNum`."""
 
-    nextState = Joined
+    nextState = JoinEnded
 
-    def __init__(self, prevState: Any, actorNum: int = 0) -> None:
+    def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
         me, first = self.actorNum, self.worker.input["first"]
         before = f"##TMPDIR##/{me - 1}.state" if me else ""
         self.commandlist = (
@@ -107,15 +109,15 @@ class Join(CommandListState):
         super().__init__(prevState, actorNum)
 
 
-class Counted(Ended):
+class CountEnded(ProgramEnded):
     nextState = Join
 
 
 class Count(CommandListState):
     extra = "(reading its part)"
-    nextState = Counted
+    nextState = CountEnded
 
-    def __init__(self, prevState: Any, actorNum: int = 0) -> None:
+    def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
         given = self.worker.input
         self.commandlist = (
             ("OK:HELLO", "seti:nonblock:0"),
@@ -141,25 +143,33 @@ def _run(job: JobFacts, words: str, wait: str = "") -> str:
 
 class Chain(Pipeline):
     name = "chain"
-    may_run_twice = False  # two workers of one name would get in each other's way at the relay
-    relay_keep = True  # a later attempt gets its neighbour's state again
-    description = "Number the lines of one large object, its parts read side by side, and hash it."
+    may_run_twice = False  # two workers with one name would interfere with each other at the relay
+    relay_keep = True  # so that a later attempt gets its neighbour's state again
+    description = (
+        "Number the lines of one large object, reading its parts in parallel, and hash it."
+    )
     parameters = (
         Parameter("bucket", str, "the S3 bucket of input and output"),
-        Parameter("key", str, "the object"),
-        Parameter("out_prefix", str, "each part's index is <out_prefix>%08d.txt"),
-        Parameter("every", int, "a row for every so many lines", 1000, minimum=1),
-        Parameter("python", str, "a Python 3, for the shell", '"${MU_PYTHON:-python3}"'),
-        Parameter("expires_s", int, "how long the signed URL can be used", 3600, 60, 604_800),
+        Parameter("key", str, "the key of the object"),
+        Parameter("out_prefix", str, "the index of each part is written to <out_prefix>%08d.txt"),
+        Parameter("every", int, "how many lines to put in one row of the index", 1000, minimum=1),
+        Parameter(
+            "python",
+            str,
+            "the Python 3 to use, as a word of a shell command",
+            '"${MU_PYTHON:-python3}"',
+        ),
+        Parameter(
+            "expires_s", int, "how long the signed URL is valid, in seconds", 3600, 60, 604_800
+        ),
     )
 
     def check(self, params: Params) -> None:
-        """Raise FieldError for what cannot be meant."""
         for name in ("bucket", "key", "out_prefix", "python"):
             if not params[name]:
                 raise FieldError(f"params.{name}", f"params.{name} must not be empty")
 
-    def plan(self, params: Params) -> list[dict[str, Any]]:
+    def plan(self, params: Params) -> list[ActorInput]:
         self.check(params)
         size = s3.size(params.bucket, params.key)
         url = s3.readable_url(params.bucket, params.key, params.expires_s)
@@ -179,8 +189,8 @@ class Chain(Pipeline):
     def begin(self, worker: Context) -> Count:
         return Count(worker, worker.actor)
 
-    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, Any]:
-        """Return what is known at the object's end, if the last actor came so far."""
+    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, object]:
+        """Return the keys of the index, and the totals if the last actor is done."""
         done = [outcome.result for outcome in outcomes if not outcome.error]
         ends = [one["end"] for one in done if one["actor"] == job.actors - 1]
         return {"keys": [one["key"] for one in done], "total": ends[0] if ends else None}

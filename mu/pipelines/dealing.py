@@ -1,8 +1,10 @@
-"""In which order connecting workers become actors: each order is a permutation of 0 to n - 1."""
+"""Orders in which connecting workers become actors: each is a permutation of range(actors)."""
+
+__all__ = ["deal", "first_come", "is_order"]
 
 
 def first_come(actors: int) -> list[int]:
-    """The n-th worker to connect becomes actor n."""
+    """Return the default order: the n-th worker to connect becomes actor n."""
     return list(range(actors))
 
 
@@ -18,5 +20,5 @@ def deal(actors: int, distance: int) -> list[int]:
 
 
 def is_order(order: object, actors: int) -> bool:
-    """Whether `order` names each of so many actors once."""
+    """Return whether `order` is a list with each number of range(actors) once."""
     return isinstance(order, list) and sorted(order) == list(range(actors))

@@ -1,39 +1,40 @@
-"""ffmpeg_split: each actor looks at its part of one video, which it reads over HTTP.
+"""ffmpeg_split: each actor runs ffmpeg on its chunk of one video, read over HTTP.
 
-Nothing is downloaded first: a program like ffmpeg seeks in the object itself, with a URL that
-`plan` signs. What the program prints is the actor's result. ffmpeg_split_upload keeps what it
-writes, too.
+Nothing is downloaded first: ffmpeg seeks in the object itself, with a URL that `plan` signs. The
+output of the program is the actor's result. ffmpeg_split_upload also uploads the file it writes.
 """
 
 import re
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
 
 from mu.events import Finish
 from mu.parameters import FieldError, Parameter, Params
 from mu.pipelines import s3
 from mu.pipelines.templates import ShellTemplate
-from mu.plugins import Pipeline
-from mu.states import CommandFailed, ScriptWorker
-from mu.states.context import JobFacts
-from mu.states.script import Ran
+from mu.plugins import ActorInput, Pipeline
+from mu.states import ActorFailed, JobFacts, Ran, Script, ScriptWorker
 
 PLAIN = ("start", "seconds", "actor")
 STRANGE = ("url",)
 
 PARAMETERS = (
     Parameter("video", str, "the object is <video>.<in_format>", "sintel-1k"),
-    Parameter("bucket", str, "the S3 bucket that holds the video", "excamera-us-east-1"),
-    Parameter("in_format", str, "the last part of the object's key", "mp4"),
-    Parameter("frames", int, "frames in a chunk; needs rate", 0, minimum=0),
-    Parameter("rate", str, "the video's frames per second, say 25 or 30000/1001", ""),
-    Parameter("seconds", float, "the length of a chunk, in place of frames", 0.0, minimum=0.0),
-    Parameter("offset", int, "chunks to leave out at the beginning", 0, minimum=0),
-    Parameter("expires_s", int, "how long the signed URL can be used", 3600, 60, 604_800),
+    Parameter("bucket", str, "the S3 bucket of the video", "excamera-us-east-1"),
+    Parameter("in_format", str, "the extension of the object's key", "mp4"),
+    Parameter("frames", int, "frames per chunk; needs rate", 0, minimum=0),
+    Parameter("rate", str, "frames per second of the video, such as 25 or 30000/1001", ""),
+    Parameter(
+        "seconds", float, "the length of a chunk in seconds, instead of frames", 0.0, minimum=0.0
+    ),
+    Parameter("offset", int, "the number of chunks to skip at the start", 0, minimum=0),
+    Parameter("expires_s", int, "how long the signed URL is valid, in seconds", 3600, 60, 604_800),
 )
 
-HELP = "a shell command; {url} is the video, {start} and {seconds} the chunk, {actor} a number"
+HELP = (
+    "a shell command; {url} is the video, {start} and {seconds} the position and length of the"
+    " chunk, {actor} the actor's number"
+)
 LOOK = "./ffmpeg -nostdin -ss {start} -t {seconds} -i {url} -f null - 2>&1"
 
 
@@ -41,14 +42,14 @@ LOOK = "./ffmpeg -nostdin -ss {start} -t {seconds} -i {url} -f null - 2>&1"
 
 
 def check(params: Params, plain: Sequence[str]) -> None:
-    """Raise FieldError for what cannot be meant; `plain` are the command's placeholders."""
+    """Raise FieldError for parameters that contradict each other; `plain` as in ShellTemplate."""
     try:
         ShellTemplate(params.command, plain, STRANGE)
     except ValueError as error:
         raise FieldError("params.command", f"params.command: {error}") from None
     if bool(params.frames) == bool(params.seconds):
         raise FieldError(
-            "params.frames", "params.frames or params.seconds must say how long a chunk is"
+            "params.frames", "give either params.frames or params.seconds, the length of a chunk"
         )
     if params.frames:
         read_rate(params.rate)
@@ -60,16 +61,16 @@ def read_rate(rate: str) -> Fraction:
     if form is None or Fraction(form[1]) == 0 or (form[2] and int(form[2]) == 0):
         raise FieldError(
             "params.rate",
-            "params.rate must be the video's frames per second, say 25 or 30000/1001;"
-            f" {rate!r} came",
+            f"params.rate must be frames per second, such as 25 or 30000/1001, got {rate!r}",
         )
     return Fraction(rate)
 
 
 def chunk(params: Params, number: int) -> dict[str, str]:
-    """Return where a chunk begins and how long it is, in seconds, with as many digits as count.
+    """Return the start and the length of a chunk, in seconds with six decimals.
 
-    Chunks of frames begin and end a tenth of a frame early, where no container's rounding matters.
+    Chunks of frames begin and end a tenth of a frame early, so that the rounding of timestamps in
+    the container makes no difference.
     """
     if params.seconds:
         length = Fraction(str(params.seconds))
@@ -85,8 +86,8 @@ def _decimal(seconds: Fraction) -> str:
     return f"{float(seconds):.6f}"
 
 
-def plan_chunks(params: Params) -> list[dict[str, Any]]:
-    """Return each actor's chunk, and the URL. Raises S3Error where there is no such video."""
+def plan_chunks(params: Params) -> list[ActorInput]:
+    """Return the chunk of each actor, and the URL. Raises S3Error if the video cannot be read."""
     key = f"{params.video}.{params.in_format}"
     url = s3.readable_url(params.bucket, key, params.expires_s)
     numbers = range(params.offset, params.offset + params.workers)
@@ -96,26 +97,22 @@ def plan_chunks(params: Params) -> list[dict[str, Any]]:
 # ---------------------------------------------------------------- an actor
 
 
-class ChunkFailed(CommandFailed):
-    """The program exited with another status than 0. The URL, with its signature, is not told."""
-
-    def __init__(self, chunk: int, ran: Ran) -> None:
-        said = ran.output[-500:].strip()
-        Exception.__init__(self, f"chunk {chunk}: exit status {ran.status}: {said}")
-
-
 async def run_on_chunk(worker: ScriptWorker, **files: str) -> Ran:
-    """Run the job's command on the actor's chunk. Raises ChunkFailed."""
+    """Run the job's command on the actor's chunk.
+
+    Raises ActorFailed if the exit status is not 0, without the URL, since that is signed.
+    """
     command = ShellTemplate(worker.job.params.command, (*PLAIN, *files), STRANGE)
     values = {**worker.input, **files, "actor": str(worker.actor)}
     ran = await worker.run(command.fill(values), check=False)
     if ran.status:
-        raise ChunkFailed(worker.chunk, ran)
+        output = ran.output[-500:].strip()
+        raise ActorFailed(f"chunk {worker.chunk}: exit status {ran.status}: {output}")
     return ran
 
 
-async def look(worker: ScriptWorker) -> dict[str, Any]:
-    """Run the program on the chunk; return what it printed."""
+async def look(worker: ScriptWorker) -> dict[str, object]:
+    """Run the program on the chunk; return its output."""
     await worker.seti("nonblock", 0)
     begun = worker.now
     ran = await run_on_chunk(worker)
@@ -128,25 +125,26 @@ async def look(worker: ScriptWorker) -> dict[str, Any]:
 
 class FfmpegSplit(Pipeline):
     name = "ffmpeg_split"
-    description = "Run ffmpeg on each chunk of one video, read over HTTP, and keep what it prints."
+    description = "Run ffmpeg on each chunk of one video, read over HTTP, and keep its output."
     parameters = (
         *PARAMETERS,
         Parameter("command", str, HELP, LOOK),
-        Parameter("output_chars", int, "kept of the end of each output", 2000, 1, 65536),
+        Parameter(
+            "output_chars", int, "characters to keep of the end of each output", 2000, 1, 65536
+        ),
     )
 
     def check(self, params: Params) -> None:
-        """Raise FieldError for what cannot be meant; looks at nothing but the parameters."""
         check(params, PLAIN)
 
-    def plan(self, params: Params) -> list[dict[str, Any]]:
+    def plan(self, params: Params) -> list[ActorInput]:
         self.check(params)
         return plan_chunks(params)
 
-    def begin(self, worker: ScriptWorker) -> Any:
+    def begin(self, worker: ScriptWorker) -> Script:
         return look(worker)
 
-    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, Any]:
+    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, object]:
         return {"chunks": [outcome.result for outcome in outcomes if not outcome.error]}
 
 

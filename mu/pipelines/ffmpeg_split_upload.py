@@ -1,27 +1,25 @@
-"""ffmpeg_split_upload: as ffmpeg_split, and what ffmpeg writes is uploaded, a chunk an actor.
+"""ffmpeg_split_upload: like ffmpeg_split, but each actor uploads the file that ffmpeg writes.
 
-Chunks of frames as Y4M have the keys of png2y4m's: <video>-y4m_06/%08d.y4m.
+Y4M chunks of a number of frames get the same keys as those of png2y4m: <video>-y4m_06/%08d.y4m.
 """
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from mu.events import Finish
 from mu.parameters import FieldError, Parameter, Params
 from mu.pipelines.ffmpeg_split import HELP, PARAMETERS, PLAIN, check, plan_chunks, run_on_chunk
-from mu.plugins import Pipeline
-from mu.states import ScriptWorker
-from mu.states.context import JobFacts
+from mu.plugins import ActorInput, Pipeline
+from mu.states import JobFacts, Script, ScriptWorker
 
 CUT = (
-    "./ffmpeg -nostdin -v error -y -abort_on empty_output"  # past the end of the video
+    "./ffmpeg -nostdin -v error -y -abort_on empty_output"  # beyond the end of the video
     " -ss {start} -t {seconds} -i {url} {out}"
 )
 
 
-async def cut(worker: ScriptWorker) -> dict[str, Any]:
-    """Cut the chunk out and upload it; return its key."""
+async def cut(worker: ScriptWorker) -> dict[str, object]:
+    """Cut out the chunk and upload it; return its key."""
     params = worker.job.params
     await worker.seti("nonblock", 0)
     await worker.set("bucket", params.bucket)
@@ -43,23 +41,22 @@ class FfmpegSplitUpload(Pipeline):
         Parameter(
             "out_format",
             str,
-            "chunks go to <video>-<out_format>_<frames>/%08d.<out_format>, or, where their length"
-            " is in seconds, to <video>-<out_format>_<seconds>s/",
+            "chunks are written to <video>-<out_format>_<frames>/%08d.<out_format>, or, if their"
+            " length is in seconds, to <video>-<out_format>_<seconds>s/",
             "y4m",
         ),
-        Parameter("command", str, f"{HELP}; {{out}} is the file it writes", CUT),
+        Parameter("command", str, f"{HELP}; {{out}} is the file to write", CUT),
     )
 
     def check(self, params: Params) -> None:
-        """Raise FieldError for what cannot be meant; looks at nothing but the parameters."""
         check(params, (*PLAIN, "out"))
         if not re.fullmatch(r"\w{1,16}", params.out_format, re.ASCII):
             raise FieldError(
                 "params.out_format",
-                f"params.out_format must be letters and digits; {params.out_format!r} came",
+                f"params.out_format must be 1 to 16 letters or digits, got {params.out_format!r}",
             )
 
-    def plan(self, params: Params) -> list[dict[str, Any]]:
+    def plan(self, params: Params) -> list[ActorInput]:
         self.check(params)
         length = f"{params.seconds:g}s" if params.seconds else f"{params.frames:02d}"
         folder = f"{params.video}-{params.out_format}_{length}"
@@ -68,10 +65,10 @@ class FfmpegSplitUpload(Pipeline):
             for given in plan_chunks(params)
         ]
 
-    def begin(self, worker: ScriptWorker) -> Any:
+    def begin(self, worker: ScriptWorker) -> Script:
         return cut(worker)
 
-    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, Any]:
+    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, object]:
         return {"keys": [outcome.result["key"] for outcome in outcomes if not outcome.error]}
 
 

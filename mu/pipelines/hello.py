@@ -1,32 +1,27 @@
-"""hello: each worker echoes a text, so that launching, TLS and the way back are seen to work."""
+"""hello: each worker echoes a text, which shows that launching, TLS and the way back work."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from mu.events import Finish
-from mu.parameters import Parameter, Params
+from mu.parameters import Parameter
 from mu.plugins import Pipeline
-from mu.states import CommandListState
-from mu.states.context import Context, JobFacts
+from mu.states import CommandListState, Context, JobFacts, Previous
 
 
 class Greet(CommandListState):
-    def __init__(self, prevState: Any, actorNum: int = 0) -> None:
+    def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
         echo = f"echo:{self.job.params.text} from actor {self.actorNum}"
         self.commandlist = [echo] * self.job.params.rounds + ["quit:"]
         super().__init__(prevState, actorNum)
 
 
-class Hello(Pipeline):
+class HelloPipeline(Pipeline):
     name = "hello"
-    description = "Have each worker echo a text: a check that workers start and find the way back."
+    description = "Have each worker echo a text, to check that workers start and connect."
     parameters = (
-        Parameter("text", str, "what to say", "hello"),
-        Parameter("rounds", int, "how often", 1, minimum=1, maximum=100_000),
+        Parameter("text", str, "the text to echo", "hello"),
+        Parameter("rounds", int, "how many times to echo it", 1, minimum=1, maximum=100_000),
     )
-
-    def plan(self, params: Params) -> list[dict[str, Any]]:
-        return [{} for _ in range(params.workers)]
 
     def begin(self, worker: Context) -> Greet:
         return Greet(worker, worker.actor)
@@ -35,4 +30,4 @@ class Hello(Pipeline):
         return {"said_hello": sum(outcome.error is None for outcome in outcomes)}
 
 
-hello = Hello()
+hello = HelloPipeline()

@@ -1,27 +1,25 @@
-"""linpack: a benchmark program, run twice side by side on each worker.
+"""linpack: run a benchmark program twice side by side on each worker.
 
-That tells how much of a processor a worker has, beyond what one program uses. The program is the
-packaged command, whatever that is; its outputs are the job's result.
+The result shows how much processor time a worker has beyond what one program can use. The program
+is the packaged command; its outputs are the job's result.
 """
 
 from collections.abc import Sequence
 from statistics import median
-from typing import Any
 
 from mu.events import Finish
-from mu.parameters import Parameter, Params
+from mu.parameters import Parameter
 from mu.plugins import Pipeline
-from mu.states import ScriptWorker
-from mu.states.context import JobFacts
+from mu.states import JobFacts, Script, ScriptWorker
 
 
-async def run_all(worker: ScriptWorker) -> list[dict[str, Any]]:
-    """Run the program so many times at once; return how each run went."""
+async def run_all(worker: ScriptWorker) -> list[dict[str, object]]:
+    """Run all copies of the program at once; return what `run_one` says of each."""
     await worker.seti("nonblock", 1)
     return await worker.together(*(run_one(worker) for _ in range(worker.job.params.copies)))
 
 
-async def run_one(worker: ScriptWorker) -> dict[str, Any]:
+async def run_one(worker: ScriptWorker) -> dict[str, object]:
     begun = worker.now
     ran = await worker.run(worker.job.params.command)
     kept = ran.output[-worker.job.params.output_chars :]
@@ -33,24 +31,23 @@ class Linpack(Pipeline):
     description = "Run a benchmark program twice side by side on each worker, and keep its outputs."
     parameters = (
         Parameter("command", str, "the program; empty: the packaged command", ""),
-        Parameter("copies", int, "runs side by side on a worker", 2, minimum=1, maximum=64),
-        Parameter("output_chars", int, "kept of the end of each output", 4000, 1, 65536),
+        Parameter("copies", int, "runs side by side on each worker", 2, minimum=1, maximum=64),
+        Parameter(
+            "output_chars", int, "characters to keep of the end of each output", 4000, 1, 65536
+        ),
     )
 
-    def plan(self, params: Params) -> list[dict[str, Any]]:
-        return [{} for _ in range(params.workers)]
-
-    def begin(self, worker: ScriptWorker) -> Any:
+    def begin(self, worker: ScriptWorker) -> Script:
         return run_all(worker)
 
-    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, Any]:
-        """Return all runs, and the seconds they took from command to answer."""
+    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, object]:
+        """Return all runs, and statistics of their durations from command to answer."""
         runs = [one for outcome in outcomes if not outcome.error for one in outcome.result]
         seconds = [one["seconds"] for one in runs]
         if not seconds:
             return {"runs": []}
-        told = {"fastest": min(seconds), "median": median(seconds), "slowest": max(seconds)}
-        return {"runs": runs, "seconds": told}
+        statistics = {"fastest": min(seconds), "median": median(seconds), "slowest": max(seconds)}
+        return {"runs": runs, "seconds": statistics}
 
 
 linpack = Linpack()

@@ -1,8 +1,8 @@
-"""map: one shell command for each key of an S3 prefix, or of a list; what it writes is uploaded.
+"""map: run a shell command for each key of an S3 prefix, or of a list, and upload its output.
 
-An actor has several keys, and takes them one after the other: retrieve, run, upload. What became
-of each key is in the manifest that `finish` writes below the output prefix. A second run writes to
-the same keys.
+An actor has several keys, and handles them one after the other: retrieve, run, upload. `finish`
+writes a manifest below the output prefix, with the outcome of each key. A second run writes to the
+same keys.
 """
 
 import fnmatch
@@ -16,31 +16,26 @@ from mu.events import Finish
 from mu.parameters import FieldError, Parameter, Params
 from mu.pipelines import s3
 from mu.pipelines.templates import ShellTemplate, fill, parse
-from mu.plugins import Pipeline
-from mu.states import CommandFailed, ScriptWorker
-from mu.states.context import JobFacts
+from mu.plugins import ActorInput, Pipeline
+from mu.states import ActorFailed, JobFacts, Script, ScriptWorker
 
-PLAIN = ("in", "out", "actor")  # words of ours: files below ##TMPDIR##, a number
-STRANGE = ("stem", "ext", "name", "key")  # from the key, which may hold anything
+PLAIN = ("in", "out", "actor")  # our own: two files below ##TMPDIR##, a number
+STRANGE = ("stem", "ext", "name", "key")  # from the key, which may contain anything
 
 TAIL = 500
-"""How many characters of a failed command's output are told."""
-TOLD = 5
-"""How many failed keys the job's result names; the manifest names all."""
+"""How many characters of the end of a failed command's output are kept."""
+SHOWN = 5
+"""How many failed keys the job's result lists. The manifest lists all."""
 
-
-class KeyFailed(CommandFailed):
-    """One key could not be done, and why."""
-
-    def __init__(self, why: str) -> None:
-        Exception.__init__(self, why)
+Row = dict[str, Any]
+"""The outcome of one key, as the manifest has it."""
 
 
 # ---------------------------------------------------------------- names
 
 
 class Names:
-    """What a key is called: on the worker, in its command, and in S3 when it is done."""
+    """The names that follow from a key: on the worker, in its command, and of its output in S3."""
 
     def __init__(self, params: Params) -> None:
         self.command = ShellTemplate(params.command, PLAIN, STRANGE)
@@ -74,7 +69,7 @@ class Names:
 
 
 def _ending(name: str) -> str:
-    """Return the extensions of a name, as far as they are plain: programs go by them."""
+    """Return the plain extensions of a name, since many programs choose a format by them."""
     found = re.search(r"(\.[A-Za-z0-9]{1,16})*\Z", name)
     return found[0] if found else ""
 
@@ -82,50 +77,52 @@ def _ending(name: str) -> str:
 # ---------------------------------------------------------------- an actor
 
 
-async def map_keys(worker: ScriptWorker) -> dict[str, Any]:
-    """Take the actor's keys one after the other; return a row for each."""
+async def map_keys(worker: ScriptWorker) -> dict[str, list[Row]]:
+    """Handle the actor's keys one after the other; return a row for each."""
     names = Names(worker.job.params)
     keep_going = worker.job.params.on_error == "keep"
-    rows = []
+    rows: list[Row] = []
     for number, key in enumerate(worker.input["keys"]):
-        row: dict[str, Any] = {"key": key}
+        row: Row = {"key": key}
         try:
             await map_one(worker, names, row, number)
-        except CommandFailed as error:
+        except ActorFailed as error:
             row["error"] = _clean(str(error))
             if not keep_going:
-                said = f": {row['tail']}" if row.get("tail") else ""
-                raise KeyFailed(f"{key!r}: {row['error']}{said}") from error
+                tail = f": {row['tail']}" if row.get("tail") else ""
+                raise ActorFailed(f"{key!r}: {row['error']}{tail}") from error
         rows.append(row)
     return {"keys": rows}
 
 
-async def map_one(worker: ScriptWorker, names: Names, row: dict[str, Any], number: int) -> None:
-    """Retrieve, run, upload; note in the key's row what came of it. Raises CommandFailed."""
+async def map_one(worker: ScriptWorker, names: Names, row: Row, number: int) -> None:
+    """Retrieve, run, upload; put the outcome in the key's row. Raises ActorFailed."""
     key = row["key"]
     folder = f"##TMPDIR##/{number}"
     if "in" in names.command.names:
         await worker.retrieve(key, names.in_file(folder, key))
     begun = worker.now
-    tidy = f"rm -rf ##TMPDIR##/{number - 1}\n" if number else ""  # a worker's disk is small
+    tidy = f"rm -rf ##TMPDIR##/{number - 1}\n" if number else ""  # the disk of a worker is small
     command = names.filled(folder, key, worker.actor)
     ran = await worker.run(f"{tidy}mkdir -p {folder}\n{command}", check=False)
     row |= {"status": ran.status, "seconds": round(worker.now - begun, 3)}
     if ran.status:
         row["tail"] = _clean(ran.output[-TAIL:])
-        raise KeyFailed(f"exit status {ran.status}")
+        raise ActorFailed(f"exit status {ran.status}")
     if "out" in names.command.names:
         out = names.out_file(folder, key)
-        told = await worker.run(f"rm -f {names.in_file(folder, key)}; wc -c < {out}", check=False)
-        if told.status or not told.output.strip().isdecimal():
+        counted = await worker.run(
+            f"rm -f {names.in_file(folder, key)}; wc -c < {out}", check=False
+        )
+        if counted.status or not counted.output.strip().isdecimal():
             row["tail"] = _clean(ran.output[-TAIL:])
-            raise KeyFailed("the command exited with 0, but wrote no file {out}")
+            raise ActorFailed("the command exited with 0, but wrote no file {out}")
         await worker.upload(names.out_key(key), out)
-        row |= {"bytes": int(told.output), "out_key": names.out_key(key)}
+        row |= {"bytes": int(counted.output), "out_key": names.out_key(key)}
 
 
 def _clean(output: str) -> str:
-    """Return what can be written in UTF-8, whatever a program printed."""
+    """Return the output of a program as text that can be encoded in UTF-8."""
     return output.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
@@ -133,7 +130,7 @@ def _clean(output: str) -> str:
 
 
 def check(params: Params) -> None:
-    """Raise FieldError for what cannot be meant."""
+    """Raise FieldError for parameters that are wrong in themselves or contradict each other."""
     for name in ("bucket", "command", "prefix", "match", "out_prefix", "suffix", "manifest"):
         _check_text(f"params.{name}", params[name])
         if not params[name] and name in ("bucket", "command", "manifest"):
@@ -141,7 +138,7 @@ def check(params: Params) -> None:
     for key in params.keys:
         _check_text("params.keys", key)
         if not key:
-            raise FieldError("params.keys", "params.keys has an empty key")
+            raise FieldError("params.keys", "params.keys must not contain an empty key")
     try:
         field = "params.command"
         ShellTemplate(params.command, PLAIN, STRANGE)
@@ -152,35 +149,38 @@ def check(params: Params) -> None:
     if not (params.keys or params.prefix or params.match):
         raise FieldError(
             "params.prefix",
-            'params.prefix, or params.keys, must say which keys (params.match "*": the whole bucket)',
+            "give params.prefix or params.keys, or for the whole bucket params.match '*'",
         )
     if params.keys and params.match:
-        raise FieldError("params.match", "params.match picks keys below a prefix; keys are given")
+        raise FieldError(
+            "params.match",
+            "params.match is for params.prefix, not for params.keys: give one or the other",
+        )
     if not params.keys and params.out_prefix == params.prefix and not params.match:
         raise FieldError(
             "params.out_prefix",
-            "params.out_prefix is the prefix of the input, so that a second run would take outputs"
-            " for input: another one is needed, or params.match to tell them apart",
+            "params.out_prefix must not be params.prefix, since a second run would take outputs as"
+            " input: give another one, or params.match to tell them apart",
         )
     if params.on_error not in ("keep", "fail"):
         raise FieldError(
-            "params.on_error", f"params.on_error must be keep or fail; {params.on_error!r} came"
+            "params.on_error", f"params.on_error must be keep or fail, got {params.on_error!r}"
         )
 
 
-def _check_text(field: str, text: Any) -> None:
+def _check_text(field: str, text: object) -> None:
     if not isinstance(text, str):
-        raise FieldError(field, f"{field} must hold strings; {text!r} came")
+        raise FieldError(field, f"{field} must contain only strings, got {text!r}")
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise FieldError(field, f"{field} must be proper Unicode; {text!r} came") from None
+        raise FieldError(field, f"{field} must be valid Unicode, got {text!r}") from None
     if "\0" in text:
-        raise FieldError(field, f"{field} must not contain a NUL; {text!r} came")
+        raise FieldError(field, f"{field} must not contain a NUL, got {text!r}")
 
 
 def wanted_keys(params: Params) -> list[str]:
-    """Return the keys to work on: the given ones, or those in the bucket. Raises S3Error."""
+    """Return the keys to handle: the given ones, or those in the bucket. Raises S3Error."""
     if params.keys:
         return list(params.keys)
     own = params.out_prefix
@@ -195,11 +195,11 @@ def wanted_keys(params: Params) -> list[str]:
 
 
 def _refuse_clashes(params: Params, keys: Sequence[str]) -> None:
-    """Raise ValueError where two keys would be written to one place, or one over another."""
+    """Raise ValueError if an output would overwrite another one, an input or the manifest."""
     names = Names(params)
     (most, times), *_ = Counter(keys).most_common(1)
     if times > 1:
-        raise FieldError("params.keys", f"params.keys has {most!r} more than once")
+        raise FieldError("params.keys", f"params.keys contains {most!r} more than once")
     if "out" not in names.command.names:
         return
     inputs = set(keys)
@@ -207,15 +207,15 @@ def _refuse_clashes(params: Params, keys: Sequence[str]) -> None:
     for key in keys:
         out_key = names.out_key(key)
         if out_key in inputs:
-            raise ValueError(f"the output of {key!r} would be written over the input {out_key!r}")
+            raise ValueError(f"the output of {key!r} would overwrite the input {out_key!r}")
         if out_key == params.out_prefix + params.manifest:
             raise FieldError(
-                "params.manifest", f"the manifest would be written over the output of {key!r}"
+                "params.manifest", f"the manifest would overwrite the output of {key!r}"
             )
         if out_key in written:
             raise ValueError(
-                f"the outputs of {written[out_key]!r} and {key!r} would both be {out_key!r}: {{ext}}"
-                " in params.suffix tells keys apart that differ in their extension"
+                f"the outputs of {written[out_key]!r} and {key!r} would both be {out_key!r}: put"
+                " {ext} in params.suffix if the keys differ only in their extension"
             )
         written[out_key] = key
 
@@ -225,45 +225,72 @@ def _refuse_clashes(params: Params, keys: Sequence[str]) -> None:
 
 class Map(Pipeline):
     name = "map"
-    description = "Run a shell command for each key of an S3 prefix, and upload what it writes."
+    description = (
+        "Run a shell command for each key of an S3 prefix, and upload the files it writes."
+    )
     parameters = (
         Parameter("bucket", str, "the S3 bucket of input and output"),
         Parameter(
             "command",
             str,
-            "a shell command, in the function's folder; {in} and {out} are files, {key} the key,"
-            " {name} its last part, {stem} and {ext} the key below prefix, {actor} a number; a brace"
-            " is written {{ or }}",
+            "a shell command, run in the function's folder; {in} and {out} are files, {key} is the"
+            " key, {name} its last part, {stem} and {ext} the key below prefix, {actor} the actor's"
+            " number; for a literal brace write {{ or }}",
         ),
-        Parameter("prefix", str, "take the keys that begin with this", ""),
-        Parameter("keys", list, "take these keys, instead of what is in the bucket", []),
-        Parameter("match", str, "only keys whose last part is like this, say *.png", ""),
-        Parameter("out_prefix", str, "outputs are written to <out_prefix><stem><suffix>"),
-        Parameter("suffix", str, "what outputs end in; {ext} is the input's extension", "{ext}"),
-        Parameter("per_worker", int, "keys a worker; 0: dealt evenly to `workers`", 0, minimum=0),
-        Parameter("on_error", str, "a key that fails is kept in the manifest, or: fail", "keep"),
-        Parameter("manifest", str, "the manifest's key is <out_prefix><manifest>", "manifest.json"),
+        Parameter("prefix", str, "handle the keys that begin with this", ""),
+        Parameter("keys", list, "handle these keys, instead of those in the bucket", []),
+        Parameter(
+            "match", str, "handle only keys whose last part matches this pattern, such as *.png", ""
+        ),
+        Parameter(
+            "out_prefix",
+            str,
+            "the prefix of the outputs, which are written to <out_prefix><stem><suffix>",
+        ),
+        Parameter(
+            "suffix", str, "the end of output keys; {ext} is the extension of the input", "{ext}"
+        ),
+        Parameter(
+            "per_worker",
+            int,
+            "keys per worker; 0: divide them evenly among the workers ordered",
+            0,
+            minimum=0,
+        ),
+        Parameter(
+            "on_error",
+            str,
+            "if a key fails: keep (list it in the manifest) or fail (fail its actor)",
+            "keep",
+        ),
+        Parameter(
+            "manifest",
+            str,
+            "the name of the manifest, which is written to <out_prefix><manifest>",
+            "manifest.json",
+        ),
     )
 
     def check(self, params: Params) -> None:
-        """Raise FieldError for what cannot be meant; looks at nothing but the parameters."""
         check(params)
 
-    def plan(self, params: Params) -> list[dict[str, Any]]:
+    def plan(self, params: Params) -> list[ActorInput]:
         check(params)
         keys = wanted_keys(params)
         if not keys:
-            like = f" whose last part is like {params.match}" if params.match else ""
-            raise ValueError(f"there is no key below s3://{params.bucket}/{params.prefix}{like}")
+            matching = f" that matches {params.match}" if params.match else ""
+            raise ValueError(
+                f"there is no key below s3://{params.bucket}/{params.prefix}{matching}"
+            )
         _refuse_clashes(params, keys)
         each = params.per_worker
         actors = -(-len(keys) // each) if each else min(params.workers, len(keys))
         return [{"keys": keys[number::actors]} for number in range(actors)]
 
-    def begin(self, worker: ScriptWorker) -> Any:
+    def begin(self, worker: ScriptWorker) -> Script:
         return map_keys(worker)
 
-    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, Any]:
+    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, object]:
         params = job.params
         rows = [row for outcome in outcomes if not outcome.error for row in outcome.result["keys"]]
         rows.sort(key=lambda row: str(row["key"]))
@@ -272,8 +299,8 @@ class Map(Pipeline):
             for number, outcome in enumerate(outcomes)
             if outcome.error
         ]
-        told = {row["key"] for row in rows}
-        unknown = [key for key in wanted_keys(params) if key not in told] if lost else []
+        known = {row["key"] for row in rows}
+        unknown = [key for key in wanted_keys(params) if key not in known] if lost else []
         manifest = {
             "job": job.id,
             "bucket": params.bucket,
@@ -293,7 +320,7 @@ class Map(Pipeline):
             "unknown": len(unknown),
             "bytes": sum(row.get("bytes", 0) for row in rows),
             "seconds": round(sum(row.get("seconds", 0.0) for row in rows), 3),
-            "failures": failed[:TOLD],
+            "failures": failed[:SHOWN],
         }
 
 

@@ -1,31 +1,36 @@
-"""png2y4m: PNG frames in S3 become Y4M chunks, so many frames to a chunk.
+"""png2y4m: convert PNG frames in S3 to Y4M chunks, each of the same number of frames.
 
 Each actor retrieves its frames one after the other, runs the packaged command on them (which
-takes ##INFILE##, a %08d pattern, and writes ##OUTFILE##), and uploads the chunk. A second run
+reads ##INFILE##, a %08d pattern, and writes ##OUTFILE##), and uploads the chunk. A second run
 writes the same bytes to the same key.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from mu.events import Finish
 from mu.parameters import Parameter, Params
-from mu.plugins import Pipeline
-from mu.states import CommandListState, ForLoopState, TerminalState
-from mu.states.context import Context, JobFacts
+from mu.plugins import ActorInput, Pipeline
+from mu.states import (
+    CommandListState,
+    Context,
+    ForLoopState,
+    JobFacts,
+    Previous,
+    TerminalState,
+)
 
 
-class Final(TerminalState):
+class Converted(TerminalState):
     extra = "(done)"
 
-    def __init__(self, prevState: Any, actorNum: int = 0) -> None:
+    def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
         super().__init__(prevState, actorNum)
         self.result = {"key": self.worker.input["out_key"]}
 
 
 class Convert(CommandListState):
     extra = "(converting and uploading)"
-    nextState = Final
+    nextState = Converted
     commandlist = ((None, "run:"), ("OK:RETVAL(0)", "upload:"), "quit:")
 
 
@@ -33,7 +38,7 @@ class Retrieve(CommandListState):
     extra = "(retrieving frames)"
     commandlist = ((None, "set:inkey:{key}"), "set:targfile:{file}", "retrieve:", None)
 
-    def __init__(self, prevState: Any, actorNum: int = 0) -> None:
+    def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
         super().__init__(prevState, actorNum)
         number = self.info["frame"]
         key = self.worker.input["in_keys"][number]
@@ -46,7 +51,7 @@ class RetrieveLoop(ForLoopState):
     loopState = Retrieve
     exitState = Convert
 
-    def __init__(self, prevState: Any, actorNum: int = 0) -> None:
+    def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
         super().__init__(prevState, actorNum)
         self.iterFin = self.job.params.frames
 
@@ -60,7 +65,7 @@ class Configure(CommandListState):
     pipelined = True
     commandlist = (
         ("OK:HELLO", "seti:nonblock:0"),
-        "run:rm -rf ##TMPDIR##",  # not /tmp/*, as the original: it may be the user's own
+        "run:rm -rf ##TMPDIR##",  # the original removed /tmp/*, which may be the user's own
         "run:mkdir -p ##TMPDIR##",
         "set:bucket:{bucket}",
         "set:cmdinfile:##TMPDIR##/%08d.png",
@@ -70,7 +75,7 @@ class Configure(CommandListState):
         None,
     )
 
-    def __init__(self, prevState: Any, actorNum: int = 0) -> None:
+    def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
         super().__init__(prevState, actorNum)
         known = {"bucket": self.job.params.bucket, "out_key": self.worker.input["out_key"]}
         self.commands = [c and c.format(**known) for c in self.commands]
@@ -80,31 +85,27 @@ class Png2Y4M(Pipeline):
     name = "png2y4m"
     description = "Convert PNG frames <video>-<in_format>/%08d.png to Y4M chunks of `frames` each."
     parameters = (
-        Parameter("video", str, "the first part of the keys", "sintel-1k"),
-        Parameter("bucket", str, "the S3 bucket that holds the video", "excamera-us-east-1"),
-        Parameter("in_format", str, "the format in the keys of the input", "png16"),
-        Parameter("frames", int, "frames in a chunk", 6, minimum=1, maximum=10_000),
-        Parameter("offset", int, "chunks to leave out at the beginning", 0, minimum=0),
+        Parameter("video", str, "the beginning of all keys", "sintel-1k"),
+        Parameter("bucket", str, "the S3 bucket of the video", "excamera-us-east-1"),
+        Parameter("in_format", str, "the format part of the input keys", "png16"),
+        Parameter("frames", int, "frames per chunk", 6, minimum=1, maximum=10_000),
+        Parameter("offset", int, "the number of chunks to skip at the start", 0, minimum=0),
     )
 
-    def plan(self, params: Params) -> list[dict[str, Any]]:
-        n = params.frames
-        chunks = range(params.offset, params.offset + params.workers)
+    def plan(self, params: Params) -> list[ActorInput]:
+        frames, folder = params.frames, f"{params.video}-{params.in_format}"
         return [
             {
-                "in_keys": [
-                    f"{params.video}-{params.in_format}/{1 + n * chunk + i:08d}.png"
-                    for i in range(n)
-                ],
-                "out_key": f"{params.video}-y4m_{n:02d}/{chunk:08d}.y4m",
+                "in_keys": [f"{folder}/{1 + frames * chunk + i:08d}.png" for i in range(frames)],
+                "out_key": f"{params.video}-y4m_{frames:02d}/{chunk:08d}.y4m",
             }
-            for chunk in chunks
+            for chunk in range(params.offset, params.offset + params.workers)
         ]
 
     def begin(self, worker: Context) -> Configure:
         return Configure(worker, worker.actor)
 
-    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, Any]:
+    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, object]:
         return {"keys": [outcome.result["key"] for outcome in outcomes if not outcome.error]}
 
 

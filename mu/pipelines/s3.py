@@ -1,16 +1,18 @@
-"""S3 for `plan` and `finish` of pipelines, which run in a thread; states never come here.
+"""S3 for `plan` and `finish` of pipelines, which run in a thread. States must not use it.
 
 boto3 is imported by the first call, so that pipelines can be listed and tested without it.
-Credentials, region and AWS_ENDPOINT_URL_S3 are the daemon's own, from its environment.
+Credentials, region and AWS_ENDPOINT_URL_S3 come from the daemon's environment.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+__all__ = ["S3Error", "keys_below", "put", "readable_url", "size"]
+
 
 class S3Error(ValueError):
-    """What did not work, and what S3 said: a sentence for people."""
+    """A request failed; the message says which one, and what S3 answered."""
 
 
 def keys_below(bucket: str, prefix: str) -> Iterator[str]:
@@ -29,22 +31,22 @@ def put(bucket: str, key: str, body: bytes, content_type: str) -> None:
 
 
 def size(bucket: str, key: str) -> int:
-    """Return how many bytes an object has. Raises S3Error."""
+    """Return the size of an object in bytes. Raises S3Error."""
     with _explained(f"read s3://{bucket}/{key}"):
         length: int = _client().head_object(Bucket=bucket, Key=key)["ContentLength"]
         return length
 
 
 def readable_url(bucket: str, key: str, seconds: int) -> str:
-    """Return a URL with which anybody can read the object, for so long. Raises S3Error.
+    """Return a URL with which anybody can read the object for `seconds`. Raises S3Error.
 
-    An object that is not there is an error now, not on every worker.
+    A missing object is an error here, rather than on every worker.
     """
     with _explained(f"read s3://{bucket}/{key}"):
         client = _client()
         client.head_object(Bucket=bucket, Key=key)
-        told = {"Bucket": bucket, "Key": key}
-        url: str = client.generate_presigned_url("get_object", Params=told, ExpiresIn=seconds)
+        names = {"Bucket": bucket, "Key": key}
+        url: str = client.generate_presigned_url("get_object", Params=names, ExpiresIn=seconds)
         return url
 
 
@@ -52,11 +54,11 @@ def _client() -> Any:
     import boto3
     from botocore.config import Config
 
-    return boto3.session.Session().client(  # a session of its own: the default one is no thread's
+    return boto3.session.Session().client(  # a session of our own: the default one is not thread-safe
         "s3",
         config=Config(
             signature_version="s3v4",
-            request_checksum_calculation="when_required",  # not every S3 knows the new ones
+            request_checksum_calculation="when_required",  # not every S3 server knows the newer checksums
             response_checksum_validation="when_required",
         ),
     )
@@ -64,14 +66,14 @@ def _client() -> Any:
 
 @contextmanager
 def _explained(attempt: str) -> Iterator[None]:
-    """Turn what S3 and the way there may raise into an S3Error."""
+    """Turn the exceptions of boto3 into an S3Error."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         yield
     except ClientError as error:
-        said = error.response.get("Error", {})
-        parts = [str(said[part]) for part in ("Code", "Message") if said.get(part)]
+        answer = error.response.get("Error", {})
+        parts = [str(answer[part]) for part in ("Code", "Message") if answer.get(part)]
         raise S3Error(f"cannot {attempt}: {': '.join(parts) or error}") from error
     except BotoCoreError as error:
         raise S3Error(f"cannot {attempt}: {error}") from error

@@ -1,27 +1,34 @@
 """Commands with placeholders: `convert {in} -resize 50% {out}`, where `{{` and `}}` are braces.
 
-A value that comes from elsewhere, a key say, may hold anything. It gets into the command as the
-value of a shell variable, which no shell takes for a part of the program.
+A value from outside, such as a key, may contain anything. It is passed as the value of a shell
+variable, which no shell executes.
+
+>>> template = ShellTemplate("convert {in} {key}", plain=["in"], strange=["key"])
+>>> print(template.fill({"in": "##TMPDIR##/in.png", "key": "a; b"}))
+mu_key='a; b'
+convert ##TMPDIR##/in.png "$mu_key"
 """
 
 import shlex
 import string
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-BRACES = "a brace of the command's own is written {{ or }}"
+__all__ = ["ShellTemplate", "fill", "parse", "quoted"]
+
+BRACES = "for a literal brace write {{ or }}"
 
 Piece = tuple[str, str | None]
-"""What stands in front of a placeholder, and its name (None: the text ends)."""
+"""The text before a placeholder, and its name (None at the end of the text)."""
 
 
 def parse(text: str, known: Sequence[str]) -> list[Piece]:
-    """Return the pieces of a text. Raises ValueError for a placeholder that is not known."""
+    """Return the pieces of a text. Raises ValueError for an unknown placeholder."""
     pieces: list[Piece] = []
     try:
         for before, name, form, conversion in string.Formatter().parse(text):
             if name is not None and (name not in known or form or conversion):
-                there = " ".join(f"{{{one}}}" for one in known)
-                raise ValueError(f"{{{name}}} is not known; there are {there}")
+                names = ", ".join(f"{{{one}}}" for one in known)
+                raise ValueError(f"unknown placeholder {{{name}}}; the placeholders are {names}")
             pieces.append((before, name))
     except ValueError as error:
         raise ValueError(f"{error} ({BRACES})") from None
@@ -29,16 +36,16 @@ def parse(text: str, known: Sequence[str]) -> list[Piece]:
 
 
 def fill(pieces: Sequence[Piece], values: Mapping[str, str]) -> str:
-    """Return the text with its placeholders replaced as they are: for keys, not for shells."""
+    """Return the text with the values inserted unquoted: for keys, not for shells."""
     return "".join(before + ("" if name is None else values[name]) for before, name in pieces)
 
 
 class ShellTemplate:
-    """A shell command with placeholders. Raises ValueError, saying what it cannot be.
+    """A shell command with placeholders. Raises ValueError if it cannot be filled in safely.
 
-    Values of `plain` names are mu's own words, and inserted as they are, in quotes or not. Those
-    of `strange` names may hold anything but NUL. Outside quotes they become one word, in double
-    quotes a part of it; in single quotes the shell would not look at a variable: refused.
+    Values of `plain` names are trusted, and inserted unchanged. Values of `strange` names may contain
+    anything but NUL. Outside quotes they become one word, inside double quotes a part of a word.
+    Inside single quotes, where the shell expands no variables, they are refused.
     """
 
     def __init__(self, text: str, plain: Collection[str], strange: Collection[str]) -> None:
@@ -49,15 +56,15 @@ class ShellTemplate:
             quotes.read(before)
             if name in self._strange and quotes.kind == "'":
                 raise ValueError(
-                    f"{{{name}}} stands in single quotes, where its value cannot be put in safely:"
-                    " close them before it, or hand it on as an argument"
+                    f"{{{name}}} must not be inside single quotes, where its value cannot be inserted"
+                    " safely: close them before it, or pass it as an argument"
                     f""" (sh -c 'echo "$1"' sh {{{name}}})"""
                 )
             self._pieces.append((before, name, quotes.kind))
         self.names = frozenset(name for _, name, _ in self._pieces if name is not None)
 
     def fill(self, values: Mapping[str, str]) -> str:
-        """Return the command; `values` has all names that are used."""
+        """Return the command; `values` has at least the names in it."""
         used = sorted(self.names & self._strange)
         assignments = "".join(f"mu_{name}={quoted(values[name])}\n" for name in used)
         return assignments + "".join(self._filled(values))
@@ -72,31 +79,31 @@ class ShellTemplate:
 
 
 def quoted(value: str) -> str:
-    """Return one word of shell for the value, in which the worker finds no ##NAME## either."""
+    """Return the value as one shell word in which the worker finds no ##NAME## to replace."""
     word = shlex.quote(value)
     return word.replace("#", "#''") if "##" in value else word
 
 
 class _Quotes:
-    """Follows a shell command as far as to say in which quotes a place stands: ' or " or none.
+    """Follows a shell command to find which quotes a position is in: ' or " or none.
 
-    Where it is wrong (here-documents) a word may be split, or refused, and no more than that.
+    It does not know here-documents. There, a word may be split or refused, but nothing worse.
     """
 
     def __init__(self) -> None:
         self._open = [""]
         self._last = "\n"
-        """The character before; "" for one that a backslash took its meaning from."""
+        """The character before; "" if it was escaped by a backslash."""
 
     @property
     def kind(self) -> str:
-        """The innermost quotes; inside $( ) and ` ` the count begins anew."""
+        """The innermost quotes. Inside $( ) and ` ` quoting starts afresh."""
         return self._open[-1] if self._open[-1] in ("'", '"') else ""
 
     def read(self, text: str) -> None:
         for character in text:
             self._read(character)
-        self._last = "x"  # the placeholder
+        self._last = "x"  # stands for the placeholder
 
     def _read(self, character: str) -> None:
         inner, last = self._open[-1], self._last

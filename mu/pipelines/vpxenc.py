@@ -1,30 +1,28 @@
 """vpxenc: each actor encodes one Y4M chunk as VP8 in an IVF file.
 
-The packaged command takes ##INFILE## and writes ##OUTFILE##. As in the original, `video` is the
-whole folder of the chunks, and the output goes to `out` below it.
+The packaged command reads ##INFILE## and writes ##OUTFILE##. As in the original, `video` is the
+complete folder of the chunks, and the output goes to the folder `out` in it.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from mu.events import Finish
 from mu.parameters import Parameter, Params
-from mu.plugins import Pipeline
-from mu.states import CommandListState, TerminalState
-from mu.states.context import Context, JobFacts
+from mu.plugins import ActorInput, Pipeline
+from mu.states import CommandListState, Context, JobFacts, Previous, TerminalState
 
 
-class Final(TerminalState):
+class Encoded(TerminalState):
     extra = "(done)"
 
-    def __init__(self, prevState: Any, actorNum: int = 0) -> None:
+    def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
         super().__init__(prevState, actorNum)
         self.result = {"key": self.worker.input["out_key"]}
 
 
 class Encode(CommandListState):
     extra = "(encoding)"
-    nextState = Final
+    nextState = Encoded
     commandlist = (
         ("OK:HELLO", "seti:nonblock:0"),
         "set:bucket:{bucket}",
@@ -36,7 +34,7 @@ class Encode(CommandListState):
         "quit:",
     )
 
-    def __init__(self, prevState: Any, actorNum: int = 0) -> None:
+    def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
         super().__init__(prevState, actorNum)
         known = {"bucket": self.job.params.bucket, **self.worker.input}
         self.commands = [c and c.format(**known) for c in self.commands]
@@ -47,11 +45,11 @@ class VpxEnc(Pipeline):
     description = "Encode Y4M chunks <video>/%08d.y4m as VP8 in IVF files <video>/out/%08d.ivf."
     parameters = (
         Parameter("video", str, "the folder of the chunks", "sintel-1k-y4m_06"),
-        Parameter("bucket", str, "the S3 bucket that holds the video", "excamera-us-east-1"),
-        Parameter("offset", int, "chunks to leave out at the beginning", 0, minimum=0),
+        Parameter("bucket", str, "the S3 bucket of the video", "excamera-us-east-1"),
+        Parameter("offset", int, "the number of chunks to skip at the start", 0, minimum=0),
     )
 
-    def plan(self, params: Params) -> list[dict[str, Any]]:
+    def plan(self, params: Params) -> list[ActorInput]:
         return [
             {
                 "in_key": f"{params.video}/{chunk:08d}.y4m",
@@ -63,7 +61,7 @@ class VpxEnc(Pipeline):
     def begin(self, worker: Context) -> Encode:
         return Encode(worker, worker.actor)
 
-    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, Any]:
+    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, object]:
         return {"keys": [outcome.result["key"] for outcome in outcomes if not outcome.error]}
 
 

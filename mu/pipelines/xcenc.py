@@ -1,34 +1,41 @@
-"""xcenc: the ExCamera encoder. Chunks are encoded side by side, as if by one encoder in one go.
+"""xcenc: the ExCamera encoder. Chunks are encoded in parallel, but almost as well as in one pass.
 
-Each actor encodes its chunk with vpxenc, and then again, beginning with the state in which its left
-neighbour's decoder ends, so that no key frame is needed. Chunks come in groups, `keyframe_distance`
-long, with a key frame at the beginning of each. In its group an actor is number k:
+Each actor encodes its chunk with vpxenc, and then encodes it again from the final decoder state of
+its left neighbour, so that it needs no key frame. Chunks come in groups of `keyframe_distance`, with
+a key frame at the beginning of each group. The actor at position k of its group does:
 
-    pass 0              vpxenc alone; the state of that goes to k + 1
-    pass 1, k >= 1      once more, from the neighbour's state of pass 0: all at the same time
-    pass 2, k >= 2      once more, from the neighbour's last state: one after the other, but quick
+    pass 0              vpxenc alone; the resulting state goes to k + 1
+    pass 1, k >= 1      encode again from the neighbour's state of pass 0, all at the same time
+    pass 2, k >= 2      encode again from the neighbour's final state, one after the other, but quickly
 
-The function's bundle has the encoder's programs: vpxenc, xc-enc, xc-dump (and comp-states, for
-upload_states); or MU_XCENC_BIN names the folder where they are.
+The function's bundle has the programs of the encoder: vpxenc, xc-enc and xc-dump (and comp-states,
+for upload_states). Or the variable MU_XCENC_BIN names their folder.
 """
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
 
 from mu.events import Finish
 from mu.parameters import Parameter, Params
 from mu.pipelines.dealing import deal
-from mu.plugins import Pipeline
-from mu.states import CommandListState, ForLoopState, TerminalState, connect_command
-from mu.states.context import Context, JobFacts
+from mu.plugins import ActorInput, Pipeline
+from mu.states import (
+    CommandListState,
+    Context,
+    Entry,
+    ForLoopState,
+    JobFacts,
+    Previous,
+    TerminalState,
+    connect_command,
+)
 
 PROGRAMS = '"${MU_XCENC_BIN:-.}"'
 ENDED = "OK:RETVAL(0)"
 
 
 def vpxenc(out: str) -> str:
-    """Return the command that encodes the chunk alone."""
+    """Return the command that encodes the chunk without any neighbour."""
     return (
         f"run:{PROGRAMS}/vpxenc --ivf -q --codec=vp8 --good --cpu-used=0 --end-usage=cq --min-q=0"
         " --max-q=63 --cq-level=##QUALITY## --buf-initial-sz=10000 --buf-optimal-sz=20000"
@@ -39,7 +46,7 @@ def vpxenc(out: str) -> str:
 
 
 def xc_enc(switches: str, options: str = "") -> str:
-    """Return the command that encodes prev.ivf anew, once the neighbour's state is here."""
+    """Return the command that encodes prev.ivf again, once the neighbour's state has arrived."""
     return (
         f"run:##INSTATEWAIT## {PROGRAMS}/xc-enc {options}-w 0.75 -i y4m -O ##TMPDIR##/final.state"
         f" -o ##TMPDIR##/output.ivf {switches} ##TMPDIR##/input.y4m 2>&1"
@@ -47,46 +54,47 @@ def xc_enc(switches: str, options: str = "") -> str:
 
 
 def hashed(key: str) -> str:
-    """Return what hash_s3keys makes of a key."""
+    """Return the key as workers change it with hash_s3keys."""
     digits = hashlib.md5(key.rpartition("/")[2].encode(), usedforsecurity=False).hexdigest()
     return f"{digits[:4]}-{key}"
 
 
 def place(worker: Context) -> int:
-    """Return k: which chunk of its group an actor has."""
+    """Return k, the position of an actor's chunk in its group."""
     return int(worker.actor % worker.job.params.keyframe_distance)
 
 
 def is_last(worker: Context) -> bool:
-    """Whether nobody needs an actor's state."""
+    """Return whether no other actor needs an actor's state."""
     distance = worker.job.params.keyframe_distance
     return worker.actor == worker.job.actors - 1 or place(worker) == distance - 1
 
 
-# ---------------------------------------------------------------- what both variants begin with
+# ---------------------------------------------------------------- what xcenc and xcenc7 share
 
 
-class Final(TerminalState):
+class ChunkStored(TerminalState):
     extra = "(done)"
 
-    def __init__(self, prevState: Any, actorNum: int = 0) -> None:
+    def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
         super().__init__(prevState, actorNum)
         self.result = self.worker.input["keys"]
 
 
-class Upload(CommandListState):
-    """Upload all that this actor has keys for. The replies may come in any order."""
+class UploadChunk(CommandListState):
+    """Upload each file that this actor has a key for. The replies may arrive in any order."""
 
     extra = "(uploading)"
     pipelined = True
-    nextState = Final
+    nextState = ChunkStored
 
-    def __init__(self, prevState: Any, actorNum: int = 0) -> None:
-        uploads: list[Any] = [
-            ("OK:UPLOAD(", f"upload:{key}\0##TMPDIR##/{FILES[what]}")
-            for what, key in self.worker.input["keys"].items()
+    def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
+        uploads = [
+            f"upload:{key}\0##TMPDIR##/{FILES[kind]}"
+            for kind, key in self.worker.input["keys"].items()
         ]
-        self.commandlist = [(None, uploads[0][1]), *uploads[1:], ("OK:UPLOAD(", None)]
+        rest: list[Entry] = [("OK:UPLOAD(", upload) for upload in uploads[1:]]
+        self.commandlist = [(None, uploads[0]), *rest, ("OK:UPLOAD(", None)]
         super().__init__(prevState, actorNum)
 
 
@@ -97,17 +105,18 @@ FILES = {
     "prev_state": "prev.state",
     "comp_txt": "comp.txt",
 }
-"""Which file of a worker's is stored under which part of the keys."""
+"""The worker's file for each kind of key."""
 
 
 class Begin(CommandListState):
-    """Set the worker's switches, meet the neighbours and fetch the chunk."""
+    """Set the worker's switches, connect to the relay and fetch the chunk."""
 
     extra = "(fetching its chunk)"
 
-    def __init__(self, prevState: Any, actorNum: int = 0) -> None:
+    def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
         params, me = self.job.params, self.actorNum + self.job.params.offset
-        meet = [connect_command(self.job, me, me + 1)] if params.keyframe_distance > 1 else []
+        chained = params.keyframe_distance > 1
+        connect = [connect_command(self.job, me, me + 1)] if chained else []
         self.commandlist = [
             ("OK:HELLO", "seti:nonblock:1"),
             "seti:bg_silent:1",
@@ -116,7 +125,7 @@ class Begin(CommandListState):
             f"seti:hash_s3keys:{int(params.get('hash_s3keys', False))}",
             f"set:bucket:{params.bucket}",
             f"set:cmdquality:{params.quality}",
-            *meet,
+            *connect,
             f"retrieve:{self.worker.input['in_key']}\0##TMPDIR##/input.y4m",
             ("OK:RETRIEVE(", None),
         ]
@@ -127,21 +136,24 @@ class Begin(CommandListState):
 
 
 class Compare(CommandListState):
-    """Tell how far the last pass is from the one before it, for whoever wants to know."""
+    """Compare the states of the last two passes, if the result has a key."""
 
     extra = "(comparing states)"
-    nextState = Upload
+    nextState = UploadChunk
 
-    def __init__(self, prevState: Any, actorNum: int = 0) -> None:
+    def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
         if "comp_txt" in self.worker.input["keys"]:
             states = "##TMPDIR##/prev.state ##TMPDIR##/final.state"
             compare = f"run:{PROGRAMS}/comp-states {states} >##TMPDIR##/comp.txt 2>&1"
-            self.commandlist = [(None, compare), ("OK:RETVAL(", None)]  # 0: they are the same
+            self.commandlist = [
+                (None, compare),
+                ("OK:RETVAL(", None),
+            ]  # 0 means that they are the same
         super().__init__(prevState, actorNum)
 
 
 class Pass(CommandListState):
-    def __init__(self, prevState: Any, actorNum: int = 0) -> None:
+    def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
         number = self.info["pass"]
         self.commandlist = first_pass(self.worker) if number == 0 else later_pass(self.worker)
         super().__init__(prevState, actorNum)
@@ -155,7 +167,7 @@ class Passes(ForLoopState):
     loopState = Pass
     exitState = Compare
 
-    def __init__(self, prevState: Any, actorNum: int = 0) -> None:
+    def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
         super().__init__(prevState, actorNum)
         self.iterFin = min(3, place(self.worker) + 1)
 
@@ -163,13 +175,13 @@ class Passes(ForLoopState):
 Pass.nextState = Passes
 
 
-class Fetch(Begin):
+class FetchChunk(Begin):
     nextState = Passes
 
 
-def first_pass(worker: Context) -> list[Any]:
-    """Return what makes output.ivf and its state, without any neighbour."""
-    commands: list[Any] = [
+def first_pass(worker: Context) -> list[Entry]:
+    """Return the commands that make output.ivf and its state without any neighbour."""
+    commands: list[Entry] = [
         (None, "seti:run_iter:0"),
         f"seti:send_statefile:{int(not is_last(worker))}",
         vpxenc("output.ivf"),
@@ -182,21 +194,21 @@ def first_pass(worker: Context) -> list[Any]:
     return [*commands, (ENDED, None)]
 
 
-def later_pass(worker: Context) -> list[Any]:
-    """Return what encodes anew, from the neighbour's state.
+def later_pass(worker: Context) -> list[Entry]:
+    """Return the commands that encode the chunk again, from the neighbour's state.
 
-    In pass 1 only k = 1 has its last state, which k = 2 waits for.
+    After pass 1, only k = 1 has its final state, which k = 2 waits for.
     """
     number, k = worker.info["pass"], place(worker)
     sends = not is_last(worker) and (number == 2 or k == 1)
-    commands: list[Any] = [
+    commands: list[Entry] = [
         (None, f"seti:run_iter:{1 if number == 1 else k}"),
         f"seti:send_statefile:{int(sends)}",
     ]
-    encode: Any = xc_enc("##INSTATESWITCH##")
+    encode: Entry = xc_enc("##INSTATESWITCH##")
     if "prev_state" in worker.input["keys"]:
         commands.append("run:cp ##TMPDIR##/final.state ##TMPDIR##/prev.state")
-        encode = (ENDED, encode)
+        encode = (ENDED, xc_enc("##INSTATESWITCH##"))
     return [*commands, encode, (ENDED, None)]
 
 
@@ -204,27 +216,32 @@ def later_pass(worker: Context) -> list[Any]:
 
 VIDEO = Parameter("video", str, "the folder of the chunks", "sintel-1k-y4m_06")
 SHARED = (
-    Parameter("bucket", str, "the S3 bucket that holds the video", "excamera-us-east-1"),
-    Parameter("quality", int, "vpxenc's cq-level; less is better", 30, 0, 63),
-    Parameter("offset", int, "chunks to leave out at the beginning", 0, minimum=0),
-    Parameter("upload_states", bool, "upload states and first attempts, too", False),
+    Parameter("bucket", str, "the S3 bucket of the video", "excamera-us-east-1"),
+    Parameter("quality", int, "the cq-level of vpxenc; lower is better", 30, 0, 63),
+    Parameter("offset", int, "the number of chunks to skip at the start", 0, minimum=0),
+    Parameter("upload_states", bool, "also upload states and the output of the first pass", False),
 )
 
 
 class XcEnc(Pipeline):
     name = "xcenc"
-    may_run_twice = False  # two workers of one name would get in each other's way at the relay
-    relay_keep = True  # a later attempt gets its neighbour's state again
-    description = "Encode Y4M chunks as VP8 side by side, with few key frames (ExCamera)."
+    may_run_twice = False  # two workers with one name would interfere with each other at the relay
+    relay_keep = True  # so that a later attempt gets its neighbour's state again
+    description = "Encode Y4M chunks as VP8 in parallel, with few key frames (ExCamera)."
     parameters = (
         VIDEO,
-        Parameter("keyframe_distance", int, "chunks from one key frame to the next", minimum=1),
+        Parameter(
+            "keyframe_distance",
+            int,
+            "the number of chunks from one key frame to the next",
+            minimum=1,
+        ),
         *SHARED,
-        Parameter("hash_s3keys", bool, "all keys have four digits of a hash in front", False),
+        Parameter("hash_s3keys", bool, "whether all keys begin with four digits of a hash", False),
     )
 
-    def plan(self, params: Params) -> list[dict[str, Any]]:
-        planned = []
+    def plan(self, params: Params) -> list[ActorInput]:
+        planned: list[ActorInput] = []
         for actor in range(params.workers):
             chunk = actor + params.offset
             kinds = ["out"]
@@ -240,18 +257,18 @@ class XcEnc(Pipeline):
         return planned
 
     def order(self, params: Params, actors: int) -> list[int]:
-        """All groups begin early."""
+        """Deal the actors so that all groups begin early."""
         return deal(actors, params.keyframe_distance)
 
-    def begin(self, worker: Context) -> Fetch:
-        return Fetch(worker, worker.actor)
+    def begin(self, worker: Context) -> FetchChunk:
+        return FetchChunk(worker, worker.actor)
 
-    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, Any]:
+    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, object]:
         return stored(job, outcomes)
 
 
 def out_keys(params: Params, folder: str, kinds: Sequence[str], chunk: int) -> dict[str, str]:
-    """Return what is stored where."""
+    """Return the key of each kind of file."""
     quality = f"{params.quality}_x_k{params.keyframe_distance}"
     return {
         kind: f"{folder}/{kind}_{quality}/{chunk:08d}.{FILES[kind].rpartition('.')[2]}"
@@ -259,8 +276,8 @@ def out_keys(params: Params, folder: str, kinds: Sequence[str], chunk: int) -> d
     }
 
 
-def stored(job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, Any]:
-    """Return the keys of all chunks in order, as they are in S3."""
+def stored(job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, object]:
+    """Return the keys of all chunks in S3, in order."""
     name = hashed if job.params.get("hash_s3keys") else str
     return {"keys": [name(outcome.result["out"]) for outcome in outcomes if not outcome.error]}
 

@@ -1,12 +1,12 @@
-"""xcenc7: the ExCamera encoder on chunks that overlap by a frame.
+"""xcenc7: the ExCamera encoder for chunks that overlap by one frame.
 
-A chunk but the first of its group has one frame more: it begins with the last frame of the chunk
-before it. So each is encoded once alone, and once more from its left neighbour's state, one chunk
-after the other: a pass less than xcenc needs. The bundle has vpxenc, xc-enc and xc-terminate-chunk.
+Every chunk but the first of its group has one extra frame: it begins with the last frame of the chunk
+before it. So each chunk is encoded once without its neighbour, and then once more from its left
+neighbour's state, one chunk after the other. This is one pass less than xcenc needs. The function's
+bundle has vpxenc, xc-enc and xc-terminate-chunk.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from mu.events import Finish
 from mu.parameters import Parameter, Params
@@ -16,7 +16,7 @@ from mu.pipelines.xcenc import (
     PROGRAMS,
     SHARED,
     Begin,
-    Upload,
+    UploadChunk,
     is_last,
     out_keys,
     place,
@@ -24,16 +24,15 @@ from mu.pipelines.xcenc import (
     vpxenc,
     xc_enc,
 )
-from mu.plugins import Pipeline
-from mu.states import CommandListState
-from mu.states.context import Context, JobFacts
+from mu.plugins import ActorInput, Pipeline
+from mu.states import CommandListState, Context, JobFacts, Previous
 
 
-class Encode(CommandListState):
+class EncodeOverlapping(CommandListState):
     extra = "(encoding)"
-    nextState = Upload
+    nextState = UploadChunk
 
-    def __init__(self, prevState: Any, actorNum: int = 0) -> None:
+    def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
         k = place(self.worker)
         chained = self.job.params.keyframe_distance > 1
         self.commandlist = [
@@ -47,33 +46,37 @@ class Encode(CommandListState):
 
     @staticmethod
     def _again(k: int) -> str:
-        """Return what makes of prev.ivf the output and its state."""
-        if k:  # ##INSTATESWITCH## would name a second state, which only xcenc has
+        """Return the command that makes output.ivf and its state from prev.ivf."""
+        if k:  # not ##INSTATESWITCH##: it names a second state, which only xcenc has
             return xc_enc(f"-r -I ##TMPDIR##/{k - 1}.state -p ##TMPDIR##/prev.ivf", "-e ")
         files = "##TMPDIR##/prev.ivf ##TMPDIR##/output.ivf ##TMPDIR##/final.state"
         return f"run:{PROGRAMS}/xc-terminate-chunk {files} 2>&1"
 
 
-class Fetch(Begin):
-    nextState = Encode
+class FetchOverlapping(Begin):
+    nextState = EncodeOverlapping
 
 
 class XcEnc7(Pipeline):
     name = "xcenc7"
-    may_run_twice = False  # two workers of one name would get in each other's way at the relay
-    relay_keep = True  # a later attempt gets its neighbour's state again
+    may_run_twice = False  # two workers with one name would interfere with each other at the relay
+    relay_keep = True  # so that a later attempt gets its neighbour's state again
     description = (
-        "Encode overlapping Y4M chunks as VP8 side by side, with few key frames (ExCamera)."
+        "Encode overlapping Y4M chunks as VP8 in parallel, with few key frames (ExCamera)."
     )
     parameters = (
-        Parameter("video", str, "the first part of the folders", "sintel-1k-y4m"),
-        Parameter("keyframe_distance", int, "chunks from one key frame to the next", 16, 1),
-        Parameter("frames", int, "a chunk's own frames", 6, minimum=1, maximum=98),
+        Parameter("video", str, "the beginning of the folder names", "sintel-1k-y4m"),
+        Parameter(
+            "keyframe_distance", int, "the number of chunks from one key frame to the next", 16, 1
+        ),
+        Parameter(
+            "frames", int, "frames per chunk, without the extra one", 6, minimum=1, maximum=98
+        ),
         *SHARED,
     )
 
-    def plan(self, params: Params) -> list[dict[str, Any]]:
-        planned = []
+    def plan(self, params: Params) -> list[ActorInput]:
+        planned: list[ActorInput] = []
         kinds = ["out", "final_state"] if self._has_states(params) else ["out"]
         for actor in range(params.workers):
             chunk = actor + params.offset
@@ -92,13 +95,13 @@ class XcEnc7(Pipeline):
         return bool(params.upload_states and params.keyframe_distance > 1)
 
     def order(self, params: Params, actors: int) -> list[int]:
-        """All groups begin early."""
+        """Deal the actors so that all groups begin early."""
         return deal(actors, params.keyframe_distance)
 
-    def begin(self, worker: Context) -> Fetch:
-        return Fetch(worker, worker.actor)
+    def begin(self, worker: Context) -> FetchOverlapping:
+        return FetchOverlapping(worker, worker.actor)
 
-    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, Any]:
+    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, object]:
         return stored(job, outcomes)
 
 

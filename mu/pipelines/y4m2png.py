@@ -1,31 +1,22 @@
-"""y4m2png: the way back from png2y4m. Each actor makes PNG frames of one Y4M chunk.
+"""y4m2png: the reverse of png2y4m. Each actor converts one Y4M chunk to PNG frames.
 
-The packaged command takes ##INFILE## and writes ##OUTFILE##, a %08d pattern that counts from 1.
-The frames get the numbers that they have in the video: chunk k of n frames begins with 1 + n * k.
+The packaged command reads ##INFILE## and writes ##OUTFILE##, a %08d pattern that counts from 1.
+Frames are numbered as in the whole video: chunk k of n frames begins with frame 1 + n * k.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from mu.events import Finish
 from mu.parameters import Parameter, Params
-from mu.plugins import Pipeline
-from mu.states import CommandFailed, ScriptWorker
-from mu.states.context import JobFacts
+from mu.plugins import ActorInput, Pipeline
+from mu.states import ActorFailed, JobFacts, Script, ScriptWorker
 
 AT_ONCE = 8
 """Uploads side by side on one worker."""
 
 
-class WrongChunk(CommandFailed):
-    """A chunk that is not what the job's parameters say."""
-
-    def __init__(self, why: str) -> None:
-        Exception.__init__(self, why)
-
-
 async def split(worker: ScriptWorker) -> dict[str, int]:
-    """Retrieve the chunk, convert it, upload its frames; return where it begins, and how many."""
+    """Retrieve the chunk, convert it and upload its frames; return its first frame and how many."""
     params = worker.job.params
     await worker.seti("nonblock", 0)
     await worker.set("bucket", params.bucket)
@@ -37,9 +28,7 @@ async def split(worker: ScriptWorker) -> dict[str, int]:
     counted = await worker.run("test -e ##TMPDIR##/png/00000001.png && ls ##TMPDIR##/png | wc -l")
     frames = int(counted.output.strip() or 0)
     if frames > params.frames:  # their numbers would be those of the next chunk
-        raise WrongChunk(
-            f"{worker.in_key} has {frames} frames; a chunk of {params.frames} was expected"
-        )
+        raise ActorFailed(f"{worker.in_key} must have {params.frames} frames at most, got {frames}")
     await worker.seti("nonblock", 1)
     for done in range(0, frames, AT_ONCE):
         batch = range(done + 1, min(done + AT_ONCE, frames) + 1)
@@ -48,26 +37,26 @@ async def split(worker: ScriptWorker) -> dict[str, int]:
 
 
 async def upload(worker: ScriptWorker, number: int) -> None:
-    """Upload the chunk's frame of that number, from 1."""
+    """Upload a frame of the chunk; `number` counts from 1."""
     key = f"{worker.out_folder}/{worker.first + number - 1:08d}.png"
     await worker.upload(key, f"##TMPDIR##/png/{number:08d}.png")
 
 
 class Y4M2Png(Pipeline):
     name = "y4m2png"
-    description = (
-        "Convert Y4M chunks <video>-<in_format>/%08d.y4m to the PNG frames they are made of."
-    )
+    description = "Convert Y4M chunks <video>-<in_format>/%08d.y4m to PNG frames."
     parameters = (
-        Parameter("video", str, "the first part of the keys", "sintel-1k"),
-        Parameter("bucket", str, "the S3 bucket that holds the video", "excamera-us-east-1"),
-        Parameter("in_format", str, "the input's part of the keys; empty: y4m_<frames>", ""),
-        Parameter("out_format", str, "frames go to <video>-<out_format>/%08d.png", "png16"),
-        Parameter("frames", int, "frames in a chunk", 6, minimum=1, maximum=10_000),
-        Parameter("offset", int, "chunks to leave out at the beginning", 0, minimum=0),
+        Parameter("video", str, "the beginning of all keys", "sintel-1k"),
+        Parameter("bucket", str, "the S3 bucket of the video", "excamera-us-east-1"),
+        Parameter("in_format", str, "the format part of the input keys; empty: y4m_<frames>", ""),
+        Parameter(
+            "out_format", str, "frames are written to <video>-<out_format>/%08d.png", "png16"
+        ),
+        Parameter("frames", int, "frames per chunk", 6, minimum=1, maximum=10_000),
+        Parameter("offset", int, "the number of chunks to skip at the start", 0, minimum=0),
     )
 
-    def plan(self, params: Params) -> list[dict[str, Any]]:
+    def plan(self, params: Params) -> list[ActorInput]:
         in_format = params.in_format or f"y4m_{params.frames:02d}"
         return [
             {
@@ -78,18 +67,18 @@ class Y4M2Png(Pipeline):
             for chunk in range(params.offset, params.offset + params.workers)
         ]
 
-    def begin(self, worker: ScriptWorker) -> Any:
+    def begin(self, worker: ScriptWorker) -> Script:
         return split(worker)
 
-    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, Any]:
-        """Raises ValueError where frames are missing: only a video's last chunk may be shorter."""
+    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, object]:
+        """Raises ValueError for missing frames: only the last chunk of a video may be shorter."""
         done = [outcome.result for outcome in outcomes if not outcome.error]
         done.sort(key=lambda chunk: int(chunk["first"]))
         for chunk in done[:-1]:
             if chunk["frames"] != job.params.frames:
                 raise ValueError(
-                    f"the chunk that begins with frame {chunk['first']} has {chunk['frames']}"
-                    f" frames, not {job.params.frames}, and is not the last one"
+                    f"the chunk that begins with frame {chunk['first']} must have"
+                    f" {job.params.frames} frames, got {chunk['frames']}: only the last may have fewer"
                 )
         folder = f"{job.params.video}-{job.params.out_format}"
         return {"folder": folder, "frames": sum(chunk["frames"] for chunk in done)}

@@ -1,4 +1,29 @@
-"""The state classes and the script worker that pipelines are written with."""
+"""The state classes and the script worker that pipelines are written with.
+
+A state waits for a reply of the worker, sends a command and constructs the next state.
+
+>>> from mu.testing import talk
+>>> class Leave(OnePassState):
+...     expect = "OK:ECHO"
+...     command = "quit:"
+>>> class Greet(CommandListState):
+...     commandlist = [("OK:HELLO", "set:bucket:films"), "echo:hi"]
+...     nextState = Leave
+>>> for effect in talk(Greet, "OK:HELLO", "OK:SET(bucket)", "OK:ECHO(hi)"):
+...     print(effect)
+Send(command='set:bucket:films')
+Send(command='echo:hi')
+Send(command='quit:')
+Finish(error=None, result=None)
+
+A script does the same as a coroutine.
+
+>>> async def greet(worker):
+...     await worker.set("bucket", "films")
+...     return await worker.ask("echo:hi")
+>>> talk(greet, "OK:HELLO", "OK:SET(bucket)", "OK:ECHO(hi)")[-1]
+Finish(error=None, result='OK:ECHO(hi)')
+"""
 
 from mu.deprecated import moved
 from mu.states.base import ErrorState, Expect, MachineState, Previous, TerminalState
@@ -6,19 +31,22 @@ from mu.states.context import Context, Held, JobFacts, State
 from mu.states.loops import ForLoopState
 from mu.states.passes import (
     CommandListState,
+    Entry,
     IfElseState,
     InfoWatcherState,
     MultiPassState,
     OnePassState,
 )
 from mu.states.relay import connect_command
-from mu.states.script import CommandFailed, Ran, Script, ScriptWorker
+from mu.states.script import ActorFailed, CommandFailed, Ran, Script, ScriptWorker
 from mu.states.together import SuperpositionState
 
 __all__ = [
+    "ActorFailed",
     "CommandFailed",
     "CommandListState",
     "Context",
+    "Entry",
     "ErrorState",
     "Expect",
     "ForLoopState",

@@ -24,7 +24,11 @@ Script = Coroutine[Any, Any, object]
 _T = TypeVar("_T")
 
 
-class CommandFailed(Exception):
+class ActorFailed(Exception):
+    """Raise it in a script to fail the actor with this message."""
+
+
+class CommandFailed(ActorFailed):
     """The worker answered that a command failed; `reply` is the answer."""
 
     def __init__(self, command: str, reply: str) -> None:
@@ -232,7 +236,7 @@ class ScriptState(State):
                     self._elapse(task)
         try:
             self._run()
-        except (CommandFailed, TimeoutError) as error:
+        except (ActorFailed, TimeoutError) as error:
             return ErrorState(self._worker, f"{self._name}: {error or type(error).__name__}")
         if not self._main.done:
             return self
@@ -286,7 +290,7 @@ class ScriptState(State):
         if isinstance(request, _Sleep):
             self._set_timer(task, request.seconds)
         elif isinstance(request, _Together):
-            task.children = [_Task(_coroutine(one), task) for one in request.awaitables]
+            task.children = [_Task(_script(one), task) for one in request.awaitables]
             self._ready.extend((child, None, None) for child in task.children)
             if request.seconds is not None:
                 self._set_timer(task, request.seconds)
@@ -368,5 +372,9 @@ def _described(request: _Request) -> str:
     return "several things side by side"
 
 
-async def _coroutine(awaitable: Awaitable[object]) -> object:
+def _script(awaitable: Awaitable[object]) -> Script:
+    return awaitable if isinstance(awaitable, Coroutine) else _awaiting(awaitable)
+
+
+async def _awaiting(awaitable: Awaitable[object]) -> object:
     return await awaitable

@@ -95,7 +95,7 @@ def test_a_relay_that_breaks_off_now_and_then_does_no_harm(job, s3):
 
 def test_a_part_that_cannot_be_read_is_a_sentence_without_the_url(job):
     done = job(b"x\n" * 10, 1, params={"expires_s": 60, "python": "echo Signature; exit 3;"})
-    assert done.errors == ["Counted: part 0: exit status 3: Signature"]
+    assert done.errors == ["CountEnded: part 0: exit status 3: Signature"]
 
 
 # ---------------------------------------------------------------- the documentation's example

@@ -323,7 +323,7 @@ def test_replaying_with_a_changed_pipeline_diverges_and_ends_with_1(daemon, done
     class Changed(CommandListState):
         commandlist = ("echo:another",)
 
-    monkeypatch.setattr(hello.Hello, "begin", begin)
+    monkeypatch.setattr(hello.HelloPipeline, "begin", begin)
     told = inside("replay", done["id"], daemon=daemon)
     assert told.exit_code == 1, told.output
     assert told.stdout.startswith("Actor 0, attempt 1 diverges: event 1, ")

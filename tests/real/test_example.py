@@ -1,6 +1,7 @@
-"""The example package: installed beside mu, its own tests pass and its pipelines run a job."""
+"""The example package: installed beside mu, its tests and types pass, and its pipelines run a job."""
 
 import subprocess
+import sys
 
 import pytest
 from kit.install import ROOT, make_venv
@@ -40,6 +41,19 @@ def test_its_own_tests_pass(python, mu_source):
     )
     assert tried.returncode == 0, tried.stdout
     assert "5 passed" in tried.stdout
+
+
+def test_its_types_fit_those_of_the_installed_mu(python, tmp_path):
+    package = python.parents[2] / "mu" / "examples" / "mu-example-pipeline" / "mu_example"
+    strictly = ["--strict", "--config-file=", "--cache-dir", tmp_path]
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", *strictly, "--python-executable", python, package],
+        cwd=tmp_path,  # not a checkout of mu
+        capture_output=True,
+        text=True,
+    )
+    assert checked.returncode == 0, checked.stdout
+    assert checked.stdout == "Success: no issues found in 4 source files\n"
 
 
 def test_its_pipelines_run_on_real_workers(python, s3, tmp_path, monkeypatch):

@@ -93,15 +93,19 @@ def test_a_chunk_that_fails_says_which_one_and_not_the_url():
 @pytest.mark.parametrize(
     ("field", "given", "says"),
     [
-        ("frames", {}, "must say how long"),
-        ("frames", {"frames": 5, "rate": "25", "seconds": 1.0}, "must say how long"),
-        ("rate", {"frames": 5}, "'' came"),
-        ("rate", {"frames": 5, "rate": "0"}, "30000/1001; '0' came"),
-        ("rate", {"frames": 5, "rate": "25/0"}, "'25/0' came"),
-        ("rate", {"frames": 5, "rate": "fast"}, "'fast' came"),
-        ("command", {"seconds": 1.0, "command": "x {uri}"}, r"\{uri\} is not known"),
+        ("frames", {}, "give either params.frames or params.seconds"),
+        (
+            "frames",
+            {"frames": 5, "rate": "25", "seconds": 1.0},
+            "give either params.frames or params.seconds",
+        ),
+        ("rate", {"frames": 5}, "got ''"),
+        ("rate", {"frames": 5, "rate": "0"}, "30000/1001, got '0'"),
+        ("rate", {"frames": 5, "rate": "25/0"}, "got '25/0'"),
+        ("rate", {"frames": 5, "rate": "fast"}, "got 'fast'"),
+        ("command", {"seconds": 1.0, "command": "x {uri}"}, r"unknown placeholder \{uri\}"),
         ("command", {"seconds": 1.0, "command": "x '{url}'"}, "single quotes"),
-        ("out_format", {"seconds": 1.0, "out_format": "../x"}, "letters and digits"),
+        ("out_format", {"seconds": 1.0, "out_format": "../x"}, "1 to 16 letters or digits"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_its_field(field, given, says):

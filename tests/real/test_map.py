@@ -83,7 +83,7 @@ def test_match_picks_keys_by_their_last_part(bucket):
 
 
 def test_where_there_is_nothing_the_plan_says_where_it_looked(bucket):
-    with pytest.raises(ValueError, match=r"no key below s3://b/in/ whose last part is like \*.png"):
+    with pytest.raises(ValueError, match=r"no key below s3://b/in/ that matches \*.png"):
         map_pipeline.plan(params(keys=[], prefix="in/", match="*.png"))
 
 
@@ -91,9 +91,9 @@ def test_where_there_is_nothing_the_plan_says_where_it_looked(bucket):
     ("given", "says"),
     [
         ({"keys": ["a/x.png", "a/x.jpg"], "suffix": ".gif"}, "would both be 'out/a/x.gif'"),
-        ({"keys": ["out/x", "x"], "suffix": ""}, "over the input 'out/x'"),
-        ({"keys": ["x"], "out_prefix": ""}, "over the input 'x'"),
-        ({"keys": ["manifest.json"]}, "the manifest would be written over"),
+        ({"keys": ["out/x", "x"], "suffix": ""}, "overwrite the input 'out/x'"),
+        ({"keys": ["x"], "out_prefix": ""}, "overwrite the input 'x'"),
+        ({"keys": ["manifest.json"]}, "the manifest would overwrite"),
         ({"keys": ["x", "y", "x"]}, "'x' more than once"),
     ],
 )
@@ -108,21 +108,25 @@ def test_outputs_that_would_be_written_over_something_are_refused(given, says):
         (
             "command",
             {"command": "cp {in} {outt}"},
-            r"\{outt\} is not known; there are \{in\} \{out\}",
+            r"unknown placeholder \{outt\}; the placeholders are \{in\}, \{out\}",
         ),
         ("command", {"command": "echo '{key}'"}, "single quotes"),
         ("command", {"command": ""}, "must not be empty"),
         ("command", {"command": "a\0b"}, "must not contain a NUL"),
-        ("suffix", {"suffix": "{stem}.png"}, r"\{stem\} is not known; there are \{ext\}"),
+        (
+            "suffix",
+            {"suffix": "{stem}.png"},
+            r"unknown placeholder \{stem\}; the placeholders are \{ext\}",
+        ),
         ("bucket", {"bucket": ""}, "must not be empty"),
-        ("keys", {"keys": ["a", 5]}, "must hold strings; 5 came"),
-        ("keys", {"keys": ["\ud800"]}, "proper Unicode"),
+        ("keys", {"keys": ["a", 5]}, "must contain only strings, got 5"),
+        ("keys", {"keys": ["\ud800"]}, "valid Unicode"),
         ("keys", {"keys": ["a\0b"]}, "NUL"),
         ("keys", {"keys": [""]}, "empty key"),
-        ("prefix", {"keys": []}, "must say which keys"),
-        ("match", {"match": "*"}, "keys are given"),
+        ("prefix", {"keys": []}, "give params.prefix or params.keys"),
+        ("match", {"match": "*"}, "not for params.keys"),
         ("out_prefix", {"keys": [], "prefix": "a/", "out_prefix": "a/"}, "a second run"),
-        ("on_error", {"on_error": "ignore"}, "keep or fail; 'ignore' came"),
+        ("on_error", {"on_error": "ignore"}, "keep or fail, got 'ignore'"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_its_field(field, given, says):

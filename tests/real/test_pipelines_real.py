@@ -113,7 +113,7 @@ def test_y4m2png_refuses_chunks_that_are_longer_than_the_job_says(studio, s3, ch
     given = {"bucket": "films", "video": "bbb", "in_format": "y4m_06", "out_format": "wrong"}
     job = run_job(studio, "y4m2png", 1, frames=4, **given)
     assert job["state"] == "failed"
-    assert "bbb-y4m_06/00000000.y4m has 6 frames; a chunk of 4 was expected" in job["error"]
+    assert "bbb-y4m_06/00000000.y4m must have 4 frames at most, got 6" in job["error"]
     assert not keys_below(s3, "bbb-wrong/")
 
 
@@ -121,7 +121,7 @@ def test_y4m2png_says_where_frames_are_missing(studio, chunks):
     given = {"bucket": "films", "video": "bbb", "in_format": "y4m_06", "out_format": "gaps"}
     job = run_job(studio, "y4m2png", 2, frames=8, offset=1, **given)
     assert job["state"] == "failed"
-    assert "begins with frame 9 has 6 frames, not 8, and is not the last one" in job["error"]
+    assert "begins with frame 9 must have 8 frames, got 6" in job["error"]
 
 
 # ---------------------------------------------------------------- vpxenc

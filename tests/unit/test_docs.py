@@ -9,7 +9,7 @@ import pytest
 
 from mu.events import Finish
 from mu.jobs.life import TRANSITIONS
-from mu.testing import FakeWorker, machine, play
+from mu.testing import FakeWorker, machine, play, run
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -87,6 +87,18 @@ def examples(heading: str) -> dict:
     defined: dict = {}
     exec(compile(textwrap.dedent(block[0]), "docs/pipelines.md", "exec"), defined)
     return defined
+
+
+def test_the_whole_pipeline_in_pipelines_md_runs():
+    pipeline = examples("A whole pipeline")["pipeline"]
+    counted = {"run:wc": "OK:RETVAL(0):OUTPUT(7\n):COMMAND(wc)"}
+    job = run(pipeline, {"bucket": "b", "keys": ["x", "y"]}, counted, workers=5)
+    assert job.actors[1].commands[1] == "retrieve:y\0##TMPDIR##/text"
+    assert job.result == {"words": 14}
+
+
+def test_the_tests_in_pipelines_md_pass():
+    assert examples("Testing")["job"].actors
 
 
 def test_the_script_in_pipelines_md_runs():

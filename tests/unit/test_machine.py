@@ -396,3 +396,24 @@ def test_a_state_may_derive_from_the_base_of_all_states():
 
 def test_a_state_that_receives_nothing_fails_its_actor():
     assert talk(lambda worker: State()) == [Finish("State: NotImplementedError: ")]
+
+
+def test_a_state_that_stays_keeps_its_timer():
+    class Patient(OnePassState):
+        expect = "OK"
+        timeout = 5
+
+    assert talk(Patient, "INFO:a:b") == [SetTimer("state1", 5)]
+
+
+def test_a_timer_that_no_state_has_set_changes_nothing():
+    assert talk(Greet, Elapsed(1.0, "nothing"), "OK:HELLO") == talk(Greet, "OK:HELLO")
+
+
+def test_the_last_label_is_that_of_the_state_that_failed():
+    driven = machine(Greet)
+    effects_of(driven)
+    assert (driven.label, driven.last_label) == ("Greet", "Greet")
+    effects_of(driven, "FAIL(disk full)")
+    assert driven.label == "ErrorState the worker answered 'FAIL(disk full)'"
+    assert driven.last_label == "Greet"

@@ -5,6 +5,8 @@ import json
 import pickle
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mu.parameters import FieldError, Parameter, Params, read_fields
 
@@ -126,3 +128,56 @@ def test_a_default_that_can_change_is_each_jobs_own():
 def test_a_number_beyond_all_floats_is_refused():
     with pytest.raises(FieldError, match="share must be a number"):
         read_fields(FIELDS, {"name": "x", "share": 10**400})
+
+
+# ---------------------------------------------------------------- for any value
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+KINDS = {bool: True, int: 3, float: 0.5, str: "", list: [], dict: {}}
+
+
+@given(st.dictionaries(st.text(), VALUES))
+def test_params_behave_as_a_dict_whatever_their_names_are(values):
+    params = Params(values)
+    assert params == values
+    assert list(params) == list(values)
+    for name, value in values.items():
+        assert name in params
+        assert params[name] is value
+        assert getattr(params, name) is value
+    whole = dict(params)
+    assert type(whole) is dict
+    assert whole == values
+
+
+@given(
+    st.sampled_from(list(KINDS)),
+    st.none() | st.integers(-5, 5),
+    st.none() | st.integers(-5, 5),
+    VALUES,
+)
+def test_a_value_is_read_with_its_kind_and_bounds_or_refused_by_name(kind, low, high, value):
+    bounds = (low, high) if kind in (int, float) else (None, None)
+    field = Parameter("x", kind, "", KINDS[kind], *bounds)
+    read, refusal = outcome(field, value)
+    if refusal is None:
+        assert type(read) is kind
+        assert read == value
+        assert bounds[0] is None or read >= bounds[0]
+        assert bounds[1] is None or read <= bounds[1]
+    else:
+        assert refusal.field == "params.x"
+        assert str(refusal).startswith("params.x must be ")
+        assert str(refusal).endswith(f", got {value!r}")
+
+
+def outcome(field, value):
+    """Return the value that was read, and the error if it was refused."""
+    try:
+        return read_fields([field], {field.name: value}, "params")[field.name], None
+    except FieldError as refusal:
+        return None, refusal

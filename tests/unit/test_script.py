@@ -8,7 +8,7 @@ import pytest
 from mu.events import Answered, CancelTimer, Elapsed, Finish, Lost, Send, SetTimer
 from mu.parameters import Params
 from mu.pipelines.png2y4m import png2y4m
-from mu.states import CommandFailed
+from mu.states import ActorFailed, CommandFailed
 from mu.states.context import HELD_LIMIT
 from mu.testing import effects_of, machine, talk
 
@@ -357,3 +357,44 @@ def test_a_time_that_is_none_fails_the_actor(seconds):
         await worker.sleep(seconds)
 
     assert "a timeout must be a number of seconds, at least 0" in talk(script, HELLO)[-1].error
+
+
+def test_what_failed_before_the_others_began_keeps_them_from_beginning():
+    async def broken():
+        raise ActorFailed("no")
+
+    async def script(worker):
+        await worker.together(broken(), worker.ask("echo:never"))
+
+    (finish,) = talk(script, HELLO)
+    assert finish.error.endswith("script: no")
+
+
+def test_side_by_side_may_be_anything_that_can_be_awaited():
+    class Later:
+        def __init__(self, worker):
+            self.worker = worker
+
+        def __await__(self):
+            return self.worker.ask("echo:a").__await__()
+
+    async def script(worker):
+        return await worker.together(Later(worker))
+
+    assert talk(script, HELLO, "OK:ECHO(a)")[-1] == Finish(result=["OK:ECHO(a)"])
+
+
+def test_a_failure_ends_what_the_others_do_side_by_side():
+    async def broken(worker):
+        await worker.ask("echo:a")
+        raise ActorFailed("no")
+
+    async def script(worker):
+        pair = worker.together(worker.ask("echo:b"), worker.ask("echo:c"))
+        with contextlib.suppress(ActorFailed):
+            await worker.together(broken(worker), pair)
+        return await worker.ask("echo:d")
+
+    answers = [reply(1, "OK:ECHO(a)"), reply(2, "OK:ECHO(b)"), reply(3, "OK:ECHO(c)")]
+    effects = talk(script, HELLO, *answers, reply(4, "OK:ECHO(d)"))
+    assert effects == [*(Send(f"echo:{one}") for one in "abcd"), Finish(result="OK:ECHO(d)")]

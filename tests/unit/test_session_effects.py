@@ -2,6 +2,7 @@
 
 import zlib
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -82,8 +83,8 @@ class Attempt:
     def __init__(self, first):
         self.machine = machine(first)
         self.last = ""
-        self.output = SimpleNamespace(write=lambda output: self.printed.append(output))
-        self.printed = []
+        self.printed: list[bytes] = []
+        self.output = SimpleNamespace(write=self.printed.append)
 
     def heard(self, text, at):
         self.last = text
@@ -97,6 +98,7 @@ class Live:
         self.attempt = Attempt(first)
         self.session = Session(self.attempt, name, self.disk, hold_s)
         self.records = []
+        self.effects: list[Any] = []
         self.now = 0.0
 
     def __getattr__(self, name):

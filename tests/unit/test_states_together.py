@@ -3,15 +3,19 @@
 import pytest
 
 from mu.events import CancelTimer, Elapsed, Finish, Lost, Send, SetTimer
+from mu.parameters import Params
 from mu.states import (
     CommandListState,
     ErrorState,
     ForLoopState,
     IfElseState,
     InfoWatcherState,
+    JobFacts,
     OnePassState,
+    State,
     SuperpositionState,
     TerminalState,
+    connect_command,
 )
 from mu.states.context import HELD_LIMIT
 from mu.testing import effects_of, machine, talk
@@ -239,3 +243,31 @@ def test_a_part_that_says_not_now_keeps_the_reply():
 
 def test_an_empty_superposition_goes_straight_on():
     assert sends(both()) == ["quit:"]
+
+
+def test_a_branch_without_a_test_of_its_own_takes_the_consequent():
+    Branch = type("Branch", (IfElseState,), {"consequentState": one(None, "yes:")})
+    assert sends(Branch) == ["yes:"]
+
+
+class Stays(State):
+    def receive(self, event, send):
+        return self
+
+
+def test_a_part_that_leaves_the_class_states_fails_the_whole():
+    (finish,) = talk(both(one("OK:A", None, then=lambda *states: Stays())), "OK:A")
+    assert "TypeError: a part must be a MachineState, not <" in finish.error
+
+
+# ---------------------------------------------------------------- states that are passed on
+
+
+def test_a_worker_is_connected_to_the_relay_under_its_jobs_name():
+    job = JobFacts("j1", Params(), 2, "host:13337", "uniq")
+    assert connect_command(job, 1, 2) == "connect:host:13337:HELLO_STATE:uniq:1:2"
+
+
+def test_without_a_relay_there_is_no_such_command():
+    with pytest.raises(RuntimeError, match="the daemon has no relay"):
+        connect_command(JobFacts("j1", Params(), 2), 1, 2)

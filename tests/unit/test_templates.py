@@ -4,6 +4,8 @@ import shutil
 import subprocess
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mu.pipelines.templates import ShellTemplate, fill, parse, quoted
 
@@ -100,7 +102,7 @@ def test_nowhere_does_a_value_become_a_part_of_the_program(text, value, tmp_path
     ],
 )
 def test_in_single_quotes_a_strangers_value_is_refused(text):
-    with pytest.raises(ValueError, match=r"\{name\} stands in single quotes.*sh -c"):
+    with pytest.raises(ValueError, match=r"\{name\} must not be inside single quotes.*sh -c"):
         template(text)
 
 
@@ -133,12 +135,15 @@ def test_doubled_braces_are_braces():
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("echo {nmae}", r"\{nmae\} is not known; there are \{in\} \{actor\} \{name\} \(a brace"),
-        ("echo {}", r"\{\} is not known"),
-        ("echo {in!r}", r"\{in\} is not known"),
-        ("echo {in:5}", r"\{in\} is not known"),
-        ("echo {in.real}", r"\{in.real\} is not known"),
-        ("echo ${HOME}", r"\{HOME\} is not known.*\{\{ or \}\}"),
+        (
+            "echo {nmae}",
+            r"unknown placeholder \{nmae\}; the placeholders are \{in\}, \{actor\}, \{name\} \(for",
+        ),
+        ("echo {}", r"unknown placeholder \{\}"),
+        ("echo {in!r}", r"unknown placeholder \{in\}"),
+        ("echo {in:5}", r"unknown placeholder \{in\}"),
+        ("echo {in.real}", r"unknown placeholder \{in.real\}"),
+        ("echo ${HOME}", r"unknown placeholder \{HOME\}.*\{\{ or \}\}"),
         ("echo {in", r"brace.*\{\{ or \}\}"),
         ("echo }", r"brace|Single '}'"),
     ],
@@ -154,3 +159,39 @@ def test_keys_are_filled_as_they_are():
 
 def test_a_word_without_strange_characters_is_left_alone():
     assert quoted("photos/a-1.png") == "photos/a-1.png"
+
+
+# ---------------------------------------------------------------- for any text and any value
+
+VALUES = st.text(st.characters(exclude_characters="\0"), max_size=30)
+SYNTAX = st.text(" \n'\"\\\\`$(){}#;a=", max_size=15)
+
+
+@given(st.text())
+def test_a_text_with_its_braces_doubled_is_itself(text):
+    doubled = text.replace("{", "{{").replace("}", "}}")
+    assert fill(parse(doubled, []), {}) == text
+
+
+@settings(deadline=None)
+@given(VALUES)
+def test_any_value_is_one_word_of_shell(value):
+    command = template("printf '%s\\0' {name}").fill({"name": value})
+    ran = subprocess.run(
+        ["/bin/sh", "-c", command.encode("utf-8", "surrogateescape")], capture_output=True
+    )
+    assert ran.stdout == value.encode("utf-8", "surrogateescape") + b"\0"
+    assert "##" not in quoted(value)
+
+
+@settings(deadline=None)
+@given(SYNTAX, SYNTAX)
+def test_a_value_is_never_executed_whatever_stands_around_it(before, after):
+    try:
+        command = template(before + "{name}" + after).fill(
+            {"name": "$(echo run >&2)`echo run >&2`"}
+        )
+    except ValueError:
+        return
+    ran = subprocess.run(["/bin/sh", "-c", command], capture_output=True, stdin=subprocess.DEVNULL)
+    assert b"run\n" not in ran.stderr.splitlines(keepends=True)

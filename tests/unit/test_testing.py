@@ -1,8 +1,11 @@
 """What authors of pipelines test with."""
 
+import pytest
+
 from mu.events import Elapsed, Finish
 from mu.pipelines.hello import hello
 from mu.pipelines.png2y4m import png2y4m
+from mu.plugins import Pipeline
 from mu.testing import FakeWorker, machine, play, run
 
 
@@ -48,3 +51,57 @@ def test_timers_elapse_when_nothing_else_happens():
     assert isinstance(played.events[-1], Elapsed)
     assert played.events[-1].at == 60.0
     assert played.finish == Finish()
+
+
+def test_a_fake_worker_retrieves_and_uploads_in_the_background_if_told_to():
+    worker = FakeWorker()
+    assert worker.answer("retrieve:") == ["OK:RETRIEVE(bucket/key)"]
+    worker.answer("seti:nonblock:1")
+    started, ended = worker.answer("upload:")
+    assert (started[:12], ended) == ("OK:UPLOADING", "OK:UPLOAD(bucket/key)")
+    assert worker.answer("close_connect:") == ["OK:CLOSE_CONNECT"]
+
+
+def test_each_actor_has_a_fake_worker_of_its_own():
+    class Remember(Pipeline):
+        name = "remember"
+
+        def begin(self, worker):
+            return remember(worker)
+
+        def finish(self, job, outcomes):
+            return [outcome.result for outcome in outcomes]
+
+    async def remember(worker):
+        before = await worker.get("a")
+        await worker.set("a", "x")
+        return before
+
+    for worker in (FakeWorker(), {}, lambda actor: FakeWorker(), None):
+        assert run(Remember(), {}, worker, workers=2).result == ["", ""]
+
+
+def test_a_timer_that_is_cancelled_does_not_elapse():
+    async def script(worker):
+        await worker.within(5, worker.ask("echo:a"))
+
+    played = play(machine(script))
+    assert not [event for event in played.events if isinstance(event, Elapsed)]
+    assert played.finish == Finish()
+
+
+def test_a_machine_that_never_ends_is_stopped(monkeypatch):
+    async def script(worker):
+        while True:
+            await worker.ask("echo:a")
+
+    monkeypatch.setattr("mu.testing.COMMAND_LIMIT", 10)
+    with pytest.raises(OverflowError, match="over 10 commands"):
+        play(machine(script))
+
+
+def test_an_actor_that_waits_for_ever_has_no_end():
+    async def script(worker):
+        await worker.wait_info("never")
+
+    assert play(machine(script)).finish is None

@@ -51,7 +51,7 @@ def test_eight_frames_at_a_time_are_uploaded_side_by_side():
         ({"run:test": "OK:RETVAL(1):OUTPUT():COMMAND(x)"}, "RETVAL(1)"),
         (
             {"run:test": "OK:RETVAL(0):OUTPUT(7\n):COMMAND(x)"},
-            "7 frames; a chunk of 6 was expected",
+            "must have 6 frames at most, got 7",
         ),
         ({"retrieve:": "FAIL(could not retrieve: NoSuchKey)"}, "NoSuchKey"),
         ({"run:": "OK:RETVAL(1):OUTPUT(no codec):COMMAND(x)"}, "no codec"),
@@ -71,5 +71,5 @@ def finish(*frames):
 
 def test_only_the_last_chunk_may_be_shorter():
     assert finish(6, 6, 2) == {"folder": "v-png16", "frames": 14}
-    with pytest.raises(ValueError, match="begins with frame 7 has 5 frames, not 6, and is not the"):
+    with pytest.raises(ValueError, match="begins with frame 7 must have 6 frames, got 5"):
         finish(6, 5, 6)

@@ -1,22 +1,27 @@
 """What both pipelines have in common: parameters, plan and finish."""
 
-from mu.parameters import Parameter
+from collections.abc import Sequence
+
+from mu.events import Finish
+from mu.parameters import Parameter, Params
+from mu.plugins import ActorInput, Pipeline
+from mu.states import JobFacts
 
 FILE = "##TMPDIR##/text"
 COUNT = f"wc -w < {FILE}"
 
 
-class WordCount:
-    """Counts the words of texts in S3; a subclass says how one is counted."""
+class WordCount(Pipeline):
+    """Counts the words of texts in S3. A subclass says how a worker counts one text."""
 
     parameters = (
         Parameter("bucket", str, "the S3 bucket with the texts"),
-        Parameter("texts", list, "their keys, one worker for each"),
+        Parameter("texts", list, "the keys of the texts, one worker for each"),
     )
 
-    def plan(self, params):
+    def plan(self, params: Params) -> list[ActorInput]:
         return [{"key": key} for key in params.texts]
 
-    def finish(self, job, outcomes):
-        """Add up the texts that could be counted."""
+    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, int]:
+        """Add up the words of all texts that could be counted."""
         return {"words": sum(outcome.result for outcome in outcomes if not outcome.error)}

@@ -1,15 +1,12 @@
-"""Word count as state classes: each is a list of commands, or what to do with a reply."""
+"""Word count as state classes: each is a list of commands, or says what to do with a reply."""
 
-from zope.interface import implementer
-
-from mu.interfaces import IPipeline
 from mu.messages import parse_retval
-from mu.states import CommandListState, OnePassState, TerminalState
+from mu.states import CommandListState, Context, OnePassState, Previous, TerminalState
 from mu_example.job import COUNT, FILE, WordCount
 
 
 class Counted(TerminalState):
-    def __init__(self, prevState, actorNum=0):
+    def __init__(self, prevState: OnePassState, actorNum: int = 0) -> None:
         super().__init__(prevState, actorNum)
         _, output = parse_retval(prevState.messages[-1])
         self.result = int(output)
@@ -23,7 +20,7 @@ class Count(OnePassState):
 class Fetch(CommandListState):
     nextState = Count
 
-    def __init__(self, prevState, actorNum=0):
+    def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
         self.commandlist = [
             f"set:bucket:{self.job.params.bucket}",
             f"retrieve:{self.worker.input['key']}\0{FILE}",
@@ -32,12 +29,11 @@ class Fetch(CommandListState):
         super().__init__(prevState, actorNum)
 
 
-@implementer(IPipeline)
 class WordCountStates(WordCount):
     name = "wordcount-states"
     description = "Count the words of texts in S3 (an example, written as states)."
 
-    def begin(self, worker):
+    def begin(self, worker: Context) -> Fetch:
         return Fetch(worker, worker.actor)
 
 
