@@ -226,11 +226,12 @@ def _read_option(where: str, text: str, option: Field[object]) -> object:
             raise ValueError(f"{where} must be {what}, got {shown}") from None
         low, high = bounds["minimum"], bounds["maximum"]
         if not low <= number or (high is not None and number > high):
-            allowed = (
-                f"at least {low:.15g}" if high is None else f"between {low:.15g} and {high:.15g}"
-            )
-            raise ValueError(f"{where} must be {allowed}, got {shown}")
+            raise ValueError(f"{where} must be {_bounds(low, high)}, got {shown}")
         return number
     if "choices" in bounds and text not in bounds["choices"]:
         raise ValueError(f"{where} must be {' or '.join(bounds['choices'])}, got {shown}")
     return Path(text) if kind is Path else text
+
+
+def _bounds(low: float, high: float | None) -> str:
+    return f"at least {low:.15g}" if high is None else f"between {low:.15g} and {high:.15g}"
