@@ -85,7 +85,7 @@ class Parameter:
                 bounds = f"between {low:.15g} and {high:.15g}"
             else:
                 bounds = f"at most {high:.15g}" if low is None else f"at least {low:.15g}"
-            raise FieldError(field, f"{field} must be {bounds}, got {value!r}")
+            raise FieldError(field, f"{field} must be {bounds}, got {given!r}")
         return value
 
     def _has_kind(self, value: object) -> bool:

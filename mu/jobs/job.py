@@ -179,6 +179,11 @@ class Job:
         return self.life in OVER
 
     @property
+    def ending(self) -> bool:
+        """Whether it is known how it ended, so that nothing more counts."""
+        return self.life is JobState.ENDING or self.ended
+
+    @property
     def dismissed(self) -> int:
         """How many workers were told to quit: duplicates, latecomers, too many."""
         return self._dismissed + self._dismissed_since
@@ -401,7 +406,7 @@ class Job:
 
     def answered(self, launch_id: str, answer: str) -> None:
         """Note that an engine took a launch: its worker may come, but not for ever."""
-        if self.life not in {JobState.ENDING, *OVER}:
+        if not self.ending:
             self.record(Launched(launch_id, answer, self.clock.seconds()))
 
     def count(self, answer: str) -> None:
@@ -548,7 +553,8 @@ class Job:
     def leave(self, line: WorkerLine, hello: Hello) -> None:
         """Take in that a connection is gone."""
         self._spares.leave(line)
-        self.bill.ended(hello.session or line.peer, self.clock.seconds())
+        if not self.ending:
+            self.bill.ended(hello.session or line.peer, self.clock.seconds())
 
     def _place(self, line: WorkerLine, hello: Hello) -> None:
         """Give a worker an actor, or let it wait, or dismiss it."""

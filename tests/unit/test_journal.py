@@ -126,14 +126,14 @@ def test_a_newer_version_is_refused_with_what_to_do(tmp_path):
     database = sqlite3.connect(path)
     database.execute(f"pragma user_version = {VERSION + 1}")
     database.close()
-    with pytest.raises(JournalError, match=f"version {VERSION + 1}.*knows version {VERSION}.*move"):
+    with pytest.raises(JournalError, match=f"version {VERSION + 1}.*reads version {VERSION}.*move"):
         Archive(path)
 
 
 def test_a_file_that_is_no_journal_is_refused_with_what_to_do(tmp_path):
     path = tmp_path / "journal.db"
     path.write_bytes(b"rubbish" * 1000)
-    with pytest.raises(JournalError, match=r"journal\.db cannot be used: .*move it away"):
+    with pytest.raises(JournalError, match=r"cannot use .*journal\.db: .*move it away"):
         Archive(path)
 
 

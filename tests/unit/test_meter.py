@@ -32,5 +32,5 @@ def test_a_worker_that_reconnects_kept_running_in_between():
     assert meter.usd(40.0) == pytest.approx(40 * X86)
     meter.ended("a", 50.0)
     meter.ended("a", 60.0)
-    assert meter.usd(90.0) == pytest.approx(50 * X86)
-    assert meter.gb_s == pytest.approx(50)
+    assert meter.usd(90.0) == pytest.approx(60 * X86)
+    assert meter.gb_s == pytest.approx(60)
