@@ -95,9 +95,7 @@ class Authority:
             raise ValueError(f"{key_file} must contain an EC key")
         certificate = x509.load_pem_x509_certificate(cert_file.read_bytes())
         if certificate.public_key() != key.public_key():
-            raise ValueError(
-                f"{key_file} is not the key of {cert_file}; restore the original file"
-            )
+            raise ValueError(f"{key_file} is not the key of {cert_file}; restore the original file")
         return cls(certificate, key)
 
     @classmethod
