@@ -5,7 +5,7 @@ receives the same events again produces the same effects.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from hashlib import blake2b
 from json.encoder import encode_basestring_ascii as _quote
@@ -116,8 +116,8 @@ Effect = Send | SetTimer | CancelTimer | Finish
 
 # ---------------------------------------------------------------- the encoding
 
-_KINDS: dict[str, type[Any]] = {one.kind: one for one in (Event | Effect).__args__}
-_FIELDS = {kind: tuple(field.name for field in fields(kind)) for kind in _KINDS.values()}
+_EVENTS = {one.kind: one for one in Event.__args__}
+_FIELDS = {one: tuple(field.name for field in fields(one)) for one in (Event | Effect).__args__}
 _dump = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
@@ -127,31 +127,21 @@ def encode(happened: Event | Effect) -> str:
     The journal stores these lines: new kinds and new last fields may be added, but existing ones
     never change.
     """
-    kind = type(happened)
-    if kind is Send:  # by far the most frequent two
-        return f'["send",{_quote(happened.command)}]'  # type: ignore[union-attr, arg-type]
-    if kind is Answered:
-        said: Any = happened
-        return f'["answered",{said.at!r},{_quote(said.text)},{said.command}]'
-    return _dump([kind.kind, *(getattr(happened, name) for name in _FIELDS[kind])])
+    if isinstance(happened, Send):  # by far the most frequent two
+        return f'["send",{_quote(happened.command)}]'
+    if isinstance(happened, Answered):
+        return f'["answered",{happened.at!r},{_quote(happened.text)},{happened.command}]'
+    return _dump([happened.kind, *(getattr(happened, name) for name in _FIELDS[type(happened)])])
 
 
-def decode(line: str) -> Any:
-    """Return the event or effect of a line. Raises ValueError."""
-    try:
-        values = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"{line[:80]!r} is not an event or effect: {error}") from None
-    return from_json(values)
-
-
-def from_json(values: Any) -> Any:
-    """Return the event or effect of a parsed line. Raises ValueError."""
+def read_event(values: Sequence[Any]) -> Event:
+    """Return the event of a line, which was parsed already. Raises ValueError."""
     try:
         kind, *rest = values
-        return _KINDS[kind](*rest)
+        event: Event = _EVENTS[kind](*rest)
+        return event
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{values!r:.80} is not an event or effect: {error}") from None
+        raise ValueError(f"{values!r:.80} is not an event: {error}") from None
 
 
 def digest(effects: Iterable[Effect]) -> str:

@@ -1,7 +1,6 @@
 """Performs a session's effects: the reactor, the journal and the log around mu.session."""
 
 import traceback
-from collections import deque
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -77,7 +76,7 @@ class SessionDriver:
         self._job_id = part.job_id
         self._timers: dict[str, IDelayedCall] = {}
         self._busy = False
-        self._late: deque[tuple[DiskStep, int]] = deque()
+        self._late: list[tuple[DiskStep, int]] = []  # came while effects were performed
 
     # ------------------------------------------------ what is known of it
 
@@ -164,7 +163,7 @@ class SessionDriver:
         finally:
             self._busy = busy
         while self._late and not busy:
-            self._on_disk(*self._late.popleft())
+            self._on_disk(*self._late.pop(0))
         if reads_on and self.line is not None:
             self.line.read_on()  # last, because it delivers frames
 

@@ -120,7 +120,7 @@ class AttemptEnded:
     actor: int
     attempt: int
     error: str | None
-    result: Any
+    result: object
     label: str
     last_reply: str
     charged: bool
@@ -189,8 +189,8 @@ Record = (
     | Alive
 )
 
-_KINDS: dict[str, type[Any]] = {one.kind: one for one in Record.__args__}
-_FIELDS = {kind: tuple(field.name for field in fields(kind)) for kind in _KINDS.values()}
+_KINDS = {one.kind: one for one in Record.__args__}
+_FIELDS = {one: tuple(field.name for field in fields(one)) for one in _KINDS.values()}
 _dump = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
@@ -209,11 +209,12 @@ def write_event(actor: int, attempt: int, event: Event, effects: list[Effect]) -
     return f"{start}]"
 
 
-def read_record(line: str) -> Any:
+def read_record(line: str) -> Record:
     """Return the record of a line. Raises ValueError."""
     try:
         kind, *values = json.loads(line)
-        return _KINDS[kind](*values)
+        record: Record = _KINDS[kind](*values)
+        return record
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{line[:80]!r} is not a record: {error}") from None
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from mu.events import Effect, Event, Finish, digest, encode, from_json
+from mu.events import Effect, Event, Finish, digest, encode, read_event
 from mu.journal.records import Happened
 from mu.machine import Machine
 
@@ -31,7 +31,7 @@ def step(
 
     Raises Diverged, and ValueError for a broken record.
     """
-    event = from_json(happened.event)
+    event = read_event(happened.event)
     effects = machine.receive(event)
     if digest(effects) == happened.effects:
         return event, effects

@@ -1,1 +1,1 @@
-"""TLS, certificates, HTTP: what every port is made of."""
+"""What all ports share: TLS and its certificates, HTTP, and how connections end."""

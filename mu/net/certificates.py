@@ -1,7 +1,7 @@
-"""Who may speak to whom: our own CA, a certificate for each job, the worker port's context.
+"""Who may connect: our own CA, a certificate for each job, the TLS options of our ports.
 
-The CA lives in the home folder. The server's key is made anew at each start and never written:
-workers check its certificate against the CA and the name SERVER_NAME.
+The CA is kept in the home folder. The server's key is generated at each start and never written to
+disk: workers check its certificate against the CA and the name SERVER_NAME.
 """
 
 import datetime
@@ -38,18 +38,18 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a certificate says of itself, for people."""
+    """What users are shown of a certificate."""
 
     subject: str
     names: tuple[str, ...]
     fingerprint: str
-    """Its SHA-256, as openssl prints it: pairs of hex digits with colons between."""
+    """Its SHA-256 as openssl prints it: pairs of hexadecimal digits, separated by colons."""
     begins: datetime.datetime
     ends: datetime.datetime
 
     @classmethod
     def of(cls, certificate: str | bytes) -> "Facts":
-        """Read a certificate, PEM as str or DER as bytes. Raises ValueError for what is none."""
+        """Read a certificate: PEM as str, or DER as bytes. Raises ValueError if it is neither."""
         if isinstance(certificate, str):
             read = x509.load_pem_x509_certificate(certificate.encode("ascii"))
         else:
@@ -78,9 +78,9 @@ class Authority:
 
     @classmethod
     def at_home(cls, home: Path) -> "Authority":
-        """Return the CA of this home folder, made there at first (ca.pem, and ca.key with 0600).
+        """Return the CA in this home folder; create it if there is none (ca.pem, ca.key).
 
-        Raises OSError, and ValueError where one of the files is no PEM, or not the other's.
+        Raises OSError, and ValueError if a file is not PEM or the two do not belong together.
         """
         if not (home / "ca.pem").exists():
             cls.new()._write(home)
@@ -88,21 +88,21 @@ class Authority:
 
     @classmethod
     def read(cls, home: Path) -> "Authority":
-        """Return the CA of this home folder. Raises as at_home does, also where there is none."""
+        """Return the CA in this home folder. Raises as at_home does, and if there is none."""
         cert_file, key_file = home / "ca.pem", home / "ca.key"
         key = serialization.load_pem_private_key(key_file.read_bytes(), None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise ValueError(f"{key_file}: must hold an EC key")
+            raise ValueError(f"{key_file} must contain an EC key")
         certificate = x509.load_pem_x509_certificate(cert_file.read_bytes())
         if certificate.public_key() != key.public_key():
-            raise ValueError(f"{key_file} is not the key of {cert_file}: put back what was there")
+            raise ValueError(f"{key_file} is not the key of {cert_file}; restore the original file")
         return cls(certificate, key)
 
     @classmethod
     def renew(cls, home: Path) -> "Authority":
-        """Make a new CA in this home folder; the old one stays there as ca.pem.old, ca.key.old.
+        """Create a new CA in this home folder; the old one is kept as ca.pem.old and ca.key.old.
 
-        A daemon that runs goes on with the old one until it is started again. Raises OSError.
+        A running daemon uses the old one until it is restarted. Raises OSError.
         """
         for name in ("ca.pem", "ca.key"):
             if (home / name).exists():
@@ -112,14 +112,14 @@ class Authority:
         return authority
 
     def export(self, folder: Path) -> None:
-        """Write ca.pem to a folder, which is made: what workers are checked by. Raises OSError."""
+        """Write ca.pem, which verifies workers, to a folder; create the folder. Raises OSError."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_private(folder / "ca.pem", self.pem)
 
     def export_relay(self, folder: Path, *hosts: str) -> None:
         """Write what a relay on another machine needs: ca.pem, relay.pem, relay.key. Raises OSError.
 
-        Workers know the relay by the coordinator's name: who has this key can pose as either.
+        The relay's certificate has the coordinator's name, so its key can impersonate both.
         """
         self.export(folder)
         identity = self.mint_server(*hosts)
@@ -140,7 +140,7 @@ class Authority:
         return cls(builder.sign(key, hashes.SHA256()), key)
 
     def mint_job(self, job_id: str, seconds: float) -> Identity:
-        """Return a worker's identity, which names the job and lasts so many seconds from now."""
+        """Return a worker's identity: it names the job and is valid for `seconds` from now."""
         return self._mint(
             f"mu job {job_id}",
             [x509.UniformResourceIdentifier(JOB_URI + job_id)],
@@ -149,7 +149,7 @@ class Authority:
         )
 
     def mint_server(self, *hosts: str) -> Identity:
-        """Return the worker port's identity, for SERVER_NAME and the hosts (names or addresses)."""
+        """Return a server's identity, for SERVER_NAME and these hosts (names or addresses)."""
         names = [x509.DNSName(SERVER_NAME), *map(_host_name, hosts)]
         return self._mint(
             SERVER_NAME, names, ExtendedKeyUsageOID.SERVER_AUTH, _SERVER_YEARS * _YEAR
@@ -179,12 +179,12 @@ class Authority:
         return Identity(pem, _pem(key))
 
     def server_options(self, identity: Identity) -> CertificateOptions:
-        """Return the worker port's TLS options, and the relay's."""
+        """Return the TLS options of the worker port and the relay."""
         return server_options(identity, self.pem)
 
 
 def server_options(identity: Identity, ca_pem: str) -> CertificateOptions:
-    """Return a port's TLS options: mutual, 1.2 at least, small in memory."""
+    """Return a port's TLS options: client certificates, TLS 1.2 or later, little memory."""
     options = CertificateOptions(
         privateKey=crypto.load_privatekey(crypto.FILETYPE_PEM, identity.key.encode("ascii")),
         certificate=crypto.load_certificate(
@@ -200,7 +200,7 @@ def server_options(identity: Identity, ca_pem: str) -> CertificateOptions:
 
 
 def job_of(certificate: x509.Certificate) -> str | None:
-    """Return the job that a worker's certificate names, or None."""
+    """Return the id of the job that a worker's certificate names, or None."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except x509.ExtensionNotFound:

@@ -9,13 +9,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PURE = ["wire", "messages", "events", "machine", "states", "parameters", "pipelines", "interfaces"]
-PURE += ["session", "session_effects", "outbox", "relay.switchboard"]
+PURE += ["outbox", "session", "session_effects", "relay.switchboard"]
 PURE += ["journal.records", "journal.ledger", "journal.replay"]
 OUTSIDE = {"twisted", "OpenSSL", "boto3", "botocore", "klein", "time", "random", "secrets"}
 OUTSIDE |= {"socket", "ssl", "logging", "threading", "asyncio", "subprocess", "uuid"}
 
 # A part may import those to its left in its row, and what those may import.
-DATA_FLOW = ["wire", "messages", "events", "states", "machine", "session", "protocol"]
+DATA_FLOW = ["wire", "messages", "events", "states", "machine", "outbox", "session_effects", "session"]
+DATA_FLOW += ["protocol"]
 SIDE_BY_SIDE = ["control", "launch", "engines", "relay"]
 
 
@@ -60,6 +61,11 @@ def test_what_workers_ship_needs_the_standard_library_and_wire_only(part):
 @pytest.mark.parametrize("place", range(len(DATA_FLOW)))
 def test_no_part_of_the_data_flow_imports_what_comes_after_it(place):
     assert not parts_of_mu(DATA_FLOW[place]) & {*DATA_FLOW[place + 1 :], "service", *SIDE_BY_SIDE}
+
+
+def test_a_session_knows_nothing_of_jobs_or_connections():
+    known = {"wire", "messages", "events", "machine", "journal", "outbox", "session_effects"}
+    assert parts_of_mu("session") <= known
 
 
 def test_pipelines_know_states_only():

@@ -18,9 +18,9 @@ from mu.events import (
     Lost,
     Send,
     SetTimer,
-    decode,
     digest,
     encode,
+    read_event,
 )
 from mu.invocations import Accepted, Answer, Refused, Throttled, Unknown, Unreached
 from mu.journal.records import (
@@ -113,7 +113,8 @@ ANSWER_KINDS = {
 @pytest.mark.parametrize(("value", "line"), ALL)
 def test_the_encoding_of_each_event_and_effect_never_changes(value, line):
     assert encode(value) == line
-    assert decode(line) == value
+    if isinstance(value, Event):
+        assert read_event(json.loads(line)) == value
 
 
 @pytest.mark.parametrize(("record", "line"), RECORDS)
@@ -158,10 +159,10 @@ def test_a_line_that_is_not_a_record_is_refused(line):
         read_record(line)
 
 
-@pytest.mark.parametrize("line", ["", "{}", '["nothing",1]', '["entered"]', '["entered",1,2]', "5"])
-def test_a_line_that_is_none_is_refused(line):
-    with pytest.raises(ValueError, match="is not an event or effect"):
-        decode(line)
+@pytest.mark.parametrize("values", [{}, ["gone", 1], ["send", "x"], ["entered"], [[], 1], "", 5])
+def test_a_line_that_is_not_an_event_is_refused(values):
+    with pytest.raises(ValueError, match="is not an event"):
+        read_event(values)
 
 
 def test_a_digest_tells_effects_apart():

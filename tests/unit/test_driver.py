@@ -1,0 +1,148 @@
+"""A session's effects, performed: on a connection, a clock, a journal and the log."""
+
+from types import SimpleNamespace
+
+import pytest
+from kit.parts import HeldJournal
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
+
+from mu.jobs.driver import SessionDriver
+from mu.journal.ledger import NoJournal
+from mu.messages import BadMessage, Hello
+from mu.states import CommandListState, MachineState
+from mu.testing import machine
+from mu.wire import Framer
+
+
+class Two(CommandListState):
+    commandlist = (("OK:HELLO", "echo:1"), ("OK:ECHO(1)", "quit:"), None)
+
+
+class Patient(MachineState):
+    """Waits for ever."""
+
+
+class Attempt:
+    """What a session plays; keeps how it ended."""
+
+    number, job_id, actor_number, timeout_s = 1, "j1", 0, 300.0
+
+    def __init__(self, first):
+        self.machine = machine(first)
+        self.output = SimpleNamespace(write=lambda output: None)
+        self.ends = []
+
+    def heard(self, text, at):
+        pass
+
+    def ended(self, finish, at, charged):
+        self.ends.append((finish.error, at, charged))
+
+
+class Line:
+    """A connection that keeps what it is told."""
+
+    peer = "10.0.0.1:2"
+
+    def __init__(self):
+        self.told = []
+
+    def write(self, data):
+        self.told += Framer().feed(data)
+
+    def goodbye(self):
+        self.told.append("goodbye")
+
+    def read_on(self):
+        self.told.append("read on")
+
+    def supersede(self, reason):
+        self.told.append(reason)
+
+
+def drive(first, ledger=None, name="aa", hold_s=10.0):
+    """Return a session that has begun over a connection: that, its part, clock and connection."""
+    part, clock, line = Attempt(first), Clock(), Line()
+    session = SessionDriver(part, name, ledger or NoJournal(), clock, hold_s)
+    session.attach(line, Hello(name))
+    session.begin()
+    return session, part, clock, line
+
+
+def test_without_a_journal_all_is_performed_at_once_and_in_order():
+    session, part, clock, line = drive(Two)
+    session.receive(b"RE:1:OK:ECHO(1)")
+    session.receive(b"RE:2:OK")
+    assert line.told == [b"welcome:0:1:0", "read on", b"echo:1", b"quit:", "goodbye", "read on"]
+    assert part.ends == [(None, 0.0, True)]
+    assert session.over
+    assert clock.getDelayedCalls() == []
+
+
+def test_what_waits_for_the_disk_is_performed_when_it_is_there():
+    journal = HeldJournal()
+    *_, line = drive(Two, journal)
+    assert line.told == [b"welcome:0:1:0", "read on"]
+    journal.sync()
+    assert line.told[2:] == [b"echo:1", "read on"]
+    assert [record.kind for record in journal.records] == ["happened", "happened"]
+
+
+def test_a_worker_that_stays_away_is_given_up_and_says_from_where_it_was():
+    session, part, clock, line = drive(Patient)
+    clock.advance(1)
+    session.detach(line, "it closed the connection")
+    assert (session.away_since, session.line) == (1.0, None)
+    clock.advance(9.5)
+    assert part.ends == []
+    clock.advance(0.5)
+    gone = "Patient: its worker at 10.0.0.1:2 is gone: it closed the connection"
+    assert part.ends == [(f"{gone}; it did not come back within 10 s", 11.0, True)]
+
+
+def test_a_newer_connection_ends_the_older_one():
+    session, _, _, older = drive(Patient)
+    newer = Line()
+    session.attach(newer, Hello("aa"))
+    assert older.told[-1] == "its worker has a newer connection"
+    assert newer.told == [b"welcome:0:1:0", "read on"]
+    assert session.line is newer
+
+
+def test_a_restored_session_waits_for_its_worker():
+    part, clock = Attempt(Patient), Clock()
+    session = SessionDriver(part, "aa", NoJournal(), clock, 10.0)
+    session.restore([], 0.0, 0.0)
+    clock.advance(10)
+    assert "coordinator's restart" in part.ends[0][0]
+
+
+def test_a_bad_frame_is_the_connections_affair():
+    session, part, *_ = drive(Patient)
+    with pytest.raises(BadMessage):
+        session.receive(b"OK")
+    assert part.ends == []
+
+
+def test_an_effect_that_fails_is_logged_and_ends_the_attempt():
+    session, part, _, line = drive(Two)
+
+    def broken(data):
+        raise OSError("out of coal")
+
+    line.write = broken
+    with capturedLogs() as logs:
+        session.receive(b"RE:1:OK:ECHO(1)")
+    assert part.ends == [("internal error: OSError: out of coal", 0.0, True)]
+    assert any("actor 0: a bug in mu" in formatEvent(event) for event in logs)
+
+
+def test_a_fault_in_a_session_is_logged_with_its_event():
+    part, ledger = Attempt(Patient), NoJournal()
+    part.machine = SimpleNamespace(receive=lambda event: 1 / 0, crash=None)
+    session = SessionDriver(part, "", ledger, Clock(), 10.0)
+    with capturedLogs() as logs:
+        session.begin()
+    assert part.ends == [("internal error: ZeroDivisionError: division by zero", 0.0, True)]
+    assert any("a bug in mu: Entered(at=0.0)" in formatEvent(event) for event in logs)
