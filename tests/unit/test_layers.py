@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PURE = ["wire", "messages", "events", "machine", "states", "parameters", "pipelines", "interfaces"]
-PURE += ["relay.switchboard", "journal.records", "journal.ledger", "journal.replay"]
+PURE += ["relay.switchboard", "relay.mailboxes", "relay.parties", "relay.effects", "relay.limits"]
+PURE += ["relay.framing", "journal.records", "journal.ledger", "journal.replay"]
 OUTSIDE = {"twisted", "OpenSSL", "boto3", "botocore", "klein", "time", "random", "secrets"}
 OUTSIDE |= {"socket", "ssl", "logging", "threading", "asyncio", "subprocess", "uuid"}
 
