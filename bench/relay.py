@@ -1,9 +1,9 @@
-"""The relay under load: mu's beside a bare Twisted TLS relay of the same framing, in the same run.
+"""Benchmarks mu's relay against a bare Twisted TLS relay with the same framing, in the same run.
 
-Pairs of simulated workers (relay_swarm.py, a process on the second core); the relay is pinned to
-the first. The bare relay passes each message to the partner as it comes, and does nothing else: it
-holds nothing, and knows neither jobs nor limits. Machines are noisy: each figure is the median of
-several runs taken in turn, and `mu/bare` that of the runs' ratios.
+The load comes from pairs of simulated workers (relay_swarm.py), in one process on the second core;
+the relay is pinned to the first core. The bare relay only passes each message to the partner: it
+keeps no frames, and knows neither jobs nor limits. Because machines are noisy, each figure is the
+median of several alternating runs, and `mu/bare` is the median of their ratios.
 """
 
 import argparse
@@ -31,7 +31,7 @@ IN_FLIGHT = 16
 
 
 class Relay:
-    """A relay alone in a process, on the first core."""
+    """A relay in a process of its own, on the first core."""
 
     def __init__(self, kind: str, folder: Path) -> None:
         folder.mkdir()
@@ -63,7 +63,7 @@ class Relay:
         return int(status.split("VmHWM:")[1].split()[0])
 
     def drive(self, *args: Any) -> dict[str, float]:
-        """Let a swarm work; return its figures and the relay's CPU time."""
+        """Run a swarm; return its figures and the relay's CPU time."""
         command = [sys.executable, str(HERE / "relay_swarm.py"), str(self.folder), str(self.port)]
         swarm = subprocess.Popen(
             [*command, *map(str, args)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -71,8 +71,8 @@ class Relay:
         assert swarm.stdin
         assert swarm.stdout
         os.sched_setaffinity(swarm.pid, {1})
-        swarm.stdout.readline()  # all are connected
-        time.sleep(0.7)  # and known
+        swarm.stdout.readline()  # all workers are connected
+        time.sleep(0.7)  # and longer than settle_s, so that all are linked
         used = self.server.cpu_s
         swarm.stdin.write("go\n")
         swarm.stdin.flush()
@@ -113,9 +113,9 @@ def measure(kind: str, messages: int, mebibytes: int, stopped: int) -> dict[str,
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--messages", type=int, default=200_000, help="of 1 KiB")
-    parser.add_argument("--mebibytes", type=int, default=2000, help="in messages of 1 MiB")
-    parser.add_argument("--stopped", type=int, default=1024, help="MiB for a reader that stopped")
+    parser.add_argument("--messages", type=int, default=200_000, help="number of 1 KiB messages")
+    parser.add_argument("--mebibytes", type=int, default=2000, help="number of 1 MiB messages")
+    parser.add_argument("--stopped", type=int, default=1024, help="MiB to send to a stopped reader")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
@@ -127,7 +127,7 @@ def main() -> None:
     rows = [
         (f"1 KiB, {PAIRS} pairs, {IN_FLIGHT} in flight: messages/s", "messages_s", "{:,.0f}"),
         ("    CPU us per message", "us", "{:.1f}"),
-        ("    p99 of a message on its way, ms (paced)", "p99_ms", "{:.2f}"),
+        ("    p99 latency at a steady rate, ms", "p99_ms", "{:.2f}"),
         (f"1 MiB, {PAIRS} pairs: MB/s", "mb_s", "{:,.0f}"),
         ("    CPU ms per MB", "ms_mb", "{:.2f}"),
     ]
@@ -138,16 +138,16 @@ def main() -> None:
         print(f"{label:48} {form.format(mu):>10} {form.format(bare):>10} {ratio:8.2f}")
     last = [pair[0] for pair in runs]
     for text, name in (
-        ("of 1 GiB for a reader that stopped, the relay takes, MiB", "taken_mib"),
-        ("and grows by, MiB", "grown_mib"),
-        ("to a peak of, MiB", "peak_mib"),
+        ("stopped reader: accepted by the relay, MiB", "taken_mib"),
+        ("    memory growth, MiB", "grown_mib"),
+        ("    peak memory, MiB", "peak_mib"),
     ):
         print(f"{text:58} {max(run[name] for run in last):.0f}")
     busy = [
         f"{statistics.median(pair[0][name] for pair in runs):.0%}"
         for name in ("small_busy", "busy")
     ]
-    print(f"the swarm's core was busy {busy[0]} (1 KiB), {busy[1]} (1 MiB) with mu")
+    print(f"CPU use of the swarm with mu: {busy[0]} (1 KiB), {busy[1]} (1 MiB)")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The bare peer of bench/relay.py: Twisted's listenSSL, which passes each message to the partner."""
+"""The bare relay for bench/relay.py: passes each message to the partner, with Twisted's listenSSL."""
 
 import json
 import sys
@@ -15,13 +15,13 @@ LARGE = 64 * 2**10
 
 
 class Passing(Protocol):
-    """Small messages are passed whole, large ones as they come; a slow partner pauses its sender."""
+    """Passes small messages whole, large ones as they arrive; a slow partner pauses its sender."""
 
     partner = None
 
     def connectionMade(self) -> None:
         self.framer = Framer()
-        self.left = 0  # bytes of a large message that are still to come
+        self.left = 0  # missing bytes of a large message
         self.buffer = b""
         self.sender = None
         self.transport.registerProducer(self, True)

@@ -4,10 +4,10 @@
     relay_swarm.py FOLDER PORT pace PAIRS BYTES A_SECOND SECONDS
     relay_swarm.py FOLDER PORT stopped 1 BYTES PATIENCE_S MESSAGES
 
-FOLDER as for swarm.py. `flood`: each sender has so many messages on their way until all are there;
-the receiver's socket tells the sender in this process. `pace`: messages at a steady rate, with the
-time in them. `stopped`: the receiver does not read; how many messages the relay takes. Prints a line
-when all are connected, waits for a line, and prints a JSON line at the end.
+FOLDER: as for swarm.py. `flood`: each sender keeps IN_FLIGHT messages in flight until all MESSAGES
+have arrived; sender and receiver are in this process. `pace`: messages at a steady rate; measures
+their latency. `stopped`: the receiver does not read; counts how many messages the relay accepts.
+Prints a line when all are connected, waits for a line, and prints a line of JSON at the end.
 """
 
 import json
@@ -38,7 +38,7 @@ class Pair:
         self.writable = True
 
     def write(self, until):
-        """Send bytes up to that many in all; return whether the socket took them."""
+        """Send until `until` bytes were sent in total; return whether the socket took them."""
         while self.sent < until:
             place = self.sent % self.total
             try:
@@ -87,7 +87,7 @@ def flood(pairs, in_flight, messages):
     begun, used = time.monotonic(), time.process_time()
 
     def push(pair):
-        """One write for all messages that may be on their way."""
+        """Write all messages that may be in flight, in one call."""
         end = messages * pair.total
         until = min(end, (pair.received // pair.total + in_flight) * pair.total)
         if pair.total < 2**14:  # a worker sends each message on its own
@@ -120,7 +120,7 @@ def flood(pairs, in_flight, messages):
 
 
 def pace(pairs, a_second, seconds):
-    """Send at a steady rate, one pair after the other; return how long messages took."""
+    """Send at a steady rate, one pair after another; return the latency of the messages."""
     epoll = select.epoll()
     by_receiver = {pair.receiver.fileno(): pair for pair in pairs}
     for descriptor in by_receiver:
@@ -146,7 +146,7 @@ def pace(pairs, a_second, seconds):
 
 
 def stopped(pair, patience_s, messages):
-    """Send until nothing is taken for so long; return how many messages were."""
+    """Send until the relay takes nothing for `patience_s`; return how many messages it took."""
     poll = select.poll()
     poll.register(pair.sender, select.POLLOUT)
     last, before = time.monotonic(), 0

@@ -30,7 +30,7 @@ from mu_worker.variables import Variables
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
-class CommandError(Exception):
+class CommandFailed(Exception):
     """A command failed; the message goes into its FAIL(...)."""
 
 
@@ -119,10 +119,10 @@ class CommandRunner:
             self._attempt(numbered.number, partial(action, numbered.number, command.argument))
 
     def _attempt(self, number: int, action: Callable[[], None]) -> None:
-        """Any error in a command fails that command, never the worker."""
+        """Let an error in a command fail that command, never the worker."""
         try:
             action()
-        except CommandError as error:
+        except CommandFailed as error:
             self._finish(number, f"FAIL({error})")
         except Exception as error:
             traceback.print_exc(file=sys.stderr)
@@ -138,7 +138,7 @@ class CommandRunner:
     def _seti(self, number: int, argument: str) -> None:
         name, value = self._assignment("seti", argument)
         if not _INTEGER.fullmatch(value):
-            raise CommandError(f"could not interpret {value} as an integer")
+            raise CommandFailed(f"could not interpret {value} as an integer")
         self._variables.set(name, int(value))
         self._reply(number, f"OK:SETI({name})")
 
@@ -159,7 +159,7 @@ class CommandRunner:
     def _assignment(command: str, argument: str) -> tuple[str, str]:
         name, colon, value = argument.partition(":")
         if not name or not colon:
-            raise CommandError(
+            raise CommandFailed(
                 f"invalid syntax for {command.upper()}: expected {command}:NAME:VALUE, got"
                 f" {command}:{argument}"
             )
@@ -168,7 +168,7 @@ class CommandRunner:
     def _value(self, name: str) -> str:
         value = self._variables.text(name)
         if value is None:
-            raise CommandError(f"no such variable {name}")
+            raise CommandFailed(f"no such variable {name}")
         return value
 
     # ------------------------------------------------ programs
@@ -176,12 +176,12 @@ class CommandRunner:
     def _run(self, number: int, argument: str) -> None:
         tools = self._tools
         if not (base := argument or tools.packaged):
-            raise CommandError(
+            raise CommandFailed(
                 "there is nothing to run: the bundle has no packaged command, and run: named none"
             )
         template = command_string(base, self._variables, tools.event)
         if tools.shared_tmp and names_shared_tmp(template):
-            raise CommandError(self._names_tmp("the command", template))
+            raise CommandFailed(self._names_tmp("the command", template))
         command = fill_tmpdir(template, self._variables)
         run = RunningCommand(
             number,
@@ -193,14 +193,14 @@ class CommandRunner:
             before=mark(self._variables.text("_tmpdir") or ""),
         )
         if run.awaits in self._spoilt:
-            raise CommandError(self._unusable(run.awaits))
+            raise CommandFailed(self._unusable(run.awaits))
         try:
             run.program = tools.programs.start(
                 command, partial(self._print_live, number), partial(self._exited, run)
             )
         except (OSError, ValueError) as error:
             shown = command if len(command) <= 1000 else f"{command[:1000]}..."
-            raise CommandError(f"could not start {shown}: {_described(error)}") from error
+            raise CommandFailed(f"could not start {shown}: {_described(error)}") from error
         self._runs[number] = run
         self._started(number, f"OK:RUNNING({command})")
 
@@ -280,7 +280,7 @@ class CommandRunner:
         if argument:
             key, separator, file = argument.partition("\0")
             if not separator:
-                raise CommandError(
+                raise CommandFailed(
                     f"could not compute {what} params: expected a key, a NUL and a file name, got"
                     f" {argument[:200]!r}"
                 )
@@ -290,9 +290,9 @@ class CommandRunner:
         bucket = self._variables.text("bucket") or ""
         parts = (("bucket", bucket), ("key", key), ("file name", file))
         if missing := [name for name, value in parts if not value]:
-            raise CommandError(f"could not compute {what} params: no {' and no '.join(missing)}")
+            raise CommandFailed(f"could not compute {what} params: no {' and no '.join(missing)}")
         if self._tools.shared_tmp and names_shared_tmp(file):
-            raise CommandError(self._names_tmp("the file name", file))
+            raise CommandFailed(self._names_tmp("the file name", file))
         if self._variables.number("hash_s3keys"):
             key = _hashed(key)
         return bucket, key, fill_tmpdir(file, self._variables)
@@ -301,11 +301,11 @@ class CommandRunner:
 
     def _connect(self, number: int, argument: str) -> None:
         if self._tools.neighbour.connected:
-            raise CommandError("already connected")
+            raise CommandFailed("already connected")
         host, _, rest = argument.partition(":")
         port, colon, hello = rest.partition(":")
         if not (host and colon and port.isdecimal() and 0 < int(port) < 65536):
-            raise CommandError(f"expected connect:HOST:PORT:HELLO, got connect:{argument}")
+            raise CommandFailed(f"expected connect:HOST:PORT:HELLO, got connect:{argument}")
 
         def adopt(sock: socket.socket) -> None:
             self._tools.neighbour.adopt(sock, host, int(port), hello)

@@ -1,4 +1,4 @@
-"""The relay put together: connections, switchboard and spool, which know one another only through it."""
+"""The hub of the relay: connects connections, switchboard and spool, and performs the effects."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
