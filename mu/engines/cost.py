@@ -32,6 +32,7 @@ class Meter:
         self._running: dict[str, tuple[float, Size]] = {}
         self._ended: dict[str, tuple[float, float, Size]] = {}
         self._usd = 0.0
+        self._stopped = False
         self.gb_s = 0.0
         self.requests = 0
 
@@ -42,7 +43,7 @@ class Meter:
 
     def began(self, worker: str, at: float, size: Size) -> None:
         """A worker said hello. If it did before, it kept running in between."""
-        if worker in self._running:
+        if self._stopped or worker in self._running:
             return
         before = self._ended.pop(worker, None)
         if before is not None:
@@ -52,7 +53,9 @@ class Meter:
         self._running[worker] = at, size
 
     def ended(self, worker: str, at: float) -> None:
-        """A worker's connection is lost, for good or until it reconnects; the latest such time counts."""
+        """A worker's connection is lost, for good or until it reconnects. The latest time counts."""
+        if self._stopped:
+            return
         if worker in self._ended:
             since, until, size = self._ended[worker]
             if at > until:
@@ -64,9 +67,10 @@ class Meter:
             self._add(size, at - since)
 
     def stop(self, at: float) -> None:
-        """End all workers that are still running."""
+        """End all workers that are still running; from now on, the sums do not change."""
         for worker in list(self._running):
             self.ended(worker, at)
+        self._stopped = True
 
     def usd(self, now: float) -> float:
         """Return the cost so far."""

@@ -31,6 +31,21 @@ def test_a_worker_that_reconnects_kept_running_in_between():
     meter.began("a", 30.0, Size(1024))
     assert meter.usd(40.0) == pytest.approx(40 * X86)
     meter.ended("a", 50.0)
+    meter.ended("a", 49.0)
+    assert meter.gb_s == pytest.approx(50)
     meter.ended("a", 60.0)
     assert meter.usd(90.0) == pytest.approx(60 * X86)
     assert meter.gb_s == pytest.approx(60)
+
+
+def test_after_a_stop_the_sums_do_not_change():
+    meter = Meter(Prices())
+    meter.began("a", 0.0, Size(1024))
+    meter.began("b", 0.0, Size(1024))
+    meter.ended("a", 10.0)
+    meter.stop(20.0)
+    meter.ended("a", 30.0)
+    meter.ended("b", 30.0)
+    meter.began("c", 30.0, Size(1024))
+    assert meter.gb_s == pytest.approx(30)
+    assert meter.usd(99.0) == pytest.approx(30 * X86)
