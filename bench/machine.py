@@ -50,19 +50,19 @@ def us_per_event(begin: Begin) -> float:
 def main() -> None:
     kinds: dict[str, Begin] = {"states": lambda worker: Echoes(worker, 0), "script": echoes}
     runs = [{name: us_per_event(begin) for name, begin in kinds.items()} for _ in range(5)]
-    told = {name: statistics.median(run[name] for run in runs) for name in kinds}
-    told["bare"] = measure_bare(1000, 0.0, 60_000)["us"]
+    figures = {name: statistics.median(run[name] for run in runs) for name in kinds}
+    figures["bare"] = measure_bare(1000, 0.0, 60_000)["us"]
     if "--json" in sys.argv:
-        print(json.dumps(told))
+        print(json.dumps(figures))
         return
     print(
         "machine: {states:.2f} us of processor time per reply as states, {script:.2f} us as a script"
         " (ratio {growth:.2f}); a bare TLS server spends {bare:.1f} us on a command"
         " (ratios {ratio:.3f} and {script_ratio:.3f})".format(
-            growth=told["script"] / told["states"],
-            ratio=told["states"] / told["bare"],
-            script_ratio=told["script"] / told["bare"],
-            **told,
+            growth=figures["script"] / figures["states"],
+            ratio=figures["states"] / figures["bare"],
+            script_ratio=figures["script"] / figures["bare"],
+            **figures,
         )
     )
 

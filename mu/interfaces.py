@@ -54,4 +54,4 @@ class IEngine(Interface):
         """Start one worker; return a Deferred of the answer, which never fails."""
 
     def cancel(job_id):  # type: ignore[no-untyped-def]
-        """Drop what is queued for a job, as far as the engine can; return a Deferred of None."""
+        """Drop what is queued for a job, if the engine can; return a Deferred of None."""

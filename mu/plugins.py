@@ -33,7 +33,7 @@ class Pipeline(ABC):
     name: str
     """What jobs call it; unique."""
     description: str = ""
-    """One sentence for people."""
+    """One sentence for users."""
     parameters: Sequence[Parameter] = ()
     may_run_twice: bool = True
     """Whether a slow actor may be started a second time while its first worker still runs."""

@@ -50,12 +50,12 @@ __all__ = [
 COMMAND_LIMIT = 1_000_000
 """A machine that sends a fake worker more commands is in an endless loop."""
 
-Begin = type[MachineState] | Callable[[ScriptWorker], State | Script]
+FirstState = type[MachineState] | Callable[[ScriptWorker], State | Script]
 """The class of the first state, or a function like Pipeline.begin."""
 
 
 def machine(
-    first: Begin,
+    first: FirstState,
     params: Mapping[str, object] | None = None,
     actor: int = 0,
     given: Mapping[str, object] | None = None,
@@ -68,7 +68,7 @@ def machine(
 
 
 def talk(
-    first: Begin,
+    first: FirstState,
     *answers: str | Event,
     params: Mapping[str, object] | None = None,
     actor: int = 0,

@@ -1,1 +1,1 @@
-"""The pipelines that come with mu, each in one file and registered like a stranger's."""
+"""The pipelines that come with mu, each in one file, registered like those of any other package."""

@@ -29,6 +29,8 @@ from mu.states import (
     connect_command,
 )
 
+# The program is part of a command. Any change to it, even to a comment, ends the attempts that run when
+# mu is upgraded.
 PROGRAM = Path(__file__).with_name("chain_program.py").read_text(encoding="utf-8")
 TAIL = 500
 """How many characters of the end of a failed program's output an error has."""

@@ -15,8 +15,8 @@ from mu.pipelines.templates import ShellTemplate
 from mu.plugins import ActorInput, Pipeline
 from mu.states import ActorFailed, JobFacts, Ran, Script, ScriptWorker
 
-PLAIN = ("start", "seconds", "actor")
-STRANGE = ("url",)
+TRUSTED = ("start", "seconds", "actor")
+UNTRUSTED = ("url",)
 
 PARAMETERS = (
     Parameter("video", str, "the object is <video>.<in_format>", "sintel-1k"),
@@ -41,10 +41,10 @@ LOOK = "./ffmpeg -nostdin -ss {start} -t {seconds} -i {url} -f null - 2>&1"
 # ---------------------------------------------------------------- which part of the video
 
 
-def check(params: Params, plain: Sequence[str]) -> None:
-    """Raise FieldError for parameters that contradict each other; `plain` as in ShellTemplate."""
+def check(params: Params, trusted: Sequence[str]) -> None:
+    """Raise FieldError for parameters that contradict each other; `trusted` as in ShellTemplate."""
     try:
-        ShellTemplate(params.command, plain, STRANGE)
+        ShellTemplate(params.command, trusted, UNTRUSTED)
     except ValueError as error:
         raise FieldError("params.command", f"params.command: {error}") from None
     if bool(params.frames) == bool(params.seconds):
@@ -102,7 +102,7 @@ async def run_on_chunk(worker: ScriptWorker, **files: str) -> Ran:
 
     Raises ActorFailed if the exit status is not 0, without the URL, since that is signed.
     """
-    command = ShellTemplate(worker.job.params.command, (*PLAIN, *files), STRANGE)
+    command = ShellTemplate(worker.job.params.command, (*TRUSTED, *files), UNTRUSTED)
     values = {**worker.input, **files, "actor": str(worker.actor)}
     ran = await worker.run(command.fill(values), check=False)
     if ran.status:
@@ -135,7 +135,7 @@ class FfmpegSplit(Pipeline):
     )
 
     def check(self, params: Params) -> None:
-        check(params, PLAIN)
+        check(params, TRUSTED)
 
     def plan(self, params: Params) -> list[ActorInput]:
         self.check(params)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from mu.events import Finish
 from mu.parameters import FieldError, Parameter, Params
-from mu.pipelines.ffmpeg_split import HELP, PARAMETERS, PLAIN, check, plan_chunks, run_on_chunk
+from mu.pipelines.ffmpeg_split import HELP, PARAMETERS, TRUSTED, check, plan_chunks, run_on_chunk
 from mu.plugins import ActorInput, Pipeline
 from mu.states import JobFacts, Script, ScriptWorker
 
@@ -49,7 +49,7 @@ class FfmpegSplitUpload(Pipeline):
     )
 
     def check(self, params: Params) -> None:
-        check(params, (*PLAIN, "out"))
+        check(params, (*TRUSTED, "out"))
         if not re.fullmatch(r"\w{1,16}", params.out_format, re.ASCII):
             raise FieldError(
                 "params.out_format",

@@ -19,8 +19,8 @@ from mu.pipelines.templates import ShellTemplate, fill, parse
 from mu.plugins import ActorInput, Pipeline
 from mu.states import ActorFailed, JobFacts, Script, ScriptWorker
 
-PLAIN = ("in", "out", "actor")  # our own: two files below ##TMPDIR##, a number
-STRANGE = ("stem", "ext", "name", "key")  # from the key, which may contain anything
+TRUSTED = ("in", "out", "actor")  # our own: two files below ##TMPDIR##, a number
+UNTRUSTED = ("stem", "ext", "name", "key")  # from the key, which may contain anything
 
 TAIL = 500
 """How many characters of the end of a failed command's output are kept."""
@@ -38,7 +38,7 @@ class Names:
     """The names that follow from a key: on the worker, in its command, and of its output in S3."""
 
     def __init__(self, params: Params) -> None:
-        self.command = ShellTemplate(params.command, PLAIN, STRANGE)
+        self.command = ShellTemplate(params.command, TRUSTED, UNTRUSTED)
         self._suffix = parse(params.suffix, ["ext"])
         self._folder = params.prefix[: params.prefix.rfind("/") + 1]
         self._out_prefix: str = params.out_prefix
@@ -141,7 +141,7 @@ def check(params: Params) -> None:
             raise FieldError("params.keys", "params.keys must not contain an empty key")
     try:
         field = "params.command"
-        ShellTemplate(params.command, PLAIN, STRANGE)
+        ShellTemplate(params.command, TRUSTED, UNTRUSTED)
         field = "params.suffix"
         parse(params.suffix, ["ext"])
     except ValueError as error:
@@ -179,7 +179,7 @@ def _check_text(field: str, text: object) -> None:
         raise FieldError(field, f"{field} must not contain a NUL, got {text!r}")
 
 
-def wanted_keys(params: Params) -> list[str]:
+def input_keys(params: Params) -> list[str]:
     """Return the keys to handle: the given ones, or those in the bucket. Raises S3Error."""
     if params.keys:
         return list(params.keys)
@@ -276,7 +276,7 @@ class Map(Pipeline):
 
     def plan(self, params: Params) -> list[ActorInput]:
         check(params)
-        keys = wanted_keys(params)
+        keys = input_keys(params)
         if not keys:
             matching = f" that matches {params.match}" if params.match else ""
             raise ValueError(
@@ -300,7 +300,7 @@ class Map(Pipeline):
             if outcome.error
         ]
         known = {row["key"] for row in rows}
-        unknown = [key for key in wanted_keys(params) if key not in known] if lost else []
+        unknown = [key for key in input_keys(params) if key not in known] if lost else []
         manifest = {
             "job": job.id,
             "bucket": params.bucket,

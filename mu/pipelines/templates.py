@@ -3,7 +3,7 @@
 A value from outside, such as a key, may contain anything. It is passed as the value of a shell
 variable, which no shell executes.
 
->>> template = ShellTemplate("convert {in} {key}", plain=["in"], strange=["key"])
+>>> template = ShellTemplate("convert {in} {key}", trusted=["in"], untrusted=["key"])
 >>> print(template.fill({"in": "##TMPDIR##/in.png", "key": "a; b"}))
 mu_key='a; b'
 convert ##TMPDIR##/in.png "$mu_key"
@@ -43,18 +43,18 @@ def fill(pieces: Sequence[Piece], values: Mapping[str, str]) -> str:
 class ShellTemplate:
     """A shell command with placeholders. Raises ValueError if it cannot be filled in safely.
 
-    Values of `plain` names are trusted, and inserted unchanged. Values of `strange` names may contain
+    Values of `trusted` names are inserted unchanged. Values of `untrusted` names may contain
     anything but NUL. Outside quotes they become one word, inside double quotes a part of a word.
     Inside single quotes, where the shell expands no variables, they are refused.
     """
 
-    def __init__(self, text: str, plain: Collection[str], strange: Collection[str]) -> None:
-        self._strange = frozenset(strange)
+    def __init__(self, text: str, trusted: Collection[str], untrusted: Collection[str]) -> None:
+        self._untrusted = frozenset(untrusted)
         self._pieces: list[tuple[str, str | None, str]] = []
         quotes = _Quotes()
-        for before, name in parse(text, [*plain, *strange]):
+        for before, name in parse(text, [*trusted, *untrusted]):
             quotes.read(before)
-            if name in self._strange and quotes.kind == "'":
+            if name in self._untrusted and quotes.kind == "'":
                 raise ValueError(
                     f"{{{name}}} must not be inside single quotes, where its value cannot be inserted"
                     " safely: close them before it, or pass it as an argument"
@@ -65,14 +65,14 @@ class ShellTemplate:
 
     def fill(self, values: Mapping[str, str]) -> str:
         """Return the command; `values` has at least the names in it."""
-        used = sorted(self.names & self._strange)
+        used = sorted(self.names & self._untrusted)
         assignments = "".join(f"mu_{name}={quoted(values[name])}\n" for name in used)
         return assignments + "".join(self._filled(values))
 
     def _filled(self, values: Mapping[str, str]) -> Iterator[str]:
         for before, name, quotes in self._pieces:
             yield before
-            if name in self._strange:
+            if name in self._untrusted:
                 yield f"${{mu_{name}}}" if quotes == '"' else f'"$mu_{name}"'
             elif name is not None:
                 yield values[name]

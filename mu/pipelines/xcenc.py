@@ -20,9 +20,9 @@ from mu.parameters import Parameter, Params
 from mu.pipelines.dealing import deal
 from mu.plugins import ActorInput, Pipeline
 from mu.states import (
+    CommandEntry,
     CommandListState,
     Context,
-    Entry,
     ForLoopState,
     JobFacts,
     Previous,
@@ -93,7 +93,7 @@ class UploadChunk(CommandListState):
             f"upload:{key}\0##TMPDIR##/{FILES[kind]}"
             for kind, key in self.worker.input["keys"].items()
         ]
-        rest: list[Entry] = [("OK:UPLOAD(", upload) for upload in uploads[1:]]
+        rest: list[CommandEntry] = [("OK:UPLOAD(", upload) for upload in uploads[1:]]
         self.commandlist = [(None, uploads[0]), *rest, ("OK:UPLOAD(", None)]
         super().__init__(prevState, actorNum)
 
@@ -179,9 +179,9 @@ class FetchChunk(Begin):
     nextState = Passes
 
 
-def first_pass(worker: Context) -> list[Entry]:
+def first_pass(worker: Context) -> list[CommandEntry]:
     """Return the commands that make output.ivf and its state without any neighbour."""
-    commands: list[Entry] = [
+    commands: list[CommandEntry] = [
         (None, "seti:run_iter:0"),
         f"seti:send_statefile:{int(not is_last(worker))}",
         vpxenc("output.ivf"),
@@ -194,18 +194,18 @@ def first_pass(worker: Context) -> list[Entry]:
     return [*commands, (ENDED, None)]
 
 
-def later_pass(worker: Context) -> list[Entry]:
+def later_pass(worker: Context) -> list[CommandEntry]:
     """Return the commands that encode the chunk again, from the neighbour's state.
 
     After pass 1, only k = 1 has its final state, which k = 2 waits for.
     """
     number, k = worker.info["pass"], place(worker)
     sends = not is_last(worker) and (number == 2 or k == 1)
-    commands: list[Entry] = [
+    commands: list[CommandEntry] = [
         (None, f"seti:run_iter:{1 if number == 1 else k}"),
         f"seti:send_statefile:{int(sends)}",
     ]
-    encode: Entry = xc_enc("##INSTATESWITCH##")
+    encode: CommandEntry = xc_enc("##INSTATESWITCH##")
     if "prev_state" in worker.input["keys"]:
         commands.append("run:cp ##TMPDIR##/final.state ##TMPDIR##/prev.state")
         encode = (ENDED, xc_enc("##INSTATESWITCH##"))

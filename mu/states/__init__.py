@@ -30,8 +30,8 @@ from mu.states.base import ErrorState, Expect, MachineState, Previous, TerminalS
 from mu.states.context import Context, Held, JobFacts, State
 from mu.states.loops import ForLoopState
 from mu.states.passes import (
+    CommandEntry,
     CommandListState,
-    Entry,
     IfElseState,
     InfoWatcherState,
     MultiPassState,
@@ -43,10 +43,10 @@ from mu.states.together import SuperpositionState
 
 __all__ = [
     "ActorFailed",
+    "CommandEntry",
     "CommandFailed",
     "CommandListState",
     "Context",
-    "Entry",
     "ErrorState",
     "Expect",
     "ForLoopState",

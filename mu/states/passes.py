@@ -6,7 +6,7 @@ from mu.messages import expected_reply
 from mu.states.base import ErrorState, Expect, MachineState, Previous, TerminalState
 from mu.states.context import State, shortened
 
-Entry = str | None | tuple[str | None, str | None]
+CommandEntry = str | None | tuple[str | None, str | None]
 """Of a command list: a command, (expect, command), or None for no command."""
 
 
@@ -114,7 +114,7 @@ class CommandListState(MultiPassState):
     all commands are sent at once after the first expect, then the other replies are awaited.
     """
 
-    commandlist: Sequence[Entry] = ()
+    commandlist: Sequence[CommandEntry] = ()
     pipelined: bool = False
 
     def __init__(self, prevState: Previous, actorNum: int = 0) -> None:

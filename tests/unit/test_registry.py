@@ -34,7 +34,7 @@ class Lacking:
     parameters = ()
 
 
-def test_the_projects_own_pipelines_are_found_the_way_a_strangers_are():
+def test_the_projects_own_pipelines_are_found_like_any_others():
     registry = Registry.installed()
     assert "png2y4m" in registry.pipelines
     assert registry.broken == []
@@ -169,7 +169,7 @@ from mu.interfaces import IPipeline
 
 @implementer(IPipeline)
 class Pipeline:
-    description = "A stranger's."
+    description = "From another package."
     parameters = ()
     def __init__(self, name): self.name = name
     def plan(self, params): ...
@@ -185,7 +185,7 @@ print(json.dumps([sorted(installed.pipelines), [[b.name, b.owner, b.reason] for 
 
 
 def installed_with(folder, modules, entry_points):
-    """Return what a Python sees that has a stranger's package in this folder."""
+    """Return what a Python with another package, in this folder, finds."""
     for name, text in modules.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -205,7 +205,7 @@ def installed_with(folder, modules, entry_points):
     return json.loads(shown.stdout)
 
 
-def test_a_strangers_package_is_found_by_its_entry_points(tmp_path):
+def test_another_package_is_found_by_its_entry_points(tmp_path):
     modules = {"stranger.py": PLUGIN + "pipeline = Pipeline('strange')\n"}
     pipelines, broken = installed_with(tmp_path, modules, "strange = stranger:pipeline\n")
     assert {"strange", "png2y4m"} <= set(pipelines)

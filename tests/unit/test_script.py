@@ -284,7 +284,7 @@ def test_what_the_plan_gave_are_attributes():
     assert "neither the worker nor its input has 'nothing'" in talk(wrong, HELLO)[-1].error
 
 
-def test_people_see_what_a_script_waits_for():
+def test_users_see_what_a_script_waits_for():
     async def convert(worker):
         await worker.together(worker.run("x"), worker.wait_info("k"))
 

@@ -101,7 +101,7 @@ def test_nowhere_does_a_value_become_a_part_of_the_program(text, value, tmp_path
         "echo \\\\'{name}'",
     ],
 )
-def test_in_single_quotes_a_strangers_value_is_refused(text):
+def test_in_single_quotes_an_untrusted_value_is_refused(text):
     with pytest.raises(ValueError, match=r"\{name\} must not be inside single quotes.*sh -c"):
         template(text)
 
@@ -120,7 +120,7 @@ def test_what_only_looks_like_single_quotes_is_not_refused(text):
     assert "$" in template(text).fill({"name": "v"})
 
 
-def test_plain_values_are_inserted_as_they_are_anywhere():
+def test_trusted_values_are_inserted_as_they_are_anywhere():
     made = template("sh -c 'cat {in}' \"{in}\" {actor}")
     assert made.fill({"in": "##TMPDIR##/in", "actor": "7"}) == (
         "sh -c 'cat ##TMPDIR##/in' \"##TMPDIR##/in\" 7"
