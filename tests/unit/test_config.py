@@ -65,7 +65,7 @@ def test_a_relative_home_starts_at_the_files_folder(tmp_path):
         ("[local]\nenabled = maybe\n", "[local] enabled must be yes or no, got maybe"),
         ("[control]\nhost =\n", "[control] host must not be empty"),
         ("[mu]\non_stop = stop\n", "[mu] on_stop must be keep or cancel, got stop"),
-        ("[local]\nfaults = trottle=1\n", "[local] faults = trottle=1: unknown fault 'trottle=1'"),
+        ("[local]\nfaults = trottle=1\n", "[local] faults = trottle=1: unknown fault 'trottle'"),
         ("port = 1\n", "no section headers"),
         ("[worker]\nport = 1\nport = 2\n", "already exists"),
     ],
