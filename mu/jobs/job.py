@@ -553,8 +553,7 @@ class Job:
     def leave(self, line: WorkerLine, hello: Hello) -> None:
         """Take in that a connection is gone."""
         self._spares.leave(line)
-        if not self.ending:
-            self.bill.ended(hello.session or line.peer, self.clock.seconds())
+        self.bill.ended(hello.session or line.peer, self.clock.seconds())
 
     def _place(self, line: WorkerLine, hello: Hello) -> None:
         """Give a worker an actor, or let it wait, or dismiss it."""
