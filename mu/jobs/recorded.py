@@ -1,0 +1,337 @@
+"""A job as its records tell it: what the journal holds, users see and states may know.
+
+Nothing here has a clock or does anything: mu.jobs.job does.
+"""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from mu.engines.cost import Prices
+from mu.events import Finish
+from mu.jobs.actors import Actor, Attempt
+from mu.jobs.bill import Bill
+from mu.jobs.driver import SessionDriver
+from mu.jobs.launches import LATE, Launches
+from mu.jobs.life import ACTIVE, OVER, SHOWN, JobState, Step, follow
+from mu.jobs.spec import EXTERNAL, JobSpec, Limits, new_machine
+from mu.jobs.summary import COUNTED, JSON, JobSummary, readable
+from mu.journal.records import (
+    Alive,
+    Arrived,
+    Assigned,
+    AttemptEnded,
+    Counted,
+    Launched,
+    Launching,
+    NobodyCame,
+    Planned,
+    Record,
+    Resumed,
+    Sized,
+    Stopped,
+)
+from mu.machine import Machine
+from mu.states.context import JobFacts
+
+T = TypeVar("T")
+
+
+class RecordedJob(ABC):
+    """A job's fields, which `apply` alone changes, and what follows from them.
+
+    All times are in seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        job_id: str,
+        spec: JobSpec,
+        uniq: str,
+        limits: Limits,
+        created: float,
+        relay: str,
+        prices: Prices,
+    ) -> None:
+        self.id = job_id
+        self.spec = spec
+        self.uniq = uniq
+        self.limits = limits
+        self.created = created
+        self.relay = relay
+        """HOST:PORT of the relay; empty: there is none."""
+        self.life = JobState.ORDERED
+        self.state = "launching"
+        """What users see of `life`."""
+        self.first_hello: float | None = None
+        self.last_hello: float | None = None
+        self.finished: float | None = None
+        self.error: str | None = None
+        self.result: Any = None
+        self.downtime = 0.0
+        """How many seconds no coordinator was there."""
+        self.planned = 0
+        """How many actors the plan has; those that run are `actors`."""
+        self.actors: list[Actor] = []
+        self.counts: Counter[str] = Counter()
+        self.launches = Launches(limits.accept_s, limits.hello_s)
+        self.bill = Bill(prices, spec.regions)
+        self.stopped: Stopped | None = None
+        """Why it was stopped, if it was."""
+        self._by_number: dict[int, Actor] = {}
+        self._order: Sequence[int] = ()  # in which actors get workers
+        self._queue: dict[int, Actor] = {}  # those that could begin now, in this order
+        self._failed: list[Actor] = []  # those that are to be retried
+        self._unfinished = 0  # actors without an outcome
+        self._untried: set[int] = set()  # actors that have not had a worker
+        self._sessions: dict[str, SessionDriver] = {}  # that run
+        self._past_sessions: set[str] = set()
+        self._recorded_alive = created
+        self._dismissed = 0
+        self._dismissed_since = 0  # not recorded yet
+
+    @abstractmethod
+    def new_session(self, attempt: Attempt, name: str) -> SessionDriver:
+        """Return the session of an attempt that begins."""
+
+    @abstractmethod
+    def attempt_ended(self, attempt: Attempt, finish: Finish, at: float, charged: bool) -> None:
+        """Note how an attempt ended; `charged`: whether it counts against `retries`."""
+
+    # ------------------------------------------------ what others ask
+
+    @property
+    def facts(self) -> JobFacts:
+        """What its states may know."""
+        return JobFacts(self.id, self.spec.params, self.planned, self.relay, self.uniq)
+
+    @property
+    def relay_keep(self) -> bool:
+        """Whether the relay keeps what it delivered: the event's switch, or else the pipeline's."""
+        switch = self.spec.event.get("relay_keep")
+        if switch is None:
+            switch = self.spec.pipeline.relay_keep
+        return switch not in (0, "0", "")
+
+    @property
+    def key(self) -> str:
+        return self.spec.key
+
+    @property
+    def digest(self) -> str:
+        return self.spec.digest
+
+    @property
+    def worker_timeout_s(self) -> float:
+        return self.spec.worker_timeout_s
+
+    @property
+    def retries(self) -> int:
+        return self.spec.retries
+
+    @property
+    def active(self) -> bool:
+        """Whether it may still begin something."""
+        return self.life in ACTIVE
+
+    @property
+    def recorded(self) -> bool:
+        """Whether its order is on disk, so that users may see it."""
+        return self.life is not JobState.ORDERED
+
+    @property
+    def ended(self) -> bool:
+        return self.life in OVER
+
+    @property
+    def ending(self) -> bool:
+        """Whether it is known how it ended, so that nothing more counts."""
+        return self.life is JobState.ENDING or self.ended
+
+    @property
+    def dismissed(self) -> int:
+        """How many workers were told to quit: duplicates, latecomers, too many."""
+        return self._dismissed + self._dismissed_since
+
+    def actor(self, number: int) -> Actor | None:
+        """Return the actor of that number."""
+        return self._by_number.get(number)
+
+    def machine(self, actor: Actor) -> Machine:
+        """Return a new machine for an attempt at that actor."""
+        return new_machine(self.spec.pipeline, self.facts, actor.number, actor.input, self.limits)
+
+    def failures(self) -> str | None:
+        """Return a sentence on the actors that failed, or None."""
+        failed = [actor for actor in self.actors if actor.outcome and actor.outcome.error]
+        if not failed:
+            return None
+        named = "; ".join(
+            f"actor {actor.number}: {actor.outcome.error}" for actor in failed[:5] if actor.outcome
+        )
+        more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
+        return f"{len(failed)} of {len(self.actors)} actors failed: {named}{more}"
+
+    def summary(self, now: float) -> JobSummary:
+        """Return what users see of it."""
+        spec, launches = self.spec, self.launches
+        usd, gb_s = self.bill.usd(self.finished or now), self.bill.gb_s
+        return JobSummary(
+            id=self.id,
+            pipeline=spec.pipeline.name,
+            workers=len(self.actors) or spec.workers,
+            state=self.state,
+            counts={state: self.counts[state] for state in COUNTED},
+            created=self.created,
+            launched=launches.answered,
+            first_hello=self.first_hello,
+            last_hello=self.last_hello,
+            finished=self.finished,
+            params={name: value for name, value in spec.params.items() if name != "workers"},
+            engine=spec.engine,
+            function=spec.function,
+            spares=spec.spares,
+            retries=spec.retries,
+            launches=dict(launches.counts),
+            dismissed=self.dismissed,
+            error=self.error and readable(self.error),
+            cost_usd=None if usd is None else round(usd, 6),
+            gb_s=None if gb_s is None else round(gb_s, 3),
+            result=self.result,
+        )
+
+    def workers(self) -> list[JSON]:
+        """Return what users see of each actor, as JSON."""
+        return [actor.describe() for actor in self.actors]
+
+    # ------------------------------------------------ records
+
+    def apply(self, record: Record) -> None:
+        """Take in what happened: live, or as the journal has it after a restart.
+
+        Raises LookupError or ValueError for a record that does not fit those before it.
+        """
+        match record:
+            case Planned():
+                self._apply_plan(record)
+            case Sized():
+                self.bill.measure(record)
+            case Launching():
+                self.launches.begin(record)
+            case Launched(answer=answer):
+                if self.launches.answer(record):
+                    self._staffed()
+                if answer != LATE:
+                    self.bill.invoked()
+            case Counted(answers=answers, dismissed=dismissed):
+                self.launches.counts.update(answers)
+                self._dismissed += dismissed
+            case Arrived(at=at, session=session, launch=launch, waits=waits):
+                self._apply_arrival(session, launch, at)
+                if session and not waits:
+                    self._past_sessions.add(session)
+            case Assigned():
+                self._apply_assignment(record)
+            case AttemptEnded():
+                self._apply_end(record)
+            case NobodyCame():
+                actor = self._by_number[record.actor]
+                self._queue.pop(actor.number, None)
+                self._change(actor, lambda: actor.take_absence(record))
+            case Stopped():
+                self.stopped = record
+                self._step(Step.STOPPED)
+            case Resumed(at=at, stopped_at=stopped_at):
+                self.downtime += at - stopped_at
+            case Alive(at=at):
+                self._recorded_alive = at
+
+    def order_recorded(self) -> None:
+        """Take in that the order is on disk."""
+        self._step(Step.RECORDED)
+
+    def _step(self, step: Step) -> None:
+        self.life = follow(self.life, step)
+        self.state = SHOWN.get(self.life, self.state)
+
+    def _staffed(self) -> None:
+        if self.life is JobState.LAUNCHING:
+            self._step(Step.STAFFED)
+
+    def _apply_plan(self, record: Planned) -> None:
+        self.planned = len(record.inputs)
+        wanted = set(self.spec.actors or range(self.planned))
+        log_bytes, inputs, at = self.limits.log_bytes, record.inputs, self.created
+        self.actors = [Actor(self, n, inputs[n], at, log_bytes) for n in sorted(wanted)]
+        self._by_number = {actor.number: actor for actor in self.actors}
+        self._order = [number for number in record.order if number in wanted]
+        self._queue = {number: self._by_number[number] for number in self._order}
+        self.counts["waiting"] += len(self.actors)
+        self._unfinished = len(self.actors)
+        self._untried = wanted
+        self._step(Step.PLANNED)
+        if self.spec.engine == EXTERNAL:
+            self._staffed()
+
+    def _apply_arrival(self, session: str, launch: str, at: float) -> None:
+        """A worker has come that was not there before."""
+        self.first_hello = self.first_hello or at
+        self.last_hello = at
+        number = self.launches.arrive(launch, session)
+        if session:
+            self.bill.began(session, number, at)
+
+    def _apply_assignment(self, record: Assigned) -> None:
+        actor = self._by_number[record.actor]
+        self._queue.pop(actor.number, None)
+        launch = self.launches.get(record.launch)
+        if launch is None or launch.session is None:
+            self._apply_arrival(record.session, record.launch, record.at)
+        attempt = self._change(actor, lambda: actor.begin(record.attempt, record.at))
+        attempt.session = self.new_session(attempt, record.session)
+        if record.session:
+            self._sessions[record.session] = attempt.session
+        self._untried.discard(actor.number)
+        if not self._untried:
+            self._staffed()
+
+    def _apply_end(self, record: AttemptEnded) -> None:
+        actor = self._by_number[record.actor]
+        attempt = self._change(actor, lambda: actor.take_end(record))
+        if attempt is None or attempt.session is None:
+            return
+        name, attempt.session = attempt.session.name, None
+        if name:
+            self._sessions.pop(name, None)
+            self._past_sessions.add(name)
+            self.bill.ended(name, record.at)
+
+    def _change(self, actor: Actor, change: Callable[[], T]) -> T:
+        """Change an actor, and keep account of it."""
+        before, over = actor.state, actor.outcome is not None
+        result = change()
+        self._count(actor, before)
+        if actor.outcome is not None:
+            self._unfinished -= not over
+        elif actor.free:
+            self._failed.append(actor)
+        return result
+
+    def _count(self, actor: Actor, before: str) -> None:
+        if actor.state != before:
+            self.counts[before] -= 1
+            self.counts[actor.state] += 1
+
+    def _show(self, actor: Actor) -> None:
+        before = actor.state
+        actor.show_end()
+        self._count(actor, before)
+
+    def restored(self) -> None:
+        """All records were applied: show what is on disk, wait for workers again."""
+        self._failed.clear()
+        self._queue = {n: self._by_number[n] for n in self._order if self._by_number[n].free}
+        for actor in self.actors:
+            if actor.outcome is not None:
+                self._show(actor)
