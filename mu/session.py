@@ -438,9 +438,9 @@ class Session:
             elif self._welcomed and not self._agreed:
                 self._judge(event.at)
                 self._flush()
-        except Exception as error:  # a bug in mu must not leave the actor without an end
+        except Exception as error:  # a fault in mu must not leave the actor without an end
             self._effects.append(Fault(error, event))
-            self._fence(f"internal error: {type(error).__name__}: {error}", event.at)
+            self._fence(f"a fault in mu: {type(error).__name__}: {error}", event.at)
 
     @property
     def _position(self) -> int:
