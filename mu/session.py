@@ -68,7 +68,7 @@ QUIT = "quit:"
 ACK_REPLIES, ACK_BYTES, ACK_S = 64, 2**20, 5.0
 """A worker learns which replies are on disk after this many replies or bytes, or this long."""
 RESTART_HOLD_S = 5.0
-"""The shortest hold after a restart: workers may be in the longest pause between two tries."""
+"""The shortest hold after a restart: workers may be in their longest pause between attempts to connect."""
 MOST_HELD_COMMANDS = 64
 """When more commands than this wait for the disk, the worker's replies have to wait, too."""
 
@@ -407,7 +407,7 @@ class Session:
     # ------------------------------------------------ the machine
 
     def give_up(self, reason: str, now: float) -> list[SessionEffect]:
-        """Fail the attempt for a reason, which is a sentence; a connected worker is told to quit."""
+        """Fail the attempt; `reason` is a sentence. A connected worker is told to quit."""
         self._handle(Lost(now, reason))
         return self._take()
 

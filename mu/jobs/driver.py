@@ -76,7 +76,7 @@ class SessionDriver:
         self._job_id = part.job_id
         self._timers: dict[str, IDelayedCall] = {}
         self._busy = False
-        self._late: list[tuple[DiskStep, int]] = []  # came while effects were performed
+        self._late: list[tuple[DiskStep, int]] = []  # arrived while effects were performed
 
     # ------------------------------------------------ what is known of it
 

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-from kit.parts import HeldJournal
+from kit.journal import HeldJournal
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 
