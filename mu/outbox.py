@@ -1,6 +1,6 @@
 """The commands of one session: numbered, kept until the worker confirms them, sent when allowed.
 
-Commands are numbered from 1. Each count below covers the first so many of them:
+Commands are numbered from 1, and each count below is the number of the last command it covers:
 
     confirmed <= sent <= free <= produced
 

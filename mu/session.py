@@ -68,7 +68,7 @@ QUIT = "quit:"
 ACK_REPLIES, ACK_BYTES, ACK_S = 64, 2**20, 5.0
 """A worker learns which replies are on disk after this many replies or bytes, or this long."""
 RESTART_HOLD_S = 5.0
-"""The shortest hold after a restart: workers may be in the longest pause between two tries."""
+"""The shortest hold after a restart: workers may be in their longest pause between attempts to connect."""
 MOST_HELD_COMMANDS = 64
 """When more commands than this wait for the disk, the worker's replies have to wait, too."""
 
@@ -407,7 +407,7 @@ class Session:
     # ------------------------------------------------ the machine
 
     def give_up(self, reason: str, now: float) -> list[SessionEffect]:
-        """Fail the attempt for a reason, which is a sentence; a connected worker is told to quit."""
+        """Fail the attempt; `reason` is a sentence. A connected worker is told to quit."""
         self._handle(Lost(now, reason))
         return self._take()
 
@@ -438,9 +438,9 @@ class Session:
             elif self._welcomed and not self._agreed:
                 self._judge(event.at)
                 self._flush()
-        except Exception as error:  # a bug in mu must not leave the actor without an end
+        except Exception as error:  # a fault in mu must not leave the actor without an end
             self._effects.append(Fault(error, event))
-            self._fence(f"internal error: {type(error).__name__}: {error}", event.at)
+            self._fence(f"a fault in mu: {type(error).__name__}: {error}", event.at)
 
     @property
     def _position(self) -> int:

@@ -71,7 +71,7 @@ class Crashed:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Log a bug in mu: this was raised while the event was handled."""
+    """Log a fault in mu: this was raised while the event was handled."""
 
     error: Exception
     event: Event

@@ -76,7 +76,7 @@ class SessionDriver:
         self._job_id = part.job_id
         self._timers: dict[str, IDelayedCall] = {}
         self._busy = False
-        self._late: list[tuple[DiskStep, int]] = []  # came while effects were performed
+        self._late: list[tuple[DiskStep, int]] = []  # arrived while effects were performed
 
     # ------------------------------------------------ what is known of it
 
@@ -157,9 +157,9 @@ class SessionDriver:
                     reads_on = True
                 else:
                     self._perform_one(effect)
-        except Exception as error:  # a bug in mu must not leave the actor without an end
-            self.log.failure("actor {actor}: a bug in mu", actor=self.part.actor_number)
-            self.fence(f"internal error: {type(error).__name__}: {error}")
+        except Exception as error:  # a fault in mu must not leave the actor without an end
+            self.log.failure("actor {actor}: a fault in mu", actor=self.part.actor_number)
+            self.fence(f"a fault in mu: {type(error).__name__}: {error}")
         finally:
             self._busy = busy
         while self._late and not busy:
@@ -194,7 +194,7 @@ class SessionDriver:
                 )
             case Fault(error=error, event=event):
                 self.log.failure(
-                    "actor {actor}: a bug in mu: {event}",
+                    "actor {actor}: a fault in mu: {event}",
                     Failure(error),
                     actor=self.part.actor_number,
                     event=event,

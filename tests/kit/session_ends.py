@@ -1,6 +1,6 @@
-"""What is made up around the session rules' code: connections, and the body of a worker.
+"""The simulated parts around the session code: connections, and the body of a worker.
 
-A connection may lose any end of what is in flight, each way.
+A connection may lose the end of what is in flight, in each direction.
 """
 
 from collections import deque
@@ -19,14 +19,14 @@ class Breach(AssertionError):
 
 
 class Watch(Protocol):
-    """Who is told what a worker hears."""
+    """Observes what workers receive."""
 
     def see_command(self, body: "Body") -> None: ...
     def see_welcome(self, body: "Body") -> None: ...
 
 
 class Port(WorkerProtocol):
-    """The coordinator's end of a connection, where nobody has certificates."""
+    """The coordinator's end of a connection, without certificates."""
 
     def __init__(self, job: str, *args: Any) -> None:
         super().__init__(*args)
@@ -34,17 +34,17 @@ class Port(WorkerProtocol):
 
 
 class Pipe:
-    """A connection, as the coordinator's transport too.
+    """A connection, which is also the coordinator's transport.
 
-    Once it is broken it takes no more frames; each side goes on reading what was in flight, or
-    notices, at any moment.
+    A broken one accepts no more frames; each side still reads what was in flight, or notices the
+    break, at any moment.
     """
 
     def __init__(self, name: str, port: Port, late: bool) -> None:
         self.name = name
         self.port = port
         self.late = late
-        """Whether the coordinator is slow to read it."""
+        """Whether the coordinator reads from it slowly."""
         self.up: deque[bytes] = deque()
         self.down: deque[bytes] = deque()
         self.broken = False
@@ -71,13 +71,13 @@ class Pipe:
         pass
 
     def pauseProducing(self) -> None:
-        """What was in flight still comes: the port keeps it until it takes frames again."""
+        """What was in flight still arrives: the port keeps it until it takes frames again."""
 
     def resumeProducing(self) -> None:
         pass
 
     def end_of_worker(self) -> None:
-        """The worker forgets it; what the coordinator has not read yet may still arrive."""
+        """The worker closes it; what the coordinator has not read yet may still arrive."""
         self.broken, self.worker_reads = True, False
         self.down.clear()
 
@@ -87,7 +87,7 @@ class Pipe:
 
 
 class Body:
-    """A worker: its real session, and commands that end when the schedule says so."""
+    """A worker: its session is real, its commands end when the schedule says so."""
 
     def __init__(self, watch: Watch, name: str, launch: str) -> None:
         self.name = name
@@ -95,7 +95,7 @@ class Body:
         self.session = WorkerSession(name, launch)
         self.said: list[tuple[int, str]] = []
         self.received: list[str] = []
-        """Its commands, but for a quit that no machine sent."""
+        """Its commands, except for a quit that no machine sent."""
         self.slow: NumberedCommand | None = None
         self.background: list[int] = []
         self.pipe: Pipe | None = None
@@ -108,7 +108,7 @@ class Body:
         pipe.up.append(self.session.greet())
 
     def notice(self) -> None:
-        """Its connection is lost."""
+        """It notices that its connection is lost."""
         assert self.pipe is not None
         self.pipe.end_of_worker()
         self.pipe = None

@@ -1,7 +1,7 @@
-"""Machines for the session rules: the worst that may be, and one kind that may not.
+"""Machines for the session rules: the worst ones that are allowed, and one that is not.
 
-Each command's bytes depend on every event before it, so that whatever one life of the coordinator
-has heard and the next has not shows.
+Each command's bytes depend on every earlier event, so any difference between what one coordinator
+received and what the next one restores is visible.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ def told(past: str, *heard: str) -> str:
 
 
 class Puzzle(MachineState):
-    """Each command's bytes depend on every event before it, but not on any time.
+    """Each command's bytes depend on every earlier event, but not on time.
 
     Ends when all commands are answered and no timer is set.
     """
@@ -57,7 +57,7 @@ class Puzzle(MachineState):
         return ending
 
     def react(self, event: Event, number: int) -> None:
-        """Give orders."""
+        """Send commands and set timers."""
 
     def order(self, name: str) -> None:
         number = self.worker.sent + 1
@@ -75,11 +75,11 @@ class Puzzle(MachineState):
 
 
 class Brief(Puzzle):
-    """Ends before its worker has said anything."""
+    """Ends before its worker has replied."""
 
 
 class Sending(Puzzle):
-    """A timer that sends a command, a program in the background, and a command that blocks."""
+    """A timer that sends a command, a background program, and a blocking command."""
 
     timer_sends = True
 
@@ -102,13 +102,13 @@ class Sending(Puzzle):
 
 
 class Silent(Sending):
-    """The timer changes only what is sent later."""
+    """The timer only changes what is sent later."""
 
     timer_sends = False
 
 
 class Short(Silent):
-    """The program's end before the timer's sends two commands, after it none."""
+    """Sends two commands if the program ends before the timer, and none otherwise."""
 
     def end(self) -> None:
         if not self.fired:
@@ -117,7 +117,7 @@ class Short(Silent):
 
 
 class Tiny(Puzzle):
-    """One command that blocks, and the timer's."""
+    """One blocking command, and that of the timer."""
 
     def react(self, event: Event, number: int) -> None:
         match event:
@@ -131,7 +131,7 @@ class Tiny(Puzzle):
 
 
 class Ticking(Puzzle):
-    """One timer after another, so that nearly all that is sent waits for the disk."""
+    """One timer after another, so almost every command waits for the disk."""
 
     orders = 10
 
@@ -145,7 +145,7 @@ class Ticking(Puzzle):
 
 
 class Wild(Puzzle):
-    """Does what the past says, as a throw of dice would: any mix of commands and timers."""
+    """Any mix of commands and timers; the past serves as dice."""
 
     orders = 7
 
@@ -161,7 +161,7 @@ class Wild(Puzzle):
 
 
 class Timely(Wild):
-    """What none may be: its commands depend on when it hears a reply."""
+    """Not allowed: its commands depend on when a reply arrives."""
 
     def react(self, event: Event, number: int) -> None:
         self.past = told(self.past, str(event.at))
@@ -169,7 +169,7 @@ class Timely(Wild):
 
 
 async def scripted(worker: Any) -> str:
-    """As a script: naps, and time limits, beside programs in the background."""
+    """A script with sleeps and time limits next to background programs."""
     seen: list[str] = []
 
     def next_argument() -> str:

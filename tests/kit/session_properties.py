@@ -1,6 +1,6 @@
-"""The properties P1 to P9 of the session rules' exhaustive model, asked of the code.
+"""The properties P1 to P9 of the exhaustive model of the session rules, checked on the code.
 
-All but P4, that the end is reached, are looked at as soon as anything is written, received or shown.
+All but P4 (every job ends) are checked whenever something is written, received or shown.
 """
 
 import math
@@ -24,20 +24,20 @@ from mu.states.script import ScriptWorker, first_state
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """What may go wrong in a schedule: the most of each."""
+    """How often each thing may go wrong in a schedule."""
 
     cuts: int = 0
     crashes: int = 0
     kills: int = 0
     waits: int = 0
-    """Waits that are long enough for living workers to be given up."""
+    """Waits long enough for living workers to be given up."""
     twins: int = 0
-    """Second workers with the launch id of another."""
+    """Workers that have the launch id of another."""
     infos: int = 2
     fails: int = 0
     """Commands that the worker answers with FAIL."""
     stops: int = 0
-    """Clean stops of the coordinator, and starts."""
+    """Clean restarts of the coordinator."""
     cancels: int = 0
     actors: int = 1
     spares: int = 0
@@ -46,7 +46,7 @@ class Mix:
     stragglers: float = 0.0
     journal: bool = True
     diverges: bool = False
-    """Whether a machine may not do again what it did: that costs an attempt, and nothing else."""
+    """Whether machines may diverge: that costs an attempt, and nothing else."""
 
     @property
     def loses_workers(self) -> bool:
@@ -55,25 +55,25 @@ class Mix:
 
 @dataclass(slots=True)
 class Course:
-    """An attempt as the journal tells it, replayed as it is written."""
+    """An attempt according to the journal, replayed as it is written."""
 
     worker: str
     machine: Machine
     commands: list[str] = field(default_factory=list)
     entered: bool = False
     heard: int = -1
-    """Replies; the first is the hello, which does not count."""
+    """Replies received; the first is the hello, which does not count."""
     timers: dict[str, float] = field(default_factory=dict)
-    """When each may elapse."""
+    """The earliest time at which each may elapse."""
     end: AttemptEnded | None = None
 
 
 class Properties:
-    """What was seen of one job, and what that says about what may still come."""
+    """Everything seen of one job, and whether it violates a property."""
 
     def __init__(self, mix: Mix, begin: Callable[..., Any], bodies: Mapping[str, Body]) -> None:
         self.breach: Breach | None = None
-        """The first; it is not raised where mu would take it for a fault of its own."""
+        """The first one. It is not raised at once, because mu would treat it as a fault of its own."""
         self._mix = mix
         self._pipeline = OneState(begin)
         self._bodies = bodies
@@ -87,13 +87,13 @@ class Properties:
     # ------------------------------------------------ what is written
 
     def see_crash(self, disk: HeldJournal) -> None:
-        """Only what that disk holds is known to have been written."""
+        """Forget what the disk lost."""
         self._courses.clear()
         for record in disk.records:
             self.see_record(record)
 
     def see_record(self, record: Any) -> None:
-        """Look at a record that is written, or found again after a crash."""
+        """Check a record that is written, or read again after a crash."""
         try:
             self._check_record(record)
         except Breach as error:
@@ -171,7 +171,7 @@ class Properties:
                 self._compare(course, body, place)
 
     def _compare(self, course: Course, body: Body, place: int) -> None:
-        """Compare a command, if both know it by now."""
+        """Compare a command, if both the worker and the journal have it."""
         if self._mix.diverges:
             return
         if place < len(body.received) and place < len(course.commands):
@@ -209,7 +209,7 @@ class Properties:
             raise Breach(f"P8 an attempt was lost: {error}")
 
     def look(self, job: Any, resuming: bool) -> None:
-        """What the outside was shown stays as it was shown."""
+        """What users were shown must not change."""
         if self.breach is not None:
             raise self.breach
         if job is None:
@@ -235,7 +235,7 @@ class Properties:
             raise Breach(f"P5 {what} was shown as {self._shown[what]}, and is {how}")
 
     def look_back(self, job: Any, disk: HeldJournal, spec: JobSpec) -> None:
-        """At the end: those who were first did what their workers carried out, and would again."""
+        """At the end: the winning attempts replay, and their workers received just those commands."""
         again = recorded_job(spec, job.id)
         recover(again, disk.records[1:], 0.0)
         result = job.describe()["result"]
@@ -255,7 +255,7 @@ class Properties:
 
     @staticmethod
     def _compare_all(course: Course, received: list[str]) -> None:
-        """Everything was received, but for a quit that may have been lost."""
+        """Everything was received, except for a quit that may have been lost."""
         commands = course.commands
         quits = bool(commands) and commands[-1].startswith("quit:")
         if received not in (commands, commands[:-1] if quits else commands):

@@ -1,9 +1,9 @@
-"""Both ends of the session rules in one small world, driven through random schedules by a seed.
+"""A coordinator and its workers in memory, driven through random schedules that a seed determines.
 
-The code under test is real: Conductor, Job, Session, WorkerProtocol and recovery on one side, the
-worker's Session on the other. What is made up is between and around them: connections that lose any
-end of what is in flight, a disk that loses any end of what is not synced, time, an engine, and the
-body of a worker. The steps are those of the rules' exhaustive model (session_model.py), and some more.
+The code under test is real: Conductor, Job, Session, its driver, WorkerProtocol and recovery on one
+side, the worker's session on the other. Everything between and around them is simulated: connections
+that lose the end of what is in flight, a disk that loses the end of what is not synced, time, an
+engine, and the body of a worker. The steps are those of an exhaustive model of the rules, and more.
 """
 
 import json
@@ -35,13 +35,13 @@ from mu.wire import HEADER_BYTES, frame
 
 NEVER_S = 1e9
 LONG_S = 30.0
-"""How long a lost, silent or slow worker is waited for, where any may be lost."""
+"""All time limits in schedules that lose workers, in seconds."""
 CALM_ROUNDS = 400
 MOST_STEPS = 3000
 
 
 WEIGHTS = {
-    "go on": 10,
+    "resume": 10,
     "sync": 5,
     "engine": 8,
     "start": 10,
@@ -63,19 +63,19 @@ WEIGHTS = {
     "wait": 2,
     "twin": 2,
 }
-"""How often each kind of step comes beside the others, times a factor that changes now and then."""
+"""The relative frequency of each kind of step; a factor that changes now and then is applied."""
 STEADY_STEPS = 16
 FAULTS = ("cuts", "crashes", "kills", "waits", "twins", "infos", "fails", "stops", "cancels")
 SPANS = (40, 80)
-"""Within so many steps all that goes wrong becomes possible."""
+"""All faults become possible within this many steps."""
 PACES = (0.1, 0.3, 1.0, 3.0)
 
 Step = tuple[str, str, Callable[..., str | None], tuple[Any, ...]]
-"""Its kind, its words for people, and what is called."""
+"""Its kind, its description in the trace, the function to call and its arguments."""
 
 
 class Steady:
-    """Stands in for Random where the schedule is written down: nothing is left to chance."""
+    """Replaces Random in schedules that are written down: nothing is random."""
 
     def randrange(self, end: int) -> int:
         return 0
@@ -94,7 +94,7 @@ class Steady:
 
 
 class SessionWorld:
-    """One job, its coordinator's lives, its workers, and what went on between them."""
+    """One job, the successive coordinators that run it, its workers, and a trace of all steps."""
 
     def __init__(self, machine: str, mix: Mix, seed: int | None = None, steps: int = 120) -> None:
         self.trace: list[str] = []
@@ -112,7 +112,7 @@ class SessionWorld:
             ),
             reverse=True,
         )
-        """When which fault becomes possible once more, the next one last."""
+        """When each fault becomes possible (again); the next one is last."""
         self._left = dict.fromkeys(FAULTS, 0)
         self._weights: dict[str, float] = {}
         long_s = LONG_S if mix.loses_workers else NEVER_S
@@ -151,7 +151,7 @@ class SessionWorld:
     # ------------------------------------------------ a run
 
     def run(self) -> None:
-        """Do the schedule, then let all be well; raises Breach, with what was done."""
+        """Run the schedule, then let the job end without faults. Raises Breach with the trace."""
         try:
             while len(self.trace) < self._steps and not self.over:
                 self._do_any(self._time)
@@ -179,7 +179,7 @@ class SessionWorld:
         )
 
     def play(self, *schedule: str) -> None:
-        """Do what is possible and begins so, in this order."""
+        """Take possible steps whose descriptions begin with these words, in this order."""
         for words in schedule:
             self._make_possible()
             possible = {step[1]: step for step in [self._time, *self._possible()]}
@@ -188,7 +188,7 @@ class SessionWorld:
             self._do(fitting[0])
 
     def _do_any(self, *more: Step) -> bool:
-        """Do one of the steps that are possible now, or of these; return whether there is any."""
+        """Take a possible step, or one of these; return whether there was any."""
         if len(self.trace) % STEADY_STEPS == 0 or not self._weights:
             choice = self._random.choice
             self._weights = {kind: weight * choice(PACES) for kind, weight in WEIGHTS.items()}
@@ -211,14 +211,14 @@ class SessionWorld:
         self._properties.look(self._job, self._resuming)
 
     def calm_down(self) -> None:
-        """No more faults: the job must come to its end."""
+        """Without further faults, the job must end."""
         self.trace.append("calm")
         self._plan.clear()
         self._left = dict.fromkeys(FAULTS, 0)
         for hour in range(CALM_ROUNDS):
             while self._do_any():
                 if len(self.trace) > MOST_STEPS:
-                    raise Breach("P4 it goes on for ever")
+                    raise Breach("P4 it never ends")
             if self.over:
                 break
             self._do_any(("time", "time passes", self._pass, (1.0 if hour < 20 else LONG_S / 4,)))
@@ -235,7 +235,7 @@ class SessionWorld:
             self._look_back()
 
     def _look_back(self) -> None:
-        """What the next coordinator would find is what was."""
+        """The next coordinator must find the job as it was."""
         job, disk = self._job, self._disk
         self._properties.look_back(job, disk, self._spec)
         disk.sync(disk.written)
@@ -245,10 +245,10 @@ class SessionWorld:
     # ------------------------------------------------ what may happen next
 
     def _possible(self) -> Iterator[Step]:
-        """Yield what may happen now besides that time passes."""
+        """Yield the steps that are possible now, except for time passing."""
         left = self._left
         if self._resuming:
-            yield "go on", "the coordinator goes on", self._resume, ()
+            yield "resume", "the coordinator resumes", self._resume, ()
         if self._disk.written > self._disk.synced:
             yield "sync", "sync", self._sync, ()
         if self._unanswered:
@@ -343,7 +343,7 @@ class SessionWorld:
         return words
 
     def _hear(self, pipe: Pipe) -> str:
-        """Frames arrive at the coordinator; of a broken connection the last may do so in part."""
+        """Frames arrive at the coordinator; on a broken connection the last may be incomplete."""
         count = self._random.randint(1, len(pipe.up))
         words = shown_frames(pipe.up, count)
         data = b"".join(frame(pipe.up.popleft()) for _ in range(count))
@@ -447,11 +447,11 @@ class SessionWorld:
             self._conductor.cancel(self._job).addCallback(self._cancelled, self._job)
 
     def _cancelled(self, _: None, job: Job) -> None:
-        """DELETE has its answer."""
+        """DELETE was answered."""
         self._told_to_stop = self._told_to_stop or job.stopped is not None
 
     def _shown(self) -> dict[str, Any]:
-        """Return what GET /jobs/ID says, without what may change with a restart."""
+        """Return what GET /jobs/ID says, without fields that a restart may change."""
         job = json.loads(json.dumps(self._job.describe()))
         return {name: value for name, value in job.items() if name not in OF_NOW}
 
@@ -461,7 +461,7 @@ class SessionWorld:
         return self._shown() if self._job and self._job.recorded else None
 
     def crash(self, lost: int) -> None:
-        """Kill the coordinator, and start another without the last records.
+        """Kill the coordinator and start another, without the last `lost` records.
 
         If none are lost, the next one shows the job as this one did once all was on disk.
         """
@@ -481,6 +481,6 @@ class SessionWorld:
 
 
 def shown_frames(frames: deque[bytes], count: int) -> str:
-    """Say what they are, for people."""
+    """Return the first frames as text for the trace."""
     named = [bytes(payload[:48]).decode("utf-8", "replace") for payload in list(frames)[:count]]
     return json.dumps(named)[1:-1]

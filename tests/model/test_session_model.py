@@ -20,7 +20,7 @@ from mu.protocol import WorkerProtocol
 from mu.session import Session
 
 SCHEDULES = 6
-"""Of each machine in each mix; the soak has many more."""
+"""Schedules of each machine in each mix; the soak test runs many more."""
 MIXES = {
     "nothing": Mix(),
     "cuts": Mix(cuts=4),
@@ -80,7 +80,7 @@ def test_a_machine_that_diverges_costs_an_attempt_and_no_more(machine, monkeypat
 def test_a_timer_that_has_elapsed_does_not_elapse_again_after_a_restart():
     world = SessionWorld("tiny", Mix(crashes=1))
     world.play("sync", "a worker starts", "1 connects", "coordinator reads", "sync", "1 reads")
-    world.play("time passes", "sync", "CRASH", "the coordinator goes on", "1 notices")
+    world.play("time passes", "sync", "CRASH", "the coordinator resumes", "1 notices")
     world.play("1 connects", "coordinator reads", "time passes")
 
 
@@ -94,7 +94,7 @@ def test_a_machine_begins_once_wherever_its_beginning_was_cut_off(machine, lost)
 
 
 def play_stragglers(world):
-    """The second actor is tried by two, until the first of them has said its last word."""
+    """Two workers run the second actor, until the first of them has sent its last reply."""
     world.play("sync", *3 * ["the engine answers", "a worker starts"])
     for name in "123":
         world.play(f"{name} connects", f"coordinator reads {name}")
@@ -105,7 +105,7 @@ def play_stragglers(world):
 def test_a_second_attempt_ends_once_however_often_the_coordinator_starts_again():
     world = SessionWorld("tiny", Mix(stops=2, actors=2, spares=1, stragglers=0.01))
     play_stragglers(world)
-    world.play("STOP", "the coordinator goes on", "STOP")
+    world.play("STOP", "the coordinator resumes", "STOP")
 
 
 def test_a_job_that_a_failure_stops_does_not_go_on_after_a_restart():
@@ -113,7 +113,7 @@ def test_a_job_that_a_failure_stops_does_not_go_on_after_a_restart():
     world.play("sync", *2 * ["the engine answers", "a worker starts"])
     world.play("1 connects", "coordinator reads 1", "2 connects", "coordinator reads 2")
     world.play("sync", "1 reads", "2 reads", "1 FAILS", "coordinator reads 1", "sync", "CRASH")
-    world.play("the coordinator goes on")
+    world.play("the coordinator resumes")
 
 
 def test_an_end_without_its_record_is_the_end_of_the_second_attempt_too():
@@ -127,18 +127,18 @@ def test_an_end_without_its_record_is_the_end_of_the_second_attempt_too():
 
 
 def waits_not(call):
-    """Have what is called so not wait for the disk."""
+    """Do not make the call or step of this name wait for the disk."""
     return lambda patch: patch.setattr(HeldJournal, "unheld", {call})
 
 
 def always(owner, name, value):
-    """Have an attribute be what it is not, whatever it is set to."""
+    """Give an attribute a fixed value, whatever it is set to."""
     told = property(lambda self: value(self), lambda self, _: None)
     return lambda patch: patch.setattr(owner, name, told, raising=False)
 
 
 def before(owner, name, extra):
-    """Have something done before a method."""
+    """Call something before a method."""
     original = getattr(owner, name)
 
     def method(self, *args):
@@ -164,7 +164,7 @@ def both(one, other):
 
 
 def claims(change):
-    """Have what a hello said changed before it is judged."""
+    """Change what a hello claims before it is compared."""
 
     def extra(session, now):
         session._claim = change(session, *session._claim)
@@ -184,7 +184,7 @@ def send_all(session, now):
 
 
 class Bold(int):
-    """A count that is never too small."""
+    """A count that is never below another."""
 
     def __lt__(self, other):
         return False

@@ -134,8 +134,8 @@ def test_an_effect_that_fails_is_logged_and_ends_the_attempt():
     line.write = broken
     with capturedLogs() as logs:
         session.receive(b"RE:1:OK:ECHO(1)")
-    assert part.ends == [("internal error: OSError: out of coal", 0.0, True)]
-    assert any("actor 0: a bug in mu" in formatEvent(event) for event in logs)
+    assert part.ends == [("a fault in mu: OSError: out of coal", 0.0, True)]
+    assert any("actor 0: a fault in mu" in formatEvent(event) for event in logs)
 
 
 def test_a_fault_in_a_session_is_logged_with_its_event():
@@ -144,5 +144,5 @@ def test_a_fault_in_a_session_is_logged_with_its_event():
     session = SessionDriver(part, "", ledger, Clock(), 10.0)
     with capturedLogs() as logs:
         session.begin()
-    assert part.ends == [("internal error: ZeroDivisionError: division by zero", 0.0, True)]
-    assert any("a bug in mu: Entered(at=0.0)" in formatEvent(event) for event in logs)
+    assert part.ends == [("a fault in mu: ZeroDivisionError: division by zero", 0.0, True)]
+    assert any("a fault in mu: Entered(at=0.0)" in formatEvent(event) for event in logs)

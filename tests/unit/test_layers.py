@@ -16,7 +16,16 @@ OUTSIDE = {"twisted", "OpenSSL", "boto3", "botocore", "klein", "time", "random",
 OUTSIDE |= {"socket", "ssl", "logging", "threading", "asyncio", "subprocess", "uuid"}
 
 # A part may import those to its left in its row, and what those may import.
-DATA_FLOW = ["wire", "messages", "events", "states", "machine", "outbox", "session_effects", "session"]
+DATA_FLOW = [
+    "wire",
+    "messages",
+    "events",
+    "states",
+    "machine",
+    "outbox",
+    "session_effects",
+    "session",
+]
 DATA_FLOW += ["protocol"]
 SIDE_BY_SIDE = ["control", "launch", "engines", "relay"]
 

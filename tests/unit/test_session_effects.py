@@ -520,4 +520,4 @@ def test_a_bug_in_mu_is_logged_and_ends_the_attempt():
     fault, end, _ = live.begin()[-3:]
     assert isinstance(fault, Fault)
     assert fault.event == Entered(0.0)
-    assert end.finish.error == "internal error: RuntimeError: out of coal"
+    assert end.finish.error == "a fault in mu: RuntimeError: out of coal"
