@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from kit.parts import Reactor
-from kit.relay_parts import Disk, Jobs
+from kit.relay import Jobs, MemorySpool
 
 from mu.config import RelaySection
 from mu.relay.framing import HelloState, end_of_frames, read_at, read_hello, read_length
@@ -144,7 +144,7 @@ def receive(protocol, stream, cuts):
 )
 def test_frames_arrive_as_they_were_in_whatever_chunks_they_came(payloads, cuts, early):
     clock = Reactor()
-    relay = Relay(RelaySection(), Path(), Jobs(), clock, Disk())
+    relay = Relay(RelaySection(), Path(), Jobs(), clock, MemorySpool())
     stream = b"".join(map(frame, [b"HELLO_STATE:u:1:2", *payloads]))
     receiver = plug_in(relay)
     if early:
@@ -170,7 +170,7 @@ def test_frames_arrive_as_they_were_in_whatever_chunks_they_came(payloads, cuts,
 )
 def test_whatever_a_connection_says_ends_at_most_itself(stream, cuts):
     clock = Reactor()
-    relay = Relay(RelaySection(), Path(), Jobs(), clock, Disk())
+    relay = Relay(RelaySection(), Path(), Jobs(), clock, MemorySpool())
     others = [plug_in(relay) for _ in range(2)]
     for me, other in enumerate(others):
         receive(other, frame(b"HELLO_STATE:others:%d:%d" % (me, 1 - me)), [])
