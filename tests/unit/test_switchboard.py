@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from kit.relay import Jobs
 
 from mu.relay.effects import (
     Close,
@@ -23,20 +24,6 @@ from mu.relay.parties import Name
 from mu.relay.switchboard import Switchboard
 
 ONE, TWO = Name("j", "u", "1"), Name("j", "u", "2")
-
-
-class Jobs:
-    """Jobs in `kept` keep their frames; those in `over` have ended."""
-
-    def __init__(self):
-        self.kept = set()
-        self.over = set()
-
-    def keeps(self, job):
-        return math.inf if job in self.kept else 0.0
-
-    def ended(self, job):
-        return job in self.over
 
 
 class Board(Switchboard):
@@ -137,7 +124,7 @@ def test_a_lower_attempt_is_refused(board):
 
 
 def test_what_is_confirmed_is_kept_if_the_job_keeps_its_frames(board):
-    board.jobs.kept.add("j")
+    board.jobs.kept["j"] = math.inf
     board.join("a", at=FIRST)
     frame, _ = board.send_stored("a")
     board.join("b", TWO, "1", at=(1, 0, 1))
@@ -269,7 +256,7 @@ def test_old_delivered_frames_are_dropped_without_a_report(board):
 
 def test_only_as_many_delivered_frames_are_dropped_as_are_in_the_way():
     board = Board(mailbox=MIB, total=MIB)
-    board.jobs.kept.add("kept")
+    board.jobs.kept["kept"] = math.inf
     frames = []
     for at, job in enumerate(("kept", "j", "k")):
         board.join(f"a{job}", Name(job, "u", "1"), "2", at=FIRST)
