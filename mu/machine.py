@@ -19,7 +19,7 @@ from mu.events import (
     Lost,
     encode,
 )
-from mu.states.base import ErrorState, MachineState, TerminalState, advance
+from mu.states.base import ErrorState, Expect, MachineState, TerminalState, advance
 from mu.states.context import HELD_LIMIT, Held, State
 from mu.states.script import ScriptWorker
 
@@ -72,6 +72,12 @@ class Machine:
         """The label of the state that failed, if one did, otherwise of the current one."""
         before = self.state.prevState if isinstance(self.state, ErrorState) else None
         return before.label if isinstance(before, MachineState) else self.label
+
+    @property
+    def expected(self) -> Expect:
+        """The prefixes that the current state waits for; None if it does not say."""
+        wanted: Expect = getattr(self.state, "get_expect", lambda: None)()
+        return wanted
 
     def receive(self, event: Event) -> list[Effect]:
         """Return the effects of the event: none after Finish."""
@@ -160,9 +166,9 @@ class Machine:
             )
         self._held.append(event)
         if len(self._held) > self.held_limit:
-            expected = getattr(self.state, "get_expect", lambda: None)()
             raise OverflowError(
-                f"over {self.held_limit} replies that no state expects; this one expects {expected!r}"
+                f"over {self.held_limit} replies that no state expects;"
+                f" this one expects {self.expected!r}"
             )
 
     def _outcome(self) -> Finish | None:

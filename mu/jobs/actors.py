@@ -115,7 +115,7 @@ class Attempt:
         """Say what it waits for, for users."""
         if self.session is not None and self.session.away_since is not None:
             return "its worker to come back"
-        wanted = getattr(self.machine.state, "get_expect", lambda: None)()
+        wanted = self.machine.expected
         if not wanted:
             return "its worker"
         return " or ".join(map(str, wanted)) if isinstance(wanted, list) else str(wanted)
