@@ -36,7 +36,7 @@ class Step(Enum):
     STAFFED = "every launch was answered, or every actor has a worker"
     SETTLED = "every actor has ended"
     STOPPED = "cancelled, failed or out of time"
-    CONCLUDED = "finish has returned"
+    CONCLUDED = "how it ended is known"
     DONE = "its end is on disk: done"
     FAILED = "its end is on disk: failed"
     CANCELLED = "its end is on disk: cancelled"
