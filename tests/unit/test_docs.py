@@ -9,6 +9,7 @@ import pytest
 
 from mu.events import Finish
 from mu.jobs.life import TRANSITIONS
+from mu.jobs.summary import OF_NOW
 from mu.testing import FakeWorker, machine, play, run
 
 ROOT = Path(__file__).parents[2]
@@ -116,6 +117,12 @@ def test_the_states_in_pipelines_md_run():
     played = play(machine(first, given={"key": "k"}), FakeWorker(answers))
     assert played.finish == Finish(result={"said": answers["run:"]})
     assert played.commands == ["retrieve:k\0##TMPDIR##/text", "run:wc -w < ##TMPDIR##/text"]
+
+
+def test_the_control_page_names_the_fields_that_a_restart_may_change():
+    page = (ROOT / "docs" / "control.md").read_text()
+    *first, last = [f"`{name}`" for name in OF_NOW]
+    assert f"{', '.join(first)} and {last} are as of now" in page
 
 
 if __name__ == "__main__":
