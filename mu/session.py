@@ -16,7 +16,7 @@ The rules are the "Extensions" of the protocol. In short:
 """
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Generic, Protocol, TypeVar
 
 from mu.events import (
     Answered,
@@ -112,7 +112,11 @@ class Disk(Protocol):
     """How many of them are on disk."""
 
 
-class Session:
+L = TypeVar("L")
+"""A connection. A session only tells one from another."""
+
+
+class Session(Generic[L]):
     """Drives one attempt's machine with what one worker says.
 
     `name` is the worker's session id; an original worker has none, and cannot come back.
@@ -129,8 +133,8 @@ class Session:
     def __init__(self, part: Part, name: str, disk: Disk, hold_s: float) -> None:
         self.part = part
         self.name = name
-        self.line: Any = None
-        """The current connection: the session only tells one from another."""
+        self.line: L | None = None
+        """The current connection."""
         self.received = 0
         """Replies received."""
         self.over = False
@@ -218,7 +222,7 @@ class Session:
 
     # ------------------------------------------------ connections
 
-    def attach(self, line: object, hello: Hello, now: float) -> list[SessionEffect]:
+    def attach(self, line: L, hello: Hello, now: float) -> list[SessionEffect]:
         """Continue over a connection that has just said hello."""
         if hello.received < self._outbox.confirmed:
             return [Supersede(line, "its hello is out of date")]
@@ -236,7 +240,7 @@ class Session:
             self._effects.append(AwaitDisk("welcome", self._connections))
         return self._take()
 
-    def detach(self, line: object, reason: str, now: float) -> list[SessionEffect]:
+    def detach(self, line: L, reason: str, now: float) -> list[SessionEffect]:
         """A connection is lost; if it was the current one, wait for the worker to come back."""
         if line is not self.line:
             return []

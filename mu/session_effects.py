@@ -5,7 +5,7 @@ almost every reply; they are not frozen, because that would double the cost of c
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from mu.events import CancelTimer, Event, Finish, SetTimer
 
@@ -39,7 +39,7 @@ class AwaitDisk:
 class Supersede:
     """End this connection, which is not the current one."""
 
-    line: Any
+    line: object
     reason: str
 
 

@@ -86,7 +86,7 @@ class Channel:
             self._out += written
 
     def stream(self, pieces: Iterator[bytes]) -> None:
-        """Queue pieces that are generated when there is room for them. They may raise OSError."""
+        """Queue pieces that are generated when there is space for them. They may raise OSError."""
         self._streams.append(pieces)
 
     def flush(self) -> None:

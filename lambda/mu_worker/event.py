@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 LARGEST_OUTPUT = 8 * 2**20
-"""The largest output_limit, in bytes: a reply must fit into a frame with room to spare."""
+"""The largest output_limit, in bytes: a reply must fit into a frame."""
 
 
 @dataclass(frozen=True, slots=True)

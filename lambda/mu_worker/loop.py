@@ -138,7 +138,7 @@ class Worker:
                 self._waiting_bytes -= len(numbered.command.text)
                 self._commands.perform(numbered)
             self._link.send()
-            if not self._may_start:  # sending may have made room
+            if not self._may_start:  # sending may have freed space
                 return
 
     @property

@@ -29,7 +29,7 @@ OUTBOX_BYTES = 8 * 2**20
 """While this many replies, or bytes of them, are unacknowledged, no further command is started."""
 
 LARGEST_REPLY = WORKER_FRAME_LIMIT - 64
-"""In bytes. Leaves room for RE:<c>: in front."""
+"""In bytes. Leaves space for RE:<c>: in front."""
 
 
 class SessionOver(Exception):

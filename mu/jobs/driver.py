@@ -2,7 +2,7 @@
 
 import traceback
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Protocol, cast
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -70,7 +70,7 @@ class SessionDriver:
     ) -> None:
         self.part = part
         self.name = name
-        self._session = Session(part, name, ledger, hold_s)
+        self._session: Session[WorkerLine] = Session(part, name, ledger, hold_s)
         self._ledger = ledger
         self._clock = clock
         self._job_id = part.job_id
@@ -83,8 +83,7 @@ class SessionDriver:
     @property
     def line(self) -> WorkerLine | None:
         """The current connection."""
-        line: WorkerLine | None = self._session.line
-        return line
+        return self._session.line
 
     @property
     def over(self) -> bool:
@@ -152,7 +151,9 @@ class SessionDriver:
                 if isinstance(effect, Append):
                     self._ledger.write(self._job_id, effect.line)
                 elif isinstance(effect, Write):
-                    self._session.line.write(effect.data)
+                    line = self._session.line
+                    if line is not None:
+                        line.write(effect.data)
                 elif isinstance(effect, ReadOn):
                     reads_on = True
                 else:
@@ -178,7 +179,7 @@ class SessionDriver:
             case CancelTimer(timer=timer):
                 self._cancel(timer)
             case Supersede(line=line, reason=reason):
-                line.supersede(reason)
+                cast(WorkerLine, line).supersede(reason)
             case Goodbye():
                 if self.line is not None:
                     self.line.goodbye()

@@ -11,6 +11,7 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from mu.config import RelaySection
+from mu.relay.disk import Kept
 from mu.relay.effects import (
     Close,
     Deliver,
@@ -31,7 +32,7 @@ from mu.relay.limits import JobLookup, RelayLimits
 from mu.relay.outbox import OutboxSender
 from mu.relay.parties import Frame, Name, Peer
 from mu.relay.protocol import RelayClock, RelayProtocol
-from mu.relay.spool import Kept, Spool, SpoolReactor
+from mu.relay.spool import Spool, SpoolReactor
 from mu.relay.switchboard import Switchboard
 
 TICK_S = 5.0

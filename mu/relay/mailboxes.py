@@ -170,10 +170,10 @@ class Mailboxes:
         if party.durable:
             self._effects.append(Forget(party.name))
 
-    # ------------------------------------------------ room
+    # ------------------------------------------------ space
 
     def fits(self, party: Party, size: int) -> bool:
-        """Return whether there is room for a frame, after dropping delivered ones if necessary."""
+        """Return whether there is space for a frame, after dropping delivered ones if necessary."""
         full = size <= SMALL and self.memory and self.memory + size > self.limits.memory
         return not full and self._make_room(party, size)
 

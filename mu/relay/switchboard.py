@@ -231,7 +231,7 @@ class Switchboard:
         for peer, (size, since) in list(self._waiting.items()):
             known = self.peers[peer]
             if now - since > self.mailboxes.limits.keep_s and not self._fits(peer, size):
-                waited = f"for {now - since:.0f} s there was no room for its frame of {size} bytes"
+                waited = f"for {now - since:.0f} s there was no space for its frame of {size} bytes"
                 self._close(known, f"{waited} for {known.partner.name}")
         self._retry()
         return self._take()
@@ -328,7 +328,7 @@ class Switchboard:
             self._effects.append(Deliver(receiver.id, frame, receiver.extended))
 
     def _retry(self) -> None:
-        """Let waiting senders try again if there is room now."""
+        """Let waiting senders try again if there is space now."""
         for peer, (size, _) in self._waiting.items():
             if self._fits(peer, size):
                 self._effects.append(Resume(peer))

@@ -43,8 +43,8 @@ def test_its_own_tests_pass(python, mu_source):
     assert "5 passed" in tried.stdout
 
 
-def test_its_types_fit_those_of_the_installed_mu(python, tmp_path):
-    package = python.parents[2] / "mu" / "examples" / "mu-example-pipeline" / "mu_example"
+def test_its_types_fit_those_of_the_installed_mu(python, mu_source, tmp_path):
+    package = mu_source / "examples" / "mu-example-pipeline" / "mu_example"
     strictly = ["--strict", "--config-file=", "--cache-dir", tmp_path]
     checked = subprocess.run(
         [sys.executable, "-m", "mypy", *strictly, "--python-executable", python, package],

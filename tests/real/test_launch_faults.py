@@ -92,7 +92,7 @@ def test_credentials_that_expire_during_a_job_are_looked_up_again(start, s3, tmp
     )
     config = tmp_path / "aws.conf"
     config.write_text(f"[profile roles]\ncredential_process = {sys.executable} {keys}\n")
-    first = start("expire=8")
+    first = start("expire=4")
     env = {**s3.env, "AWS_CONFIG_FILE": str(config), "AWS_PROFILE": "roles"}
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         env.pop(name, None)

@@ -63,7 +63,7 @@ def test_an_engine_that_is_left_running_is_not_reported_as_dead(stage):
     before = len(stage.log)
     stage.stop()
     stage.start()
-    assert "1 running jobs are kept" in stage.log[before:]
+    assert "1 running jobs will resume" in stage.log[before:]
     assert "ended unexpectedly" not in stage.log[before:]
 
 

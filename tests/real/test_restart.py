@@ -98,7 +98,7 @@ def test_a_clean_stop_keeps_running_jobs_for_the_next_start(start, s3):
     first = start()
     job = half_way(first, first.ask("/jobs", order("kept", workers=3)))
     assert first.process.stop() in (0, -signal.SIGTERM)
-    assert "1 running jobs are kept" in first.process.log.read_text()
+    assert "1 running jobs will resume" in first.process.log.read_text()
     second = start()
     assert second.ports == first.ports
     assert second.wait(job["id"])["state"] == "done"

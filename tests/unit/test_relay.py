@@ -416,7 +416,7 @@ def test_a_sender_that_waits_for_room_too_long_is_closed():
         for _ in range(8):
             a.let_pass(15)
     assert not a.open
-    assert any("there was no room for its frame of 400000 bytes" in text for text in logged(logs))
+    assert any("there was no space for its frame of 400000 bytes" in text for text in logged(logs))
     assert len(relay.join(2, 1).heard) == 2
 
 

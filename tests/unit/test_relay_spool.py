@@ -250,7 +250,7 @@ def test_a_disk_that_is_full_is_told_once_and_nothing_after_it(tmp_path, monkeyp
     if size > BLOB:
         monkeypatch.setattr(os, "fsync", full)
     else:
-        monkeypatch.setattr("mu.relay.spool._commit", full)
+        monkeypatch.setattr("mu.relay.spool.commit", full)
     book.store(book.frame(2, b"x" * size), book.frame(3, b"y"))
     book.wait(9)
     assert len(book.failed) == 1

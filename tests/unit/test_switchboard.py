@@ -193,7 +193,7 @@ def test_a_name_of_which_nothing_is_on_disk_is_forgotten_without_the_disk(board)
     assert board.mailboxes.parties == {}
 
 
-# ---------------------------------------------------------------- room
+# ---------------------------------------------------------------- space
 
 
 def test_a_frame_over_the_limit_of_a_mailbox_is_refused():
@@ -220,7 +220,7 @@ def test_a_sender_that_waited_too_long_is_closed_once():
     assert board.announce("a", 1, 0.0) is None
     board.mailboxes.party(TWO).frames[1].at = 601.0
     (closed,) = board.tick(601.0)
-    assert closed.reason.startswith("for 601 s there was no room for its frame of 1 bytes for u_2")
+    assert closed.reason.startswith("for 601 s there was no space for its frame of 1 bytes for u_2")
     assert board.tick(602.0) == []
 
 
@@ -242,7 +242,7 @@ def test_dropping_all_delivered_frames_may_not_make_enough_room():
     board.send("c", MIB // 2)
     board.join("d", Name("k", "u", "3"), "4")
     assert board.announce("d", MIB, 0.0) is None
-    assert frame.dropped, "it made some room"
+    assert frame.dropped, "it made some space"
 
 
 def test_old_delivered_frames_are_dropped_without_a_report(board):
