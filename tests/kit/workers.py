@@ -3,6 +3,7 @@
 The worker runs in a process of its own, from the checkout, as Lambda would run it.
 """
 
+import atexit
 import datetime
 import ipaddress
 import json
@@ -17,6 +18,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from cryptography import x509
@@ -24,10 +26,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
+from kit.nursery import Child, Nursery
 from mu.messages import Hello
 from mu.wire import WORKER_FRAME_LIMIT, Framer, frame
 
 ROOT = Path(__file__).parents[2]
+CHECKOUT = f"{ROOT / 'lambda'}:{ROOT}"
 PATIENCE_S = 20.0
 """How long anything that is awaited may take: only failing tests ever wait so long."""
 
@@ -102,6 +106,14 @@ class Peer:
         return self
 
 
+@cache
+def nursery() -> Nursery:
+    """Return the process that forks workers of the checkout; it ends when pytest does."""
+    made = Nursery(CHECKOUT)
+    atexit.register(made.close)
+    return made
+
+
 class RunningWorker:
     """A worker's process. `limits` sets constants of its modules, as mu_worker.link.ASK_S."""
 
@@ -113,14 +125,20 @@ class RunningWorker:
         extra: Mapping[str, str],
         limits: Mapping[str, float],
     ) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", RUN_HANDLER, json.dumps(dict(event)), json.dumps(dict(limits))],
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": path, **extra},
-            cwd=home,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-        )
+        arguments = [RUN_HANDLER, json.dumps(dict(event)), json.dumps(dict(limits))]
+        environ = {"PATH": os.environ["PATH"], "PYTHONPATH": path, **extra}
+        self.process: subprocess.Popen[bytes] | Child
+        if path == CHECKOUT:
+            self.process = nursery().start(arguments, environ, home)
+        else:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", *arguments],
+                env=environ,
+                cwd=home,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+            )
         self.stderr = ""
 
     def noted(self, words: str) -> None:
@@ -165,7 +183,7 @@ class Coordinator:
         self,
         event: Mapping[str, object] | None = None,
         environ: Mapping[str, str] | None = None,
-        path: str = f"{ROOT / 'lambda'}:{ROOT}",
+        path: str = CHECKOUT,
         limits: Mapping[str, float] | None = None,
     ) -> RunningWorker:
         whole = {"mode": 1, "addr": "127.0.0.1", "port": self.port, **self._event, **(event or {})}
