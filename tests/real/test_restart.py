@@ -143,7 +143,7 @@ def test_a_full_disk_ends_the_daemon_and_nothing_is_lost(start, s3):
     log = first.home / "journal.db-wal"
     resource.prlimit(first.process.pid, resource.RLIMIT_FSIZE, (log.stat().st_size,) * 2)
     wait_until(lambda: not first.process.runs)
-    assert "journal.db: " in first.process.log.read_text()
+    assert "mu exits: cannot write " in first.process.log.read_text()
     second = start()
     job = second.wait(ordered["id"])
     assert (job["state"], job["error"]) == ("done", None)
