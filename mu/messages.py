@@ -210,7 +210,7 @@ def from_coordinator(payload: bytes) -> Welcome | Ack | Ping | Pong | Command:
     name, _, rest = text.partition(":")
     match name:
         case "welcome":
-            form = re.fullmatch(r"(-|\d+):(\d+):(\d+)", rest)
+            form = re.fullmatch(r"(-|[0-9]{1,15}):([0-9]{1,15}):([0-9]{1,15})", rest)
             if form is None:
                 raise BadMessage(
                     f"a welcome must be welcome:<actor>:<attempt>:<replies>, not {text[:80]!r}"
@@ -218,7 +218,7 @@ def from_coordinator(payload: bytes) -> Welcome | Ack | Ping | Pong | Command:
             actor = None if form[1] == "-" else int(form[1])
             return Welcome(actor, int(form[2]), int(form[3]))
         case "ack":
-            if not rest.isdecimal():
+            if not re.fullmatch(r"[0-9]{1,15}", rest):
                 raise BadMessage(f"an ack must be ack:<replies>, not {text[:80]!r}")
             return Ack(int(rest))
         case "ping":
@@ -266,7 +266,7 @@ def parse_info(text: str) -> tuple[str, str] | None:
     return key, value
 
 
-_RETVAL = re.compile(r"OK:RETVAL\((-?\d+)\)(?::OUTPUT\((.*)\):COMMAND\(.*\))?", re.DOTALL)
+_RETVAL = re.compile(r"OK:RETVAL\((-?[0-9]{1,15})\)(?::OUTPUT\((.*)\):COMMAND\(.*\))?", re.DOTALL)
 
 
 def parse_retval(text: str) -> tuple[int, str]:

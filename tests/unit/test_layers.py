@@ -3,6 +3,8 @@
 import ast
 import subprocess
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -129,3 +131,50 @@ def test_what_pipelines_import_does_not_load_twisted():
 def test_the_commands_are_put_together_in_one_module_that_no_other_imports():
     inside = [path for path in files("cli") if "mu.cli.commands" in str(imported(path))]
     assert [path.name for path in inside] == ["__main__.py"]
+
+
+# ---------------------------------------------------------------- names
+
+CLASHES = {"CommandFailed"}
+"""Names that two classes still have; this list only gets shorter."""
+
+
+def test_a_class_name_means_one_thing():
+    """In the daemon and in the worker; a pipeline's states are its own."""
+    places: dict[str, list[str]] = {}
+    for path in [*(ROOT / "mu").rglob("*.py"), *(ROOT / "lambda").rglob("*.py")]:
+        if {"worker_code", "pipelines"} & set(path.parts):
+            continue
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    clashes = {name: where for name, where in places.items() if len(where) > 1}
+    assert {name: clashes[name] for name in clashes.keys() - CLASHES} == {}
+    assert clashes.keys() >= CLASHES, "take the names that no longer clash off the list"
+
+
+@pytest.mark.parametrize("folder", ["mu", "demo", "bench", "tests", "examples"])
+def test_no_file_imports_a_deprecated_name(folder):
+    """What mu.deprecated keeps alive is for plugins only."""
+    names = {
+        (path.name, name)
+        for path in (ROOT / folder).rglob("*.py")
+        if path.name != "test_deprecated.py" and "data" not in path.parts
+        for name in imported(path)
+        if name.startswith("mu.")
+    }
+    assert [one for one in names if is_deprecated(one[1])] == []
+
+
+def test_a_deprecated_name_is_recognized():
+    assert is_deprecated("mu.machine.Worker")
+    assert not is_deprecated("mu.machine.Machine")
+
+
+def is_deprecated(name: str) -> bool:
+    """Whether only the `__getattr__` of a module, made by mu.deprecated, knows the name."""
+    module, _, attribute = name.rpartition(".")
+    found = vars(sys.modules.get(module) or import_module(module))
+    if "__getattr__" not in found or attribute in found:
+        return False
+    return "__path__" not in found or find_spec(name) is None
