@@ -248,8 +248,9 @@ class RecordedJob(ABC):
                 self._recorded_alive = at
 
     def order_recorded(self) -> None:
-        """Take in that the order is on disk."""
-        self._step(Step.RECORDED)
+        """Take in that the order is on disk; a job may have been stopped before."""
+        if self.life is JobState.ORDERED:
+            self._step(Step.RECORDED)
 
     def _step(self, step: Step) -> None:
         self.life = follow(self.life, step)

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from kit.journal import HeldJournal
 from kit.parts import OneState, Port, Reactor, ScriptedEngine, Threads, make_spec
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.threads import deferToThreadPool
@@ -29,7 +30,7 @@ class Patient(MachineState):
 class Bench:
     """A conductor, its engine, and a port for the workers that it launches."""
 
-    def __init__(self, *script):
+    def __init__(self, *script, ledger=None):
         self.reactor = Reactor()
         self.threads = Threads()
         self.port = Port(clock=self.reactor)
@@ -38,7 +39,7 @@ class Bench:
         self.conductor = Conductor(
             Config(),
             self.port.book,
-            NoJournal(),
+            ledger or NoJournal(),
             self.port.authority,
             engines,
             self.in_thread,
@@ -195,6 +196,21 @@ def test_stopping_the_daemon_cancels_what_runs():
     bench.conductor.stop(keep=False)
     assert line.heard == [b"quit:"]
     assert (job.state, job.error) == ("cancelled", "the coordinator was stopped")
+
+
+def test_a_job_that_is_stopped_before_its_order_is_on_disk_is_cancelled():
+    journal = HeldJournal()
+    bench = Bench(ledger=journal)
+    started = []
+    bench.conductor.start(make_spec(Patient, engine="scripted")).addCallback(started.append)
+    bench.conductor.stop(keep=False)
+    assert not started
+    journal.sync()
+    journal.sync()
+    (job,) = started
+    assert (job.state, job.error) == ("cancelled", "the coordinator was stopped")
+    assert bench.engine.asked == []
+    assert bench.reactor.getDelayedCalls() == []
 
 
 def test_an_engine_that_raises_fails_the_job_with_its_words():
