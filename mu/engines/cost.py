@@ -5,6 +5,7 @@ without the free tier and without /tmp beyond 512 MB (https://aws.amazon.com/lam
 regions cost more; `[cost]` in mu.conf sets other prices.
 """
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 
 from mu.invocations import Size
@@ -35,6 +36,11 @@ class Meter:
         self._stopped = False
         self.gb_s = 0.0
         self.requests = 0
+
+    @property
+    def running(self) -> Set[str]:
+        """The workers that are running now."""
+        return self._running.keys()
 
     def invoked(self) -> None:
         """Count one accepted request."""

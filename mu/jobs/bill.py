@@ -1,6 +1,6 @@
 """What one job costs: the sizes of its functions, and the meter of its workers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from mu.engines.cost import Meter, Prices
 from mu.invocations import Size, region_of
@@ -46,6 +46,12 @@ class Bill:
         """Stop counting a worker, for good or until it comes back."""
         if self._meter is not None:
             self._meter.ended(worker, at)
+
+    def lose(self, known: Set[str], at: float) -> None:
+        """Stop counting all workers but the `known` ones, until they come back."""
+        if self._meter is not None:
+            for worker in self._meter.running - known:
+                self._meter.ended(worker, at)
 
     def close(self, at: float) -> None:
         """Stop counting all workers."""

@@ -3,7 +3,6 @@
 What happens is a record, which `record` writes and takes in. `go_on` then does what has become due.
 """
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -125,11 +124,9 @@ class Job(RecordedJob):
     # ------------------------------------------------ planning and launching
 
     def begin(self) -> None:
-        """Have workers launched for all actors that wait and for spares, once it is planned."""
+        """Give workers to all actors and have spares launched, once it is planned."""
         self._conclude()  # a coordinator that was killed may not have come to it
-        if self.active:
-            self._supply(0 if self.launches else self.spec.spares)
-            self.go_on()
+        self.go_on(0 if self.launches else self.spec.spares)
 
     def measure(self, sizes: Mapping[str, Size]) -> None:
         """Count the cost from now on; sizes are by region."""
@@ -198,8 +195,11 @@ class Job(RecordedJob):
                 return
             self._assign(actor, *self._spares.take())
 
-    def go_on(self) -> None:
-        """Do what has become due: retry, give workers to actors, launch more, or settle."""
+    def go_on(self, spares: int = 0) -> None:
+        """Do what has become due: retry, give workers to actors, launch more, or settle.
+
+        `spares` is how many workers to launch besides.
+        """
         if self._going_on:  # an actor may end while it gets its worker; the loop below sees it
             return
         self._going_on = True
@@ -209,7 +209,7 @@ class Job(RecordedJob):
                 if self._queue and self._spares:
                     self._assign(self._next_actor(), *self._spares.take())
             if self.active:
-                self._supply()
+                self._supply(spares)
                 self._let_spares_go()
         finally:
             self._going_on = False
@@ -236,7 +236,7 @@ class Job(RecordedJob):
             self._queue[actor.number] = actor
             self.go_on()
 
-    def _supply(self, more: int = 0) -> None:
+    def _supply(self, more: int) -> None:
         """Have workers launched for the actors that wait, as far as none are coming."""
         count = max(0, len(self._queue) - self.launches.coming) + more
         if not count or self.spec.engine == EXTERNAL:
@@ -288,10 +288,9 @@ class Job(RecordedJob):
 
     def _place(self, line: WorkerLine, hello: Hello) -> None:
         """Give a worker an actor, or let it wait, or dismiss it."""
-        room = min(self.spec.spares, self._unfinished) if self.actors else math.inf
         if self._queue:
             self._assign(self._next_actor(), line, hello)
-        elif len(self._spares) < room:
+        elif not self.actors or len(self._spares) < self._most_spares:
             self._arrive(line, hello, waits=True)
             self._spares.add(line, hello)
         else:
@@ -309,6 +308,11 @@ class Job(RecordedJob):
         """Count the cost of a worker; an original one has no session to know it by."""
         worker, number = hello.session or line.peer, self.launches.number(hello.launch)
         self.bill.began(worker, number, self.clock.seconds())
+
+    @property
+    def _most_spares(self) -> int:
+        """How many workers may wait, once it is planned."""
+        return min(self.spec.spares, self._unfinished)
 
     def _next_actor(self) -> Actor:
         return next(iter(self._queue.values()))
@@ -357,8 +361,8 @@ class Job(RecordedJob):
         self._owner.changed()
 
     def _let_spares_go(self) -> None:
-        """Keep no more spares than there are actors that may need one."""
-        while len(self._spares) > self._unfinished:
+        """Keep no more workers that wait than may be needed."""
+        while len(self._spares) > self._most_spares:
             line, _ = self._spares.take()
             self._dismiss(line, f"job {self.id} needs no spare any more")
 

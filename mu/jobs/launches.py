@@ -101,7 +101,8 @@ class Launches(Mapping[str, Launch]):
     def restart(self, now: float, known: Collection[str]) -> list[str]:
         """Wait for workers anew after a restart; return the ids of launches without an answer.
 
-        Workers of the sessions that are `known` have had an actor; others may still come.
+        Workers of the sessions that are `known` have had an actor or were dismissed. Others, spares
+        included, may still come.
         """
         self._coming = {
             name: launch
@@ -109,5 +110,6 @@ class Launches(Mapping[str, Launch]):
             if launch.answer != LATE and (launch.session is None or launch.session not in known)
         }
         for launch in self._coming.values():
+            launch.session = None
             launch.due = now + (self._hello_s if launch.answer else self._accept_s)
         return [name for name, launch in self._coming.items() if not launch.answer]

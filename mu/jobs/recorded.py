@@ -231,6 +231,7 @@ class RecordedJob(ABC):
                 self._apply_arrival(session, launch, at)
                 if session and not waits:
                     self._past_sessions.add(session)
+                    self.bill.ended(session, at)
             case Assigned():
                 self._apply_assignment(record)
             case AttemptEnded():
@@ -244,12 +245,14 @@ class RecordedJob(ABC):
                 self._step(Step.STOPPED)
             case Resumed(at=at, stopped_at=stopped_at):
                 self.downtime += at - stopped_at
+                self.bill.lose(self._sessions.keys(), stopped_at)
             case Alive(at=at):
                 self._recorded_alive = at
 
     def order_recorded(self) -> None:
-        """Take in that the order is on disk."""
-        self._step(Step.RECORDED)
+        """Take in that the order is on disk; a job may have been stopped before."""
+        if self.life is JobState.ORDERED:
+            self._step(Step.RECORDED)
 
     def _step(self, step: Step) -> None:
         self.life = follow(self.life, step)

@@ -99,7 +99,7 @@ class Run:
     def _recorded(self, started: Deferred[Job]) -> None:
         self.job.order_recorded()
         started.callback(self.job)
-        if not self._coordinator.stopping:
+        if self._may_begin:
             self._begin()
 
     def restore(self, found: Found, stopped_at: float) -> None:

@@ -29,14 +29,12 @@ def read_length(buffer: bytes, limit: int) -> int | None:
     header = buffer[:HEADER_BYTES]
     digits = header[:12]
     if (digits and not digits.isdigit()) or header[12:] not in (b"", b" "):
-        raise FrameError(
-            f"a frame must begin with 12 decimal digits and a space, not with {header!r}"
-        )
+        raise FrameError(f"a frame must begin with 12 decimal digits and a space, not {header!r}")
     if len(header) < HEADER_BYTES:
         return None
     length = int(digits)
     if length > limit:
-        raise FrameError(f"its frame of {length} bytes exceeds the limit of {limit} bytes")
+        raise FrameError(f"a frame must have at most {limit} bytes, got {length}")
     return length
 
 

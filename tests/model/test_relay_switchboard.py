@@ -1,4 +1,4 @@
-"""The relay's rules: each as a directed test, then all of them under random schedules with faults."""
+"""The relay's rules under random schedules with faults."""
 
 import pytest
 from kit.relay_world import RelayWorld
@@ -30,7 +30,7 @@ def test_extended_peers_lose_nothing_whatever_happens(plan, seeds):
                 newest = attempts[-1]
                 assert newest.acked == newest.frames, f"{newest} knows of {newest.acked}"
                 assert set(newest.received) == everything(world, number), f"R3 {newest}"
-                for one in attempts:  # what one attempt had, the next gets in the same order
+                for one in attempts:  # each attempt gets the same frames in the same order
                     assert newest.received[: len(one.received)] == one.received
         except Exception as error:
             raise AssertionError(f"seed {seed}: {error}") from error

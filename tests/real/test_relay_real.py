@@ -1,4 +1,4 @@
-"""The relay on real sockets: in the daemon, and alone."""
+"""The relay on real sockets: in the daemon, and as a process of its own."""
 
 import contextlib
 import json

@@ -143,7 +143,7 @@ def test_a_full_disk_ends_the_daemon_and_nothing_is_lost(start, s3):
     log = first.home / "journal.db-wal"
     resource.prlimit(first.process.pid, resource.RLIMIT_FSIZE, (log.stat().st_size,) * 2)
     wait_until(lambda: not first.process.runs)
-    assert "journal.db cannot be written: " in first.process.log.read_text()
+    assert "mu exits: cannot write " in first.process.log.read_text()
     second = start()
     job = second.wait(ordered["id"])
     assert (job["state"], job["error"]) == ("done", None)
@@ -155,5 +155,7 @@ def test_a_journal_of_a_newer_version_is_one_line_with_what_to_do(tmp_path, s3):
     database = sqlite3.connect(tmp_path / "home" / "journal.db")
     database.execute("pragma user_version = 99")
     database.close()
-    with pytest.raises(StageError, match=r"(?m)^mu: .*journal\.db is of version 99, and this mu"):
+    with pytest.raises(
+        StageError, match=r"(?m)^mu: .*journal\.db has format version 99, but this mu"
+    ):
         Daemon(tmp_path, s3.env, CONF)

@@ -1,4 +1,4 @@
-"""The worker in a process of its own, with a real coordinator, real programs and real S3."""
+"""The worker in its own process, with a coordinator, programs and an S3 server that are real."""
 
 import hashlib
 import os
@@ -662,14 +662,14 @@ def test_a_ping_is_answered_during_a_transfer_that_hangs(boss, home):
 def test_boto3_is_imported_after_the_hello_and_holds_nothing_up(boss, home):
     fifo = home / "fifo"
     os.mkfifo(fifo)
-    (home / "boto3.py").write_text(  # its first import waits for somebody at the other end
+    (home / "boto3.py").write_text(  # its first import waits for a writer
         f"import os\nfifo = {str(fifo)!r}\n"
         "if os.path.exists(fifo):\n    open(fifo).read()\n    os.unlink(fifo)\n"
         "raise ImportError('no boto3')\n"
     )
     boss.start({"bucket": "things"}, path=f"{home}:{ROOT / 'lambda'}:{ROOT}")
     peer = boss.accept().welcome()
-    with fifo.open("w"):  # opened: so the worker is importing it now, of its own accord
+    with fifo.open("w"):  # this succeeds once the worker imports it without a command
         assert peer.ask("echo:a") == "OK:ECHO(a)"
         peer.say("retrieve:k\0##TMPDIR##/x", "ping:1")
         assert peer.hear() == b"pong:1"

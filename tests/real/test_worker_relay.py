@@ -36,7 +36,7 @@ def boss(home):
 
 
 class Relay:
-    """A relay's port, with the test for a relay."""
+    """A relay's port; the test itself plays the relay."""
 
     def __init__(self) -> None:
         self.port = 0
@@ -73,7 +73,7 @@ def state(number: int, content: bytes) -> bytes:
 
 
 def read(sent: bytes) -> tuple[int, bytes]:
-    """Return number and content of a state that was sent."""
+    """Return the number and the content of a state that was sent."""
     form = re.match(rb"STATE\((\d+)\):", sent)
     return int(form[1]), zlib.decompress(sent[form.end() :])
 
@@ -83,7 +83,7 @@ def tmpdir(peer: Peer) -> Path:
 
 
 def start(boss, relay, event=None) -> tuple[RunningWorker, Peer, Peer]:
-    """Start a worker that is connected to the relay; return it, its coordinator's end, the relay's."""
+    """Start a worker and connect it to the relay; return it and both other ends."""
     worker = boss.start({**SILENT, **(event or {})})
     peer = boss.accept().welcome()
     assert peer.ask(relay.command()).startswith("OK:CONNECT(")
@@ -98,7 +98,7 @@ def give(peer: Peer, **values: int) -> None:
 
 
 def dismiss(worker: RunningWorker, peer: Peer) -> str:
-    """End the worker; return what it said on stderr."""
+    """End the worker; return its stderr."""
     peer.say("quit:")
     assert worker.ending()["status"] == "quit"
     assert "Traceback" not in worker.stderr
@@ -139,7 +139,7 @@ def test_a_state_arrives_whole_in_whatever_pieces(boss, relay, content):
 
 
 def test_a_state_appears_by_a_rename(boss, relay):
-    """While it arrives there is no file of its name, nor is an older one touched."""
+    """While it arrives, there is no file with its name, and an older one is left alone."""
     _, peer, there = start(boss, relay)
     folder = tmpdir(peer)
     (folder / "5.state").write_text("older")
@@ -211,7 +211,7 @@ def test_a_malformed_header_loses_the_relay_and_nothing_else(boss, relay):
 
 
 def test_a_disk_that_takes_nothing_fails_the_run_that_waits_and_nothing_else(boss, relay):
-    """A folder in which nothing can be written stands for the disk."""
+    """An unwritable folder stands for a full disk."""
     worker, peer, there = start(boss, relay, {"expect_statefile": 1})
     peer.ask("set:_tmpdir:/proc/no/such")
     give(peer, run_iter=1)
@@ -346,12 +346,12 @@ AT = {"relay_ext": 1}
 
 
 def at(boss, relay, event=None) -> tuple[RunningWorker, Peer, Peer]:
-    """As start, with a relay that understands AT and has not answered yet."""
+    """As start, with a relay that knows AT but has not answered yet."""
     return start(boss, relay, {**AT, "send_statefile": 1, **(event or {})})
 
 
 def again(relay: Relay, expected: str) -> Peer:
-    """Take the next connection of the worker, which says that AT."""
+    """Accept the worker's next connection, which must send that AT."""
     there = relay.accept()
     assert there.hear() == b"HELLO_STATE:u:1:2"
     assert there.hear() == expected.encode()
@@ -359,7 +359,7 @@ def again(relay: Relay, expected: str) -> Peer:
 
 
 def quiet(there: Peer, peer: Peer) -> bool:
-    """Whether nothing comes from the worker, once it has answered its coordinator."""
+    """Return whether the worker sends nothing, even after it has answered its coordinator."""
     assert peer.ask("echo:a") == "OK:ECHO(a)"
     there.sock.setblocking(False)
     try:
@@ -438,7 +438,7 @@ def test_a_relay_that_says_something_before_its_at_is_lost_and_tried_again(boss,
 
 @pytest.mark.parametrize("held", [0, 1])
 def test_a_frame_lost_in_its_middle_is_sent_again_by_number(boss, relay, held):
-    """Whether or not the relay has it all the same."""
+    """Whether or not the relay already has it."""
     _, peer, there = at(boss, relay)
     there.hear()
     there.say("AT:0")
@@ -474,7 +474,7 @@ def test_after_a_cut_the_frames_after_those_held_are_sent_in_order(boss, relay):
 
 
 def test_a_later_attempt_sends_from_its_first_frame_on_though_the_relay_has_more(boss, relay):
-    """It is the relay that drops them, by number."""
+    """The relay ignores them by their numbers."""
     _, peer, there = at(boss, relay)
     there.hear()
     there.say("AT:2")
@@ -627,7 +627,7 @@ def memory(worker: RunningWorker) -> int:
 
 
 def test_large_states_go_and_come_in_little_memory(boss, relay):
-    """75 MiB as one frame through the worker, which sends on what it got."""
+    """75 MiB in one frame through the worker, which sends on what it received."""
     worker, peer, there = at(boss, relay, {"expect_statefile": 1, "send_statefile": 2})
     there.hear()
     there.say("AT:0")

@@ -1,4 +1,4 @@
-"""A worker whose connection is lost, over real TLS: it comes back, and nothing is done twice."""
+"""A worker that loses its connection, over real TLS: it resumes, and nothing is done twice."""
 
 import os
 import re
@@ -27,7 +27,7 @@ def papers():
 
 @pytest.fixture
 def boss(tmp_path, papers):
-    """A coordinator whose workers try again for ten seconds."""
+    """A coordinator whose workers try to reconnect for 10 s."""
     event = {**papers.event(), "reconnect_s": 10}
     with coordinator(tmp_path, papers.server_context(tmp_path), event) as running:
         yield running
@@ -39,7 +39,7 @@ def start(boss: Coordinator, *args, **more) -> tuple[RunningWorker, Peer]:
 
 
 def resume(boss: Coordinator, replies: int) -> Peer:
-    """Welcome a worker that comes back; the coordinator has so many of its replies."""
+    """Welcome a worker that reconnects; the coordinator has `replies` of its replies."""
     peer = boss.accept()
     assert peer.hello().session
     peer.say(f"welcome:0:1:{replies}")
@@ -47,7 +47,7 @@ def resume(boss: Coordinator, replies: int) -> Peer:
 
 
 def dismiss(worker: RunningWorker, peer: Peer) -> dict[str, object]:
-    """End the worker, which has nothing more to say."""
+    """End the worker, which must send nothing more."""
     peer.say("quit:")
     assert peer.hear() == b""
     ending = worker.ending()
@@ -57,7 +57,7 @@ def dismiss(worker: RunningWorker, peer: Peer) -> dict[str, object]:
 
 
 def lose(worker: RunningWorker, peer: Peer) -> None:
-    """Cut the connection; return when the worker knows."""
+    """Cut the connection; return when the worker has noticed."""
     peer.cut()
     worker.noted("lost the coordinator")
 
@@ -310,7 +310,7 @@ def test_an_original_coordinator_is_never_asked(boss):
 
 
 def is_over(worker: RunningWorker) -> str:
-    """Return why the worker ended, which ended everything that it began."""
+    """Return why the worker ended; it must have stopped everything that it started."""
     ending = worker.ending()
     assert ending["status"] == "lost"
     assert "Traceback" not in worker.stderr

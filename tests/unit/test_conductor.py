@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from kit.journal import HeldJournal
 from kit.parts import OneState, Port, Reactor, ScriptedEngine, Threads, make_spec
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.threads import deferToThreadPool
@@ -29,7 +30,7 @@ class Patient(MachineState):
 class Bench:
     """A conductor, its engine, and a port for the workers that it launches."""
 
-    def __init__(self, *script):
+    def __init__(self, *script, ledger=None):
         self.reactor = Reactor()
         self.threads = Threads()
         self.port = Port(clock=self.reactor)
@@ -38,7 +39,7 @@ class Bench:
         self.conductor = Conductor(
             Config(),
             self.port.book,
-            NoJournal(),
+            ledger or NoJournal(),
             self.port.authority,
             engines,
             self.in_thread,
@@ -195,6 +196,21 @@ def test_stopping_the_daemon_cancels_what_runs():
     bench.conductor.stop(keep=False)
     assert line.heard == [b"quit:"]
     assert (job.state, job.error) == ("cancelled", "the coordinator was stopped")
+
+
+def test_a_job_that_is_stopped_before_its_order_is_on_disk_is_cancelled():
+    journal = HeldJournal()
+    bench = Bench(ledger=journal)
+    started = []
+    bench.conductor.start(make_spec(Patient, engine="scripted")).addCallback(started.append)
+    bench.conductor.stop(keep=False)
+    assert not started
+    journal.sync()
+    journal.sync()
+    (job,) = started
+    assert (job.state, job.error) == ("cancelled", "the coordinator was stopped")
+    assert bench.engine.asked == []
+    assert bench.reactor.getDelayedCalls() == []
 
 
 def test_an_engine_that_raises_fails_the_job_with_its_words():
@@ -358,3 +374,39 @@ def test_an_engine_that_is_busy_for_too_long_fails_the_actor():
     assert job.error == (
         "1 of 1 actors failed: actor 0: engine scripted did not accept a launch within 600 s"
     )
+
+
+class PlanLater(Threads):
+    """A thread pool that plans when it is told to."""
+
+    def __init__(self):
+        self.waiting = []
+
+    def callInThreadWithCallback(self, tell, call, *args):
+        self.waiting.append((tell, call, args))
+
+    def work(self):
+        waiting, self.waiting = self.waiting, []
+        for tell, call, args in waiting:
+            super().callInThreadWithCallback(tell, call, *args)
+
+
+def test_workers_that_come_before_the_plan_need_no_launch():
+    bench = Bench()
+    bench.threads = threads = PlanLater()
+    job = bench.start(Patient, workers=3, spares=1)
+    early = [bench.port.join(job.id, Hello(f"{n}a")) for n in range(2)]
+    threads.work()
+    assert [line.heard[-1] for line in early] == [b"welcome:0:1:0", b"welcome:1:1:0"]
+    assert len(bench.engine.asked) == 2  # for the third actor, and the spare
+
+
+def test_of_the_workers_that_come_before_the_plan_no_more_stay_than_the_order_has_spares():
+    bench = Bench()
+    bench.threads = threads = PlanLater()
+    job = bench.start(Patient, workers=3, spares=1, engine="external")
+    early = [bench.port.join(job.id, Hello(f"{n}a")) for n in range(6)]
+    threads.work()
+    assert [line.heard[-1] for line in early[:3]] == [b"welcome:%d:1:0" % n for n in range(3)]
+    assert [line.heard[-1] for line in early[3:]] == [b"quit:", b"quit:", b"welcome:-:0:0"]
+    assert job.dismissed == 2

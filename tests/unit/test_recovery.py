@@ -5,9 +5,12 @@ from kit.journal import HeldJournal
 from kit.parts import Port, make_job, make_spec, recorded_job
 from kit.states import Late, Two, hello
 
+from mu.engines.cost import GB_S_USD
+from mu.invocations import Size
 from mu.jobs.recovery import recover
-from mu.journal.records import Planned, Resumed
-from mu.states import CommandListState
+from mu.journal.records import Launched, Planned, Resumed, write_record
+from mu.messages import Hello
+from mu.states import CommandListState, MachineState
 
 
 class Other(CommandListState):
@@ -175,3 +178,86 @@ def test_a_job_that_was_stopped_stays_so():
         if found.stopped:
             assert (found.stopped.state, found.stopped.reason) == ("cancelled", "enough")
             assert found.actors[0].attempts == []
+
+
+# ---------------------------------------------------------------- launches, spares, cost
+
+
+def launched(workers=1, sizes=None, **spec):
+    """Return a job whose launches were all accepted at 0 s, and its journal."""
+    job = recorded_job(make_spec(MachineState, workers, engine="made up", **spec))
+    job.ledger = journal = HeldJournal()
+    job.record(Planned([{} for _ in range(workers)], list(range(workers))))
+    if sizes:
+        job.measure(sizes)
+    job.begin()
+    for launch in job.launches:
+        job.answered(launch, "accepted")
+    journal.sync()
+    return job, journal
+
+
+def restarted(job, journal, downtime_s=10.0):
+    """Return the job as a new coordinator goes on with it, after some seconds without one."""
+    stopped_at = job.clock.seconds()
+    found = recorded_job(job.spec)
+    found.clock.advance(stopped_at + downtime_s)  # type: ignore[attr-defined]
+    found.ledger = HeldJournal([(found.id, write_record(one)) for one in journal.records])
+    recover(found, journal.records, stopped_at)
+    found.record(Resumed(found.clock.seconds(), stopped_at))
+    found.restart()
+    found.begin()
+    return found, Port(found, heartbeat_s=1000, silence_s=1000)
+
+
+def test_a_spare_that_comes_back_after_a_restart_is_not_waited_for():
+    job, journal = launched(spares=1, retries=9)
+    port = Port(job, heartbeat_s=1000, silence_s=1000)
+    first, second = job.launches
+    port.join(hello=Hello("aa", first))
+    port.join(hello=Hello("bb", second))
+    found, port = restarted(job, journal)
+    assert found.launches.coming == 1
+    spare = port.join(hello=Hello("bb", second))
+    assert (spare.heard, found.launches.coming) == ([b"welcome:-:0:0"], 0)
+    port.join(hello=Hello("aa", first)).hang_up()
+    found.clock.advance(10)  # the spare gets the actor
+    assert found.actors[0].tried == 2
+    assert len(found.launches) == 2
+    found.clock.advance(200)
+    found.check("nobody came")
+    assert all(one.answer != "late" for one in found.ledger.records if isinstance(one, Launched))
+    spare.hang_up()
+    found.clock.pump([10, 1])  # the hold, then the pause before a third attempt
+    assert found.actors[0].state == "waiting"
+    assert len(found.launches) == 3
+
+
+def test_a_launch_whose_spare_died_with_the_coordinator_is_open_to_another_worker():
+    job, journal = launched(spares=1)
+    _, second = job.launches
+    Port(job).join(hello=Hello("bb", second))
+    found, port = restarted(job, journal)
+    port.join(hello=Hello("cc", second))
+    assert (found.actors[0].tried, found.launches.coming) == (1, 1)
+
+
+def test_workers_without_an_actor_cost_nothing_from_the_restart_on_unless_they_come_back():
+    job, journal = launched(sizes={"us-east-1": Size(1024)}, spares=1, workers=1)
+    first, second = job.launches
+    port = Port(job, heartbeat_s=1000, silence_s=1000)
+    port.join(hello=Hello("aa", first))
+    port.join(hello=Hello("bb", second))
+    late = port.join(hello=Hello("cc"))  # one too many
+    assert job.dismissed == 1
+    late.hang_up()
+    job.clock.advance(100)
+    requests = 2 * job.bill._prices.request
+    price = GB_S_USD["x86_64"]
+    assert job.cost_usd == pytest.approx(requests + 200 * price)
+    journal.sync()
+    found, port = restarted(job, journal, 1000.0)
+    found.clock.advance(1)
+    assert found.cost_usd == pytest.approx(requests + (1101 + 100) * price)
+    port.join(hello=Hello("bb", second))
+    assert found.cost_usd == pytest.approx(requests + (1101 + 1101) * price)

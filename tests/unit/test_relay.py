@@ -1,4 +1,4 @@
-"""The relay, over real TLS in memory: who gets what, and what is said when it goes wrong."""
+"""The relay over real TLS in memory: who gets which frame, and what is logged when something fails."""
 
 import pytest
 from kit.relay import Jobs, MemoryRelay
@@ -159,7 +159,7 @@ def test_a_name_keeps_its_order_when_both_sides_come_anew(relay):
     a, b = relay.join(1, 2), relay.join(2, 1)
     b.server.pauseProducing()
     a.say(big(200_000))
-    relay.join(2, 1, settle=False)  # in doubt, so that nobody is linked
+    relay.join(2, 1, settle=False)  # not settled, so that no sender is linked
     a.hang_up()
     relay.join(1, 2, b"three")
     new = relay.join(2, 1)
@@ -204,7 +204,7 @@ def test_a_frame_half_delivered_is_given_whole_to_the_successor(relay):
 
     b.server.transport = Narrow()
     data = b"".join(map(frame, [b"one", big(300_000), b"three", b"four"]))
-    for start in range(0, len(data), 50_000):  # a real socket gives no more at a time
+    for start in range(0, len(data), 50_000):  # as from a real socket, in parts
         a.send(data[start : start + 50_000])
     assert b.heard == [b"one"]
     b.server.resumeProducing()
@@ -298,7 +298,7 @@ def test_who_has_no_certificate_of_a_job_is_refused_with_a_logged_reason(relay, 
         (frame(b"OK:HELLO"), "b'OK:HELLO' instead of HELLO_STATE"),
         (frame(b""), "b'' instead of HELLO_STATE"),
         (b"000000000301 ", "a frame of 301 bytes instead"),
-        (b"GET / HTTP/1.1\r\n", "12 decimal digits and a space, not with b'GET / HTTP/1"),
+        (b"GET / HTTP/1.1\r\n", "12 decimal digits and a space, not b'GET / HTTP/1"),
         (b"0000000000012", "12 decimal digits and a space"),
         (b"00000000001x ", "12 decimal digits and a space"),
         (b"-", "12 decimal digits and a space"),
@@ -318,8 +318,8 @@ def test_a_bad_beginning_ends_that_connection_with_a_logged_reason(relay, sent, 
 @pytest.mark.parametrize(
     ("sent", "says"),
     [
-        (b"%012d " % 2001, "its frame of 2001 bytes exceeds the limit of 2000 bytes"),
-        (b"999999999999 ", "its frame of 999999999999 bytes exceeds the limit"),
+        (b"%012d " % 2001, "a frame must have at most 2000 bytes, got 2001"),
+        (b"999999999999 ", "a frame must have at most 2000 bytes, got 999999999999"),
         (b"1234x", "12 decimal digits and a space"),
         (b"%012dx" % 5, "12 decimal digits and a space"),
     ],
@@ -496,7 +496,7 @@ def test_small_frames_for_a_slow_partner_stay_with_the_sender(relay):
 
 
 def at(relay, me, partner, attempt=1, sent=0, received=0, job="j1"):
-    """Join as a worker of this project's."""
+    """Join as one of this project's workers."""
     return relay.join(me, partner, b"AT:%d:%d:%d" % (attempt, sent, received), job=job)
 
 
@@ -747,7 +747,7 @@ def test_no_at_is_said_in_the_middle_of_a_frame(relay):
 
 
 def again(relay):
-    """Return the relay that is started on the same disk after a kill."""
+    """Return a new relay on the same disk, as after a kill."""
     return MemoryRelay(relay.disk, relay.jobs, relay.authority, relay.clock)
 
 

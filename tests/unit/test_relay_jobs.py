@@ -1,4 +1,4 @@
-"""What the relay and jobs know of one another: where it is, and whose frames it keeps."""
+"""The relay and jobs: its address, and whose frames it keeps."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""What the relay has on disk: there again after a kill, in order, and nothing that was half done."""
+"""What the relay has on disk: after a kill it is complete, in order, and without partial frames."""
 
 import os
 import queue
@@ -16,7 +16,7 @@ A, B = Name("j", "u", "1"), Name("j", "u", "2")
 
 
 class Loop:
-    """A reactor for one test: what threads ask for is done in `run`."""
+    """A reactor for one test: `run` makes the calls that threads asked for."""
 
     def __init__(self):
         self._calls = queue.Queue()
@@ -37,7 +37,7 @@ class Loop:
 
 
 class Book:
-    """A spool, and what it told."""
+    """A spool, and what it reported."""
 
     def __init__(self, folder, parties=None):
         self.loop = Loop()
@@ -91,7 +91,7 @@ class Book:
 
 
 def restored(book, kept):
-    """Return frames as they come back, by number."""
+    """Return the restored frames, by number."""
     found = {}
     for name, number, size, at, place in kept.frames:
         frame = Frame(size, at, book.parties.setdefault(name, Party(name)))

@@ -1,4 +1,4 @@
-"""The worker's part of AT, and frames in pieces: pure."""
+"""The worker's part of AT, and frames in pieces, without I/O."""
 
 import random
 
@@ -56,7 +56,7 @@ def test_a_relay_that_forgot_is_noticed():
 
 
 class ModelRelay:
-    """The relay's part, by number: as models of the protocol have it."""
+    """The relay's part, by number, as in the models of the protocol."""
 
     def __init__(self) -> None:
         self.held: list[int] = []
@@ -118,7 +118,7 @@ def test_whatever_breaks_the_relay_gets_each_frame_once_and_in_order(seed):
 
 
 def frames(pieces: Pieces, received: bytes) -> list[bytes]:
-    """Return the frames that end in these bytes, put together again."""
+    """Return the complete frames of these bytes, reassembled."""
     whole, part = [], b""
     for piece, last in pieces.feed(received):
         part += piece

@@ -242,7 +242,7 @@ def test_bytes_that_are_no_utf8_pass_unaltered():
 
 
 class FarSide:
-    """A coordinator that has all its commands ready, and writes down what it hears."""
+    """A coordinator with a list of commands that records what it hears."""
 
     def __init__(self, commands: list[bytes]) -> None:
         self._commands = commands
@@ -257,7 +257,7 @@ class FarSide:
         return b"welcome:3:1:%d" % len(self.record)
 
     def say(self, chance: Random) -> bytes:
-        """Say the next command, or now and then let some of the replies be dropped."""
+        """Send the next command, or sometimes acknowledge replies."""
         if self._to_say and chance.random() < 0.8:
             return self._to_say.popleft()
         return b"ack:%d" % chance.randint(0, len(self.record))
@@ -283,7 +283,7 @@ def test_whatever_is_cut_each_command_is_done_once_and_each_reply_heard_once(see
     for _ in range(1000):  # connections; some fifteen are enough
         to_worker = deque([far.welcome(session.greet())])
         to_far: deque[bytes] = deque()
-        for _ in range(chance.randrange(40)):  # until it is cut, and what is under way is lost
+        for _ in range(chance.randrange(40)):  # until it is cut, and everything in flight is lost
             match chance.randrange(5):
                 case 0:
                     to_worker.append(far.say(chance))
