@@ -1,7 +1,7 @@
 """The relay's rules under random schedules with faults."""
 
 import pytest
-from kit.relay_world import RelayWorld
+from kit.model.relay_world import RelayWorld
 
 SEEDS = [range(100), pytest.param(range(100, 1000), marks=pytest.mark.soak, id="soak")]
 PAIR = {1: (2, True, 4), 2: (1, True, 3)}

@@ -8,10 +8,10 @@ from dataclasses import replace
 import mu_worker.session
 import pytest
 from kit.journal import HeldJournal
-from kit.session_ends import Breach
-from kit.session_machines import MACHINES, UNSOUND
-from kit.session_properties import Mix
-from kit.session_world import SessionWorld
+from kit.model.session_ends import Breach
+from kit.model.session_machines import MACHINES, UNSOUND
+from kit.model.session_properties import Mix
+from kit.model.session_world import SessionWorld
 
 import mu.session
 from mu.jobs.job import Job

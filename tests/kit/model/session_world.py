@@ -18,10 +18,10 @@ from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 
 from kit.journal import HeldJournal
+from kit.model.session_ends import Body, Breach, Pipe, Port
+from kit.model.session_machines import MACHINES, UNSOUND
+from kit.model.session_properties import Mix, Properties
 from kit.parts import Reactor, make_spec
-from kit.session_ends import Body, Breach, Pipe, Port
-from kit.session_machines import MACHINES, UNSOUND
-from kit.session_properties import Mix, Properties
 from mu.config import Config, JobsSection, LaunchSection, WorkerSection
 from mu.invocations import Accepted, Unknown
 from mu.jobs.book import JobBook, PastJob

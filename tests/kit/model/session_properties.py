@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kit.journal import HeldJournal
+from kit.model.session_ends import Body, Breach
 from kit.parts import OneState, recorded_job
-from kit.session_ends import Body, Breach
 from mu.events import Answered, CancelTimer, Elapsed, Entered, Informed, Send, SetTimer
 from mu.jobs.job import Job
 from mu.jobs.recovery import recover
