@@ -76,7 +76,7 @@ def recover(job: Job, records: Iterable[Record], stopped_at: float) -> None:
                 for course in courses.values():
                     course.append(record)
         job.apply(record)
-    job.restored()
+    job.show_ends()
     for actor in job.actors:
         for attempt in list(actor.attempts):
             session = attempt.session
