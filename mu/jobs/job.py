@@ -3,7 +3,7 @@
 What happens is a record, which `record` writes and takes in. `go_on` then does what has become due.
 """
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -118,6 +118,9 @@ class Job(RecordedJob):
 
     def restart(self) -> list[str]:
         """Wait anew for the workers that may still come; return the launches to be made again."""
+        free = [number for number in self._order if self._by_number[number].free]
+        self._queue = OrderedDict((number, self._by_number[number]) for number in free)
+        self._failed.clear()
         known = self._past_sessions | self._sessions.keys()
         return self.launches.restart(self.clock.seconds(), known)
 
@@ -174,6 +177,8 @@ class Job(RecordedJob):
             self.record(Launched(launch_id, LATE, now))
         missing = max(0, len(self._queue) - self.launches.coming)
         for was_accepted in accepted[:missing]:
+            if not self.active:  # an actor has failed, which stopped the job
+                return
             number = next(iter(self._queue))
             why = late if was_accepted else self._not_accepted
             self.record(NobodyCame(now, number, why))
@@ -234,7 +239,7 @@ class Job(RecordedJob):
         actor.pause_until = None
         if actor.free:
             self._queue[actor.number] = actor
-            self.go_on()
+            self._owner.changed()
 
     def _supply(self, more: int) -> None:
         """Have workers launched for the actors that wait, as far as none are coming."""

@@ -4,7 +4,7 @@ Nothing here has a clock or does anything: mu.jobs.job does.
 """
 
 from abc import ABC, abstractmethod
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -81,7 +81,8 @@ class RecordedJob(ABC):
         """Why it was stopped, if it was."""
         self._by_number: dict[int, Actor] = {}
         self._order: Sequence[int] = ()  # in which actors get workers
-        self._queue: dict[int, Actor] = {}  # those that could begin now, in this order
+        # Those that could begin now, in this order; the first of a dict is found in O(n) at worst.
+        self._queue: OrderedDict[int, Actor] = OrderedDict()
         self._failed: list[Actor] = []  # those that are to be retried
         self._unfinished = 0  # actors without an outcome
         self._untried: set[int] = set()  # actors that have not had a worker
@@ -269,7 +270,7 @@ class RecordedJob(ABC):
         self.actors = [Actor(self, n, inputs[n], at, log_bytes) for n in sorted(wanted)]
         self._by_number = {actor.number: actor for actor in self.actors}
         self._order = [number for number in record.order if number in wanted]
-        self._queue = {number: self._by_number[number] for number in self._order}
+        self._queue = OrderedDict((number, self._by_number[number]) for number in self._order)
         self.counts["waiting"] += len(self.actors)
         self._unfinished = len(self.actors)
         self._untried = wanted
@@ -331,10 +332,8 @@ class RecordedJob(ABC):
         actor.show_end()
         self._count(actor, before)
 
-    def restored(self) -> None:
-        """All records were applied: show what is on disk, wait for workers again."""
-        self._failed.clear()
-        self._queue = {n: self._by_number[n] for n in self._order if self._by_number[n].free}
+    def show_ends(self) -> None:
+        """All records were applied, and are on disk: show the actors that have ended."""
         for actor in self.actors:
             if actor.outcome is not None:
                 self._show(actor)

@@ -18,7 +18,6 @@ from mu.journal.records import (
     read_record,
     time_of,
 )
-from mu.journal.replay import Diverged
 
 log = Logger()
 
@@ -76,7 +75,7 @@ def recover(job: Job, records: Iterable[Record], stopped_at: float) -> None:
                 for course in courses.values():
                     course.append(record)
         job.apply(record)
-    job.restored()
+    job.show_ends()
     for actor in job.actors:
         for attempt in list(actor.attempts):
             session = attempt.session
@@ -90,7 +89,7 @@ def recover(job: Job, records: Iterable[Record], stopped_at: float) -> None:
                 continue
             try:
                 session.restore(courses[actor.number, attempt.number], attempt.began, stopped_at)
-            except (Diverged, ValueError) as error:
+            except Exception as error:  # Diverged, or whatever a broken record leads to
                 log.warn(
                     "job {job}, actor {actor}: {error}",
                     job=job.id,

@@ -132,7 +132,7 @@ class Run:
             if planned is None or not self._may_begin:
                 return
             job.record(planned)
-        if not job.bill.counts:
+        if not job.bill.counts and not job.launches:  # later its cost would be counted in part
             await self._measure()
         if not self._may_begin:
             return
@@ -174,7 +174,8 @@ class Run:
                 self.log.warn("job {job}: its cost is not counted: {why}", job=job.id, why=why)
                 return
             sizes[region] = size
-        job.measure(sizes)
+        if job.active:
+            job.measure(sizes)
 
     # ------------------------------------------------ what the job asks
 
@@ -206,6 +207,7 @@ class Run:
     def over(self) -> None:
         job = self.job
         self.let_go()
+        self._launcher = self._event = None  # the job keeps its run
         self.log.info(
             "job {job} is {state}{why}",
             job=job.id,

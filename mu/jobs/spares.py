@@ -1,6 +1,7 @@
 """Workers that wait without an actor, and which actors are slow enough to get one of them."""
 
 import statistics
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 
 from mu.jobs.actors import Actor
@@ -12,7 +13,7 @@ class Spares:
     """Connected workers without an actor: spares, and early workers until the plan is there."""
 
     def __init__(self) -> None:
-        self._waiting: dict[WorkerLine, Hello] = {}
+        self._waiting: OrderedDict[WorkerLine, Hello] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -24,8 +25,7 @@ class Spares:
 
     def take(self) -> tuple[WorkerLine, Hello]:
         """Return the worker that has waited longest, which waits no more."""
-        line = next(iter(self._waiting))
-        return line, self._waiting.pop(line)
+        return self._waiting.popitem(last=False)
 
     def take_all(self) -> Iterator[tuple[WorkerLine, Hello]]:
         """Yield all workers, which wait no more."""

@@ -220,7 +220,13 @@ def read_record(line: str) -> Record:
 
 
 def time_of(record: Record) -> float:
-    """Return when something happened, in seconds since the epoch; 0: the record does not say."""
-    if isinstance(record, Happened):
-        return float(record.event[1])
-    return float(getattr(record, "at", 0.0))
+    """Return when something happened, in seconds since the epoch; 0: the record does not say.
+
+    Raises ValueError.
+    """
+    try:
+        if isinstance(record, Happened):
+            return float(record.event[1])
+        return float(getattr(record, "at", 0.0))
+    except (LookupError, TypeError, ValueError):
+        raise ValueError(f"{record!r:.80} has no time") from None

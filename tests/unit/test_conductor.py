@@ -1,6 +1,9 @@
 """A job's course, from its order to its end, with time and the engine in the test's hands."""
 
+import gc
 import json
+import weakref
+from dataclasses import fields
 
 import pytest
 from kit.journal import HeldJournal
@@ -10,9 +13,12 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import capturedLogs
 
 from mu.config import Config
-from mu.invocations import Accepted, Refused, Throttled, Unknown
+from mu.invocations import Accepted, Refused, Size, Throttled, Unknown
 from mu.jobs.conductor import Conductor
+from mu.jobs.recovery import find
+from mu.jobs.summary import JobSummary
 from mu.journal.ledger import NoJournal
+from mu.journal.records import Ordered
 from mu.messages import Hello
 from mu.pipelines.dealing import deal
 from mu.states import MachineState, OnePassState
@@ -410,3 +416,74 @@ def test_of_the_workers_that_come_before_the_plan_no_more_stay_than_the_order_ha
     assert [line.heard[-1] for line in early[:3]] == [b"welcome:%d:1:0" % n for n in range(3)]
     assert [line.heard[-1] for line in early[3:]] == [b"quit:", b"quit:", b"welcome:-:0:0"]
     assert job.dismissed == 2
+
+
+class Measuring(ScriptedEngine):
+    """An engine that says later what its functions are like."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked_for = []
+
+    def size(self, function, region):
+        self.asked_for.append(Deferred())
+        return self.asked_for[-1]
+
+
+def test_what_is_known_of_the_cost_after_the_end_changes_nothing():
+    bench = Bench()
+    bench.engine = engine = Measuring()
+    bench.conductor.coordinator.engines = {"scripted": engine}
+    job = bench.start(Patient)
+    bench.conductor.cancel(job)
+    engine.asked_for[0].callback(Size(1024))
+    assert job.state == "cancelled"
+    assert (job.describe()["cost_usd"], engine.asked) == (None, [])
+
+
+def test_the_cost_of_a_resumed_job_is_not_counted_from_the_middle():
+    journal = HeldJournal()
+    before = Bench(ledger=journal)
+    before.conductor.start(make_spec(Patient, engine="scripted"))
+    journal.sync()
+    bench = Bench(ledger=HeldJournal())
+    bench.engine = engine = Measuring()
+    bench.conductor.coordinator.engines = {"scripted": engine}
+    found, _, last = find(journal, lambda ordered: make_spec(Patient, engine="scripted"))
+    bench.conductor.restore(found, last)
+    bench.conductor.resume()
+    assert engine.asked_for == []
+
+
+def test_an_ended_job_keeps_neither_its_launcher_nor_its_certificate():
+    bench = Bench()
+    job = bench.start(Patient)
+    run = bench.conductor._runs[job.id]
+    launcher = weakref.ref(run._launcher)
+    assert "srvkey" in run._event
+    bench.conductor.cancel(job)
+    gc.collect()
+    assert (launcher(), run._event, bench.conductor._runs) == (None, None, {})
+
+
+@pytest.mark.parametrize(
+    "ordered", [None, Ordered(1.0, "u", {"pipeline": "one", "workers": 3}, "key", "digest")]
+)
+def test_a_job_that_cannot_resume_is_shown_with_all_that_a_job_has(ordered):
+    bench = Bench()
+    running = bench.start(Patient).describe()
+    with capturedLogs():
+        bench.conductor.bury("lost", ordered, "its pipeline is gone")
+    told = bench.port.book.get("lost").describe()
+    assert list(told) == list(running) == [one.name for one in fields(JobSummary)]
+    assert {name: type(told[name]) for name in ("counts", "launches", "params")} == {
+        "counts": dict,
+        "launches": dict,
+        "params": dict,
+    }
+    assert told["counts"].keys() == running["counts"].keys()
+    assert (told["state"], told["workers"]) == (
+        "failed",
+        ordered.order["workers"] if ordered else 0,
+    )
+    assert told["error"].endswith(": its pipeline is gone")

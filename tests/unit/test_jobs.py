@@ -1,7 +1,11 @@
 """Jobs and the book that keeps them."""
 
+import sys
+
 import pytest
-from kit.parts import make_job
+from kit import parts
+from kit.parts import Reactor, make_job
+from twisted.internet.base import DelayedCall
 
 from mu.jobs.actors import Tail
 from mu.jobs.book import JobBook
@@ -106,3 +110,92 @@ def test_a_tail_keeps_the_end_and_counts_the_rest(pieces):
     assert bytes(tail) == b"efgh"
     assert tail.end == 8
     assert [tail.since(start) for start in (0, 4, 6, 8, 99)] == [b"efgh", b"efgh", b"gh", b"", b""]
+
+
+# ---------------------------------------------------------------- many actors
+
+
+def calls(action):
+    """Return how many functions an action calls."""
+    count = 0
+
+    def counted(frame, event, arg):
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(counted)
+    try:
+        action()
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+class Silent(Reactor):
+    """A clock that calls nobody; task.Clock sorts all calls for each new one."""
+
+    def callLater(self, delay, callable, *args, **kw):
+        due = self.seconds() + delay
+        return DelayedCall(due, callable, args, kw, lambda _: None, lambda _: None, self.seconds)
+
+
+class Seat(Person):
+    """A worker's connection whose session can be asked for."""
+
+    def adopt(self, session):
+        self.session = session
+
+
+def overdue(actors):
+    job = make_job(MachineState, actors, ends=False, engine="made up", retries=0)
+    for launch in list(job.launches):
+        job.answered(launch, "accepted")
+    job.clock.advance(121)  # type: ignore[attr-defined]
+    return job, lambda: job.check("nobody came")
+
+
+def seated(actors, **spec):
+    job = make_job(MachineState, actors, ends=False, engine="made up", **spec)
+    seats = [Seat() for _ in range(actors)]
+    for number, (seat, launch) in enumerate(zip(seats, list(job.launches), strict=True)):
+        job.join(Hello(f"{number:x}", launch), seat)
+    return job, seats
+
+
+def stopped(actors):
+    job, _ = seated(actors)
+    return job, lambda: job.stop("cancelled", "enough")
+
+
+def failing(actors):
+    job, seats = seated(actors, retries=0)
+    return job, lambda: [seat.session.give_up("its worker is gone") for seat in seats]
+
+
+def failing_and_retried(actors):
+    job, seats = seated(actors, retries=1)
+
+    def fail():
+        for seat in seats:
+            seat.session.give_up("its worker is gone")
+        job.clock.advance(601)
+        job.check("nobody came")
+
+    return job, fail
+
+
+@pytest.mark.parametrize(
+    ("scene", "actors"),
+    [(overdue, 10_000), (stopped, 2000), (failing, 2000), (failing_and_retried, 2000)],
+)
+def test_thousands_of_actors_that_fail_at_once_take_linear_work_and_no_deep_stack(
+    scene, actors, monkeypatch
+):
+    monkeypatch.setattr(parts, "Reactor", Silent)
+    few, act = scene(actors // 10)
+    work = calls(act)
+    assert few.counts["failed"] == actors // 10
+    many, act = scene(actors)
+    assert calls(act) < 11 * work
+    assert many.counts["failed"] == actors

@@ -6,9 +6,18 @@ from kit.parts import Port, make_job, make_spec, recorded_job
 from kit.states import Late, Two, hello
 
 from mu.engines.cost import GB_S_USD
+from mu.events import digest
 from mu.invocations import Size
-from mu.jobs.recovery import recover
-from mu.journal.records import Launched, Planned, Resumed, write_record
+from mu.jobs.recovery import find, recover
+from mu.journal.records import (
+    Counted,
+    Happened,
+    Launched,
+    Ordered,
+    Planned,
+    Resumed,
+    write_record,
+)
 from mu.messages import Hello
 from mu.states import CommandListState, MachineState
 
@@ -261,3 +270,68 @@ def test_workers_without_an_actor_cost_nothing_from_the_restart_on_unless_they_c
     assert found.cost_usd == pytest.approx(requests + (1101 + 100) * price)
     port.join(hello=Hello("bb", second))
     assert found.cost_usd == pytest.approx(requests + (1101 + 1101) * price)
+
+
+def test_what_users_see_of_launches_survives_a_restart_exactly():
+    job, journal = launched(workers=3)
+    first, second, _ = job.launches
+    for _ in range(5):
+        job.count("throttled")
+    job.count("unreached")
+    job.clock.advance(1)
+    Port(job).join(hello=Hello("aa", first))
+    job.clock.advance(1)
+    Port(job).join(hello=Hello("bb", second))
+    job.check("nobody came")
+    journal.sync()
+    seen = job.describe()
+    assert seen["launches"] == {"accepted": 3, "throttled": 5, "unreached": 1}
+    counted = [one for one in journal.records if isinstance(one, Counted)]
+    assert counted == [Counted(2.0, {"throttled": 5, "unreached": 1}, 0)]
+    assert (seen["first_hello"], seen["last_hello"]) == (1.0, 2.0)
+    found, _ = restarted(job, journal)
+    assert found.describe() == seen
+    again, _ = restarted(found, found.ledger)
+    assert again.describe() == seen
+
+
+def test_when_the_launches_were_answered_survives_a_restart():
+    job = recorded_job(make_spec(MachineState, 2, engine="made up"), created=5.0)
+    job.ledger = journal = HeldJournal()
+    job.record(Planned([{}, {}], [0, 1]))
+    job.begin()
+    first, second = job.launches
+    job.clock.advance(7)  # type: ignore[attr-defined]
+    job.answered(first, "accepted")
+    assert job.describe()["launched"] is None
+    job.clock.advance(1)  # type: ignore[attr-defined]
+    job.answered(second, "unknown")
+    assert job.describe()["launched"] == 8.0
+    found, _ = restarted(job, journal)
+    assert (found.describe()["launched"], found.state) == (8.0, "running")
+
+
+@pytest.mark.parametrize("broken", [5, None, {}])
+def test_a_broken_record_costs_an_attempt_and_leaves_no_timer(broken):
+    job, journal, _ = run(MachineState, workers=2)
+    Port(job).join(hello=hello("bb"))
+    journal.sync()
+    records = journal.records
+    records.append(Happened(1, 1, digest([]), ["answered", 2.0, broken, 0]))
+    found, _ = again(job, records, MachineState, retries=1)
+    assert [len(actor.attempts) for actor in found.actors] == [1, 0]
+    (failure,) = found.actors[1].failures
+    assert failure.error.startswith("it cannot resume after the restart: ")
+    found.stop("cancelled", "enough")
+    assert not found.clock.getDelayedCalls()
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['["happened",0,1,"",null]', '["happened",0,1,"",[]]', '["alive",null]', '["alive",1', "[]"],
+)
+def test_a_broken_record_loses_its_job_and_no_other(line):
+    ordered = write_record(Ordered(1.0, "uniq", {}, "", ""))
+    archive = HeldJournal([("broken", ordered), ("broken", line), ("whole", ordered)])
+    found, lost, _ = find(archive, lambda ordered: make_spec(MachineState))
+    assert ([one.id for one in found], list(lost)) == (["whole"], ["broken"])
