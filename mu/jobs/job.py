@@ -121,8 +121,7 @@ class Job(RecordedJob):
         free = [number for number in self._order if self._by_number[number].free]
         self._queue = OrderedDict((number, self._by_number[number]) for number in free)
         self._failed.clear()
-        known = self._past_sessions | self._sessions.keys()
-        return self.launches.restart(self.clock.seconds(), known)
+        return self.launches.restart(self.clock.seconds())
 
     # ------------------------------------------------ planning and launching
 
