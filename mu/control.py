@@ -27,6 +27,7 @@ class Starter(Protocol):
     """Carries out orders (a mu.jobs.conductor.Conductor)."""
 
     def start(self, spec: JobSpec) -> Deferred[Job]: ...
+    def recorded(self, job: Job) -> Deferred[None]: ...
     def event(self, job: Job) -> JSON: ...
     def cancel(self, job: Job) -> Deferred[None]: ...
 
@@ -103,6 +104,8 @@ class Control:
             request.setResponseCode(201)
         elif job.digest != digest(body):
             raise Refusal(409, f"Idempotency-Key {key!r} was used for another order, job {job.id}")
+        elif isinstance(job, Job):
+            await self._starter.recorded(job)
         request.setHeader("Location", f"/jobs/{job.id}")
         told = job.describe()
         if isinstance(job, Job) and job.spec.engine == EXTERNAL and not job.ended:

@@ -82,6 +82,15 @@ class Conductor:
         )
         return run.start()
 
+    def recorded(self, job: Job) -> Deferred[None]:
+        """Return a Deferred that fires once a job's order is on disk."""
+        recorded: Deferred[None] = Deferred()
+        if job.recorded:
+            recorded.callback(None)
+        else:
+            self.coordinator.ledger.on_disk(recorded.callback, None)
+        return recorded
+
     def event(self, job: Job) -> dict[str, Any]:
         """Return the event of a job's workers."""
         return self._runs[job.id].event()

@@ -121,8 +121,7 @@ class Job(RecordedJob):
         free = [number for number in self._order if self._by_number[number].free]
         self._queue = OrderedDict((number, self._by_number[number]) for number in free)
         self._failed.clear()
-        known = self._past_sessions | self._sessions.keys()
-        return self.launches.restart(self.clock.seconds(), known)
+        return self.launches.restart(self.clock.seconds())
 
     # ------------------------------------------------ planning and launching
 
@@ -406,12 +405,12 @@ class Job(RecordedJob):
             return
         at = self.clock.seconds()
         self._dismiss_waiting(f"job {self.id} has ended")
-        self._record_counts(at)
         self._step(Step.CONCLUDED)
         self.ledger.on_disk(self._write_end, state, at, error, result)
 
     def _write_end(self, state: str, at: float, error: str | None, result: Any) -> None:
         """All actors' ends are shown: write the job's."""
+        self._record_counts(at)
         self.bill.close(at)
         if self.ledger.keeps:
             ending = {"error": error and readable(error), "result": result}

@@ -2,7 +2,7 @@
 
 import secrets
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 
 from mu.journal.records import Launched, Launching
@@ -98,18 +98,19 @@ class Launches(Mapping[str, Launch]):
         """Return the launches whose worker should have come by now."""
         return {name: one for name, one in self._coming.items() if one.due <= now}
 
-    def restart(self, now: float, known: Collection[str]) -> list[str]:
-        """Wait for workers anew after a restart; return the ids of launches without an answer.
+    def lose(self, known: Set[str]) -> None:
+        """Take in that workers were lost, all but those of the `known` sessions: they may come again."""
+        for launch in self._all.values():
+            if launch.session is not None and launch.session not in known:
+                launch.session = None
 
-        Workers of the sessions that are `known` have had an actor or were dismissed. Others, spares
-        included, may still come.
-        """
+    def restart(self, now: float) -> list[str]:
+        """Wait for workers anew after a restart; return the ids of launches without an answer."""
         self._coming = {
             name: launch
             for name, launch in self._all.items()
-            if launch.answer != LATE and (launch.session is None or launch.session not in known)
+            if launch.answer != LATE and launch.session is None
         }
         for launch in self._coming.values():
-            launch.session = None
             launch.due = now + (self._hello_s if launch.answer else self._accept_s)
         return [name for name, launch in self._coming.items() if not launch.answer]

@@ -246,6 +246,7 @@ class RecordedJob(ABC):
                 self._step(Step.STOPPED)
             case Resumed(at=at, stopped_at=stopped_at):
                 self.downtime += at - stopped_at
+                self.launches.lose(self._past_sessions | self._sessions.keys())  # all but spares
                 self.bill.lose(self._sessions.keys(), stopped_at)
             case Alive(at=at):
                 self._recorded_alive = at
