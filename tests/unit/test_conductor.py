@@ -154,7 +154,7 @@ def test_a_plan_that_raises_fails_the_job_with_a_sentence(monkeypatch, raised, s
         ([], "nothing to do"),
         (None, "a list of dicts"),
         ([1], "a list of dicts"),
-        ([{}] * 10_001, "asks for 10001 actors; max_workers is 10000"),
+        ([{}] * 10_001, "has 10001 actors, but max_workers is 10000"),
     ],
 )
 def test_a_plan_that_is_none_fails_the_job(monkeypatch, planned, says):
