@@ -101,6 +101,8 @@ class LaunchSection:
     timeout_s: float = _option(30.0, 0.1)
     hello_timeout_s: float = _option(120.0, 0.1)
     accept_timeout_s: float = _option(600.0, 0.1)
+    outage_s: float = _option(600.0, 0)
+    growth: int = _option(1000, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,8 @@ class Pipeline(ABC):
     description: str = ""
     """One sentence for users."""
     parameters: Sequence[Parameter] = ()
+    all_at_once: bool = False
+    """Whether its actors all need one another at once: refused where too few workers can run."""
     may_run_twice: bool = True
     """Whether a slow actor may be started a second time while its first worker still runs."""
     relay_keep: bool = False
@@ -87,6 +89,9 @@ class Engine(ABC):
     name: str
     """What jobs call it; unique."""
 
+    growth: int = 0
+    """How many workers of one function may start within 10 s; 0: any number."""
+
     @abstractmethod
     def launch(self, invocation: Invocation) -> "Deferred[Answer]":
         """Start one worker; return a Deferred of the answer, which never fails.
@@ -105,6 +110,13 @@ class Engine(ABC):
         Without it a job's cost is not counted, and `max_cost_usd` cannot be kept.
         """
         return _succeed(f"engine {self.name} does not report the size of its functions")
+
+    def concurrency(self, function: str, region: str) -> "Deferred[int | None]":
+        """Return a Deferred of how many workers may run at once; None: unknown, the default.
+
+        Launches beyond that wait in mu, so that the engine neither drops nor delays them.
+        """
+        return _succeed(None)
 
 
 _T = TypeVar("_T")

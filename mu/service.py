@@ -306,7 +306,8 @@ class MuService(Service):
         credentials: FindCredentials,
     ) -> LambdaEngine:
         launch = self._config.launch
-        return LambdaEngine(name, self._reactor, endpoint, credentials, launch.timeout_s)
+        growth = launch.growth if name == "lambda" else 0
+        return LambdaEngine(name, self._reactor, endpoint, credentials, launch.timeout_s, growth)
 
     def _could_not_start(self, failure: Failure) -> None:
         self.log.critical("mu cannot start: {why}", why=failure.getErrorMessage())

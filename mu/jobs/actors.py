@@ -68,6 +68,8 @@ class Troupe(Protocol):
     def retries(self) -> int: ...
     @property
     def active(self) -> bool: ...
+    @property
+    def worker_awaited(self) -> str: ...
     def machine(self, actor: "Actor") -> Machine: ...
     def attempt_ended(
         self, attempt: "Attempt", finish: Finish, at: float, charged: bool
@@ -244,7 +246,9 @@ class Actor:
             return "the disk"
         if self.attempts:
             return self.attempts[-1].waits_for()
-        return "a worker" if self.pause_until is None else "a pause before its next attempt"
+        if self.pause_until is not None:
+            return "a pause before its next attempt"
+        return self.job.worker_awaited
 
     def describe(self) -> JSON:
         """Return its JSON for users."""

@@ -96,6 +96,11 @@ class RecordedJob(ABC):
     def new_session(self, attempt: Attempt, name: str) -> SessionDriver:
         """Return the session for a new attempt."""
 
+    @property
+    @abstractmethod
+    def worker_awaited(self) -> str:
+        """What an actor without a worker waits for, for users."""
+
     @abstractmethod
     def attempt_ended(self, attempt: Attempt, finish: Finish, at: float, charged: bool) -> None:
         """Record how an attempt ended; `charged`: whether it counts against `retries`."""

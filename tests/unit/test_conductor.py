@@ -9,7 +9,7 @@ from io import BytesIO
 import pytest
 from kit.journal import HeldJournal
 from kit.parts import OneState, Port, Reactor, ScriptedEngine, Threads, make_spec
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import capturedLogs
 from twisted.web.test.requesthelper import DummyRequest
@@ -342,7 +342,7 @@ def test_a_conductor_that_stops_says_so():
 def test_a_worker_that_does_not_say_hello_in_time_is_launched_again():
     bench = Bench()
     job = bench.start(workers=2, retries=1)
-    bench.port.join(job.id, Hello("aa", bench.engine.asked[0]))
+    bench.port.join(job.id, Hello("aa", bench.engine.asked[0])).hang_up()
     bench.reactor.pump([1] * 121)
     assert len(bench.engine.asked) == 3
     assert len(set(bench.engine.asked)) == 3
@@ -514,3 +514,92 @@ def test_an_order_that_is_repeated_is_answered_once_it_is_on_disk():
     first, second = map(json.loads, answers)
     assert first["id"] == second["id"]
     assert len(bench.port.book.all()) == 1
+
+
+# ---------------------------------------------------------------- places
+
+
+class SmallEngine(ScriptedEngine):
+    """An engine that says how many workers it runs at once."""
+
+    def __init__(self, places: int | None) -> None:
+        super().__init__()
+        self.places = places
+
+    def concurrency(self, function, region):
+        return succeed(self.places)
+
+
+def bench_with(places):
+    bench = Bench()
+    bench.engine = SmallEngine(places)
+    bench.conductor.coordinator.engines = {"scripted": bench.engine}
+    return bench
+
+
+def in_waves(bench, job):
+    """Let each launch that was made bring a worker that leaves, until none is made any more."""
+    waves, done = [], 0
+    while len(bench.engine.asked) > done:
+        bench.reactor.pump([10] * 10)  # the clocks of launches that wait do not run
+        wave = bench.engine.asked[done:]
+        done += len(wave)
+        waves.append(len(wave))
+        lines = [bench.port.join(job.id, Hello(launch[:8], launch)) for launch in wave]
+        for line in lines:
+            line.hang_up()
+    return waves
+
+
+def test_a_job_larger_than_its_engine_runs_in_waves():
+    bench = bench_with(3)
+    job = bench.start(workers=8)
+    assert len(bench.engine.asked) == 3
+    assert job.actors[7].waits_for() == "a place: 3 of 3 in use"
+    assert job.state == "launching"
+    assert in_waves(bench, job) == [3, 3, 2]
+    assert (job.state, [len(actor.failures) for actor in job.actors]) == ("done", [0] * 8)
+
+
+def test_a_limit_that_nobody_knows_is_learned_and_costs_no_retry():
+    bench = bench_with(None)
+    job = bench.start(Patient, workers=3, retries=0)
+    assert len(bench.engine.asked) == 3
+    line = bench.port.join(job.id, Hello("aa", bench.engine.asked[0]))
+    bench.reactor.pump([1] * 121)
+    assert [actor.failures for actor in job.actors] == [[], [], []]
+    assert job.actors[2].waits_for() == "a place: 1 of 1 in use"
+    assert len(bench.engine.asked) == 3
+    bench.reactor.pump([1] * 121)  # now and then one more is tried
+    assert len(bench.engine.asked) == 4
+    line.hang_up()
+
+
+def test_jobs_share_places_in_rotation_and_a_retry_goes_first():
+    bench = bench_with(2)
+    first = bench.start(workers=6, retries=1)
+    second = bench.start(workers=6)
+    asked = bench.engine.asked
+    assert set(asked) <= set(first.launches)
+    owners = []
+    for place in range(8):
+        launch = asked[place]
+        job = first if launch in first.launches else second
+        owners.append(job)
+        bench.port.join(job.id, Hello(f"{place:08x}", launch)).hang_up()
+    assert owners[2:].count(second) == 3
+    assert owners[2:].count(first) == 3
+
+
+def test_a_pipeline_that_needs_all_actors_at_once_is_refused_where_places_are_too_few():
+    bench = bench_with(3)
+    OneState.all_at_once = True
+    try:
+        job = bench.start(workers=4)
+    finally:
+        OneState.all_at_once = False
+    assert (job.state, job.error) == (
+        "failed",
+        "one needs all of its 4 actors at once, but engine scripted runs at most 3 workers",
+    )
+    assert bench.engine.asked == []
