@@ -15,6 +15,11 @@ from kit.workers import ROOT, Coordinator, Token, bare, coordinator, make_papers
 from mu.wire import Framer, frame
 
 
+@pytest.fixture(scope="module")
+def s3(s3_files):
+    return s3_files
+
+
 @pytest.fixture
 def home(tmp_path):
     """The bundle's folder."""
