@@ -1,4 +1,4 @@
-"""The HTTP control port: orders, watches and cancels jobs, in JSON."""
+"""The HTTP control port: a JSON API to order, watch and cancel jobs."""
 
 import hmac
 import json
@@ -27,6 +27,7 @@ class Starter(Protocol):
     """Carries out orders (a mu.jobs.conductor.Conductor)."""
 
     def start(self, spec: JobSpec) -> Deferred[Job]: ...
+    def recorded(self, job: Job) -> Deferred[None]: ...
     def event(self, job: Job) -> JSON: ...
     def cancel(self, job: Job) -> Deferred[None]: ...
 
@@ -96,13 +97,15 @@ class Control:
         job = self._book.with_key(key) if key else None
         if job is None:
             if self._starter.stopping:
-                raise Refusal(503, "the daemon is stopping: try again once it is back")
+                raise Refusal(503, "the daemon is stopping; try again after its restart")
             pipelines, engines = self._registry.pipelines, self._engines
             spec = read_order(body, self._config, pipelines, engines, key)
             job = await self._starter.start(spec)
             request.setResponseCode(201)
         elif job.digest != digest(body):
             raise Refusal(409, f"Idempotency-Key {key!r} was used for another order, job {job.id}")
+        elif isinstance(job, Job):
+            await self._starter.recorded(job)
         request.setHeader("Location", f"/jobs/{job.id}")
         told = job.describe()
         if isinstance(job, Job) and job.spec.engine == EXTERNAL and not job.ended:
@@ -152,7 +155,7 @@ class Control:
 
     @app.route("/jobs/<job_id>/log", methods=["GET"])
     def output(self, request: Request, job_id: str) -> bytes:
-        """Return what commands printed, as plain text: of `actor`, or of all under headings.
+        """Return what commands printed, as plain text: for one actor, or for all with headings.
 
         For one actor, `after=N` skips the first N bytes; the header Mu-Log-End says where the next
         part begins.
@@ -193,7 +196,7 @@ class Control:
 
     @app.handle_errors
     def broken(self, request: Request, failure: Failure) -> bytes:
-        status = getattr(failure.value, "code", None)  # werkzeug's: no such path or method
+        status = getattr(failure.value, "code", None)  # set by werkzeug: unknown path or method
         if isinstance(status, int) and 400 <= status < 500:
             return _error(request, status, f"there is no {_asked(request)}")
         self.log.failure("control: {asked}", failure, asked=_asked(request))
@@ -216,7 +219,7 @@ class Control:
 
 
 def pipeline_json(pipeline: Pipeline) -> JSON:
-    """Return what users see of a pipeline."""
+    """Return a pipeline's JSON for users."""
     return {
         "name": pipeline.name,
         "description": pipeline.description,
@@ -240,7 +243,7 @@ def _number(text: str, field: str) -> int:
 
 
 def _page(request: Request) -> tuple[int | None, str]:
-    """Return how many rows a list may have (None: all), and the row that it begins after."""
+    """Return how many rows a list may have (None: all), and the row after which it begins."""
     limit = _argument(request, "limit")
     return None if limit is None else _number(limit, "limit"), _argument(request, "after") or ""
 

@@ -1,7 +1,7 @@
-"""Launching: a job's launches become payloads, and an engine makes workers of them.
+"""Launches a job's workers: makes an invocation for each launch and hands it to an engine.
 
-An engine answers for each invocation. The launcher retries where nothing can have run, since the
-engine was busy or could not be reached.
+An engine answers each invocation. The launcher retries if nothing can have run because the engine
+was busy or could not be reached.
 """
 
 import json
@@ -32,7 +32,7 @@ def invocations(
 ) -> Iterator[Invocation]:
     """Yield an invocation for each launch id and number: all regions in turn, then all functions.
 
-    ##ID## anywhere in the event becomes the number.
+    ##ID## anywhere in the event is replaced by the number.
     """
     slot = f"##LAUNCH-{secrets.token_hex(8)}##"
     template = json.dumps({**event, "launch": slot}, separators=(",", ":"))
@@ -48,7 +48,7 @@ def invocations(
 
 @dataclass(slots=True)
 class _Region:
-    """The invocations for one region, and how fast they are made."""
+    """The invocations for one region, and how fast to make them."""
 
     window: float
     """How many may be in flight: halved when the region is busy, then slowly increased."""
@@ -61,12 +61,12 @@ class _Region:
 
 
 class Launcher:
-    """Makes one job's launches, in each region at most `in_flight` at once.
+    """Makes one job's launches, at most `in_flight` at once in each region.
 
-    `tell` gets each answer. Invocations that a region is too busy for are retried after a pause,
-    with the same id and more slowly, without holding up other regions; so are those that did not
-    reach it, but UNREACHED_TRIES of these in a row count as Refused. `broken` gets a Failure, which
-    is a fault in mu or the engine.
+    `tell` is called with each answer. If a region is busy or cannot be reached, its invocations are
+    retried with the same id, after a pause and more slowly, without delaying other regions.
+    UNREACHED_TRIES failures in a row to reach a region count as Refused. `broken` is called with a
+    Failure for a fault in mu or the engine.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Launcher:
         self._stopped = False
 
     def add(self, more: Iterable[Invocation]) -> None:
-        """Launch these, too."""
+        """Launch these as well."""
         for invocation in more:
             region = self._regions.get(invocation.region)
             if region is None:

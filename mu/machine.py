@@ -1,7 +1,7 @@
 """The state machine of one actor: an event in, effects out.
 
-Pure: no sockets, no clock, no random numbers. The same events give the same effects, so the live
-session, a test that compares lists and a replay all drive the same machine.
+It is pure: no sockets, no clock, no random numbers. The same events give the same effects, so the
+same machine is driven by a live session, a test that compares lists, or a replay of the journal.
 """
 
 from collections.abc import Callable, Iterator
@@ -40,7 +40,7 @@ __getattr__ = moved(
 
 @dataclass(slots=True)
 class Machine:
-    """Drives one actor from Entered to Finish. `begin` returns the first state for a worker."""
+    """Drives one actor from Entered to Finish. `begin` returns the first state for a context."""
 
     worker: ScriptWorker
     begin: Callable[[ScriptWorker], State]
@@ -52,7 +52,7 @@ class Machine:
     """The exception that a state raised, if the actor failed because of it."""
     _held: list[Answered] = field(default_factory=list)
     _timed: dict[str, tuple[State, float]] = field(default_factory=dict)
-    """By timer: the state that set it, and its timeout in seconds."""
+    """For each timer: the state that set it, and its timeout in seconds."""
     _timers: int = 0
     _info_size: int = 0
 
@@ -64,7 +64,7 @@ class Machine:
         """The label of the current state."""
         try:
             return self.state.label if self.state else ""
-        except Exception:  # in an author's str_extra
+        except Exception:  # in a pipeline author's str_extra
             return type(self.state).__name__
 
     @property
@@ -80,7 +80,7 @@ class Machine:
         return wanted
 
     def receive(self, event: Event) -> list[Effect]:
-        """Return the effects of the event: none after Finish."""
+        """Handle an event and return its effects. After Finish there are none."""
         if self.finished:
             return []
         effects = self.worker.begin_event(event.at)
@@ -89,10 +89,10 @@ class Machine:
             self._react(event)
             self.finished = self._outcome()
             if isinstance(event, Lost) and self.finished is None:
-                self.finished = Finish(event.reason)  # whatever the state says
+                self.finished = Finish(event.reason)  # whatever the state does
             if self._timed or self.state is not before or self._has_parts:
                 self._retime()
-        except Exception as error:  # in an author's code: fail this actor only
+        except Exception as error:  # in a pipeline author's code: fail only this actor
             self.crash = error
             self.finished = Finish(f"{self.label or 'begin'}: {type(error).__name__}: {error}")
         if self.finished:
@@ -105,7 +105,7 @@ class Machine:
         return isinstance(self.state, MachineState) and bool(self.state._side_by_side())
 
     def _retime(self) -> None:
-        """Cancel the timers of states that were left, and set those of new states."""
+        """Cancel the timers of states that were left, and set the timers of new states."""
         living = [] if self.finished or self.state is None else list(_living(self.state))
         for name, (state, _) in list(self._timed.items()):
             if not any(state is still for still in living):
@@ -135,7 +135,7 @@ class Machine:
             pass
 
     def _note(self, key: str, value: str) -> None:
-        """Store an INFO of the worker. Raises OverflowError."""
+        """Store an INFO from the worker. Raises OverflowError if it is too large."""
         info = self.worker.info
         before = len(key) + len(str(info[key])) if key in info else 0
         self._info_size += len(key) + len(value) - before
@@ -144,7 +144,7 @@ class Machine:
         info[key] = value
 
     def _take(self, event: Event) -> bool:
-        """Give the state an event; return False if it is to be kept."""
+        """Give the state an event; return False if the event must be kept."""
         assert self.state is not None
         try:
             self.state = advance(self.state, event, self.worker)
@@ -153,7 +153,7 @@ class Machine:
         return True
 
     def _retake(self, held: Answered) -> bool:
-        """Offer a kept reply again; return whether it was taken."""
+        """Offer the state a kept reply again; return whether it took one."""
         if not self._take(held):
             return False
         self._held.remove(held)
@@ -172,7 +172,7 @@ class Machine:
             )
 
     def _outcome(self) -> Finish | None:
-        """Return how the actor ended, or None if it has not."""
+        """Return how the actor ended; None: it has not."""
         if isinstance(self.state, ErrorState):
             before = self.state.prevState
             where = f"{before.label}: " if isinstance(before, MachineState) else ""
@@ -185,7 +185,7 @@ class Machine:
 
 
 def _living(state: State) -> Iterator[State]:
-    """Yield the state and all states that run inside it."""
+    """Yield the state and all states running inside it."""
     yield state
     if isinstance(state, MachineState):
         for part in state._side_by_side():

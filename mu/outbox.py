@@ -4,9 +4,9 @@ Commands are numbered from 1, and each count below is the number of the last com
 
     confirmed <= sent <= free <= produced
 
-A command is *free* once everything it follows from is safe: what a reply causes is free at once,
-but what anything else causes waits until that event is on disk. Commands never overtake one
-another, so everything behind a command that waits also waits.
+A command is *free* once the event that caused it is safe. A reply is safe at once; any other event
+is safe when it is on disk. Commands never overtake one another, so a command also waits for those
+before it.
 """
 
 import zlib
@@ -21,7 +21,7 @@ class CommandOutbox:
     """Pure bookkeeping: the caller writes what `take` returns.
 
     A position is a number of records in the journal. `barrier` is the position that must be on
-    disk before commands that are added are free.
+    disk before newly added commands are free.
     """
 
     __slots__ = (
@@ -32,13 +32,13 @@ class CommandOutbox:
     def __init__(self, barrier: int = 0) -> None:
         self.barrier = barrier
         self.produced = 0
-        """Commands that the machine has made; the number of the latest."""
+        """Commands that the machine has produced."""
         self.free = 0
-        """Commands that need not wait for the disk any more."""
+        """Commands that may be sent: none of them waits for the disk."""
         self.sent = 0
         """Commands sent on the current connection, or received before it began."""
         self.confirmed = 0
-        """Commands that the worker is known to have: it has answered them."""
+        """Commands that the worker has confirmed with a reply."""
         self._confirmed_crc = 0
         self._frames: deque[bytes] = deque()  # of the commands that are not confirmed
         self._crcs: deque[int] = deque()  # the CRC of all commands up to and including each
@@ -66,7 +66,7 @@ class CommandOutbox:
         return self.free < self.produced
 
     def free_first(self, count: int) -> None:
-        """Free the first `count` commands: what they follow from is on disk."""
+        """Free the first `count` commands: the events that caused them are on disk."""
         self.free = max(self.free, count)
 
     # ------------------------------------------------ the connection
@@ -78,7 +78,7 @@ class CommandOutbox:
         return self._crcs[count - self.confirmed - 1]
 
     def take(self) -> bytes:
-        """Return the frames that may be sent now and have not been, and count them as sent."""
+        """Return the frames of commands that are free and not sent yet, and count them as sent."""
         first, end = self.sent, self.free
         if first >= end:
             return b""
@@ -89,7 +89,7 @@ class CommandOutbox:
         return b"".join(islice(self._frames, start, end - self.confirmed))
 
     def confirm(self, count: int) -> None:
-        """Forget the first `count` commands, as far as they were sent: the worker has them."""
+        """Drop the first `count` commands, which the worker has; unsent ones stay."""
         count = min(count, self.sent)
         while self.confirmed < count:
             self._frames.popleft()

@@ -1,4 +1,4 @@
-"""The worker port: one WorkerProtocol for each TLS connection, a thin layer over a session."""
+"""The worker port: one WorkerProtocol for each TLS connection, as a thin layer over a session."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ GOODBYE_S = 10.0
 
 @implementer(IHandshakeListener)
 class WorkerProtocol(Protocol):
-    """One connection: certificate, hello, then every frame goes to a session."""
+    """One connection: checks the certificate, reads the hello, then passes frames to a session."""
 
     log = Logger()
     transport: TLSMemoryBIOProtocol
@@ -47,10 +47,10 @@ class WorkerProtocol(Protocol):
         self._session: SessionDriver | None = None
         self._inbox: deque[bytes] = deque()  # received, but not split into frames yet
         self._frames: Iterator[bytes] = iter(())
-        self._paused = False  # the worker does not read what we write
+        self._paused = False  # the worker is not reading what we write
         self._working = False
         self._stalled = False  # we stopped reading, until less is buffered here
-        self._closing = ""  # why nothing more is read
+        self._closing = ""  # the reason, once no more frames are read
         self._gone = False
         self._dismissed = False
         self._heard = 0.0  # when anything was last received
@@ -83,7 +83,7 @@ class WorkerProtocol(Protocol):
                 self.transport.pauseProducing()
 
     def pauseProducing(self) -> None:
-        """The worker reads too slowly: take no more frames from it, or we would write ever more."""
+        """Read no more frames, since the worker reads too slowly: they would make us write more."""
         self._paused = True
         self.transport.pauseProducing()
 
@@ -94,7 +94,7 @@ class WorkerProtocol(Protocol):
             self.transport.resumeProducing()
 
     def stopProducing(self) -> None:
-        """The connection is lost; connectionLost follows."""
+        """Called when the connection is lost; connectionLost follows."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._connections.discard(self)
@@ -107,10 +107,10 @@ class WorkerProtocol(Protocol):
                 self._session.detach(self, self._closing or loss(reason))
             if self._job_id is not None:
                 self._book.leave(self._job_id, self, self._hello)
-        self._session = None  # break the reference cycle; thousands would wait for the collector
+        self._session = None  # breaks a reference cycle, of which there may be thousands
         self._inbox.clear()
 
-    # ------------------------------------------------ what the job and its session want
+    # ------------------------------------------------ for the job and its session
 
     def adopt(self, session: SessionDriver) -> None:
         self._session = session
@@ -155,22 +155,22 @@ class WorkerProtocol(Protocol):
         )
 
     def stop(self, reason: str, keep: bool) -> None:
-        """The port closes. `keep`: workers that can come back are not told to quit."""
+        """Close, since the port closes. `keep`: do not tell workers to quit that can reconnect."""
         if self._hello is None or (keep and self._hello.session):
             self._closing = self._closing or reason
-            self._session = None  # it waits for the next coordinator; its end is not ours to report
-            self.transport.unregisterProducer()  # TLS would wait for it to finish, which it never does
+            self._session = None  # the next coordinator resumes it: do not report an end
+            self.transport.unregisterProducer()  # it never finishes, and TLS would wait for it
             self.transport.loseConnection()
         elif self._session is not None:
-            self._session.give_up(reason)  # has no effect if it is over
+            self._session.give_up(reason)  # no effect if it has ended
         else:
             self.dismiss(reason)
 
     # ------------------------------------------------ frames
 
     def _work(self) -> None:
-        """Handle the received frames, as long as their effects can be written."""
-        if self._working or self._is_full:  # the effects of a frame may ask for the next one
+        """Handle the received frames, unless frames must wait."""
+        if self._working or self._is_full:  # handling a frame may call this method again
             return
         self._working = True
         try:
@@ -191,7 +191,7 @@ class WorkerProtocol(Protocol):
 
     @property
     def _is_full(self) -> bool:
-        """Whether frames must wait, or are not wanted any more."""
+        """Whether frames must wait, or are no longer wanted."""
         if self._paused or self._closing:
             return True
         return self._session is not None and self._session.full
@@ -200,7 +200,7 @@ class WorkerProtocol(Protocol):
         if self._session is not None:
             self._session.receive(payload)
         elif self._dismissed:
-            return  # what it says before it closes
+            return  # sent before it closed
         elif self._hello is None:
             self._hello = Hello.parse(payload)
             assert self._job_id is not None
@@ -217,8 +217,8 @@ class WorkerProtocol(Protocol):
     def _beat(self) -> None:
         """Ping a silent worker; close the connection of one that has been silent too long.
 
-        An original worker knows no ping, so it may be silent, except in the middle of a frame; the
-        worker timeout ends it.
+        An original worker does not know pings, so it may be silent, except in the middle of a
+        frame. Only the worker timeout limits its silence.
         """
         silent = self._clock.seconds() - self._heard
         answers_pings = bool(self._hello and self._hello.session)
@@ -267,7 +267,7 @@ class WorkerFactory(Factory):
         self.connections: set[WorkerProtocol] = set()
 
     def has_room(self, addr: object) -> bool:
-        """Return whether one more connection may be opened."""
+        """Return whether another connection may be opened."""
         limit = self._options.max_connections
         if len(self.connections) < limit:
             return True

@@ -1,4 +1,4 @@
-"""The daemon: puts all parts together, starts and stops them. No other module knows them all."""
+"""The daemon: connects all parts, starts and stops them. No other module knows them all."""
 
 import gc
 import json
@@ -63,15 +63,15 @@ PRUNE_S = 600.0
 BLOCKING_CALLS = 64
 """How many plans and finishes of pipelines may run at once, each in a thread."""
 GC_THRESHOLDS = 50_000, 20, 20
-"""Thousands of machines are many long-lived objects, which frequent collections scan in vain."""
+"""Less frequent than Python's default: thousands of machines mean many objects that live long."""
 
 
 class Options(usage.Options):
-    """What `twistd mu` takes."""
+    """The command line of `twistd mu`."""
 
     longdesc = (
-        "The mu coordinator: drives cloud-function workers with state machines. Jobs are ordered at"
-        " its HTTP control port."
+        "The mu coordinator: drives cloud-function workers with state machines. Order jobs at its"
+        " HTTP control port."
     )
     optParameters = (
         ("config", "c", None, "the configuration file; etc/mu.conf lists all options"),
@@ -79,7 +79,7 @@ class Options(usage.Options):
 
 
 class DaemonReactor(ILocalReactor, IClientReactor, JournalReactor, IReactorSocket):
-    """What the daemon needs of Twisted's reactor."""
+    """What the daemon needs from Twisted's reactor."""
 
 
 class _DaemonThread(Thread):
@@ -89,7 +89,7 @@ class _DaemonThread(Thread):
 
 
 class _Threads(ThreadPool):
-    """For calls of pipelines, which may block for ever."""
+    """Runs calls of pipelines, which may block forever."""
 
     threadFactory = _DaemonThread
 
@@ -128,7 +128,7 @@ class MuService(Service):
         self._ports_file.unlink(missing_ok=True)
         self._stopping = False
         self.ports: dict[str, int] = {}
-        """Name to number, of the ports that are listening."""
+        """The numbers of the listening ports, by name."""
         self._listening: list[IListeningPort] = []
         self._lambda_engines: dict[str, LambdaEngine] = {}
         self._local: LocalEngineProcess | None = None
@@ -226,7 +226,7 @@ class MuService(Service):
             self._pruning = self._reactor.callLater(PRUNE_S, self._prune)
 
     def _restore(self, conductor: Conductor, registry: Registry, engines: set[str]) -> None:
-        """Bring back the jobs in the journal, running and ended."""
+        """Restore the jobs in the journal, running and ended."""
         archive = self._archive
         if archive is None:
             return
@@ -244,7 +244,7 @@ class MuService(Service):
             conductor.bury(job_id, ordered, reason)
 
     def _journal_failed(self, reason: str) -> None:
-        """Exit at once: nothing said from here on would be true after the next start."""
+        """Exit at once: nothing reported from now on would survive a restart."""
         self.log.critical(
             "mu exits: {reason}. Free some space or repair it, then start mu again: running jobs"
             " resume",
@@ -281,7 +281,7 @@ class MuService(Service):
             opened.fileno(), opened.family, cast(ServerFactory[Any], factory)
         )
         assert isinstance(port, tcp.Port)
-        opened.close()  # the reactor has a copy of its own
+        opened.close()  # the reactor has its own copy
         self._listening.append(port)
         self.ports[name] = port.getHost().port
         return port
@@ -317,7 +317,7 @@ class MuService(Service):
     # ------------------------------------------------ stopping
 
     async def _stop(self) -> None:
-        """Close the ports and stop the local engine, which stays if jobs are kept for the next start."""
+        """Close the ports and stop the local engine, unless jobs are kept for the next start."""
         self._stopping = True
         self._ports_file.unlink(missing_ok=True)
         keep = self._journal is not None and self._config.mu.on_stop == "keep"
@@ -345,7 +345,7 @@ class MuService(Service):
             self._pruning.cancel()
             ending.append(self._journal.close())
         await DeferredList(ending, consumeErrors=True)
-        # Joins its threads, which may be in a plan or finish that never returns.
+        # This joins its threads, which may be in a plan or finish that never returns.
         Thread(target=self._threads.stop, daemon=True).start()
 
 

@@ -1,15 +1,15 @@
 """One worker's conversation about one attempt at an actor, over any number of connections.
 
-No I/O: a session takes what happens (a frame, a connection, a timer, records on disk), with the
-time, and returns effects. Its driver performs all effects of one call, in order, before it makes
-the next. A received frame becomes an event of the machine, the machine's effects become
-the session's, and every event goes to the journal.
+It performs no I/O: each method takes an input (a frame, a connection, a timer, records on disk) and
+the time, and returns effects. The driver performs all effects of one call, in order, before the
+next call. A received frame becomes an event for the machine, the machine's effects become the
+session's, and every event goes to the journal.
 
 The rules are the "Extensions" of the protocol. In short:
 
 - Commands are numbered, and kept until the worker confirms them with a reply.
-- What a reply causes is sent at once. What anything else causes (a timer, the beginning, a loss)
-  waits until that event is on disk, and so does everything this machine sends after it. The welcome
+- The effects of a reply are sent at once. Those of any other event (a timer, the start, a loss)
+  wait until that event is on disk, and so does everything this machine sends after it. The welcome
   waits until the assignment is on disk, and quit waits until everything is.
 - After a welcome, the worker's count and CRC of the commands it has received must agree with the
   machine's. After a restart the machine may have to receive some replies again first.
@@ -66,25 +66,25 @@ from mu.wire import frame
 
 QUIT = "quit:"
 ACK_REPLIES, ACK_BYTES, ACK_S = 64, 2**20, 5.0
-"""A worker learns which replies are on disk after this many replies or bytes, or this long."""
+"""After how many replies, bytes or seconds a worker is told which of its replies are on disk."""
 RESTART_HOLD_S = 5.0
-"""The shortest hold after a restart: workers may be in their longest pause between attempts to connect."""
+"""The shortest hold after a restart: a worker may be in its longest pause before reconnecting."""
 MOST_HELD_COMMANDS = 64
-"""When more commands than this wait for the disk, the worker's replies have to wait, too."""
+"""If more commands than this wait for the disk, the worker's replies wait as well."""
 
-WORKER_TIMER = "(worker)"  # names that no machine's timer has
+WORKER_TIMER = "(worker)"  # names that no timer of a machine has
 HOLD_TIMER = "(hold)"
 ACK_TIMER = "(ack)"
 
 
 class Output(Protocol):
-    """Where the live output of commands goes."""
+    """Receives the live output of commands."""
 
     def write(self, output: bytes) -> None: ...
 
 
 class Part(Protocol):
-    """What a session plays: an attempt at an actor (mu.jobs.actors.Attempt)."""
+    """The attempt at an actor that a session drives (mu.jobs.actors.Attempt)."""
 
     number: int
     machine: Machine
@@ -102,24 +102,24 @@ class Part(Protocol):
 
 
 class Disk(Protocol):
-    """How far the journal has got. A session only reads this (mu.journal.ledger.Ledger)."""
+    """The journal's progress. A session only reads it (mu.journal.ledger.Ledger)."""
 
     keeps: bool
     """Whether there is a journal at all."""
     written: int
-    """Records written so far; a record's position is this count just after it was written."""
+    """How many records were written; a record's position is this count just after its writing."""
     synced: int
     """How many of them are on disk."""
 
 
 L = TypeVar("L")
-"""A connection. A session only tells one from another."""
+"""A connection. A session only compares connections."""
 
 
 class Session(Generic[L]):
-    """Drives one attempt's machine with what one worker says.
+    """Drives one attempt's machine with the frames of one worker.
 
-    `name` is the worker's session id; an original worker has none, and cannot come back.
+    `name` is the worker's session id; an original worker has none, and cannot reconnect.
     """
 
     __slots__ = (
@@ -136,7 +136,7 @@ class Session(Generic[L]):
         self.line: L | None = None
         """The current connection."""
         self.received = 0
-        """Replies received."""
+        """How many replies were received."""
         self.over = False
         self.away_since: float | None = None
         """When the worker's connection was lost; None while it has one."""
@@ -148,12 +148,12 @@ class Session(Generic[L]):
         self._outbox = CommandOutbox(barrier=disk.written)
         self._quits = False  # whether the last command is quit
         self._connections = 0  # so far; the number of the current one
-        self._claim = (0, 0, 0)  # from the hello: commands received, their CRC, replies sent
+        self._claim = (0, 0, 0)  # the hello's counts: commands received, their CRC, replies sent
         self._welcomed = False  # on the current connection
-        self._agreed = False  # likewise
-        self._preface = b""  # goes out in front of the next commands
+        self._agreed = False  # on the current connection
+        self._preface = b""  # sent before the next commands
         self._kept = 0  # replies that are on disk, so the worker may drop them
-        self._acked = 0  # replies that an ack was sent for, or waits for the disk
+        self._acked = 0  # replies whose ack was sent, or waits for the disk
         self._unacked_bytes = 0
         self._ack_timer = False
         self._hold_reason = ""
@@ -165,7 +165,7 @@ class Session(Generic[L]):
     # ------------------------------------------------ beginning
 
     def begin(self, now: float) -> list[SessionEffect]:
-        """Enter the machine; the worker's hello is what its first state expects."""
+        """Enter the machine, and give it the worker's hello as the first reply."""
         self._begin(now)
         return self._take()
 
@@ -177,10 +177,10 @@ class Session(Generic[L]):
     def restore(
         self, records: Iterable[Happened | Resumed], began: float, stopped_at: float, now: float
     ) -> list[SessionEffect]:
-        """Give the machine the events in the journal, from the beginning.
+        """Replay all events in the journal.
 
-        Timers stay stopped until the worker has agreed; then they have left what they had at
-        `stopped_at`, the last time at which the previous coordinator is known to have run.
+        Timers stay stopped until the worker has agreed. They then continue with the time left at
+        `stopped_at`, when the previous coordinator is last known to have run.
         Raises Diverged, and ValueError for a broken record.
         """
         self._stopped, self._stopped_at = {}, stopped_at
@@ -241,7 +241,7 @@ class Session(Generic[L]):
         return self._take()
 
     def detach(self, line: L, reason: str, now: float) -> list[SessionEffect]:
-        """A connection is lost; if it was the current one, wait for the worker to come back."""
+        """Handle a lost connection; if it was the current one, wait for the worker to reconnect."""
         if line is not self.line:
             return []
         self.line = None
@@ -255,7 +255,7 @@ class Session(Generic[L]):
         return self._take()
 
     def _hold(self, reason: str, hold_s: float, now: float) -> None:
-        """Wait for the worker; give it up for this reason if it does not come back in time."""
+        """Wait for the worker; give it up for this reason if it does not reconnect in time."""
         self.away_since = now
         self._hold_reason = reason
         self._effects.append(SetTimer(HOLD_TIMER, hold_s))
@@ -266,7 +266,7 @@ class Session(Generic[L]):
             self._effects.append(CancelTimer(HOLD_TIMER))
 
     def _welcome(self, connection: int, now: float) -> None:
-        """The assignment is on disk: welcome the worker, if that connection is still the current one."""
+        """Welcome the worker if its connection is still current; the assignment is on disk."""
         if connection != self._connections or self.line is None or self.over:
             return
         self._welcomed = True
@@ -281,7 +281,7 @@ class Session(Generic[L]):
         self._effects.append(ReadOn())
 
     def _judge(self, now: float) -> None:
-        """Compare what the worker received with what the machine sent, as soon as that is possible."""
+        """As soon as possible, compare what the worker received with what the machine sent."""
         received, crc, said = self._claim
         outbox = self._outbox
         if received > outbox.produced:
@@ -302,15 +302,15 @@ class Session(Generic[L]):
         outbox.sent = received
         self._restart_timers()
 
-    # ------------------------------------------------ what the worker says
+    # ------------------------------------------------ frames
 
     @property
     def full(self) -> bool:
-        """Whether frames have to wait: for the welcome, or because too much waits for the disk."""
+        """Whether frames must wait: for the welcome, or because too much waits for the disk."""
         return not self.over and (not self._welcomed or self._outbox.waiting > MOST_HELD_COMMANDS)
 
     def receive(self, payload: bytes, now: float) -> list[SessionEffect]:
-        """Handle a frame from the worker. Raises BadMessage, which must end the connection."""
+        """Handle a frame from the worker. Raises BadMessage; the caller must end the connection."""
         said = from_worker(payload, bool(self.name))
         if isinstance(said, Reply):
             if not self.over:
@@ -341,7 +341,7 @@ class Session(Generic[L]):
             self._acknowledge(size)
 
     def _acknowledge(self, size: int) -> None:
-        """Let the worker drop its replies, once in a while, when they are on disk."""
+        """Tell the worker, from time to time, to drop replies that are on disk."""
         self._unacked_bytes += size
         if self.received - self._acked >= ACK_REPLIES or self._unacked_bytes >= ACK_BYTES:
             self._ask_for_ack()
@@ -364,7 +364,7 @@ class Session(Generic[L]):
     # ------------------------------------------------ the disk, and time
 
     def on_disk(self, step: DiskStep, value: int, now: float) -> list[SessionEffect]:
-        """Everything that an AwaitDisk waited for is on disk."""
+        """Continue after an AwaitDisk: what it waited for is on disk."""
         if step == "welcome":
             self._welcome(value, now)
         elif step == "send":
@@ -378,7 +378,7 @@ class Session(Generic[L]):
         return self._take()
 
     def elapsed(self, timer: str, now: float) -> list[SessionEffect]:
-        """A timer has expired."""
+        """Handle a timer that has expired."""
         if timer == WORKER_TIMER:
             self._handle(Lost(now, f"its worker took longer than {self.part.timeout_s:g} s"))
         elif timer == HOLD_TIMER:
@@ -393,7 +393,7 @@ class Session(Generic[L]):
     def _set_timer(self, timer: str, seconds: float, at: float) -> None:
         if self._stopped is None:
             self._effects.append(SetTimer(timer, seconds))
-        else:  # what is set after the restart has all of its time left
+        else:  # a timer set after the restart has all its time left
             self._stopped[timer] = min(at, self._stopped_at) + seconds
 
     def _cancel_timer(self, timer: str) -> None:
@@ -403,7 +403,7 @@ class Session(Generic[L]):
             self._stopped.pop(timer, None)
 
     def _restart_timers(self) -> None:
-        """Let stopped timers run again, with the time that each had left."""
+        """Restart the stopped timers with the time that each had left."""
         stopped, self._stopped = self._stopped or {}, None
         for name, due in stopped.items():
             self._effects.append(SetTimer(name, max(0.0, due - self._stopped_at)))
@@ -416,7 +416,7 @@ class Session(Generic[L]):
         return self._take()
 
     def fence(self, reason: str, now: float, charged: bool = True) -> list[SessionEffect]:
-        """End the attempt without asking its machine; nothing from it counts any more."""
+        """End the attempt without asking its machine; nothing from it counts after this."""
         self._fence(reason, now, charged)
         return self._take()
 
@@ -448,11 +448,11 @@ class Session(Generic[L]):
 
     @property
     def _position(self) -> int:
-        """The position in the journal of everything that this session has appended."""
+        """The journal's position after everything that this session has appended."""
         return self._disk.written + self._appended
 
     def _perform(self, effects: list[Effect], event: Event) -> None:
-        """Do what the machine wants done, with one write for everything it sends."""
+        """Turn the machine's effects into the session's, with one write for everything it sends."""
         finish = self._note(effects, event.at)
         outbox = self._outbox
         if outbox.release(self._disk.synced):
@@ -483,7 +483,7 @@ class Session(Generic[L]):
         return None
 
     def _flush(self) -> None:
-        """Send what has not been sent on this connection, as far as the disk allows."""
+        """Send the free commands that have not been sent on this connection."""
         if self.line is None:
             return
         data, self._preface = self._preface, b""
@@ -491,7 +491,7 @@ class Session(Generic[L]):
             data += self._outbox.take()
         if data:
             self._effects.append(Write(data))
-        if not self.name:  # an original worker confirms nothing, and cannot come back
+        if not self.name:  # an original worker confirms nothing and cannot reconnect
             self._outbox.confirm(self._outbox.sent)
 
     def _write(self, data: bytes) -> None:
@@ -508,7 +508,7 @@ class Session(Generic[L]):
         self._effects += [End(finish, at, charged), AwaitDisk("leave")]
 
     def _leave(self) -> None:
-        """The end is on disk: tell the worker."""
+        """Tell the worker to quit, now that the end is on disk."""
         if self.line is None:
             return
         if self._agreed:

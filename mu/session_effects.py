@@ -1,6 +1,6 @@
-"""What a session wants done: values that its driver performs, in order.
+"""A session's effects, which its driver performs in order.
 
-A machine's SetTimer and CancelTimer are effects of its session, too. Append and Write occur for
+A machine's SetTimer and CancelTimer are also effects of its session. Append and Write occur for
 almost every reply; they are not frozen, because that would double the cost of creating one.
 """
 
@@ -45,7 +45,7 @@ class Supersede:
 
 @dataclass(frozen=True, slots=True)
 class ReadOn:
-    """The session takes frames again: see `full`."""
+    """Deliver frames to the session again: it is no longer `full`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Goodbye:
-    """The worker was told to quit: it should close its connection soon."""
+    """Wait a short time for the worker to close its connection: it was told to quit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from mu.config import Config, ConfigError, MuSection, read_config
 
 CONFIGS = (Path("etc/mu.conf"), Path("/etc/mu.conf"))
-"""Configuration files that are looked for, in this order."""
+"""The configuration files to look for, in this order."""
 
 
 class NoAddress(Exception):
@@ -41,7 +41,7 @@ class Home:
     start: str
     """The command that starts the daemon."""
     source: str
-    """Where `config` comes from: a file's path, or `the defaults`."""
+    """The source of `config`: a file's path, or `the defaults`."""
 
     @property
     def path(self) -> Path:
@@ -156,7 +156,7 @@ def _exists(path: Path) -> bool:
 
 
 def _reachable(host: str) -> str:
-    """Return the address at which a server that listens on `host` can be reached from here."""
+    """Return the address at which this machine can reach a server that listens on `host`."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"[{host}]" if ":" in host else host
 

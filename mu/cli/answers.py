@@ -29,7 +29,7 @@ class ActorJson(TypedDict):
 
 
 class JobJson(TypedDict):
-    """GET /jobs/ID. Not required: what a job that could not be resumed may lack."""
+    """GET /jobs/ID. A job that could not be resumed may lack the fields that are not required."""
 
     id: str
     pipeline: str
@@ -70,14 +70,14 @@ class PipelineJson(TypedDict):
 
 
 class DivergenceJson(TypedDict):
-    """Where a replayed attempt did something else than it did at first."""
+    """Where a replayed attempt did something other than recorded."""
 
     event: int
     message: str
 
 
 class StepJson(TypedDict):
-    """One event of an attempt, and its effects; null where they are unknown."""
+    """One event of an attempt, and its effects; null: they are unknown."""
 
     at: float
     event: list[object]

@@ -1,4 +1,4 @@
-"""Turns the words of a command line into the values of an order."""
+"""Turns the arguments of a command line into the values of an order."""
 
 import difflib
 import json
@@ -13,15 +13,15 @@ _WORDS = {"true": True, "yes": True, "on": True, "1": True}
 _WORDS |= {"false": False, "no": False, "off": False, "0": False}
 
 MOST_ACTORS = 1_000_000
-"""More than any daemon accepts; longer ranges are refused here, before they are expanded."""
+"""More than any daemon accepts; a longer range is refused here, before it is expanded."""
 
 
 class BadArgument(ValueError):
-    """A sentence that names the argument, what was expected, and what it got."""
+    """A bad argument; the text names it, what was expected, and what was given."""
 
 
 def pipeline_named(pipelines: Iterable[PipelineJson], name: str) -> PipelineJson:
-    """Return that pipeline's description. Raises BadArgument."""
+    """Return the description of the pipeline. Raises BadArgument."""
     listed = list(pipelines)
     known = {pipeline["name"]: pipeline for pipeline in listed if "error" not in pipeline}
     for broken in listed:
@@ -35,7 +35,7 @@ def pipeline_named(pipelines: Iterable[PipelineJson], name: str) -> PipelineJson
 
 
 def read_params(pipeline: PipelineJson, words: Sequence[str]) -> dict[str, object]:
-    """Return the values of words such as `frames=6`. Raises BadArgument."""
+    """Return the values in arguments such as `frames=6`. Raises BadArgument."""
     known = {described["name"]: described for described in pipeline["parameters"]}
     values: dict[str, object] = {}
     for word in words:
@@ -58,7 +58,7 @@ def read_params(pipeline: PipelineJson, words: Sequence[str]) -> dict[str, objec
 
 
 def read_actors(text: str) -> list[int]:
-    """Return the numbers of words such as `0,7,12-15`. Raises BadArgument."""
+    """Return the numbers in a text such as `0,7,12-15`. Raises BadArgument."""
     numbers: list[int] = []
     for word in text.split(","):
         first, dash, last = word.strip().partition("-")
@@ -125,7 +125,7 @@ def _read_value(described: ParameterJson, text: str) -> object:
 
 
 def _converted(kind: type, text: str) -> object:
-    """Return the text as a value of that kind. Raises ValueError."""
+    """Parse the text as a value of that kind. Raises ValueError."""
     if kind is str:
         return text
     if kind is bool:
@@ -140,7 +140,7 @@ def _converted(kind: type, text: str) -> object:
 
 
 def _instead(name: str, what: str, known: Iterable[str]) -> str:
-    """Return the end of a sentence about an unknown name: a near one, and all of them."""
+    """Return the end of a sentence about an unknown name: a similar one, and all of them."""
     names = list(known)
     near = difflib.get_close_matches(name, names, 1)
     there_are = f"the {what} are {', '.join(names)}" if names else f"there are no {what}"

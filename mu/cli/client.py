@@ -38,7 +38,7 @@ class Answer:
 class Client:
     """Talks to one daemon, with a new connection for each request.
 
-    Does not follow redirects and ignores proxy settings: either would reveal the token.
+    It does not follow redirects and ignores proxy settings, since either would reveal the token.
     """
 
     def __init__(self, address: Address, timeout_s: float = TIMEOUT_S) -> None:
@@ -57,7 +57,7 @@ class Client:
         headers = {"Content-Type": "application/json"}
         if key:
             headers["Idempotency-Key"] = key
-        # Sorted: a repeated order must have the same bytes.
+        # The keys are sorted: a repeated order must have the same bytes.
         body = json.dumps(order, sort_keys=True).encode("ascii")
         return self._job("POST", "/jobs", body, headers)
 
@@ -104,7 +104,7 @@ class Client:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Return the answer. Raises RequestRefused, and NotRunning where there is no daemon."""
+        """Return the answer. Raises RequestRefused, and NotRunning if there is no daemon."""
         answer, status = self._exchange(method, path, body, headers or {})
         if 200 <= status < 300:
             return answer

@@ -1,4 +1,4 @@
-"""The program `mu`: its commands, put together.
+"""The program `mu`, which consists of all commands.
 
 A command imports what it needs to talk to a daemon or to print only when it runs, so that
 `mu --help` is fast.
@@ -62,7 +62,7 @@ def cli() -> None:
     """Start thousands of cloud-function workers, and follow their progress.
 
     A daemon does the work (twistd -n mu); these commands talk to it. JOB is a job's id, the
-    beginning of one, or the word "last".
+    start of one, or the word "last".
 
     \b
     First steps:
@@ -82,9 +82,9 @@ def cli() -> None:
     Exit status:
       0  success; for a job that was watched: it is done
       1  the job failed; a replayed attempt diverged; mu doctor found an error
-      2  the command line is wrong, or the request was refused
+      2  the command line is invalid, or the request was refused
       3  the job was cancelled
-      4  the daemon is not running, cannot be reached, or went away
+      4  the daemon is not running, cannot be reached, or has stopped
       130  interrupted with Ctrl-C
     """
 

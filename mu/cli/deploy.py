@@ -185,7 +185,7 @@ def deploy(
 def _code(
     zipped: Path | None, bare: bool, engine: str, ingredients: Ingredients
 ) -> Iterator[Code | None]:
-    """Yield the given zip, or one that is made now, or None if the code stays as it is."""
+    """Yield the given zip, or one that is made now, or None if the code does not change."""
     from mu.functions.bundle import look_into
     from mu.functions.shipment import Code
 
@@ -303,7 +303,7 @@ def _clients(engine: str, home: Home) -> Clients:
     return local_clients(home)
 
 
-# ---------------------------------------------------------------- what is printed
+# ---------------------------------------------------------------- output
 
 
 def _sentence(result: DeployResult, dry: bool) -> str:
@@ -342,7 +342,7 @@ def _launch_command(
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Report]:
-    """Yield a function that shows what is done now: beside a spinner, or in lines on stderr."""
+    """Yield a function that shows the current step: beside a spinner, or in lines on stderr."""
     from mu.cli.display.text import console
 
     screen = console(stderr=True)

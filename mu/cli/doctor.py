@@ -1,4 +1,4 @@
-"""`mu doctor`: finds what would keep a job from running, and what to do about it."""
+"""`mu doctor`: finds what would keep a job from running, and how to fix it."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def _clients(engine: str, home: Home) -> tuple[Clients | None, list[Finding]]:
 
 
 def _shown(case: Case, quiet: bool) -> Iterator[Finding]:
-    """Yield the findings, and print each one as it comes."""
+    """Yield the findings, and print each one when it is made."""
     from rich.table import Table
     from rich.text import Text
 

@@ -1,4 +1,4 @@
-"""`mu bundle`: makes the zip of a function; and what `mu deploy` shares with it."""
+"""`mu bundle`: makes the zip of a function. `mu deploy` shares some of this code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Ingredients:
-    """The options that say what goes into a bundle."""
+    """The options that determine the content of a bundle."""
 
     programs: Sequence[str]
     pre: str
@@ -32,7 +32,7 @@ class Ingredients:
 
     @property
     def given(self) -> bool:
-        """Whether there is anything but the worker."""
+        """Whether there is anything besides the worker."""
         return any((self.programs, self.pre, self.post, self.extra, self.lib_dirs))
 
 
@@ -169,7 +169,7 @@ def make_bundle(out: Path, of: Ingredients) -> tuple[Bundle, str]:
 
 
 def _named(words: Sequence[str], what: str) -> dict[str, Path]:
-    """Return paths by the names that they get in the bundle."""
+    """Return paths by their names in the bundle."""
     named: dict[str, Path] = {}
     for word in words:
         name, equals, path = word.partition("=")
@@ -185,7 +185,7 @@ def _named(words: Sequence[str], what: str) -> dict[str, Path]:
 
 
 def function_name(word: str) -> str:
-    """Return a function's name made from that of a program or a zip."""
+    """Return a function name made from that of a program or a zip."""
     name, equals, _ = word.partition("=")
     name = Path(name if equals and not Path(word).exists() else word).name
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name.removesuffix(".zip").removesuffix(".sh")) or "mu"

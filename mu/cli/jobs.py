@@ -1,4 +1,4 @@
-"""The commands for jobs that were started: list them, watch, show workers and output, cancel."""
+"""The commands for existing jobs: list them, watch, show workers and output, cancel."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 STATUS = {"done": DONE, "failed": FAILED, "cancelled": CANCELLED}
 FOLLOW_S = 0.3
-"""Seconds between two looks at a log that is followed."""
+"""How often to read a log that is followed, in seconds."""
 
 
 @click.command()
@@ -73,7 +73,7 @@ def jobs(limit: int, as_json: bool) -> None:
 def watch(ctx: click.Context, job: str, as_json: bool) -> None:
     """Show a job's progress until it ends.
 
-    The exit status tells how it ended: 0 done, 1 failed, 3 cancelled. Ctrl-C stops watching, not
+    The exit status says how it ended: 0 done, 1 failed, 3 cancelled. Ctrl-C stops watching, not
     the job. With --json, prints one line for each change; the last one is the final state.
 
     \b
@@ -213,7 +213,7 @@ def _print_log(client: Client, job_id: str, actor: int, follow: bool) -> None:
 
     at = 0
     while True:
-        # Checked before the log is read: the last read then has all output up to the end.
+        # Checked before the log is read, so that the last read has all output up to the end.
         ended = not follow or _ended(client, job_id, actor)
         try:
             answer = client.log(job_id, actor=actor, after=at)

@@ -79,7 +79,7 @@ def renew(what: str, yes: bool) -> None:
     click.echo(_running())
     if not yes:
         if not sys.stdin.isatty():
-            raise CliError("nothing was changed: there is no terminal to ask on, so add --yes")
+            raise CliError("nothing was changed: add --yes, as there is no terminal to confirm on")
         click.confirm("Replace the CA?", abort=True)
     try:
         new = Authority.renew(home.path)
@@ -185,7 +185,7 @@ def _as_json(facts: Facts) -> dict[str, str]:
 
 
 def _running() -> str:
-    """Return a sentence on how many jobs a renewal affects."""
+    """Return a sentence about how many jobs a renewal affects."""
     from mu.cli.address import NoAddress, NotRunning
     from mu.cli.client import RequestRefused
 

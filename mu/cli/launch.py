@@ -1,4 +1,4 @@
-"""`mu launch` and `mu pipelines`: what can be run, and running it."""
+"""`mu launch` starts a job; `mu pipelines` lists the kinds of jobs."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def launch(
     """Start a job.
 
     Prints the job's id on stdout. With --watch, shows the job's progress, and the exit status
-    tells how it ended: 0 done, 1 failed, 3 cancelled.
+    says how it ended: 0 done, 1 failed, 3 cancelled.
 
     \b
     Examples:
@@ -161,8 +161,8 @@ def launch(
       mu launch hello --event '{"env": {"NAME": "value"}}'
       mu launch hello --idempotency-key nightly-2024-05-01 --json
 
-    Engine external starts no workers. mu prints the event with which you start them yourself,
-    instead of the job's id. The event contains the job's private key.
+    Engine external starts no workers. Instead of the job's id, mu prints the event with which you
+    start them yourself. The event contains the job's private key.
 
     \b
       mu launch hello --engine external --event-out event.json
@@ -204,7 +204,7 @@ def _place(client: Client, order: dict[str, object], key: str | None) -> JobJson
     except DaemonUnreachable as error:
         safe = ", or repeat the command with the same --idempotency-key" if key else ""
         raise NoDaemon(
-            f"{error}. The job may have been started all the same: check with `mu jobs`{safe}"
+            f"{error}. The job may have been started anyway: check with `mu jobs`{safe}"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""What the commands share: exit statuses, errors, options, and the daemon that they talk to."""
+"""What commands share: exit statuses, errors, options, and how they find the daemon."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INTERRUPTED, BROKEN_PIPE = 130, 141
 """The shell's statuses for a program ended by SIGINT or SIGPIPE."""
 
 _WHERE = "mu.where"
-"""Key in a click context's meta: the options that select a daemon."""
+"""The key in a click context's meta for the options that select a daemon."""
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -44,7 +44,7 @@ class NoDaemon(CliError):
 
 
 def finds_daemon(hidden: bool = True) -> Callable[[F], F]:
-    """Add --home, --config and --url. They may stand before or after the command."""
+    """Add --home, --config and --url, which may appear before or after the command."""
     options = (
         ("--home", "FOLDER", "The daemon's home folder."),
         ("--config", "FILE", "The daemon's configuration file, which names its home."),
@@ -72,7 +72,7 @@ def _note(ctx: click.Context, param: click.Parameter, value: str | None) -> None
 
 
 def chooses_engine(command: F) -> F:
-    """Add --engine and --region, for commands that look after functions."""
+    """Add --engine and --region, for commands that manage functions."""
     command = click.option(
         "--region", "--regions", "regions", multiple=True, metavar="NAME,...", help="AWS regions."
     )(command)
@@ -88,7 +88,7 @@ def shows_json(command: F) -> F:
 job_argument = click.argument("job", metavar="JOB")
 
 
-# ---------------------------------------------------------------- what they mean
+# ---------------------------------------------------------------- values
 
 
 def print_json(value: object) -> None:
@@ -118,13 +118,13 @@ def the_home() -> Home:
 
 
 def split_regions(words: Iterable[str], home: Home) -> list[str]:
-    """Return the regions that were given, separated by commas or not, or the configured one."""
+    """Return the given regions, separated by commas or not, or else the configured one."""
     regions = dict.fromkeys(name for word in words for name in word.split(",") if name)
     return list(regions) or [home.config.launch.region]
 
 
 def chosen_engine(given: str | None, home: Home) -> str:
-    """Return `lambda` or `local`: the one given, or the configured one."""
+    """Return `lambda` or `local`: the given engine, or else the configured one."""
     engine = given or home.config.launch.engine
     if engine not in ("lambda", "local"):
         raise CliError(

@@ -1,4 +1,4 @@
-"""`mu replay`: a recorded job, its events given to new machines once more."""
+"""`mu replay`: replays a recorded job."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def replay(ctx: click.Context, job: str, actor: int | None, as_json: bool) -> No
 
     Gives the recorded events of each attempt to a new state machine, and compares what it does
     with what was recorded. If they differ (exit status 1), the pipeline has changed since, or
-    depends on the clock or on chance. With -a, shows each event and what the machine did.
+    depends on the clock or random numbers. With -a, shows each event and what the machine did.
 
     Reads the journal in the daemon's home on this machine. The daemon need not be running.
 

@@ -86,7 +86,7 @@ def write_files(folder: Path, force: bool) -> tuple[Path, Path]:
     there = [str(path) for path in (config, unit) if path.exists() or path.is_symlink()]
     if there and not force:
         raise CliError(
-            f"already there: {' and '.join(there)}. Use --force to overwrite, or another folder"
+            f"will not overwrite {' and '.join(there)}: use --force, or choose another folder"
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -19,9 +19,9 @@ from mu.cli.display.text import COLOURS, console, ended, ordered, result_line
 
 POLL_S = 0.25
 PLAIN_S = 1.0
-"""Shortest time between two lines of counts where output is not a terminal."""
+"""Shortest time between two lines of counts if the output is not a terminal, in seconds."""
 IDLE = 20
-"""The list of actors may be long: reading it takes at most one 20th of the time."""
+"""The list of actors may be long, so reading it takes at most a 20th of the time."""
 
 Show = Callable[[JobJson], None]
 
@@ -29,7 +29,7 @@ Show = Callable[[JobJson], None]
 def watch(client: Client, job: JobJson, as_json: bool, stderr: bool = False) -> JobJson:
     """Show the job until it has ended, then how it ended; return it.
 
-    `stderr` shows it there, where stdout is for something else.
+    `stderr` shows it on stderr, for commands that use stdout for something else.
     """
     if as_json:
         return _follow(client, job, _json_lines())
@@ -54,7 +54,7 @@ def _follow(client: Client, job: JobJson, show: Show) -> JobJson:
 
 
 def _look(client: Client, job_id: str) -> JobJson:
-    """Return the job as it is now. Raises NotRunning, with what happens to the job meanwhile."""
+    """Return the current job. Raises NotRunning, whose text says what happens to the job."""
     try:
         return client.job(job_id)
     except NotRunning as error:
@@ -72,7 +72,7 @@ def _look(client: Client, job_id: str) -> JobJson:
 
 
 class _Actors:
-    """A job's actors, read as often as the daemon can afford."""
+    """A job's actors, read as often as costs the daemon little."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -80,7 +80,7 @@ class _Actors:
         self._again = 0.0
 
     def look(self, job: JobJson) -> tuple[JobJson, list[ActorJson]]:
-        """Return the job and its actors. If these are new, the job's counts are adjusted to them."""
+        """Return the job and its actors. If they were just read, the job's counts match them."""
         begun = time.monotonic()
         if begun < self._again or job["finished"]:
             return job, self._known

@@ -1,6 +1,6 @@
-"""Checks that a job can run: small functions, each of which returns a finding and a remedy.
+"""Checks that a job can run. Each check is a small function that returns a finding and a remedy.
 
-A check takes the clients and values that it needs as arguments, so that it can be tested alone. An
+A check takes the clients and values it needs as arguments, so that it can be tested alone. An
 exception in a check becomes a finding, and the next check runs.
 """
 
@@ -28,7 +28,7 @@ from mu.functions.apis import Clients
 from mu.functions.aws import CREDENTIALS, AwsClients, AwsError
 
 Checks = Generator[tuple[str, Callable[[], Finding]], Finding, None]
-"""Yields checks by name, and is sent the finding of each."""
+"""Yields checks by name, and receives the finding of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,10 @@ class Case:
 
     config: Config
     source: str
-    """Where the configuration comes from: a file's path, or `the defaults`."""
+    """The source of the configuration: a file's path, or `the defaults`."""
     engine: str
     clients: Clients | None
-    """None: there is no engine to ask, and a finding in `known` says why."""
+    """None: no engine can be asked, and a finding in `known` says why."""
     regions: Sequence[str]
     functions: Sequence[str] = ()
     workers: int = 1
@@ -48,11 +48,11 @@ class Case:
     bucket: str = ""
     write: bool = False
     known: Sequence[Finding] = ()
-    """Findings from before the checks."""
+    """Findings made before the checks."""
 
 
 def examine(case: Case) -> Iterator[Finding]:
-    """Yield the findings of all checks, as they come."""
+    """Run all checks, and yield each finding when it is made."""
     yield from case.known
     checks = _checks(case)
     with suppress(StopIteration):

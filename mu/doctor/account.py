@@ -15,7 +15,7 @@ GROWTH = 1000
 QUOTA_CODE = "L-B99A9384"
 """The code of Lambda's concurrent executions in Service Quotas."""
 USUAL = 1000
-"""The concurrent executions of an established account; a new account has fewer."""
+"""The default quota of an established account; a new account has less."""
 SKEW_WARN_S, SKEW_FAIL_S = 30, 300
 """AWS refuses requests whose time is 5 minutes off. mu's certificates are backdated by 10 minutes."""
 
@@ -44,7 +44,7 @@ def check_clock(clients: Clients, region: str, clock: Callable[[], float]) -> Fi
         try:
             answer = clients.client("sts", region).get_caller_identity()
             headers = answer["ResponseMetadata"].get("HTTPHeaders", {})
-        except ClientError as error:  # a refusal has the time, too, and may be because of it
+        except ClientError as error:  # it also has the time, which may be the reason
             headers = error.response["ResponseMetadata"].get("HTTPHeaders", {})
     now = clock()
     date = headers.get("date", "")
@@ -103,13 +103,13 @@ def check_local_concurrency(config: Config, workers: int) -> Finding:
             WARN,
             f"the local engine runs {most} workers at a time, but {workers} are needed: the others"
             " wait",
-            "increase [local] concurrency, if this machine can run so many",
+            "increase [local] concurrency, if this machine can run that many",
         )
     return Finding(check, OK, f"the local engine runs {most} workers at a time; {workers} needed")
 
 
 def check_growth(workers: int, functions: int) -> Finding:
-    """Compute how long Lambda takes to start so many workers in a region."""
+    """Compute how long Lambda takes to start that many workers in a region."""
     check, functions = "growth", functions or 1
     seconds = 10 * (-(-workers // (GROWTH * functions)) - 1)
     if not seconds:

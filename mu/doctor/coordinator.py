@@ -235,7 +235,7 @@ def by_checkip() -> tuple[str, str] | None:
 
 
 def _ask(request: urllib.request.Request) -> str | None:
-    """Return a one-line answer, or None for any other answer, or none in time."""
+    """Return a one-line answer; None: there was another answer, or none in time."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=METADATA_S) as answer:

@@ -1,4 +1,4 @@
-"""What a check returns."""
+"""The result of a check."""
 
 from dataclasses import dataclass
 

@@ -93,7 +93,7 @@ def check_retries(clients: Clients, region: str, name: str) -> Finding:
             check,
             WARN,
             f"AWS retries failed events of {function} {tries} times and keeps them for {age} s: you"
-            " pay for workers that no job needs any more",
+            " pay for workers that no job needs",
             f"mu deploy --name {name} --regions {region} sets this to {RETRIES} times and"
             f" {EVENT_AGE_S} s",
         )

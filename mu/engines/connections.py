@@ -58,7 +58,7 @@ class Origin:
 class Connections:
     """Sends each request on an idle connection, or on a new one.
 
-    Connecting and the answer may each take `timeout_s` seconds.
+    Connecting may take `timeout_s` seconds, and so may the response.
     """
 
     def __init__(self, reactor: IClientReactor, timeout_s: float) -> None:
@@ -79,7 +79,7 @@ class Connections:
         return response
 
     def close(self) -> Deferred[None]:
-        """Close all connections; fires when they are closed."""
+        """Close all connections; the Deferred fires when they are closed."""
         closed: Deferred[None] = Deferred()
         self._closed = closed
         for connection in list(self._all):
@@ -121,7 +121,7 @@ class Connections:
 
 @implementer(IHandshakeListener)
 class _Connection(Protocol):
-    """One connection, with at most one request under way."""
+    """One connection, with at most one request in progress."""
 
     transport: ITCPTransport
 

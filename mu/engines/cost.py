@@ -48,7 +48,7 @@ class Meter:
         self._usd += self._prices.request
 
     def began(self, worker: str, at: float, size: Size) -> None:
-        """A worker said hello. If it did before, it kept running in between."""
+        """Count a worker from its hello on. If it said hello before, it ran in between."""
         if self._stopped or worker in self._running:
             return
         before = self._ended.pop(worker, None)
@@ -59,7 +59,7 @@ class Meter:
         self._running[worker] = at, size
 
     def ended(self, worker: str, at: float) -> None:
-        """A worker's connection is lost, for good or until it reconnects. The latest time counts."""
+        """Stop counting a worker, for good or until it reconnects. The latest time counts."""
         if self._stopped:
             return
         if worker in self._ended:

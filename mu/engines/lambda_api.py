@@ -42,15 +42,15 @@ class FindCredentials(Protocol):
     """Returns the credentials to sign with, or None if there are none. May block."""
 
     def __call__(self, expired: Credentials | None) -> Credentials | None:
-        """`expired` are credentials that AWS has just rejected as expired: return others."""
+        """`expired` are credentials that AWS has just rejected as expired: return other ones."""
 
 
 class LambdaEngine(Engine):
     """Starts workers by asynchronous invocations of a Lambda function.
 
     `endpoint(region)` returns the base URL of the API; `find_credentials` runs in a thread.
-    A request fails after `timeout_s` seconds without an answer. cancel() does nothing, since Lambda
-    cannot withdraw events: workers that start late are told to quit.
+    A request fails after `timeout_s` seconds without a response. cancel() does nothing, since
+    Lambda cannot withdraw events: workers that start late are told to quit.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class LambdaEngine(Engine):
                 f"cannot reach the {self.name} engine at {self._endpoint(invocation.region)}:"
                 f" {error}; check that it is running and that this machine can connect to it"
             )
-        except NoAnswer as error:  # it may have been accepted; the worker's launch id will show
+        except NoAnswer as error:  # it may have been accepted; the worker's launch id will tell
             return Unknown(f"{self.name} engine at {origin}: {error}")
         answer = _answer(response, invocation)
         expired = isinstance(answer, Throttled) and answer.reason.startswith(EXPIRED)
@@ -208,7 +208,7 @@ def aws_credentials() -> FindCredentials:
     def find(expired: Credentials | None) -> Credentials | None:
         nonlocal session
         found = _frozen(session)
-        if found is not None and found == expired:  # they expired sooner than they said
+        if found is not None and found == expired:  # they expired earlier than announced
             session = Session()
             found = _frozen(session)
         return found
@@ -254,7 +254,7 @@ def _answer(response: Response, invocation: Invocation) -> Answer:
 
 
 def _message(fields: dict[str, object]) -> str:
-    """Return the API's error message: its key is capitalised in some errors only."""
+    """Return the API's error message; its key is capitalized in some errors only."""
     return str(fields.get("Message") or fields.get("message") or "")
 
 

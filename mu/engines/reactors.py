@@ -1,4 +1,4 @@
-"""What engines need of a reactor, as types."""
+"""What engines need from a reactor, as types."""
 
 from twisted.internet.interfaces import (
     IReactorCore,
@@ -10,7 +10,7 @@ from twisted.internet.interfaces import (
 
 
 class IClientReactor(IReactorTCP, IReactorTime):
-    """Connects, and keeps time."""
+    """Connects and has timers."""
 
 
 class ILocalReactor(IReactorCore, IReactorProcess, IReactorTCP, IReactorThreads, IReactorTime):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What requests are signed with; `token` only comes with temporary credentials."""
+    """The keys that sign requests; only temporary credentials have a `token`."""
 
     access_key: str
     secret_key: str = field(repr=False)

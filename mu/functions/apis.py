@@ -11,7 +11,7 @@ class Storage(TypedDict):
 
 
 class FunctionConfiguration(TypedDict, total=False):
-    """What Lambda answers about a function."""
+    """Lambda's description of a function."""
 
     Role: str
     Runtime: str

@@ -1,7 +1,7 @@
 """Makes the zip of a function: the worker's code, the user's programs, and the packaged command.
 
-Reproducible: the same input gives the same bytes, so an unchanged function need not be deployed
-again. A dynamic program brings its shared libraries along in lib/, except those of glibc.
+It is reproducible: the same input gives the same bytes, so an unchanged function need not be
+deployed again. The shared libraries of dynamic programs are added in lib/, except those of glibc.
 """
 
 import json
@@ -41,9 +41,9 @@ class Bundle:
     libraries: tuple[str, ...] = ()
     """The shared libraries that were found and added."""
     architecture: str | None = None
-    """The architecture of its programs, x86_64 or arm64; None: there are none, or only scripts."""
+    """The architecture of its programs, x86_64 or arm64; None: it has none, or only scripts."""
     warnings: tuple[str, ...] = ()
-    """Sentences about what may not run on Lambda."""
+    """Sentences about programs that may not run on Lambda."""
 
 
 def bundle(
@@ -58,8 +58,8 @@ def bundle(
 ) -> Bundle:
     """Write a zip of the worker, the user's files, and the packaged command. Raises BundleError.
 
-    A mapping gives the files' names in the zip; otherwise they keep their own. Executables get
-    mode 0755; other files keep whether they are executable. A folder is added with all its files.
+    A mapping gives the files' names in the zip; otherwise they keep their own. The `executables`
+    get mode 0755; other files are executable if they were. A folder is added with all its files.
     Shared libraries are looked up in `library_folders`, then where the loader looks. All programs
     must be for `architecture`, or for one and the same without it. `out` is replaced only once the
     zip is complete. `zip_limit` None allows any size, for a zip that goes through S3.
@@ -107,7 +107,7 @@ def bundle(
 
 
 def look_into(path: Path) -> Bundle:
-    """Return what is in a bundle that was written before. Raises BundleError if it is not one."""
+    """Return the description of an existing bundle. Raises BundleError if it is not one."""
     try:
         with zipfile.ZipFile(path) as archive:
             infos = [info for info in archive.infolist() if not info.is_dir()]
@@ -164,7 +164,7 @@ def _info(name: str, executable: bool) -> zipfile.ZipInfo:
 
 
 def sized(size: int) -> str:
-    """Return a size in words, in Lambda's units."""
+    """Return a size as text, in Lambda's units."""
     if size < 2**20:
         return f"{size / 2**10:.0f} KiB"
     return f"{size / 2**20:.1f} MiB"

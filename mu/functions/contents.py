@@ -1,4 +1,4 @@
-"""What goes into a bundle: files under the names that they get, the worker's own among them."""
+"""The files that go into a bundle, by their names in it, including the worker's own files."""
 
 import os
 import stat
@@ -13,7 +13,7 @@ _SHARED = ("__init__.py", "wire.py", "messages.py")  # of mu/: both ends run the
 
 
 class BundleError(Exception):
-    """The bundle cannot be made; the text says which file or limit is the reason."""
+    """The bundle cannot be made; the text says which file or limit prevents it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Entry:
     path: Path
     executable: bool
     text: bytes | None = None
-    """Replaces the content of `path`."""
+    """The content, if it is not that of `path`."""
 
     @property
     def size(self) -> int:
@@ -91,7 +91,7 @@ def add(contents: dict[str, Entry], reserved: Collection[str], name: str, entry:
 
 
 def checked(path: Path) -> os.stat_result:
-    """Return the status of a file that can be read. Raises BundleError for any other."""
+    """Return the status of a readable file. Raises BundleError for any other."""
     try:
         status = path.stat()
     except OSError as error:

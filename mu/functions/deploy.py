@@ -1,7 +1,7 @@
 """Creates, changes and deletes Lambda functions.
 
-Reads a function first and changes only what differs, so that a command can be repeated. AWS and
-the local engine get the same calls.
+It reads a function first and changes only what differs, so commands can be repeated. AWS and the
+local engine get the same calls.
 """
 
 import re
@@ -19,11 +19,11 @@ from mu.functions.shipment import Code, DeployError, Report, Shipment
 HANDLER = "lambda_function.lambda_handler"
 RUNTIMES = ("python3.12", "python3.13", "python3.14")
 RETRIES, EVENT_AGE_S = 0, 60
-"""AWS does not retry a failed worker, because mu does. It drops an event that could not be run
-within a minute: by then mu has launched another worker for the actor."""
+"""AWS must not retry a failed worker, because mu does. It drops an event that could not run within
+a minute: by then, mu has launched another worker for the actor."""
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 POLL_S, READY_S, ROLE_S = 1.0, 300.0, 60.0
-"""The polling interval, and the longest wait for a function and for a new role, in seconds."""
+"""The polling interval, and the longest waits for a function and for a new role, in seconds."""
 _GONE = "ResourceNotFoundException"
 _BUSY = "ResourceConflictException"
 _BUSY_TRIES = 5
@@ -47,7 +47,7 @@ class Settings:
 
 
 DEFAULTS = Settings(runtime="python3.12", memory=1769, timeout=900, tmp=512)
-"""1,769 MB is where Lambda gives a whole CPU. The coordinator has time limits of its own."""
+"""With 1,769 MB, Lambda provides a whole CPU. The coordinator has its own time limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +202,7 @@ class Deployment:
         return self._result(name, "created", changes)
 
     def _create_with_new_role(self, name: str, request: dict[str, object]) -> None:
-        """Create the function. For some seconds after a role was made, Lambda cannot assume it."""
+        """Create the function. Lambda cannot assume a new role for the first few seconds."""
         waited = 0.0
         while True:
             try:
@@ -256,7 +256,7 @@ class Deployment:
             there = None
 
     def _set_invoke_config(self, name: str) -> list[str]:
-        """Have AWS not retry failed events. Return what was changed."""
+        """Turn off AWS's retries of failed events. Return what was changed."""
         exists, changes = self._invoke_changes(name)
         if changes:
             request: dict[str, object] = {change.field: change.new for change in changes}
@@ -269,7 +269,7 @@ class Deployment:
         return [str(change) for change in changes]
 
     def _invoke_changes(self, name: str) -> tuple[bool, list[Change]]:
-        """Return whether the function has an event invoke config, and what differs in it."""
+        """Return whether the function has an EventInvokeConfig, and what differs in it."""
         try:
             found = self._call(
                 "reading the retries of",
@@ -304,7 +304,7 @@ class Deployment:
             raise
 
     def _call(self, doing: str, name: str, call: Callable[[], T]) -> T:
-        """Call Lambda, again if another update of the function is in progress."""
+        """Call Lambda; repeat the call while another update of the function is in progress."""
         for _ in range(_BUSY_TRIES):
             try:
                 with aws_errors(f"{doing} function {name} in {self.region}"):
@@ -324,7 +324,7 @@ class Deployment:
 
 
 def failure_of(there: FunctionConfiguration) -> str | None:
-    """Return why a function cannot run, in Lambda's words, or None if it can."""
+    """Return Lambda's reason why a function cannot run, or None if it can."""
     if "Failed" in (there.get("State"), there.get("LastUpdateStatus")):
         return there.get("StateReason") or there.get("LastUpdateStatusReason") or "no reason given"
     return None
@@ -364,7 +364,7 @@ def _changed(there: FunctionConfiguration, settings: Settings) -> list[Change]:
 
 
 def _request(fields: dict[str, Value]) -> dict[str, object]:
-    """Return the fields as Lambda's requests have them."""
+    """Return the fields in the form of Lambda's requests."""
     nested: dict[str, object] = dict(fields)
     if "EphemeralStorage" in fields:
         nested["EphemeralStorage"] = {"Size": fields["EphemeralStorage"]}

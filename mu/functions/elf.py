@@ -1,6 +1,6 @@
 """Reads ELF files, and finds the shared libraries that they need.
 
-Nothing is executed for this; ldd would run the file's own interpreter.
+It executes nothing, unlike ldd, which runs the file's own interpreter.
 """
 
 import os
@@ -38,7 +38,7 @@ _RELR = "GLIBC_ABI_DT_RELR", (2, 36)
 
 
 class BadElf(ValueError):
-    """A file that begins like an ELF file, but is damaged."""
+    """A file that begins like an ELF file but is damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Libraries:
     found: dict[str, Elf] = field(default_factory=dict)
     """By the names under which they are needed."""
     missing: dict[str, Path] = field(default_factory=dict)
-    """Names that were not found, and for each a file that needs it."""
+    """Names that were not found, each with a file that needs it."""
 
 
 def read_elf(path: Path) -> Elf | None:
@@ -99,7 +99,7 @@ def find_libraries(
 ) -> Libraries:
     """Return all libraries that these files need, directly or indirectly.
 
-    Looks first in `given`, by name, then in `folders`, then where the loader looks: the files'
+    It looks first in `given`, by name, then in `folders`, then where the loader looks: the files'
     RPATH, LD_LIBRARY_PATH, their RUNPATH, and the system's folders.
     """
     libraries = Libraries()

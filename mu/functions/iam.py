@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NotRequired, TypedDict
 
 DATA = ("s3:GetObject", "s3:PutObject", "s3:DeleteObject")
-"""What pipelines do with objects. Without s3:ListBucket as well, a missing object looks forbidden."""
+"""What pipelines do with objects. Without s3:ListBucket, S3 calls a missing object forbidden."""
 LAUNCH = ("lambda:InvokeFunction", "lambda:GetFunctionConfiguration")
 """GetFunctionConfiguration returns the memory size, from which a job's cost is computed."""
 LOGS = ("logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents")
@@ -78,7 +78,7 @@ def policies(function: str = "", bucket: str = "", role: str = "") -> dict[str, 
 
 
 def _copies(function: str) -> list[str]:
-    """Return patterns for the function's name and those of its copies, NAME-0 and so on."""
+    """Return patterns for the names of the function and its copies, NAME-0 and so on."""
     return [function, f"{function}-*"] if function else ["*"]
 
 

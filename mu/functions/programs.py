@@ -13,8 +13,8 @@ LAMBDA_GLIBC = (2, 34)
 """The version in Amazon Linux 2023, on which python3.12 and newer run."""
 
 _PROGRAMS = f"{LIBRARIES}/programs"
-# The system's folders come first in Lambda's LD_LIBRARY_PATH, and may have an older library of the
-# same name. Ours must win, but only for this program and not for Python.
+# The system's folders come first in Lambda's LD_LIBRARY_PATH and may have an older library of the
+# same name. The bundled one must win, but only for this program and not for Python.
 _STARTER = """\
 #!/bin/sh
 # Made by mu bundle: runs the program of this name with the shared libraries that came with it.
@@ -26,7 +26,7 @@ _SHELLS = ("/bin/sh", "/bin/bash", "/usr/bin/sh", "/usr/bin/bash", "/usr/bin/env
 
 
 def read_elves(paths: Mapping[str, Path]) -> dict[str, Elf]:
-    """Return those of the files that are ELF programs or libraries. Raises BundleError."""
+    """Return the files that are ELF programs or libraries. Raises BundleError."""
     found = {}
     for name, path in paths.items():
         try:
@@ -41,7 +41,7 @@ def read_elves(paths: Mapping[str, Path]) -> dict[str, Elf]:
 
 
 def one_architecture(elves: Mapping[str, Elf], wanted: str | None) -> str | None:
-    """Return the architecture that all files have. Raises BundleError if one has another."""
+    """Return the files' common architecture. Raises BundleError if they differ."""
     expected, why = wanted, "but the function is for"
     for elf in elves.values():
         if elf.architecture not in ARCHITECTURES:
@@ -111,7 +111,7 @@ def _check_loader(elf: Elf) -> None:
 
 
 def _start_with_libraries(contents: dict[str, Entry], name: str) -> None:
-    """Move a program away, and put a script in its place that starts it with its libraries."""
+    """Move a program, and put a script in its place that starts it with its libraries."""
     program, moved = contents[name], f"{_PROGRAMS}/{name}"
     if moved in contents:
         raise BundleError(

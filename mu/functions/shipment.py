@@ -13,7 +13,7 @@ from mu.functions.aws import aws_errors
 from mu.functions.bundle import ZIP_LIMIT, sized
 
 Report = Callable[[str], None]
-"""Is called with a sentence on what is being done."""
+"""Called with a sentence about the current step."""
 
 
 class DeployError(Exception):
@@ -27,7 +27,7 @@ class Code:
     path: Path
     size: int
     sha256: str
-    """In base64, as in Lambda's answers."""
+    """In base64, as in Lambda's responses."""
     architecture: str | None
     """None: it runs on any architecture."""
 
@@ -58,7 +58,7 @@ class Shipment:
         self._sent = False
 
     def check(self) -> None:
-        """Raises DeployError or AwsError if the code cannot get there."""
+        """Raises DeployError or AwsError if the code cannot be sent there."""
         if not self._bucket:
             if self._code.size > ZIP_LIMIT:
                 raise DeployError(
@@ -78,7 +78,7 @@ class Shipment:
             )
 
     def source(self) -> CodeSource:
-        """Return where the code is, for CreateFunction and UpdateFunctionCode."""
+        """Return the code's location for CreateFunction and UpdateFunctionCode."""
         if not self._bucket:
             return {"ZipFile": self._code.path.read_bytes()}
         with self._lock:

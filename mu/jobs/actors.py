@@ -1,4 +1,4 @@
-"""An actor, one place in a job for a worker to fill, and the attempts at it."""
+"""An actor, one of a job's places for a worker, and the attempts at it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Tail:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why an attempt failed; attempt 0: no worker connected for one."""
+    """Why an attempt failed. Attempt 0: no worker connected in time."""
 
     attempt: int
     at: float
@@ -58,7 +58,7 @@ class Failure:
 
 
 class Troupe(Protocol):
-    """What an actor needs of its job (a mu.jobs.job.Job)."""
+    """What an actor needs from its job (a mu.jobs.job.Job)."""
 
     id: str
 
@@ -108,11 +108,11 @@ class Attempt:
         self.since = at
 
     def ended(self, finish: Finish, at: float, charged: bool) -> None:
-        """Tell the job that the session is over; `charged`: whether it counts as a try."""
+        """Tell the job that the session is over; `charged`: whether it counts against `retries`."""
         self.actor.job.attempt_ended(self, finish, at, charged)
 
     def waits_for(self) -> str:
-        """Say what it waits for, for users."""
+        """Describe for users what it is waiting for."""
         if self.session is not None and self.session.away_since is not None:
             return "its worker to come back"
         wanted = self.machine.expected
@@ -122,9 +122,9 @@ class Attempt:
 
 
 class Actor:
-    """One place in a job for a worker to fill: waiting, running, done or failed.
+    """One of a job's places for a worker: waiting, running, done or failed.
 
-    Only its job changes it, by records: `begin`, `take_end` and `take_absence` take one in.
+    Only its job changes it, by applying records: see `begin`, `take_end` and `take_absence`.
     `state` is what users see; done and failed are shown only once they are on disk.
     """
 
@@ -136,24 +136,24 @@ class Actor:
         self.input = given
         self.state = "waiting"
         self.tried = 0
-        """The number of its last attempt."""
+        """The number of its last attempt; 0: none yet."""
         self.attempts: list[Attempt] = []
-        """Those that run: none, one, or two of a straggler."""
+        """The running ones: none, one, or two for a straggler."""
         self.failures: list[Failure] = []
         self.spent = 0
         """How many failures count against `retries`."""
         self.outcome: Finish | None = None
-        """How it ended, on disk or not yet."""
+        """How it ended, even if that is not on disk yet; None: it has not ended."""
         self.output = Tail(log_bytes)
         self.pause_until: float | None = None
-        """When it will be retried, while it pauses before that."""
+        """When it will be retried, during the pause before a retry."""
         self.took: float | None = None
-        """How many seconds the attempt took that succeeded."""
+        """How long the successful attempt took, in seconds."""
         self._since = at
         self._label = self._last_reply = ""
 
     def begin(self, attempt: int, at: float) -> Attempt:
-        """Return a new attempt of that number."""
+        """Start an attempt with that number, and return it."""
         self.tried = attempt
         begun = Attempt(self, attempt, at)
         self.attempts.append(begun)
@@ -162,14 +162,14 @@ class Actor:
         return begun
 
     def take_end(self, record: AttemptEnded) -> Attempt | None:
-        """Take in that an attempt has ended, and return it; None if it is not running."""
+        """Apply the end of an attempt, and return the attempt; None if it is not running."""
         attempt = next((one for one in self.attempts if one.number == record.attempt), None)
         if attempt is None:
             return None
         self.attempts.remove(attempt)
         self._label, self._last_reply, self._since = record.label, record.last_reply, record.at
         if self.outcome is not None:
-            return attempt  # another attempt was first
+            return attempt  # another attempt finished first
         if record.error is None:
             self.took = record.at - attempt.began
             self.outcome = Finish(result=record.result)
@@ -181,7 +181,7 @@ class Actor:
         return attempt
 
     def take_absence(self, record: NobodyCame) -> None:
-        """Take in that no worker came for it in time."""
+        """Apply that no worker connected for it in time."""
         self._since = record.at
         if self.outcome is None:
             self.spent += 1
@@ -200,7 +200,7 @@ class Actor:
         self.outcome = Finish(f"{failure.error}{after}")
 
     def show_end(self) -> None:
-        """Show users the end, which is on disk."""
+        """Show the end to users: it is on disk now."""
         assert self.outcome is not None
         self.state = "failed" if self.outcome.error else "done"
 
@@ -225,11 +225,11 @@ class Actor:
 
     @property
     def label(self) -> str:
-        """Its machine's state, for users."""
+        """The label of its machine's state."""
         return self.attempts[-1].machine.label if self.attempts else self._label
 
     def since(self) -> float:
-        """Return when it last heard from its worker, or began to wait; seconds since the epoch."""
+        """Return when its worker last replied or its wait began, in seconds since the epoch."""
         if not self.attempts:
             return self._since
         attempt = self.attempts[-1]
@@ -237,7 +237,7 @@ class Actor:
         return attempt.since if away is None else away
 
     def waits_for(self) -> str | None:
-        """Say what it waits for, for users; None: it has ended."""
+        """Describe for users what it is waiting for; None: it has ended."""
         if self.state in ("done", "failed"):
             return None
         if self.outcome is not None:
@@ -247,7 +247,7 @@ class Actor:
         return "a worker" if self.pause_until is None else "a pause before its next attempt"
 
     def describe(self) -> JSON:
-        """Return what users see of it, as JSON."""
+        """Return its JSON for users."""
         return {
             "actor": self.number,
             "state": self.state,

@@ -1,4 +1,4 @@
-"""What one job costs: the sizes of its functions, and the meter of its workers."""
+"""What one job costs: the sizes of its functions, and its workers' running time."""
 
 from collections.abc import Mapping, Sequence, Set
 
@@ -22,7 +22,7 @@ class Bill:
         return self._meter is not None
 
     def measure(self, record: Sized) -> None:
-        """Count from now on, with these sizes by region."""
+        """Count from now on, using these sizes, by region."""
         self._sizes = {region: Size(*size) for region, size in record.sizes.items()}
         self._meter = Meter(self._prices)
 
@@ -32,7 +32,7 @@ class Bill:
             self._meter.invoked()
 
     def began(self, worker: str, launch: int | None, at: float) -> None:
-        """Count a worker from its hello on; `launch` is the number of its launch, if known."""
+        """Count a worker from its hello on; `launch` is its launch number, if known."""
         if self._meter is None:
             return
         if launch is None:
@@ -43,12 +43,12 @@ class Bill:
             self._meter.began(worker, at, size)
 
     def ended(self, worker: str, at: float) -> None:
-        """Stop counting a worker, for good or until it comes back."""
+        """Stop counting a worker, for good or until it reconnects."""
         if self._meter is not None:
             self._meter.ended(worker, at)
 
     def lose(self, known: Set[str], at: float) -> None:
-        """Stop counting all workers but the `known` ones, until they come back."""
+        """Stop counting all workers except the `known` ones, until they reconnect."""
         if self._meter is not None:
             for worker in self._meter.running - known:
                 self._meter.ended(worker, at)
@@ -64,10 +64,10 @@ class Bill:
 
     @property
     def gb_s(self) -> float | None:
-        """The GB-seconds of the workers that have ended, if they are known."""
+        """The GB-seconds used by workers that have ended, if known."""
         return None if self._meter is None else self._meter.gb_s
 
 
 def sized(sizes: Mapping[str, Size]) -> Sized:
-    """Return the record of these sizes by region."""
+    """Return the record for these sizes, by region."""
     return Sized({region: [size.memory_mb, size.architecture] for region, size in sizes.items()})

@@ -1,4 +1,4 @@
-"""The book of all jobs: finds them by id or key, and sends workers to theirs."""
+"""The book of all jobs: finds jobs by id or key, and passes workers to their jobs."""
 
 import json
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from mu.messages import Hello
 
 
 class PastJob:
-    """A job that ended under an earlier coordinator, as the journal has it."""
+    """A job that ended before the daemon started, as the journal has it."""
 
     ended = recorded = True
 
@@ -23,17 +23,17 @@ class PastJob:
         self.digest = known.get("digest", "")
 
     def describe(self) -> JSON:
-        """Return what users see of it, as JSON."""
+        """Return its JSON for users."""
         return self._summary.json()
 
     def workers(self) -> list[JSON]:
-        """Return what users see of each actor, as JSON."""
+        """Return the JSON of each actor for users."""
         told: list[JSON] = json.loads(self._workers(self.id) or "[]")
         return told
 
 
 class JobBook:
-    """All known jobs, oldest first; at most `keep` that have ended."""
+    """All known jobs, oldest first. It keeps at most `keep` jobs that have ended."""
 
     def __init__(self, keep: int = 1000) -> None:
         self._keep = keep
@@ -56,11 +56,11 @@ class JobBook:
         return [job for job in self._jobs.values() if isinstance(job, Job) and not job.ended]
 
     def with_key(self, key: str) -> Job | PastJob | None:
-        """Return the job that was ordered with this Idempotency-Key."""
+        """Return the job ordered with this Idempotency-Key."""
         return next((job for job in self._jobs.values() if job.key == key), None)
 
     def join(self, job_id: str, hello: Hello, line: WorkerLine) -> None:
-        """Give a worker of that job something to do."""
+        """Pass a worker that said hello to its job, or dismiss it if that job has ended."""
         job = self._jobs.get(job_id)
         if job is None:
             line.dismiss(f"job {job_id} is not known")
@@ -70,7 +70,7 @@ class JobBook:
             job.join(hello, line)
 
     def leave(self, job_id: str, line: WorkerLine, hello: Hello) -> None:
-        """A connection that had said hello is gone."""
+        """Tell the job that a worker's connection is lost."""
         job = self._jobs.get(job_id)
         if isinstance(job, Job):
             job.leave(line, hello)

@@ -1,4 +1,4 @@
-"""Starts and cancels jobs, and brings them back after a restart: one Run for each."""
+"""Starts and cancels jobs, and resumes them after a restart: one Run for each."""
 
 import secrets
 from collections.abc import Callable, Iterable, Mapping
@@ -23,9 +23,9 @@ from mu.plugins import Engine
 
 
 class Conductor:
-    """Knows the run of each job that has not ended.
+    """Holds the Run of each job that has not ended.
 
-    `in_thread` runs a call that may block in a thread, and returns a Deferred of its result.
+    `in_thread` runs a blocking call in a thread, and returns a Deferred of its result.
     """
 
     log = Logger()
@@ -66,7 +66,7 @@ class Conductor:
 
     @property
     def stopping(self) -> bool:
-        """Whether the daemon is going down, so that no job may begin."""
+        """Whether the daemon is shutting down, so that no job may begin."""
         return self.coordinator.stopping
 
     def start(self, spec: JobSpec) -> Deferred[Job]:
@@ -82,17 +82,26 @@ class Conductor:
         )
         return run.start()
 
+    def recorded(self, job: Job) -> Deferred[None]:
+        """Return a Deferred that fires once a job's order is on disk."""
+        recorded: Deferred[None] = Deferred()
+        if job.recorded:
+            recorded.callback(None)
+        else:
+            self.coordinator.ledger.on_disk(recorded.callback, None)
+        return recorded
+
     def event(self, job: Job) -> dict[str, Any]:
-        """Return the event of a job's workers."""
+        """Return the Lambda event for a job's workers."""
         return self._runs[job.id].event()
 
     def cancel(self, job: Job) -> Deferred[None]:
-        """Stop a job: its workers are told to quit, launching stops. Fires once it has ended."""
+        """Stop a job's workers and launches; the Deferred fires once the job has ended."""
         job.stop("cancelled", "cancelled by request")
         return job.when_over()
 
     def stop(self, keep: bool) -> None:
-        """Begin nothing more, because the daemon stops; keep the jobs for the next, or cancel them."""
+        """Begin nothing more: the daemon is stopping. Keep jobs for the next start, or cancel."""
         self.coordinator.stopping = True
         for run in list(self._runs.values()):
             if keep:
@@ -103,13 +112,13 @@ class Conductor:
     # ------------------------------------------------ after a restart
 
     def restore(self, found: Iterable[Found], stopped_at: float) -> None:
-        """Bring back the jobs of a journal whose coordinator was last seen at `stopped_at`."""
+        """Restore the jobs of a journal; its last daemon was running until about `stopped_at`."""
         for one in found:
             ordered = one.ordered
             run = Run(self.coordinator, one.id, one.spec, ordered.uniq, ordered.relay, ordered.at)
             try:
                 run.restore(one, stopped_at)
-            except Exception:  # records that no version of mu writes
+            except Exception:  # no version of mu writes such records
                 self.log.failure("job {job} cannot resume", job=one.id)
                 self.bury(
                     one.id, ordered, "its records in the journal are broken; see the log for more"
@@ -118,7 +127,7 @@ class Conductor:
                 self._add(run)
 
     def bury(self, job_id: str, ordered: Ordered | None, reason: str) -> None:
-        """End a job of the journal that cannot resume, as failed."""
+        """Mark a job as failed that is in the journal and cannot resume."""
         self.log.error("job {job} cannot resume: {reason}", job=job_id, reason=reason)
         now = self.coordinator.clock.seconds()
         order = ordered.order if ordered else {}
@@ -142,7 +151,7 @@ class Conductor:
         self._book.add(PastJob(past.told, past.identity, lambda _: "[]"))
 
     def resume(self) -> None:
-        """Go on with the jobs that were restored."""
+        """Resume the restored jobs."""
         for run in list(self._runs.values()):
             run.resume()
 

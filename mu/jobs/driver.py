@@ -29,19 +29,19 @@ from mu.session_effects import (
 
 
 class WorkerLine(Protocol):
-    """A worker's connection, once it has said hello (mu.protocol.WorkerProtocol)."""
+    """The connection of a worker that has said hello (mu.protocol.WorkerProtocol)."""
 
     peer: str
 
     def write(self, data: bytes) -> None: ...
     def goodbye(self) -> None:
-        """The worker was told to quit: wait for it to close, but not for long."""
+        """Wait a short time for the worker to close the connection: it was told to quit."""
 
     def read_on(self) -> None:
-        """The session takes frames again: it is not `full` any more."""
+        """Deliver frames to the session again: it is no longer `full`."""
 
     def supersede(self, reason: str) -> None:
-        """The worker has a newer connection: close this one, and deliver nothing more from it."""
+        """Close this connection and deliver nothing more: the worker has a newer one."""
 
     def adopt(self, session: "SessionDriver") -> None:
         """Deliver every frame to this session from now on."""
@@ -50,13 +50,13 @@ class WorkerLine(Protocol):
         """Keep the connection open: the worker may still get an actor."""
 
     def dismiss(self, reason: str) -> None:
-        """Tell the worker to quit: there is no work for it."""
+        """Tell the worker to quit: there is nothing for it to do."""
 
 
 class SessionDriver:
     """A live session. Its methods are those of mu.session.Session, with the time filled in.
 
-    All effects of one call are performed before the session hears of anything else.
+    All effects of one call are performed before the session is called again.
     """
 
     log = Logger()
@@ -78,7 +78,7 @@ class SessionDriver:
         self._busy = False
         self._late: list[tuple[DiskStep, int]] = []  # arrived while effects were performed
 
-    # ------------------------------------------------ what is known of it
+    # ------------------------------------------------ state
 
     @property
     def line(self) -> WorkerLine | None:
@@ -97,10 +97,10 @@ class SessionDriver:
 
     @property
     def full(self) -> bool:
-        """Whether no frame may be handed to `receive` now."""
+        """Whether `receive` must not be called now."""
         return self._session.full
 
-    # ------------------------------------------------ what happens
+    # ------------------------------------------------ inputs
 
     def begin(self) -> None:
         self._perform(self._session.begin(self._clock.seconds()))
@@ -120,7 +120,7 @@ class SessionDriver:
         self._perform(self._session.detach(line, gone, self._clock.seconds()))
 
     def receive(self, payload: bytes) -> None:
-        """Raises BadMessage, which must end the connection."""
+        """Raises BadMessage; the caller must then end the connection."""
         self._perform(self._session.receive(payload, self._clock.seconds()))
 
     def give_up(self, reason: str) -> None:
@@ -134,12 +134,12 @@ class SessionDriver:
         self._perform(self._session.elapsed(timer, self._clock.seconds()))
 
     def _on_disk(self, step: DiskStep, value: int) -> None:
-        if self._busy:  # the disk is never behind, for example because there is no journal
+        if self._busy:  # called at once, because everything is on disk or there is no journal
             self._late.append((step, value))
         else:
             self._perform(self._session.on_disk(step, value, self._clock.seconds()))
 
-    # ------------------------------------------------ what is done about it
+    # ------------------------------------------------ effects
 
     def _perform(self, effects: list[SessionEffect]) -> None:
         if not effects:

@@ -1,7 +1,7 @@
-"""Reads the history of a job from a journal: each attempt at an actor, event by event, and replayed.
+"""Reads a job's history from a journal: each attempt at an actor, replayed event by event.
 
-The journal does not have the effects of an event, only their digest. The effects come from giving
-the events to a new machine of the pipeline as it is installed now, which may act differently.
+The journal has only a digest of an event's effects. The effects themselves come from a replay with
+the pipeline as it is installed now, which may behave differently.
 """
 
 import json
@@ -45,7 +45,7 @@ class NoCourse(Exception):
 
 @dataclass(slots=True)
 class Course:
-    """An attempt at an actor. Attempt 0: no worker appeared."""
+    """The records of one attempt at an actor. Attempt 0: no worker connected in time."""
 
     actor: int
     attempt: int
@@ -84,10 +84,10 @@ class Played:
 def tell(
     config: Config, name: str, actor: int | None = None, registry: Registry | None = None
 ) -> Told:
-    """Replay all attempts of a job, and return what is known about them, as JSON.
+    """Replay all attempts of a job, and return them as JSON.
 
-    `name` is an id, the beginning of one, or `last`. With `actor`, only its attempts are returned,
-    with every event. Raises NoCourse.
+    `name` is an id, the start of one, or `last`. With `actor`, only its attempts are returned, with
+    every event. Raises NoCourse.
     """
     path = config.home / JOURNAL
     try:
@@ -136,7 +136,7 @@ def read(archive: Archive, job_id: str) -> History:
     try:
         ordered, *records = map(read_record, archive.lines(job_id))
         if not isinstance(ordered, Ordered):
-            raise ValueError("the first one is not its order")
+            raise ValueError("the first record is not its order")
         inputs = [one.inputs for one in records if isinstance(one, Planned)]
         return History(job_id, ordered, inputs[-1] if inputs else [], courses(records))
     except (KeyError, ValueError) as error:
@@ -170,7 +170,7 @@ def courses(records: Iterable[Any]) -> list[Course]:
 
 
 def machines(history: History, registry: Registry, limits: Limits) -> Callable[[int], Machine]:
-    """Return what makes a new machine for an actor, given its number. Raises NoCourse."""
+    """Return a function that makes a new machine for the actor of a number. Raises NoCourse."""
     ordered, order = history.ordered, history.ordered.order
     name = order["pipeline"]
     pipeline = registry.pipelines.get(name)
@@ -197,7 +197,7 @@ def machines(history: History, registry: Registry, limits: Limits) -> Callable[[
 
 
 def play(course: Course, machine: Machine) -> Played:
-    """Give the events of an attempt to a new machine, until one has different effects.
+    """Give the events of an attempt to a new machine, until one has effects other than recorded.
 
     Raises NoCourse for a damaged record.
     """
@@ -218,7 +218,7 @@ def play(course: Course, machine: Machine) -> Played:
 
 
 def describe(played: Played, whole: bool) -> Told:
-    """Return an attempt as JSON; with every event if `whole`."""
+    """Return an attempt as JSON, including every event if `whole`."""
     course, end, diverged = played.course, played.course.end, played.diverged
     told: Told = {
         "actor": course.actor,
@@ -237,7 +237,7 @@ def describe(played: Played, whole: bool) -> Told:
 
 
 def _steps(played: Played) -> Iterator[Told]:
-    """Yield each event with its effects, which are unknown from a divergence on."""
+    """Yield each event with its effects; those after a divergence are unknown."""
     effects = iter(played.effects)
     for record in played.course.records:
         if isinstance(record, Resumed):

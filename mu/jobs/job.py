@@ -1,6 +1,6 @@
-"""A live job: gives workers to its actors, has workers launched, and ends.
+"""A live job: launches workers, assigns them to its actors, and ends.
 
-What happens is a record, which `record` writes and takes in. `go_on` then does what has become due.
+Every change is a record, which `record` writes and applies. `advance` then does whatever is due.
 """
 
 from collections import Counter, OrderedDict
@@ -37,29 +37,29 @@ from mu.journal.records import (
 from mu.messages import Hello
 
 ALIVE_S = 10.0
-"""How often a job records that its coordinator is alive, which bounds what a restart loses of time."""
+"""How often a job records that its daemon is running: the most time that a restart miscounts."""
 LONGEST_PAUSE_S = 60.0
-"""Between two attempts at an actor."""
+"""The longest pause between two attempts at an actor."""
 
 
 class Owner(Protocol):
-    """What a job asks of the one who runs it (a mu.jobs.run.Run)."""
+    """What a job needs from its owner (a mu.jobs.run.Run)."""
 
     def changed(self) -> None:
-        """Something happened: call `go_on` if the job has begun."""
+        """Call the job's `advance` if the job has begun: something happened."""
 
     def launch(self, launches: Sequence[str]) -> None:
-        """Make these launches, which are on disk."""
+        """Make these launches: they are on disk now."""
 
     def settled(self) -> None:
-        """No actor runs any more, or the job was stopped: find out how it ended, call `end`."""
+        """Find out how the job ended, and call `end`: all actors have ended, or it was stopped."""
 
     def over(self) -> None:
-        """The end is on disk."""
+        """Clean up: the job's end is on disk."""
 
 
 class Job(RecordedJob):
-    """A pipeline's work, from the order to done, failed or cancelled."""
+    """A job, from its order to done, failed or cancelled."""
 
     def __init__(
         self,
@@ -82,13 +82,13 @@ class Job(RecordedJob):
         self._spares = Spares()
         self._pauses: dict[int, IDelayedCall] = {}
         self._uncounted: Counter[str] = Counter()  # answers that are not recorded yet
-        self._going_on = False
+        self._advancing = False
         self._waiting: list[Deferred[None]] = []  # for its end
 
-    # ------------------------------------------------ what others ask
+    # ------------------------------------------------ queries
 
     def describe(self) -> JSON:
-        """Return what users see of it, as JSON."""
+        """Return its JSON for users."""
         return self.summary(self.clock.seconds()).json()
 
     @property
@@ -105,49 +105,48 @@ class Job(RecordedJob):
             self._waiting.append(waiting)
         return waiting
 
-    # ------------------------------------------------ what happens
+    # ------------------------------------------------ records
 
     def record(self, record: Record) -> None:
-        """Write a record, and take it in."""
+        """Write a record, and apply it."""
         self.ledger.record(self.id, record)
         self.apply(record)
 
     def new_session(self, attempt: Attempt, name: str) -> SessionDriver:
-        """Return the session of an attempt that begins."""
+        """Return the session for a new attempt."""
         return SessionDriver(attempt, name, self.ledger, self.clock, self.limits.hold_s)
 
     def restart(self) -> list[str]:
-        """Wait anew for the workers that may still come; return the launches to be made again."""
+        """Queue actors, and wait for workers again; return the ids of launches to repeat."""
         free = [number for number in self._order if self._by_number[number].free]
         self._queue = OrderedDict((number, self._by_number[number]) for number in free)
         self._failed.clear()
-        known = self._past_sessions | self._sessions.keys()
-        return self.launches.restart(self.clock.seconds(), known)
+        return self.launches.restart(self.clock.seconds())
 
     # ------------------------------------------------ planning and launching
 
     def begin(self) -> None:
-        """Give workers to all actors and have spares launched, once it is planned."""
-        self._conclude()  # a coordinator that was killed may not have come to it
-        self.go_on(0 if self.launches else self.spec.spares)
+        """Assign or launch workers for all actors, and launch spares. It must be planned."""
+        self._conclude()  # a daemon that was killed may not have got to this
+        self.advance(0 if self.launches else self.spec.spares)
 
     def measure(self, sizes: Mapping[str, Size]) -> None:
-        """Count the cost from now on; sizes are by region."""
+        """Count the cost from now on, using these sizes, by region."""
         self.record(sized(sizes))
 
     def answered(self, launch_id: str, answer: str) -> None:
-        """Note that an engine took a launch: its worker may come, but not for ever."""
+        """Record that an engine accepted a launch, or may have: a worker is expected."""
         if not self.ending:
             self.record(Launched(launch_id, answer, self.clock.seconds()))
 
     def count(self, answer: str) -> None:
-        """Count an engine's answer that left nothing behind; the journal gets sums."""
+        """Count an answer of an engine that started nothing; the journal gets sums."""
         self._uncounted[answer] += 1
 
     def check(self, late: str) -> None:
-        """Look for overdue launches, stragglers and the cost; to be called about once a second.
+        """Check for overdue launches, stragglers and the cost limit; call this about once a second.
 
-        `late` tells users what it may mean that a worker did not come.
+        `late` tells users what to check when a worker did not connect in time.
         """
         if not self.active:
             return
@@ -157,7 +156,7 @@ class Job(RecordedJob):
             self.record(Alive(now))
         self._give_up_launches(late, now)
         self._help_stragglers(now)
-        self.go_on()
+        self.advance()
         most, usd = self.spec.max_cost_usd, self.cost_usd
         if most and usd is not None and usd >= most:
             self.stop("failed", f"it has cost ${usd:.4f}; max_cost_usd is {most:g}")
@@ -170,7 +169,7 @@ class Job(RecordedJob):
             self.record(Counted(now, answers, dismissed))
 
     def _give_up_launches(self, late: str, now: float) -> None:
-        """Fail as many waiting actors as workers are overdue and no other is coming for them."""
+        """For each overdue worker, fail one waiting actor, unless other workers are expected."""
         overdue = self.launches.overdue(now)
         accepted = [bool(launch.answer) for launch in overdue.values()]
         for launch_id in overdue:
@@ -191,7 +190,7 @@ class Job(RecordedJob):
         )
 
     def _help_stragglers(self, now: float) -> None:
-        """Start the slowest actors a second time on spares; the first attempt to finish wins."""
+        """Start the slowest actors again on spares; the first attempt to finish wins."""
         factor = self.spec.stragglers
         if not (factor and self._spares and self.spec.pipeline.may_run_twice):
             return
@@ -200,14 +199,14 @@ class Job(RecordedJob):
                 return
             self._assign(actor, *self._spares.take())
 
-    def go_on(self, spares: int = 0) -> None:
-        """Do what has become due: retry, give workers to actors, launch more, or settle.
+    def advance(self, spares: int = 0) -> None:
+        """Do whatever is due: retry, assign workers to actors, launch more, or settle.
 
-        `spares` is how many workers to launch besides.
+        `spares` is how many additional workers to launch.
         """
-        if self._going_on:  # an actor may end while it gets its worker; the loop below sees it
+        if self._advancing:  # an actor may end while it gets its worker; the loop below handles it
             return
-        self._going_on = True
+        self._advancing = True
         try:
             while self.active and (self._failed or (self._queue and self._spares)):
                 self._retry_failed()
@@ -217,11 +216,11 @@ class Job(RecordedJob):
                 self._supply(spares)
                 self._let_spares_go()
         finally:
-            self._going_on = False
+            self._advancing = False
         self._conclude()
 
     def _retry_failed(self) -> None:
-        """Queue actors after a pause: none before the second attempt, then doubling ones."""
+        """Queue failed actors again: the first time at once, then after a pause that doubles."""
         failed, self._failed = self._failed, []
         for actor in failed:
             if not actor.free:
@@ -231,10 +230,10 @@ class Job(RecordedJob):
                 self._queue[actor.number] = actor
             else:
                 actor.pause_until = self.clock.seconds() + pause
-                self._pauses[actor.number] = self.clock.callLater(pause, self._resume, actor)
+                self._pauses[actor.number] = self.clock.callLater(pause, self._end_pause, actor)
 
-    def _resume(self, actor: Actor) -> None:
-        """Its pause is over."""
+    def _end_pause(self, actor: Actor) -> None:
+        """Queue an actor whose pause is over."""
         del self._pauses[actor.number]
         actor.pause_until = None
         if actor.free:
@@ -242,7 +241,7 @@ class Job(RecordedJob):
             self._owner.changed()
 
     def _supply(self, more: int) -> None:
-        """Have workers launched for the actors that wait, as far as none are coming."""
+        """Launch workers for waiting actors that no launch is under way for, and `more`."""
         count = max(0, len(self._queue) - self.launches.coming) + more
         if not count or self.spec.engine == EXTERNAL:
             return
@@ -252,7 +251,7 @@ class Job(RecordedJob):
         self.ledger.on_disk(self._owner.launch, [record.launch for record in launches])
 
     def _conclude(self) -> None:
-        """See whether all actors have ended, or more have failed than the order allows."""
+        """Check whether all actors have ended, or more have failed than the order tolerates."""
         if self.life not in (JobState.LAUNCHING, JobState.RUNNING):
             return
         failed = self.counts["failed"]
@@ -265,7 +264,7 @@ class Job(RecordedJob):
     # ------------------------------------------------ workers
 
     def join(self, hello: Hello, line: WorkerLine) -> None:
-        """Give a worker its attempt back, an actor, a place among the spares, or dismiss it."""
+        """Reattach a worker to its attempt, give it an actor, keep it as a spare or dismiss it."""
         session = self._sessions.get(hello.session)
         launch = self.launches.get(hello.launch)
         if not self.active:
@@ -281,18 +280,18 @@ class Job(RecordedJob):
         elif hello.launch and launch is None:
             self._dismiss(line, f"job {self.id} did not launch {hello.launch!r}")
         elif launch is not None and launch.session not in (None, hello.session):
-            self._dismiss(line, f"launch {hello.launch} of job {self.id} has a worker already")
+            self._dismiss(line, f"launch {hello.launch} of job {self.id} already has a worker")
         else:
             self._spares.replace(hello)
             self._place(line, hello)
 
     def leave(self, line: WorkerLine, hello: Hello) -> None:
-        """Take in that a connection is gone."""
+        """Note that a worker's connection is lost."""
         self._spares.leave(line)
         self.bill.ended(hello.session or line.peer, self.clock.seconds())
 
     def _place(self, line: WorkerLine, hello: Hello) -> None:
-        """Give a worker an actor, or let it wait, or dismiss it."""
+        """Assign a worker an actor, keep it as a spare, or dismiss it."""
         if self._queue:
             self._assign(self._next_actor(), line, hello)
         elif not self.actors or len(self._spares) < self._most_spares:
@@ -303,20 +302,20 @@ class Job(RecordedJob):
             self._dismiss(line, f"job {self.id} has no actor without a worker")
 
     def _arrive(self, line: WorkerLine, hello: Hello, waits: bool) -> None:
-        """Note that a worker has come, unless it was here before."""
+        """Record that a worker connected, unless it did before."""
         launch = self.launches.get(hello.launch)
         if launch is None or launch.session is None:
             self.record(Arrived(self.clock.seconds(), hello.session, hello.launch, waits))
         self._count_worker(hello, line)
 
     def _count_worker(self, hello: Hello, line: WorkerLine) -> None:
-        """Count the cost of a worker; an original one has no session to know it by."""
+        """Count a worker's cost; an original one has no session, so its address identifies it."""
         worker, number = hello.session or line.peer, self.launches.number(hello.launch)
         self.bill.began(worker, number, self.clock.seconds())
 
     @property
     def _most_spares(self) -> int:
-        """How many workers may wait, once it is planned."""
+        """How many workers may wait as spares, once the job is planned."""
         return min(self.spec.spares, self._unfinished)
 
     def _next_actor(self) -> Actor:
@@ -333,7 +332,7 @@ class Job(RecordedJob):
         session.begin()
 
     def attempt_ended(self, attempt: Attempt, finish: Finish, at: float, charged: bool) -> None:
-        """Note how an attempt ended, and do what follows."""
+        """Record how an attempt ended, and do what follows from it."""
         actor = attempt.actor
         over = actor.outcome is not None
         self.record(
@@ -352,36 +351,36 @@ class Job(RecordedJob):
             self._after_end(actor)
 
     def _after_end(self, actor: Actor) -> None:
-        """An attempt has ended, or none began: show the actor's end once it is on disk, or go on."""
+        """Show the actor's end once it is on disk, or let the job retry it."""
         if actor.outcome is None:
             self._owner.changed()
             return
         for other in list(actor.attempts):
             if other.session is not None:
-                other.session.fence("another attempt at its actor was first")
-        self.ledger.on_disk(self._show_and_go_on, actor)
+                other.session.fence("another attempt at its actor finished first")
+        self.ledger.on_disk(self._show_and_advance, actor)
 
-    def _show_and_go_on(self, actor: Actor) -> None:
+    def _show_and_advance(self, actor: Actor) -> None:
         self._show(actor)
         self._owner.changed()
 
     def _let_spares_go(self) -> None:
-        """Keep no more workers that wait than may be needed."""
+        """Dismiss spares that can no longer be needed."""
         while len(self._spares) > self._most_spares:
             line, _ = self._spares.take()
-            self._dismiss(line, f"job {self.id} needs no spare any more")
+            self._dismiss(line, f"job {self.id} no longer needs a spare")
 
     def _dismiss(self, line: WorkerLine, reason: str) -> None:
-        """Tell a worker to quit, once everything that led to it is on disk."""
+        """Tell a worker to quit, once everything recorded so far is on disk."""
         self._dismissed_since += 1
         self.ledger.on_disk(line.dismiss, reason)
 
     # ------------------------------------------------ the end
 
     def stop(self, state: str, reason: str) -> None:
-        """End all attempts: running workers are told to quit, nothing more begins.
+        """End all attempts: running workers are told to quit, and nothing more begins.
 
-        A job whose pipeline is in its finish does not wait for that any longer.
+        If the pipeline's `finish` is running, the job does not wait for it.
         """
         if not self.active and self.life is not JobState.FINISHING:
             return
@@ -401,17 +400,17 @@ class Job(RecordedJob):
             self._dismiss(line, reason)
 
     def end(self, state: str, error: str | None = None, result: Any = None) -> None:
-        """Note how the job ended, done, failed or cancelled; the first to say so counts."""
+        """End the job as done, failed or cancelled; only the first call counts."""
         if self.life not in (JobState.FINISHING, JobState.STOPPING):
             return
         at = self.clock.seconds()
         self._dismiss_waiting(f"job {self.id} has ended")
-        self._record_counts(at)
         self._step(Step.CONCLUDED)
         self.ledger.on_disk(self._write_end, state, at, error, result)
 
     def _write_end(self, state: str, at: float, error: str | None, result: Any) -> None:
-        """All actors' ends are shown: write the job's."""
+        """Write the job's end: those of its actors are on disk."""
+        self._record_counts(at)
         self.bill.close(at)
         if self.ledger.keeps:
             ending = {"error": error and readable(error), "result": result}

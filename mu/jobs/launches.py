@@ -1,14 +1,14 @@
-"""A job's launches: what the engine answered to each, and whose workers may still come."""
+"""A job's launches: what the engine answered to each, and whose workers may still connect."""
 
 import secrets
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 
 from mu.journal.records import Launched, Launching
 
 LATE = "late"
-"""Recorded as the answer of a launch whose worker has not come in time."""
+"""Recorded as the answer to a launch whose worker did not connect in time."""
 
 
 @dataclass(slots=True)
@@ -17,29 +17,29 @@ class Launch:
 
     number: int
     due: float
-    """When it counts as late, in seconds since the epoch."""
+    """When it is overdue, in seconds since the epoch."""
     answer: str = ""
-    """The engine's; empty: none yet."""
+    """The engine's answer; empty: none yet."""
     session: str | None = None
-    """The worker that came with it; None: none has."""
+    """The session of the worker that connected with it; None: none has."""
 
 
 class Launches(Mapping[str, Launch]):
-    """One-time launch id to launch.
+    """Maps a one-time launch id to its launch.
 
-    An engine has `accept_s` seconds to accept a launch, then its worker `hello_s` for its hello.
+    An engine has `accept_s` seconds to accept a launch; then its worker has `hello_s` to say hello.
     """
 
     def __init__(self, accept_s: float, hello_s: float) -> None:
         self._accept_s = accept_s
         self._hello_s = hello_s
         self._all: dict[str, Launch] = {}
-        self._coming: dict[str, Launch] = {}  # those whose worker may still come
+        self._coming: dict[str, Launch] = {}  # launches whose worker may still connect
         self._unanswered = 0
         self.counts: Counter[str] = Counter()
         """How often engines gave each answer."""
         self.answered: float | None = None
-        """When the last launch was answered, the first time that all were."""
+        """When all launches had been answered for the first time."""
 
     def __getitem__(self, launch_id: str) -> Launch:
         return self._all[launch_id]
@@ -51,28 +51,28 @@ class Launches(Mapping[str, Launch]):
         return len(self._all)
 
     def number(self, launch_id: str) -> int | None:
-        """Return the number of a launch, if it is known."""
+        """Return the number of a launch; None: it is unknown."""
         launch = self._all.get(launch_id)
         return None if launch is None else launch.number
 
     @property
     def coming(self) -> int:
-        """How many workers may still come."""
+        """How many workers may still connect."""
         return len(self._coming)
 
     def plan(self, count: int, at: float) -> list[Launching]:
-        """Return the records of that many new launches."""
+        """Return the records of `count` new launches."""
         first = len(self._all)
         return [Launching(at, secrets.token_hex(8), first + place) for place in range(count)]
 
     def begin(self, record: Launching) -> None:
-        """Take in a new launch."""
+        """Apply a new launch."""
         launch = Launch(record.number, record.at + self._accept_s)
         self._all[record.launch] = self._coming[record.launch] = launch
         self._unanswered += 1
 
     def answer(self, record: Launched) -> bool:
-        """Take in an engine's answer, or that the worker is late; return whether all are answered."""
+        """Apply an engine's answer, or that the worker is late; return whether all are answered."""
         launch = self._all[record.launch]
         self._unanswered -= not launch.answer
         launch.answer = record.answer
@@ -86,7 +86,7 @@ class Launches(Mapping[str, Launch]):
         return self._unanswered == 0
 
     def arrive(self, launch_id: str, session: str) -> int | None:
-        """Take in that the worker of a launch has come; return the launch's number."""
+        """Apply that the worker of a launch connected; return the launch's number."""
         launch = self._all.get(launch_id)
         if launch is None:
             return None
@@ -95,21 +95,22 @@ class Launches(Mapping[str, Launch]):
         return launch.number
 
     def overdue(self, now: float) -> dict[str, Launch]:
-        """Return the launches whose worker should have come by now."""
+        """Return the launches whose worker should have connected by now."""
         return {name: one for name, one in self._coming.items() if one.due <= now}
 
-    def restart(self, now: float, known: Collection[str]) -> list[str]:
-        """Wait for workers anew after a restart; return the ids of launches without an answer.
+    def lose(self, known: Set[str]) -> None:
+        """Take in that the workers of all but the `known` sessions are lost; they may connect again."""
+        for launch in self._all.values():
+            if launch.session is not None and launch.session not in known:
+                launch.session = None
 
-        Workers of the sessions that are `known` have had an actor or were dismissed. Others, spares
-        included, may still come.
-        """
+    def restart(self, now: float) -> list[str]:
+        """Wait again for workers after a restart; return the ids of launches without an answer."""
         self._coming = {
             name: launch
             for name, launch in self._all.items()
-            if launch.answer != LATE and (launch.session is None or launch.session not in known)
+            if launch.answer != LATE and launch.session is None
         }
         for launch in self._coming.values():
-            launch.session = None
             launch.due = now + (self._hello_s if launch.answer else self._accept_s)
         return [name for name, launch in self._coming.items() if not launch.answer]

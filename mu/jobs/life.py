@@ -1,6 +1,6 @@
-"""A job's life: its states, and the one table of what leads from each to the next.
+"""A job's life: its states, and the one table of the steps between them.
 
-docs/architecture.md has the drawing of this table.
+docs/architecture.md has a drawing of this table.
 """
 
 from enum import Enum
@@ -10,15 +10,15 @@ class JobState(Enum):
     """Where a job is in its life."""
 
     ORDERED = "ordered"
-    """Its order is not on disk yet, so nobody is told of it."""
+    """Its order is not on disk yet, so it is not shown to users."""
     PLANNING = "planning"
-    """Its order is on disk; the pipeline's plan runs."""
+    """Its order is on disk; the pipeline's `plan` is running."""
     LAUNCHING = "launching"
     """Workers are being launched."""
     RUNNING = "running"
-    """Every launch was answered, or every actor has had a worker."""
+    """Every launch has been answered, or every actor has had a worker."""
     FINISHING = "finishing"
-    """Every actor has ended; the pipeline's finish runs."""
+    """Every actor has ended; the pipeline's `finish` is running."""
     STOPPING = "stopping"
     """It was cancelled or has failed: its workers are told to quit."""
     ENDING = "ending"
@@ -76,11 +76,11 @@ SHOWN = {
     JobState.FAILED: "failed",
     JobState.CANCELLED: "cancelled",
 }
-"""What users see; in the other states they see what they saw before."""
+"""What users see. In states that are not listed, they see what they saw before."""
 
 
 def follow(state: JobState, step: Step) -> JobState:
-    """Return the state that a step leads to. Raises ValueError where the table has none."""
+    """Return the state that a step leads to. Raises ValueError if the table has none."""
     try:
         return TRANSITIONS[state][step]
     except KeyError:

@@ -1,4 +1,4 @@
-"""Orders: the body of POST /jobs, checked once and made a JobSpec."""
+"""Orders: checks the body of POST /jobs and turns it into a JobSpec."""
 
 import hashlib
 import json
@@ -71,7 +71,7 @@ _FUNCTION = re.compile(r"[A-Za-z0-9_:.$-]{1,170}")
 
 
 def digest(body: bytes) -> str:
-    """Return what tells an order's body from others."""
+    """Return a digest of an order's body."""
     return hashlib.sha256(body).hexdigest()
 
 
@@ -82,7 +82,7 @@ def read_order(
     engines: Collection[str],
     key: str = "",
 ) -> JobSpec:
-    """Return the order in a request's body, checked. Raises FieldError."""
+    """Read and check the order in a request's body. Raises FieldError."""
     try:
         given = json.loads(body)
     except (ValueError, RecursionError) as error:  # ValueError: not UTF-8, too
@@ -143,7 +143,7 @@ def read_order(
 
 
 def _given(params: Params) -> dict[str, Any]:
-    """Return parameters in a form that can be ordered again."""
+    """Return the parameters in a form that can be used in another order."""
     return {name: value for name, value in dict(params).items() if value is not None}
 
 

@@ -1,6 +1,6 @@
-"""A job as its records tell it: what the journal holds, users see and states may know.
+"""A job as its records describe it: what the journal holds, users see and states may know.
 
-Nothing here has a clock or does anything: mu.jobs.job does.
+This code has no clock and no side effects; mu.jobs.job has both.
 """
 
 from abc import ABC, abstractmethod
@@ -63,16 +63,16 @@ class RecordedJob(ABC):
         """HOST:PORT of the relay; empty: there is none."""
         self.life = JobState.ORDERED
         self.state = "launching"
-        """What users see of `life`."""
+        """`life` as users see it."""
         self.first_hello: float | None = None
         self.last_hello: float | None = None
         self.finished: float | None = None
         self.error: str | None = None
         self.result: Any = None
         self.downtime = 0.0
-        """How many seconds no coordinator was there."""
+        """How long no daemon was running, in seconds."""
         self.planned = 0
-        """How many actors the plan has; those that run are `actors`."""
+        """How many actors the plan has; `actors` has those that the order chose."""
         self.actors: list[Actor] = []
         self.counts: Counter[str] = Counter()
         self.launches = Launches(limits.accept_s, limits.hello_s)
@@ -80,13 +80,13 @@ class RecordedJob(ABC):
         self.stopped: Stopped | None = None
         """Why it was stopped, if it was."""
         self._by_number: dict[int, Actor] = {}
-        self._order: Sequence[int] = ()  # in which actors get workers
-        # Those that could begin now, in this order; the first of a dict is found in O(n) at worst.
+        self._order: Sequence[int] = ()  # the order in which actors get workers
+        # Actors that could begin now, in that order. The first of a plain dict may take O(n) to find.
         self._queue: OrderedDict[int, Actor] = OrderedDict()
-        self._failed: list[Actor] = []  # those that are to be retried
+        self._failed: list[Actor] = []  # actors to retry
         self._unfinished = 0  # actors without an outcome
         self._untried: set[int] = set()  # actors that have not had a worker
-        self._sessions: dict[str, SessionDriver] = {}  # that run
+        self._sessions: dict[str, SessionDriver] = {}  # the running ones, by name
         self._past_sessions: set[str] = set()
         self._recorded_alive = created
         self._dismissed = 0
@@ -94,13 +94,13 @@ class RecordedJob(ABC):
 
     @abstractmethod
     def new_session(self, attempt: Attempt, name: str) -> SessionDriver:
-        """Return the session of an attempt that begins."""
+        """Return the session for a new attempt."""
 
     @abstractmethod
     def attempt_ended(self, attempt: Attempt, finish: Finish, at: float, charged: bool) -> None:
-        """Note how an attempt ended; `charged`: whether it counts against `retries`."""
+        """Record how an attempt ended; `charged`: whether it counts against `retries`."""
 
-    # ------------------------------------------------ what others ask
+    # ------------------------------------------------ queries
 
     @property
     def facts(self) -> JobFacts:
@@ -109,7 +109,7 @@ class RecordedJob(ABC):
 
     @property
     def relay_keep(self) -> bool:
-        """Whether the relay keeps what it delivered: the event's switch, or else the pipeline's."""
+        """Whether the relay keeps delivered frames: the event's switch, or else the pipeline's."""
         switch = self.spec.event.get("relay_keep")
         if switch is None:
             switch = self.spec.pipeline.relay_keep
@@ -147,24 +147,24 @@ class RecordedJob(ABC):
 
     @property
     def ending(self) -> bool:
-        """Whether it is known how it ended, so that nothing more counts."""
+        """Whether its end is decided, so that nothing more counts."""
         return self.life is JobState.ENDING or self.ended
 
     @property
     def dismissed(self) -> int:
-        """How many workers were told to quit: duplicates, latecomers, too many."""
+        """How many workers were told to quit: duplicates, late or surplus ones."""
         return self._dismissed + self._dismissed_since
 
     def actor(self, number: int) -> Actor | None:
-        """Return the actor of that number."""
+        """Return the actor with that number."""
         return self._by_number.get(number)
 
     def machine(self, actor: Actor) -> Machine:
-        """Return a new machine for an attempt at that actor."""
+        """Return a new machine for an attempt at an actor."""
         return new_machine(self.spec.pipeline, self.facts, actor.number, actor.input, self.limits)
 
     def failures(self) -> str | None:
-        """Return a sentence on the actors that failed, or None."""
+        """Return a sentence about the actors that failed, or None."""
         failed = [actor for actor in self.actors if actor.outcome and actor.outcome.error]
         if not failed:
             return None
@@ -175,7 +175,7 @@ class RecordedJob(ABC):
         return f"{len(failed)} of {len(self.actors)} actors failed: {named}{more}"
 
     def summary(self, now: float) -> JobSummary:
-        """Return what users see of it."""
+        """Return what users see."""
         spec, launches = self.spec, self.launches
         usd, gb_s = self.bill.usd(self.finished or now), self.bill.gb_s
         return JobSummary(
@@ -203,15 +203,15 @@ class RecordedJob(ABC):
         )
 
     def workers(self) -> list[JSON]:
-        """Return what users see of each actor, as JSON."""
+        """Return the JSON of each actor for users."""
         return [actor.describe() for actor in self.actors]
 
     # ------------------------------------------------ records
 
     def apply(self, record: Record) -> None:
-        """Take in what happened: live, or as the journal has it after a restart.
+        """Apply a record, of a change that happens now or from the journal after a restart.
 
-        Raises LookupError or ValueError for a record that does not fit those before it.
+        Raises LookupError or ValueError for a record that does not fit the previous ones.
         """
         match record:
             case Planned():
@@ -246,12 +246,13 @@ class RecordedJob(ABC):
                 self._step(Step.STOPPED)
             case Resumed(at=at, stopped_at=stopped_at):
                 self.downtime += at - stopped_at
+                self.launches.lose(self._past_sessions | self._sessions.keys())  # all but spares
                 self.bill.lose(self._sessions.keys(), stopped_at)
             case Alive(at=at):
                 self._recorded_alive = at
 
     def order_recorded(self) -> None:
-        """Take in that the order is on disk; a job may have been stopped before."""
+        """Note that the order is on disk; the job may have been stopped before that."""
         if self.life is JobState.ORDERED:
             self._step(Step.RECORDED)
 
@@ -279,7 +280,7 @@ class RecordedJob(ABC):
             self._staffed()
 
     def _apply_arrival(self, session: str, launch: str, at: float) -> None:
-        """A worker has come that was not there before."""
+        """Apply that a new worker connected."""
         self.first_hello = self.first_hello or at
         self.last_hello = at
         number = self.launches.arrive(launch, session)
@@ -312,7 +313,7 @@ class RecordedJob(ABC):
             self.bill.ended(name, record.at)
 
     def _change(self, actor: Actor, change: Callable[[], T]) -> T:
-        """Change an actor, and keep account of it."""
+        """Change an actor, and update the job's counts and queues."""
         before, over = actor.state, actor.outcome is not None
         result = change()
         self._count(actor, before)
@@ -333,7 +334,7 @@ class RecordedJob(ABC):
         self._count(actor, before)
 
     def show_ends(self) -> None:
-        """All records were applied, and are on disk: show the actors that have ended."""
+        """Show the ends of actors to users, after all records on disk were applied."""
         for actor in self.actors:
             if actor.outcome is not None:
                 self._show(actor)

@@ -1,4 +1,4 @@
-"""Jobs from the journal, brought back to where a coordinator left them that was killed or stopped."""
+"""Recovers jobs from the journal, in the state they had when the daemon was killed or stopped."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ log = Logger()
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A job that has not ended, and its records after the first."""
+    """A job that has not ended; `records` are those after its order."""
 
     id: str
     ordered: Ordered
@@ -35,9 +35,9 @@ class Found:
 def find(
     archive: Archive, read_spec: Callable[[Ordered], JobSpec]
 ) -> tuple[list[Found], dict[str, tuple[Ordered | None, str]], float]:
-    """Return the jobs that run, why others cannot resume, and when anything was last recorded.
+    """Return the running jobs, why others cannot resume, and the time of the last record.
 
-    `read_spec` raises ValueError for an order that is not valid any more.
+    `read_spec` raises ValueError for an order that is no longer valid.
     """
     found: list[Found] = []
     lost: dict[str, tuple[Ordered | None, str]] = {}
@@ -57,9 +57,9 @@ def find(
 
 
 def recover(job: Job, records: Iterable[Record], stopped_at: float) -> None:
-    """Bring a new job to where its records end.
+    """Apply its records to a new job, and replay the attempts that were running.
 
-    An attempt is ended if its machine does something else than it did; its actor begins again.
+    An attempt whose machine now acts differently is ended, and its actor begins again.
     """
     courses: dict[tuple[int, int], list[Happened | Resumed]] = {}
     for record in records:
@@ -79,13 +79,13 @@ def recover(job: Job, records: Iterable[Record], stopped_at: float) -> None:
     for actor in job.actors:
         for attempt in list(actor.attempts):
             session = attempt.session
-            if session is None:  # the attempt before it turned out to be done
+            if session is None:  # it ended meanwhile, because another attempt turned out to be done
                 continue
             if job.stopped is not None:
                 session.fence(job.stopped.reason)
                 continue
             if actor.outcome is not None:
-                session.fence("another attempt at its actor was first")
+                session.fence("another attempt at its actor finished first")
                 continue
             try:
                 session.restore(courses[actor.number, attempt.number], attempt.began, stopped_at)

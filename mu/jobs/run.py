@@ -1,4 +1,4 @@
-"""One job's run, from its order to its end: plan, launches, time limits, finish."""
+"""Runs one job from its order to its end: its plan, launches, time limits and finish."""
 
 import json
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -28,7 +28,7 @@ from mu.plugins import Engine, Pipeline
 CERTIFICATE_MARGIN_S = 600.0
 """How long a job's certificate outlives its deadline."""
 CHECK_S = 1.0
-"""How often a job looks for launches and actors that take too long."""
+"""How often a job checks for launches and actors that take too long."""
 
 
 @dataclass(slots=True)
@@ -45,9 +45,9 @@ class Coordinator:
     limits: Limits
     prices: Prices
     stopping: bool = False
-    """Whether the daemon is going down: nothing new begins."""
+    """Whether the daemon is shutting down: nothing new begins."""
     worker_port: int = 0
-    """Where workers connect; known once the port listens."""
+    """The port that workers connect to; 0: it does not listen yet."""
     relay: str = ""
     """HOST:PORT of the relay; empty: there is none."""
 
@@ -82,13 +82,13 @@ class Run:
         self._timers: dict[str, IDelayedCall] = {}
         self._launcher: Launcher | None = None
         self._event: dict[str, Any] | None = None
-        self._unanswered: Sequence[str] = ()  # launches of before a restart
+        self._unanswered: Sequence[str] = ()  # launches from before a restart
         self._begun = False
 
     # ------------------------------------------------ beginning
 
     def start(self) -> Deferred[Job]:
-        """Begin the job; the Deferred fires with it once its order is on disk."""
+        """Begin the job; the Deferred fires with the job once its order is on disk."""
         job, spec = self.job, self.job.spec
         ordered = Ordered(job.created, job.uniq, spec.order, spec.key, spec.digest, job.relay)
         job.ledger.record(job.id, ordered)
@@ -103,14 +103,14 @@ class Run:
             self._begin()
 
     def restore(self, found: Found, stopped_at: float) -> None:
-        """Bring the job back to where its records end. Raises LookupError, TypeError, ValueError."""
+        """Recover the job from its records. Raises LookupError, TypeError, ValueError."""
         self.job.order_recorded()
         recover(self.job, found.records, stopped_at)
         self.job.record(Resumed(self._coordinator.clock.seconds(), stopped_at))
         self._unanswered = self.job.restart()
 
     def resume(self) -> None:
-        """Go on with a job that was restored."""
+        """Resume a restored job."""
         self.log.info("job {job} resumes", job=self.job.id)
         if self.job.life is JobState.STOPPING:
             self.settled()
@@ -145,7 +145,7 @@ class Run:
         return self.job.active and not self._coordinator.stopping
 
     async def _plan(self) -> Planned | None:
-        """Return the pipeline's plan; None: it failed, and so did the job."""
+        """Return the pipeline's plan; None: it failed, and the job with it."""
         spec = self.job.spec
         pipeline, most = spec.pipeline, self._coordinator.config.jobs.max_workers
         try:
@@ -159,7 +159,7 @@ class Run:
             return None
 
     async def _measure(self) -> None:
-        """Find out what the job's cost depends on, if its engine can tell."""
+        """Ask the engine for the sizes of the job's functions, which determine its cost."""
         job, spec = self.job, self.job.spec
         engine = self._coordinator.engines.get(spec.engine)
         if engine is None:  # external
@@ -177,11 +177,11 @@ class Run:
         if job.active:
             job.measure(sizes)
 
-    # ------------------------------------------------ what the job asks
+    # ------------------------------------------------ for the job
 
     def changed(self) -> None:
         if self._begun and not self._coordinator.stopping:
-            self.job.go_on()
+            self.job.advance()
 
     def launch(self, launches: Sequence[str]) -> None:
         job = self.job
@@ -218,7 +218,7 @@ class Run:
     # ------------------------------------------------ launches
 
     def event(self) -> dict[str, Any]:
-        """Return the event of the job's workers, with a certificate made for it once."""
+        """Return the event for the job's workers; its certificate is made once."""
         if self._event is None:
             job, coordinator = self.job, self._coordinator
             config = coordinator.config
@@ -234,7 +234,7 @@ class Run:
         return self._event
 
     def _hear(self, invocation: Invocation, answer: Answer) -> None:
-        """Take in an engine's answer."""
+        """Handle an engine's answer."""
         job = self.job
         if isinstance(answer, Accepted | Unknown):
             job.answered(invocation.launch, answer.kind)
@@ -264,7 +264,7 @@ class Run:
             self._later("check", CHECK_S, self._check)
 
     def _later(self, timer: str, seconds: float, call: Callable[[], object]) -> None:
-        """Call once the time has passed, unless the job has ended before."""
+        """Call after that time, unless the job has ended by then."""
         self._timers[timer] = self._coordinator.clock.callLater(seconds, call)
 
     # ------------------------------------------------ the end
@@ -288,7 +288,7 @@ class Run:
             job.end("failed" if error else "done", error, result)
 
     def let_go(self) -> None:
-        """Do nothing more for the job."""
+        """Cancel the job's timers and stop launching."""
         for timer in self._timers.values():
             if timer.active():
                 timer.cancel()
@@ -300,7 +300,7 @@ class Run:
         Deferred.fromCoroutine(work).addErrback(self._broken)
 
     def _broken(self, failure: Failure) -> None:
-        """A fault in mu or an engine: log it, and end the job rather than leave it hanging."""
+        """Log a fault in mu or an engine, and fail the job rather than leave it hanging."""
         self.log.failure("job {job} broke", failure, job=self.job.id)
         words = f"a fault in mu: {failure.getErrorMessage()}"
         self.job.stop("failed", words)
@@ -310,7 +310,7 @@ class Run:
 def worker_event(
     job: Job, identity: Identity, cacert: str, host: str, port: int, reconnect_s: float
 ) -> dict[str, Any]:
-    """Return the event of a job's workers, without the launch id."""
+    """Return the event for a job's workers, without the launch id."""
     spec = job.spec
     event: dict[str, Any] = {
         "mode": 1,
@@ -337,9 +337,9 @@ def _check_plan(inputs: object, most: int, actors: Sequence[int]) -> None:
             f"plan() must return a list of dicts, one for each actor, not {inputs!r:.80}"
         )
     if not inputs:
-        raise ValueError("there is nothing to do: it gives no actor any input")
+        raise ValueError("there is nothing to do: the plan has no actors")
     if len(inputs) > most:
-        raise ValueError(f"it asks for {len(inputs)} actors; max_workers is {most}")
+        raise ValueError(f"it has {len(inputs)} actors, but max_workers is {most}")
     if actors and max(actors) >= len(inputs):
         raise ValueError(
             f"actor {max(actors)} was ordered, but actors go from 0 to {len(inputs) - 1}"

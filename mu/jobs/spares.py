@@ -1,4 +1,4 @@
-"""Workers that wait without an actor, and which actors are slow enough to get one of them."""
+"""Workers waiting without an actor, and which actors are slow enough to get one of them."""
 
 import statistics
 from collections import OrderedDict
@@ -10,7 +10,7 @@ from mu.messages import Hello
 
 
 class Spares:
-    """Connected workers without an actor: spares, and early workers until the plan is there."""
+    """Connected workers without an actor: spares, and workers that connect before the plan."""
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[WorkerLine, Hello] = OrderedDict()
@@ -19,21 +19,21 @@ class Spares:
         return len(self._waiting)
 
     def add(self, line: WorkerLine, hello: Hello) -> None:
-        """Let a worker wait."""
+        """Keep a worker waiting."""
         self._waiting[line] = hello
         line.wait()
 
     def take(self) -> tuple[WorkerLine, Hello]:
-        """Return the worker that has waited longest, which waits no more."""
+        """Remove and return the worker that has waited longest."""
         return self._waiting.popitem(last=False)
 
     def take_all(self) -> Iterator[tuple[WorkerLine, Hello]]:
-        """Yield all workers, which wait no more."""
+        """Remove and yield all workers."""
         while self._waiting:
             yield self.take()
 
     def leave(self, line: WorkerLine) -> None:
-        """Forget a worker whose connection is gone."""
+        """Forget a worker whose connection is lost."""
         self._waiting.pop(line, None)
 
     def replace(self, hello: Hello) -> None:
@@ -45,9 +45,9 @@ class Spares:
 
 
 def stragglers(actors: Sequence[Actor], factor: float, now: float) -> Iterator[Actor]:
-    """Yield the actors that run for over `factor` times the median of those that are done.
+    """Yield the actors that have run longer than `factor` times the median of the finished ones.
 
-    None before half of the actors are done. Actors with a second attempt are left out.
+    It yields none before half of the actors are done, and none that already have two attempts.
     """
     times = [actor.took for actor in actors if actor.took is not None]
     if len(times) < max(1, len(actors) // 2):

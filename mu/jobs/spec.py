@@ -1,4 +1,4 @@
-"""A checked order, and the limits that hold for every job."""
+"""A checked order, and the limits that apply to every job."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ class JobSpec:
     deadline_s: float
     worker_timeout_s: float
     actors: tuple[int, ...] = ()
-    """The actors to run; empty: all that are planned."""
+    """The actors to run; empty: all that the plan has."""
     spares: int = 0
     retries: int = 0
     on_failure: str = "finish"
@@ -35,19 +35,19 @@ class JobSpec:
     tolerate: int = 0
     """How many actors may fail in a job that is done."""
     stragglers: float = 0.0
-    """An actor that runs this many times the median of the others is started again; 0: never."""
+    """How many times the median an actor may run before a spare starts it again; 0: no limit."""
     max_cost_usd: float = 0.0
     """The cost at which the job fails; 0: no limit."""
     copies: int = 0
-    """How many copies the function has, named with -0, -1, ...; 0: it has just its name."""
+    """How many copies of the function there are, NAME-0, NAME-1, ...; 0: just NAME."""
     event: Mapping[str, Any] = field(default_factory=dict)
     """More keys for the workers' event."""
     order: Mapping[str, Any] = field(default_factory=dict)
-    """All of this as JSON values, which can be ordered again."""
+    """The whole order as JSON values, which can be used in another order."""
     key: str = ""
     """The order's Idempotency-Key, if it had one."""
     digest: str = ""
-    """Of the order's body, which tells whether a second one with its key is the same."""
+    """The digest of the order's body; it shows whether another order with this key is the same."""
 
     @property
     def functions(self) -> list[str]:
@@ -57,24 +57,24 @@ class JobSpec:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much is kept of each actor, and how long a job waits; in seconds."""
+    """How much is kept of each actor, and how long a job waits, in seconds."""
 
     log_bytes: int = 65536
     max_held: int = 1000
     max_info: int = 16 * 2**20
     hold_s: float = 10.0
-    """For a worker whose connection was lost to come back."""
+    """How long an actor is held for a worker that lost its connection."""
     retry_pause_s: float = 1.0
-    """Pause before the third attempt at an actor; it doubles with each further one."""
+    """The pause before the third attempt at an actor; it doubles with each further one."""
     hello_s: float = 120.0
-    """For the hello of a worker whose launch was accepted."""
+    """How long a worker may take to say hello after its launch was accepted."""
     accept_s: float = 600.0
-    """For an engine to accept a launch, rather than to throttle it."""
+    """How long an engine may take to accept a launch, including throttling."""
 
 
 def new_machine(
     pipeline: Pipeline, facts: JobFacts, actor: int, given: Mapping[str, Any], limits: Limits
 ) -> Machine:
-    """Return a machine at its beginning, for an attempt at an actor whose input is `given`."""
+    """Return a new machine for an attempt at an actor whose input is `given`."""
     worker = ScriptWorker(facts, actor, given)
     return Machine(worker, first_state(pipeline.begin), limits.max_held, limits.max_info)

@@ -1,4 +1,4 @@
-"""What the control port says of a job, as JSON: running, ended, or lost in a restart."""
+"""A job's JSON for the control port, whether it runs, has ended or was lost in a restart."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -7,17 +7,17 @@ from typing import Any
 from mu.messages import encode
 
 COUNTED = "waiting", "running", "done", "failed"
-"""The states of actors."""
+"""The states of actors, in the order of `counts`."""
 
 OF_NOW = "dismissed", "cost_usd", "gb_s"
-"""Fields that a restart of the daemon may change: all others are on disk."""
+"""Fields that a restart of the daemon may change; all others are on disk."""
 
 JSON = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSummary:
-    """A job for users; the fields are those of GET /jobs/<id>, in its order.
+    """A job as users see it, with the fields of GET /jobs/<id> in the same order.
 
     Times are seconds since the epoch.
     """
@@ -50,7 +50,7 @@ class JobSummary:
 
     @classmethod
     def read(cls, told: JSON) -> "JobSummary":
-        """Return what an earlier version wrote, which may lack fields."""
+        """Return the summary in this JSON; an earlier version may have written fewer fields."""
         known = {one.name for one in fields(cls)}
         return cls(**{name: value for name, value in told.items() if name in known})
 

@@ -1,4 +1,4 @@
-"""What a journal holds, to be read: by a daemon that starts, or by `mu replay`."""
+"""Reads a journal, when a daemon starts or for `mu replay`."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -8,7 +8,7 @@ from mu.journal.database import open_database
 
 
 class Archive:
-    """What a journal holds, to be read: by a daemon that starts, or by `mu replay`."""
+    """The jobs and records in a journal's file."""
 
     def __init__(self, path: Path, read_only: bool = False) -> None:
         """Raises JournalError."""
@@ -18,21 +18,21 @@ class Archive:
         self._database.close()
 
     def ended(self) -> Iterator[tuple[str, str]]:
-        """Yield what is told of each job that has ended, the oldest first, and its identity."""
+        """Yield the JSON and the identity of each job that has ended, oldest first (see Past)."""
         yield from self._database.execute("select told, identity from past order by ended")
 
     def workers(self, job: str) -> str | None:
-        """Return what is told of the workers of a job that has ended, or None if it is forgotten."""
+        """Return the JSON of the actors of a job that has ended, or None if it was deleted."""
         row = self._database.execute("select workers from past where job = ?", (job,)).fetchone()
         return None if row is None else str(row[0])
 
     def jobs(self) -> list[str]:
-        """Return the ids of all jobs, in the order of their first records."""
+        """Return the ids of all jobs, ordered by their first records."""
         rows = self._database.execute("select job from records group by job order by min(number)")
         return [str(row[0]) for row in rows]
 
     def running(self) -> list[str]:
-        """Return the ids of the jobs that have not ended, in the order of their first records."""
+        """Return the ids of the jobs that have not ended, ordered by their first records."""
         rows = self._database.execute(
             "select job from records where job not in (select job from past)"
             " group by job order by min(number)"
@@ -40,7 +40,7 @@ class Archive:
         return [str(row[0]) for row in rows]
 
     def lines(self, job: str) -> Iterator[str]:
-        """Yield a job's records in their order."""
+        """Yield a job's records, oldest first."""
         rows: Iterable[Any] = self._database.execute(
             "select lines from records where job = ? order by number", (job,)
         )
@@ -48,10 +48,10 @@ class Archive:
             yield from lines.decode("ascii").split("\n")
 
     def fact(self, name: str) -> str:
-        """Return what was noted under that name; empty: nothing."""
+        """Return the value noted under that name, or an empty string."""
         row = self._database.execute("select value from facts where name = ?", (name,)).fetchone()
         return "" if row is None else str(row[0])
 
     def note(self, name: str, value: str) -> None:
-        """Note something that is no job's, on disk when this returns."""
+        """Note a value that belongs to no job. It is on disk when this returns."""
         self._database.execute("insert or replace into facts values (?, ?)", (name, value))

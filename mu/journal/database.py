@@ -1,11 +1,11 @@
-"""The journal's SQLite file: its layout, its version, how it is opened."""
+"""The journal's SQLite file: its tables, its version, how it is opened."""
 
 import sqlite3
 from pathlib import Path
 from urllib.parse import quote
 
 VERSION = 1
-"""Of the database's layout and the records in it."""
+"""The version of the tables and of the records in them."""
 
 
 _TABLES = """
@@ -20,13 +20,13 @@ create table facts (name text primary key, value text not null);
 
 
 class JournalError(Exception):
-    """The journal cannot be used: one sentence with what to do."""
+    """The journal cannot be used; the text says why, and what to do."""
 
 
 def open_database(path: Path, read_only: bool = False) -> sqlite3.Connection:
     """Return the database. Raises JournalError.
 
-    For writing it is made if it is not there, and what it holds is on disk when this returns.
+    For writing, it is created if it does not exist, and its contents are on disk when this returns.
     """
     try:
         database = _open_to_read(path) if read_only else _open_to_write(path)
@@ -57,7 +57,7 @@ def _open_to_write(path: Path) -> sqlite3.Connection:
     if version == 0:
         database.executescript(f"begin;{_TABLES}pragma user_version = {VERSION};commit;")
         path.chmod(0o600)
-    # A killed daemon may have left commits that are whole, but not yet on disk.
+    # A killed daemon may have left commits that are complete, but not on disk yet.
     database.execute("pragma wal_checkpoint(truncate)")
     return database
 

@@ -1,4 +1,4 @@
-"""What jobs and sessions need of a journal."""
+"""What jobs and sessions need from a journal."""
 
 import json
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from mu.journal.records import Record
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What users see of a job that has ended, as JSON."""
+    """A job that has ended, as JSON for users."""
 
     ended: float
     """Seconds since the epoch."""
@@ -23,23 +23,23 @@ class Past:
 
     @classmethod
     def of(cls, ended: float, job: object, workers: object, key: str, digest: str) -> "Past":
-        """Return it for the JSON values of a job and of its workers."""
+        """Make one from the JSON values of a job and of its actors."""
         identity = json.dumps({"key": key, "digest": digest})
         return cls(ended, json.dumps(job), json.dumps(workers), identity)
 
 
 class Ledger(Protocol):
-    """What jobs and sessions need of a journal."""
+    """What jobs and sessions need from a journal."""
 
     keeps: bool
-    """Whether it keeps records at all; if not, none need be made."""
+    """Whether it keeps records at all; if not, callers need not make any."""
     written: int
-    """How many records were written; a record's position is this count just after it was written."""
+    """How many records were written; a record's position is this count just after its writing."""
     synced: int
-    """How many of them are on disk, where they survive a power loss."""
+    """How many of them are on disk and survive a power loss."""
 
     def write(self, job: str, line: str) -> None:
-        """Append a record, a line of ASCII, to those of a job."""
+        """Append a record to those of a job; it must be a line of ASCII."""
 
     def record(self, job: str, record: Record) -> None:
         """Append a record to those of a job."""
@@ -48,7 +48,7 @@ class Ledger(Protocol):
         """Note that a job has ended, so that its records need not be replayed."""
 
     def on_disk(self, call: Callable[..., object], *args: object) -> None:
-        """Call once everything written so far is on disk; at once, if it is."""
+        """Call once everything written so far is on disk; at once if it already is."""
 
 
 class NoJournal:

@@ -1,6 +1,6 @@
-"""What the journal keeps of a job: one record per line, each a JSON array that starts with its kind.
+"""The journal's records of a job: one per line, each a JSON array that starts with its kind.
 
-Journals outlive versions of mu: new kinds and new last fields with defaults may be added, but
+Journals outlive versions of mu: new kinds, and new last fields with defaults, may be added, but
 existing ones never change.
 """
 
@@ -25,7 +25,7 @@ class Ordered:
     key: str
     digest: str
     relay: str = ""
-    """HOST:PORT of the relay, as the pipeline's states know it."""
+    """HOST:PORT of the relay, as the pipeline's states see it; empty: there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Launching:
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """An engine took a launch, or its worker did not come in time."""
+    """An engine accepted a launch, or may have, or its worker did not connect in time."""
 
     kind: ClassVar[str] = "launched"
     launch: str
@@ -60,7 +60,7 @@ class Launched:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """Answers and dismissals since the last such record, as sums."""
+    """The sums of answers and dismissals since the last such record."""
 
     kind: ClassVar[str] = "counted"
     at: float
@@ -129,7 +129,7 @@ class AttemptEnded:
 
 @dataclass(frozen=True, slots=True)
 class NobodyCame:
-    """No worker came in time for an actor that was waiting for one."""
+    """No worker connected in time for an actor that was waiting for one."""
 
     kind: ClassVar[str] = "nobodycame"
     at: float
@@ -158,7 +158,7 @@ class Resumed:
 
 @dataclass(frozen=True, slots=True)
 class Sized:
-    """What the cost of the job's workers depends on: memory in MB and architecture, by region."""
+    """The memory in MB and the architecture of a job's functions, by region, for its cost."""
 
     kind: ClassVar[str] = "sized"
     sizes: dict[str, list[Any]]
@@ -200,7 +200,7 @@ def write_record(record: Record) -> str:
 
 
 def write_event(actor: int, attempt: int, event: Event, effects: list[Effect]) -> str:
-    """Return the line of a Happened. This is a hot path, so it joins text that is encoded already."""
+    """Return the line of a Happened. This is a hot path, so it joins text already encoded."""
     start = f'["happened",{actor},{attempt},"{digest(effects)}",{encode(event)}'
     if effects:
         last = effects[-1]

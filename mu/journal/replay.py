@@ -1,4 +1,4 @@
-"""Replaying recorded events: a machine that receives its events again produces the same effects."""
+"""Replays recorded events: given its events again, a machine must produce the same effects."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ from mu.machine import Machine
 
 
 class Diverged(Exception):
-    """A machine no longer does what it did; `position` is the event's, from 0."""
+    """A machine no longer does what it did; `position` is that of the event, counted from 0."""
 
     def __init__(self, position: int, event: Event, effects: list[Effect]) -> None:
         now = ", ".join(map(encode, effects)) or "nothing"
@@ -26,8 +26,8 @@ def step(
 ) -> tuple[Event, list[Effect]]:
     """Give a machine its next recorded event; return the event and its effects.
 
-    The wording of a Finish's error may have changed since; the effects returned have the recorded
-    one. `error` is that text where the record lacks it: the error of the attempt's AttemptEnded.
+    A newer version may word the error of a Finish differently; the returned effects have the
+    recorded wording. `error` is that text if the record lacks it: the error of the AttemptEnded.
 
     Raises Diverged, and ValueError for a broken record.
     """

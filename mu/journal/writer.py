@@ -1,9 +1,9 @@
 """Writes the journal: the records of each job, committed in groups.
 
 The file is a SQLite database in WAL mode; each row is a group of records of one job. So the hot
-path costs what appending to a file does (bench/journal.py compares the two), while atomic commits,
-checksums, pruning and a version come from a library. Commits happen in the journal's own thread,
-as soon as anything waits for one, or after `commit_s` seconds.
+path costs no more than appending to a file (bench/journal.py compares the two), while a library
+provides atomic commits, checksums, pruning and a version. The journal's own thread commits as soon
+as anything is waiting for the disk, and otherwise after `commit_s` seconds.
 """
 
 import sqlite3
@@ -22,17 +22,17 @@ from mu.journal.ledger import Past
 from mu.journal.records import Record, write_record
 
 Work = Callable[[sqlite3.Connection], bool]
-"""What the thread does; whether it was a commit."""
+"""What the thread runs; it returns whether it was a commit."""
 
 
 class JournalReactor(IReactorFromThreads, IReactorTime):
-    """What a journal needs of the reactor."""
+    """What a journal needs from the reactor."""
 
 
 class Journal:
-    """Collects records, and has its thread commit them. Only for use in the reactor's thread.
+    """Collects records, which a thread commits. Call its methods in the reactor's thread only.
 
-    `failed` is called with the reason when a commit fails; nothing written after that is safe.
+    `failed` is called with the reason when a commit fails; nothing is saved after that.
     """
 
     log = Logger()
@@ -54,7 +54,7 @@ class Journal:
         self._pending: dict[str, list[str]] = {}
         self._past: list[tuple[str, Past]] = []
         self._waiting: deque[tuple[int, Callable[..., object], tuple[object, ...]]] = deque()
-        self._committing = 0  # the position that the commit in progress will reach; 0: none is
+        self._committing = 0  # the position that the running commit will reach; 0: none is running
         self._timer: IDelayedCall | None = None
         self._timer_is_prompt = False
         self._work: SimpleQueue[Work | None] = SimpleQueue()
@@ -86,12 +86,12 @@ class Journal:
         self._commit_soon()
 
     def prune(self, keep: int, max_age_s: float, max_bytes: int) -> None:
-        """Delete ended jobs: all but `keep`, those older than that, the oldest of over `max_bytes`."""
+        """Delete ended jobs: all but the last `keep`, older ones, the oldest beyond `max_bytes`."""
         now = self._reactor.seconds()
         self._work.put(lambda database: _prune(database, keep, now - max_age_s, max_bytes))
 
     def close(self) -> Deferred[None]:
-        """Commit what is left; the Deferred fires once the thread has ended."""
+        """Commit everything; the Deferred fires once the thread has ended."""
         closed: Deferred[None] = Deferred()
         self.on_disk(lambda: self._work.put(None))
         Thread(target=self._report_end, args=(closed,), daemon=True).start()
@@ -104,7 +104,7 @@ class Journal:
     # ------------------------------------------------ the reactor's side
 
     def _commit_soon(self) -> None:
-        """Commit in the reactor's next turn, together with all that this turn still writes."""
+        """Commit in the reactor's next turn, with everything that this turn still writes."""
         if self._committing or (self._timer is not None and self._timer_is_prompt):
             return
         if self._timer is not None:
@@ -125,7 +125,7 @@ class Journal:
             _, call, args = self._waiting.popleft()
             try:
                 call(*args)
-            except Exception:  # the next call must not suffer
+            except Exception:  # the next calls must still be made
                 self.log.failure("{call}, which waited for the disk, failed", call=call)
         if self._waiting:
             self._commit_soon()
@@ -169,7 +169,7 @@ def _store(
 
 
 def _prune(database: sqlite3.Connection, keep: int, since: float, max_bytes: int) -> bool:
-    """Delete the ended jobs that are too many, too old or too large; return False: it is no commit."""
+    """Delete ended jobs beyond these limits. Return False: this is not a commit of records."""
     size, gone = 0, []
     rows = database.execute("select job, ended, bytes from past order by ended desc").fetchall()
     for place, (job, ended, length) in enumerate(rows):

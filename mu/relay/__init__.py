@@ -1,5 +1,5 @@
-"""The relay, over which workers talk to one another without the coordinator.
+"""The relay, through which workers exchange data without the coordinator.
 
-The switchboard decides, without I/O; the spool keeps frames on disk; protocol and outbox move bytes;
-the hub connects them.
+The switchboard decides, without I/O; the spool keeps frames on disk; protocol and outbox move
+bytes; the hub connects them.
 """

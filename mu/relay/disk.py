@@ -1,4 +1,4 @@
-"""The relay's folder: its database and files. These functions are called in the spool's threads."""
+"""The relay's folder: its database and files. Call these functions only in the spool's threads."""
 
 import os
 import sqlite3
@@ -33,13 +33,13 @@ class Kept(NamedTuple):
     """What was on disk at the start."""
 
     names: list[tuple[Name, int, int, int]]
-    """Each with its counts: held, count, given."""
+    """The names, each with its counts: held, count, given."""
     frames: list[tuple[Name, int, int, float, int]]
-    """Each with its number, size, time and place: mailbox by mailbox, in order."""
+    """The frames, each with its number, size, time and place; mailbox by mailbox, in order."""
 
 
 class BodyFile:
-    """The body of a frame that is written while it arrives."""
+    """The file for a frame's body that is written while the frame arrives."""
 
     __slots__ = ("chunks", "descriptor", "waiting", "writing")
 
@@ -47,7 +47,7 @@ class BodyFile:
         self.chunks: list[bytes] = []
         self.writing = 0
         self.waiting: Callable[[], object] | None = None
-        self.descriptor = -1  # used by the thread only
+        self.descriptor = -1  # only used in the thread
 
     @property
     def busy(self) -> bool:

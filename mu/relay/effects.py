@@ -1,4 +1,4 @@
-"""What the switchboard wants done. Its driver performs these effects in their order."""
+"""The switchboard's effects, which its driver performs in order."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Unlink:
-    """Hand the frames of a sender to the switchboard again."""
+    """Pass the frames of a sender to the switchboard again."""
 
     sender: Peer
 
@@ -55,14 +55,14 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Let a sender that had to wait announce its frame again."""
+    """Let a waiting sender announce its frame again."""
 
     sender: Peer
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Write a frame and its sender's count to disk, then report `stored`, in the order of these."""
+    """Write a frame and its sender's count to disk; then report `stored`, in the same order."""
 
     frame: Frame
 
@@ -91,14 +91,14 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """Delete all that is recorded about a name."""
+    """Delete everything recorded about a name."""
 
     name: Name
 
 
 @dataclass(frozen=True, slots=True)
 class ReportLoss:
-    """Log that frames were dropped before anyone received them."""
+    """Log that frames were dropped before they were delivered."""
 
     name: Name
     frames: int

@@ -1,4 +1,4 @@
-"""What the bytes of a connection say: where its frames begin and end, HELLO_STATE and AT. Pure."""
+"""Parses the bytes of a connection: where frames begin and end, HELLO_STATE and AT. Pure."""
 
 import re
 from typing import NamedTuple
@@ -14,7 +14,7 @@ _AT = re.compile(rb"AT:([0-9]{1,18}):([0-9]{1,18}):([0-9]{1,18})")
 
 
 class HelloState(NamedTuple):
-    """A worker's first frame on the relay port. The numbers are in their shortest form."""
+    """A worker's first frame on the relay port. The numbers have no leading zeros."""
 
     uniq: str
     me: str
@@ -22,7 +22,7 @@ class HelloState(NamedTuple):
 
 
 def read_length(buffer: bytes, limit: int) -> int | None:
-    """Return the length of the frame that begins the buffer, or None if its header is incomplete.
+    """Return the length of the frame at the start of the buffer; None: its header is incomplete.
 
     Raises FrameError.
     """
@@ -39,13 +39,13 @@ def read_length(buffer: bytes, limit: int) -> int | None:
 
 
 def end_of_frames(buffer: bytes, limit: int) -> int:
-    """Return where the last of the complete, small frames that begin the buffer ends."""
+    """Return the end of the complete, small frames at the start of the buffer."""
     limit = min(limit, SMALL)
     end, size = 0, len(buffer)
     while size - end >= HEADER_BYTES:
         digits = buffer[end : end + 12]
         if not digits.isdigit() or buffer[end + 12] != 0x20:
-            break  # read_length says what is wrong
+            break  # read_length reports what is wrong
         following = end + HEADER_BYTES + int(digits)
         if following > size or following - end - HEADER_BYTES > limit:
             break
@@ -66,7 +66,7 @@ def read_hello(payload: bytes) -> HelloState:
 
 
 def read_at(buffer: bytes, start: int, end: int) -> tuple[int, int, int] | None:
-    """Return attempt, sent and received if that part of the buffer is AT; else None."""
+    """Return attempt, sent and received if that part of the buffer is an AT; None: it is not."""
     if end - start > LONGEST_AT:
         return None
     at = _AT.fullmatch(buffer, start, end)

@@ -1,4 +1,4 @@
-"""The hub of the relay: connects connections, switchboard and spool, and performs the effects."""
+"""The hub of the relay: links connections, switchboard and spool, and performs the effects."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -41,7 +41,7 @@ AGAIN_S = 5.0
 
 
 class RelayReactor(RelayClock, SpoolReactor, Protocol):
-    """What the relay needs of the reactor."""
+    """What the relay needs from the reactor."""
 
 
 class Relay(Factory):
@@ -70,7 +70,7 @@ class Relay(Factory):
         self._woken: dict[OutboxSender, None] = {}
         self._waking = False
         self._stopped = False
-        self._usable = False  # whether the disk is
+        self._usable = False  # whether the disk works
         self._open()
         self._tick_s = min(TICK_S, options.keep_s / 4)
         self._timer = clock.callLater(self._tick_s, self._tick)
@@ -98,7 +98,7 @@ class Relay(Factory):
         return protocol
 
     def stop(self) -> Deferred[None]:
-        """Close all connections; fires once everything accepted is on disk."""
+        """Close all connections; the Deferred fires once everything accepted is on disk."""
         self._stopped = True
         self._timer.cancel()
         for connection in list(self.connections):
@@ -150,7 +150,7 @@ class Relay(Factory):
     # ------------------------------------------------ effects
 
     def _perform(self, effects: Iterable[RelayEffect]) -> None:
-        """Perform effects in order; further effects that they cause come after them."""
+        """Perform effects in order, and then the further effects that they cause."""
         self._queue.extend(effects)
         if self._performing:
             return
@@ -163,7 +163,7 @@ class Relay(Factory):
         self._wake_all()
 
     def wake(self, peer: OutboxSender) -> None:
-        """Let a connection go on after all pending effects, which may change its link."""
+        """Let a connection continue after all pending effects, which may change its link."""
         self._woken[peer] = None
         if not self._performing:
             self._wake_all()
@@ -176,7 +176,7 @@ class Relay(Factory):
             while self._woken:
                 peer = next(iter(self._woken))
                 del self._woken[peer]
-                peer.go_on()
+                peer.resume()
         finally:
             self._waking = False
 
@@ -248,7 +248,7 @@ class Relay(Factory):
         self._usable = True
 
     def _failed(self, sentence: str) -> None:
-        """What is in memory can no longer be made durable: start again from the disk, as after a crash."""
+        """Start again from the disk, as after a crash: data in memory can no longer be saved."""
         self.log.critical(
             "relay: {sentence}. All connections are closed; the relay tries to use the disk again"
             " every {seconds:g} s",
@@ -267,6 +267,6 @@ class Relay(Factory):
         try:
             self._open()
             self.log.info("relay: the disk works again")
-        except Exception as error:  # a broken disk may cause any
+        except Exception as error:  # a broken disk may cause any error
             self.log.error("relay: {error}", error=str(error))
             self.clock.callLater(AGAIN_S, self._try_again)

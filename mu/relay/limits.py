@@ -1,4 +1,4 @@
-"""The relay's sizes and limits, and what it asks about jobs."""
+"""The relay's sizes and limits, and what it needs to know about jobs."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,12 +17,12 @@ class FrameTooLarge(Exception):
 
 
 class JobLookup(Protocol):
-    """What the relay asks about jobs."""
+    """What the relay needs to know about jobs."""
 
     def keeps(self, job: str) -> float:
-        """Return for how many seconds all frames of a job are kept, even confirmed ones.
+        """Return how long to keep all frames of a job, even confirmed ones, in seconds.
 
-        0 without the job's switch `relay_keep`; with it, infinity: until the job ends.
+        This is 0 without the job's switch `relay_keep`, and infinity with it: until the job ends.
         """
 
     def ended(self, job: str) -> bool:
@@ -31,11 +31,11 @@ class JobLookup(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RelayLimits:
-    """In seconds and bytes."""
+    """Limits in seconds and bytes."""
 
     keep_s: float = 600.0
     memory: int = 64 * MIB
-    """For all waiting frames together; beyond it, frames go to disk."""
+    """For all waiting frames together; beyond it, frames are written to disk."""
     mailbox: int = 2**30
     """For each name, in memory and on disk."""
     total: int = 2**33

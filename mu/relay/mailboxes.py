@@ -1,6 +1,6 @@
-"""All names and the frames that wait for them: what stays in memory, what goes to disk, what is dropped.
+"""All names and the frames waiting for them: which stay in memory, go to disk or are dropped.
 
-Pure, as the switchboard, of which it is a part: what is to be done is appended to `effects`.
+It is a part of the switchboard and pure, too: it appends the effects to `effects`.
 """
 
 from collections import Counter
@@ -24,10 +24,10 @@ class Mailboxes:
         self.total = 0
         """Bytes of all frames, in memory and on disk."""
         self.counts: Counter[str] = Counter()
-        """How many frames were `lost`, and how many `repeated`: held already when they arrived."""
+        """How many frames were `lost`, and how many `repeated`: they arrived a second time."""
         self._jobs = jobs
         self._effects = effects
-        self._soft = limits.memory * 3 // 4  # from here on frames are written to disk
+        self._soft = limits.memory * 3 // 4  # above this, frames are written to disk
 
     # ------------------------------------------------ names
 
@@ -38,7 +38,7 @@ class Mailboxes:
         return party
 
     def tidy(self, party: Party) -> None:
-        """Forget a name at once if nothing of it can matter any more."""
+        """Forget a name at once if nothing about it can matter any more."""
         if party.unused and not (party.durable or party.top):
             self.parties.pop(party.name, None)
 
@@ -49,7 +49,7 @@ class Mailboxes:
         party.durable = True
 
     def restore_frame(self, name: Name, number: int, size: int, at: float) -> Frame:
-        """Put a frame that is on disk into its mailbox; call this in the order of the numbers."""
+        """Put a frame that is on disk into its mailbox; call this in numerical order."""
         party = self.party(name)
         frame = Frame(size, at, party)
         frame.number, frame.stored = number, True
@@ -59,10 +59,10 @@ class Mailboxes:
         self.total += size
         return frame
 
-    # ------------------------------------------------ frames come
+    # ------------------------------------------------ frames arrive
 
     def reserve(self, party: Party, size: int, now: float, durable: bool) -> Frame:
-        """Return a frame that begins to arrive; `durable`: it must be on disk before it is passed on."""
+        """Return a new, arriving frame; `durable`: it must be on disk before it is passed on."""
         file = size > SMALL and (
             size > LARGE or self.memory + size > self._soft or (durable and size > BLOB)
         )
@@ -102,12 +102,12 @@ class Mailboxes:
             self.store(frame)
 
     def give(self, party: Party, number: int) -> None:
-        """Have it recorded that frames up to this number count as delivered."""
+        """Record that frames up to this number count as delivered."""
         party.given = number
         party.giving += 1
         self._effects.append(Give(party.name, number))
 
-    # ------------------------------------------------ frames go
+    # ------------------------------------------------ frames are dropped
 
     def unload(self, frame: Frame) -> None:
         """Count a frame as no longer in memory."""
@@ -115,7 +115,7 @@ class Mailboxes:
         self.memory -= frame.size
 
     def release(self, frame: Frame) -> None:
-        """Drop a frame that is not needed any more."""
+        """Drop a frame that is no longer needed."""
         if frame.dropped or frame.skipped:
             return
         frame.dropped = True
@@ -129,13 +129,13 @@ class Mailboxes:
         self._effects.append(Drop(frame))
 
     def confirm(self, party: Party, received: int) -> None:
-        """Drop the frames whose receipt an extended peer confirms, unless its job keeps them."""
+        """Drop the frames that an extended peer has confirmed, unless its job keeps them."""
         if not self._jobs.keeps(party.name.job):
             for number in [number for number in party.frames if number <= received]:
                 self.release(party.frames[number])
 
     def age(self, now: float) -> None:
-        """Drop the frames that were kept long enough, and the names that were unused long enough."""
+        """Drop frames that were kept long enough, and names that were unused for long enough."""
         ended: dict[str, bool] = {}
         for party in list(self.parties.values()):
             job = party.name.job
@@ -173,7 +173,7 @@ class Mailboxes:
     # ------------------------------------------------ space
 
     def fits(self, party: Party, size: int) -> bool:
-        """Return whether there is space for a frame, after dropping delivered ones if necessary."""
+        """Return whether there is space for a frame; drop delivered ones if that helps."""
         full = size <= SMALL and self.memory and self.memory + size > self.limits.memory
         return not full and self._make_room(party, size)
 
@@ -190,7 +190,7 @@ class Mailboxes:
         return party.bytes + size <= limits.mailbox and self.total + size <= limits.total
 
     def _drop_delivered(self, party: Party, size: int) -> None:
-        """Drop at least `size` bytes of delivered frames, if there are that many; oldest first."""
+        """Drop at least `size` bytes of delivered frames, if there are as many, oldest first."""
         if self._jobs.keeps(party.name.job):
             return
         for frame in list(party.frames.values()):

@@ -1,4 +1,4 @@
-"""What is written to one connection: complete frames, one after another, as fast as it reads."""
+"""Writes to one connection: complete frames, one after another, as fast as the peer reads."""
 
 from collections import deque
 from collections.abc import Callable
@@ -9,19 +9,19 @@ from twisted.internet.interfaces import ITransport
 from mu.relay.parties import Frame
 
 PIECE = 64 * 2**10
-"""Small frames are joined up to about this size, in bytes, and written together."""
+"""Small frames are joined and written together, up to about this size in bytes."""
 READ = 256 * 2**10
-"""Bytes of a frame that are read from disk at a time."""
+"""How many bytes of a frame are read from disk at a time."""
 
 
 class OutboxSender(Protocol):
-    """A connection whose frames are written here."""
+    """A connection whose frames an outbox writes to another one."""
 
     passing: bool
     """Whether its last frame is still being written."""
 
-    def go_on(self) -> None:
-        """Try again to pass on what had to wait."""
+    def resume(self) -> None:
+        """Try again to pass on the frame that had to wait."""
 
 
 class OutboxOwner(Protocol):
@@ -36,10 +36,10 @@ class OutboxOwner(Protocol):
 
 
 class OutboxHub(Protocol):
-    """What an outbox needs of the hub."""
+    """What an outbox needs from the hub."""
 
     def wake(self, peer: OutboxSender) -> None:
-        """Call the peer's `go_on` after all pending effects."""
+        """Call the peer's `resume` after all pending effects."""
 
     def read(
         self, whole: Frame, offset: int, length: int, tell: Callable[[bytes], object]
@@ -55,7 +55,7 @@ class Outbox:
 
     def __init__(self, owner: OutboxOwner, hub: OutboxHub) -> None:
         self.ready = True
-        """Whether the transport takes more."""
+        """Whether the transport accepts more."""
         self.used = False
         """Whether any frame was written or queued."""
         self._owner = owner
@@ -65,9 +65,9 @@ class Outbox:
         self._told = b""  # the relay's own message, written before the next frame
         self._pending: list[bytes] = []
         self._pending_size = 0
-        self._body: list[bytes] | None = None  # of the frame that is being written, if in memory
+        self._body: list[bytes] | None = None  # of the frame being written, if it is in memory
         self._begun = False
-        self._at = 0  # how much of its body was taken, in chunks if in memory, else in bytes
+        self._at = 0  # how much of its body was written: chunks if in memory, else bytes
         self._reading = False
         self._pumping = False
         self._dead = False
@@ -78,25 +78,25 @@ class Outbox:
         self._owner.transport.write(data)
 
     def is_free(self, sender: OutboxSender) -> bool:
-        """Return whether `write` may be called now; if not, the sender is woken once it may."""
+        """Return whether `write` may be called now; if not, the sender is woken later."""
         if self.ready and not self._queue:
             return True
         self._waiters[sender] = None
         return False
 
     def tell(self, said: bytes) -> None:
-        """Write a message of the relay's own between two frames; it replaces an unwritten one."""
+        """Write the relay's own message between two frames; it replaces an unwritten one."""
         self._told = said
         self.pump()
 
     def put(self, whole: Frame, sender: OutboxSender | None, prefixed: bool = False) -> None:
-        """Queue a frame, from a linked sender or (None) from the switchboard."""
+        """Queue a frame from a linked sender or, if that is None, from the switchboard."""
         self.used = True
         self._queue.append((whole, sender, prefixed))
         self.pump()
 
     def abandon(self) -> list[Frame]:
-        """The connection is gone: return the linked senders' frames that were not written whole."""
+        """Return the linked senders' frames that were not fully written: the connection is lost."""
         self._dead = True
         left = []
         for whole, sender, _ in self._queue:
@@ -123,7 +123,7 @@ class Outbox:
             self._hub.wake(sender)
 
     def _write_some(self) -> None:
-        """Write about one piece of the first frames."""
+        """Write roughly one piece of the first frames."""
         done: list[tuple[Frame, OutboxSender | None]] = []
         wanted: Frame | None = None
         if self._told and not self._begun:

@@ -8,11 +8,11 @@ from collections.abc import Hashable
 from typing import NamedTuple
 
 Peer = Hashable
-"""A connection, identified by any object that the driver chooses."""
+"""A connection; the driver may use any object to identify it."""
 
 
 class Name(NamedTuple):
-    """The name of a worker for its neighbours. The job comes from its certificate."""
+    """The name of a worker for its neighbours. The job is that of its certificate."""
 
     job: str
     uniq: str
@@ -23,7 +23,7 @@ class Name(NamedTuple):
 
 
 class Frame:
-    """One frame, on its way or in a mailbox."""
+    """One frame, in transit or in a mailbox."""
 
     __slots__ = (
         *("at", "body", "delivered", "dropped", "file", "in_memory", "number", "party"),
@@ -37,7 +37,7 @@ class Frame:
         self.party = party
         """The name whose mailbox it is for."""
         self.number = 0
-        """Its number in that mailbox, from 1; 0 before it is there."""
+        """Its number in that mailbox, from 1; 0: it is not in it yet."""
         self.sender: Party | None = None
         """The sender, if it is an extended peer."""
         self.sender_number = 0
@@ -48,14 +48,14 @@ class Frame:
         """Whether its body is written to a file while it arrives."""
         self.in_memory = False
         self.skipped = False
-        """Whether the relay already holds it, so that its body is to be ignored."""
+        """Whether the relay already holds it, so that its body is ignored."""
         self.storing = self.stored = False
-        """Whether it is being written to disk, and whether it is there."""
+        """Whether it is being written to disk, and whether it is on disk."""
         self.delivered = False
-        """Whether an extended receiver got it, and none has asked for it since."""
+        """Whether an extended receiver got it, and none has requested it since."""
         self.dropped = False
         self.body: object = None
-        """The driver's own."""
+        """Only for the driver."""
         self.place: int | None = None
         """The driver's id for it on disk."""
 
@@ -82,9 +82,9 @@ class Party:
         # as a receiver
         self.frames: dict[int, Frame] = {}  # its mailbox, by number
         self.count = 0  # the last number in the mailbox so far
-        self.bytes = 0  # in the mailbox, and arriving for it
+        self.bytes = 0  # in the mailbox or arriving for it
         self.given = 0  # frames on disk up to this number may go to a plain peer ...
-        self.giving = 0  # ... once this many records of that are on disk
+        self.giving = 0  # ... once this many records about it are on disk
         self.durable = False  # whether anything about it is on disk
         self.senders: dict[Peer, PeerState] = {}
         self.links: dict[Peer, PeerState] = {}  # the senders that are linked to `current`
@@ -109,7 +109,7 @@ class Party:
 
     @property
     def extended(self) -> bool:
-        """Whether its frames go to an extended peer, as far as is known."""
+        """Whether its frames go to an extended peer, as far as known."""
         return self.top > 0 if self.current is None else self.current.extended
 
     @property
@@ -143,11 +143,11 @@ class PeerState:
         self.party = party
         self.partner = partner
         self.extended = False
-        self.sent = self.received = 0  # as its AT said
+        self.sent = self.received = 0  # from its AT
         self.seated = False  # whether it holds its name: `party.current` is this one
         self.closing = False
         self.next_in = 1  # extended: the number of the next frame from it
         self.next = 1  # the mailbox number of the next frame for it
-        self.out: dict[Frame, None] = {}  # what is being delivered to it
+        self.out: dict[Frame, None] = {}  # frames being delivered to it
         self.out_bytes = 0
         self.arriving: Frame | None = None

@@ -1,7 +1,7 @@
 """A worker's connection to the relay: its frames go over a link or to the switchboard.
 
-A frame is passed on only when it is complete, so that a sender that dies in the middle of one
-leaves nothing of it at its partner. Large frames are collected in a file until then.
+Only complete frames are passed on, so if a sender dies in the middle of one, its partner receives
+nothing of it. Large frames are collected in a file until they are complete.
 """
 
 import typing
@@ -25,7 +25,7 @@ from mu.wire import HEADER_BYTES, FrameError, frame
 
 
 class RelayClock(typing.Protocol):
-    """What a connection needs of the reactor."""
+    """What a connection needs from the reactor."""
 
     def seconds(self) -> float: ...
 
@@ -35,7 +35,7 @@ class RelayClock(typing.Protocol):
 
 
 class RelayHub(OutboxHub, typing.Protocol):
-    """What a connection needs of the hub."""
+    """What a connection needs from the hub."""
 
     options: RelaySection
     connections: "set[RelayProtocol]"
@@ -64,7 +64,7 @@ class RelayHub(OutboxHub, typing.Protocol):
 
 @implementer(IHandshakeListener)
 class RelayProtocol(Protocol):
-    """One connection: certificate, hello, perhaps AT, then frames in both directions."""
+    """One connection: a certificate, a hello, perhaps an AT, then frames in both directions."""
 
     log = Logger()
     transport: TLSMemoryBIOProtocol
@@ -77,17 +77,17 @@ class RelayProtocol(Protocol):
         self.name: Name | None = None
         self._job: str | None = None
         self._chunks: list[bytes] = []  # received, not processed yet
-        self._buffer = b""  # starts with a frame, or with more of the arriving one
-        self._frame: Frame | None = None  # the frame that is arriving ...
-        self._parts: list[bytes] = []  # ... its body, if that stays in memory ...
+        self._buffer = b""  # begins with a frame, or with more of the arriving one
+        self._frame: Frame | None = None  # the arriving frame ...
+        self._parts: list[bytes] = []  # ... its body, if it stays in memory ...
         self._missing = 0  # ... and how many bytes of it are missing
         self._whole: Frame | None = None  # a complete frame, waiting to be passed on
-        self._spoke = False  # whether a second frame came after its hello
+        self._spoke = False  # whether a second frame arrived after its hello
         self._settled = False  # whether the switchboard knows if it is plain or extended
         self._link: RelayProtocol | None = None
         self._on_hold = False
         self.passing = False  # whether its last frame is still being written to its partner
-        self._blocked = False  # whether it must wait until someone calls go_on
+        self._blocked = False  # whether it must wait until someone calls resume
         self.stalled = False  # whether reading is paused because of that
         self._working = False
         self._over = False  # the peer closed; frames from before may still wait here
@@ -113,7 +113,7 @@ class RelayProtocol(Protocol):
             self.close("its certificate names no job")
 
     def dataReceived(self, data: bytes) -> None:
-        """Only collect: the transport calls `work` after each read."""
+        """Only collect the bytes: the transport calls `work` after each read."""
         self._chunks.append(data)
 
     def pauseProducing(self) -> None:
@@ -124,41 +124,41 @@ class RelayProtocol(Protocol):
         self.outbox.pump()
 
     def stopProducing(self) -> None:
-        """The connection is lost; connectionLost is called, too."""
+        """Called when the connection is lost; connectionLost follows."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._over = True
         self.outbox.ready = False
-        self.work()  # it leaves, unless frames of it still have to be passed on
+        self.work()  # it leaves, unless some of its frames must still be passed on
         if self.name is None and not self._closing:
             self._stop_timer()
             self._hub.connections.discard(self)
             self._log_refusal(handshake_error(reason))
             self._closing = "it disconnected"
 
-    # ------------------------------------------------ what the hub and other connections call
+    # ------------------------------------------------ for the hub and other connections
 
     def link(self, receiver: "RelayProtocol | None") -> None:
-        """Send its frames straight to `receiver`, or (None) to the switchboard."""
+        """Send its frames straight to `receiver`, or to the switchboard if that is None."""
         self._link, self._on_hold = receiver, False
 
     def hold(self) -> None:
-        """Pass nothing on until the next `link`."""
+        """Pass on nothing until the next `link`."""
         self._on_hold = True
 
-    def go_on(self) -> None:
-        """Try again to pass on what had to wait."""
+    def resume(self) -> None:
+        """Try again to pass on the frame that had to wait."""
         if not self._closing:
             self._blocked = False
             self.work()
 
     def say(self, payload: bytes) -> None:
-        """Send a message of the relay's own."""
+        """Send the relay's own message."""
         if not (self._over or self._closing):
             self.outbox.tell(frame(payload))
 
     def close(self, reason: str) -> None:
-        """Close this connection at once; nothing else ends."""
+        """Close only this connection, at once."""
         if self._closing:
             return
         self._closing = reason
@@ -179,7 +179,7 @@ class RelayProtocol(Protocol):
         self._forget()
 
     def look(self, now: float, longest_s: float) -> None:
-        """Close the connection if it stopped in the middle of a frame for too long."""
+        """Close the connection if it has been silent for too long in the middle of a frame."""
         if self._frame is not None and not self.stalled and now - self._heard > longest_s:
             self.close(f"it sent nothing for {longest_s:g} s in the middle of a frame")
 
@@ -204,7 +204,7 @@ class RelayProtocol(Protocol):
     # ------------------------------------------------ incoming frames
 
     def work(self) -> None:
-        """Process what was received, as far as it can be passed on."""
+        """Process the received bytes, as far as frames can be passed on."""
         if self._working or self._closing:
             return
         self._working = True
@@ -258,7 +258,7 @@ class RelayProtocol(Protocol):
         return self._begin()
 
     def _begin(self) -> bool:
-        """Look at the frame that begins the buffer."""
+        """Look at the frame at the start of the buffer."""
         buffer = self._buffer
         length = read_length(buffer, self._limit)
         if length is None:
@@ -309,7 +309,7 @@ class RelayProtocol(Protocol):
         if not self._missing:
             self._frame, self._whole, self._parts = None, coming, []
             return True
-        if coming.file and self._hub.is_behind(coming, self.go_on):
+        if coming.file and self._hub.is_behind(coming, self.resume):
             self._blocked = True
         return False
 
@@ -348,7 +348,7 @@ class RelayProtocol(Protocol):
         self._hub.extended(self, attempt, sent, received)
 
     def _settle(self) -> None:
-        """It is a plain peer: its second frame is not AT, or did not come within settle_s."""
+        """Treat it as a plain peer: its second frame is not AT, or did not arrive in settle_s."""
         if self._settled:
             return
         self._settled = True

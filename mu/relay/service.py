@@ -53,7 +53,7 @@ Options = RelayOptions  # the name by which twistd finds them
 
 
 class AnyJob:
-    """Treats all jobs alike: this relay does not know which exist."""
+    """Treats all jobs alike, since this relay does not know which jobs exist."""
 
     def __init__(self, keep_s: float) -> None:
         self._keep_s = keep_s
@@ -66,7 +66,7 @@ class AnyJob:
 
 
 class PortReactor(RelayReactor, Protocol):
-    """What the service needs of the reactor."""
+    """What the service needs from the reactor."""
 
     def adoptStreamPort(
         self, fileDescriptor: int, addressFamily: int, factory: IProtocolFactory

@@ -1,7 +1,7 @@
-"""The relay on disk: a SQLite database (WAL) for counts and small frames, files for large frames.
+"""The relay's data on disk: counts and small frames in a SQLite database, large frames in files.
 
-Two threads: one only commits, in groups; the other reads frames, and writes large ones while they
-arrive. A file is valid once a row of the database names it; files without a row are leftovers.
+It has two threads: one only commits, in groups; the other reads frames, and writes large ones while
+they arrive. A file is valid once a row in the database names it; files without a row are leftovers.
 """
 
 import os
@@ -22,9 +22,9 @@ from mu.relay.limits import BLOB, MIB
 from mu.relay.parties import Frame, Name
 
 LAZY_S = 0.1
-"""Maximum commit delay, in seconds, for changes that nobody waits for."""
+"""Maximum commit delay, in seconds, for changes that nothing waits for."""
 BEHIND = 2 * MIB
-"""Bytes of a frame that may wait to be written before its sender is paused."""
+"""How many bytes of a frame may wait to be written before its sender is paused."""
 
 
 class SpoolError(Exception):
@@ -32,7 +32,7 @@ class SpoolError(Exception):
 
 
 class SpoolReactor(Protocol):
-    """What the spool needs of the reactor."""
+    """What the spool needs from the reactor."""
 
     def callLater(
         self, delay: float, callable: Callable[..., object], *args: object
@@ -45,9 +45,9 @@ _Work = Callable[[sqlite3.Connection], object]
 
 
 class Spool:
-    """One folder. To be used in the reactor's thread; `stored`, `gave` and `failed` are called there.
+    """One folder. Call its methods in the reactor's thread only.
 
-    After `close` or a failure it calls none of them any more.
+    It calls `stored`, `gave` and `failed` in that thread, but not after `close` or a failure.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Spool:
     # ------------------------------------------------ the database
 
     def store(self, frame: Frame) -> None:
-        """Write a frame to disk, not before the frames that were stored earlier."""
+        """Write a frame to disk, after those that were stored earlier."""
         if frame.place is None:
             frame.place = self._new_place()
         self._pending.append(frame)
@@ -118,7 +118,7 @@ class Spool:
             self._files.put(lambda _: self._discard(file, place))
 
     def _commit_soon(self) -> None:
-        """Commit in the reactor's next turn, so that all changes of this turn go together."""
+        """Commit in the reactor's next turn, with all changes that this turn still makes."""
         if self._committing or self._soon or self._broken:
             return
         if self._timer is not None:
@@ -135,7 +135,7 @@ class Spool:
         ready = len(self._pending)
         for place, one in enumerate(self._pending):
             if isinstance(one, Frame) and isinstance(one.body, BodyFile) and one.body.busy:
-                ready = place  # committed once its file is written
+                ready = place  # committed when its file is written
                 break
         group, self._pending = self._pending[:ready], self._pending[ready:]
         if group:
@@ -176,7 +176,7 @@ class Spool:
             self._write(file, place)
 
     def is_behind(self, frame: Frame, call: Callable[[], object]) -> bool:
-        """Return whether too much of a frame is still unwritten; if so, `call` once it is written."""
+        """Return whether too much of a frame is unwritten; if so, `call` once it is written."""
         file = frame.body
         if not isinstance(file, BodyFile) or file.writing < BEHIND:
             return False
@@ -184,7 +184,7 @@ class Spool:
         return True
 
     def read(self, frame: Frame, offset: int, length: int, tell: Callable[[bytes], object]) -> None:
-        """Read a part of the body of a frame that is not in memory; b"" if the frame is gone."""
+        """Read a part of the body of a frame that is not in memory; b"": the frame was dropped."""
         assert frame.place is not None
         place, is_blob = frame.place, frame.stored and frame.size <= BLOB and not frame.file
         file = frame.body if isinstance(frame.body, BodyFile) else None
@@ -243,14 +243,14 @@ class Spool:
     # ------------------------------------------------ the threads
 
     def close(self) -> Deferred[None]:
-        """Commit all complete frames that are left; fires once nothing more will be written."""
+        """Commit all complete frames; the Deferred fires once nothing more will be written."""
         closed: Deferred[None] = Deferred()
         self._files.put(None)
         if self._timer is not None:
             self._timer.cancel()
         if not self._broken:
             self._commit()
-        self._broken = True  # later calls change nothing
+        self._broken = True  # later calls have no effect
         self._commits.put(None)
 
         def wait() -> None:

@@ -1,9 +1,9 @@
-"""Who gets which frame: the relay's rules, without bytes, sockets, disk or clock.
+"""Decides which connection gets which frame, without bytes, sockets, disk or clock.
 
-Events in, effects out. Plain peers are original workers; extended peers say AT. The rules for
-extended peers are checked by a model of the protocol. Beyond them, an extended receiver gets only
-frames that are on disk, so that the order in which frames of several senders reached a mailbox
-survives a restart.
+It turns events into effects. Plain peers are original workers; extended peers say AT. A model of
+the protocol checks the rules for extended peers. In addition, an extended receiver gets only frames
+that are on disk, so that the order in which frames of several senders reached a mailbox survives a
+restart.
 """
 
 from collections.abc import Iterable
@@ -24,9 +24,9 @@ from mu.relay.mailboxes import Mailboxes
 from mu.relay.parties import Frame, Name, Party, Peer, PeerState
 
 WINDOW_FRAMES, WINDOW_BYTES = 64, MIB
-"""How much may be on its way to one receiver: this many frames or bytes, or one larger frame."""
+"""How much may be in transit to one receiver: this many frames or bytes, or one larger frame."""
 GIVEN_AHEAD = 64
-"""How many frames are recorded as delivered at a time, before a plain peer gets the first of them."""
+"""How many frames are recorded as delivered at once, before a plain peer gets the first of them."""
 
 
 class Switchboard:
@@ -41,7 +41,7 @@ class Switchboard:
     # ------------------------------------------------ events: connections
 
     def hello(self, peer: Peer, name: Name, partner: str) -> list[RelayEffect]:
-        """A connection gave its name; `plain` or `extended` follows."""
+        """A connection has sent its hello; `plain` or `extended` follows."""
         mailboxes = self.mailboxes
         party, other = mailboxes.party(name), mailboxes.party(name._replace(number=partner))
         known = self.peers[peer] = PeerState(peer, party, other)
@@ -53,12 +53,12 @@ class Switchboard:
         return self._take()
 
     def plain(self, peer: Peer) -> list[RelayEffect]:
-        """A peer does not know AT."""
+        """A peer is plain: it sent no AT."""
         self._admit(self.peers[peer])
         return self._take()
 
     def extended(self, peer: Peer, attempt: int, sent: int, received: int) -> list[RelayEffect]:
-        """A peer said AT. One that was taken for plain may still say it if it was sent nothing."""
+        """A peer sent AT. One taken for plain may still do that, if nothing was sent to it."""
         known = self.peers[peer]
         party = known.party
         if attempt < party.top:
@@ -77,7 +77,7 @@ class Switchboard:
         return self._take()
 
     def gone(self, peer: Peer, undelivered: Iterable[Frame] = ()) -> list[RelayEffect]:
-        """A connection ended; `undelivered`: the frames of its links that it did not get whole."""
+        """A connection ended; `undelivered`: frames of its links that it did not fully receive."""
         known = self.peers.pop(peer)
         party, partner = known.party, known.partner
         known.closing = True
@@ -114,14 +114,14 @@ class Switchboard:
     # ------------------------------------------------ events: frames
 
     def announce(self, peer: Peer, size: int, now: float) -> Frame | None:
-        """A peer begins a frame: return it, or None if the peer must wait for Resume.
+        """A peer begins to send a frame: return it, or None if the peer must wait for Resume.
 
         Raises FrameTooLarge.
         """
         known = self.peers[peer]
         party = known.partner
         if known.party in party.passing and peer not in party.links:
-            return None  # an earlier frame of the same name is still on a link, and may come back
+            return None  # an earlier frame of the same name is on a link and may be returned
         if known.extended and known.next_in <= known.party.held:
             frame = known.arriving = Frame(size, now, party)
             frame.skipped = True
@@ -158,7 +158,7 @@ class Switchboard:
         return self._take()
 
     def linked(self, peer: Peer, frame: Frame) -> None:
-        """An announced frame is complete, and goes over its sender's link."""
+        """An announced frame is complete, and its sender is linked."""
         known = self.peers[peer]
         assert peer in known.partner.links
         known.arriving = None
@@ -226,7 +226,7 @@ class Switchboard:
         return self._take()
 
     def tick(self, now: float) -> list[RelayEffect]:
-        """Time passed: drop old frames, and close senders that waited too long. Call this regularly."""
+        """Drop old frames, and close senders that waited too long. Call this regularly."""
         self.mailboxes.age(now)
         for peer, (size, since) in list(self._waiting.items()):
             known = self.peers[peer]
@@ -261,7 +261,7 @@ class Switchboard:
                 self._effects.append(Unlink(peer.id))
             peer.next_in = min(peer.sent, party.disk) + 1
             peer.next = peer.received + 1
-            for frame in party.frames.values():  # it gets these, whoever got them before
+            for frame in party.frames.values():  # it gets all, even if another got them before
                 frame.delivered = frame.delivered and frame.number <= peer.received
             self._effects.append(Tell(peer.id, party.disk))
         else:
@@ -294,7 +294,7 @@ class Switchboard:
     # ------------------------------------------------ inside: delivery
 
     def _pump(self, party: Party) -> None:
-        """Deliver what may be delivered now."""
+        """Deliver the frames that may be delivered now."""
         receiver = party.receiver
         if receiver is None:
             return

@@ -1,4 +1,4 @@
-"""The relay port's transport: TLS over a TCP connection of which the system buffers little."""
+"""The relay port's transport: TLS over TCP connections for which the system buffers little."""
 
 import socket
 from typing import Protocol, cast
@@ -10,16 +10,16 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from mu.net.transport import DirectTLSFactory, PromptServer
 
 UNSENT = 128 * 2**10
-"""Bytes that the system may take from a connection before it sends them."""
+"""How many bytes of a connection the system may buffer before it sends them."""
 KEEPALIVE_S = 60
 
 _NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # from Python 3.12 on
 
 
 class RelayServer(PromptServer):
-    """A connection without delays, with a small send buffer.
+    """A connection without delays and with a small send buffer.
 
-    Bytes that the system took count as delivered, and are lost with a receiver that dies.
+    Bytes that the system has taken count as delivered, and are lost if the receiver dies.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class RelayServer(PromptServer):
 
 
 class ReadProtocol(Protocol):
-    """A protocol that processes what it received only when told to."""
+    """A protocol that processes received bytes only when `work` is called."""
 
     def work(self) -> None: ...
 

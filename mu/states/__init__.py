@@ -1,6 +1,6 @@
 """The state classes and the script worker that pipelines are written with.
 
-A state waits for a reply of the worker, sends a command and constructs the next state.
+A state waits for a reply from the worker, sends a command and constructs the next state.
 
 >>> from mu.testing import talk
 >>> class Leave(OnePassState):
@@ -16,7 +16,7 @@ Send(command='echo:hi')
 Send(command='quit:')
 Finish(error=None, result=None)
 
-A script does the same as a coroutine.
+A script is a coroutine that does the same:
 
 >>> async def greet(worker):
 ...     await worker.set("bucket", "films")

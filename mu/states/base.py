@@ -7,30 +7,30 @@ from mu.events import Answered, Entered, Event, Informed, Lost
 from mu.states.context import Context, Held, JobFacts, SendCommand, State, shortened
 
 KICK = "(kick)"
-"""The entry in `messages` for a start without a message; recognised by identity."""
+"""The entry in `messages` for a state that started without a message; recognized by identity."""
 
 Expect = str | list[str | None] | None
 """A prefix, a list of prefixes, or None for no particular one."""
 
 Previous: TypeAlias = "MachineState | Context"
-"""What a state is constructed from: the state before it, or the Context for the first one."""
+"""What a state is constructed from: the previous state, or the Context for the first one."""
 
 
 class MachineState(State):
-    """The base of class states: expects a reply, and constructs the next state from itself.
+    """The base of class states: it expects a reply, and constructs the next state from itself.
 
-    If `transition` raises ValueError before anything was sent or constructed, it means "not for me
-    now": the reply is kept and offered again. Any other exception fails the actor.
+    If `transition` raises ValueError before it sent or constructed anything, the reply is kept and
+    offered again later. Any other exception fails the actor.
     """
 
     expect: str | None = None
     extra: str = ""
     timeout: float | None = None
-    """How many seconds this state may last; None for no limit of its own."""
+    """How long this state may last, in seconds; None: no limit."""
     cmdNum: int = 0
     """The position in the lists of a multi-pass state."""
 
-    prevState: Any  # a state of any class, or the Context; None once the next state has followed
+    prevState: Any  # a state of any class, or the Context; None once this state was left
     worker: Context
     job: JobFacts
     actorNum: int
@@ -41,7 +41,7 @@ class MachineState(State):
     _kicked: bool
 
     def __new__(cls, prevState: Previous, *args: object, **kwargs: object) -> Self:
-        """Carry over what states share before any constructor runs, since constructors use it."""
+        """Copy what states share before any constructor runs, since constructors use it."""
         self = super().__new__(cls)
         self.prevState = prevState
         if isinstance(prevState, Context):
@@ -58,7 +58,7 @@ class MachineState(State):
         return self
 
     def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
-        """`actorNum` is part of the original's signature; the number comes from `prevState`."""
+        """`actorNum` is only for compatibility with the original; `prevState` has the number."""
 
     @property
     def label(self) -> str:
@@ -76,18 +76,18 @@ class MachineState(State):
         return self
 
     def info_updated(self) -> None:
-        """Called after an INFO of the worker changed `info`."""
+        """Called after an INFO from the worker has changed `info`."""
 
     def enqueue(self, command: str) -> None:
         """Send the worker a command."""
         self.worker.send(command)
 
     def kick(self) -> None:
-        """Run this state at once, without a message. Kicked twice, it runs once."""
+        """Run this state at once, without a message. Two kicks make it run once."""
         self._kicked = True
 
     def accepts(self, msg: str) -> bool:
-        """Return whether `get_expect` matches the message, or matches anything."""
+        """Return whether the message has an expected prefix, or this state takes any message."""
         return msg is KICK or self.get_expect() is None or expects(self, msg)
 
     def starts_at_once(self) -> bool:
@@ -110,7 +110,7 @@ class MachineState(State):
         return self.settle()
 
     def _offer(self, text: str) -> State:
-        """Give `transition` the reply. Raises Held if it is not for this state now."""
+        """Give `transition` the reply. Raises Held if this state cannot use it now."""
         worker = self.worker
         before = worker.sent, len(worker.stateinfo)
         received, place = len(self.messages), self.cmdNum
@@ -119,13 +119,13 @@ class MachineState(State):
         except ValueError:
             if (worker.sent, len(worker.stateinfo)) != before:
                 raise
-            del self.messages[received:]  # as if the reply had never been offered
+            del self.messages[received:]  # as if the reply had not been offered
             self.cmdNum = place
             raise Held from None
         return self.settle() if following is self else following
 
     def settle(self) -> State:
-        """Run as long as kicked; return the next state, or self."""
+        """Run as long as it is kicked; return the next state, or self."""
         while self._kicked:
             self._kicked = False
             following = self.transition(KICK)
@@ -135,22 +135,22 @@ class MachineState(State):
         return self
 
     def _side_by_side(self) -> Sequence[State]:
-        """Return the states that run inside this one."""
+        """Return the states running inside this one."""
         return ()
 
 
 def expects(state: MachineState, msg: str) -> bool:
-    """Return whether the message has a prefix that the state names; None matches nothing here."""
+    """Return whether the message has a prefix that the state names; here, None matches nothing."""
     expected = state.get_expect()
     prefixes = expected if isinstance(expected, list) else [expected]
     return any(prefix is not None and msg.startswith(prefix) for prefix in prefixes)
 
 
 class TerminalState(MachineState):
-    """The actor is done. Further replies of its worker are ignored."""
+    """The actor is done. Further replies from its worker are ignored."""
 
     result: object = None
-    """The actor's result, a JSON value for users and for the pipeline's `finish`."""
+    """The actor's result: a JSON value for users and for the pipeline's `finish`."""
 
     def receive(self, event: Event, send: SendCommand) -> State:
         return self
@@ -170,18 +170,18 @@ class ErrorState(TerminalState):
 
 
 def advance(state: State, event: Event, worker: Context) -> State:
-    """Give `state` the event, enter each state that follows, and return the one that waits."""
+    """Give `state` the event, enter the states that follow, and return the one that then waits."""
     return enter(state, state.receive(event, worker.send), worker)
 
 
 def enter(state: State, following: State, worker: Context) -> State:
-    """Enter the state that follows `state` and those that follow it; return the one that waits."""
+    """Enter `following` and the states that follow it; return the one that then waits."""
     while following is not state:
         worker.step()
         if isinstance(following, type) or not hasattr(following, "receive"):
             raise TypeError(f"transition() must return a State, not {following!r}")
         if isinstance(state, MachineState):
-            state.prevState = None  # states reach back one step, or memory would grow for ever
+            state.prevState = None  # states keep one step back, or memory use would keep growing
         state = following
         following = state.receive(Entered(worker.now), worker.send)
     return state

@@ -1,4 +1,4 @@
-"""What all states of one actor share, and what the machine needs of a state."""
+"""What all states of one actor share, and what the machine needs from a state."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -12,13 +12,13 @@ from mu.interfaces import IState
 from mu.parameters import Params
 
 TRANSITION_LIMIT = 10_000
-"""Transitions for one event. A machine that makes more is in an endless loop."""
+"""The most transitions for one event. A machine that makes more is in an endless loop."""
 
 HELD_LIMIT = 1_000
 """Default number of replies that may wait for a state that expects them."""
 
 EFFECT_LIMIT = 100_000
-"""Commands for one event. A machine that sends more is in an endless loop."""
+"""The most commands for one event. A machine that sends more is in an endless loop."""
 
 SendCommand = Callable[[str], None]
 
@@ -27,28 +27,28 @@ SendCommand = Callable[[str], None]
 class State:
     """One step of an actor: handles an event and returns the next state, or itself.
 
-    The base of all our states, for authors who write their own: a subclass has at least `receive`.
+    This is the base of all states. A subclass must define at least `receive`.
     """
 
     @property
     def label(self) -> str:
-        """What users see of the state."""
+        """The state's name for users."""
         return type(self).__name__
 
     def receive(self, event: Event, send: SendCommand) -> "State":
-        """Return the next state, or self; `send(command)` has the worker do something.
+        """Handle an event and return the next state, or self. `send(command)` sends a command.
 
-        Raises Held for a reply to be offered again later.
+        Raises Held for a reply that should be offered again later.
         """
         raise NotImplementedError
 
 
 class Held(Exception):
-    """Raised by State.receive for a reply to be offered again after the next transition."""
+    """Raised by State.receive for a reply to offer again after the next transition."""
 
 
 class Runaway(Exception):
-    """A machine went beyond TRANSITION_LIMIT or EFFECT_LIMIT."""
+    """A machine exceeded TRANSITION_LIMIT or EFFECT_LIMIT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +57,16 @@ class JobFacts:
 
     id: str
     params: Params
-    """The pipeline's parameters, and `workers`, the number of workers ordered."""
+    """The pipeline's parameters, with `workers`, the number of workers in the order."""
     actors: int = 1
     relay: str = ""
-    """HOST:PORT of the relay; empty if there is none."""
+    """HOST:PORT of the relay; empty: there is none."""
     uniq: str = ""
     """A random string, the same for the whole job."""
 
 
 class Context:
-    """What all states of one actor share: its job, its number, what the worker said, what was sent.
+    """What all states of one actor share: its job, its number, the worker's INFO, what was sent.
 
     The first state is constructed from it: `FirstState(worker, worker.actor)`.
     """
@@ -75,7 +75,7 @@ class Context:
         self.job = job
         self.actor = actor
         self.input: Mapping[str, Any] = given or {}
-        """What the pipeline's plan gives this actor."""
+        """The actor's input from the pipeline's plan."""
         self.info: dict[str, Any] = {}
         """The worker's INFO values, and whatever states store here."""
         self.timestamps: list[float] = []
@@ -98,7 +98,7 @@ class Context:
             raise TypeError(f"a command must be a str, got {command!r}")
         try:
             command.encode("utf-8", "surrogateescape")
-        except UnicodeEncodeError as error:  # a ValueError, which would mean "not for me now"
+        except UnicodeEncodeError as error:  # a ValueError: the machine would keep the reply
             raise TypeError(f"{shortened(command)} cannot be sent: {error.reason}") from None
         if len(self._effects) >= EFFECT_LIMIT:
             raise Runaway(f"over {EFFECT_LIMIT} commands without waiting for the worker")

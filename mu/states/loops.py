@@ -8,11 +8,11 @@ from mu.states.passes import OnePassState
 
 
 class ForLoopState(OnePassState):
-    """Counts `info[iterKey]` from iterInit up to iterFin - 1, with one `loopState` for each.
+    """Counts `info[iterKey]` from iterInit up to iterFin - 1, and runs `loopState` for each value.
 
-    A true `info[breakKey]` ends the loop at its next pass. Leaving deletes breakKey and keeps
-    iterKey at the value of the last round. A loop that is entered when breakKey is None starts
-    counting again, in the base constructor: an iterInit set after that has no effect.
+    If `info[breakKey]` is true, the loop ends before its next pass. At its end, it deletes breakKey
+    and keeps iterKey at its last value. A loop entered while breakKey is None starts counting again
+    in the base constructor, so setting iterInit after that has no effect.
     """
 
     loopState: Callable[..., State] = TerminalState
@@ -24,8 +24,8 @@ class ForLoopState(OnePassState):
 
     def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
         super().__init__(prevState, actorNum)
-        # Nested loops may share a break key. The iteration keys that count under it now tell a loop
-        # that begins inside another one from a loop that continues.
+        # Nested loops may share a break key. The iteration keys in use under that key show whether
+        # a loop begins inside another one or continues.
         counting = self.worker.loops.setdefault(self.breakKey, [])
         inside_another = bool(counting) and self.iterKey not in counting
         if self.info.get(self.breakKey) is None or inside_another:

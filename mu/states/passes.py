@@ -7,11 +7,11 @@ from mu.states.base import ErrorState, Expect, MachineState, Previous, TerminalS
 from mu.states.context import State, shortened
 
 CommandEntry = str | None | tuple[str | None, str | None]
-"""Of a command list: a command, (expect, command), or None for no command."""
+"""An entry of a command list: a command, (expect, command), or None for no command."""
 
 
 class _Pass(MachineState):
-    """What one- and multi-pass states share: an unexpected reply is an error, None starts at once."""
+    """The base of one- and multi-pass states: an unexpected reply fails; None starts at once."""
 
     nextState: Callable[..., State] = TerminalState
 
@@ -30,7 +30,7 @@ class _Pass(MachineState):
 
 
 class OnePassState(_Pass):
-    """On a reply with the prefix `expect` send `command`, then go to `nextState`."""
+    """On a reply with the prefix `expect`, sends `command` and goes to `nextState`."""
 
     command: str | None = None
 
@@ -57,7 +57,7 @@ class IfElseState(OnePassState):
 
 
 class InfoWatcherState(OnePassState):
-    """Runs once, on the next INFO. For an earlier one, a constructor looks in `info` and kicks."""
+    """Runs once, on the next INFO. Its constructor may check `info` for an earlier one and kick."""
 
     expect = "INFO:"  # no reply that reaches a state begins with this
 
@@ -66,9 +66,9 @@ class InfoWatcherState(OnePassState):
 
 
 class MultiPassState(_Pass):
-    """A list of (expect, command) pairs, one after the other; then `nextState`.
+    """Goes through a list of (expect, command) pairs, and then to `nextState`.
 
-    An expect of None does not wait, and a command of None is not sent.
+    If an expect is None, it does not wait; if a command is None, it sends nothing.
     """
 
     commands: Sequence[str | None] = ()
@@ -106,12 +106,12 @@ class MultiPassState(_Pass):
 
 
 class CommandListState(MultiPassState):
-    """Pairs derived from `commandlist`, whose entries are a command, (expect, command) or None.
+    """Goes through `commandlist`, whose entries are a command, (expect, command) or None.
 
-    If an entry does not say what it expects, that follows from the command before it as written in
-    the list, so constructors may format `self.commands` afterwards. The reply to the last command
-    belongs to the next state, unless a last entry of None waits for it here. If `pipelined` is true,
-    all commands are sent at once after the first expect, then the other replies are awaited.
+    An entry without an expect waits for the reply to the command before it, as written in the list;
+    so constructors may format `self.commands` afterwards. The reply to the last command belongs to
+    the next state, unless a last entry of None waits for it here. If `pipelined` is true, all
+    commands are sent at once after the first expect, and then the other replies are awaited.
     """
 
     commandlist: Sequence[CommandEntry] = ()

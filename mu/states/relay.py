@@ -1,4 +1,4 @@
-"""The command for pipelines whose workers pass states on to a neighbour."""
+"""The relay command for pipelines whose workers pass states to their neighbours."""
 
 from mu.states.context import JobFacts
 
@@ -6,7 +6,7 @@ from mu.states.context import JobFacts
 def connect_command(job: JobFacts, me: int, partner: int) -> str:
     """Return the command that connects a worker to the job's relay.
 
-    The numbers are the pipeline's own: what `me` sends goes to the worker connected as `partner`.
+    The pipeline chooses the numbers: frames from `me` go to the worker connected as `partner`.
     Raises RuntimeError if the daemon has no relay.
     """
     if not job.relay:

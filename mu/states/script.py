@@ -1,12 +1,12 @@
-"""Scripts: a pipeline as a coroutine, driven by the same machine as class states.
+"""Scripts: coroutines that are driven by the same machine as class states.
 
     async def convert(worker):
         await worker.set("cmdoutfile", "##TMPDIR##/out.y4m")
         await worker.run()
         await worker.upload(worker.out_key, "##TMPDIR##/out.y4m")
 
-There is no event loop. A script may await the methods of its worker and nothing else, and has
-neither a clock nor random numbers, so that the same events give the same commands.
+There is no event loop. A script may await only the methods of its worker. It must not use a clock
+or random numbers, so that the same events give the same commands.
 """
 
 from collections import deque
@@ -29,7 +29,7 @@ class ActorFailed(Exception):
 
 
 class CommandFailed(ActorFailed):
-    """The worker answered that a command failed; `reply` is the answer."""
+    """The worker replied that a command failed; `reply` is that reply."""
 
     def __init__(self, command: str, reply: str) -> None:
         super().__init__(f"the worker answered {shortened(reply)} to {shortened(command, 200)}")
@@ -81,14 +81,14 @@ class _Together(_Request):
 
     awaitables: tuple[Awaitable[object], ...]
     seconds: float | None = None
-    """After this time all are ended, and TimeoutError is raised."""
+    """After this time, in seconds, all are ended and TimeoutError is raised."""
 
 
 class ScriptWorker(Context):
-    """The worker as scripts see it. The actor's input is available as attributes: `worker.out_key`.
+    """The worker in a script. The actor's input is available as attributes: `worker.out_key`.
 
-    All methods but `together`, `within`, `wait_info` and `sleep` raise CommandFailed if the worker
-    answers FAIL(...).
+    All methods except `together`, `within`, `wait_info` and `sleep` raise CommandFailed if the
+    worker replies FAIL(...).
     """
 
     def __getattr__(self, name: str) -> Any:
@@ -140,19 +140,20 @@ class ScriptWorker(Context):
         await self.ask("close_connect:")
 
     async def quit(self) -> None:
-        """End the worker. A script that returns ends its worker, too."""
+        """End the worker. When a script returns, its worker ends as well."""
         self.send("quit:")
 
     async def together(self, *awaitables: Awaitable[_T]) -> list[_T]:
-        """Do several things side by side; return their results in order.
+        """Await several things at the same time; return their results in order.
 
-        The first one that raises ends the others. Replies are told apart by the number of their
-        command. A worker of the original mu gives none: ask it for one thing of each kind at a time.
+        The first one that raises ends the others. Replies are matched by the number of their
+        command. A worker of the original mu does not send it: with such a worker, run only one
+        command of each kind at a time.
         """
         return list(await _Together(awaitables))
 
     async def within(self, seconds: float, awaitable: Awaitable[_T]) -> _T:
-        """Return the result of the awaitable. Raises TimeoutError if that takes longer."""
+        """Return the result of the awaitable. Raises TimeoutError if it takes longer."""
         results: list[_T] = await _Together((awaitable,), seconds)
         return results[0]
 
@@ -170,7 +171,7 @@ class ScriptWorker(Context):
         return reply
 
     async def _to_the_end(self, command: str, started: str, ended: str) -> str:
-        """Send a slow command; return its last reply, whether it runs in the background or not."""
+        """Send a slow command; return its final reply, whether it runs in the background or not."""
         self.send(command)
         number = self.sent
         reply = await self._reply(command, number, expected_reply(command))
@@ -184,7 +185,7 @@ class ScriptWorker(Context):
 
 @dataclass(slots=True, eq=False)
 class _Task:
-    """One coroutine of a script, and what it waits for."""
+    """One coroutine of a script, and what it is waiting for."""
 
     coroutine: Script
     parent: "_Task | None" = None
@@ -205,7 +206,7 @@ class ScriptState(State):
         self._waiting: list[_Task] = []  # oldest first
         self._ready: deque[tuple[_Task, object, BaseException | None]] = deque()
         self._kept: list[Answered] = []
-        self._abandoned: set[int] = set()  # commands whose replies nothing can wait for any more
+        self._abandoned: set[int] = set()  # commands whose replies nothing can still wait for
         self._timers = 0
         self._begun = False
 
@@ -245,7 +246,7 @@ class ScriptState(State):
         return ending
 
     def _run(self) -> None:
-        """Resume all tasks that can continue. Raises what the script does not catch."""
+        """Resume all tasks that can continue. Raises whatever the script does not catch."""
         while True:
             while self._ready:
                 task, result, error = self._ready.popleft()

@@ -1,4 +1,4 @@
-"""Several states side by side on one worker."""
+"""Runs several states at the same time on one worker."""
 
 from collections.abc import Callable, Sequence
 
@@ -18,11 +18,11 @@ from mu.states.context import SendCommand, State
 
 
 class SuperpositionState(MachineState):
-    """Runs one state of each constructor side by side; done when all of them have ended.
+    """Runs one state from each constructor at the same time, until all of them have ended.
 
-    A reply goes to the first part that is not terminal and expects its prefix; one that no part
-    expects is kept and offered again. An ErrorState in any part fails the whole. Parts that can run
-    at once, on entry or after an INFO, run last part first, each until it waits.
+    A reply goes to the first part that has not ended and expects its prefix; if there is none, the
+    reply is kept and offered again. An ErrorState in any part fails the actor. Parts that can run
+    at once, on entry or after an INFO, run in reverse order, each until it waits.
     """
 
     state_constructors: Sequence[Callable[..., MachineState]] = ()
@@ -50,7 +50,7 @@ class SuperpositionState(MachineState):
         return f"{self.extra} [{' | '.join(part.label for part in self.states)}]".lstrip()
 
     def info_updated(self) -> None:
-        """Tell each part. A subclass that overrides this decides for its parts."""
+        """Pass the INFO to each part. A subclass may override this and decide for its parts."""
         for part in self._waiting():
             part.info_updated()
         self.kick()
@@ -86,7 +86,7 @@ class SuperpositionState(MachineState):
         raise ValueError(f"no part expects {msg!r}")
 
     def _run_parts(self) -> None:
-        """Run all parts that can run at once, last part first, each until it waits."""
+        """Run all parts that can run at once, in reverse order, each until it waits."""
         entering, self._entered = not self._entered, True
         for place in reversed(range(len(self.states))):
             part = self.states[place]

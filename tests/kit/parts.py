@@ -68,7 +68,7 @@ class Owner:
         self.settlements = 0
 
     def changed(self) -> None:
-        self.job.go_on()
+        self.job.advance()
 
     def launch(self, launches: Any) -> None:
         self.launched += launches

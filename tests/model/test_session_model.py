@@ -224,7 +224,7 @@ BROKEN = {
     "and all that is sent after it": (always(CommandOutbox, "barrier", lambda self: 0), CRASHES),
     "a resume does not send what waits": (after(Session, "_judge", send_all), MANY),
     "quit waits": (waits_not("leave"), CRASHES),
-    "an actor's end is told on disk": (waits_not("_show_and_go_on"), CRASHES),
+    "an actor's end is told on disk": (waits_not("_show_and_advance"), CRASHES),
     "a job's end is told on disk": (waits_not("_show_end"), CRASHES),
     "an ack waits": (waits_not("ack"), CRASHES),
     "a launch waits": (waits_not("launch"), CRASHES),

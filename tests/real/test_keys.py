@@ -63,7 +63,7 @@ def test_renewing_explains_what_happens_and_needs_confirmation(home):
     assert done.exit_code == 2
     assert "workers of running jobs cannot reconnect" in done.stdout
     assert "The daemon is not running." in done.stdout
-    assert "there is no terminal to ask on, so add --yes" in done.stderr
+    assert "add --yes, as there is no terminal to confirm on" in done.stderr
     assert (home / "ca.pem").read_text() == before
     done = mu("--home", home, "keys", "renew", "ca", "--yes")
     assert done.exit_code == 0

@@ -117,7 +117,7 @@ def test_an_order_whose_answer_is_lost_may_have_started_a_job():
     words = ["launch", "hello", "--idempotency-key", "k"]
     with answering(pipelines, b"") as client:
         says = refusal("--url", client.url, *words, status=4, MU_TOKEN="t")
-    assert "The job may have been started all the same: check with `mu jobs`, or repeat" in says
+    assert "The job may have been started anyway: check with `mu jobs`, or repeat" in says
 
 
 def test_watching_ends_when_the_daemon_has_dropped_the_job():

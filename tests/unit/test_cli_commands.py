@@ -32,7 +32,7 @@ def test_init_writes_the_shipped_configuration_and_a_unit(tmp_path):
 def test_init_overwrites_nothing_unless_forced(tmp_path):
     (tmp_path / "mu.service").write_text("mine")
     says = refusal("init", tmp_path)
-    assert f"already there: {tmp_path}/mu.service. Use --force to overwrite" in says
+    assert f"will not overwrite {tmp_path}/mu.service: use --force" in says
     assert os.listdir(tmp_path) == ["mu.service"]
     assert inside("init", tmp_path, "--force").exit_code == 0
     assert (tmp_path / "mu.service").read_text() != "mine"

@@ -4,6 +4,7 @@ import gc
 import json
 import weakref
 from dataclasses import fields
+from io import BytesIO
 
 import pytest
 from kit.journal import HeldJournal
@@ -11,8 +12,11 @@ from kit.parts import OneState, Port, Reactor, ScriptedEngine, Threads, make_spe
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import capturedLogs
+from twisted.web.test.requesthelper import DummyRequest
 
 from mu.config import Config
+from mu.control import Control
+from mu.interfaces import IPipeline
 from mu.invocations import Accepted, Refused, Size, Throttled, Unknown
 from mu.jobs.conductor import Conductor
 from mu.jobs.recovery import find
@@ -21,6 +25,7 @@ from mu.journal.ledger import NoJournal
 from mu.journal.records import Ordered
 from mu.messages import Hello
 from mu.pipelines.dealing import deal
+from mu.registry import Registry
 from mu.states import MachineState, OnePassState
 
 
@@ -149,7 +154,7 @@ def test_a_plan_that_raises_fails_the_job_with_a_sentence(monkeypatch, raised, s
         ([], "nothing to do"),
         (None, "a list of dicts"),
         ([1], "a list of dicts"),
-        ([{}] * 10_001, "asks for 10001 actors; max_workers is 10000"),
+        ([{}] * 10_001, "has 10001 actors, but max_workers is 10000"),
     ],
 )
 def test_a_plan_that_is_none_fails_the_job(monkeypatch, planned, says):
@@ -487,3 +492,25 @@ def test_a_job_that_cannot_resume_is_shown_with_all_that_a_job_has(ordered):
         ordered.order["workers"] if ordered else 0,
     )
     assert told["error"].endswith(": its pipeline is gone")
+
+
+def test_an_order_that_is_repeated_is_answered_once_it_is_on_disk():
+    journal = HeldJournal()
+    bench = Bench(ledger=journal)
+    registry = Registry()
+    registry.add(IPipeline, OneState(Patient), "tests")
+    control = Control(
+        Config(), "secret", bench.port.book, registry, bench.conductor, {"scripted", "external"}
+    )
+    answers = []
+    for _ in range(2):
+        request = DummyRequest([])
+        request.requestHeaders.setRawHeaders("authorization", ["Bearer secret"])
+        request.requestHeaders.setRawHeaders("idempotency-key", ["k"])
+        request.content = BytesIO(b'{"pipeline": "one", "engine": "external"}')  # type: ignore[attr-defined]
+        Deferred.fromCoroutine(control.start(request)).addCallback(answers.append)
+    assert answers == []
+    journal.sync()
+    first, second = map(json.loads, answers)
+    assert first["id"] == second["id"]
+    assert len(bench.port.book.all()) == 1

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 from kit import parts
+from kit.journal import HeldJournal
 from kit.parts import Reactor, make_job
 from twisted.internet.base import DelayedCall
 
@@ -84,6 +85,22 @@ def test_a_stopped_job_ends_once_and_dismisses_who_comes_later():
     job.join(Hello(), late)
     assert (job.state, job.error) == ("failed", "out of time")
     assert late.told == ["job j1 has ended"]
+
+
+def test_the_end_of_a_job_takes_one_commit_however_many_workers_it_dismissed():
+    job = make_job(MachineState)
+    job.ledger = journal = HeldJournal()
+    seat = Seat()
+    job.join(Hello("aa"), seat)
+    job.join(Hello("bb"), Person())
+    job.count("throttled")
+    journal.sync()
+    seat.session.give_up("its worker is gone")
+    journal.sync()  # the actor's end
+    assert (job.counts["failed"], job.state) == (1, "running")
+    journal.sync()  # the job's
+    assert job.state == "done"
+    assert (job.dismissed, job.launches.counts) == (1, {"throttled": 1})
 
 
 def test_the_book_forgets_the_oldest_jobs_that_ended_and_no_other():

@@ -243,12 +243,21 @@ def test_a_spare_that_comes_back_after_a_restart_is_not_waited_for():
 
 
 def test_a_launch_whose_spare_died_with_the_coordinator_is_open_to_another_worker():
-    job, journal = launched(spares=1)
-    _, second = job.launches
-    Port(job).join(hello=Hello("bb", second))
+    job, journal = launched(spares=1, retries=1)
+    first, second = job.launches
+    port = Port(job)
+    port.join(hello=Hello("aa", first))
+    port.join(hello=Hello("bb", second))
     found, port = restarted(job, journal)
+    assert found.launches.coming == 1
+    found.clock.advance(10)  # the first worker is lost, too
+    found.ledger.sync()
     port.join(hello=Hello("cc", second))
-    assert (found.actors[0].tried, found.launches.coming) == (1, 1)
+    assert (found.actors[0].tried, found.launches.coming) == (2, 0)
+    seen = found.describe()
+    again, _ = restarted(found, found.ledger)
+    assert again.describe() == seen
+    assert again.launches.coming == 0
 
 
 def test_workers_without_an_actor_cost_nothing_from_the_restart_on_unless_they_come_back():

@@ -1,1 +1,1 @@
-"""What the commands print, made with rich: imported only when there is something to print."""
+"""The commands' output, made with rich. Imported only when there is something to print."""

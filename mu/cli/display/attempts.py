@@ -1,4 +1,4 @@
-"""Replayed attempts: a row for each, or every event of some."""
+"""Shows replayed attempts: a row for each, or every event of an actor's."""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from mu.cli.display.tables import table
 from mu.cli.display.text import COLOURS, GROUPS, ago, cut, many, one_line, shortened, span
 
 LONGEST_LINE = 500
-"""Characters shown of an event or an effect."""
+"""How many characters of an event or effect are shown."""
 
 
 def attempts_table(history: HistoryJson, now: float) -> RenderableType:
@@ -73,7 +73,7 @@ def _steps(attempt: AttemptJson, created: float) -> Iterator[Text]:
 
 
 def _end(attempt: AttemptJson) -> str:
-    """Return what the machine's own effects do not tell: it still runs, or was ended from outside."""
+    """Return what the effects do not show: the attempt still runs, or was ended from outside."""
     if attempt["finished"] is None:
         return "; it has not ended"
     did = attempt["course"][-1]["effects"] if attempt["course"] else []

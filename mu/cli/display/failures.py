@@ -1,4 +1,4 @@
-"""Why actors failed or were retried: each different error once, with the actors that had it."""
+"""Shows why actors failed or were retried: each different error once, with its actors."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -100,7 +100,7 @@ def _who(group: Sequence[ActorJson]) -> str:
 
 
 def _details(actor: ActorJson, of_many: bool) -> Iterator[str]:
-    """Yield what an actor's error does not tell: its last reply, and errors of earlier attempts."""
+    """Yield more about an actor's failure: its last reply, and errors of earlier attempts."""
     reply, error = actor["last_reply"], actor["error"] or ""
     whose = f" of actor {actor['actor']}" if of_many else ""
     if reply and repr(reply)[1:60] not in error:

@@ -1,4 +1,4 @@
-"""A running job: a bar and what its actors do, live on a terminal, or one line at a time."""
+"""Shows a running job: a bar and what its actors do, live on a terminal, or one line at a time."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ OTHERS = "elsewhere"
 
 
 def progress(job: JobJson, actors: Sequence[ActorJson], now: float) -> RenderableType:
-    """Return a job at a glance: failed actors, a bar, counts, and what running actors wait for."""
+    """Return an overview of a job: failed actors, a bar, counts, what running actors wait for."""
     counts = job["counts"]
     ended = counts["done"] + counts["failed"]
     bar = ProgressBar(
@@ -38,13 +38,13 @@ def progress(job: JobJson, actors: Sequence[ActorJson], now: float) -> Renderabl
             one_line(f"Actor {actor['actor']} failed: {cut(actor['error'] or '', 300)}", "red")
         )
     parts += [row, one_line(f"{counted(counts)}{_retried(actors)}")]
-    if not job["finished"]:  # the list of actors is older than that
+    if not job["finished"]:  # once it has, the list of actors is out of date
         parts += [one_line(f"{number:>7} {what}", "dim") for number, what in waits(actors, now)]
     return Group(*parts)
 
 
 def progress_line(job: JobJson, actors: Sequence[ActorJson], now: float) -> str:
-    """Return the same on one line."""
+    """Return the overview on one line."""
     duration, counts = span(took(job, now)), counted(job["counts"])
     line = f"{duration:>8}  {job['state']}: {counts}{_retried(actors)}"
     at = labels(actors)
@@ -54,7 +54,7 @@ def progress_line(job: JobJson, actors: Sequence[ActorJson], now: float) -> str:
 
 
 def labels(actors: Iterable[ActorJson], most: int = 4) -> list[tuple[int, str]]:
-    """Return how many running actors are in which state, most first: `(14, "Retrieve")`."""
+    """Return the number of running actors in each state, most first: `(14, "Retrieve")`."""
     at = Counter(clean(actor["label"]) for actor in actors if actor["state"] == "running")
     named = [(number, label or NO_STATE) for label, number in at.most_common(most)]
     others = sum(at.values()) - sum(number for number, _ in named)
@@ -62,7 +62,7 @@ def labels(actors: Iterable[ActorJson], most: int = 4) -> list[tuple[int, str]]:
 
 
 def waits(actors: Iterable[ActorJson], now: float, most: int = 5) -> list[tuple[int, str]]:
-    """Return how many actors wait for what, and for how long, most first."""
+    """Return what actors wait for, each with their number and how long, most first."""
     alike: dict[tuple[str, str], list[float]] = {}
     for actor in actors:
         if actor["state"] in ("waiting", "running"):

@@ -1,4 +1,4 @@
-"""Tables of jobs, actors and pipelines, which fit into 80 columns."""
+"""Tables of jobs, actors and pipelines that fit into 80 columns."""
 
 import json
 from collections.abc import Callable, Collection, Sequence
@@ -76,14 +76,14 @@ def workers_table(actors: Sequence[ActorJson], now: float) -> RenderableType:
 
 
 def _at(actor: ActorJson) -> str:
-    """Return the label of the machine's state; of a failed actor, that of the state before."""
+    """Return the label of the machine's state, or of a failed actor's previous state."""
     label = actor["label"]
     before, found, _ = (actor["error"] or "").partition(f": {label.removeprefix('ErrorState ')}")
     return before if found else label
 
 
 def pipelines_table(pipelines: Sequence[PipelineJson]) -> RenderableType:
-    """Return what is wrong with broken plugins, and a row for each pipeline."""
+    """Return the errors of broken plugins, and a row for each pipeline."""
     rows = [
         (clean(known["name"]), clean(known["description"]))
         for known in pipelines
@@ -142,7 +142,7 @@ def table(
     cuts: Collection[str] = (),
     wraps: Collection[str] = (),
 ) -> Table:
-    """Return a table. Where it is too wide, columns in `cuts` are cut and those in `wraps` wrap."""
+    """Return a table. If it is too wide, columns in `cuts` are cut and those in `wraps` wrap."""
     made = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     for place, name in enumerate(names):
         widest = max([len(name), *(cell_len(str(row[place])) for row in rows)])

@@ -1,4 +1,4 @@
-"""Words and sentences about jobs, shared by all that is printed, and the console to print on."""
+"""Words and sentences about jobs that all output shares, and the console to print on."""
 
 import itertools
 import json
@@ -13,13 +13,13 @@ from mu.cli.answers import JobJson
 
 COLOURS = {"done": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
 WIDE = 1000
-"""Columns where output is not a terminal, so that text to be searched with grep is not cut."""
+"""Columns if the output is not a terminal: wide, so that text for grep is not cut."""
 LONGEST = 700
-"""Characters shown of an error, which may contain all the output of a command."""
+"""How many characters of an error are shown; it may contain the whole output of a command."""
 IN_A_LIST = 240
-"""The same in a list of several errors."""
+"""How many characters of an error are shown in a list of several."""
 RESULT = 200
-"""Characters shown of a job's result."""
+"""How many characters of a job's result are shown."""
 GROUPS = 5
 """Number of different errors shown in full, unless all were asked for."""
 NO_REASON = "no reason given"
@@ -59,7 +59,7 @@ def one_line(text: str, style: str = "") -> Text:
 
 
 def span(seconds: float) -> str:
-    """Return a span of time in at most two units: `0.83 s`, `5.9 s`, `3 min 5 s`, `2 h 10 min`."""
+    """Return a duration in at most two units: `0.83 s`, `5.9 s`, `3 min 5 s`, `2 h 10 min`."""
     for below, decimals in ((0.995, 2), (9.95, 1), (59.5, 0)):
         if seconds < below:
             return f"{max(0.0, seconds):.{decimals}f} s"
@@ -101,20 +101,20 @@ def took(job: JobJson, now: float) -> float:
 
 
 def cost(job: JobJson) -> str:
-    """Return `$0.0123`, or nothing where the cost is zero or unknown."""
+    """Return `$0.0123`, or nothing if the cost is zero or unknown."""
     dollars = job.get("cost_usd")
     return f"${dollars:.4f}" if dollars else ""
 
 
 def ordered(job: JobJson) -> str:
-    """Return what was ordered, as the first line about a job."""
+    """Return the first line about a job: what was ordered."""
     engine = job.get("engine")
     on = f" on engine {engine}" if engine else ""
     return f"Job {job['id']}: {job['pipeline']} with {many(job['workers'], 'worker')}{on}"
 
 
 def ended(job: JobJson) -> str:
-    """Return the sentence on how a job ended."""
+    """Return a sentence about how a job ended."""
     how = {"done": "finished", "cancelled": "was cancelled"}.get(job["state"], job["state"])
     text = f"Job {job['id']} {how} after {span(took(job, job['finished'] or 0.0))}"
     if job["state"] == "done":
@@ -132,7 +132,7 @@ _ACTORS_FAILED = re.compile(r"\d+ of \d+ actors failed(?=: actor )")
 
 
 def result_line(job: JobJson) -> str:
-    """Return the result of a job that is done on one line, or nothing."""
+    """Return one line with the result of a job that is done, or nothing."""
     if job["result"] is None or job["state"] != "done":
         return ""
     text = clean(json.dumps(job["result"], ensure_ascii=False))

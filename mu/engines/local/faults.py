@@ -114,9 +114,9 @@ def _number(value: str, most: float) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class CallFaults:
-    """The faults of one call of Invoke that is accepted.
+    """The faults of one accepted call of Invoke.
 
-    An event runs `copies` times, `late_s` seconds late. With `cut`, the caller gets no answer.
+    An event runs `copies` times, `late_s` seconds late. With `cut`, the caller gets no response.
     """
 
     copies: int = 1
@@ -127,8 +127,8 @@ class CallFaults:
 class FaultInjector:
     """Chooses the faults of each call.
 
-    Those of a call of Invoke depend only on the seed and on how many came before it, except for
-    the Reason of throttled calls, which takes each value in turn.
+    The faults of a call of Invoke depend only on the seed and on the number of earlier calls,
+    except for the Reason of throttled calls, which takes each value in turn.
     """
 
     def __init__(self, faults: Faults = NO_FAULTS) -> None:
@@ -139,7 +139,7 @@ class FaultInjector:
         """How many calls each access key has made."""
 
     def admit(self, key: str, region: str) -> None:
-        """Raise LambdaError if a call signed with this key for this region is to be denied."""
+        """Raise LambdaError if a call signed with this key for this region must be denied."""
         if region in self._faults.refuse:
             raise access_denied(region)
         if self._faults.expire is not None:
@@ -148,7 +148,7 @@ class FaultInjector:
                 raise expired_token()
 
     def next_invoke(self) -> CallFaults:
-        """Return the faults of the next call of Invoke. Raises LambdaError if it is to fail."""
+        """Return the faults of the next call of Invoke. Raises LambdaError if it must fail."""
         faults = self._faults
         random = Random(f"{faults.seed} {next(self._numbers)}")
         probabilities = (getattr(faults, name) for name in (*PROBABILITIES, "late"))

@@ -1,4 +1,4 @@
-"""Reads fields of API requests; what AWS's model forbids is a LambdaError in AWS's words."""
+"""Reads fields of API requests; invalid ones raise LambdaError with AWS's own wording."""
 
 import json
 import re

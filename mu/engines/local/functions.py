@@ -26,7 +26,7 @@ def arn_of(name: str, region: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class InvokeConfig:
-    """The settings for asynchronous invocations; None stands for AWS's default."""
+    """The settings for asynchronous invocations; None means AWS's default."""
 
     modified: float
     retries: int | None = None
@@ -79,7 +79,7 @@ class Function:
         return EVENT_AGE_S if config is None or config.event_age_s is None else config.event_age_s
 
     def touched(self) -> "Function":
-        """Return it as modified now, with a new revision id."""
+        """Return the function as modified now, with a new revision id."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "+0000"
         return replace(self, modified=now, revision=str(uuid.uuid4()))
 
@@ -144,7 +144,7 @@ def changed(function: Function, fields: Fields) -> Function:
 
 
 def with_invoke_config(function: Function, fields: Fields, now: float) -> Function:
-    """Return `function` with the request's asynchronous settings; the others are kept."""
+    """Return `function` with the request's asynchronous settings, and its others unchanged."""
     old = function.invoke_config or InvokeConfig(now)
     if not {"MaximumRetryAttempts", "MaximumEventAgeInSeconds", "DestinationConfig"} & {*fields}:
         raise invalid("You must specify at least one of error handling or destination setting.")

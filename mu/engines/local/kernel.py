@@ -1,6 +1,6 @@
 """Linux system calls that the standard library lacks, through ctypes; each raises OSError.
 
-For processes with a single thread: unshare and setns affect the calling thread only.
+Use them in single-threaded processes: unshare and setns affect only the calling thread.
 """
 
 import ctypes
@@ -121,7 +121,7 @@ def descendants() -> list[int]:
                 found += map(int, pids)
                 parents += pids
         except OSError:
-            continue  # it has ended meanwhile
+            continue  # it has ended in the meantime
     return found
 
 

@@ -1,4 +1,4 @@
-"""Ends the engine when nobody needs it any more."""
+"""Ends the engine when it is no longer needed."""
 
 from collections.abc import Callable
 
@@ -28,12 +28,12 @@ class Lifetime:
         self.touched()
 
     def attached(self, lost: Deferred[None]) -> None:
-        """A daemon is connected until `lost` fires."""
+        """Note that a daemon is connected until `lost` fires."""
         self._attached += 1
         lost.addBoth(self._detached)
 
     def touched(self) -> None:
-        """The engine is in use; start the countdown again."""
+        """Start the countdown again, since the engine is in use."""
         if self._timer is not None and self._timer.active():
             self._timer.reset(self._linger_s)
         else:

@@ -106,12 +106,12 @@ class SandboxPool:
         return frozenset(self._codes)
 
     def start(self) -> Deferred[SandboxSetup]:
-        """Start the warm parent; fires with the setup that it completed."""
+        """Start the warm parent; the Deferred fires with the setup that it completed."""
         self._spawn()
         return self._ready
 
     def stop(self) -> Deferred[None]:
-        """End the warm parent and with it all sandboxes; fires when none is left."""
+        """End the warm parent and so all sandboxes; the Deferred fires when none is left."""
         self._stopping = Deferred()
         if self._transport is None:
             self._stopping.callback(None)

@@ -1,8 +1,8 @@
 """The daemon's side of the embedded local engine: finds, starts and stops the engine process.
 
-The process runs `python -m mu.engines.local`. The id in <home>/local/engine.json tells it from
-others. One connection to it stays open: it tells the engine that a daemon needs it, and the daemon
-that the engine is alive.
+The process runs `python -m mu.engines.local`. The id in <home>/local/engine.json identifies it. One
+connection to it stays open: it shows the engine that a daemon needs it, and the daemon that the
+engine is alive.
 """
 
 import json
@@ -135,13 +135,13 @@ class LocalEngineProcess:
         self._restart: IDelayedCall | None = None
 
     def start(self) -> Deferred[int]:
-        """Find the engine or start it; fires with its port, or fails with LocalEngineError."""
+        """Find or start the engine; the Deferred gives its port, or fails with LocalEngineError."""
         self._stopped = False
         self._starting = Deferred.fromCoroutine(self._start())
         return _copy(self._starting)
 
     def stop(self) -> Deferred[None]:
-        """Stop the engine and all its sandboxes; fires when they have ended."""
+        """Stop the engine and all its sandboxes; the Deferred fires when they have ended."""
         return Deferred.fromCoroutine(self._stop())
 
     def leave(self) -> None:
@@ -196,7 +196,7 @@ class LocalEngineProcess:
             return None
         try:
             return await self._attach(known)
-        except Exception as error:  # anything else may answer at that port, or nothing
+        except Exception as error:  # another program may answer at that port, or none
             self.log.info("no local engine on port {port}: {why}", port=known.port, why=str(error))
             return None
 

@@ -33,7 +33,7 @@ class InvocationLimits:
 
 @dataclass(slots=True, eq=False)
 class _Event:
-    """An accepted event, until it has succeeded or is dropped."""
+    """An accepted event that has not succeeded and was not dropped."""
 
     request: str
     function: str

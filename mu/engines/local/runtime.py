@@ -58,7 +58,7 @@ class HandlerError(Exception):
 
 
 def role_variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables with keys and endpoints, which take the place of the function's role."""
+    """Return the variables with keys and endpoints; they replace the role of the function."""
     return {
         name: value
         for name, value in environment.items()
@@ -108,7 +108,7 @@ def run(task: SandboxTask, setup: SandboxSetup, answer: int) -> NoReturn:
         for name, number in (
             ("stdout", 1),
             ("stderr", 2),
-        ):  # the warm parent's point to its own files
+        ):  # those of the warm parent refer to its own files
             printed = open(number, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
             setattr(sys, name, printed)
         context = LambdaContext(task, log_stream_of(task))

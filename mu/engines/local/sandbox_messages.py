@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True, slots=True)
 class SandboxSetup:
-    """What all sandboxes have in common: the engine sends it, and gets it back completed.
+    """What all sandboxes have in common. The engine sends it, and the warm parent completes it.
 
     Handlers import from the bundle, the standard library and `search_path`, in this order.
     Bundles are unzipped in `functions`. If either lies under the machine's /tmp, sandboxes see it

@@ -4,7 +4,7 @@
                                   code.zip
                                   code/<CodeSha256>/     one for each version that may still run
 
-Calls block; the slow one, unpack, runs in a thread.
+Calls block; the slow one, `unpack`, runs in a thread.
 """
 
 import base64
@@ -88,7 +88,7 @@ class FunctionStore:
             new = target.parent / f"new-{uuid.uuid4()}"
             try:
                 extract(zipped, new)
-                # Sandboxes may see other paths, and cannot write here: never check the source.
+                # Sandboxes may see other paths and cannot write here, so never check the source.
                 unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
                 compileall.compile_dir(new, quiet=2, invalidation_mode=unchecked)
                 new.rename(target)

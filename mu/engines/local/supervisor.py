@@ -95,7 +95,7 @@ def _supervise(task: SandboxTask, setup: SandboxSetup) -> int:
         kernel.adopt_orphans()
     else:
         kernel.enter_private_tmp(task.folder, task.tmpfs)
-        # So that ps and killall see this sandbox only; some containers forbid it.
+        # So that ps and killall see only this sandbox; some containers forbid it.
         with suppress(OSError):
             kernel.mount("proc", "/proc", "proc")
     started = time.monotonic()
@@ -137,7 +137,7 @@ class HandlerWatch:
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
     def end_at_sigterm(self) -> None:
-        """Only without namespaces: with them, a SIGTERM from inside the sandbox is ignored."""
+        """Used only without namespaces: with them, a SIGTERM from inside the sandbox is ignored."""
         signal.signal(signal.SIGTERM, self._end)
 
     def forget(self) -> None:
@@ -168,7 +168,7 @@ class HandlerWatch:
                     return HandlerExit(None, _KILLED, status=status, peak_mb=self._task.memory)
             ready = {fd for fd, _ in poll.poll(1000 * (min(check, deadline) - now) + 1)}
             if self._output in ready and not self.read_output():
-                poll.unregister(self._output)  # every process has closed it
+                poll.unregister(self._output)  # all processes have closed it
             if self._woken in ready:
                 os.read(self._woken, 4096)
                 ended = self._reap(child)

@@ -182,7 +182,7 @@ class WarmParent:
                 self._kill_orphans()
 
     def _kill_orphans(self) -> None:
-        """Only without namespaces: kill what a killed supervisor has left behind."""
+        """Without namespaces: kill the processes that a killed supervisor left behind."""
         for pid in kernel.children():
             if pid not in self._running:
                 os.kill(pid, signal.SIGKILL)
@@ -191,7 +191,7 @@ class WarmParent:
         os.write(self._reports, report.to_line())
 
     def kill_all(self) -> None:
-        """Only without namespaces: with them, the kernel does it when this process ends."""
+        """Kill everything. With namespaces, the kernel does it when this process ends."""
         for pid in self._running:
             os.kill(pid, signal.SIGTERM)
         end = time.monotonic() + STOP_S

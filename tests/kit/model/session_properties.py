@@ -191,7 +191,7 @@ class Properties:
     # ------------------------------------------------ what is lost, and what is shown
 
     def _see_loss(self, error: str | None) -> None:
-        words = ["another attempt at its actor was first"]
+        words = ["another attempt at its actor finished first"]
         if self._mix.loses_workers:
             words += [
                 "did not come back",
