@@ -106,6 +106,25 @@ def test_a_successor_sends_nothing_while_a_frame_of_its_name_is_on_a_link(board)
     assert board.announce("a again", 10, 0.0) is not None
 
 
+def test_a_sender_whose_link_was_undone_is_resumed_when_its_last_frame_has_passed(board):
+    board.join("b", TWO, "1")
+    board.join("a")
+    frames = []
+    for _ in range(2):
+        frames.append(board.announce("a", 10, 0.0))
+        board.linked("a", frames[-1])
+    assert Resume("a") not in board.passed(frames[0])
+    assert Unlink("a") in board.extended("b", *FIRST)
+    assert Resume("a") in board.passed(frames[1])
+
+
+def test_a_sender_that_has_gone_is_not_told_what_is_on_disk(board):
+    board.join("a", at=FIRST)
+    frame, _ = board.send("a")
+    board.gone("a")
+    assert not [effect for effect in board.stored([frame]) if isinstance(effect, Tell)]
+
+
 # ---------------------------------------------------------------- what is dropped
 
 
