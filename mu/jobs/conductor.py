@@ -15,7 +15,7 @@ from mu.jobs.job import Job
 from mu.jobs.recovery import Found
 from mu.jobs.run import Coordinator, Run
 from mu.jobs.spec import JobSpec, Limits
-from mu.jobs.summary import JobSummary
+from mu.jobs.summary import JSON, JobSummary
 from mu.journal.ledger import Ledger, Past
 from mu.journal.records import Ordered
 from mu.net.certificates import Authority
@@ -91,7 +91,7 @@ class Conductor:
             self.coordinator.ledger.on_disk(recorded.callback, None)
         return recorded
 
-    def event(self, job: Job) -> dict[str, Any]:
+    def event(self, job: Job) -> JSON:
         """Return the Lambda event for a job's workers."""
         return self._runs[job.id].event()
 

@@ -9,11 +9,11 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from mu.config import Config
 from mu.events import Effect, encode
 from mu.jobs.spec import Limits, new_machine
+from mu.jobs.summary import JSON
 from mu.journal.archive import Archive
 from mu.journal.database import JournalError
 from mu.journal.records import (
@@ -23,6 +23,7 @@ from mu.journal.records import (
     NobodyCame,
     Ordered,
     Planned,
+    Record,
     Resumed,
     read_record,
     time_of,
@@ -35,8 +36,6 @@ from mu.states.context import JobFacts
 
 JOURNAL = "journal.db"
 """In the daemon's home."""
-
-Told = dict[str, Any]
 
 
 class NoCourse(Exception):
@@ -63,7 +62,7 @@ class History:
 
     id: str
     ordered: Ordered
-    inputs: list[dict[str, Any]]
+    inputs: list[JSON]
     """The input of each actor, from the plan."""
     courses: list[Course]
     """Sorted by actor and attempt."""
@@ -83,7 +82,7 @@ class Played:
 
 def tell(
     config: Config, name: str, actor: int | None = None, registry: Registry | None = None
-) -> Told:
+) -> JSON:
     """Replay all attempts of a job, and return them as JSON.
 
     `name` is an id, the start of one, or `last`. With `actor`, only its attempts are returned, with
@@ -143,7 +142,7 @@ def read(archive: Archive, job_id: str) -> History:
         raise NoCourse(f"the records of job {job_id} are damaged: {error}") from None
 
 
-def courses(records: Iterable[Any]) -> list[Course]:
+def courses(records: Iterable[Record]) -> list[Course]:
     """Return the attempts in a job's records, sorted by actor and attempt.
 
     Raises KeyError for a record that belongs to no attempt.
@@ -217,10 +216,10 @@ def play(course: Course, machine: Machine) -> Played:
 # ---------------------------------------------------------------- as JSON
 
 
-def describe(played: Played, whole: bool) -> Told:
+def describe(played: Played, whole: bool) -> JSON:
     """Return an attempt as JSON, including every event if `whole`."""
     course, end, diverged = played.course, played.course.end, played.diverged
-    told: Told = {
+    told: JSON = {
         "actor": course.actor,
         "attempt": course.attempt,
         "session": course.session,
@@ -236,7 +235,7 @@ def describe(played: Played, whole: bool) -> Told:
     return told | ({"course": list(_steps(played))} if whole else {})
 
 
-def _steps(played: Played) -> Iterator[Told]:
+def _steps(played: Played) -> Iterator[JSON]:
     """Yield each event with its effects; those after a divergence are unknown."""
     effects = iter(played.effects)
     for record in played.course.records:

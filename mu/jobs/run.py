@@ -17,6 +17,7 @@ from mu.jobs.job import Job
 from mu.jobs.life import JobState
 from mu.jobs.recovery import Found, recover
 from mu.jobs.spec import JobSpec, Limits
+from mu.jobs.summary import JSON
 from mu.journal.ledger import Ledger
 from mu.journal.records import Ordered, Planned, Resumed
 from mu.launch import Launcher, invocations
@@ -81,7 +82,7 @@ class Run:
         )
         self._timers: dict[str, IDelayedCall] = {}
         self._launcher: Launcher | None = None
-        self._event: dict[str, Any] | None = None
+        self._event: JSON | None = None
         self._unanswered: Sequence[str] = ()  # launches from before a restart
         self._begun = False
 
@@ -217,7 +218,7 @@ class Run:
 
     # ------------------------------------------------ launches
 
-    def event(self) -> dict[str, Any]:
+    def event(self) -> JSON:
         """Return the event for the job's workers; its certificate is made once."""
         if self._event is None:
             job, coordinator = self.job, self._coordinator
@@ -309,10 +310,10 @@ class Run:
 
 def worker_event(
     job: Job, identity: Identity, cacert: str, host: str, port: int, reconnect_s: float
-) -> dict[str, Any]:
+) -> JSON:
     """Return the event for a job's workers, without the launch id."""
     spec = job.spec
-    event: dict[str, Any] = {
+    event: JSON = {
         "mode": 1,
         "addr": host,
         "port": port,
