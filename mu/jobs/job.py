@@ -280,7 +280,7 @@ class Job(RecordedJob):
         self._queue.move_to_end(actor.number, last=False)
 
     def _supply(self, more: int) -> None:
-        """Launch workers for waiting actors that no launch is under way for, and `more`."""
+        """Launch workers for waiting actors that have no launch under way, and `more` others."""
         if self.spec.engine == EXTERNAL:
             return
         missing = len(self._queue) - self.launches.coming

@@ -17,6 +17,7 @@ from mu.jobs.job import Job
 from mu.jobs.life import JobState
 from mu.jobs.recovery import Found, recover
 from mu.jobs.spec import JobSpec, Limits
+from mu.jobs.summary import JSON
 from mu.journal.ledger import Ledger
 from mu.journal.records import Ordered, Planned, Resumed
 from mu.launch import Launcher, invocations
@@ -84,7 +85,7 @@ class Run:
         )
         self._timers: dict[str, IDelayedCall] = {}
         self._launcher: Launcher | None = None
-        self._event: dict[str, Any] | None = None
+        self._event: JSON | None = None
         self._unanswered: Sequence[str] = ()  # launches from before a restart
         self._begun = False
 
@@ -137,7 +138,9 @@ class Run:
             if planned is None or not self._may_begin:
                 return
             job.record(planned)
-        if not job.bill.counts and not job.launches:  # later its cost would be counted in part
+        if (
+            not job.bill.counts and not job.launches
+        ):  # later, only a part of the cost would be counted
             await self._measure()
         await self._find_limits()
         if not self._may_begin:
@@ -273,7 +276,7 @@ class Run:
 
     # ------------------------------------------------ launches
 
-    def event(self) -> dict[str, Any]:
+    def event(self) -> JSON:
         """Return the event for the job's workers; its certificate is made once."""
         if self._event is None:
             job, coordinator = self.job, self._coordinator
@@ -361,7 +364,7 @@ class Run:
 
     def _broken(self, failure: Failure) -> None:
         """Log a fault in mu or an engine, and fail the job rather than leave it hanging."""
-        self.log.failure("job {job} broke", failure, job=self.job.id)
+        self.log.failure("job {job}: a fault in mu", failure, job=self.job.id)
         words = f"a fault in mu: {failure.getErrorMessage()}"
         self.job.stop("failed", words)
         self.job.end("failed", words)
@@ -369,10 +372,10 @@ class Run:
 
 def worker_event(
     job: Job, identity: Identity, cacert: str, host: str, port: int, reconnect_s: float
-) -> dict[str, Any]:
+) -> JSON:
     """Return the event for a job's workers, without the launch id."""
     spec = job.spec
-    event: dict[str, Any] = {
+    event: JSON = {
         "mode": 1,
         "addr": host,
         "port": port,
@@ -402,7 +405,7 @@ def _check_plan(inputs: object, most: int, actors: Sequence[int]) -> None:
         raise ValueError(f"it has {len(inputs)} actors, but max_workers is {most}")
     if actors and max(actors) >= len(inputs):
         raise ValueError(
-            f"actor {max(actors)} was ordered, but actors go from 0 to {len(inputs) - 1}"
+            f"actor {max(actors)} was ordered, but it has only actors 0 to {len(inputs) - 1}"
         )
 
 

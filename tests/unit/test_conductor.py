@@ -253,7 +253,7 @@ def test_only_the_actors_that_were_asked_for_run():
 def test_an_actor_that_is_not_planned_fails_the_job():
     with capturedLogs():
         job = Bench().start(workers=3, actors=(5,))
-    assert job.error == "the plan of one failed: actor 5 was ordered, but actors go from 0 to 2"
+    assert job.error == "the plan of one failed: actor 5 was ordered, but it has only actors 0 to 2"
 
 
 def test_a_pipeline_may_give_another_order(monkeypatch):
@@ -514,6 +514,58 @@ def test_an_order_that_is_repeated_is_answered_once_it_is_on_disk():
     first, second = map(json.loads, answers)
     assert first["id"] == second["id"]
     assert len(bench.port.book.all()) == 1
+
+
+class Sized(ScriptedEngine):
+    """An engine that knows what its functions are like."""
+
+    def size(self, function, region):
+        return succeed(Size(1024))
+
+
+def carry_on(bench, journal, job):
+    """Give each launch its worker until the job ends, with the disk always up to date."""
+    came = set()
+    for _ in range(10):
+        journal.sync()
+        if job.ended:
+            return
+        for launch in set(bench.engine.asked) - came:
+            came.add(launch)
+            bench.port.join(job.id, Hello(launch, launch)).hang_up()
+        bench.reactor.pump([1] * 10)
+
+
+def test_a_job_ends_well_wherever_its_coordinator_was_killed():
+    journal = HeldJournal()
+    before = Bench(ledger=journal)
+    before.conductor.coordinator.engines = {"scripted": Sized()}
+    spec = make_spec(Leave, engine="scripted", retries=3, spares=1)
+    started = []
+    before.conductor.start(spec).addCallback(started.append)
+    before.engine = before.conductor.coordinator.engines["scripted"]
+    journal.sync()
+    (job,) = started
+    carry_on(before, journal, job)
+    assert job.state == "done"
+    kinds = [one.kind for one in journal.records]
+    assert kinds[:4] == ["ordered", "planned", "sized", "launching"]
+    for kept in range(1, len(kinds) + 1):
+        left = journal.after_crash(len(kinds) - kept + 1)  # the end of the job is lost, too
+        bench = Bench(ledger=left)
+        bench.engine = Sized()
+        bench.conductor.coordinator.engines = {"scripted": bench.engine}
+        found, lost, last = find(left, lambda ordered: spec)
+        assert not lost
+        bench.reactor.advance(last + 5)
+        bench.conductor.restore(found, last)
+        bench.conductor.resume()
+        (again,) = bench.port.book.all()
+        bench.engine.asked += again.launches  # the workers that were launched before
+        carry_on(bench, left, again)
+        assert (again.state, again.error) == ("done", None), kinds[:kept]
+        assert again.cost_usd is not None
+        assert bench.reactor.getDelayedCalls() == []
 
 
 # ---------------------------------------------------------------- places

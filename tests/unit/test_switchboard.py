@@ -106,6 +106,25 @@ def test_a_successor_sends_nothing_while_a_frame_of_its_name_is_on_a_link(board)
     assert board.announce("a again", 10, 0.0) is not None
 
 
+def test_a_sender_whose_link_was_undone_is_resumed_when_its_last_frame_has_passed(board):
+    board.join("b", TWO, "1")
+    board.join("a")
+    frames = []
+    for _ in range(2):
+        frames.append(board.announce("a", 10, 0.0))
+        board.linked("a", frames[-1])
+    assert Resume("a") not in board.passed(frames[0])
+    assert Unlink("a") in board.extended("b", *FIRST)
+    assert Resume("a") in board.passed(frames[1])
+
+
+def test_a_sender_that_has_gone_is_not_told_what_is_on_disk(board):
+    board.join("a", at=FIRST)
+    frame, _ = board.send("a")
+    board.gone("a")
+    assert not [effect for effect in board.stored([frame]) if isinstance(effect, Tell)]
+
+
 # ---------------------------------------------------------------- what is dropped
 
 
@@ -203,7 +222,7 @@ def test_a_frame_over_the_limit_of_a_mailbox_is_refused():
         board.announce("a", MIB + 1, 0.0)
 
 
-def test_a_sender_without_room_is_resumed_as_soon_as_there_is_some():
+def test_a_sender_without_space_is_resumed_as_soon_as_there_is_some():
     board = Board(mailbox=MIB)
     board.join("a", at=FIRST)
     first, _ = board.send_stored("a", MIB)
@@ -224,7 +243,7 @@ def test_a_sender_that_waited_too_long_is_closed_once():
     assert board.tick(602.0) == []
 
 
-def test_a_sender_that_waited_long_is_resumed_if_old_frames_make_room():
+def test_a_sender_that_waited_long_is_resumed_if_old_frames_make_space():
     board = Board(mailbox=MIB)
     board.join("a")
     board.send("a", MIB)
@@ -232,7 +251,7 @@ def test_a_sender_that_waited_long_is_resumed_if_old_frames_make_room():
     assert board.tick(601.0)[-1] == Resume("a")
 
 
-def test_dropping_all_delivered_frames_may_not_make_enough_room():
+def test_dropping_all_delivered_frames_may_not_make_enough_space():
     board = Board(mailbox=MIB, total=MIB)
     board.join("a", at=FIRST)
     board.join("b", TWO, "1", at=FIRST)
