@@ -655,3 +655,12 @@ def test_a_pipeline_that_needs_all_actors_at_once_is_refused_where_places_are_to
         "one needs all of its 4 actors at once, but engine scripted runs at most 3 workers",
     )
     assert bench.engine.asked == []
+
+
+def test_the_deadline_counts_the_time_spent_waiting_for_a_place():
+    bench = bench_with(1)
+    bench.start(Patient)
+    job = bench.start(deadline_s=30.0)
+    bench.reactor.pump([1] * 31)
+    assert (job.state, job.error) == ("failed", "the deadline of 30 s has passed")
+    assert len(bench.engine.asked) == 1
