@@ -1,4 +1,4 @@
-"""The event that a worker is started with, parsed once into a frozen value."""
+"""The event that starts a worker, parsed once into a frozen value."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ LARGEST_OUTPUT = 8 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class WorkerEvent:
-    """The event's keys and their defaults; the protocol's table explains them."""
+    """The event's keys and their defaults, which the protocol explains."""
 
     mode: int = 0
     addr: str = "127.0.0.1"
@@ -44,7 +44,7 @@ class WorkerEvent:
 def read_event(keys: Mapping[str, object]) -> WorkerEvent:
     """Parse an event. Raises ValueError, which names the key, its value and what was expected.
 
-    Unknown keys are the user's own, and ignored. A key whose value is null counts as absent.
+    Unknown keys belong to the user and are ignored. A key whose value is null counts as absent.
     """
     if not isinstance(keys, Mapping):
         raise ValueError(f"the event must be a JSON object, got {keys!r}")

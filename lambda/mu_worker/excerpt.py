@@ -1,8 +1,8 @@
-"""Keeps the beginning and the end of an output of any length."""
+"""Keeps the start and the end of an output of any length."""
 
 
 class Excerpt:
-    """Collects bytes and keeps at most `limit` of them: half from the beginning, half from the end."""
+    """Collects bytes and keeps at most `limit` of them: half from the start, half from the end."""
 
     def __init__(self, limit: int) -> None:
         self._head_room = limit - limit // 2
