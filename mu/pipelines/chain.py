@@ -1,8 +1,9 @@
 """chain: number the lines of one large object, whose parts are read at the same time.
 
-Each actor reads one part of the object and counts its lines. The number of its first line depends on
-all parts before it: the actor receives their sums from its left neighbour through the relay, adds
-its own, and passes the result on. Only the sums run along the chain; the slow work is parallel.
+Each actor reads one part of the object and counts its lines. The number of its first line depends
+on all parts before it: the actor receives their sums from its left neighbour through the relay,
+adds its own, and passes the result on. Only the sums travel along the chain; the slow work is
+parallel.
 
 The program (chain_program.py) is sent to the worker, so any function with a python3 will do.
 """
@@ -29,15 +30,15 @@ from mu.states import (
     connect_command,
 )
 
-# The program is part of a command. Any change to it, even to a comment, ends the attempts that run when
-# mu is upgraded.
+# The program is part of a command. Any change to it, even to a comment, ends the attempts that are
+# running when mu is upgraded.
 PROGRAM = Path(__file__).with_name("chain_program.py").read_text(encoding="utf-8")
 TAIL = 500
-"""How many characters of the end of a failed program's output an error has."""
+"""How many characters of the end of a failed program's output are in its error."""
 
 
 class ProgramEnded(OnePassState):
-    """Waits for the end of a program. Its errors do not show the URL, which is in some commands."""
+    """Waits for the end of a program. Its errors leave out the command, which may have the URL."""
 
     expect = "OK:RETVAL("
     output = ""
@@ -95,7 +96,7 @@ class JoinEnded(ProgramEnded):
 
 
 class Join(CommandListState):
-    """Wait for the sums of the left neighbour, and pass on its own as state number `actorNum`."""
+    """Wait for the left neighbour's sums, and pass on its own as state number `actorNum`."""
 
     nextState = JoinEnded
 

@@ -38,7 +38,7 @@ HELP = (
 LOOK = "./ffmpeg -nostdin -ss {start} -t {seconds} -i {url} -f null - 2>&1"
 
 
-# ---------------------------------------------------------------- which part of the video
+# ---------------------------------------------------------------- chunks
 
 
 def check(params: Params, trusted: Sequence[str]) -> None:

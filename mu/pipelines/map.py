@@ -1,8 +1,8 @@
 """map: run a shell command for each key of an S3 prefix, or of a list, and upload its output.
 
-An actor has several keys, and handles them one after the other: retrieve, run, upload. `finish`
-writes a manifest below the output prefix, with the outcome of each key. A second run writes to the
-same keys.
+An actor may have several keys, which it handles one after the other: retrieve, run, upload.
+`finish` writes a manifest with the outcome of each key, below the output prefix. A second run
+writes to the same keys.
 """
 
 import fnmatch
@@ -19,7 +19,7 @@ from mu.pipelines.templates import ShellTemplate, fill, parse
 from mu.plugins import ActorInput, Pipeline
 from mu.states import ActorFailed, JobFacts, Script, ScriptWorker
 
-TRUSTED = ("in", "out", "actor")  # our own: two files below ##TMPDIR##, a number
+TRUSTED = ("in", "out", "actor")  # mu's own: two files below ##TMPDIR##, a number
 UNTRUSTED = ("stem", "ext", "name", "key")  # from the key, which may contain anything
 
 TAIL = 500
@@ -28,14 +28,14 @@ SHOWN = 5
 """How many failed keys the job's result lists. The manifest lists all."""
 
 Row = dict[str, Any]
-"""The outcome of one key, as the manifest has it."""
+"""The outcome of one key, in the manifest's form."""
 
 
 # ---------------------------------------------------------------- names
 
 
 class Names:
-    """The names that follow from a key: on the worker, in its command, and of its output in S3."""
+    """The names derived from a key: its files on the worker, its placeholders, its output in S3."""
 
     def __init__(self, params: Params) -> None:
         self.command = ShellTemplate(params.command, TRUSTED, UNTRUSTED)
@@ -69,7 +69,7 @@ class Names:
 
 
 def _ending(name: str) -> str:
-    """Return the plain extensions of a name, since many programs choose a format by them."""
+    """Return the plain extensions of a name, by which many programs choose a format."""
     found = re.search(r"(\.[A-Za-z0-9]{1,16})*\Z", name)
     return found[0] if found else ""
 
@@ -130,7 +130,7 @@ def _clean(output: str) -> str:
 
 
 def check(params: Params) -> None:
-    """Raise FieldError for parameters that are wrong in themselves or contradict each other."""
+    """Raise FieldError for parameters that are invalid or contradict each other."""
     for name in ("bucket", "command", "prefix", "match", "out_prefix", "suffix", "manifest"):
         _check_text(f"params.{name}", params[name])
         if not params[name] and name in ("bucket", "command", "manifest"):

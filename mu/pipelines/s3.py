@@ -12,7 +12,7 @@ __all__ = ["S3Error", "keys_below", "put", "readable_url", "size"]
 
 
 class S3Error(ValueError):
-    """A request failed; the message says which one, and what S3 answered."""
+    """A request failed; the message says which one, and what S3 replied."""
 
 
 def keys_below(bucket: str, prefix: str) -> Iterator[str]:
@@ -38,9 +38,9 @@ def size(bucket: str, key: str) -> int:
 
 
 def readable_url(bucket: str, key: str, seconds: int) -> str:
-    """Return a URL with which anybody can read the object for `seconds`. Raises S3Error.
+    """Return a URL that gives anybody read access to the object for `seconds`. Raises S3Error.
 
-    A missing object is an error here, rather than on every worker.
+    A missing object is an error here, rather than later on every worker.
     """
     with _explained(f"read s3://{bucket}/{key}"):
         client = _client()
@@ -54,7 +54,7 @@ def _client() -> Any:
     import boto3
     from botocore.config import Config
 
-    return boto3.session.Session().client(  # a session of our own: the default one is not thread-safe
+    return boto3.session.Session().client(  # its own session: the default one is not thread-safe
         "s3",
         config=Config(
             signature_version="s3v4",

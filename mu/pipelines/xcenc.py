@@ -1,4 +1,4 @@
-"""xcenc: the ExCamera encoder. Chunks are encoded in parallel, but almost as well as in one pass.
+"""xcenc: the ExCamera encoder. It encodes chunks in parallel, almost as well as a single encoder.
 
 Each actor encodes its chunk with vpxenc, and then encodes it again from the final decoder state of
 its left neighbour, so that it needs no key frame. Chunks come in groups of `keyframe_distance`, with
@@ -9,7 +9,7 @@ a key frame at the beginning of each group. The actor at position k of its group
     pass 2, k >= 2      encode again from the neighbour's final state, one after the other, but quickly
 
 The function's bundle has the programs of the encoder: vpxenc, xc-enc and xc-dump (and comp-states,
-for upload_states). Or the variable MU_XCENC_BIN names their folder.
+for upload_states), or the variable MU_XCENC_BIN names their folder.
 """
 
 import hashlib
@@ -54,7 +54,7 @@ def xc_enc(switches: str, options: str = "") -> str:
 
 
 def hashed(key: str) -> str:
-    """Return the key as workers change it with hash_s3keys."""
+    """Return the key that workers use instead with hash_s3keys."""
     digits = hashlib.md5(key.rpartition("/")[2].encode(), usedforsecurity=False).hexdigest()
     return f"{digits[:4]}-{key}"
 

@@ -12,11 +12,11 @@ from mu.plugins import ActorInput, Pipeline
 from mu.states import ActorFailed, JobFacts, Script, ScriptWorker
 
 AT_ONCE = 8
-"""Uploads side by side on one worker."""
+"""How many uploads run at the same time on one worker."""
 
 
 async def split(worker: ScriptWorker) -> dict[str, int]:
-    """Retrieve the chunk, convert it and upload its frames; return its first frame and how many."""
+    """Retrieve and convert the chunk, upload its frames; return the first number and how many."""
     params = worker.job.params
     await worker.seti("nonblock", 0)
     await worker.set("bucket", params.bucket)
@@ -28,7 +28,7 @@ async def split(worker: ScriptWorker) -> dict[str, int]:
     counted = await worker.run("test -e ##TMPDIR##/png/00000001.png && ls ##TMPDIR##/png | wc -l")
     frames = int(counted.output.strip() or 0)
     if frames > params.frames:  # their numbers would be those of the next chunk
-        raise ActorFailed(f"{worker.in_key} must have {params.frames} frames at most, got {frames}")
+        raise ActorFailed(f"{worker.in_key} must have at most {params.frames} frames, got {frames}")
     await worker.seti("nonblock", 1)
     for done in range(0, frames, AT_ONCE):
         batch = range(done + 1, min(done + AT_ONCE, frames) + 1)
