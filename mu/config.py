@@ -21,7 +21,7 @@ Section = TypeVar("Section", bound="DataclassInstance")
 
 
 class ConfigError(ValueError):
-    """The configuration is wrong: one line that names the option, its value and what is allowed."""
+    """The configuration is invalid; the text names the option, its value and what is allowed."""
 
 
 def _option(default: T, minimum: float | None = None, maximum: float | None = None) -> T:
@@ -204,9 +204,9 @@ def _read_section(name: str, default: Section, given: Mapping[str, str]) -> Sect
 
 
 def _read_option(where: str, text: str, option: Field[object]) -> object:
-    """Return the value of an option, given its text. Raises ValueError."""
+    """Parse the text of an option. Raises ValueError."""
     kind, bounds = option.type, option.metadata
-    shown = " ".join(text.split())  # a value may be on several lines, an error is on one
+    shown = " ".join(text.split())  # a value may have several lines, an error only one
     if kind is Faults:
         try:
             return Faults.parse(text)

@@ -18,14 +18,14 @@ from typing import Any
 __all__ = ["REQUIRED", "FieldError", "Parameter", "Params", "Value", "read_fields"]
 
 Value = Any
-"""A parameter's value, of the kind that the parameter declares."""
+"""A parameter's value, of the type that the parameter declares."""
 
 REQUIRED: object = object()
 """The default of a parameter that must be given."""
 
 
 class FieldError(ValueError):
-    """A field of a request is wrong; `field` says which one, such as `params.frames`."""
+    """A field of a request is invalid; `field` names it, such as `params.frames`."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
@@ -33,10 +33,10 @@ class FieldError(ValueError):
 
 
 class Params(dict[str, Value]):
-    """Parameters as a dict, whose values are attributes, too: `job.params.frames`.
+    """Parameters as a dict whose values are also attributes: `job.params.frames`.
 
-    A parameter hides a method of dict with the same name: `params.keys` is the parameter, if there
-    is one. `params["keys"]`, `"keys" in params`, iteration and `dict(params)` always work.
+    A parameter hides a method of dict with the same name: `params.keys` is the parameter `keys` if
+    it exists. `params["keys"]`, `"keys" in params`, iteration and `dict(params)` always work.
     """
 
     copy: Value
@@ -73,7 +73,7 @@ class Parameter:
     maximum: float | None = None
 
     def read(self, given: object, field: str) -> object:
-        """Return the given value, checked. Raises FieldError."""
+        """Check a value and return it. Raises FieldError."""
         value = given
         if self.kind is float and type(given) is int and abs(given) < 10**300:
             value = float(given)
@@ -99,7 +99,7 @@ class Parameter:
         return (low is None or value >= low) and (high is None or value <= high)
 
     def describe(self) -> dict[str, object]:
-        """Return all that users and forms need to know, as JSON."""
+        """Return everything that users and forms need to know, as JSON."""
         required = self.default is REQUIRED
         optional = {
             "minimum": self.minimum,

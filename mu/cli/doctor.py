@@ -95,8 +95,8 @@ def doctor(
     credentials, the clock, the concurrency quota, the function, its role and the bucket. Changes
     nothing. The exit status is 1 if a check fails.
 
-    The policies are for: "daemon", the user or role that runs the daemon; "deploy", whoever runs
-    mu deploy and mu doctor; "function" and "trust", the functions' role.
+    The policies are for: "daemon", the user or role that runs the daemon; "deploy", the user who
+    runs mu deploy and mu doctor; "function" and "trust", the functions' role.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""Who may connect: our own CA, a certificate for each job, the TLS options of our ports.
+"""Decides who may connect: mu's own CA, a certificate for each job, the ports' TLS options.
 
 The CA is kept in the home folder. The server's key is generated at each start and never written to
 disk: workers check its certificate against the CA and the name SERVER_NAME.
@@ -38,7 +38,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What users are shown of a certificate."""
+    """The facts about a certificate that users are shown."""
 
     subject: str
     names: tuple[str, ...]
@@ -78,7 +78,7 @@ class Authority:
 
     @classmethod
     def at_home(cls, home: Path) -> "Authority":
-        """Return the CA in this home folder; create it if there is none (ca.pem, ca.key).
+        """Return the CA in this home folder (ca.pem, ca.key); create it if there is none.
 
         Raises OSError, and ValueError if a file is not PEM or the two do not belong together.
         """
@@ -88,7 +88,7 @@ class Authority:
 
     @classmethod
     def read(cls, home: Path) -> "Authority":
-        """Return the CA in this home folder. Raises as at_home does, and if there is none."""
+        """Return the CA in this home folder. Raises as `at_home` does, and if there is none."""
         cert_file, key_file = home / "ca.pem", home / "ca.key"
         key = serialization.load_pem_private_key(key_file.read_bytes(), None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
@@ -117,7 +117,9 @@ class Authority:
         write_private(folder / "ca.pem", self.pem)
 
     def export_relay(self, folder: Path, *hosts: str) -> None:
-        """Write what a relay on another machine needs: ca.pem, relay.pem, relay.key. Raises OSError.
+        """Write the files for a relay on another machine, ca.pem, relay.pem and relay.key.
+
+        Raises OSError.
 
         The relay's certificate has the coordinator's name, so its key can impersonate both.
         """

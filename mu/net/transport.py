@@ -1,4 +1,4 @@
-"""The worker port's transport: TLS without a buffer of its own, over TCP that sends at once."""
+"""The worker port's transport: unbuffered TLS over TCP that sends at once."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ class DirectTLSFactory(TLSMemoryBIOFactory):
 
     def buildProtocol(
         self, addr: IAddress | None
-    ) -> Any:  # None is allowed, but Twisted's type lacks it
+    ) -> Any:  # None is allowed, but missing in Twisted's type
         return super().buildProtocol(addr) if self.wrappedFactory.has_room(addr) else None
 
 
@@ -26,7 +26,8 @@ class PromptServer(tcp.Server):
     """Writes directly to the socket while no earlier data is waiting.
 
     This saves the reactor two epoll_ctl calls and one iteration per write: about a sixth of the CPU
-    time of an answer (bench/coordinator.py). What the socket does not take is buffered as usual.
+    time of an answer (bench/coordinator.py). Data that the socket does not accept is buffered as
+    usual.
     """
 
     def write(self, data: bytes) -> None:

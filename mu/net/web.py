@@ -1,4 +1,4 @@
-"""Our HTTP ports: no access log, and a limit on the size of request bodies."""
+"""mu's HTTP ports: no access log, and a limit on the size of request bodies."""
 
 import json
 from functools import partial
