@@ -28,7 +28,7 @@ class IPipeline(Interface):
     mu.plugins.Pipeline is the base class to derive from. It also has the optional members.
     """
 
-    name = Attribute("What jobs call it: a str, unique.")
+    name = Attribute("The name by which orders select it: a unique str.")
     description = Attribute("One sentence for users.")
     parameters = Attribute("A sequence of mu.parameters.Parameter.")
 
@@ -48,7 +48,7 @@ class IEngine(Interface):
     mu.plugins.Engine is the base class to derive from. It also has the optional members.
     """
 
-    name = Attribute("What jobs call it: a str, unique.")
+    name = Attribute("The name by which orders select it: a unique str.")
 
     def launch(invocation):  # type: ignore[no-untyped-def]
         """Start one worker; return a Deferred of the answer, which never fails."""

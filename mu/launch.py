@@ -135,7 +135,7 @@ class Launcher:
         self._launch(region)
 
     def _slow_down(self, region: _Region, answer: Throttled | Unreached) -> None:
-        """Pause a region; of those in flight, the first busy answer decides for how long."""
+        """Pause a region; of the invocations in flight, the first busy answer sets the pause."""
         if region.timer is not None:
             return
         asked = answer.wait_s if isinstance(answer, Throttled) else None

@@ -31,7 +31,7 @@ class Pipeline(ABC):
     """A kind of job. A subclass must define at least `name` and `begin`."""
 
     name: str
-    """What jobs call it; unique."""
+    """The unique name by which orders select it."""
     description: str = ""
     """One sentence for users."""
     parameters: Sequence[Parameter] = ()
@@ -85,7 +85,7 @@ class Engine(ABC):
     """A way to start workers. A subclass must define at least `name` and `launch`."""
 
     name: str
-    """What jobs call it; unique."""
+    """The unique name by which orders select it."""
 
     @abstractmethod
     def launch(self, invocation: Invocation) -> "Deferred[Answer]":

@@ -107,7 +107,7 @@ class WorkerProtocol(Protocol):
                 self._session.detach(self, self._closing or loss(reason))
             if self._job_id is not None:
                 self._book.leave(self._job_id, self, self._hello)
-        self._session = None  # breaks a reference cycle, of which there may be thousands
+        self._session = None  # breaks one of thousands of reference cycles
         self._inbox.clear()
 
     # ------------------------------------------------ for the job and its session
@@ -155,7 +155,7 @@ class WorkerProtocol(Protocol):
         )
 
     def stop(self, reason: str, keep: bool) -> None:
-        """Close, since the port closes. `keep`: do not tell workers to quit that can reconnect."""
+        """Close, because the port closes. `keep`: tell no worker to quit that can reconnect."""
         if self._hello is None or (keep and self._hello.session):
             self._closing = self._closing or reason
             self._session = None  # the next coordinator resumes it: do not report an end
@@ -266,7 +266,7 @@ class WorkerFactory(Factory):
         self._clock = clock
         self.connections: set[WorkerProtocol] = set()
 
-    def has_room(self, addr: object) -> bool:
+    def accepts(self, addr: object) -> bool:
         """Return whether another connection may be opened."""
         limit = self._options.max_connections
         if len(self.connections) < limit:

@@ -177,7 +177,7 @@ class CommandRunner:
         tools = self._tools
         if not (base := argument or tools.packaged):
             raise CommandFailed(
-                "there is nothing to run: the bundle has no packaged command, and run: named none"
+                "there is nothing to run: the bundle has no packaged command, and run: has no argument"
             )
         template = command_string(base, self._variables, tools.event)
         if tools.shared_tmp and names_shared_tmp(template):
@@ -223,14 +223,14 @@ class CommandRunner:
             )
             return
 
-        def handed_on(error: str) -> None:
+        def done(error: str) -> None:
             self._finish(run.number, f"FAIL({error})" if error else text)
 
-        self._tools.neighbour.hand_on(
+        self._tools.neighbour.after_run(
             run.iteration,
             minimal=bool(self._variables.number("minimal_recode")),
             send=bool(switch) and self._tools.neighbour.connected,
-            told=handed_on,
+            done=done,
         )
 
     def state_arrived(self, iteration: int, error: str) -> None:

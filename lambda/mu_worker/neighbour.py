@@ -29,9 +29,9 @@ ANSWER_S = 30.0
 """How long a connection waits for the relay's first frame, in seconds."""
 
 _NAME = re.compile(r"HELLO_STATE:(.+):(-?\d+):-?\d+")
-_WHILE_LIFE_LASTS_S = 1e9
+_FOREVER_S = 1e9
 
-Told = Callable[[str], None]
+Done = Callable[[str], None]
 """Called with "" for success, otherwise with the reason for the failure."""
 
 
@@ -40,7 +40,7 @@ class _Name:
     """One name's counts, and the callbacks that wait for the relay to hold a frame."""
 
     ledger: FrameLedger[StateSpool] = field(default_factory=FrameLedger)
-    awaited: dict[int, Told] = field(default_factory=dict)
+    awaited: dict[int, Done] = field(default_factory=dict)
 
 
 class Neighbour:
@@ -78,7 +78,7 @@ class Neighbour:
         self._connections = 0
         self._packing = 0  # states being compressed to disk, to be sent from there
         self._closed = False
-        self._retry = Retry(_WHILE_LIFE_LASTS_S, _chance)
+        self._retry = Retry(_FOREVER_S, _chance)
         self._try_at = self._answer_at = self._end_at = inf
         self._ended: Callable[[], None] | None = None
         for threads in (self._files, self._dials):
@@ -118,10 +118,10 @@ class Neighbour:
         self._end_at = monotonic() + CLOSE_S
         self._end_if_idle()
 
-    def hand_on(self, iteration: int, minimal: bool, send: bool, told: Told) -> None:
+    def after_run(self, iteration: int, minimal: bool, send: bool, done: Done) -> None:
         """After a run: rotate the state files, and send final.state if `send`.
 
-        `told` is called when this is done, or with `extended`, when the relay holds the frame.
+        `done` is called afterwards, or with `extended`, when the relay holds the frame.
         """
         folder = self._folder()
 
@@ -130,8 +130,8 @@ class Neighbour:
                 tidy(folder, iteration, minimal)
                 spool = pack(folder, iteration, RELAY_FRAME_LIMIT) if send else None
             except StateError as error:
-                return partial(self._packed, None, told, str(error))
-            return partial(self._packed, spool, told, "")
+                return partial(self._packed, None, done, str(error))
+            return partial(self._packed, spool, done, "")
 
         self._packing += 1
         self._files.start(work)
@@ -152,24 +152,24 @@ class Neighbour:
 
     # ------------------------------------------------ states to the neighbour
 
-    def _packed(self, spool: StateSpool | None, told: Told, error: str) -> None:
+    def _packed(self, spool: StateSpool | None, done: Done, error: str) -> None:
         self._packing -= 1
         name = self._name
         if spool is None:
-            told(error)
+            done(error)
             self._end_if_idle()
         elif name is None:
             _log("a state was not sent: the connection was lost in the meantime")
-            told("")
+            done("")
         elif self._extended:
-            name.awaited[name.ledger.add(spool)] = told
+            name.awaited[name.ledger.add(spool)] = done
             self._settle()
             self._tell_held(name)  # it may have this frame from an earlier attempt
         else:
             if self._channel is not None:
                 self._channel.stream(spool.framed())
             self._settle()
-            told("")
+            done("")
 
     @property
     def _name(self) -> _Name | None:
@@ -374,8 +374,8 @@ class Neighbour:
         name = self._name
         if name is not None:
             awaited, name.awaited = name.awaited, {}
-            for told in awaited.values():
-                told(reason)
+            for done in awaited.values():
+                done(reason)
 
 
 class _BadRelay(Exception):

@@ -40,7 +40,7 @@ _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
     "functions",
     multiple=True,
     metavar="NAME",
-    help="Check this function, too. Repeatable.",
+    help="Also check this function. Repeatable.",
 )
 @click.option(
     "--copies",
@@ -63,7 +63,7 @@ _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
     envvar="AWS_ROLE",
     help="The functions' role.  [default: AWS_ROLE, or the function's]",
 )
-@click.option("--bucket", default="", metavar="NAME", help="Check this data bucket, too.")
+@click.option("--bucket", default="", metavar="NAME", help="Also check this data bucket.")
 @click.option("--write", is_flag=True, help="Write, read and delete a test object in the bucket.")
 @click.option(
     "--policy",

@@ -57,7 +57,7 @@ class Failure:
         }
 
 
-class Troupe(Protocol):
+class ParentJob(Protocol):
     """What an actor needs from its job (a mu.jobs.job.Job)."""
 
     id: str
@@ -129,7 +129,7 @@ class Actor:
     """
 
     def __init__(
-        self, job: Troupe, number: int, given: Mapping[str, Any], at: float, log_bytes: int
+        self, job: ParentJob, number: int, given: Mapping[str, Any], at: float, log_bytes: int
     ) -> None:
         self.job = job
         self.number = number

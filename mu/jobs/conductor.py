@@ -121,13 +121,13 @@ class Conductor:
             except Exception:  # no version of mu writes such records
                 self.log.failure("job {job} cannot resume", job=one.id)
                 self.bury(
-                    one.id, ordered, "its records in the journal are broken; see the log for more"
+                    one.id, ordered, "its records in the journal are damaged; the log says more"
                 )
             else:
                 self._add(run)
 
     def bury(self, job_id: str, ordered: Ordered | None, reason: str) -> None:
-        """Mark a job as failed that is in the journal and cannot resume."""
+        """End a job from the journal as failed, because it cannot resume."""
         self.log.error("job {job} cannot resume: {reason}", job=job_id, reason=reason)
         now = self.coordinator.clock.seconds()
         order = ordered.order if ordered else {}

@@ -241,7 +241,7 @@ class Job(RecordedJob):
             self._owner.changed()
 
     def _supply(self, more: int) -> None:
-        """Launch workers for waiting actors that no launch is under way for, and `more`."""
+        """Launch workers for waiting actors that have no launch under way, and `more` others."""
         count = max(0, len(self._queue) - self.launches.coming) + more
         if not count or self.spec.engine == EXTERNAL:
             return

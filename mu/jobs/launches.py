@@ -99,7 +99,7 @@ class Launches(Mapping[str, Launch]):
         return {name: one for name, one in self._coming.items() if one.due <= now}
 
     def lose(self, known: Set[str]) -> None:
-        """Take in that the workers of all but the `known` sessions are lost; they may connect again."""
+        """Apply that the workers of all but the `known` sessions are lost; they may reconnect."""
         for launch in self._all.values():
             if launch.session is not None and launch.session not in known:
                 launch.session = None

@@ -85,7 +85,7 @@ def read_order(
     """Read and check the order in a request's body. Raises FieldError."""
     try:
         given = json.loads(body)
-    except (ValueError, RecursionError) as error:  # ValueError: not UTF-8, too
+    except (ValueError, RecursionError) as error:  # ValueError: also for invalid UTF-8
         raise FieldError("", f"the body must be a JSON object: {error}") from None
     order = read_fields(job_fields(config), given, known="fields")
     pipeline = pipelines.get(order.pipeline)

@@ -104,7 +104,7 @@ class RecordedJob(ABC):
 
     @property
     def facts(self) -> JobFacts:
-        """What its states may know."""
+        """The facts that its states may use."""
         return JobFacts(self.id, self.spec.params, self.planned, self.relay, self.uniq)
 
     @property
@@ -209,7 +209,7 @@ class RecordedJob(ABC):
     # ------------------------------------------------ records
 
     def apply(self, record: Record) -> None:
-        """Apply a record, of a change that happens now or from the journal after a restart.
+        """Apply a record: of a change that happens now, or from the journal after a restart.
 
         Raises LookupError or ValueError for a record that does not fit the previous ones.
         """

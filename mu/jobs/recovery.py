@@ -89,7 +89,7 @@ def recover(job: Job, records: Iterable[Record], stopped_at: float) -> None:
                 continue
             try:
                 session.restore(courses[actor.number, attempt.number], attempt.began, stopped_at)
-            except Exception as error:  # Diverged, or whatever a broken record leads to
+            except Exception as error:  # Diverged, or any error from a broken record
                 log.warn(
                     "job {job}, actor {actor}: {error}",
                     job=job.id,

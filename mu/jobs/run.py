@@ -133,7 +133,9 @@ class Run:
             if planned is None or not self._may_begin:
                 return
             job.record(planned)
-        if not job.bill.counts and not job.launches:  # later its cost would be counted in part
+        if (
+            not job.bill.counts and not job.launches
+        ):  # later, only a part of the cost would be counted
             await self._measure()
         if not self._may_begin:
             return
@@ -302,7 +304,7 @@ class Run:
 
     def _broken(self, failure: Failure) -> None:
         """Log a fault in mu or an engine, and fail the job rather than leave it hanging."""
-        self.log.failure("job {job} broke", failure, job=self.job.id)
+        self.log.failure("job {job}: a fault in mu", failure, job=self.job.id)
         words = f"a fault in mu: {failure.getErrorMessage()}"
         self.job.stop("failed", words)
         self.job.end("failed", words)
@@ -343,7 +345,7 @@ def _check_plan(inputs: object, most: int, actors: Sequence[int]) -> None:
         raise ValueError(f"it has {len(inputs)} actors, but max_workers is {most}")
     if actors and max(actors) >= len(inputs):
         raise ValueError(
-            f"actor {max(actors)} was ordered, but actors go from 0 to {len(inputs) - 1}"
+            f"actor {max(actors)} was ordered, but it has only actors 0 to {len(inputs) - 1}"
         )
 
 

@@ -35,7 +35,7 @@ class JobSpec:
     tolerate: int = 0
     """How many actors may fail in a job that is done."""
     stragglers: float = 0.0
-    """How many times the median an actor may run before a spare starts it again; 0: no limit."""
+    """How many times the median an actor may run before a spare starts it again; 0: never."""
     max_cost_usd: float = 0.0
     """The cost at which the job fails; 0: no limit."""
     copies: int = 0

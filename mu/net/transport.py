@@ -8,7 +8,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 
 
 class DirectTLSFactory(TLSMemoryBIOFactory):
-    """TLS for a factory whose `has_room(addr)` may refuse a connection before its handshake.
+    """TLS for a factory whose `accepts(addr)` may refuse a connection before its handshake.
 
     It does not buffer: a session joins its writes itself.
     """
@@ -19,7 +19,7 @@ class DirectTLSFactory(TLSMemoryBIOFactory):
     def buildProtocol(
         self, addr: IAddress | None
     ) -> Any:  # None is allowed, but missing in Twisted's type
-        return super().buildProtocol(addr) if self.wrappedFactory.has_room(addr) else None
+        return super().buildProtocol(addr) if self.wrappedFactory.accepts(addr) else None
 
 
 class PromptServer(tcp.Server):

@@ -149,18 +149,18 @@ def check(params: Params) -> None:
     if not (params.keys or params.prefix or params.match):
         raise FieldError(
             "params.prefix",
-            "give params.prefix or params.keys, or for the whole bucket params.match '*'",
+            "give params.prefix or params.keys, or params.match '*' for the whole bucket",
         )
     if params.keys and params.match:
         raise FieldError(
             "params.match",
-            "params.match is for params.prefix, not for params.keys: give one or the other",
+            "params.match applies to params.prefix, not to params.keys: give only one of match and keys",
         )
     if not params.keys and params.out_prefix == params.prefix and not params.match:
         raise FieldError(
             "params.out_prefix",
             "params.out_prefix must not be params.prefix, since a second run would take outputs as"
-            " input: give another one, or params.match to tell them apart",
+            " input: give another one, or a params.match that excludes outputs",
         )
     if params.on_error not in ("keep", "fail"):
         raise FieldError(

@@ -77,7 +77,7 @@ class Relay(Factory):
 
     # ------------------------------------------------ connections
 
-    def has_room(self, addr: IAddress | None) -> bool:
+    def accepts(self, addr: IAddress | None) -> bool:
         """Return whether another connection may be accepted."""
         most = self.options.max_connections
         if not self._usable:

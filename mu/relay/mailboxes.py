@@ -1,6 +1,6 @@
 """All names and the frames waiting for them: which stay in memory, go to disk or are dropped.
 
-It is a part of the switchboard and pure, too: it appends the effects to `effects`.
+It is a part of the switchboard, and pure as well: it appends effects to the list `effects`.
 """
 
 from collections import Counter
@@ -175,9 +175,9 @@ class Mailboxes:
     def fits(self, party: Party, size: int) -> bool:
         """Return whether there is space for a frame; drop delivered ones if that helps."""
         full = size <= SMALL and self.memory and self.memory + size > self.limits.memory
-        return not full and self._make_room(party, size)
+        return not full and self._make_space(party, size)
 
-    def _make_room(self, party: Party, size: int) -> bool:
+    def _make_space(self, party: Party, size: int) -> bool:
         limits = self.limits
         if party.bytes + size > limits.mailbox:
             self._drop_delivered(party, party.bytes + size - limits.mailbox)

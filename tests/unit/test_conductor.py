@@ -253,7 +253,7 @@ def test_only_the_actors_that_were_asked_for_run():
 def test_an_actor_that_is_not_planned_fails_the_job():
     with capturedLogs():
         job = Bench().start(workers=3, actors=(5,))
-    assert job.error == "the plan of one failed: actor 5 was ordered, but actors go from 0 to 2"
+    assert job.error == "the plan of one failed: actor 5 was ordered, but it has only actors 0 to 2"
 
 
 def test_a_pipeline_may_give_another_order(monkeypatch):

@@ -384,7 +384,7 @@ def test_what_nobody_fetches_is_dropped_after_its_time_and_logged(relay):
     assert relay.join(2, 1).heard == [b"young"]
 
 
-def test_a_sender_is_not_read_while_there_is_no_room_for_its_frame():
+def test_a_sender_is_not_read_while_there_is_no_space_for_its_frame():
     relay = MemoryRelay(mailbox_bytes=MIB)
     a = relay.join(1, 2)
     for _ in range(5):
@@ -397,7 +397,7 @@ def test_a_sender_is_not_read_while_there_is_no_room_for_its_frame():
     assert not a.server.stalled
 
 
-def test_a_sender_that_waits_for_room_is_served_when_old_frames_go():
+def test_a_sender_that_waits_for_space_is_served_when_old_frames_go():
     relay = MemoryRelay(mailbox_bytes=MIB, keep_s=100)
     a = relay.join(1, 2, *[big(400_000, n + 1) for n in range(3)])
     assert a.server.stalled
@@ -407,7 +407,7 @@ def test_a_sender_that_waits_for_room_is_served_when_old_frames_go():
     assert relay.join(2, 1).heard == [big(400_000, 3)]
 
 
-def test_a_sender_that_waits_for_room_too_long_is_closed():
+def test_a_sender_that_waits_for_space_too_long_is_closed():
     jobs = Jobs()
     jobs.kept["j1"] = float("inf")
     relay = MemoryRelay(mailbox_bytes=MIB, keep_s=100, jobs=jobs)
@@ -648,7 +648,7 @@ def test_frames_that_a_later_attempt_is_being_given_are_not_too_old(relay):
     assert relay.disk.frames == {}
 
 
-def test_delivered_frames_make_room_for_new_ones():
+def test_delivered_frames_make_space_for_new_ones():
     relay = MemoryRelay(mailbox_bytes=MIB, total_bytes=2 * MIB)
     a, b = at(relay, 1, 2), at(relay, 2, 1)
     a.say(*[big(400_000, n + 1) for n in range(5)])

@@ -222,7 +222,7 @@ def test_a_frame_over_the_limit_of_a_mailbox_is_refused():
         board.announce("a", MIB + 1, 0.0)
 
 
-def test_a_sender_without_room_is_resumed_as_soon_as_there_is_some():
+def test_a_sender_without_space_is_resumed_as_soon_as_there_is_some():
     board = Board(mailbox=MIB)
     board.join("a", at=FIRST)
     first, _ = board.send_stored("a", MIB)
@@ -243,7 +243,7 @@ def test_a_sender_that_waited_too_long_is_closed_once():
     assert board.tick(602.0) == []
 
 
-def test_a_sender_that_waited_long_is_resumed_if_old_frames_make_room():
+def test_a_sender_that_waited_long_is_resumed_if_old_frames_make_space():
     board = Board(mailbox=MIB)
     board.join("a")
     board.send("a", MIB)
@@ -251,7 +251,7 @@ def test_a_sender_that_waited_long_is_resumed_if_old_frames_make_room():
     assert board.tick(601.0)[-1] == Resume("a")
 
 
-def test_dropping_all_delivered_frames_may_not_make_enough_room():
+def test_dropping_all_delivered_frames_may_not_make_enough_space():
     board = Board(mailbox=MIB, total=MIB)
     board.join("a", at=FIRST)
     board.join("b", TWO, "1", at=FIRST)
