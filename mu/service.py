@@ -49,7 +49,7 @@ from mu.journal.records import Ordered
 from mu.journal.writer import Journal, JournalReactor
 from mu.net.certificates import Authority
 from mu.net.transport import DirectTLSFactory, PromptServer
-from mu.net.web import BoundedSite
+from mu.net.web import BoundedSite, TextResource
 from mu.protocol import WorkerFactory
 from mu.registry import Registry
 from mu.relay.hub import Relay
@@ -178,7 +178,7 @@ class MuService(Service):
         control = Control(
             config, self._token, self._book, registry, conductor, {*engines, EXTERNAL}
         )
-        site = BoundedSite(control.app.resource(), config.control.max_body)
+        site = BoundedSite(TextResource(control.app.resource()), config.control.max_body)
         self._listen("control", self._control_socket, site)
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
