@@ -35,7 +35,7 @@ from mu.engines.lambda_api import (
 )
 from mu.engines.local.process import LocalEngineProcess
 from mu.engines.reactors import IClientReactor, ILocalReactor
-from mu.home import allow_many_files, lock, open_port, read_token, write_private
+from mu.home import allow_many_files, close_to_others, lock, open_port, read_token, write_private
 from mu.jobs.book import JobBook, PastJob
 from mu.jobs.conductor import Conductor
 from mu.jobs.job import Job
@@ -110,6 +110,9 @@ class MuService(Service):
             self._lock = lock(home)
             self._authority = Authority.at_home(home)
             self._token = read_token(home / "token")
+            for said in map(close_to_others, (home / "token", home / "ca.key")):
+                if said is not None:
+                    self.log.warn("{said}", said=said)
         except (OSError, ValueError) as error:
             raise ConfigError(f"[mu] home = {home}: cannot use it: {error}") from None
         self._journal_file = home / "journal.db"
