@@ -80,6 +80,7 @@ class ControlSection:
     host: str = _option("127.0.0.1")
     port: int = _port(13580)
     max_body: int = _option(2**20, 1)
+    max_depth: int = _option(100, 10, 500)
 
 
 @dataclass(frozen=True, slots=True)

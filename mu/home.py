@@ -5,6 +5,7 @@ import os
 import resource
 import secrets
 import socket
+import stat
 from pathlib import Path
 from typing import TextIO
 
@@ -29,10 +30,34 @@ def lock(home: Path) -> TextIO:
 
 
 def read_token(path: Path) -> str:
-    """Return the control token; create it at the first start."""
+    """Return the control token; create it at the first start. Raises OSError and ValueError.
+
+    Editors and shells end a file with a line break, and some begin it with a byte order mark.
+    """
     if not path.exists():
         write_private(path, secrets.token_urlsafe(32))
-    return path.read_text(encoding="ascii")
+    token = path.read_text(encoding="utf-8-sig", errors="replace").strip()
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        what = "is empty" if not token else "is not one word of ASCII letters and digits"
+        raise ValueError(f"the token in {path} {what}: delete the file, and mu makes a new one")
+    return token
+
+
+def close_to_others(path: Path) -> str | None:
+    """Take a secret file's permissions away from other users; return a sentence if there were any."""
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if not mode & 0o077:
+            return None
+        path.chmod(0o600)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return f"other users may read {path}, and its mode cannot be changed: {error.strerror}"
+    return (
+        f"other users could use {path} (its mode was {mode:o}, and is 600 now): if one of them may"
+        " have read it, replace it, as docs/security.md says"
+    )
 
 
 def write_private(path: Path, text: str) -> None:

@@ -78,14 +78,14 @@ class Parameter:
         if self.kind is float and type(given) is int and abs(given) < 10**300:
             value = float(given)
         if not self._has_kind(value):
-            raise FieldError(field, f"{field} must be {_A[self.kind]}, got {given!r}")
+            raise FieldError(field, f"{field} must be {_A[self.kind]}, got {given!r:.200}")
         if not self._within_bounds(value):
             low, high = self.minimum, self.maximum
             if low is not None and high is not None:
                 bounds = f"between {low:.15g} and {high:.15g}"
             else:
                 bounds = f"at most {high:.15g}" if low is None else f"at least {low:.15g}"
-            raise FieldError(field, f"{field} must be {bounds}, got {given!r}")
+            raise FieldError(field, f"{field} must be {bounds}, got {given!r:.200}")
         return value
 
     def _has_kind(self, value: object) -> bool:
@@ -135,13 +135,13 @@ def read_fields(
     """
     prefix = f"{where}." if where else ""
     if not isinstance(given, Mapping):
-        raise FieldError(where, f"{where or 'the body'} must be a JSON object, got {given!r}")
+        raise FieldError(where, f"{where or 'the body'} must be a JSON object, got {given!r:.200}")
     names = {field.name for field in fields}
     for name in given:
         if name not in names:
             raise FieldError(
-                f"{prefix}{name}",
-                f"{prefix}{name} is unknown; the {known} are {', '.join(sorted(names))}",
+                f"{prefix}{name:.200}",
+                f"{prefix}{name:.200} is unknown; the {known} are {', '.join(sorted(names))}",
             )
     values = Params()
     for field in fields:

@@ -35,7 +35,7 @@ from mu.engines.lambda_api import (
 )
 from mu.engines.local.process import LocalEngineProcess
 from mu.engines.reactors import IClientReactor, ILocalReactor
-from mu.home import allow_many_files, lock, open_port, read_token, write_private
+from mu.home import allow_many_files, close_to_others, lock, open_port, read_token, write_private
 from mu.jobs.book import JobBook, PastJob
 from mu.jobs.conductor import Conductor
 from mu.jobs.job import Job
@@ -49,7 +49,7 @@ from mu.journal.records import Ordered
 from mu.journal.writer import Journal, JournalReactor
 from mu.net.certificates import Authority
 from mu.net.transport import DirectTLSFactory, PromptServer
-from mu.net.web import BoundedSite
+from mu.net.web import BoundedSite, TextResource
 from mu.protocol import WorkerFactory
 from mu.registry import Registry
 from mu.relay.hub import Relay
@@ -110,6 +110,9 @@ class MuService(Service):
             self._lock = lock(home)
             self._authority = Authority.at_home(home)
             self._token = read_token(home / "token")
+            for said in map(close_to_others, (home / "token", home / "ca.key")):
+                if said is not None:
+                    self.log.warn("{said}", said=said)
         except (OSError, ValueError) as error:
             raise ConfigError(f"[mu] home = {home}: cannot use it: {error}") from None
         self._journal_file = home / "journal.db"
@@ -178,7 +181,7 @@ class MuService(Service):
         control = Control(
             config, self._token, self._book, registry, conductor, {*engines, EXTERNAL}
         )
-        site = BoundedSite(control.app.resource(), config.control.max_body)
+        site = BoundedSite(TextResource(control.app.resource()), config.control.max_body)
         self._listen("control", self._control_socket, site)
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)

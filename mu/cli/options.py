@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import IO, TYPE_CHECKING, TypeVar
 
 import click
+
+from mu.strict_json import dumps
 
 if TYPE_CHECKING:
     from mu.cli.address import Home
@@ -93,7 +94,7 @@ job_argument = click.argument("job", metavar="JOB")
 
 def print_json(value: object) -> None:
     """Print a value as JSON: on one line, or indented on a terminal."""
-    click.echo(json.dumps(value, indent=2 if sys.stdout.isatty() else None))
+    click.echo(dumps(value, indent=2 if sys.stdout.isatty() else None))
 
 
 def where() -> Mapping[str, str]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mu.jobs.function_name import FunctionName
 from mu.machine import Machine
 from mu.parameters import Params
 from mu.plugins import Pipeline
@@ -52,7 +53,10 @@ class JobSpec:
     @property
     def functions(self) -> list[str]:
         """The functions to invoke, in rotation."""
-        return [f"{self.function}-{copy}" for copy in range(self.copies)] or [self.function]
+        if not self.copies:
+            return [self.function]
+        function = FunctionName.parse(self.function)
+        return [function.copy(number) for number in range(self.copies)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -80,9 +81,18 @@ class Authority:
     def at_home(cls, home: Path) -> "Authority":
         """Return the CA in this home folder (ca.pem, ca.key); create it if there is none.
 
-        Raises OSError, and ValueError if a file is not PEM or the two do not belong together.
+        Raises OSError, and ValueError if a file is not PEM, one of the two is missing, or they do not
+        belong together.
         """
-        if not (home / "ca.pem").exists():
+        there = [name for name in ("ca.pem", "ca.key") if (home / name).exists()]
+        if len(there) == 1:
+            missing = "ca.key" if there == ["ca.pem"] else "ca.pem"
+            raise ValueError(
+                f"{home / there[0]} is there and {missing} is missing: restore {missing}, or make a new"
+                " CA with `mu keys renew ca`, which workers that run now and relays on other machines"
+                " do not trust"
+            )
+        if not there:
             cls.new()._write(home)
         return cls.read(home)
 
@@ -90,7 +100,10 @@ class Authority:
     def read(cls, home: Path) -> "Authority":
         """Return the CA in this home folder. Raises as `at_home` does, and if there is none."""
         cert_file, key_file = home / "ca.pem", home / "ca.key"
-        key = serialization.load_pem_private_key(key_file.read_bytes(), None)
+        try:
+            key = serialization.load_pem_private_key(key_file.read_bytes(), None)
+        except (TypeError, UnsupportedAlgorithm) as error:  # TypeError: it has a password
+            raise ValueError(f"{key_file} cannot be used: {error}") from None
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise ValueError(f"{key_file} must contain an EC key")
         certificate = x509.load_pem_x509_certificate(cert_file.read_bytes())
