@@ -78,14 +78,15 @@ class Parameter:
         if self.kind is float and type(given) is int and abs(given) < 10**300:
             value = float(given)
         if not self._has_kind(value):
-            raise FieldError(field, f"{field} must be {_A[self.kind]}, got {given!r}")
+            raise FieldError(field, f"{field} must be {_A[self.kind]}, got {given!r:.200}")
+        _refuse_bad_text(value, field)
         if not self._within_bounds(value):
             low, high = self.minimum, self.maximum
             if low is not None and high is not None:
                 bounds = f"between {low:.15g} and {high:.15g}"
             else:
                 bounds = f"at most {high:.15g}" if low is None else f"at least {low:.15g}"
-            raise FieldError(field, f"{field} must be {bounds}, got {given!r}")
+            raise FieldError(field, f"{field} must be {bounds}, got {given!r:.200}")
         return value
 
     def _has_kind(self, value: object) -> bool:
@@ -115,6 +116,39 @@ class Parameter:
         }
 
 
+def _refuse_bad_text(given: object, where: str) -> None:
+    """Raise FieldError for a text, or one inside a list or an object, that no program can take."""
+    waiting = [(where, given)]
+    while waiting:
+        field, value = waiting.pop()
+        if isinstance(value, str):
+            _refuse_bad_string(field, field, value)
+        elif isinstance(value, list):
+            waiting += [(f"{field}[{number}]", one) for number, one in enumerate(value)]
+        elif isinstance(value, dict):
+            for name in value:
+                _refuse_bad_string(field, f"a name in {field}", name)
+            waiting += [(f"{field}.{name}", one) for name, one in value.items()]
+
+
+def _refuse_bad_string(field: str, what: str, text: str) -> None:
+    if "\0" in text:
+        raise FieldError(field, f"{what} must not contain a NUL, got {text!r:.200}")
+    if not _is_unicode(text):
+        raise FieldError(field, f"{what} must be valid Unicode, got {text!r:.200}")
+
+
+def _is_unicode(text: str) -> bool:
+    """Return whether a text has no half of a surrogate pair."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 _A = {
     bool: "true or false",
     int: "a whole number",
@@ -135,7 +169,7 @@ def read_fields(
     """
     prefix = f"{where}." if where else ""
     if not isinstance(given, Mapping):
-        raise FieldError(where, f"{where or 'the body'} must be a JSON object, got {given!r}")
+        raise FieldError(where, f"{where or 'the body'} must be a JSON object, got {given!r:.200}")
     names = {field.name for field in fields}
     for name in given:
         if name not in names:

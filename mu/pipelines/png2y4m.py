@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from mu.events import Finish
 from mu.parameters import Parameter, Params
+from mu.pipelines.texts import check_bucket, check_given, check_key, check_last
 from mu.plugins import ActorInput, Pipeline
 from mu.states import (
     CommandListState,
@@ -91,6 +92,16 @@ class Png2Y4M(Pipeline):
         Parameter("frames", int, "frames per chunk", 6, minimum=1, maximum=10_000),
         Parameter("offset", int, "the number of chunks to skip at the start", 0, minimum=0),
     )
+
+    def check(self, params: Params) -> None:
+        check_bucket(params)
+        check_given(params, "video")
+        last = params.offset + params.workers
+        check_last("params.offset", last * params.frames)
+        check_key("params.video", f"{params.video}-y4m_{params.frames:02d}/{last:08d}.y4m")
+        check_key(
+            "params.in_format", f"{params.video}-{params.in_format}/{last * params.frames:08d}.png"
+        )
 
     def plan(self, params: Params) -> list[ActorInput]:
         frames, folder = params.frames, f"{params.video}-{params.in_format}"
