@@ -79,6 +79,7 @@ class Parameter:
             value = float(given)
         if not self._has_kind(value):
             raise FieldError(field, f"{field} must be {_A[self.kind]}, got {given!r:.200}")
+        _refuse_bad_text(value, field)
         if not self._within_bounds(value):
             low, high = self.minimum, self.maximum
             if low is not None and high is not None:
@@ -113,6 +114,39 @@ class Parameter:
             "required": required,
             **{key: value for key, value in optional.items() if value is not None},
         }
+
+
+def _refuse_bad_text(given: object, where: str) -> None:
+    """Raise FieldError for a text, or one inside a list or an object, that no program can take."""
+    waiting = [(where, given)]
+    while waiting:
+        field, value = waiting.pop()
+        if isinstance(value, str):
+            _refuse_bad_string(field, field, value)
+        elif isinstance(value, list):
+            waiting += [(f"{field}[{number}]", one) for number, one in enumerate(value)]
+        elif isinstance(value, dict):
+            for name in value:
+                _refuse_bad_string(field, f"a name in {field}", name)
+            waiting += [(f"{field}.{name}", one) for name, one in value.items()]
+
+
+def _refuse_bad_string(field: str, what: str, text: str) -> None:
+    if "\0" in text:
+        raise FieldError(field, f"{what} must not contain a NUL, got {text!r:.200}")
+    if not _is_unicode(text):
+        raise FieldError(field, f"{what} must be valid Unicode, got {text!r:.200}")
+
+
+def _is_unicode(text: str) -> bool:
+    """Return whether a text has no half of a surrogate pair."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 _A = {

@@ -32,7 +32,11 @@ class CliError(click.ClickException):
     exit_code = USAGE
 
     def show(self, file: IO[str] | None = None) -> None:
-        click.echo(f"mu: {self.message}", file=file, err=True)
+        from mu.cli.terminal import visible
+
+        to_terminal = (file or sys.stderr).isatty()
+        message = visible(self.message) if to_terminal else self.message
+        click.echo(f"mu: {message}", file=file, err=True)
 
 
 class NoDaemon(CliError):
@@ -120,7 +124,9 @@ def the_home() -> Home:
 
 def split_regions(words: Iterable[str], home: Home) -> list[str]:
     """Return the given regions, separated by commas or not, or else the configured one."""
-    regions = dict.fromkeys(name for word in words for name in word.split(",") if name)
+    regions = dict.fromkeys(
+        name for word in words for part in word.split(",") if (name := part.strip())
+    )
     return list(regions) or [home.config.launch.region]
 
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from statistics import median
 
 from mu.events import Finish
-from mu.parameters import Parameter
+from mu.parameters import Parameter, Params
+from mu.pipelines.texts import check_command, readable
 from mu.plugins import Pipeline
 from mu.states import JobFacts, Script, ScriptWorker
 
@@ -22,7 +23,7 @@ async def run_all(worker: ScriptWorker) -> list[dict[str, object]]:
 async def run_one(worker: ScriptWorker) -> dict[str, object]:
     begun = worker.now
     ran = await worker.run(worker.job.params.command)
-    kept = ran.output[-worker.job.params.output_chars :]
+    kept = readable(ran.output[-worker.job.params.output_chars :])
     return {"actor": worker.actor, "seconds": round(worker.now - begun, 3), "output": kept}
 
 
@@ -36,6 +37,9 @@ class Linpack(Pipeline):
             "output_chars", int, "characters to keep of the end of each output", 4000, 1, 65536
         ),
     )
+
+    def check(self, params: Params) -> None:
+        check_command("params.command", params.command)
 
     def begin(self, worker: ScriptWorker) -> Script:
         return run_all(worker)

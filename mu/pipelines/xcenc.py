@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from mu.events import Finish
 from mu.parameters import Parameter, Params
 from mu.pipelines.dealing import deal
+from mu.pipelines.texts import LAST_NUMBER, check_bucket, check_given, check_key, check_last
 from mu.plugins import ActorInput, Pipeline
 from mu.states import (
     CommandEntry,
@@ -235,10 +236,14 @@ class XcEnc(Pipeline):
             int,
             "the number of chunks from one key frame to the next",
             minimum=1,
+            maximum=LAST_NUMBER,
         ),
         *SHARED,
         Parameter("hash_s3keys", bool, "whether all keys begin with four digits of a hash", False),
     )
+
+    def check(self, params: Params) -> None:
+        check_chunks(params, params.video)
 
     def plan(self, params: Params) -> list[ActorInput]:
         planned: list[ActorInput] = []
@@ -265,6 +270,16 @@ class XcEnc(Pipeline):
 
     def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, object]:
         return stored(job, outcomes)
+
+
+def check_chunks(params: Params, folder: str) -> None:
+    """Raise FieldError for texts and numbers from which no keys can be made."""
+    check_bucket(params)
+    check_given(params, "video")
+    last = params.offset + params.workers
+    check_last("params.offset", last)
+    for key in out_keys(params, folder, list(FILES), last).values():
+        check_key("params.video", hashed(key) if params.get("hash_s3keys") else key)
 
 
 def out_keys(params: Params, folder: str, kinds: Sequence[str], chunk: int) -> dict[str, str]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from mu.events import Finish
 from mu.parameters import Parameter, Params
+from mu.pipelines.texts import check_bucket, check_given, check_key, check_last
 from mu.plugins import ActorInput, Pipeline
 from mu.states import ActorFailed, JobFacts, Script, ScriptWorker
 
@@ -55,6 +56,16 @@ class Y4M2Png(Pipeline):
         Parameter("frames", int, "frames per chunk", 6, minimum=1, maximum=10_000),
         Parameter("offset", int, "the number of chunks to skip at the start", 0, minimum=0),
     )
+
+    def check(self, params: Params) -> None:
+        check_bucket(params)
+        check_given(params, "video", "out_format")
+        last = params.offset + params.workers
+        check_last("params.offset", last * params.frames)
+        check_key("params.video", f"{params.video}-y4m_{params.frames:02d}/{last:08d}.y4m")
+        check_key("params.in_format", f"{params.video}-{params.in_format}/{last:08d}.y4m")
+        folder = f"{params.video}-{params.out_format}"
+        check_key("params.out_format", f"{folder}/{last * params.frames:08d}.png")
 
     def plan(self, params: Params) -> list[ActorInput]:
         in_format = params.in_format or f"y4m_{params.frames:02d}"
