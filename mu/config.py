@@ -121,6 +121,8 @@ class JournalSection:
     commit_s: float = _option(0.1, 0, 10)
     keep_days: float = _option(30.0, 0)
     max_bytes: int = _option(2**30, 2**20)
+    max_attempt_bytes: int = _option(2**28, 2**10)
+    max_job_bytes: int = _option(2**32, 2**10)
 
 
 @dataclass(frozen=True, slots=True)
