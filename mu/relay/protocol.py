@@ -18,7 +18,7 @@ from mu.config import RelaySection
 from mu.net.certificates import job_of
 from mu.net.endings import handshake_error
 from mu.relay.framing import LONGEST_HELLO, end_of_frames, read_at, read_hello, read_length
-from mu.relay.limits import SMALL, FrameTooLarge
+from mu.relay.limits import SMALL, TURN_STEPS, FrameTooLarge
 from mu.relay.outbox import Outbox, OutboxHub
 from mu.relay.parties import Frame, Name
 from mu.wire import HEADER_BYTES, FrameError, frame
@@ -209,8 +209,12 @@ class RelayProtocol(Protocol):
             return
         self._working = True
         try:
+            steps = TURN_STEPS
             while not (self._blocked or self._closing) and self._step():
-                pass
+                steps -= 1
+                if not steps:  # the others' turn
+                    self._blocked = True
+                    self._hub.clock.callLater(0, self.resume)
         except (FrameError, FrameTooLarge) as error:
             self.close(str(error))
         finally:

@@ -5,6 +5,8 @@ from kit.relay import Jobs, MemoryRelay
 from twisted.logger import capturedLogs, formatEvent
 
 from mu.net.certificates import Authority
+from mu.relay.limits import OVERHEAD, TURN_STEPS
+from mu.relay.parties import Name
 from mu.wire import frame
 
 MIB = 2**20
@@ -95,6 +97,18 @@ def test_many_small_frames_wait_in_order(relay):
     frames = [b"%d" % n for n in range(2000)]
     relay.join(1, 2, *frames)
     assert relay.join(2, 1).heard == frames
+
+
+def test_a_sender_of_very_many_frames_gets_its_share_of_a_turn_and_no_more(relay):
+    hostile = relay.join(1, 2)
+    waiting = relay.relay._board.mailboxes.party(Name("j1", "u", "2")).frames
+    hostile.server.dataReceived(frame(b"") * 1000)
+    hostile.server.work()
+    assert 0 < len(waiting) <= TURN_STEPS
+    assert hostile.server.stalled, "what it sends now stays in the system's buffers"
+    hostile.let_pass(0)
+    assert len(waiting) == 1000
+    assert not hostile.server.stalled
 
 
 def test_several_may_send_to_one(relay):
@@ -390,7 +404,7 @@ def test_a_sender_is_not_read_while_there_is_no_space_for_its_frame():
     for _ in range(5):
         a.say(big(300_000))
     assert a.server.stalled
-    assert relay.relay._board.mailboxes.total == 900_000
+    assert relay.relay._board.mailboxes.total == 3 * (300_000 + OVERHEAD)
     other = relay.join(3, 4, b"others go on")
     assert not other.server.stalled
     assert list(map(len, relay.join(2, 1).heard)) == [300_000] * 5
