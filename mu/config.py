@@ -56,6 +56,7 @@ class WorkerSection:
     max_held: int = _option(1000, 1)
     max_info: int = _option(16 * 2**20, 1024)
     max_connections: int = _option(20_000, 1)
+    max_handshakes: int = _option(2000, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ class RelaySection:
     mailbox_bytes: int = _option(2**30, 2**20)
     total_bytes: int = _option(2**33, 2**20)
     max_connections: int = _option(20_000, 1)
+    max_handshakes: int = _option(2000, 1)
     relay_keep_s: float = _option(0.0, 0)
 
 

@@ -1,8 +1,10 @@
 """The relay over real TLS in memory: who gets which frame, and what is logged when something fails."""
 
 import pytest
+from kit.parts import Line, MemoryWorker
 from kit.relay import Jobs, MemoryRelay
 from twisted.logger import capturedLogs, formatEvent
+from twisted.test.iosim import FakeTransport, connect
 
 from mu.net.certificates import Authority
 from mu.relay.limits import OVERHEAD, TURN_STEPS
@@ -279,6 +281,23 @@ def test_numbers_are_the_same_however_they_are_written(relay):
     a = relay.join(1, -2)
     a.say(b"to minus two")
     assert (a.heard, b.heard) == ([b"to one"], [b"to minus two"])
+
+
+def test_silent_connections_have_a_small_limit_and_the_oldest_makes_way():
+    relay = MemoryRelay(max_handshakes=2, max_connections=3)
+    lines = []
+    for _ in range(4):
+        server, worker = relay.tls.buildProtocol(None), MemoryWorker()
+        pump = connect(server, FakeTransport(server, True), worker, FakeTransport(worker, False))
+        lines.append(Line(relay.clock, worker, pump))
+    assert [line.open for line in lines] == [False, False, True, True]
+    peers = [relay.join(1, 2), relay.join(2, 1), relay.join(3, 4)]
+    assert not any(line.open for line in lines)
+    peers[0].say(b"one")
+    assert peers[1].heard == [b"one"]
+    with capturedLogs() as logs:
+        assert relay.tls.buildProtocol(None) is None
+    assert "refused: 3 connections are open (max_connections)" in logged(logs)[0]
 
 
 @pytest.mark.parametrize("kind", ["none", "foreign", "server"])
