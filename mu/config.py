@@ -56,6 +56,7 @@ class WorkerSection:
     max_held: int = _option(1000, 1)
     max_info: int = _option(16 * 2**20, 1024)
     max_connections: int = _option(20_000, 1)
+    max_handshakes: int = _option(2000, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ class RelaySection:
     mailbox_bytes: int = _option(2**30, 2**20)
     total_bytes: int = _option(2**33, 2**20)
     max_connections: int = _option(20_000, 1)
+    max_handshakes: int = _option(2000, 1)
     relay_keep_s: float = _option(0.0, 0)
 
 
@@ -124,6 +126,8 @@ class JournalSection:
     commit_s: float = _option(0.1, 0, 10)
     keep_days: float = _option(30.0, 0)
     max_bytes: int = _option(2**30, 2**20)
+    max_attempt_bytes: int = _option(2**28, 2**10)
+    max_job_bytes: int = _option(2**32, 2**10)
 
 
 @dataclass(frozen=True, slots=True)

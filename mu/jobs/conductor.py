@@ -53,6 +53,8 @@ class Conductor:
                 log_bytes=config.worker.log_bytes,
                 max_held=config.worker.max_held,
                 max_info=config.worker.max_info,
+                attempt_bytes=config.journal.max_attempt_bytes,
+                job_bytes=config.journal.max_job_bytes,
                 hold_s=config.worker.hold_s,
                 retry_pause_s=config.jobs.retry_pause_s,
                 hello_s=config.launch.hello_timeout_s,

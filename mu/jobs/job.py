@@ -22,6 +22,7 @@ from mu.jobs.recorded import RecordedJob
 from mu.jobs.spares import Spares, stragglers
 from mu.jobs.spec import EXTERNAL, JobSpec, Limits
 from mu.jobs.summary import JSON, readable
+from mu.journal.allowance import JobAllowance
 from mu.journal.ledger import Ledger, NoJournal, Past
 from mu.journal.records import (
     Alive,
@@ -91,6 +92,7 @@ class Job(RecordedJob):
         super().__init__(job_id, spec, uniq, limits or Limits(), created, relay, prices or Prices())
         self.clock = clock
         self.ledger: Ledger = ledger or NoJournal()
+        self.allowance = JobAllowance(self.limits.job_bytes, self.limits.attempt_bytes)
         self._owner = owner
         self._spares = Spares()
         self._pauses: dict[int, IDelayedCall] = {}
@@ -126,8 +128,9 @@ class Job(RecordedJob):
         self.apply(record)
 
     def new_session(self, attempt: Attempt, name: str) -> SessionDriver:
-        """Return the session for a new attempt."""
-        return SessionDriver(attempt, name, self.ledger, self.clock, self.limits.hold_s)
+        """Return the session of an attempt that begins."""
+        allowance = self.allowance.attempt()
+        return SessionDriver(attempt, name, self.ledger, self.clock, self.limits.hold_s, allowance)
 
     def workers_expected(self) -> Iterator[tuple[str, bool]]:
         """Yield the launches whose worker runs or may still start; whether it has connected."""

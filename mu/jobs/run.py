@@ -109,6 +109,7 @@ class Run:
     def restore(self, found: Found, stopped_at: float) -> None:
         """Recover the job from its records. Raises LookupError, TypeError, ValueError."""
         self.job.order_recorded()
+        self.job.allowance.left -= found.event_bytes
         recover(self.job, found.records, stopped_at)
         self.job.record(Resumed(self._coordinator.clock.seconds(), stopped_at))
         self._unanswered = self.job.restart()

@@ -13,7 +13,13 @@ ROOT = Path(__file__).parents[2]
 PURE = ["wire", "messages", "events", "machine", "states", "parameters", "pipelines", "interfaces"]
 PURE += ["outbox", "session", "session_effects"]
 PURE += ["relay.switchboard", "relay.mailboxes", "relay.parties", "relay.effects", "relay.limits"]
-PURE += ["relay.framing", "journal.records", "journal.ledger", "journal.replay"]
+PURE += [
+    "relay.framing",
+    "journal.records",
+    "journal.ledger",
+    "journal.replay",
+    "journal.allowance",
+]
 OUTSIDE = {"twisted", "OpenSSL", "boto3", "botocore", "klein", "time", "random", "secrets"}
 OUTSIDE |= {"socket", "ssl", "logging", "threading", "asyncio", "subprocess", "uuid"}
 
