@@ -32,6 +32,10 @@ class Port(WorkerProtocol):
         super().__init__(*args)
         self._job_id = job
 
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self._factory.strangers.discard(self)
+
 
 class Pipe:
     """A connection, which is also the coordinator's transport.
