@@ -1,6 +1,5 @@
 """Invokes functions on AWS Lambda, or on the local engine, which has the same API."""
 
-import json
 import os
 from collections.abc import Callable
 from typing import Protocol
@@ -14,6 +13,7 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.threads import deferToThread
 
+from mu.aws.answers import ErrorAnswer, Kind, how_far, json_object
 from mu.engines.connections import Connections, NoAnswer, NotSent, Origin, Response
 from mu.engines.reactors import IClientReactor
 from mu.engines.signing import Credentials, Signer
@@ -35,7 +35,6 @@ CREDENTIALS_S = 60.0
 EVENT_LIMIT = 2**20
 """Maximum event size of an asynchronous invocation, in bytes."""
 HEADERS = {"Content-Type": "application/json", "X-Amz-Invocation-Type": "Event"}
-EXPIRED = ("ExpiredTokenException", "ExpiredToken", "RequestExpired")
 
 
 class FindCredentials(Protocol):
@@ -94,9 +93,10 @@ class LambdaEngine(Engine):
             path = base + self._path(function) + "configuration"
             head = signer.head(path, b"", self._reactor.seconds(), "GET")
             response = await self._connections.ask(origin, head)
-            configuration = _json_object(response.body)
+            configuration = json_object(response.body)
             if response.status != 200:
-                return f"{response.status}: {_message(configuration)}"
+                error = ErrorAnswer.read(response.status, response.headers, response.body)
+                return f"{error.code or error.status}: {error.message}"
             memory, architectures = configuration["MemorySize"], configuration.get("Architectures")
             if not isinstance(memory, int):
                 return f"MemorySize is not an integer: {memory!r}"
@@ -132,9 +132,10 @@ class LambdaEngine(Engine):
             )
         except NoAnswer as error:  # it may have been accepted; the worker's launch id will tell
             return Unknown(f"{self.name} engine at {origin}: {error}")
-        answer = _answer(response, invocation)
-        expired = isinstance(answer, Throttled) and answer.reason.startswith(EXPIRED)
-        if expired and self._credentials == credentials:
+        if response.status == 202:
+            return Accepted()
+        answer, kind = _answer_to(response, invocation, self._reactor.seconds())
+        if kind is Kind.EXPIRED and self._credentials == credentials:
             self._expired, self._credentials = credentials, None
         return answer
 
@@ -229,38 +230,30 @@ def local_credentials(expired: Credentials | None) -> Credentials:
     return Credentials("local", "local")
 
 
-def _answer(response: Response, invocation: Invocation) -> Answer:
-    if response.status == 202:
-        return Accepted()
-    fields = _json_object(response.body)
-    message = _message(fields) or repr(response.body[:200])
-    code = response.headers.get("x-amzn-errortype", "").split(":")[0]
-    sentence = f"{code or response.status}: {message}"
-    if response.status == 429:
-        wait = response.headers.get("retry-after") or str(fields.get("retryAfterSeconds", ""))
-        wait_s = float(wait) if wait.replace(".", "", 1).isdigit() else None
-        return Throttled(f"{fields.get('Reason', '')} {sentence}".strip(), wait_s)
-    if response.status >= 500 or sentence.startswith(EXPIRED):
-        # A retry is safe: if the event was accepted after all, the second worker is told to quit.
-        return Throttled(sentence)
-    if response.status == 404:
-        sentence += f" (deploy the function {invocation.function!r}, or name another one)"
-    if response.status in (401, 403):
-        sentence += (
-            " (the daemon's role or user needs lambda:InvokeFunction on the function;"
-            " run mu doctor to check)"
-        )
-    return Refused(sentence)
-
-
-def _message(fields: dict[str, object]) -> str:
-    """Return the API's error message; its key is capitalized in some errors only."""
-    return str(fields.get("Message") or fields.get("message") or "")
-
-
-def _json_object(body: bytes) -> dict[str, object]:
-    try:
-        value = json.loads(body)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
+def _answer_to(response: Response, invocation: Invocation, now: float) -> tuple[Answer, Kind]:
+    """Return what an error means for the launch, and of which kind it is."""
+    error = ErrorAnswer.read(response.status, response.headers, response.body)
+    meaning = error.meaning(now)
+    remedy = meaning.remedy.format(function=invocation.function)
+    said = f"{error.code or error.status}: {error.message}"
+    match meaning.kind:
+        case Kind.BUSY:
+            return Throttled(
+                f"{error.fields.get('Reason', '')} {said}".strip(), error.wait_s
+            ), Kind.BUSY
+        case Kind.NOT_READY:
+            return Throttled(f"{said} ({remedy})", error.wait_s), Kind.NOT_READY
+        case Kind.AGAIN | Kind.EXPIRED:
+            # A retry is safe: if the event was accepted after all, the second worker is told to quit.
+            return Throttled(said, error.wait_s), meaning.kind
+        case Kind.DENIED if not remedy:
+            function = f"function:{invocation.function} in {invocation.region}"
+            remedy = error.missing_right("lambda:InvokeFunction", function)
+            remedy += "; mu doctor --policy daemon prints the policy"
+        case Kind.CLOCK:
+            ahead = error.clock_ahead(now)
+            said = (
+                f"this machine's clock is {'wrong' if ahead is None else how_far(ahead)} ({said})"
+            )
+            return Refused(f"{said}: {remedy}"), Kind.CLOCK
+    return Refused(f"{said} ({remedy})" if remedy else said), meaning.kind

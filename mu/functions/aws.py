@@ -1,5 +1,6 @@
 """Clients of AWS, or of the local engine, and their errors as sentences."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,14 +23,12 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
+from mu.aws.answers import ErrorAnswer, Kind, how_far
+
 CREDENTIALS = (
     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run aws configure"
 )
 _CONNECT_S, _READ_S, _TRIES = 10, 300, 6
-_NO_KEYS = ("UnrecognizedClientException", "InvalidClientTokenId", "InvalidAccessKeyId")
-_BAD_SECRET = ("InvalidSignatureException", "SignatureDoesNotMatch")
-_EXPIRED = ("ExpiredTokenException", "ExpiredToken", "RequestExpired")
-_DENIED = ("AccessDenied", "AccessDeniedException", "403")
 
 
 class AwsError(Exception):
@@ -128,13 +127,20 @@ def aws_errors(doing: str) -> Iterator[None]:
 def _refused(failed: str, error: ClientError) -> AwsError:
     found = error.response.get("Error", {})
     code, message = str(found.get("Code", "")), str(found.get("Message", ""))
+    metadata = error.response.get("ResponseMetadata", {})
+    status, headers = metadata.get("HTTPStatusCode", 400), metadata.get("HTTPHeaders", {})
+    answer = ErrorAnswer(status, code, message, headers, {})
+    meaning, now = answer.meaning(time.time()), time.time()
     sentence, remedy = f"{failed}: {code}: {message}".rstrip(": ."), ""
-    if code in _DENIED:
-        remedy = "grant your user this permission; mu doctor --policy prints what mu needs"
-    elif code in _NO_KEYS:
-        remedy = f"the access key belongs to another account, or was deleted: {CREDENTIALS}"
-    elif code in _BAD_SECRET:
-        remedy = f"the secret key is wrong, or this machine's clock is: {CREDENTIALS}"
-    elif code in _EXPIRED:
-        remedy = "get new credentials; if they are new, this machine's clock is wrong"
+    match meaning.kind:
+        case Kind.DENIED:
+            remedy = f"{meaning.remedy or answer.missing_right()}; mu doctor --policy prints what mu needs"
+        case Kind.KEYS:
+            remedy = f"{meaning.remedy}: {CREDENTIALS}"
+        case Kind.CLOCK:
+            ahead = answer.clock_ahead(now)
+            sentence += f" (this machine's clock is {how_far(ahead)})" if ahead else ""
+            remedy = meaning.remedy
+        case Kind.EXPIRED:
+            remedy = "get new credentials; if they are new, this machine's clock is wrong"
     return AwsError(sentence, remedy, code)

@@ -68,6 +68,35 @@ def test_a_job_succeeds_in_spite_of_faults(start, faults, shows):
         assert job["dismissed"] > 0
 
 
+def test_a_job_waits_for_a_function_that_is_not_ready(start):
+    daemon = start("inactive=2")
+    body = {"pipeline": "hello", "function": "png2y4m", "workers": 2}
+    job = daemon.wait(daemon.ask("/jobs", body)["id"])
+    assert (job["state"], job["error"]) == ("done", None)
+    assert job["launches"]["throttled"] > 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("answer=InvalidZipFileException:1", "InvalidZipFileException: "),
+        ("skew=-900", "this machine's clock is 900 s behind AWS's (InvalidSignatureException: "),
+    ],
+)
+def test_what_cannot_succeed_fails_soon_and_with_the_reason(tmp_path, s3, joiner, fault, says):
+    daemon = Daemon(tmp_path, s3.env, conf("none"))
+    daemon.create_function("png2y4m", joiner)
+    daemon.stop()
+    daemon = Daemon(tmp_path, s3.env, conf(fault))
+    try:
+        job = daemon.ask("/jobs", {"pipeline": "hello", "function": "png2y4m"})
+        job = daemon.wait(job["id"])
+        assert job["state"] == "failed"
+        assert f"engine local refused to launch: {says}" in job["error"]
+    finally:
+        daemon.stop()
+
+
 def test_a_region_that_denies_every_call_fails_the_job_with_its_message(start):
     daemon = start("refuse=eu-west-1")
     body = hello(8, regions=["us-east-1", "eu-west-1"])

@@ -119,9 +119,47 @@ class LambdaEngineTests(TestCase):
             " (deploy the function 'my function', or name another one)"
         )
         assert await self.answer((403, {}, b"<html>no</html>")) == Refused(
-            "403: b'<html>no</html>' (the daemon's role or user needs lambda:InvokeFunction on the"
-            " function; run mu doctor to check)"
+            "403: b'<html>no</html>' (grant your user or role lambda:InvokeFunction on"
+            " function:my function in eu-west-1; mu doctor --policy daemon prints the policy)"
         )
+
+    async def test_a_zip_that_cannot_be_unpacked_is_refused_although_it_is_a_502(self):
+        headers = {"x-amzn-errortype": "InvalidZipFileException"}
+        assert await self.answer((502, headers, b'{"Message": "no zip"}')) == Refused(
+            "InvalidZipFileException: no zip (deploy the function again)"
+        )
+
+    async def test_a_function_that_is_not_ready_is_waited_for(self):
+        for code in ("ResourceConflictException", "CodeArtifactUserPendingException"):
+            answer = await self.answer((409, {"x-amzn-errortype": code}, b'{"message": "Pending"}'))
+            assert isinstance(answer, Throttled)
+            assert answer.reason.startswith(f"{code}: Pending (AWS is preparing the function")
+
+    async def test_throttling_has_any_status(self):
+        for status in (400, 429, 503):
+            headers = {"x-amzn-errortype": "ThrottlingException"}
+            answer = await self.answer((status, headers, b'{"message": "Rate exceeded"}'))
+            assert answer == Throttled("ThrottlingException: Rate exceeded")
+
+    async def test_a_wrong_clock_is_reported_with_its_difference(self):
+        headers = {"x-amzn-errortype": "InvalidSignatureException"}
+        body = b"""{"message": "Signature expired: 20261127T120000Z is now earlier than
+            20261127T120501Z (20261127T121001Z - 5 min.)"}""".replace(b"\n           ", b"")
+        answer = await self.answer((403, headers, body))
+        assert isinstance(answer, Refused)
+        assert answer.reason.startswith("this machine's clock is 601 s behind AWS's (InvalidSig")
+        assert "timedatectl set-ntp true" in answer.reason
+
+    async def test_a_missing_right_is_named_with_its_resource(self):
+        headers = {"x-amzn-errortype": "AccessDeniedException"}
+        resource = "arn:aws:lambda:eu-west-1:1:function:f"
+        why = "because no identity-based policy allows the lambda:InvokeFunction action"
+        said = (
+            f"User: u is not authorized to perform: lambda:InvokeFunction on resource: {resource}"
+        )
+        answer = await self.answer((403, headers, f'{{"Message": "{said} {why}"}}'.encode()))
+        assert isinstance(answer, Refused)
+        assert f"(grant your user or role lambda:InvokeFunction on {resource};" in answer.reason
 
     async def test_a_lost_connection_leaves_the_outcome_unknown(self):
         assert isinstance(await self.answer((500, {}, b"{}")), Throttled)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from typing import IO
@@ -108,7 +109,7 @@ class LambdaResource:
 
     def _dispatch(self, request: Request, path: str) -> ApiResponse | Deferred[ApiResponse]:
         key, region = signer_of(request)
-        self._faults.admit(key, region)
+        self._faults.admit(key, region, time.time())
         if getattr(request, "too_large", False):
             raise too_large(UPLOAD_LIMIT)
         method = request.method.decode()

@@ -212,6 +212,7 @@ class LambdaOperations:
         injected = self._faults.next_invoke()
         self._invocations.admit()
         function, region = self._find(call)
+        self._faults.wake(function.name, self._reactor.seconds())
         kind = call.headers("X-Amz-Invocation-Type") or "RequestResponse"
         if kind not in LIMITS:
             raise unfit("invocationType", kind, f"satisfy enum value set: {[*LIMITS]}")

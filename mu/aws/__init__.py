@@ -1,0 +1,1 @@
+"""What mu knows about AWS: what its answers mean. Needs nothing else of mu."""
