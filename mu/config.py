@@ -99,6 +99,9 @@ class LaunchSection:
     engine: str = _option("local")
     in_flight: int = _option(64, 1)
     timeout_s: float = _option(30.0, 0.1)
+    first_byte_s: float = _option(10.0, 0.1)
+    idle_s: float = _option(60.0, 0.1)
+    keepalive_s: float = _option(30.0, 1)
     hello_timeout_s: float = _option(120.0, 0.1)
     accept_timeout_s: float = _option(600.0, 0.1)
 

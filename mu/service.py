@@ -26,6 +26,7 @@ from twisted.python.threadpool import ThreadPool
 
 from mu.config import Config, ConfigError, read_config
 from mu.control import Control
+from mu.engines.connections import Timeouts
 from mu.engines.lambda_api import (
     FindCredentials,
     LambdaEngine,
@@ -306,7 +307,10 @@ class MuService(Service):
         credentials: FindCredentials,
     ) -> LambdaEngine:
         launch = self._config.launch
-        return LambdaEngine(name, self._reactor, endpoint, credentials, launch.timeout_s)
+        timeouts = Timeouts(
+            launch.timeout_s, launch.first_byte_s, launch.idle_s, launch.keepalive_s
+        )
+        return LambdaEngine(name, self._reactor, endpoint, credentials, timeouts)
 
     def _could_not_start(self, failure: Failure) -> None:
         self.log.critical("mu cannot start: {why}", why=failure.getErrorMessage())

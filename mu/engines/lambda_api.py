@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.threads import deferToThread
 
 from mu.aws.answers import ErrorAnswer, Kind, how_far, json_object
-from mu.engines.connections import Connections, NoAnswer, NotSent, Origin, Response
+from mu.engines.connections import Connections, NoAnswer, NotSent, Origin, Response, Timeouts
 from mu.engines.reactors import IClientReactor
 from mu.engines.signing import Credentials, Signer
 from mu.invocations import (
@@ -48,8 +48,8 @@ class LambdaEngine(Engine):
     """Starts workers by asynchronous invocations of a Lambda function.
 
     `endpoint(region)` returns the base URL of the API; `find_credentials` runs in a thread.
-    A request fails after `timeout_s` seconds without a response. cancel() does nothing, since
-    Lambda cannot withdraw events: workers that start late are told to quit.
+    cancel() does nothing, since Lambda cannot withdraw events: workers that start late are told to
+    quit.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class LambdaEngine(Engine):
         reactor: IClientReactor,
         endpoint: Callable[[str], str],
         find_credentials: FindCredentials,
-        timeout_s: float,
+        timeouts: Timeouts,
     ) -> None:
         self.name = name
         self._reactor = reactor
@@ -68,7 +68,7 @@ class LambdaEngine(Engine):
         self._expired: Credentials | None = None
         self._found_at = 0.0
         self._finding = DeferredLock()
-        self._connections = Connections(reactor, timeout_s)
+        self._connections = Connections(reactor, timeouts)
         self._regions: dict[str, tuple[Origin, Signer, str]] = {}
         self._paths: dict[str, str] = {}
         self._tls: dict[str, IOpenSSLClientConnectionCreator] = {}
@@ -125,7 +125,9 @@ class LambdaEngine(Engine):
         head = signer.head(path, invocation.payload, self._reactor.seconds())
         try:
             response = await self._connections.ask(origin, head + invocation.payload)
-        except NotSent as error:
+        except (
+            NotSent
+        ) as error:  # or only on a connection that broke, which the launch id makes safe
             return Unreached(
                 f"cannot reach the {self.name} engine at {self._endpoint(invocation.region)}:"
                 f" {error}; check that it is running and that this machine can connect to it"

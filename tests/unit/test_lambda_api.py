@@ -1,13 +1,19 @@
 """The Lambda engine against a real HTTP server on the loopback, with scripted responses."""
 
+import socket
+import time
+
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
+from twisted.internet.task import deferLater
+from twisted.internet.tcp import Client
 from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
+from mu.engines.connections import Timeouts
 from mu.engines.lambda_api import LambdaEngine
 from mu.engines.signing import Credentials
 from mu.invocations import (
@@ -62,13 +68,14 @@ class LambdaEngineTests(TestCase):
         site.buildProtocol = lambda addr: (
             self.connections.append(made(addr)) or self.connections[-1]
         )
-        port = reactor.listenTCP(0, site, interface="127.0.0.1")
-        self.addCleanup(port.stopListening)
-        self.url = f"http://127.0.0.1:{port.getHost().port}"  # type: ignore[attr-defined]
+        self.port = reactor.listenTCP(0, site, interface="127.0.0.1")
+        self.addCleanup(self.port.stopListening)
+        self.url = f"http://127.0.0.1:{self.port.getHost().port}"  # type: ignore[attr-defined]
         self.engine = self.make_engine()
 
-    def make_engine(self, credentials=lambda expired: KEYS, url=None):
-        engine = LambdaEngine("aws", reactor, lambda region: url or self.url, credentials, 0.5)
+    def make_engine(self, credentials=lambda expired: KEYS, url=None, **timeouts):
+        times = Timeouts(**{"timeout_s": 0.5, "first_byte_s": 0.3, **timeouts})
+        engine = LambdaEngine("aws", reactor, lambda region: url or self.url, credentials, times)
         self.addCleanup(engine.stop)
         return engine
 
@@ -162,9 +169,63 @@ class LambdaEngineTests(TestCase):
         assert f"(grant your user or role lambda:InvokeFunction on {resource};" in answer.reason
 
     async def test_a_lost_connection_leaves_the_outcome_unknown(self):
-        assert isinstance(await self.answer((500, {}, b"{}")), Throttled)
         assert isinstance(await self.answer(("hang up", {}, b"")), Unknown)
-        assert len(self.api.asked) == 2  # the engine does not retry by itself
+        assert len(self.api.asked) == 1  # it was new, so the engine does not repeat the request
+
+    async def test_a_reused_connection_that_breaks_is_replaced_once(self):
+        assert await self.answer((202, {}, b"")) == Accepted()
+        assert await self.answer(("hang up", {}, b"")) == Accepted()
+        assert [body for _, body in self.api.asked] == [INVOCATION.payload] * 3
+        assert len(self.connections) == 2
+        assert isinstance(await self.answer(*[("hang up", {}, b"")] * 2), Unknown)
+        assert len(self.api.asked) == 5
+
+    async def test_a_reused_connection_that_stays_silent_is_replaced_once(self):
+        self.engine = self.make_engine(timeout_s=20, first_byte_s=0.1)
+        assert await self.answer((202, {}, b"")) == Accepted()
+        assert await self.answer(("say nothing", {}, b"")) == Accepted()
+        assert len(self.api.asked) == 3
+        answer = await self.answer(*[("say nothing", {}, b"")] * 2)
+        assert isinstance(answer, Unknown)
+        assert answer.reason.endswith("no answer within 0.1 s")
+
+    async def test_a_reused_connection_that_broke_is_not_replaced_if_nothing_listens(self):
+        assert await self.answer((202, {}, b"")) == Accepted()
+        await self.port.stopListening()
+        assert isinstance(await self.answer(("hang up", {}, b"")), Unreached)
+
+    async def test_a_part_of_an_answer_is_not_repeated(self):
+        assert await self.answer((202, {}, b"")) == Accepted()
+        answer = await self.answer(("headers only", {}, b""))
+        assert isinstance(answer, Unknown)
+        assert answer.reason.endswith("no whole answer within 0.5 s")
+        assert len(self.api.asked) == 2
+        for request, _ in self.api.asked:
+            if request.transport is not None:
+                request.transport.abortConnection()
+
+    async def test_idle_connections_are_closed(self):
+        self.engine = self.make_engine(idle_s=0.2)
+        launches = [self.engine.launch(INVOCATION) for _ in range(3)]
+        await gatherResults(launches)
+        assert self.open_connections() == 3
+        until = time.monotonic() + 5
+        while self.open_connections() and time.monotonic() < until:
+            await deferLater(reactor, 0.02)
+        assert self.open_connections() == 0
+        assert await self.engine.launch(INVOCATION) == Accepted()
+        assert len(self.connections) == 4
+
+    def open_connections(self):
+        return len([one for one in reactor.getReaders() if isinstance(one, Client)])
+
+    async def test_connections_have_keepalive(self):
+        self.engine = self.make_engine(keepalive_s=17)
+        assert await self.answer((202, {}, b"")) == Accepted()
+        (client,) = [one for one in reactor.getReaders() if isinstance(one, Client)]
+        handle = client.getHandle()
+        assert handle.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 17
 
     async def test_a_timeout_leaves_the_outcome_unknown(self):
         answer = await self.answer(("say nothing", {}, b""))
