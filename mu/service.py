@@ -51,6 +51,7 @@ from mu.journal.writer import Journal, JournalReactor
 from mu.net.certificates import Authority
 from mu.net.transport import DirectTLSFactory, PromptServer
 from mu.net.web import BoundedSite
+from mu.pipelines.s3 import look_up_from
 from mu.protocol import WorkerFactory
 from mu.registry import Registry
 from mu.relay.hub import Relay
@@ -156,6 +157,7 @@ class MuService(Service):
         config = self._config
         allow_many_files()
         self._threads.start()
+        look_up_from(config.launch.region)
         registry = Registry.installed()
         self._lambda_engines["lambda"] = self._lambda("lambda", aws_endpoint, aws_credentials())
         if config.local.enabled:
@@ -307,9 +309,8 @@ class MuService(Service):
         credentials: FindCredentials,
     ) -> LambdaEngine:
         launch = self._config.launch
-        timeouts = Timeouts(
-            launch.timeout_s, launch.first_byte_s, launch.idle_s, launch.keepalive_s
-        )
+        first_byte_s = launch.timeout_s if name == "local" else launch.first_byte_s
+        timeouts = Timeouts(launch.timeout_s, first_byte_s, launch.idle_s, launch.keepalive_s)
         return LambdaEngine(name, self._reactor, endpoint, credentials, timeouts)
 
     def _could_not_start(self, failure: Failure) -> None:
