@@ -30,12 +30,11 @@ from mu.engines.connections import Timeouts
 from mu.engines.lambda_api import (
     FindCredentials,
     LambdaEngine,
-    aws_credentials,
-    aws_endpoint,
     local_credentials,
 )
 from mu.engines.local.process import LocalEngineProcess
 from mu.engines.reactors import IClientReactor, ILocalReactor
+from mu.engines.routes import Route, aws_credentials, aws_route
 from mu.home import allow_many_files, lock, open_port, read_token, write_private
 from mu.jobs.book import JobBook, PastJob
 from mu.jobs.conductor import Conductor
@@ -159,10 +158,12 @@ class MuService(Service):
         self._threads.start()
         look_up_from(config.launch.region)
         registry = Registry.installed()
-        self._lambda_engines["lambda"] = self._lambda("lambda", aws_endpoint, aws_credentials())
+        self._lambda_engines["lambda"] = self._lambda("lambda", aws_route, aws_credentials())
         if config.local.enabled:
             self._lambda_engines["local"] = self._lambda(
-                "local", lambda region: f"http://127.0.0.1:{self.ports['local']}", local_credentials
+                "local",
+                lambda region: Route(f"http://127.0.0.1:{self.ports['local']}", region),
+                local_credentials,
             )
         engines = registry.engines | self._lambda_engines
         ledger = self._open_journal()
@@ -305,13 +306,13 @@ class MuService(Service):
     def _lambda(
         self,
         name: str,
-        endpoint: Callable[[str], str],
+        find_route: Callable[[str], Route],
         credentials: FindCredentials,
     ) -> LambdaEngine:
         launch = self._config.launch
         first_byte_s = launch.timeout_s if name == "local" else launch.first_byte_s
         timeouts = Timeouts(launch.timeout_s, first_byte_s, launch.idle_s, launch.keepalive_s)
-        return LambdaEngine(name, self._reactor, endpoint, credentials, timeouts)
+        return LambdaEngine(name, self._reactor, find_route, credentials, timeouts)
 
     def _could_not_start(self, failure: Failure) -> None:
         self.log.critical("mu cannot start: {why}", why=failure.getErrorMessage())

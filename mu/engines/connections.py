@@ -26,6 +26,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mu.engines.reactors import IClientReactor
+from mu.net.proxy import HttpProxy, ProxyEndpoint
 
 BODY_LIMIT = 2**16
 KEEPALIVE_PROBES, KEEPALIVE_EVERY_S = 3, 10
@@ -66,6 +67,7 @@ class Origin:
     host: str
     port: int
     tls: Callable[[], IOpenSSLClientConnectionCreator] | None = field(default=None, compare=False)
+    proxy: HttpProxy | None = None
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
@@ -154,8 +156,11 @@ class Connections:
             self._closed.callback(None)
 
     async def _connect(self, origin: Origin) -> "_Connection":
-        endpoint: IStreamClientEndpoint = HostnameEndpoint(
-            self._reactor, origin.host, origin.port, timeout=self._timeouts.timeout_s
+        where, within_s = (origin.host, origin.port), self._timeouts.timeout_s
+        endpoint: IStreamClientEndpoint = (
+            HostnameEndpoint(self._reactor, *where, timeout=within_s)
+            if origin.proxy is None
+            else ProxyEndpoint(self._reactor, origin.proxy, *where, within_s)
         )
         if origin.tls is not None:
             endpoint = wrapClientTLS(origin.tls(), endpoint)

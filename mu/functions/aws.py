@@ -4,10 +4,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from json import JSONDecodeError
 from threading import Lock
 from typing import Any
 
 import boto3
+from boto3.exceptions import Boto3Error
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -16,18 +18,27 @@ from botocore.exceptions import (
     ConnectTimeoutError,
     EndpointConnectionError,
     HTTPClientError,
+    InvalidRegionError,
     NoCredentialsError,
-    PartialCredentialsError,
-    ProfileNotFound,
+    ParamValidationError,
     ReadTimeoutError,
 )
 from botocore.parsers import ResponseParserError
 
 from mu.aws.answers import ErrorAnswer, Kind, how_far
-
-CREDENTIALS = (
-    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run aws configure"
+from mu.aws.sessions import (
+    NO_CREDENTIALS,
+    AwsTrouble,
+    explain,
+    find_keys,
+    make_client,
+    new_session,
+    trouble_of,
 )
+
+CREDENTIALS = NO_CREDENTIALS
+_ISSUING = ("AssumeRole", "AssumeRoleWithWebIdentity", "GetRoleCredentials", "CreateToken")
+"""Calls of botocore's own, for credentials; their failures concern the profile."""
 _CONNECT_S, _READ_S, _TRIES = 10, 300, 6
 
 
@@ -54,10 +65,9 @@ class AwsClients:
         with self._lock:
             if (service, region) not in self._made:
                 with aws_errors(f"making a client for {service} in {region}"):
-                    self._session = self._session or boto3.Session()
-                    self._made[service, region] = self._session.client(
-                        service, region_name=region, config=_config()
-                    )
+                    self._session = self._session or _new_session()
+                    client = make_client(self._session, service, region, _config())
+                    self._made[service, region] = client
             return self._made[service, region]
 
 
@@ -76,8 +86,16 @@ class LocalClients:
             endpoint_url=f"http://127.0.0.1:{self.port}",
             aws_access_key_id="local",
             aws_secret_access_key="local",
-            config=_config(),
+            config=_config().merge(Config(proxies={})),
         )
+
+
+def _new_session() -> boto3.Session:
+    """Return a session whose credentials, if there are any, have been found. Raises AwsTrouble."""
+    core = new_session()
+    find_keys(core)
+    with trouble_of(core):
+        return boto3.Session(botocore_session=core)
 
 
 def _config() -> Config:
@@ -94,15 +112,18 @@ def aws_errors(doing: str) -> Iterator[None]:
     failed = f"{doing} failed"
     try:
         yield
+    except AwsTrouble as trouble:
+        raise AwsError(f"{failed}: {trouble.sentence}", trouble.remedy) from None
     except ClientError as error:
+        if error.operation_name in _ISSUING:
+            raise _not_issued(failed, error) from None
         raise _refused(failed, error) from None
-    except (NoCredentialsError, PartialCredentialsError) as error:
-        why = "there are no AWS credentials"
-        if isinstance(error, PartialCredentialsError):
-            why = f"the AWS credentials are incomplete: {error}"
-        raise AwsError(f"{failed}: {why}", CREDENTIALS) from None
-    except ProfileNotFound as error:
-        raise AwsError(f"{failed}: {error}", CREDENTIALS) from None
+    except Boto3Error as error:  # upload_file hides S3's answer behind an error of its own
+        if isinstance(error.__context__, ClientError):
+            raise _refused(failed, error.__context__) from None
+        raise AwsError(f"{failed}: {error}") from None
+    except NoCredentialsError:
+        raise AwsError(f"{failed}: there are no AWS credentials", CREDENTIALS) from None
     except (
         EndpointConnectionError,
         ConnectTimeoutError,
@@ -120,8 +141,16 @@ def aws_errors(doing: str) -> Iterator[None]:
             f"{failed}: the server is not AWS: {str(error).partition(chr(10))[0]}",
             "check that AWS_ENDPOINT_URL is correct if it is set, and whether a proxy interferes",
         ) from None
-    except BotoCoreError as error:
+    except (ParamValidationError, InvalidRegionError) as error:
         raise AwsError(f"{failed}: {error}") from None
+    except (BotoCoreError, OSError, JSONDecodeError) as error:  # of a refresh of the credentials
+        raise _not_issued(failed, error) from None
+
+
+def _not_issued(failed: str, error: Exception) -> AwsError:
+    """What botocore needs for itself failed, such as the credentials of the profile."""
+    trouble = explain(error, new_session())
+    return AwsError(f"{failed}: {trouble.sentence}", trouble.remedy)
 
 
 def _refused(failed: str, error: ClientError) -> AwsError:

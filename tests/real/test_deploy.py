@@ -303,7 +303,7 @@ def test_failing_to_reach_aws_is_reported_in_a_sentence(tmp_path, monkeypatch):
     says = on_aws(tmp_path, *words, **none).stderr
     assert "there are no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in says
     says = on_aws(tmp_path, *words, **none, AWS_PROFILE="nobody").stderr
-    assert "The config profile (nobody) could not be found" in says
+    assert "there is no profile 'nobody' in /none or /none" in says
     monkeypatch.setattr("mu.functions.aws._TRIES", 1)
     keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
     says = on_aws(tmp_path, *words, **keys, AWS_ENDPOINT_URL_LAMBDA="http://127.0.0.1:1").stderr

@@ -217,7 +217,7 @@ def test_an_unreachable_engine_fails_the_job(tmp_path):
         ({}, "there are no AWS credentials: set AWS_ACCESS_KEY_ID"),
         (
             {"AWS_PROFILE": "nobody"},
-            "cannot read the AWS credentials: The config profile (nobody)",
+            "there is no profile 'nobody' in ~/.aws/config or ~/.aws/credentials",
         ),
     ],
 )

@@ -15,6 +15,7 @@ from twisted.web.server import NOT_DONE_YET, Site
 
 from mu.engines.connections import Timeouts
 from mu.engines.lambda_api import LambdaEngine
+from mu.engines.routes import Route
 from mu.engines.signing import Credentials
 from mu.invocations import (
     Accepted,
@@ -75,7 +76,9 @@ class LambdaEngineTests(TestCase):
 
     def make_engine(self, credentials=lambda expired: KEYS, url=None, **timeouts):
         times = Timeouts(**{"timeout_s": 0.5, "first_byte_s": 0.3, **timeouts})
-        engine = LambdaEngine("aws", reactor, lambda region: url or self.url, credentials, times)
+        engine = LambdaEngine(
+            "aws", reactor, lambda region: Route(url or self.url, region), credentials, times
+        )
         self.addCleanup(engine.stop)
         return engine
 
@@ -206,8 +209,8 @@ class LambdaEngineTests(TestCase):
 
     async def test_idle_connections_are_closed(self):
         self.engine = self.make_engine(idle_s=0.2)
-        launches = [self.engine.launch(INVOCATION) for _ in range(3)]
-        await gatherResults(launches)
+        await self.engine.launch(INVOCATION)
+        await gatherResults([self.engine.launch(INVOCATION) for _ in range(3)])
         assert self.open_connections() == 3
         until = time.monotonic() + 5
         while self.open_connections() and time.monotonic() < until:
