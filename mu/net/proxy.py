@@ -88,17 +88,17 @@ class ProxyEndpoint:
         if proxy.tls:
             endpoint = wrapClientTLS(ssl.optionsForClientTLS(proxy.host), endpoint)
         connected: Deferred[IProtocol] = Deferred()
-        factory = Factory.forProtocol(
-            lambda: _Tunnel(self._request, protocolFactory, connected, self._watch(connected))
-        )
+        factory = Factory.forProtocol(lambda: self._tunnel(protocolFactory, connected))
         factory.noisy = False
         connecting = endpoint.connect(factory)
         connecting.addErrback(connected.errback)
         return connected
 
-    def _watch(self, connected: Deferred[IProtocol]) -> IDelayedCall:
+    def _tunnel(self, factory: IProtocolFactory, connected: Deferred[IProtocol]) -> "_Tunnel":
         why = f"the proxy {self._proxy} gave no answer within {self._timeout_s:g} s"
-        return self._reactor.callLater(self._timeout_s, connected.errback, ProxyRefused(why))
+        tunnel = _Tunnel(self._request, factory, connected)
+        tunnel.timer = self._reactor.callLater(self._timeout_s, tunnel.fail, why)
+        return tunnel
 
 
 class _Tunnel(Protocol):
@@ -111,10 +111,10 @@ class _Tunnel(Protocol):
         request: bytes,
         factory: IProtocolFactory,
         connected: Deferred[IProtocol],
-        timer: IDelayedCall,
     ) -> None:
         self._request, self._factory = request, factory
-        self._connected, self._timer = connected, timer
+        self._connected = connected
+        self.timer: IDelayedCall | None = None
         self._head = b""
         self._inner: IProtocol | None = None
 
@@ -130,17 +130,17 @@ class _Tunnel(Protocol):
         status = head.partition(b"\r\n")[0].decode("latin-1")
         if not complete:
             if len(head) > HEAD_LIMIT:
-                self._fail("the proxy's answer is not HTTP")
+                self.fail("the proxy's answer is not HTTP")
             return
         if status.split(" ")[1:2] != ["200"]:
             login = ", it wants a user and a password" if " 407" in status else ""
-            self._fail(f"the proxy answered {status!r} to CONNECT{login}")
+            self.fail(f"the proxy answered {status!r} to CONNECT{login}")
             return
         inner = self._factory.buildProtocol(self.transport.getPeer())
         if inner is None or self._connected.called:
-            self._fail("the connection is no longer wanted")
+            self.fail("the connection is no longer wanted")
             return
-        self._timer.cancel()
+        self._stop_timer()
         self._inner = inner
         inner.makeConnection(self.transport)
         self._connected.callback(inner)
@@ -151,11 +151,15 @@ class _Tunnel(Protocol):
         if self._inner is not None:
             self._inner.connectionLost(reason)
         else:
-            self._fail(f"the proxy closed the connection: {reason.getErrorMessage()}")
+            self.fail(f"the proxy closed the connection: {reason.getErrorMessage()}")
 
-    def _fail(self, why: str) -> None:
-        if self._timer.active():
-            self._timer.cancel()
+    def fail(self, why: str) -> None:
+        """Give up, for this reason."""
+        self._stop_timer()
         if not self._connected.called:
             self._connected.errback(ProxyRefused(why))
         self.transport.abortConnection()
+
+    def _stop_timer(self) -> None:
+        if self.timer is not None and self.timer.active():
+            self.timer.cancel()
