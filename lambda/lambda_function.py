@@ -9,5 +9,5 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def lambda_handler(event: Mapping[str, object], context: object) -> dict[str, object]:
-    """Run a worker for `event` and return how it ended. Raises ValueError for a bad event."""
+    """Run a worker for `event` and return how it ended. Raises ValueError for an invalid event."""
     return start(event, os.environ.get("LAMBDA_TASK_ROOT") or HERE)

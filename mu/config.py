@@ -21,7 +21,7 @@ Section = TypeVar("Section", bound="DataclassInstance")
 
 
 class ConfigError(ValueError):
-    """The configuration is wrong: one line that names the option, its value and what is allowed."""
+    """The configuration is invalid; the text names the option, its value and what is allowed."""
 
 
 def _option(default: T, minimum: float | None = None, maximum: float | None = None) -> T:
@@ -56,6 +56,7 @@ class WorkerSection:
     max_held: int = _option(1000, 1)
     max_info: int = _option(16 * 2**20, 1024)
     max_connections: int = _option(20_000, 1)
+    max_handshakes: int = _option(2000, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ class RelaySection:
     mailbox_bytes: int = _option(2**30, 2**20)
     total_bytes: int = _option(2**33, 2**20)
     max_connections: int = _option(20_000, 1)
+    max_handshakes: int = _option(2000, 1)
     relay_keep_s: float = _option(0.0, 0)
 
 
@@ -80,6 +82,7 @@ class ControlSection:
     host: str = _option("127.0.0.1")
     port: int = _port(13580)
     max_body: int = _option(2**20, 1)
+    max_depth: int = _option(100, 10, 500)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,8 @@ class LaunchSection:
     keepalive_s: float = _option(30.0, 1)
     hello_timeout_s: float = _option(120.0, 0.1)
     accept_timeout_s: float = _option(600.0, 0.1)
+    outage_s: float = _option(600.0, 0)
+    growth: int = _option(1000, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +129,8 @@ class JournalSection:
     commit_s: float = _option(0.1, 0, 10)
     keep_days: float = _option(30.0, 0)
     max_bytes: int = _option(2**30, 2**20)
+    max_attempt_bytes: int = _option(2**28, 2**10)
+    max_job_bytes: int = _option(2**32, 2**10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,9 +214,9 @@ def _read_section(name: str, default: Section, given: Mapping[str, str]) -> Sect
 
 
 def _read_option(where: str, text: str, option: Field[object]) -> object:
-    """Return the value of an option, given its text. Raises ValueError."""
+    """Parse the text of an option. Raises ValueError."""
     kind, bounds = option.type, option.metadata
-    shown = " ".join(text.split())  # a value may be on several lines, an error is on one
+    shown = " ".join(text.split())  # a value may have several lines, an error only one
     if kind is Faults:
         try:
             return Faults.parse(text)

@@ -1,7 +1,6 @@
 """The HTTP control port: a JSON API to order, watch and cancel jobs."""
 
 import hmac
-import json
 from collections.abc import Collection
 from typing import Any, Protocol
 
@@ -21,6 +20,7 @@ from mu.jobs.summary import COUNTED, JSON
 from mu.parameters import FieldError
 from mu.plugins import Pipeline
 from mu.registry import Registry
+from mu.strict_json import dumps
 
 
 class Starter(Protocol):
@@ -85,7 +85,7 @@ class Control:
     def pipeline(self, request: Request, name: str) -> bytes:
         self._authorize(request)
         if name not in self._registry.pipelines:
-            raise Refusal(404, f"there is no pipeline {name!r}; GET /pipelines lists them")
+            raise Refusal(404, f"there is no pipeline {name!r:.200}; GET /pipelines lists them")
         return _answer(request, pipeline_json(self._registry.pipelines[name]))
 
     @app.route("/jobs", methods=["POST"])
@@ -93,7 +93,7 @@ class Control:
         self._authorize(request)
         assert request.content is not None
         body = request.content.read()
-        key = (request.getHeader(b"idempotency-key") or b"").decode("utf-8", "replace")
+        key = _idempotency_key(request)
         job = self._book.with_key(key) if key else None
         if job is None:
             if self._starter.stopping:
@@ -103,7 +103,9 @@ class Control:
             job = await self._starter.start(spec)
             request.setResponseCode(201)
         elif job.digest != digest(body):
-            raise Refusal(409, f"Idempotency-Key {key!r} was used for another order, job {job.id}")
+            raise Refusal(
+                409, f"Idempotency-Key {key!r:.200} was used for another order, job {job.id}"
+            )
         elif isinstance(job, Job):
             await self._starter.recorded(job)
         request.setHeader("Location", f"/jobs/{job.id}")
@@ -175,7 +177,7 @@ class Control:
             )
         actor = job.actor(_number(number, "actor"))
         if actor is None:
-            raise Refusal(404, f"job {job_id} has no actor {number}", "actor")
+            raise Refusal(404, f"job {job_id} has no actor {number:.200}", "actor")
         output = actor.output
         request.setHeader("Mu-Log-End", str(output.end))
         return output.since(_number(_argument(request, "after") or "0", "after"))
@@ -198,7 +200,7 @@ class Control:
     def broken(self, request: Request, failure: Failure) -> bytes:
         status = getattr(failure.value, "code", None)  # set by werkzeug: unknown path or method
         if isinstance(status, int) and 400 <= status < 500:
-            return _error(request, status, f"there is no {_asked(request)}")
+            return _error(request, status, f"there is no {_asked(request):.200}")
         self.log.failure("control: {asked}", failure, asked=_asked(request))
         return _error(request, 500, "a fault in mu; see its log for more")
 
@@ -214,7 +216,7 @@ class Control:
     def _find(self, job_id: str) -> Job | PastJob:
         job = self._book.get(job_id)
         if job is None or not job.recorded:
-            raise Refusal(404, f"there is no job {job_id!r}; GET /jobs lists them")
+            raise Refusal(404, f"there is no job {job_id!r:.200}; GET /jobs lists them")
         return job
 
 
@@ -229,6 +231,24 @@ def pipeline_json(pipeline: Pipeline) -> JSON:
 
 def _asked(request: Request) -> str:
     return (b"%b %b" % (request.method, request.path)).decode("utf-8", "replace")
+
+
+def _idempotency_key(request: Request) -> str:
+    """Return the request's Idempotency-Key; empty: it has none."""
+    given = request.requestHeaders.getRawHeaders(b"idempotency-key")
+    if given is None:
+        return ""
+    if len(given) > 1:
+        raise Refusal(400, f"a request may have one Idempotency-Key, got {len(given)}")
+    try:
+        key = given[0].decode("utf-8")
+    except UnicodeDecodeError:
+        raise Refusal(400, f"Idempotency-Key must be UTF-8, got {given[0]!r:.200}") from None
+    if not key or not key.isprintable():
+        raise Refusal(
+            400, f"Idempotency-Key must be text of at least 1 character, got {key!r:.200}"
+        )
+    return key
 
 
 def _argument(request: Request, name: str) -> str | None:
@@ -250,7 +270,7 @@ def _page(request: Request) -> tuple[int | None, str]:
 
 def _answer(request: Request, told: object) -> bytes:
     request.setHeader("Content-Type", "application/json")
-    return json.dumps(told).encode("ascii") + b"\n"
+    return dumps(told).encode("ascii") + b"\n"
 
 
 def _error(request: Request, status: int, message: str, field: str | None = None) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 
 
 def moved(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return the `__getattr__` for a module whose names have moved: old name to `new.module:name`."""
+    """Return a module's `__getattr__` for names that have moved: old name to `new.module:name`."""
 
     def __getattr__(name: str) -> Any:
         if name not in names:

@@ -1,4 +1,4 @@
-"""What happens to a machine (events), and what it wants done about it (effects).
+"""What happens to a machine (events), and what it wants done in response (effects).
 
 Events carry the time (seconds since the epoch, read from the driver's clock), so a machine that
 receives the same events again produces the same effects.
@@ -66,7 +66,7 @@ class Elapsed:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The worker was given up; `reason` is a readable sentence."""
+    """The worker was lost or given up; `reason` is a readable sentence."""
 
     kind: ClassVar[str] = "lost"
     at: float
@@ -103,7 +103,7 @@ class CancelTimer:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The actor is done: failed if `error` (a readable sentence) is set, otherwise successful."""
+    """The actor has ended: it failed if `error` (a readable sentence) is set."""
 
     kind: ClassVar[str] = "finish"
     error: str | None = None
@@ -135,7 +135,7 @@ def encode(happened: Event | Effect) -> str:
 
 
 def read_event(values: Sequence[Any]) -> Event:
-    """Return the event of a line, which was parsed already. Raises ValueError."""
+    """Return the event from a line that is already parsed as JSON. Raises ValueError."""
     try:
         kind, *rest = values
         event: Event = _EVENTS[kind](*rest)

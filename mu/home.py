@@ -5,13 +5,14 @@ import os
 import resource
 import secrets
 import socket
+import stat
 from pathlib import Path
 from typing import TextIO
 
 from mu.config import ConfigError
 
 BACKLOG = 4096
-"""Connections that may wait to be accepted at a port."""
+"""How many connections to a port may wait to be accepted."""
 
 
 def lock(home: Path) -> TextIO:
@@ -24,15 +25,39 @@ def lock(home: Path) -> TextIO:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         held.close()
-        raise OSError("another daemon runs there; give this one a home of its own") from None
+        raise OSError("another daemon runs there; give this one a different home") from None
     return held
 
 
 def read_token(path: Path) -> str:
-    """Return the control token, made at the first start."""
+    """Return the control token; create it at the first start. Raises OSError and ValueError.
+
+    Editors and shells end a file with a line break, and some begin it with a byte order mark.
+    """
     if not path.exists():
         write_private(path, secrets.token_urlsafe(32))
-    return path.read_text(encoding="ascii")
+    token = path.read_text(encoding="utf-8-sig", errors="replace").strip()
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        what = "is empty" if not token else "is not one word of ASCII letters and digits"
+        raise ValueError(f"the token in {path} {what}: delete the file, and mu makes a new one")
+    return token
+
+
+def close_to_others(path: Path) -> str | None:
+    """Take a secret file's permissions away from other users; return a sentence if there were any."""
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if not mode & 0o077:
+            return None
+        path.chmod(0o600)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return f"other users may read {path}, and its mode cannot be changed: {error.strerror}"
+    return (
+        f"other users could use {path} (its mode was {mode:o}, and is 600 now): if one of them may"
+        " have read it, replace it, as docs/security.md says"
+    )
 
 
 def write_private(path: Path, text: str) -> None:
@@ -46,10 +71,10 @@ def write_private(path: Path, text: str) -> None:
 
 
 def open_port(section: str, host: str, port: int, last: int = 0) -> socket.socket:
-    """Return a listening socket, opened before the daemon detaches, so that errors are seen.
+    """Return a listening socket, opened before the daemon detaches, so that errors are shown.
 
-    Port 0 takes the last port again if that is not 0 and still free. Raises ConfigError, which
-    names the section of mu.conf.
+    Port 0 means `last` again if that is not 0 and still free, otherwise any free port. Raises
+    ConfigError, which names the section of mu.conf.
     """
     if port == 0 and last:
         try:
@@ -77,7 +102,7 @@ def open_port(section: str, host: str, port: int, last: int = 0) -> socket.socke
 
 
 def allow_many_files() -> None:
-    """Raise the limit of open files as far as the system allows: each worker is one."""
+    """Raise the limit of open files as far as the system allows: each worker needs one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     enough = 2**20 if most == resource.RLIM_INFINITY else min(most, 2**20)
     resource.setrlimit(resource.RLIMIT_NOFILE, (enough, most))

@@ -8,27 +8,27 @@ __all__ = ["IEngine", "IPipeline", "IState"]
 class IState(Interface):
     """One step of an actor: handles an event and returns the next state, or itself.
 
-    A state must be pure: the same events give the same commands, whatever the time of day.
+    A state must be pure: the same events give the same commands at any time.
     mu.states.State is the base class to derive from.
     """
 
-    label = Attribute("What users see of the state: a short str.")
+    label = Attribute("The state's name for users: a short str.")
 
     def receive(event, send):  # type: ignore[no-untyped-def]
-        """Return the next state, or self; `send(command)` has the worker do something.
+        """Handle an event and return the next state, or self. `send(command)` sends a command.
 
         `event` is one of those in mu.events. The last state is a mu.states.TerminalState or an
-        ErrorState. Raises mu.states.Held for a reply to be offered again later.
+        ErrorState. Raises mu.states.Held for a reply that should be offered again later.
         """
 
 
 class IPipeline(Interface):
     """A kind of job.
 
-    mu.plugins.Pipeline is the base class to derive from. It has the optional members, too.
+    mu.plugins.Pipeline is the base class to derive from. It also has the optional members.
     """
 
-    name = Attribute("What jobs call it: a str, unique.")
+    name = Attribute("The name by which orders select it: a unique str.")
     description = Attribute("One sentence for users.")
     parameters = Attribute("A sequence of mu.parameters.Parameter.")
 
@@ -45,10 +45,10 @@ class IPipeline(Interface):
 class IEngine(Interface):
     """A way to start workers.
 
-    mu.plugins.Engine is the base class to derive from. It has the optional members, too.
+    mu.plugins.Engine is the base class to derive from. It also has the optional members.
     """
 
-    name = Attribute("What jobs call it: a str, unique.")
+    name = Attribute("The name by which orders select it: a unique str.")
 
     def launch(invocation):  # type: ignore[no-untyped-def]
         """Start one worker; return a Deferred of the answer, which never fails."""

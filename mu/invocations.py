@@ -1,4 +1,4 @@
-"""What a job asks of an engine for each worker, and what the engine can answer."""
+"""A job's request to an engine for one worker, and the engine's possible answers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ class Unreached:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The engine will not start this worker, nor any other like it."""
+    """The engine will not start this worker or any other of its job."""
 
     kind: ClassVar[str] = "refused"
     reason: str
@@ -63,7 +63,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """There was no answer: the worker may start or not, and only its hello can tell."""
+    """There was no answer: the worker may or may not start, and only its hello will tell."""
 
     kind: ClassVar[str] = "unknown"
     reason: str
@@ -71,7 +71,7 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What the price of a function depends on."""
+    """A function's memory and architecture, which determine its price."""
 
     memory_mb: int
     architecture: str = "x86_64"
@@ -81,5 +81,5 @@ Answer = Accepted | Throttled | Unreached | Refused | Unknown
 
 
 def region_of(number: int, regions: Sequence[str]) -> str:
-    """Return the region of the launch with that number; launches use all regions in turn."""
+    """Return the region of the launch with that number; launches use the regions in turn."""
     return regions[number % len(regions)]

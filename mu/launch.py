@@ -15,13 +15,13 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from mu.invocations import Answer, Invocation, Refused, Throttled, Unreached, region_of
+from mu.places import FIRST, RETRY, SPARE, RegionPlaces
 from mu.plugins import Engine
 
 FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 10.0
 LONGEST_WAIT_S = 60.0
 """The longest wait that an engine may ask for."""
-UNREACHED_TRIES = 5
 
 
 def invocations(
@@ -50,23 +50,33 @@ def invocations(
 class _Region:
     """The invocations for one region, and how fast to make them."""
 
+    name: str
     window: float
     """How many may be in flight: halved when the region is busy, then slowly increased."""
-    queue: deque[Invocation] = field(default_factory=deque)
+    places: RegionPlaces
+    queues: tuple[deque[Invocation], ...] = field(
+        default_factory=lambda: tuple(deque() for _ in (RETRY, FIRST, SPARE))
+    )
     in_flight: int = 0
     pause_s: float = FIRST_PAUSE_S
-    unreached: int = 0
+    unreached_since: float | None = None
     launching: bool = False
     timer: IDelayedCall | None = None
+
+    @property
+    def urgency(self) -> int | None:
+        """Which queue is next; None: all are empty."""
+        return next((n for n, queue in enumerate(self.queues) if queue), None)
 
 
 class Launcher:
     """Makes one job's launches, at most `in_flight` at once in each region.
 
-    `tell` is called with each answer. If a region is busy or cannot be reached, its invocations are
-    retried with the same id, after a pause and more slowly, without delaying other regions.
-    UNREACHED_TRIES failures in a row to reach a region count as Refused. `broken` is called with a
-    Failure for a fault in mu or the engine.
+    Each launch takes a place of `places(region)` and keeps it until somebody frees it; while there
+    is none, it waits. `started` is called when an invocation is made, `tell` with each answer. If a
+    region is busy or cannot be reached, its invocations are retried with the same id, after a pause
+    and more slowly, without delaying other regions. A region that cannot be reached for `outage_s`
+    seconds counts as Refused. `broken` is called with a Failure for a fault in mu or the engine.
     """
 
     def __init__(
@@ -76,22 +86,30 @@ class Launcher:
         clock: IReactorTime,
         tell: Callable[[Invocation, Answer], None],
         broken: Callable[[Failure], None],
+        started: Callable[[Invocation], None] = lambda invocation: None,
+        places: Callable[[str], RegionPlaces] = RegionPlaces,
+        outage_s: float = 600.0,
     ) -> None:
         self._engine = engine
         self._in_flight = in_flight
         self._clock = clock
         self._tell = tell
         self._broken = broken
+        self._started = started
+        self._places = places
+        self._outage_s = outage_s
         self._regions: dict[str, _Region] = {}
         self._stopped = False
 
-    def add(self, more: Iterable[Invocation]) -> None:
-        """Launch these as well."""
+    def add(self, more: Iterable[Invocation], urgency: int = FIRST) -> None:
+        """Launch these as well. `urgency` is RETRY, FIRST or SPARE of mu.places."""
         for invocation in more:
             region = self._regions.get(invocation.region)
             if region is None:
-                region = self._regions[invocation.region] = _Region(self._in_flight)
-            region.queue.append(invocation)
+                name = invocation.region
+                region = _Region(name, self._in_flight, self._places(name))
+                self._regions[name] = region
+            region.queues[urgency].append(invocation)
         for region in self._regions.values():
             self._launch(region)
 
@@ -99,7 +117,8 @@ class Launcher:
         """Launch nothing more; invocations in flight are still answered."""
         self._stopped = True
         for region in self._regions.values():
-            region.queue.clear()
+            for queue in region.queues:
+                queue.clear()
             if region.timer is not None:
                 region.timer.cancel()
                 region.timer = None
@@ -108,26 +127,58 @@ class Launcher:
         if region.launching:  # an engine that answers at once would make this recurse
             return
         region.launching = True
-        while region.queue and region.timer is None and region.in_flight < int(region.window):
-            invocation = region.queue.popleft()
+        while region.timer is None and region.in_flight < int(region.window):
+            invocation = self._next(region)
+            if invocation is None:
+                break
             region.in_flight += 1
+            self._started(invocation)
             asking = maybeDeferred(self._engine.launch, invocation)
             asking.addCallback(self._answered, region, invocation).addErrback(self._broken)
         region.launching = False
 
+    def _next(self, region: _Region) -> Invocation | None:
+        """Return the invocation to make now; None: there is none, or it has to wait."""
+        urgency = region.urgency
+        if urgency is None:
+            return None
+        queue, places = region.queues[urgency], region.places
+        if not places.take(queue[0].launch):
+            places.wait(self)
+            return None
+        wait_s = places.wait_s(queue[0].function, self._clock.seconds())
+        if wait_s:
+            region.timer = self._clock.callLater(wait_s, self._resume, region)
+            return None
+        return queue.popleft()
+
+    # ------------------------------------------------ places (mu.places.Waiter)
+
+    def wanted(self, region: str) -> int | None:
+        """Return what the most urgent launch is for; None: none waits."""
+        return self._regions[region].urgency
+
+    def resume(self, region: str) -> None:
+        """Launch: a place is free."""
+        self._launch(self._regions[region])
+
+    # ------------------------------------------------ answers
+
     def _answered(self, answer: Answer, region: _Region, invocation: Invocation) -> None:
         region.in_flight -= 1
         if isinstance(answer, Unreached):
-            region.unreached += 1
-            if region.unreached >= UNREACHED_TRIES:
-                answer = Refused(f"{answer.reason} (tried {region.unreached} times)")
+            now = self._clock.seconds()
+            since = region.unreached_since
+            region.unreached_since = since = now if since is None else since
+            if now - since >= self._outage_s:
+                answer = Refused(f"{answer.reason} (for {now - since:.0f} s)")
         else:
-            region.unreached = 0
+            region.unreached_since = None
         self._tell(invocation, answer)
         if self._stopped:
             return
         if isinstance(answer, Throttled | Unreached):
-            region.queue.appendleft(invocation)
+            region.queues[RETRY].appendleft(invocation)
             self._slow_down(region, answer)
             return
         region.window = min(self._in_flight, region.window + 1 / region.window)
@@ -135,7 +186,7 @@ class Launcher:
         self._launch(region)
 
     def _slow_down(self, region: _Region, answer: Throttled | Unreached) -> None:
-        """Pause a region; of those in flight, the first busy answer decides for how long."""
+        """Pause a region; of the invocations in flight, the first busy answer sets the pause."""
         if region.timer is not None:
             return
         asked = answer.wait_s if isinstance(answer, Throttled) else None

@@ -153,7 +153,7 @@ class Machine:
         return True
 
     def _retake(self, held: Answered) -> bool:
-        """Offer the state a kept reply again; return whether it took one."""
+        """Offer the state a kept reply again; return whether it took it."""
         if not self._take(held):
             return False
         self._held.remove(held)

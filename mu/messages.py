@@ -11,7 +11,7 @@ __all__ = ["HELLO", "expected_reply", "parse_info", "parse_retval"]  # what plug
 
 HELLO = "OK:HELLO"
 PING_BYTES = 256
-"""The longest ping that is accepted, in bytes: the answer is just as long."""
+"""The longest accepted ping, in bytes: the answer is just as long."""
 
 
 class BadMessage(ValueError):
@@ -33,10 +33,10 @@ def encode(text: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """A worker's first message. An original worker's has no session, and all else is empty too."""
+    """A worker's first message. All fields are empty for a worker of the original mu."""
 
     session: str = ""
-    """Hexadecimal; chosen once by the worker, and the same on all of its connections."""
+    """Hexadecimal; chosen by the worker, and the same on all its connections."""
     launch: str = ""
     """The one-time launch id in the event that started the worker."""
     received: int = 0
@@ -63,7 +63,7 @@ class Hello:
     def parse(cls, payload: bytes) -> "Hello":
         """Raises BadMessage for a payload that does not begin with OK:HELLO.
 
-        A worker whose OK:HELLO continues in a form other than ours is treated as an original one.
+        If its OK:HELLO continues in any other form than this one, it counts as an original worker.
         """
         text = decode(payload)
         if not text.startswith(HELLO):
@@ -104,7 +104,7 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Asks the other side whether it is still there."""
+    """Asks the other side for a Pong, to see whether it is alive."""
 
     text: str = ""
 
@@ -123,9 +123,9 @@ class Pong:
 
 
 def from_worker(payload: bytes, welcomed: bool) -> Reply | Log | Ping | Pong:
-    """Read a payload that a worker sent after its hello.
+    """Parse a payload that a worker sent after its hello.
 
-    A worker that was not welcomed speaks the original protocol: everything it sends is a reply.
+    A worker that was not welcomed uses the original protocol: everything it sends is a reply.
     Raises BadMessage.
     """
     if welcomed:
@@ -148,7 +148,7 @@ def from_worker(payload: bytes, welcomed: bool) -> Reply | Log | Ping | Pong:
 
 
 def _numbered(payload: bytes, start: int) -> tuple[int, bytes]:
-    """Return the command's number, which begins at `start`, and what follows its colon."""
+    """Return the command's number, which begins at `start`, and the rest after its colon."""
     end = payload.find(b":", start)
     if end < 0:
         end = len(payload)
@@ -205,7 +205,7 @@ class Command:
 
 
 def from_coordinator(payload: bytes) -> Welcome | Ack | Ping | Pong | Command:
-    """Read a payload that the coordinator sent. Raises BadMessage."""
+    """Parse a payload that the coordinator sent. Raises BadMessage."""
     text = decode(payload)
     name, _, rest = text.partition(":")
     match name:

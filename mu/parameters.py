@@ -18,14 +18,14 @@ from typing import Any
 __all__ = ["REQUIRED", "FieldError", "Parameter", "Params", "Value", "read_fields"]
 
 Value = Any
-"""A parameter's value, of the kind that the parameter declares."""
+"""A parameter's value, of the type that the parameter declares."""
 
 REQUIRED: object = object()
 """The default of a parameter that must be given."""
 
 
 class FieldError(ValueError):
-    """A field of a request is wrong; `field` says which one, such as `params.frames`."""
+    """A field of a request is invalid; `field` names it, such as `params.frames`."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
@@ -33,10 +33,10 @@ class FieldError(ValueError):
 
 
 class Params(dict[str, Value]):
-    """Parameters as a dict, whose values are attributes, too: `job.params.frames`.
+    """Parameters as a dict whose values are also attributes: `job.params.frames`.
 
-    A parameter hides a method of dict with the same name: `params.keys` is the parameter, if there
-    is one. `params["keys"]`, `"keys" in params`, iteration and `dict(params)` always work.
+    A parameter hides a method of dict with the same name: `params.keys` is the parameter `keys` if
+    it exists. `params["keys"]`, `"keys" in params`, iteration and `dict(params)` always work.
     """
 
     copy: Value
@@ -73,19 +73,20 @@ class Parameter:
     maximum: float | None = None
 
     def read(self, given: object, field: str) -> object:
-        """Return the given value, checked. Raises FieldError."""
+        """Check a value and return it. Raises FieldError."""
         value = given
         if self.kind is float and type(given) is int and abs(given) < 10**300:
             value = float(given)
         if not self._has_kind(value):
-            raise FieldError(field, f"{field} must be {_A[self.kind]}, got {given!r}")
+            raise FieldError(field, f"{field} must be {_A[self.kind]}, got {given!r:.200}")
+        _refuse_bad_text(value, field)
         if not self._within_bounds(value):
             low, high = self.minimum, self.maximum
             if low is not None and high is not None:
                 bounds = f"between {low:.15g} and {high:.15g}"
             else:
                 bounds = f"at most {high:.15g}" if low is None else f"at least {low:.15g}"
-            raise FieldError(field, f"{field} must be {bounds}, got {given!r}")
+            raise FieldError(field, f"{field} must be {bounds}, got {given!r:.200}")
         return value
 
     def _has_kind(self, value: object) -> bool:
@@ -99,7 +100,7 @@ class Parameter:
         return (low is None or value >= low) and (high is None or value <= high)
 
     def describe(self) -> dict[str, object]:
-        """Return all that users and forms need to know, as JSON."""
+        """Return everything that users and forms need to know, as JSON."""
         required = self.default is REQUIRED
         optional = {
             "minimum": self.minimum,
@@ -113,6 +114,39 @@ class Parameter:
             "required": required,
             **{key: value for key, value in optional.items() if value is not None},
         }
+
+
+def _refuse_bad_text(given: object, where: str) -> None:
+    """Raise FieldError for a text, or one inside a list or an object, that no program can take."""
+    waiting = [(where, given)]
+    while waiting:
+        field, value = waiting.pop()
+        if isinstance(value, str):
+            _refuse_bad_string(field, field, value)
+        elif isinstance(value, list):
+            waiting += [(f"{field}[{number}]", one) for number, one in enumerate(value)]
+        elif isinstance(value, dict):
+            for name in value:
+                _refuse_bad_string(field, f"a name in {field}", name)
+            waiting += [(f"{field}.{name}", one) for name, one in value.items()]
+
+
+def _refuse_bad_string(field: str, what: str, text: str) -> None:
+    if "\0" in text:
+        raise FieldError(field, f"{what} must not contain a NUL, got {text!r:.200}")
+    if not _is_unicode(text):
+        raise FieldError(field, f"{what} must be valid Unicode, got {text!r:.200}")
+
+
+def _is_unicode(text: str) -> bool:
+    """Return whether a text has no half of a surrogate pair."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 _A = {
@@ -135,13 +169,13 @@ def read_fields(
     """
     prefix = f"{where}." if where else ""
     if not isinstance(given, Mapping):
-        raise FieldError(where, f"{where or 'the body'} must be a JSON object, got {given!r}")
+        raise FieldError(where, f"{where or 'the body'} must be a JSON object, got {given!r:.200}")
     names = {field.name for field in fields}
     for name in given:
         if name not in names:
             raise FieldError(
-                f"{prefix}{name}",
-                f"{prefix}{name} is unknown; the {known} are {', '.join(sorted(names))}",
+                f"{prefix}{name:.200}",
+                f"{prefix}{name:.200} is unknown; the {known} are {', '.join(sorted(names))}",
             )
     values = Params()
     for field in fields:

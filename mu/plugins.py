@@ -1,6 +1,6 @@
-"""Base classes for plugins: what a pipeline or an engine may have besides what it must have.
+"""Base classes for plugins, with defaults for all optional members.
 
-Derive from them, and override what differs. The registry takes any object that provides
+Derive from them, and override what differs. The registry accepts any object that provides
 mu.interfaces.IPipeline or IEngine, and gives it the defaults of these classes.
 """
 
@@ -23,36 +23,38 @@ if TYPE_CHECKING:  # so that pipelines can be imported without Twisted
 __all__ = ["ActorInput", "Engine", "Pipeline"]
 
 ActorInput = dict[str, Any]
-"""What the plan gives an actor: JSON values by name."""
+"""The input that a plan gives an actor: JSON values by name."""
 
 
 @implementer(IPipeline)
 class Pipeline(ABC):
-    """A kind of job. A subclass has at least a `name` and `begin`."""
+    """A kind of job. A subclass must define at least `name` and `begin`."""
 
     name: str
-    """What jobs call it; unique."""
+    """The unique name by which orders select it."""
     description: str = ""
     """One sentence for users."""
     parameters: Sequence[Parameter] = ()
+    all_at_once: bool = False
+    """Whether its actors all need one another at once: refused where too few workers can run."""
     may_run_twice: bool = True
     """Whether a slow actor may be started a second time while its first worker still runs."""
     relay_keep: bool = False
-    """Whether the relay keeps what the workers sent one another until the job ends, for retries."""
+    """Whether the relay keeps everything that workers send until the job ends, for retries."""
 
     def check(self, params: Params) -> None:  # noqa: B027, it is optional
-        """Raise mu.parameters.FieldError for parameters that the types alone do not refuse.
+        """Raise mu.parameters.FieldError for parameters that are invalid in spite of their types.
 
-        Called when a job is ordered, so it must not do I/O.
+        It is called when a job is ordered, so it must not do I/O.
         """
 
     def plan(self, params: Params) -> list[ActorInput]:
         """Return the input of each actor. By default they are empty.
 
         `params` has the pipeline's parameters and `workers`, the number of workers ordered; the
-        length of the list is the number of actors. Runs in a thread, once per job, so it may do
-        I/O; again if the daemon is killed before the plan is on disk. To fail the job, raise
-        ValueError with a message for the user.
+        length of the list is the number of actors. It runs in a thread, so it may do I/O. It runs
+        once for each job, and again if the daemon is killed before the plan is on disk. To fail the
+        job, raise ValueError with a message for the user.
         """
         return [{} for _ in range(params["workers"])]
 
@@ -67,32 +69,35 @@ class Pipeline(ABC):
     def begin(self, worker: ScriptWorker) -> State | Script:
         """Return the first state of an attempt at an actor, or a script (a coroutine).
 
-        Must be pure: after a restart it is called again for attempts that continue.
+        It must be pure: after a restart, it is called again for attempts that continue.
         """
 
     def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> object:
         """Return the job's result, a JSON value. By default there is none.
 
-        `outcomes` has one mu.events.Finish for each actor, failed ones included. Runs in a thread
-        when all actors are done. It may run again after a crash of the daemon, so it must be
-        idempotent.
+        `outcomes` has one mu.events.Finish for each actor, failed ones included. It runs in a
+        thread when all actors have ended. It may run again after a crash of the daemon, so it must
+        be idempotent.
         """
         return None
 
 
 @implementer(IEngine)
 class Engine(ABC):
-    """A way to start workers. A subclass has at least a `name` and `launch`."""
+    """A way to start workers. A subclass must define at least `name` and `launch`."""
 
     name: str
-    """What jobs call it; unique."""
+    """The unique name by which orders select it."""
+
+    growth: int = 0
+    """How many workers of one function may start within 10 s; 0: any number."""
 
     @abstractmethod
     def launch(self, invocation: Invocation) -> "Deferred[Answer]":
         """Start one worker; return a Deferred of the answer, which never fails.
 
-        `invocation` and the answers (Accepted, Throttled, Unreached, Refused, Unknown) are those of
-        mu.invocations.
+        mu.invocations has the invocation and the answers: Accepted, Throttled, Unreached, Refused,
+        Unknown.
         """
 
     def cancel(self, job_id: str) -> "Deferred[None]":
@@ -100,11 +105,18 @@ class Engine(ABC):
         return _succeed(None)
 
     def size(self, function: str, region: str) -> "Deferred[Size | str]":
-        """Return a Deferred of what the function's price depends on, or of why it is not known.
+        """Return a Deferred of the function's size, or of a sentence that says why it is unknown.
 
-        Without it a job's cost is not counted, and `max_cost_usd` cannot be kept.
+        Without the size, a job's cost is not counted, and `max_cost_usd` cannot be kept.
         """
         return _succeed(f"engine {self.name} does not report the size of its functions")
+
+    def concurrency(self, function: str, region: str) -> "Deferred[int | None]":
+        """Return a Deferred of how many workers may run at once; None: unknown, the default.
+
+        Launches beyond that wait in mu, so that the engine neither drops nor delays them.
+        """
+        return _succeed(None)
 
 
 _T = TypeVar("_T")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 from twisted.internet.interfaces import IAddress, IDelayedCall, IHandshakeListener, IReactorTime
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -16,6 +16,7 @@ from mu.jobs.driver import SessionDriver
 from mu.messages import BadMessage, Hello, Log, Ping, Pong, Reply, Welcome, from_worker
 from mu.net.certificates import job_of
 from mu.net.endings import handshake_error, loss
+from mu.net.strangers import LogSums, Strangers
 from mu.session import QUIT
 from mu.wire import FrameError, Framer, frame
 
@@ -35,9 +36,9 @@ class WorkerProtocol(Protocol):
         book: JobBook,
         options: WorkerSection,
         clock: IReactorTime,
-        connections: "set[WorkerProtocol]",
+        factory: "WorkerFactory",
     ) -> None:
-        self._connections = connections
+        self._factory = factory
         self._book = book
         self._options = options
         self._clock = clock
@@ -62,12 +63,14 @@ class WorkerProtocol(Protocol):
     def connectionMade(self) -> None:
         peer = self.transport.getPeer()
         self.peer = f"{getattr(peer, 'host', peer)}:{getattr(peer, 'port', '')}"
-        self._connections.add(self)
+        self._factory.connections.add(self)
+        self._factory.strangers.add(self)
         self.transport.registerProducer(self, True)
         hello_s = self._options.hello_s
         self._wait(hello_s, lambda: self._close(f"it did not say hello within {hello_s:g} s"))
 
     def handshakeCompleted(self) -> None:
+        self._factory.strangers.discard(self)
         certificate = self.transport.getPeerCertificate()
         self._job_id = job_of(certificate.to_cryptography()) if certificate else None
         if self._job_id is None:
@@ -97,17 +100,18 @@ class WorkerProtocol(Protocol):
         """Called when the connection is lost; connectionLost follows."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._connections.discard(self)
+        self._factory.connections.discard(self)
+        self._factory.strangers.discard(self)
         self._gone = True
         self._stop_timer()
         if self._hello is None:
-            self._log_refusal(self._closing or handshake_error(reason))
+            self._factory.refused.add(self.peer, self._closing or handshake_error(reason))
         else:
             if self._session is not None:
                 self._session.detach(self, self._closing or loss(reason))
             if self._job_id is not None:
                 self._book.leave(self._job_id, self, self._hello)
-        self._session = None  # breaks a reference cycle, of which there may be thousands
+        self._session = None  # breaks one of thousands of reference cycles
         self._inbox.clear()
 
     # ------------------------------------------------ for the job and its session
@@ -129,7 +133,7 @@ class WorkerProtocol(Protocol):
             self.write(frame(Welcome(None, 0, 0).payload()))
 
     def dismiss(self, reason: str) -> None:
-        self.log.info("worker {peer} is told to quit: {reason}", peer=self.peer, reason=reason)
+        self._factory.dismissed.add(self.peer, reason)
         self._dismissed = True
         self.write(frame(QUIT.encode("ascii")))
         self.goodbye()
@@ -154,8 +158,12 @@ class WorkerProtocol(Protocol):
             GOODBYE_S, lambda: self._close(f"it did not close within {GOODBYE_S:g} s of quit")
         )
 
+    def drop(self, reason: str) -> None:
+        """Close the connection, which has not finished its TLS handshake."""
+        self._close(reason)
+
     def stop(self, reason: str, keep: bool) -> None:
-        """Close, since the port closes. `keep`: do not tell workers to quit that can reconnect."""
+        """Close, because the port closes. `keep`: tell no worker to quit that can reconnect."""
         if self._hello is None or (keep and self._hello.session):
             self._closing = self._closing or reason
             self._session = None  # the next coordinator resumes it: do not report an end
@@ -250,9 +258,6 @@ class WorkerProtocol(Protocol):
                 )
         self.transport.abortConnection()
 
-    def _log_refusal(self, reason: str) -> None:
-        self.log.warn("connection from {peer} refused: {reason}", peer=self.peer, reason=reason)
-
 
 class WorkerFactory(Factory):
     """Makes the worker port's protocols and keeps the open connections."""
@@ -265,18 +270,29 @@ class WorkerFactory(Factory):
         self._options = options
         self._clock = clock
         self.connections: set[WorkerProtocol] = set()
+        self.strangers = Strangers(options.max_handshakes)
+        """Those of the connections that have not finished their TLS handshake."""
+        self.refused = LogSums(
+            self.log,
+            clock,
+            "connection from {peer} refused: {reason}",
+            "{count} more connections refused within {seconds} s: {reasons}",
+        )
+        self.dismissed = LogSums(
+            self.log,
+            clock,
+            "worker {peer} is told to quit: {reason}",
+            "{count} more workers told to quit within {seconds} s: {reasons}",
+            LogLevel.info,
+        )
 
-    def has_room(self, addr: object) -> bool:
+    def accepts(self, addr: object) -> bool:
         """Return whether another connection may be opened."""
         limit = self._options.max_connections
-        if len(self.connections) < limit:
+        if len(self.connections) < limit or self.strangers.drop_oldest():
             return True
-        self.log.warn(
-            "connection from {peer} refused: {limit} connections are open (max_connections)",
-            peer=addr,
-            limit=limit,
-        )
+        self.refused.add(addr, f"{limit} connections are open (max_connections)")
         return False
 
     def buildProtocol(self, addr: IAddress | None) -> WorkerProtocol:
-        return WorkerProtocol(self._book, self._options, self._clock, self.connections)
+        return WorkerProtocol(self._book, self._options, self._clock, self)

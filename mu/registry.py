@@ -1,4 +1,4 @@
-"""The registry: which pipelines and engines are installed, our own and other people's alike.
+"""The registry of installed pipelines and engines, those of mu and of other packages alike.
 
 They register as importlib entry points (groups `mu.pipelines` and `mu.engines`, each naming an
 object) or as dropins in twisted.plugins.
@@ -25,7 +25,7 @@ log = Logger()
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A plugin that was refused, and why."""
+    """A plugin that was rejected, and why."""
 
     name: str
     owner: str
@@ -34,7 +34,7 @@ class Broken:
 
 @dataclass(slots=True)
 class Registry:
-    """The plugins of each kind by name, and those that were refused."""
+    """The plugins of each kind by name, and those that were rejected."""
 
     pipelines: dict[str, Pipeline] = field(default_factory=dict)
     engines: dict[str, Engine] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Registry:
 
     @classmethod
     def installed(cls) -> "Registry":
-        """Load all installed plugins. A broken one is listed in `broken` and stops nothing else."""
+        """Load all installed plugins. A broken one is listed in `broken`; the others still load."""
         registry = cls()
         for interface, group in ((IPipeline, "mu.pipelines"), (IEngine, "mu.engines")):
             for entry in sorted(entry_points(group=group), key=lambda entry: entry.name):
@@ -51,7 +51,7 @@ class Registry:
                 owner = f"{entry.value} of {package}"
                 try:
                     plugin = entry.load()
-                except Exception as error:  # other people's code may raise anything on import
+                except Exception as error:  # foreign code may raise anything on import
                     registry._refuse(entry.name, owner, f"{type(error).__name__}: {error}")
                 else:
                     registry.add(interface, plugin, owner, entry.name)
@@ -60,7 +60,7 @@ class Registry:
         return registry
 
     def add(self, interface: type[Interface], plugin: object, owner: str, called: str = "") -> None:
-        """Take a plugin, or note why not; `called` is the name to report if it has none."""
+        """Add a plugin, or note why it is rejected; `called` is what to call one without a name."""
         name = getattr(plugin, "name", None)
         reason = _why_not(interface, plugin)
         taken = self._owners.get((interface, str(name)))
@@ -81,7 +81,7 @@ class Registry:
 
 
 def _with_defaults(base: type, plugin: object) -> Any:
-    """Return the plugin; one that is not derived from `base` gets its defaults for what it lacks."""
+    """Return the plugin; if it is not derived from `base`, `base` provides the members it lacks."""
     if isinstance(plugin, base):
         return plugin
     own = {}
@@ -93,7 +93,7 @@ def _with_defaults(base: type, plugin: object) -> Any:
 
 
 def _why_not(interface: type[Interface], plugin: object) -> str:
-    """Return why a plugin is refused; empty if it is not."""
+    """Return why a plugin is rejected; empty: it is not."""
     try:
         verifyObject(interface, plugin)
     except Invalid as error:

@@ -35,7 +35,7 @@ from mu.engines.lambda_api import (
 from mu.engines.local.process import LocalEngineProcess
 from mu.engines.reactors import IClientReactor, ILocalReactor
 from mu.engines.routes import Route, aws_credentials, aws_route
-from mu.home import allow_many_files, lock, open_port, read_token, write_private
+from mu.home import allow_many_files, close_to_others, lock, open_port, read_token, write_private
 from mu.jobs.book import JobBook, PastJob
 from mu.jobs.conductor import Conductor
 from mu.jobs.job import Job
@@ -49,7 +49,7 @@ from mu.journal.records import Ordered
 from mu.journal.writer import Journal, JournalReactor
 from mu.net.certificates import Authority
 from mu.net.transport import DirectTLSFactory, PromptServer
-from mu.net.web import BoundedSite
+from mu.net.web import BoundedSite, TextResource
 from mu.pipelines.s3 import look_up_from
 from mu.protocol import WorkerFactory
 from mu.registry import Registry
@@ -111,6 +111,9 @@ class MuService(Service):
             self._lock = lock(home)
             self._authority = Authority.at_home(home)
             self._token = read_token(home / "token")
+            for said in map(close_to_others, (home / "token", home / "ca.key")):
+                if said is not None:
+                    self.log.warn("{said}", said=said)
         except (OSError, ValueError) as error:
             raise ConfigError(f"[mu] home = {home}: cannot use it: {error}") from None
         self._journal_file = home / "journal.db"
@@ -182,7 +185,7 @@ class MuService(Service):
         control = Control(
             config, self._token, self._book, registry, conductor, {*engines, EXTERNAL}
         )
-        site = BoundedSite(control.app.resource(), config.control.max_body)
+        site = BoundedSite(TextResource(control.app.resource()), config.control.max_body)
         self._listen("control", self._control_socket, site)
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
@@ -312,7 +315,8 @@ class MuService(Service):
         launch = self._config.launch
         first_byte_s = launch.timeout_s if name == "local" else launch.first_byte_s
         timeouts = Timeouts(launch.timeout_s, first_byte_s, launch.idle_s, launch.keepalive_s)
-        return LambdaEngine(name, self._reactor, find_route, credentials, timeouts)
+        growth = launch.growth if name == "lambda" else 0
+        return LambdaEngine(name, self._reactor, find_route, credentials, timeouts, growth)
 
     def _could_not_start(self, failure: Failure) -> None:
         self.log.critical("mu cannot start: {why}", why=failure.getErrorMessage())

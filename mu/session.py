@@ -11,6 +11,7 @@ The rules are the "Extensions" of the protocol. In short:
 - The effects of a reply are sent at once. Those of any other event (a timer, the start, a loss)
   wait until that event is on disk, and so does everything this machine sends after it. The welcome
   waits until the assignment is on disk, and quit waits until everything is.
+- An attempt whose events take too much of the journal is ended: nothing of that event is done.
 - After a welcome, the worker's count and CRC of the commands it has received must agree with the
   machine's. After a restart the machine may have to receive some replies again first.
 """
@@ -31,6 +32,8 @@ from mu.events import (
     Send,
     SetTimer,
 )
+from mu.events import encode as encode_event
+from mu.journal.allowance import EVENT_BYTES, Allowance
 from mu.journal.records import Happened, Resumed, write_event
 from mu.journal.replay import step
 from mu.machine import Machine
@@ -124,13 +127,24 @@ class Session(Generic[L]):
 
     __slots__ = (
         *("away_since", "line", "name", "over", "part", "received"),
-        *("_ack_timer", "_acked", "_actor", "_agreed", "_appended", "_assigned", "_attempt"),
-        *("_claim", "_connections", "_disk", "_effects", "_hold_reason", "_hold_s", "_kept"),
+        *("_ack_timer", "_acked", "_actor", "_agreed", "_allowance", "_appended", "_assigned"),
+        *(
+            "_attempt",
+            "_claim",
+            "_connections",
+            "_disk",
+            "_effects",
+            "_hold_reason",
+            "_hold_s",
+            "_kept",
+        ),
         *("_machine", "_outbox", "_preface", "_quits", "_stopped", "_stopped_at"),
         *("_unacked_bytes", "_welcomed"),
     )
 
-    def __init__(self, part: Part, name: str, disk: Disk, hold_s: float) -> None:
+    def __init__(
+        self, part: Part, name: str, disk: Disk, hold_s: float, allowance: Allowance
+    ) -> None:
         self.part = part
         self.name = name
         self.line: L | None = None
@@ -142,6 +156,7 @@ class Session(Generic[L]):
         """When the worker's connection was lost; None while it has one."""
         self._disk = disk
         self._hold_s = hold_s
+        self._allowance = allowance
         self._machine: Machine | None = part.machine
         self._actor, self._attempt = part.actor_number, part.number
         self._assigned = disk.written  # the position of the assignment
@@ -195,6 +210,7 @@ class Session(Generic[L]):
                 continue
             event, effects = step(machine, one, position)
             position += 1
+            self._allowance.left -= EVENT_BYTES + len(encode_event(event))
             if isinstance(event, Answered | Informed):
                 self.received += begun  # the first is the hello
                 begun = True
@@ -433,6 +449,9 @@ class Session(Generic[L]):
             effects = machine.receive(event)
             if self._disk.keeps:
                 line = write_event(self._actor, self._attempt, event, effects)
+                if not self._allowance.take(len(line)):
+                    self._fence(self._allowance.excess, event.at)
+                    return
                 self._effects.append(Append(line))
                 self._appended += 1
             if not is_reply:

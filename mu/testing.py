@@ -1,6 +1,6 @@
-"""For authors of pipelines: try a pipeline without a network.
+"""For authors of pipelines: test a pipeline without a network.
 
-`talk` is a dialogue: answers in, effects out.
+`talk` is a dialogue: replies in, effects out.
 
 >>> from mu.events import Finish, Send
 >>> from mu.states import OnePassState
@@ -10,8 +10,8 @@
 ...     command = "echo:hi"
 >>> assert talk(Greet, "OK:HELLO") == [Send("echo:hi"), Finish()]
 
-`run` plays a whole job, its plan and finish included, against a worker that answers as a real one
-would, and succeeds unless told otherwise.
+`run` plays a whole job, including its plan and finish, with a worker that replies as a real one
+would. Its commands succeed unless you give other replies.
 
 >>> from mu.pipelines.png2y4m import png2y4m
 >>> job = run(png2y4m, {"bucket": "b"}, FakeWorker({"retrieve:": "FAIL(no such key)"}))
@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 COMMAND_LIMIT = 1_000_000
-"""A machine that sends a fake worker more commands is in an endless loop."""
+"""The most commands for a fake worker. A machine that sends more is in an endless loop."""
 
 FirstState = type[MachineState] | Callable[[ScriptWorker], State | Script]
 """The class of the first state, or a function like Pipeline.begin."""
@@ -74,12 +74,12 @@ def talk(
     actor: int = 0,
     given: Mapping[str, object] | None = None,
 ) -> list[Effect]:
-    """Return all effects of a machine that gets these answers, one second apart."""
+    """Return all effects of a machine that gets these replies, one second apart."""
     return effects_of(machine(first, params, actor, given), *answers)
 
 
 def effects_of(driven: Machine, *answers: str | Event) -> list[Effect]:
-    """Enter the machine, give it the answers, and return all effects."""
+    """Enter the machine, give it the replies, and return all effects."""
     effects = driven.receive(Entered(0.0))
     for at, answer in enumerate(answers, 1):
         effects += driven.receive(event(answer, float(at)) if isinstance(answer, str) else answer)
@@ -98,10 +98,10 @@ Answers = Mapping[str, str | list[str] | Callable[[str], str | list[str]]]
 
 
 class FakeWorker:
-    """Answers each command at once, as a worker that always succeeds would.
+    """Replies to each command at once, as a worker whose commands all succeed.
 
-    `answers` has other answers for commands that begin with a key: a reply, a list of replies, or a
-    function of the command that returns either. The longest key that fits is used.
+    `answers` has other replies for commands that begin with a key: a reply, a list of replies, or
+    a function of the command that returns either. The longest matching key is used.
     """
 
     def __init__(self, answers: Answers | None = None) -> None:
@@ -153,14 +153,14 @@ class FakeWorker:
 
 @dataclass(slots=True)
 class PlayedActor:
-    """What an actor's machine received and did."""
+    """The events of an actor's machine, and its effects."""
 
     commands: list[str] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     effects: list[list[Effect]] = field(default_factory=list)
-    """For each event."""
+    """The effects of each event."""
     finish: Finish | None = None
-    """How it ended; None if it waits for something that never happens."""
+    """How it ended; None: it waits for something that never happens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ class PlayedJob:
 
 
 def play(driven: Machine, worker: FakeWorker | None = None) -> PlayedActor:
-    """Drive a machine to its end with a fake worker. Timers elapse when nothing else is left to do."""
+    """Drive a machine to its end with a fake worker. Timers elapse when nothing else happens."""
     worker = worker or FakeWorker()
     played = PlayedActor()
     at, number = 0.0, 0
@@ -211,9 +211,9 @@ def run(
     worker: FakeWorker | Answers | Callable[[int], FakeWorker] | None = None,
     workers: int = 1,
 ) -> PlayedJob:
-    """Play a job of the pipeline: plan, each actor with a fake worker of its own, finish.
+    """Play a job of the pipeline: plan, each actor with its own fake worker, finish.
 
-    `worker` is a FakeWorker, of which each actor gets a copy, or its answers, or a function that
+    `worker` is a FakeWorker, which is copied for each actor, or its answers, or a function that
     returns the FakeWorker for an actor.
     """
     checked = Params(read_fields(pipeline.parameters, params or {}), workers=workers)

@@ -37,7 +37,7 @@ class Framer:
         """Yield each payload that `received` completes, in order.
 
         Raises FrameError at the first malformed or oversized header, after yielding the payloads
-        in front of it.
+        before it.
         """
         buffer = self._buffer
         buffer += received

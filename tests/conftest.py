@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from kit.film import COMMAND, JOIN, Buckets
+from kit.film import COMMAND, JOIN, Files
 from kit.install import ROOT, build, copy_of
-from stage import Daemon, StageError, free_ports_conf
+from stage import Daemon, S3Server, StageError, free_ports_conf
 
 from mu.functions.bundle import bundle
 
@@ -14,7 +14,19 @@ from mu.functions.bundle import bundle
 def s3(tmp_path_factory):
     folder = tmp_path_factory.mktemp("s3")
     try:
-        server = Buckets(folder / "data", folder / "s3.log")
+        server = S3Server(folder / "data", folder / "s3.log")
+    except StageError as error:
+        pytest.skip(str(error))
+    server.client().create_bucket(Bucket="films")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def s3_files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("s3")
+    try:
+        server = Files(folder / "data", folder / "s3.log")
     except StageError as error:
         pytest.skip(str(error))
     yield server

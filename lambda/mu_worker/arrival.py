@@ -1,4 +1,4 @@
-"""One frame from the relay, while it arrives: a state goes to disk; of others the beginning is kept."""
+"""One frame from the relay, while it arrives: a state goes to disk; others are kept in part."""
 
 import re
 
@@ -12,9 +12,9 @@ _ANSWER = re.compile(rb"AT:([0-9]{1,15})")
 
 
 class Arrival:
-    """Takes the pieces of one frame. It never raises: `error` says why a state could not be kept.
+    """Collects the pieces of a frame. It never raises: `error` says why a state could not be kept.
 
-    `extended`: the relay knows AT, and puts F: in front of a partner's frames.
+    `extended`: the relay knows AT, and puts F: before a partner's frames.
     """
 
     def __init__(self, folder: str, extended: bool) -> None:
@@ -23,18 +23,18 @@ class Arrival:
         self._head = bytearray()
         self._known = False
         self.answer: int | None = None
-        """The n of the relay's AT:<n>; None if it is another frame."""
+        """The n of the relay's AT:<n>; None: it is another frame."""
         self.is_frame = not extended
         """Whether it comes from the partner, not from the relay itself."""
         self.iteration = -1
-        """The number of the state in it; -1: it has none."""
+        """The number of the state in it; -1: it contains none."""
         self.spool: StateSpool | None = None
         """The state, compressed."""
         self.error = ""
 
     @property
     def head(self) -> bytes:
-        """The beginning of a frame without a state."""
+        """The start of a frame without a state."""
         return bytes(self._head[:HEAD_BYTES])
 
     def add(self, piece: bytes, last: bool) -> None:

@@ -1,4 +1,4 @@
-"""The commands: what each does and replies. A failed command says why, and the worker continues."""
+"""Executes the commands. A failed command replies why it failed, and the worker continues."""
 
 import os
 import re
@@ -31,7 +31,7 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 class CommandFailed(Exception):
-    """A command failed; the message goes into its FAIL(...)."""
+    """A command failed; the message becomes its FAIL(...)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Tools:
     event: WorkerEvent
     variables: Variables
     packaged: str
-    """The bundle's own command; empty: it has none."""
+    """The bundle's packaged command; empty: it has none."""
     root: str
     """The bundle's folder, to which file names are relative."""
     programs: Programs
@@ -72,11 +72,11 @@ class RunningCommand:
     """The statefiles.mark of final.state at its start."""
     program: Program | None = None
     spoilt: str = ""
-    """Why the state that it waits for will not come; empty: it may still come."""
+    """Why the state that it waits for will not arrive; empty: it still may."""
 
 
 class CommandRunner:
-    """Executes commands; `busy` until a blocking one is answered."""
+    """Executes commands. It is `busy` until a blocking one is answered."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class CommandRunner:
         return self._blocking != 0
 
     def perform(self, numbered: NumberedCommand) -> None:
-        """Execute one command; a slow one has only started when this returns."""
+        """Execute a command. A slow one has only been started when this returns."""
         command = numbered.command
         action = self._table.get(command.name) if ":" in command.text else None
         if action is None:
@@ -119,7 +119,7 @@ class CommandRunner:
             self._attempt(numbered.number, partial(action, numbered.number, command.argument))
 
     def _attempt(self, number: int, action: Callable[[], None]) -> None:
-        """Let an error in a command fail that command, never the worker."""
+        """Turn an error in a command into its FAIL; the worker must not fail."""
         try:
             action()
         except CommandFailed as error:
@@ -177,7 +177,7 @@ class CommandRunner:
         tools = self._tools
         if not (base := argument or tools.packaged):
             raise CommandFailed(
-                "there is nothing to run: the bundle has no packaged command, and run: named none"
+                "there is nothing to run: the bundle has no packaged command, and run: has no argument"
             )
         template = command_string(base, self._variables, tools.event)
         if tools.shared_tmp and names_shared_tmp(template):
@@ -223,18 +223,18 @@ class CommandRunner:
             )
             return
 
-        def handed_on(error: str) -> None:
+        def done(error: str) -> None:
             self._finish(run.number, f"FAIL({error})" if error else text)
 
-        self._tools.neighbour.hand_on(
+        self._tools.neighbour.after_run(
             run.iteration,
             minimal=bool(self._variables.number("minimal_recode")),
             send=bool(switch) and self._tools.neighbour.connected,
-            told=handed_on,
+            done=done,
         )
 
     def state_arrived(self, iteration: int, error: str) -> None:
-        """A state of the neighbour arrived; `error`: why it could not be kept, or empty."""
+        """Handle a state from the neighbour; `error`: why it could not be kept, or empty."""
         if not error:
             self._spoilt.pop(iteration, None)
             return
@@ -330,7 +330,7 @@ class CommandRunner:
     # ------------------------------------------------ slow commands
 
     def _started(self, number: int, text: str) -> None:
-        """A slow command has started: in the background, or later commands wait for it."""
+        """Note that a slow command started: in the background, or later commands wait for it."""
         if not self._variables.number("nonblock"):
             self._blocking = number
         elif not self._variables.number("bg_silent"):

@@ -12,10 +12,10 @@ from time import monotonic
 from mu.wire import WORKER_FRAME_LIMIT, FrameError, Framer, frame
 
 DIAL_TIMEOUT_S = 30.0
-"""Generous: when thousands of workers connect at once, each one waits a while."""
+"""A long time, because each worker must wait when thousands connect at once."""
 CHUNK_BYTES = 65536
 TURN_BYTES = 2**20
-"""The most bytes that one turn of the loop reads from one connection, so that others get a turn."""
+"""How much one turn of the loop reads from a connection at most, so that others get a turn."""
 CLOSED = "the other side closed the connection"
 
 
@@ -47,7 +47,7 @@ def dial(
 
 
 class Channel:
-    """Bytes over one connected socket, plain or TLS. Once `lost` is set (to the reason), it is unusable."""
+    """Bytes over one connected socket, plain or TLS. Once `lost` has a reason, it is unusable."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -64,7 +64,7 @@ class Channel:
 
     @property
     def interest(self) -> int:
-        """The events that a selector should watch for."""
+        """The events for which a selector should watch."""
         wants_write = self.busy or self._read_wants_write
         return EVENT_READ | EVENT_WRITE if wants_write else EVENT_READ
 
@@ -75,7 +75,7 @@ class Channel:
 
     @property
     def unsent(self) -> int:
-        """Bytes that could not be written yet; of streams, the current piece only."""
+        """Bytes that could not be written yet; for streams, only the current piece."""
         return len(self._out)
 
     def write(self, written: bytes) -> None:
@@ -90,7 +90,7 @@ class Channel:
         self._streams.append(pieces)
 
     def flush(self) -> None:
-        """Write as much as possible without blocking; of streams, at most TURN_BYTES."""
+        """Write as much as possible without blocking; from streams, at most TURN_BYTES."""
         streamed = 0
         while not self.lost:
             try:
@@ -113,7 +113,7 @@ class Channel:
                 del self._out[:sent]
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield what has arrived, up to TURN_BYTES; `lost` is set only after the last chunk."""
+        """Yield the received bytes, up to TURN_BYTES; `lost` is set only after the last chunk."""
         taken = 0
         self._read_wants_write = False
         while not self.lost and taken < TURN_BYTES:
@@ -134,7 +134,7 @@ class Channel:
             yield chunk
 
     def close(self, flush_s: float = 0.0) -> None:
-        """Close, after trying for at most `flush_s` seconds to write what is unsent."""
+        """Close, after trying for at most `flush_s` seconds to write the unsent bytes."""
         deadline = monotonic() + flush_s
         self.flush()
         while self.busy and not self.lost and (left := deadline - monotonic()) > 0:
@@ -161,7 +161,7 @@ class Connection(Channel):
         self.write(frame(payload))
 
     def receive(self) -> Iterator[bytes]:
-        """Yield the payloads that have arrived; `lost` is set only after the last one."""
+        """Yield the received payloads; `lost` is set only after the last one."""
         for chunk in self.chunks():
             try:
                 yield from self._framer.feed(chunk)

@@ -1,15 +1,25 @@
-"""The event that a worker is started with, parsed once into a frozen value."""
+"""The event that starts a worker, parsed once into a frozen value."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 LARGEST_OUTPUT = 8 * 2**20
 """The largest output_limit, in bytes: a reply must fit into a frame."""
+LARGEST_VARIABLE = 128 * 1024
+"""Linux starts no program with a variable (NAME=VALUE and a NUL) of more bytes."""
+
+
+class EventError(ValueError):
+    """A key of the event is wrong; `key` says which one, such as `env.PATH`."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerEvent:
-    """The event's keys and their defaults; the protocol's table explains them."""
+    """The event's keys and their defaults, which the protocol explains."""
 
     mode: int = 0
     addr: str = "127.0.0.1"
@@ -42,12 +52,12 @@ class WorkerEvent:
 
 
 def read_event(keys: Mapping[str, object]) -> WorkerEvent:
-    """Parse an event. Raises ValueError, which names the key, its value and what was expected.
+    """Parse an event. Raises EventError, which names the key, its value and what was expected.
 
-    Unknown keys are the user's own, and ignored. A key whose value is null counts as absent.
+    Unknown keys belong to the user and are ignored. A key whose value is null counts as absent.
     """
     if not isinstance(keys, Mapping):
-        raise ValueError(f"the event must be a JSON object, got {keys!r}")
+        raise EventError("", f"the event must be a JSON object, got {keys!r}")
     given = {key: value for key, value in keys.items() if value is not None}
     read: dict[str, object] = {}
     for key, value in given.items():
@@ -63,10 +73,12 @@ def read_event(keys: Mapping[str, object]) -> WorkerEvent:
         read["env"] = _environment(given["env"])
     event = WorkerEvent(**read)  # type: ignore[arg-type]  # each was parsed for its type
     if any(c in event.launch for c in ",()"):
-        raise ValueError(f"event key launch must not contain , ( or ), got {event.launch!r}")
+        raise EventError(
+            "launch", f"event key launch must not contain , ( or ), got {event.launch!r}"
+        )
     if event.cacert and bool(event.srvcrt) != bool(event.srvkey):
         missing = "srvkey" if event.srvcrt else "srvcrt"
-        raise ValueError(f"event key {missing} is missing: srvcrt and srvkey go together")
+        raise EventError(missing, f"event key {missing} is missing: srvcrt and srvkey go together")
     return event
 
 
@@ -88,9 +100,9 @@ _INTEGERS = {
 )
 
 
-def _bad(key: str, value: object, expected: str) -> ValueError:
+def _bad(key: str, value: object, expected: str) -> EventError:
     shown = "a secret" if key == "srvkey" else repr(value)[:200]
-    return ValueError(f"event key {key} must be {expected}, got {shown}")
+    return EventError(key, f"event key {key} must be {expected}, got {shown}")
 
 
 def _text(key: str, value: object) -> str:
@@ -121,7 +133,7 @@ def _integer(key: str, value: object, least: int, most: int) -> int:
 def _seconds(key: str, value: object) -> float:
     try:
         seconds = float(value) if isinstance(value, int | float | str) else -1.0
-    except ValueError:
+    except (ValueError, OverflowError):
         seconds = -1.0
     if not 0 <= seconds < float("inf"):
         raise _bad(key, value, "at least 0 seconds")
@@ -130,10 +142,26 @@ def _seconds(key: str, value: object) -> float:
 
 def _environment(value: object) -> tuple[tuple[str, str], ...]:
     if not isinstance(value, Mapping):
-        raise ValueError("event key env must be an object of strings")
-    for name, text in value.items():
-        if not isinstance(name, str) or not name or "=" in name or "\0" in name:
-            raise ValueError(f"event key env: {name!r} is not a valid variable name")
-        if not isinstance(text, str | int | float) or "\0" in str(text):
-            raise ValueError(f"event key env: the value of {name} must be a string")
-    return tuple((name, str(text)) for name, text in value.items())
+        raise EventError("env", f"event key env must be an object of strings, got {value!r:.200}")
+    return tuple((name, _variable(name, text)) for name, text in value.items())
+
+
+def _variable(name: str, value: object) -> str:
+    """Return the text of an environment variable."""
+    if not isinstance(name, str) or not name or "=" in name or "\0" in name:
+        raise EventError("env", f"event key env: {name!r:.200} is not a valid variable name")
+    key = f"env.{name:.200}"
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise EventError(key, f"event key {key} must be a string, got {value!r:.200}")
+    text = str(value)
+    try:
+        size = len(f"{name}={text}\0".encode())
+    except UnicodeEncodeError:
+        raise EventError(key, f"event key {key} must be valid Unicode, got {text!r:.200}") from None
+    if "\0" in text:
+        raise EventError(key, f"event key {key} must not contain a NUL, got {text!r:.200}")
+    if size > LARGEST_VARIABLE:
+        raise EventError(
+            key, f"event key {key} must have less than {LARGEST_VARIABLE} bytes, got {size}"
+        )
+    return text

@@ -1,21 +1,21 @@
-"""Keeps the beginning and the end of an output of any length."""
+"""Keeps the start and the end of an output of any length."""
 
 
 class Excerpt:
-    """Collects bytes and keeps at most `limit` of them: half from the beginning, half from the end."""
+    """Collects bytes and keeps at most `limit` of them: half from the start, half from the end."""
 
     def __init__(self, limit: int) -> None:
-        self._head_room = limit - limit // 2
-        self._tail_room = limit // 2
+        self._head_limit = limit - limit // 2
+        self._tail_limit = limit // 2
         self._head = bytearray()
         self._tail = bytearray()
         self._cut = 0
 
     def add(self, output: bytes) -> None:
-        room = self._head_room - len(self._head)
-        self._head += output[:room]
-        self._tail += output[room:]
-        if len(self._tail) > 2 * self._tail_room + 65536:  # rarely, because trimming copies
+        space = self._head_limit - len(self._head)
+        self._head += output[:space]
+        self._tail += output[space:]
+        if len(self._tail) > 2 * self._tail_limit + 65536:  # rarely, because trimming copies
             self._trim()
 
     def bytes(self) -> bytes:
@@ -25,7 +25,7 @@ class Excerpt:
         return bytes(self._head + mark + self._tail)
 
     def _trim(self) -> None:
-        over = len(self._tail) - self._tail_room
+        over = len(self._tail) - self._tail_limit
         if over > 0:
             self._cut += over
             del self._tail[:over]

@@ -1,7 +1,7 @@
-"""What one name has sent and received over the relay, by number: the protocol's AT. Pure.
+"""Counts what one name has sent and received over the relay: the protocol's AT. Pure.
 
 A ledger outlives its connections. Each connection begins with `greet`, and the relay's answer
-decides what is sent on it. The rules are the protocol's.
+determines what is sent on it. The rules are the protocol's.
 """
 
 from typing import Generic, TypeVar
@@ -14,7 +14,7 @@ class LedgerError(Exception):
 
 
 class FrameLedger(Generic[T]):
-    """Counts the frames of one name in both directions, and keeps those that may have to be sent again."""
+    """Counts the frames of one name in both directions, and keeps those that may be sent again."""
 
     def __init__(self) -> None:
         self.received = 0
@@ -24,7 +24,7 @@ class FrameLedger(Generic[T]):
         """How many of them the relay has on disk."""
         self.open = False
         """Whether the relay has answered on this connection, so that frames may pass."""
-        self._said = 0  # how many were made when this connection was greeted
+        self._said = 0  # how many were added when this connection began
         self._next = 1  # the number of the frame to send next on this connection
         self._kept: dict[int, T] = {}
 
@@ -35,20 +35,20 @@ class FrameLedger(Generic[T]):
         return b"AT:%d:%d:%d" % (attempt, self.made, self.received)
 
     def part(self) -> None:
-        """The connection is lost: nothing may be sent until the relay answers on the next one."""
+        """Note that the connection is lost; send nothing until the relay answers on the next."""
         self.open = False
         self._forget()
 
     def add(self, frame: T) -> int:
-        """Add a frame, to be sent when possible; return its number."""
+        """Add a frame, which is sent when possible; return its number."""
         self.made += 1
         self._kept[self.made] = frame
         return self.made
 
     def answer(self, held: int) -> None:
-        """The relay has `held` frames on disk; its first answer opens the connection for frames.
+        """Note that the relay has `held` frames on disk; frames may pass after its first answer.
 
-        Raises LedgerError if it asks for a frame that it had before, and that is gone here.
+        Raises LedgerError if it asks for a frame that it had before and that was dropped here.
         """
         self.held = max(self.held, held)
         if not self.open:

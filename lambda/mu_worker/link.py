@@ -16,20 +16,20 @@ from mu_worker.session import NumberedCommand, SessionOver, WorkerSession
 from mu_worker.threads import Threads
 
 ASK_S = 15.0
-"""A worker sends a ping when a coordinator that welcomed it was silent for this long."""
+"""How long a coordinator that sent a welcome may be silent before the worker pings it."""
 ANSWER_S = 30.0
-"""The connection counts as lost if the coordinator is silent for this long after the ping."""
+"""How long the coordinator may be silent after the ping before the connection counts as lost."""
 WELCOME_S = 30.0
-"""So does a connection without a first frame for this long, if the worker may reconnect. Generous:
-thousands of workers may connect at once."""
+"""How long to wait for the first frame before the connection counts as lost, if the worker may
+reconnect. This is long, because thousands of workers may connect at once."""
 
 
 class CoordinatorLink:
     """Sends the session's frames to the coordinator, and passes its commands to `take`.
 
-    After a lost connection it reconnects, until `reconnect_s` seconds have passed without a
-    welcome; 0: never. `dial` blocks and raises DialError; it is called in a thread. When `over`
-    is set (to the reason), there will be no further connection.
+    After a lost connection, it reconnects until `reconnect_s` seconds have passed without a
+    welcome; 0: never. `dial` blocks and raises DialError; it is called in a thread. Once `over`
+    is set, to the reason, there is no further connection.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class CoordinatorLink:
         dial: Callable[[], socket.socket],
         take: Callable[[NumberedCommand], None],
     ) -> None:
-        """`connection`: one on which the hello was sent; None: the first attempt failed."""
+        """`connection`: the one on which the hello was sent; None: it could not be made."""
         self._session = session
         self._connection: Connection | None = None
         self._reconnect_s = reconnect_s
@@ -49,7 +49,7 @@ class CoordinatorLink:
         self._dial = dial
         self._take = take
         self._retry = Retry(reconnect_s, _chance)
-        self._threads = Threads(1)  # its own, so that a dial does not wait for transfers
+        self._threads = Threads(1)  # its own, so that connecting does not wait for transfers
         self._watched = 0
         self._try_at = self._ask_at = self._lost_at = inf
         self._reason = ""
@@ -91,7 +91,7 @@ class CoordinatorLink:
             self._threads.start(self._reach)
 
     def send(self) -> None:
-        """Write the session's outgoing frames, as far as possible without blocking."""
+        """Write as many of the session's outgoing frames as possible without blocking."""
         if self._connection is None:
             return
         for payload in self._session.outgoing():
@@ -101,7 +101,7 @@ class CoordinatorLink:
             self._lose(self._connection.lost)
 
     def watch(self, read: bool) -> None:
-        """Register the connection with the selector; for reading only if `read`."""
+        """Register the connection with the selector, for reading only if `read` is true."""
         if self._connection is None:
             return
         interest = self._connection.interest
@@ -111,7 +111,7 @@ class CoordinatorLink:
         self._register(self._connection, interest)
 
     def close(self, flush_s: float) -> None:
-        """Close, after trying for at most `flush_s` seconds to write what is unsent."""
+        """Close, after trying for at most `flush_s` seconds to write the unsent bytes."""
         self._closed = True
         self._threads.stop(wait_s=0)
         if self._connection is not None:
@@ -141,7 +141,7 @@ class CoordinatorLink:
             self._lose(lost)
 
     def _heard(self) -> None:
-        """The coordinator sent something; that counts only after its first frame."""
+        """Note that the coordinator sent something; this counts only after its first frame."""
         if not self._session.answered:
             return
         now = monotonic()
@@ -151,7 +151,7 @@ class CoordinatorLink:
             self._retry.found(now)
             _log("reconnected to the coordinator")
 
-    # ------------------------------------------------ lost and found
+    # ------------------------------------------------ reconnecting
 
     def _lose(self, reason: str) -> None:
         """Drop the connection with all partial frames; the session keeps the counts."""
@@ -172,12 +172,12 @@ class CoordinatorLink:
         self._try_at = self._retry.lost(monotonic())
 
     def _reach(self) -> Callable[[], None]:
-        """Connect. Called in a thread; what it returns is called in the loop."""
+        """Connect, in a thread; return a function for the loop to call."""
         try:
             sock = self._dial()
         except DialError as error:
             return partial(self._miss, str(error))
-        if self._closed:  # the worker ended meanwhile
+        if self._closed:  # the worker has ended in the meantime
             sock.close()
         return partial(self._greet, sock)
 

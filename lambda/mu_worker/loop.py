@@ -23,22 +23,22 @@ from mu_worker.threads import Threads
 from mu_worker.variables import Variables
 
 TRANSFERS = 8
-"""How many S3 transfers run at the same time; further ones wait."""
+"""How many S3 transfers may run at the same time; further ones wait."""
 FLUSH_S = 2.0
-"""How long a worker that was told to quit tries to send its last replies."""
+"""How long a worker that was told to quit tries to send its last replies, in seconds."""
 UNSENT_LIMIT = 4 * 2**20
 """While this many bytes are unsent, no further command is started."""
 LOG_UNSENT_LIMIT = 2**20
-"""While this many bytes are unsent, live output is skipped: it matters least."""
+"""While this many bytes are unsent, live output is skipped, since it matters least."""
 QUEUE_BYTES = 64 * 2**20
-"""While this many bytes of commands wait behind a blocking one, no more are read."""
+"""While this many bytes of commands wait for a blocking one, no more are read."""
 
 
 class Worker:
     """Executes the commands of one coordinator, until it is told to quit or cannot reconnect.
 
-    `connection` is one on which the session's hello was sent; None: the first attempt failed.
-    While there is no connection, the commands received so far continue.
+    `connection` is the one on which the session's hello was sent; None: it could not be made.
+    Without a connection, the commands received so far continue.
     """
 
     def __init__(
@@ -94,10 +94,10 @@ class Worker:
         self._commands = CommandRunner(tools, self._reply, self._print_live)
 
     def work(self) -> dict[str, object]:
-        """Run until the end, stop everything that was started, and return how it ended."""
+        """Run until the end, stop everything that was started, and return why it ended."""
         try:
             self._selector.register(self._threads, EVENT_READ, lambda _: self._threads.deliver())
-            if self._event.bucket:  # it will be used: import boto3 meanwhile
+            if self._event.bucket:  # boto3 will be needed: import it meanwhile
                 self._threads.start(self._warm_store)
             while not self._ended:
                 self._turn()
@@ -131,7 +131,7 @@ class Worker:
                 self._session.log(number, output)
 
     def _advance(self) -> None:
-        """Start every command that may start now, and send all that may be sent."""
+        """Start every command that may start now, and send everything that may be sent."""
         while True:
             while self._may_start:
                 numbered = self._waiting.popleft()
@@ -165,7 +165,7 @@ class Worker:
         return min((wait for wait in waits if wait is not None), default=None)
 
     def _take(self, numbered: NumberedCommand) -> None:
-        """Take a command from the coordinator; quit: overtakes waiting commands."""
+        """Queue a command from the coordinator; quit: overtakes waiting commands."""
         if numbered.is_quit:
             self._advance()
             self._outcome = {"status": "quit"}
@@ -173,7 +173,7 @@ class Worker:
             self._waiting.append(numbered)
             self._waiting_bytes += len(numbered.command.text)
 
-    # ------------------------------------------------ what the commands need
+    # ------------------------------------------------ for the commands
 
     def _reply(self, number: int, text: str) -> None:
         if last_words := self._live.take(number):

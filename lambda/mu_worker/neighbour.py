@@ -1,4 +1,4 @@
-"""The connection to the relay, over which states go to a neighbour and come from one."""
+"""The connection to the relay, which carries states to one neighbour and from another."""
 
 import os
 import re
@@ -24,29 +24,29 @@ from mu_worker.threads import Threads
 
 RELAY_FRAME_LIMIT = 256 * 2**20
 CLOSE_S = 10.0
-"""How long close_connect waits while the relay takes nothing."""
+"""How long close_connect waits while the relay accepts nothing, in seconds."""
 ANSWER_S = 30.0
-"""How long a connection waits for the relay's first frame."""
+"""How long a connection waits for the relay's first frame, in seconds."""
 
 _NAME = re.compile(r"HELLO_STATE:(.+):(-?\d+):-?\d+")
-_WHILE_LIFE_LASTS_S = 1e9
+_FOREVER_S = 1e9
 
-Told = Callable[[str], None]
-"""Called with "" for success, else with the reason of the failure."""
+Done = Callable[[str], None]
+"""Called with "" for success, otherwise with the reason for the failure."""
 
 
 @dataclass(slots=True)
 class _Name:
-    """What one name sent and received, and the callbacks that wait for the relay to hold a frame."""
+    """One name's counts, and the callbacks that wait for the relay to hold a frame."""
 
     ledger: FrameLedger[StateSpool] = field(default_factory=FrameLedger)
-    awaited: dict[int, Told] = field(default_factory=dict)
+    awaited: dict[int, Done] = field(default_factory=dict)
 
 
 class Neighbour:
-    """At most one relay connection at a time, and the states that go over it.
+    """At most one relay connection at a time, and the states that are sent over it.
 
-    With `extended` (the relay knows AT) it reconnects until close_connect, and a state counts as
+    With `extended` (the relay knows AT), it reconnects until close_connect, and a state counts as
     sent once the relay holds it. Otherwise it behaves like the original: a frame is lost with its
     connection. `arrived` is called for each state from the neighbour, with its number and "" or
     the reason why it could not be kept. `dial` blocks and raises DialError.
@@ -78,7 +78,7 @@ class Neighbour:
         self._connections = 0
         self._packing = 0  # states being compressed to disk, to be sent from there
         self._closed = False
-        self._retry = Retry(_WHILE_LIFE_LASTS_S, _chance)
+        self._retry = Retry(_FOREVER_S, _chance)
         self._try_at = self._answer_at = self._end_at = inf
         self._ended: Callable[[], None] | None = None
         for threads in (self._files, self._dials):
@@ -86,7 +86,7 @@ class Neighbour:
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection, or will be again."""
+        """Whether there is a connection, or one is being made again."""
         return self._where is not None
 
     @property
@@ -95,7 +95,7 @@ class Neighbour:
         return min(self._try_at, self._answer_at, self._end_at)
 
     def tick(self) -> None:
-        """Do what is due: reconnect, drop a relay that does not answer, end."""
+        """Do whatever is due: reconnect, drop a relay that does not answer, end."""
         now = monotonic()
         if now >= self._end_at:
             self._end()
@@ -108,20 +108,20 @@ class Neighbour:
     # ------------------------------------------------ commands
 
     def adopt(self, sock: socket.socket, host: str, port: int, hello: str) -> None:
-        """Take over a connected socket and send `hello` on it, unless that is empty."""
+        """Use a connected socket, and send `hello` on it unless that is empty."""
         self._where = (host, port, hello)
         self._greet(sock)
 
     def end(self, ended: Callable[[], None]) -> None:
-        """Close the connection once all is sent, or after CLOSE_S without progress; then call `ended`."""
+        """Close once everything is sent, or after CLOSE_S without progress; then call `ended`."""
         self._ended = ended
         self._end_at = monotonic() + CLOSE_S
         self._end_if_idle()
 
-    def hand_on(self, iteration: int, minimal: bool, send: bool, told: Told) -> None:
+    def after_run(self, iteration: int, minimal: bool, send: bool, done: Done) -> None:
         """After a run: rotate the state files, and send final.state if `send`.
 
-        `told` is called when that is done; with `extended`, when the relay holds the frame.
+        `done` is called afterwards, or with `extended`, when the relay holds the frame.
         """
         folder = self._folder()
 
@@ -130,14 +130,14 @@ class Neighbour:
                 tidy(folder, iteration, minimal)
                 spool = pack(folder, iteration, RELAY_FRAME_LIMIT) if send else None
             except StateError as error:
-                return partial(self._packed, None, told, str(error))
-            return partial(self._packed, spool, told, "")
+                return partial(self._packed, None, done, str(error))
+            return partial(self._packed, spool, done, "")
 
         self._packing += 1
         self._files.start(work)
 
     def close(self, flush_s: float) -> None:
-        """Close for good, after writing what is unsent, as long as there is progress."""
+        """Close for good, after writing the unsent bytes as long as there is progress."""
         self._closed = True
         self._dials.stop(wait_s=0)
         self._files.stop(wait_s=1.0)
@@ -152,24 +152,24 @@ class Neighbour:
 
     # ------------------------------------------------ states to the neighbour
 
-    def _packed(self, spool: StateSpool | None, told: Told, error: str) -> None:
+    def _packed(self, spool: StateSpool | None, done: Done, error: str) -> None:
         self._packing -= 1
         name = self._name
         if spool is None:
-            told(error)
+            done(error)
             self._end_if_idle()
         elif name is None:
-            _log("a state was not sent: the connection was lost meanwhile")
-            told("")
+            _log("a state was not sent: the connection was lost in the meantime")
+            done("")
         elif self._extended:
-            name.awaited[name.ledger.add(spool)] = told
+            name.awaited[name.ledger.add(spool)] = done
             self._settle()
             self._tell_held(name)  # it may have this frame from an earlier attempt
         else:
             if self._channel is not None:
                 self._channel.stream(spool.framed())
             self._settle()
-            told("")
+            done("")
 
     @property
     def _name(self) -> _Name | None:
@@ -235,7 +235,7 @@ class Neighbour:
         self._arrived(iteration, error)
 
     def _answered(self, name: _Name) -> None:
-        """The relay said how many frames it holds."""
+        """Note how many frames the relay holds."""
         self._answer_at = inf
         if self._retry.until < inf:
             self._retry.found(monotonic())
@@ -250,7 +250,7 @@ class Neighbour:
     # ------------------------------------------------ the connection
 
     def _greet(self, sock: socket.socket) -> None:
-        """Begin a connection."""
+        """Begin to use a connection."""
         assert self._where is not None
         name = self._name
         assert name is not None
@@ -271,7 +271,7 @@ class Neighbour:
         return Arrival(self._folder(), self._extended)
 
     def _settle(self, lost: str = "") -> None:
-        """Write what may be written, and register the connection with the selector."""
+        """Write as much as possible, and register the connection with the selector."""
         channel, name = self._channel, self._name
         if channel is None or name is None:
             return
@@ -329,7 +329,7 @@ class Neighbour:
         self._try_at = self._retry.lost(monotonic())
 
     def _reach(self) -> Callable[[], None]:
-        """Connect. Called in a thread; what it returns is called in the loop."""
+        """Connect, in a thread; return a function for the loop to call."""
         where = self._where
         if where is None:
             return lambda: None
@@ -374,8 +374,8 @@ class Neighbour:
         name = self._name
         if name is not None:
             awaited, name.awaited = name.awaited, {}
-            for told in awaited.values():
-                told(reason)
+            for done in awaited.values():
+                done(reason)
 
 
 class _BadRelay(Exception):
@@ -385,7 +385,7 @@ class _BadRelay(Exception):
 def _keep_alive(sock: socket.socket, again: bool) -> None:
     """Let the system detect within about a minute that the relay is gone.
 
-    `again`: the worker reconnects, so a connection that takes nothing may be given up as well.
+    `again`: the worker reconnects, so it may also give up a connection that accepts nothing.
     """
     with suppress(OSError):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 20)

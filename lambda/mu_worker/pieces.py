@@ -1,4 +1,4 @@
-"""Frames piece by piece, while they arrive: a state of 200 MiB is never in memory as a whole. Pure."""
+"""Splits frames into pieces while they arrive, so that a large state is never in memory. Pure."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ from mu.wire import HEADER_BYTES, Framer
 
 
 class Pieces:
-    """Cuts a stream of bytes into frames, and yields each frame in pieces as they arrive."""
+    """Splits a stream of bytes into frames, and yields each frame in pieces as they arrive."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit

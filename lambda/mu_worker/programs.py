@@ -1,4 +1,4 @@
-"""Programs that the worker runs: started by a shell, watched by the loop's selector."""
+"""The programs that the worker runs: a shell starts them, and the loop's selector watches them."""
 
 import os
 import signal
@@ -13,10 +13,10 @@ from mu_worker.excerpt import Excerpt
 
 READ_BYTES = 65536
 MOST_AFTER_EXIT = 2**20
-"""The most bytes that a pipe can hold when its program has ended (Linux's default limit); more
-would be a grandchild's output, which may never end."""
+"""How much a pipe can hold at most when its program has ended, in bytes (Linux's default limit).
+More would be a grandchild's output, which may never end."""
 GRACE_S = 0.5
-"""Between SIGTERM and SIGKILL."""
+"""The time between SIGTERM and SIGKILL, in seconds."""
 POLL_S = 0.05
 
 
@@ -67,7 +67,7 @@ class Program:
         """Return whether it has ended; the first time, report its exit status and its output."""
         if self.process.returncode is not None:
             return True
-        # read the pipe before the status is known: read() discards everything after that
+        # Read the pipe before the status is known: read() discards everything after that.
         if os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             return False
         self._drain()
@@ -80,7 +80,7 @@ class Program:
 
     def _drain(self) -> None:
         assert self.process.stdout is not None
-        if self.process.stdout.closed:  # its descriptor may belong to another file by now
+        if self.process.stdout.closed:  # its descriptor may now belong to another file
             return
         for _ in range(MOST_AFTER_EXIT // READ_BYTES):
             try:
@@ -94,7 +94,7 @@ class Program:
 
 
 class Programs:
-    """All running programs, and the process groups that are left when they have ended."""
+    """All running programs, and the process groups that remain when they have ended."""
 
     def __init__(self, selector: BaseSelector, folder: str, output_limit: int) -> None:
         self._selector = selector
@@ -144,10 +144,10 @@ class Programs:
                 self._on_exit(program)
 
     def stop(self) -> None:
-        """Stop everything that was started here, including grandchildren; nothing is reported.
+        """Stop everything that was started here, including grandchildren, without reports.
 
-        Grandchildren have until their shell ends: an empty group looks like a group of zombies,
-        which not every init process reaps at once.
+        Grandchildren have time until their shell ends: an empty group looks like a group of
+        zombies, which not every init process reaps at once.
         """
         self._signal(signal.SIGTERM)
         deadline = time.monotonic() + GRACE_S

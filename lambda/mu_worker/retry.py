@@ -1,4 +1,4 @@
-"""When a worker that lost a connection reconnects, and when it gives up. Pure."""
+"""Decides when a worker that lost a connection reconnects, and when it gives up. Pure."""
 
 from collections.abc import Callable
 from math import inf
@@ -6,8 +6,8 @@ from math import inf
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 2.0
 STEADY_S = 10.0
-"""Only a connection that lasted this long resets the pauses: a coordinator that welcomes workers
-and then fails at once must not be asked ten times a second."""
+"""Only a connection that lasted this long resets the pauses: otherwise a coordinator that welcomes
+workers and then fails at once would get ten connections a second from each."""
 
 
 class Retry:
@@ -26,7 +26,7 @@ class Retry:
         """When to give up; inf: the connection is not lost."""
 
     def lost(self, now: float) -> float:
-        """A connection was lost, or an attempt failed: return when to try again."""
+        """Return when to try again, after a connection was lost or could not be made."""
         if self.until == inf:
             self.until = now + self._limit_s
             if now - self._found_at >= STEADY_S:
@@ -36,6 +36,6 @@ class Retry:
         return now + pause_s
 
     def found(self, now: float) -> None:
-        """The peer answered on a new connection."""
+        """Note that the peer answered on a new connection."""
         self.until = inf
         self._found_at = now

@@ -1,4 +1,4 @@
-"""One worker's conversation, pure: the counts, the outbox, and what may be sent when.
+"""One worker's conversation: the counts, the outbox, and what may be sent when. Pure.
 
 A session outlives its connections. Each connection begins with `greet`; everything else follows
 from the frames passed to `receive`. The rules are the protocol's "Extensions".
@@ -29,16 +29,16 @@ OUTBOX_BYTES = 8 * 2**20
 """While this many replies, or bytes of them, are unacknowledged, no further command is started."""
 
 LARGEST_REPLY = WORKER_FRAME_LIMIT - 64
-"""In bytes. Leaves space for RE:<c>: in front."""
+"""The largest reply, in bytes. It leaves space for RE:<c>: before it."""
 
 
 class SessionOver(Exception):
-    """The coordinator contradicts the session, which cannot continue."""
+    """The coordinator contradicted the session, which cannot continue."""
 
 
 @dataclass(frozen=True, slots=True)
 class NumberedCommand:
-    """A command and its number, counted from 1 in the whole session."""
+    """A command and its number, counted from 1 over the whole session."""
 
     number: int
     command: Command
@@ -49,7 +49,7 @@ class NumberedCommand:
 
 
 class Voice(Enum):
-    """How the worker may speak on its current connection."""
+    """What the worker may send on its current connection."""
 
     SILENT = "not before the coordinator's first frame"
     PLAIN = "as to an original coordinator, which sent a command without a welcome"
@@ -68,7 +68,7 @@ class WorkerSession:
         self.actor: int | None = None
         self.attempt = 0
         self.welcomed = False
-        """Whether this session ever got a welcome."""
+        """Whether this session has ever received a welcome."""
         self._outbox: deque[Reply] = deque()
         self._outbox_bytes = 0
         self._dropped = (
@@ -86,7 +86,7 @@ class WorkerSession:
         return Hello(self.name, self.launch, self.received, self.crc, self.sent).payload()
 
     def part(self) -> None:
-        """The connection is lost: nothing may be sent until the next one is welcomed."""
+        """Note that the connection is lost: send nothing until the next one is welcomed."""
         self._voice = Voice.SILENT
         self._asides.clear()
 
@@ -101,9 +101,9 @@ class WorkerSession:
         return self._voice is Voice.PLAIN
 
     def receive(self, payload: bytes) -> NumberedCommand | None:
-        """Process one payload from the coordinator; return the command, if it is one.
+        """Process a payload from the coordinator; return the command, if it is one.
 
-        Raises BadMessage or SessionOver. Before its first welcome a session does not answer pings,
+        Raises BadMessage or SessionOver. Before its first welcome, a session does not answer pings,
         because an original worker would not.
         """
         match from_coordinator(payload):
@@ -121,7 +121,7 @@ class WorkerSession:
         return None
 
     def reply(self, number: int, text: str) -> None:
-        """Add a reply to command `number`; 0: an INFO that no command asked for."""
+        """Add a reply to command `number`; 0: an INFO without a command."""
         length = len(encode(text))
         if length > LARGEST_REPLY:
             text = f"FAIL(the reply of {length} bytes exceeds the limit of {LARGEST_REPLY} bytes)"
@@ -131,7 +131,7 @@ class WorkerSession:
         self.sent += 1
 
     def log(self, number: int, output: bytes) -> None:
-        """Send live output of command `number` if that is possible now; it is never kept."""
+        """Send live output of command `number` if that is possible now; it is not kept."""
         if self._may_reply and self._voice is Voice.NUMBERED:
             self._asides.append(Log(number, output).payload())
 
@@ -149,12 +149,12 @@ class WorkerSession:
                 payloads.append(encode(reply.text) if plain else reply.payload())
             self._next = self.sent
             if plain:
-                self._drop(self.sent)  # an original never asks again and never acknowledges
+                self._drop(self.sent)  # an original coordinator never acknowledges replies
         return payloads
 
     @property
     def full(self) -> bool:
-        """Whether too much is unacknowledged to start another command."""
+        """Whether too many replies are unacknowledged to start another command."""
         return len(self._outbox) >= OUTBOX_REPLIES or self._outbox_bytes >= OUTBOX_BYTES
 
     @property

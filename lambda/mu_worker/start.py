@@ -1,7 +1,7 @@
 """Starts a worker for an event, and decides what is imported when.
 
-The hello is sent first. What only commands need is imported afterwards, because every worker pays
-for the time before its hello.
+The hello is sent first. Modules that only commands need are imported afterwards, because every
+worker pays for the time before its hello.
 """
 
 import json
@@ -37,7 +37,7 @@ def start(keys: Mapping[str, object], root: str) -> dict[str, object]:
 
 
 def _serve(event: WorkerEvent, folder: str, root: str) -> tuple[dict[str, object], bool]:
-    """Return how it ended, and whether to keep the folder."""
+    """Return why it ended, and whether to keep the folder."""
     context = client_context(event, folder)
     session = WorkerSession(os.urandom(16).hex(), event.launch)
     connection = None
@@ -77,7 +77,7 @@ def _run_packaged(event: WorkerEvent, folder: str, root: str) -> dict[str, objec
 
 
 def _packaged_command(root: str) -> str:
-    """Return the bundle's own command; empty: it has none. Raises ValueError for an invalid file."""
+    """Return the packaged command; empty: there is none. Raises ValueError for an invalid file."""
     path = os.path.join(root, "mu_command.json")
     try:
         with open(path, encoding="utf-8") as file:

@@ -1,6 +1,6 @@
-"""State files: what a run leaves, what a neighbour sent, and the compressed form in between.
+"""State files: those that a run writes, those that a neighbour sent, and their compressed form.
 
-All of this blocks, so call it in a thread. No state is ever in memory as a whole.
+All of this blocks, so call it in a thread. A state is never in memory as a whole.
 """
 
 import os
@@ -36,7 +36,7 @@ class StateSpool:
             view = view[written:]
 
     def pieces(self) -> Iterator[bytes]:
-        """Yield all that was written, even if the spool is closed meanwhile. May raise OSError."""
+        """Yield everything written, even if the spool is closed meanwhile. May raise OSError."""
         fd = os.dup(self._fd)
         try:
             at = 0
@@ -47,7 +47,7 @@ class StateSpool:
             os.close(fd)
 
     def framed(self) -> Iterator[bytes]:
-        """Yield all of it as one frame."""
+        """Yield everything written as one frame."""
         yield b"%012d " % self.length
         yield from self.pieces()
 
@@ -72,7 +72,7 @@ def mark(folder: str) -> tuple[int, int, int] | None:
 def tidy(folder: str, iteration: int, minimal: bool) -> None:
     """After a run: delete the state of two iterations ago, and copy output.ivf to prev.ivf.
 
-    `minimal`: each later run starts from state 0 again, so that one is kept. Raises StateError.
+    `minimal`: state 0 is kept, because each later run starts from it. Raises StateError.
     """
     import shutil  # slow to import, and few workers need it
 
@@ -114,7 +114,7 @@ def pack(folder: str, iteration: int, limit: int) -> StateSpool:
 
 
 def unpack(spool: StateSpool, folder: str, iteration: int) -> None:
-    """Write a received state (zlib data) to <iteration>.state, which appears complete or not at all.
+    """Write a received state (zlib data) to <iteration>.state, completely or not at all.
 
     Raises StateError.
     """
@@ -144,6 +144,6 @@ def _inflated(pieces: Iterator[bytes]) -> Iterator[bytes]:
             yield inflater.decompress(piece, PIECE_BYTES)
             piece = inflater.unconsumed_tail or inflater.unused_data
     while not inflater.eof and (piece := inflater.decompress(b"", PIECE_BYTES)):
-        yield piece  # what the inflater still holds
+        yield piece  # the rest that the decompressor held back
     if not inflater.eof:
         raise zlib.error("its end is missing")

@@ -6,23 +6,23 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import Any
 
-Client = Any  # boto3 makes its classes at run time
+Client = Any  # boto3 creates its classes at run time
 
 CHUNK_BYTES = 2**20
 TRIES = 3
-"""How many times to start a download whose connection breaks."""
+"""How many times to try a download whose connection breaks."""
 
 
 class StoreError(Exception):
-    """A transfer failed; the message names the bucket, key and file, and what S3 answered."""
+    """A transfer failed; the message has the bucket, key, file, and S3's answer."""
 
 
 class Cancelled(Exception):
-    """The worker is ending, so its transfers stop."""
+    """A transfer was stopped, because the worker is ending."""
 
 
 class ObjectStore:
-    """To be used from several threads; `cancel` makes all transfers stop soon."""
+    """May be used by several threads; `cancel` makes all transfers stop soon."""
 
     def __init__(self, connections: int) -> None:
         self._connections = connections
@@ -34,14 +34,14 @@ class ObjectStore:
         self._cancelled = True
 
     def warm(self, region: str | None) -> None:
-        """Create the client before the first command needs it. Errors are left to that command."""
+        """Create the client before the first command needs it. That command reports any errors."""
         try:
             self._client(region)
         except Exception:
             return
 
     def retrieve(self, region: str | None, bucket: str, key: str, path: str) -> None:
-        """Download an object. The file appears complete or not at all. Raises StoreError."""
+        """Download an object, completely or not at all. Raises StoreError."""
         with _explained(f"retrieve {bucket}/{key} to {path}"):
             client = self._client(region)
             os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -65,7 +65,7 @@ class ObjectStore:
                 bucket,
                 key,
                 Callback=lambda _: self._check(),
-                Config=TransferConfig(use_threads=False),  # this runs in a thread already
+                Config=TransferConfig(use_threads=False),  # this already runs in a thread
             )
 
     def _download(self, client: Client, bucket: str, key: str, path: str) -> None:

@@ -1,4 +1,4 @@
-"""The command string of `run`: what is added around it and replaced in it. Pure."""
+"""Builds the command string of `run`: adds variables and arguments, fills placeholders. Pure."""
 
 import re
 
@@ -36,8 +36,8 @@ def _state_passing(variables: Variables) -> tuple[str, str]:
     if iteration <= 0 or not variables.number("expect_statefile"):
         return "", ""
     state = f"{TMPDIR}/{iteration - 1}.state"
-    # The echo releases a program that waits for its standard input. When the worker, this shell's
-    # parent, was killed, no state will come any more.
+    # The echo releases a program that waits for its standard input. If the worker, this shell's
+    # parent, was killed, the state will never arrive.
     there = f'[ -f "{state}" ] || ! kill -0 $PPID 2>/dev/null'
     wait = f"( until {there}; do sleep 0.025; done; echo go ) | "
     switch = f'-r -I "{state}" -p "{TMPDIR}/prev.ivf"'
@@ -48,7 +48,7 @@ def _state_passing(variables: Variables) -> tuple[str, str]:
 
 
 def awaited_state(command: str, variables: Variables) -> int | None:
-    """Return the state that a command made by command_string waits for; None: it waits for none."""
+    """Return the number of the state that a `command_string` waits for; None: it waits for none."""
     wait, _ = _state_passing(variables)
     return variables.number("run_iter") - 1 if wait and wait in command else None
 
@@ -57,7 +57,7 @@ _ENCODERS = re.compile(r"(?<![\w.-])(?:xc-enc|xc-dump|xc-terminate-chunk)(?![\w.
 
 
 def runs_encoder(command: str) -> bool:
-    """Return whether a command names one of the encoder's own programs, which write a state."""
+    """Return whether a command names one of the encoder's programs that write a state."""
     return _ENCODERS.search(command) is not None
 
 
@@ -74,5 +74,5 @@ _SHARED_TMP = re.compile(
 
 
 def names_shared_tmp(text: str) -> bool:
-    """Return whether `text` names /tmp or a path in it, other than by ##TMPDIR##."""
+    """Return whether `text` names /tmp or a path in it, except through ##TMPDIR##."""
     return _SHARED_TMP.search(text) is not None

@@ -1,4 +1,4 @@
-"""A few threads for blocking calls; their results return to the loop through a socket."""
+"""Threads for blocking calls. A socket tells the loop that a result is ready."""
 
 import socket
 from collections import deque
@@ -8,7 +8,7 @@ from queue import SimpleQueue
 from threading import Thread
 
 Work = Callable[[], Callable[[], None]]
-"""Called in a thread; what it returns is called in the loop. It must not raise."""
+"""Called in a thread; it returns a function for the loop to call. It must not raise."""
 
 
 class Threads:
@@ -39,7 +39,7 @@ class Threads:
         self._waiting.put(work)
 
     def deliver(self) -> None:
-        """Call, in this thread, what finished work returned."""
+        """Call, in this thread, the functions that finished work returned."""
         with suppress(BlockingIOError):
             self._bell.recv(4096)
         while self._done:

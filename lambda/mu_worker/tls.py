@@ -9,8 +9,8 @@ from mu_worker.event import WorkerEvent
 def client_context(event: WorkerEvent, folder: str) -> ssl.SSLContext | None:
     """Return the context for the coordinator and the relay, or None for plain TCP (no cacert).
 
-    OpenSSL reads a key only from a file: it is in `folder` for that moment, readable by the owner
-    only. Raises ValueError, which names the event's key, for an invalid certificate or key.
+    OpenSSL reads a key only from a file, so it is in `folder` for that moment, readable only by the
+    owner. Raises ValueError, which names the event's key, for an invalid certificate or key.
     """
     if not event.cacert:
         return None
@@ -26,7 +26,7 @@ def client_context(event: WorkerEvent, folder: str) -> ssl.SSLContext | None:
         with open(path, "x", opener=_private) as file:
             file.write(certificates(event.srvcrt) + private_key(event.srvkey))
         try:
-            context.load_cert_chain(path, password="")  # "": never ask on a terminal
+            context.load_cert_chain(path, password="")  # "": never prompt for one
         except (ssl.SSLError, ValueError) as error:
             raise ValueError(
                 f"event keys srvcrt and srvkey must be a certificate and its key: {error}"

@@ -1,4 +1,4 @@
-"""The variables for set, seti, get and geti; the event's switches are the first of them."""
+"""The variables for set, seti, get and geti. At first, they are the event's switches."""
 
 import json
 
@@ -11,7 +11,7 @@ _FROM_EVENT = (
 
 
 class Variables:
-    """Names with values that are strings or integers. The event's secrets are not among them."""
+    """Named strings and integers. They do not include the event's secrets."""
 
     def __init__(self, event: WorkerEvent, folder: str) -> None:
         self._values: dict[str, str | int] = {"run_iter": 0, "_tmpdir": folder}
@@ -24,7 +24,7 @@ class Variables:
         self._values[name] = value
 
     def text(self, name: str) -> str | None:
-        """Return the variable as text; None if it does not exist."""
+        """Return the variable as text; None: it does not exist."""
         value = self._values.get(name)
         return None if value is None else str(value)
 

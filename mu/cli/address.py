@@ -117,8 +117,8 @@ def _remote(url: str, environ: Mapping[str, str]) -> Address:
         good = False
     if not good or parts.query or parts.fragment or parts.username is not None:
         raise NoAddress(f"--url must look like http://HOST:13580, got {url!r}")
-    token = environ.get("MU_TOKEN", "").strip()
-    if not token:
+    token = environ.get("MU_TOKEN", "")
+    if not token.strip():
         raise NoAddress(
             "--url requires the daemon's token in MU_TOKEN: the content of <home>/token on the"
             " daemon's machine"
@@ -136,7 +136,10 @@ def _remote(url: str, environ: Mapping[str, str]) -> Address:
 def _home(given: Mapping[str, str], environ: Mapping[str, str]) -> Home:
     named = given.get("home") or ("" if "config" in given else environ.get("MU_HOME"))
     if named:
-        home = Path(named).expanduser().absolute()
+        try:
+            home = Path(named).expanduser().absolute()
+        except RuntimeError as error:  # ~nobody/.mu
+            raise NoAddress(f"there is no home {named}: {error}") from None
         start = f'twistd -n mu --config FILE, where FILE contains "[mu]" and "home = {home}"'
         return Home(Config(mu=MuSection(home)), start, "the defaults")
     config = Path(given["config"]) if "config" in given else next(filter(_exists, CONFIGS), None)
@@ -172,7 +175,7 @@ def _at_home(home: Home) -> Address:
         )
     return Address(
         f"http://{_reachable(home.config.control.host)}:{port}",
-        _sendable(secret.strip(), str(token)),
+        _sendable(secret, str(token)),
         f"no daemon is running for home {home.path}, although {ports.name} names port {port}: the"
         " daemon was killed, or is stopping. Its running jobs resume when it is started again,"
         f" with {home.start}",
@@ -210,7 +213,8 @@ def _owner(path: Path) -> str:
             path = path.parent
 
 
-def _sendable(token: str, source: str) -> str:
+def _sendable(text: str, source: str) -> str:
+    token = text.removeprefix("\ufeff").strip()
     if not token or not token.isascii() or not token.isprintable() or " " in token:
         raise NoAddress(f"{source} does not contain a token: one line of ASCII letters and digits")
     return token

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from mu.parameters import REQUIRED, Parameter
 _KINDS: dict[str, type] = {kind.__name__: kind for kind in (bool, int, float, str, list, dict)}
 _WORDS = {"true": True, "yes": True, "on": True, "1": True}
 _WORDS |= {"false": False, "no": False, "off": False, "0": False}
+
+_RANGE = re.compile(r"([0-9]{1,15})(?:-([0-9]{1,15}))?")
 
 MOST_ACTORS = 1_000_000
 """More than any daemon accepts; a longer range is refused here, before it is expanded."""
@@ -61,13 +64,18 @@ def read_actors(text: str) -> list[int]:
     """Return the numbers in a text such as `0,7,12-15`. Raises BadArgument."""
     numbers: list[int] = []
     for word in text.split(","):
-        first, dash, last = word.strip().partition("-")
-        if not (first.isdecimal() and (last.isdecimal() or not dash)):
+        form = _RANGE.fullmatch(word.strip())
+        if form is None:
             raise BadArgument(f"--actors must be numbers such as 0,7,12-15, got {text!r:.200}")
-        ends = int(first), int(last or first)
-        if ends[1] - ends[0] > MOST_ACTORS:
-            raise BadArgument(f"--actors may name {MOST_ACTORS} actors, got {word.strip()}")
-        numbers += range(ends[0], ends[1] + 1)
+        first, last = int(form[1]), int(form[2] or form[1])
+        if last < first:
+            raise BadArgument(
+                f"--actors: a range must begin with its smaller number, as in {last}-{first}, got"
+                f" {word.strip()}"
+            )
+        if last - first + len(numbers) >= MOST_ACTORS:
+            raise BadArgument(f"--actors may name {MOST_ACTORS} actors, got {text!r:.200}")
+        numbers += range(first, last + 1)
     return numbers
 
 
@@ -77,7 +85,7 @@ def read_event(text: str) -> dict[str, object]:
     if text.startswith("@"):
         what = f"--event {text}"
         try:
-            text = Path(text[1:]).read_text(encoding="utf-8")
+            text = Path(text[1:]).read_text(encoding="utf-8-sig")
         except (OSError, ValueError) as error:
             raise BadArgument(f"cannot read {what}: {error}") from None
     try:
@@ -118,7 +126,9 @@ def _read_value(described: ParameterJson, text: str) -> object:
     try:
         value: object = parameter.read(_converted(kind, text), parameter.name)
         return value
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError) as error:
+        if kind is str:
+            raise BadArgument(f"-p {error}") from None
         raise BadArgument(
             f"-p {parameter.name} must be {expected(described)}, got {text!r:.200}"
         ) from None

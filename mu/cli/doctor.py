@@ -40,7 +40,7 @@ _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
     "functions",
     multiple=True,
     metavar="NAME",
-    help="Check this function, too. Repeatable.",
+    help="Also check this function. Repeatable.",
 )
 @click.option(
     "--copies",
@@ -63,7 +63,7 @@ _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
     envvar="AWS_ROLE",
     help="The functions' role.  [default: AWS_ROLE, or the function's]",
 )
-@click.option("--bucket", default="", metavar="NAME", help="Check this data bucket, too.")
+@click.option("--bucket", default="", metavar="NAME", help="Also check this data bucket.")
 @click.option("--write", is_flag=True, help="Write, read and delete a test object in the bucket.")
 @click.option(
     "--policy",
@@ -95,8 +95,8 @@ def doctor(
     credentials, the clock, the concurrency quota, the function, its role and the bucket. Changes
     nothing. The exit status is 1 if a check fails.
 
-    The policies are for: "daemon", the user or role that runs the daemon; "deploy", whoever runs
-    mu deploy and mu doctor; "function" and "trust", the functions' role.
+    The policies are for: "daemon", the user or role that runs the daemon; "deploy", the user who
+    runs mu deploy and mu doctor; "function" and "trust", the functions' role.
 
     \b
     Examples:

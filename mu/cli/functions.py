@@ -151,7 +151,7 @@ def make_bundle(out: Path, of: Ingredients) -> tuple[Bundle, str]:
             raise CliError(
                 f"{path} is a zip, not a program; to deploy it, use mu deploy --zip {path}"
             )
-    words = [of.pre, f"./{next(iter(named))}", of.post] if named else []
+    words = [of.pre, _as_word(f"./{next(iter(named))}"), of.post] if named else []
     command = " ".join(word for word in words if word)
     with function_errors():
         from mu.functions.bundle import bundle
@@ -166,6 +166,12 @@ def make_bundle(out: Path, of: Ingredients) -> tuple[Bundle, str]:
             zip_limit=None,
         )
     return made, command
+
+
+def _as_word(path: str) -> str:
+    """Return a path as one word of the packaged command, in which the worker replaces nothing."""
+    word = shlex.quote(path)
+    return word.replace("#", "#''") if "##" in path else word
 
 
 def _named(words: Sequence[str], what: str) -> dict[str, Path]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -140,7 +142,8 @@ def workers(job: str, state: str | None, as_json: bool) -> None:
 def log(job: str, actor: int | None, follow: bool) -> None:
     """Print the output of a job's commands.
 
-    The daemon keeps the end of each actor's output, at most log_bytes (in mu.conf).
+    The daemon keeps the end of each actor's output, at most log_bytes (in mu.conf). A pipe or file
+    gets it unaltered. On a terminal, escape sequences and control characters are not shown.
 
     \b
     Examples:
@@ -153,9 +156,11 @@ def log(job: str, actor: int | None, follow: bool) -> None:
     if actor is None and follow:
         actor = _only_actor(client, found)
     if actor is None:
-        _print_bytes(client.log(found["id"]).body)
+        with _printer() as show:
+            show(client.log(found["id"]).body)
     else:
-        _print_log(client, found["id"], actor, follow)
+        with _printer() as show:
+            _print_log(client, found["id"], actor, follow, show)
 
 
 @click.command()
@@ -207,7 +212,9 @@ def watch_to_end(
 # ---------------------------------------------------------------- the log
 
 
-def _print_log(client: Client, job_id: str, actor: int, follow: bool) -> None:
+def _print_log(
+    client: Client, job_id: str, actor: int, follow: bool, show: Callable[[bytes], None]
+) -> None:
     """Print an actor's output from the first byte that the daemon still has."""
     from mu.cli.client import RequestRefused
 
@@ -228,7 +235,7 @@ def _print_log(client: Client, job_id: str, actor: int, follow: bool) -> None:
             click.echo(
                 f"mu: {lost} earlier bytes were dropped (see log_bytes in mu.conf)", err=True
             )
-        _print_bytes(answer.body)
+        show(answer.body)
         at = end
         if ended:
             return
@@ -257,6 +264,21 @@ def _ended(client: Client, job_id: str, actor: int) -> bool:
     if found and found[0]["actor"] == actor and found[0]["state"] in ("done", "failed"):
         return True
     return bool(client.job(job_id)["finished"])
+
+
+@contextlib.contextmanager
+def _printer() -> Iterator[Callable[[bytes], None]]:
+    """Yield what prints output: unaltered, but on a terminal without what terminals obey."""
+    if not sys.stdout.isatty():
+        yield _print_bytes
+        return
+    from mu.cli.terminal import TerminalText
+
+    text = TerminalText()
+    try:
+        yield lambda printed: _print_bytes(text.feed(printed).encode())
+    finally:
+        _print_bytes(text.end().encode())
 
 
 def _print_bytes(printed: bytes) -> None:

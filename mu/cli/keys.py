@@ -74,7 +74,13 @@ def renew(what: str, yes: bool) -> None:
         click.echo(SERVER)
         return
     home = the_home()
-    old = _authority(home)
+    if any((home.path / name).exists() for name in ("ca.pem", "ca.key")):
+        try:
+            old = Facts.of(Authority.read(home.path).pem).fingerprint
+        except (OSError, ValueError) as error:  # then a renewal is the remedy
+            old = f"unusable: {error}"
+    else:
+        old = Facts.of(_authority(home).pem).fingerprint  # says that there is none
     click.echo(CA.format(home=home.path))
     click.echo(_running())
     if not yes:
@@ -85,7 +91,7 @@ def renew(what: str, yes: bool) -> None:
         new = Authority.renew(home.path)
     except OSError as error:
         raise _unwritable(error, home.path) from None
-    click.echo(f"Old: {Facts.of(old.pem).fingerprint}\nNew: {Facts.of(new.pem).fingerprint}")
+    click.echo(f"Old: {old}\nNew: {Facts.of(new.pem).fingerprint}")
 
 
 @keys.command()

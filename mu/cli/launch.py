@@ -174,7 +174,9 @@ def launch(
     order |= {"deadline_s": given["deadline"], "worker_timeout_s": given["worker_timeout"]}
     same = ("retries", "spares", "stragglers", "tolerate", "on_failure", "copies")
     order |= {name: given[name] for name in same} | {"max_cost_usd": given["max_cost"]}
-    order["regions"] = [name for word in regions for name in word.split(",") if name] or None
+    order["regions"] = [
+        name for word in regions for part in word.split(",") if (name := part.strip())
+    ] or None
     order["actors"] = None if actors is None else read_actors(actors)
     order["event"] = None if event is None else read_event(event)
     order = {name: value for name, value in order.items() if value is not None}

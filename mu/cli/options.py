@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import IO, TYPE_CHECKING, TypeVar
 
 import click
+
+from mu.strict_json import dumps
 
 if TYPE_CHECKING:
     from mu.cli.address import Home
@@ -31,7 +32,11 @@ class CliError(click.ClickException):
     exit_code = USAGE
 
     def show(self, file: IO[str] | None = None) -> None:
-        click.echo(f"mu: {self.message}", file=file, err=True)
+        from mu.cli.terminal import visible
+
+        to_terminal = (file or sys.stderr).isatty()
+        message = visible(self.message) if to_terminal else self.message
+        click.echo(f"mu: {message}", file=file, err=True)
 
 
 class NoDaemon(CliError):
@@ -93,7 +98,7 @@ job_argument = click.argument("job", metavar="JOB")
 
 def print_json(value: object) -> None:
     """Print a value as JSON: on one line, or indented on a terminal."""
-    click.echo(json.dumps(value, indent=2 if sys.stdout.isatty() else None))
+    click.echo(dumps(value, indent=2 if sys.stdout.isatty() else None))
 
 
 def where() -> Mapping[str, str]:
@@ -119,7 +124,9 @@ def the_home() -> Home:
 
 def split_regions(words: Iterable[str], home: Home) -> list[str]:
     """Return the given regions, separated by commas or not, or else the configured one."""
-    regions = dict.fromkeys(name for word in words for name in word.split(",") if name)
+    regions = dict.fromkeys(
+        name for word in words for part in word.split(",") if (name := part.strip())
+    )
     return list(regions) or [home.config.launch.region]
 
 

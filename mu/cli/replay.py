@@ -47,11 +47,11 @@ def replay(ctx: click.Context, job: str, actor: int | None, as_json: bool) -> No
       mu replay last --json | jq '.attempts[] | select(.diverged)'
     """
     from mu.cli.address import find_config
-    from mu.jobs.history import NoCourse, tell
+    from mu.jobs.history import NoHistory, replay_job
 
     try:
-        history = cast("HistoryJson", tell(find_config(where(), os.environ), job, actor))
-    except NoCourse as error:
+        history = cast("HistoryJson", replay_job(find_config(where(), os.environ), job, actor))
+    except NoHistory as error:
         raise CliError(str(error)) from None
     if as_json:
         print_json(history)

@@ -66,7 +66,7 @@ def _look(client: Client, job_id: str) -> JobJson:
         if refused.status != 404:
             raise
         raise DaemonUnreachable(
-            f"job {job_id} is no longer known: the daemon dropped it to make room for newer jobs,"
+            f"job {job_id} is no longer known: the daemon dropped it to make space for newer jobs,"
             " or was restarted without its journal"
         ) from None
 

@@ -27,6 +27,8 @@ from mu.invocations import (
 from mu.plugins import Engine
 
 FUNCTION_PATH = "/2015-03-31/functions/{}/"
+CONCURRENCY_PATH = "/2019-09-30/functions/{}/concurrency"
+ACCOUNT_PATH = "/2016-08-19/account-settings"
 CREDENTIALS_S = 60.0
 """How often credentials are looked up again, so that they are refreshed in time."""
 AGAIN_S = 5.0
@@ -63,8 +65,10 @@ class LambdaEngine(Engine):
         find_route: Callable[[str], Route],
         find_credentials: FindCredentials,
         timeouts: Timeouts,
+        growth: int = 0,
     ) -> None:
         self.name = name
+        self.growth = growth
         self._reactor = reactor
         self._find_route = find_route
         self._find_credentials = find_credentials
@@ -112,6 +116,35 @@ class LambdaEngine(Engine):
             return Size(memory, str(first or "x86_64"))
         except (AwsTrouble, NotSent, NoAnswer, KeyError, ValueError) as error:
             return f"{type(error).__name__}: {error}"
+
+    def concurrency(self, function: str, region: str) -> Deferred[int | None]:
+        """Return how many workers may run at once: the function's reserve, or the account's limit."""
+        return Deferred.fromCoroutine(self._concurrency(function, region))
+
+    async def _concurrency(self, function: str, region: str) -> int | None:
+        name = quote(
+            function.partition(":")[0] if ":function:" not in function else function, safe=""
+        )
+        reserved = await self._ask(region, CONCURRENCY_PATH.format(name))
+        if isinstance(own := reserved.get("ReservedConcurrentExecutions"), int):
+            return own
+        limits = (await self._ask(region, ACCOUNT_PATH)).get("AccountLimit")
+        unreserved = limits.get("UnreservedConcurrentExecutions") if isinstance(limits, dict) else 0
+        return unreserved if isinstance(unreserved, int) and unreserved > 0 else None
+
+    async def _ask(self, region: str, path: str) -> dict[str, object]:
+        """Return the JSON object of a GET; empty where it is refused or fails."""
+        try:
+            credentials = await self._current_credentials()
+            if credentials is None:
+                return {}
+            route, origin = await self._route(region)
+            signer, base = self._signer(region, route, credentials)
+            head = signer.head(base + path, b"", self._reactor.seconds(), "GET")
+            response = await self._connections.ask(origin, head)
+            return json_object(response.body) if response.status == 200 else {}
+        except (AwsTrouble, NotSent, NoAnswer, ValueError):
+            return {}
 
     async def _launch(self, invocation: Invocation) -> Answer:
         if len(invocation.payload) > EVENT_LIMIT:

@@ -3,11 +3,15 @@
 import os
 import stat
 import sys
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import mu
+
+LONGEST_NAME = 255
+"""The most bytes of a file's name on Linux."""
 
 _SHARED = ("__init__.py", "wire.py", "messages.py")  # of mu/: both ends run the same code
 
@@ -59,12 +63,30 @@ def named(given: Iterable[Path] | Mapping[str, Path]) -> Iterable[tuple[str, Pat
 
 def below(name: str, path: Path) -> Iterator[tuple[str, Path]]:
     """Yield names in the zip and paths: of `path` itself, or of all files in that folder."""
-    if path.is_dir():
-        for file in sorted(path.rglob("*")):
-            if not file.is_dir():
-                yield f"{name}/{file.relative_to(path).as_posix()}", file
-    else:
+    if not path.is_dir():
         yield name, path
+        return
+    found = sorted(_walk(path, ()))
+    if not found:
+        raise BundleError(f"cannot bundle {path}: there are no files in this folder")
+    for file in found:
+        yield f"{name}/{file.relative_to(path).as_posix()}", file
+
+
+def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
+    """Yield all files of a folder, also behind links. Raises BundleError for a link in a circle."""
+    real = folder.resolve()
+    if real in above:
+        raise BundleError(f"cannot bundle {folder}: it is a link to a folder that contains it")
+    try:
+        entries = list(folder.iterdir())
+    except OSError as error:
+        raise BundleError(f"cannot bundle {folder}: {error.strerror or error}") from error
+    for entry in entries:
+        if entry.is_dir():
+            yield from _walk(entry, (*above, real))
+        else:
+            yield entry
 
 
 def add(contents: dict[str, Entry], reserved: Collection[str], name: str, entry: Entry) -> None:
@@ -75,6 +97,8 @@ def add(contents: dict[str, Entry], reserved: Collection[str], name: str, entry:
         raise BundleError(
             f"cannot bundle {entry.path} as {name!r}: the name must be a relative path"
         )
+    if why := _unusable(path):
+        raise BundleError(f"cannot bundle {str(entry.path)!r} as {name!r}: {why}")
     top = name.partition("/")[0]
     if top in reserved:
         raise BundleError(f"cannot bundle {entry.path} as {top}: the worker uses this name")
@@ -88,6 +112,19 @@ def add(contents: dict[str, Entry], reserved: Collection[str], name: str, entry:
     if name in contents:
         raise BundleError(f"{entry.path} and {contents[name].path} would both be bundled as {name}")
     contents[name] = entry
+
+
+def _unusable(name: PurePosixPath) -> str:
+    """Return why a file of this name cannot be unzipped everywhere; empty: it can."""
+    try:
+        longest = max(len(part.encode()) for part in name.parts)
+    except UnicodeEncodeError:
+        return "the name must be valid UTF-8"
+    if longest > LONGEST_NAME:
+        return f"each part of the name must have at most {LONGEST_NAME} bytes, got {longest}"
+    if any(unicodedata.category(char) == "Cc" for char in str(name)):
+        return "the name must not contain line breaks or other control characters"
+    return ""
 
 
 def checked(path: Path) -> os.stat_result:

@@ -52,7 +52,7 @@ DEFAULTS = Settings(runtime="python3.12", memory=1769, timeout=900, tmp=512)
 
 @dataclass(frozen=True, slots=True)
 class DeployResult:
-    """What was done to one function, or would be."""
+    """The changes that were made to one function, or in a dry run would be made."""
 
     name: str
     region: str

@@ -1,6 +1,7 @@
 """The programs of a bundle: their architecture, the shared libraries they need, and warnings."""
 
 import posixpath
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -12,6 +13,9 @@ LIBRARIES = "lib"
 LAMBDA_GLIBC = (2, 34)
 """The version in Amazon Linux 2023, on which python3.12 and newer run."""
 
+LONGEST_LINE = 255
+"""The most bytes of a script's first line that Linux reads."""
+
 _PROGRAMS = f"{LIBRARIES}/programs"
 # The system's folders come first in Lambda's LD_LIBRARY_PATH and may have an older library of the
 # same name. The bundled one must win, but only for this program and not for Python.
@@ -20,7 +24,7 @@ _STARTER = """\
 # Made by mu bundle: runs the program of this name with the shared libraries that came with it.
 case $0 in /*) here=${{0%/*}} ;; */*) here=$PWD/${{0%/*}} ;; *) here=$PWD ;; esac
 export LD_LIBRARY_PATH="$here/{lib}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"
-exec "$here/{program}" "$@"
+exec "$here"/{program} "$@"
 """
 _SHELLS = ("/bin/sh", "/bin/bash", "/usr/bin/sh", "/usr/bin/bash", "/usr/bin/env")
 
@@ -118,9 +122,9 @@ def _start_with_libraries(contents: dict[str, Entry], name: str) -> None:
             f"cannot bundle {contents[moved].path} as {moved}: the program {name} is moved there"
         )
     up = "../" * name.count("/")
-    text = _STARTER.format(lib=up + LIBRARIES, program=up + moved)
+    text = _STARTER.format(lib=up + LIBRARIES, program=shlex.quote(up + moved))
     contents[moved] = program
-    contents[name] = Entry(program.path, executable=True, text=text.encode("ascii"))
+    contents[name] = Entry(program.path, executable=True, text=text.encode())
 
 
 def _script_warnings(programs: Mapping[str, Path], elves: Mapping[str, Elf]) -> Iterator[str]:
@@ -128,12 +132,36 @@ def _script_warnings(programs: Mapping[str, Path], elves: Mapping[str, Elf]) -> 
         if name in elves:
             continue
         with path.open("rb") as file:
-            line = file.readline(200).decode("utf-8", "replace")
+            line = file.readline(LONGEST_LINE + 1).decode("utf-8", "replace")
+        _check_first_line(path, line)
         words = line.removeprefix("#!").split()
         if not line.startswith("#!") or not words:
             yield f"{path} is neither an ELF program nor a script that begins with #!"
         elif words[0] not in _SHELLS:
             yield f"{path} is a script for {words[0]}, which Lambda may lack: try #!/usr/bin/env"
+
+
+def _check_first_line(path: Path, line: str) -> None:
+    """Raise BundleError for a first line with which Linux does not find the interpreter."""
+    if line.startswith("\ufeff"):
+        raise BundleError(
+            f"{path} begins with a byte order mark, so Linux does not see its first line: save it as"
+            " UTF-8 without BOM"
+        )
+    if not line.startswith("#!"):
+        return
+    if line.endswith(("\r\n", "\r")):
+        interpreter = line[2:].strip()
+        raise BundleError(
+            f"{path} has Windows line ends, so Linux would look for the program"
+            f" {interpreter + chr(13)!r}: convert it, as with sed -i 's/\\r$//' {path.name}"
+        )
+    if "\0" in line:
+        raise BundleError(f"{path} has a NUL in its first line, which Linux cuts there")
+    if len(line) > LONGEST_LINE:
+        raise BundleError(
+            f"{path}: Linux reads only {LONGEST_LINE} bytes of the first line, and it is longer"
+        )
 
 
 def _glibc_warnings(elves: Iterable[Elf]) -> list[str]:

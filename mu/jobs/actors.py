@@ -57,7 +57,7 @@ class Failure:
         }
 
 
-class Troupe(Protocol):
+class ParentJob(Protocol):
     """What an actor needs from its job (a mu.jobs.job.Job)."""
 
     id: str
@@ -68,6 +68,8 @@ class Troupe(Protocol):
     def retries(self) -> int: ...
     @property
     def active(self) -> bool: ...
+    @property
+    def worker_awaited(self) -> str: ...
     def machine(self, actor: "Actor") -> Machine: ...
     def attempt_ended(
         self, attempt: "Attempt", finish: Finish, at: float, charged: bool
@@ -129,7 +131,7 @@ class Actor:
     """
 
     def __init__(
-        self, job: Troupe, number: int, given: Mapping[str, Any], at: float, log_bytes: int
+        self, job: ParentJob, number: int, given: Mapping[str, Any], at: float, log_bytes: int
     ) -> None:
         self.job = job
         self.number = number
@@ -244,7 +246,9 @@ class Actor:
             return "the disk"
         if self.attempts:
             return self.attempts[-1].waits_for()
-        return "a worker" if self.pause_until is None else "a pause before its next attempt"
+        if self.pause_until is not None:
+            return "a pause before its next attempt"
+        return self.job.worker_awaited
 
     def describe(self) -> JSON:
         """Return its JSON for users."""

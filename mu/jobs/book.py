@@ -10,7 +10,7 @@ from mu.messages import Hello
 
 
 class PastJob:
-    """A job that ended before the daemon started, as the journal has it."""
+    """A job that ended before the daemon started, as recorded in the journal."""
 
     ended = recorded = True
 

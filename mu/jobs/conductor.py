@@ -15,7 +15,7 @@ from mu.jobs.job import Job
 from mu.jobs.recovery import Found
 from mu.jobs.run import Coordinator, Run
 from mu.jobs.spec import JobSpec, Limits
-from mu.jobs.summary import JobSummary
+from mu.jobs.summary import JSON, JobSummary
 from mu.journal.ledger import Ledger, Past
 from mu.journal.records import Ordered
 from mu.net.certificates import Authority
@@ -53,6 +53,8 @@ class Conductor:
                 log_bytes=config.worker.log_bytes,
                 max_held=config.worker.max_held,
                 max_info=config.worker.max_info,
+                attempt_bytes=config.journal.max_attempt_bytes,
+                job_bytes=config.journal.max_job_bytes,
                 hold_s=config.worker.hold_s,
                 retry_pause_s=config.jobs.retry_pause_s,
                 hello_s=config.launch.hello_timeout_s,
@@ -91,7 +93,7 @@ class Conductor:
             self.coordinator.ledger.on_disk(recorded.callback, None)
         return recorded
 
-    def event(self, job: Job) -> dict[str, Any]:
+    def event(self, job: Job) -> JSON:
         """Return the Lambda event for a job's workers."""
         return self._runs[job.id].event()
 
@@ -121,13 +123,13 @@ class Conductor:
             except Exception:  # no version of mu writes such records
                 self.log.failure("job {job} cannot resume", job=one.id)
                 self.bury(
-                    one.id, ordered, "its records in the journal are broken; see the log for more"
+                    one.id, ordered, "its records in the journal are damaged; the log says more"
                 )
             else:
                 self._add(run)
 
     def bury(self, job_id: str, ordered: Ordered | None, reason: str) -> None:
-        """Mark a job as failed that is in the journal and cannot resume."""
+        """End a job from the journal as failed, because it cannot resume."""
         self.log.error("job {job} cannot resume: {reason}", job=job_id, reason=reason)
         now = self.coordinator.clock.seconds()
         order = ordered.order if ordered else {}

@@ -9,6 +9,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mu.events import CancelTimer, SetTimer
+from mu.journal.allowance import Allowance
 from mu.journal.ledger import Ledger
 from mu.journal.records import Happened, Resumed
 from mu.messages import Hello
@@ -66,11 +67,17 @@ class SessionDriver:
     )
 
     def __init__(
-        self, part: Part, name: str, ledger: Ledger, clock: IReactorTime, hold_s: float
+        self,
+        part: Part,
+        name: str,
+        ledger: Ledger,
+        clock: IReactorTime,
+        hold_s: float,
+        allowance: Allowance,
     ) -> None:
         self.part = part
         self.name = name
-        self._session: Session[WorkerLine] = Session(part, name, ledger, hold_s)
+        self._session: Session[WorkerLine] = Session(part, name, ledger, hold_s, allowance)
         self._ledger = ledger
         self._clock = clock
         self._job_id = part.job_id

@@ -9,11 +9,11 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from mu.config import Config
 from mu.events import Effect, encode
 from mu.jobs.spec import Limits, new_machine
+from mu.jobs.summary import JSON
 from mu.journal.archive import Archive
 from mu.journal.database import JournalError
 from mu.journal.records import (
@@ -23,6 +23,7 @@ from mu.journal.records import (
     NobodyCame,
     Ordered,
     Planned,
+    Record,
     Resumed,
     read_record,
     time_of,
@@ -36,19 +37,17 @@ from mu.states.context import JobFacts
 JOURNAL = "journal.db"
 """In the daemon's home."""
 
-Told = dict[str, Any]
 
-
-class NoCourse(Exception):
+class NoHistory(Exception):
     """The history cannot be read; the text says why, and what to do."""
 
 
 @dataclass(slots=True)
-class Course:
+class RecordedAttempt:
     """The records of one attempt at an actor. Attempt 0: no worker connected in time."""
 
     actor: int
-    attempt: int
+    number: int
     session: str
     began: float
     """Seconds since the epoch."""
@@ -63,17 +62,17 @@ class History:
 
     id: str
     ordered: Ordered
-    inputs: list[dict[str, Any]]
+    inputs: list[JSON]
     """The input of each actor, from the plan."""
-    courses: list[Course]
+    attempts: list[RecordedAttempt]
     """Sorted by actor and attempt."""
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
+class ReplayedAttempt:
     """An attempt that was replayed."""
 
-    course: Course
+    attempt: RecordedAttempt
     effects: list[list[Effect]]
     """The effects of each event, up to the one that diverged."""
     label: str
@@ -81,109 +80,109 @@ class Played:
     diverged: Diverged | None
 
 
-def tell(
+def replay_job(
     config: Config, name: str, actor: int | None = None, registry: Registry | None = None
-) -> Told:
+) -> JSON:
     """Replay all attempts of a job, and return them as JSON.
 
     `name` is an id, the start of one, or `last`. With `actor`, only its attempts are returned, with
-    every event. Raises NoCourse.
+    every event. Raises NoHistory.
     """
     path = config.home / JOURNAL
     try:
         archive = Archive(path, read_only=True)
     except JournalError as error:
-        raise NoCourse(str(error)) from None
+        raise NoHistory(str(error)) from None
     try:
         history = read(archive, find(archive.jobs(), name, path))
     except sqlite3.Error as error:
-        raise NoCourse(f"cannot read {path}: {error}") from None
+        raise NoHistory(f"cannot read {path}: {error}") from None
     finally:
         archive.close()
-    chosen = [course for course in history.courses if actor in (None, course.actor)]
+    chosen = [attempt for attempt in history.attempts if actor in (None, attempt.actor)]
     if actor is not None and actor >= len(history.inputs):
-        raise NoCourse(f"job {history.id} has no actor {actor}; it has {len(history.inputs)}")
+        raise NoHistory(f"job {history.id} has no actor {actor}; it has {len(history.inputs)}")
     limits = Limits(max_held=config.worker.max_held, max_info=config.worker.max_info)
     new_machine_of = machines(history, registry or Registry.installed(), limits)
-    played = (play(course, new_machine_of(course.actor)) for course in chosen)
+    replayed = (replay(attempt, new_machine_of(attempt.actor)) for attempt in chosen)
     return {
         "id": history.id,
         "pipeline": history.ordered.order["pipeline"],
         "created": history.ordered.at,
-        "attempts": [describe(one, whole=actor is not None) for one in played],
+        "attempts": [describe(one, whole=actor is not None) for one in replayed],
     }
 
 
 def find(ids: list[str], name: str, where: Path) -> str:
-    """Return the id of the named job. Raises NoCourse."""
+    """Return the id of the named job. Raises NoHistory."""
     if name == "last" and ids:
         return ids[-1]
     found = [name] if name in ids else [one for one in ids if name and one.startswith(name)]
     if not found:
-        raise NoCourse(
+        raise NoHistory(
             f"there is no job {name!r} in {where}: it belongs to another daemon, or was dropped"
             if ids
             else f"there are no jobs in {where} yet"
         )
     if len(found) > 1:
         some = " including" if len(found) > 5 else ""
-        raise NoCourse(f"{name!r} matches {len(found)} jobs,{some} {', '.join(found[-5:])}")
+        raise NoHistory(f"{name!r} matches {len(found)} jobs,{some} {', '.join(found[-5:])}")
     return found[0]
 
 
 def read(archive: Archive, job_id: str) -> History:
-    """Return a job's history. Raises NoCourse."""
+    """Return a job's history. Raises NoHistory."""
     try:
         ordered, *records = map(read_record, archive.lines(job_id))
         if not isinstance(ordered, Ordered):
             raise ValueError("the first record is not its order")
         inputs = [one.inputs for one in records if isinstance(one, Planned)]
-        return History(job_id, ordered, inputs[-1] if inputs else [], courses(records))
+        return History(job_id, ordered, inputs[-1] if inputs else [], attempts(records))
     except (KeyError, ValueError) as error:
-        raise NoCourse(f"the records of job {job_id} are damaged: {error}") from None
+        raise NoHistory(f"the records of job {job_id} are damaged: {error}") from None
 
 
-def courses(records: Iterable[Any]) -> list[Course]:
+def attempts(records: Iterable[Record]) -> list[RecordedAttempt]:
     """Return the attempts in a job's records, sorted by actor and attempt.
 
     Raises KeyError for a record that belongs to no attempt.
     """
-    found: dict[tuple[int, int], Course] = {}
-    absences: list[Course] = []
+    found: dict[tuple[int, int], RecordedAttempt] = {}
+    absences: list[RecordedAttempt] = []
     for record in records:
         match record:
             case Assigned(at=at, actor=actor, attempt=attempt, session=session):
-                found[actor, attempt] = Course(actor, attempt, session, at)
+                found[actor, attempt] = RecordedAttempt(actor, attempt, session, at)
             case Happened(actor=actor, attempt=attempt):
                 found[actor, attempt].records.append(record)
             case AttemptEnded(actor=actor, attempt=attempt):
                 found[actor, attempt].end = record
             case Resumed():
-                for course in found.values():
-                    if course.end is None:
-                        course.records.append(record)
+                for one in found.values():
+                    if one.end is None:
+                        one.records.append(record)
             case NobodyCame(at=at, actor=actor, error=error):
                 end = AttemptEnded(at, actor, 0, error, None, "", "", True)
-                absences.append(Course(actor, 0, "", at, end=end))
-    by_number = sorted(found.values(), key=lambda course: course.attempt)
-    return sorted([*absences, *by_number], key=lambda course: course.actor)
+                absences.append(RecordedAttempt(actor, 0, "", at, end=end))
+    by_number = sorted(found.values(), key=lambda attempt: attempt.number)
+    return sorted([*absences, *by_number], key=lambda attempt: attempt.actor)
 
 
 def machines(history: History, registry: Registry, limits: Limits) -> Callable[[int], Machine]:
-    """Return a function that makes a new machine for the actor of a number. Raises NoCourse."""
+    """Return a function that makes a new machine for the actor of a number. Raises NoHistory."""
     ordered, order = history.ordered, history.ordered.order
     name = order["pipeline"]
     pipeline = registry.pipelines.get(name)
     if pipeline is None:
         why = [f": {broken.reason}" for broken in registry.broken if broken.name == name]
-        raise NoCourse(
+        raise NoHistory(
             f"job {history.id} has pipeline {name!r}, which is no longer installed here"
             + (why[0] if why else "")
         )
     try:
         params = read_fields(pipeline.parameters, order["params"], "params")
     except FieldError as error:
-        raise NoCourse(
+        raise NoHistory(
             f"pipeline {name} no longer accepts the order of job {history.id}: {error}"
         ) from None
     facts = JobFacts(
@@ -196,54 +195,54 @@ def machines(history: History, registry: Registry, limits: Limits) -> Callable[[
     return lambda actor: new_machine(pipeline, facts, actor, history.inputs[actor], limits)
 
 
-def play(course: Course, machine: Machine) -> Played:
+def replay(attempt: RecordedAttempt, machine: Machine) -> ReplayedAttempt:
     """Give the events of an attempt to a new machine, until one has effects other than recorded.
 
-    Raises NoCourse for a damaged record.
+    Raises NoHistory for a damaged record.
     """
     effects: list[list[Effect]] = []
-    error = course.end.error if course.end else None
-    events = (record for record in course.records if isinstance(record, Happened))
+    error = attempt.end.error if attempt.end else None
+    events = (record for record in attempt.records if isinstance(record, Happened))
     try:
         for position, happened in enumerate(events):
             effects.append(step(machine, happened, position, error)[1])
     except Diverged as diverged:
-        return Played(course, effects, machine.label, diverged)
+        return ReplayedAttempt(attempt, effects, machine.label, diverged)
     except ValueError as error:
-        raise NoCourse(f"a record of actor {course.actor} is damaged: {error}") from None
-    return Played(course, effects, machine.label, None)
+        raise NoHistory(f"a record of actor {attempt.actor} is damaged: {error}") from None
+    return ReplayedAttempt(attempt, effects, machine.label, None)
 
 
 # ---------------------------------------------------------------- as JSON
 
 
-def describe(played: Played, whole: bool) -> Told:
+def describe(replayed: ReplayedAttempt, whole: bool) -> JSON:
     """Return an attempt as JSON, including every event if `whole`."""
-    course, end, diverged = played.course, played.course.end, played.diverged
-    told: Told = {
-        "actor": course.actor,
-        "attempt": course.attempt,
-        "session": course.session,
-        "began": course.began,
-        "heard": time_of(course.records[-1]) if course.records else course.began,
+    attempt, end, diverged = replayed.attempt, replayed.attempt.end, replayed.diverged
+    described: JSON = {
+        "actor": attempt.actor,
+        "attempt": attempt.number,
+        "session": attempt.session,
+        "began": attempt.began,
+        "heard": time_of(attempt.records[-1]) if attempt.records else attempt.began,
         "finished": end.at if end else None,
-        "label": end.label if end else played.label,
+        "label": end.label if end else replayed.label,
         "error": end.error if end else None,
         "result": end.result if end else None,
-        "events": sum(isinstance(record, Happened) for record in course.records),
+        "events": sum(isinstance(record, Happened) for record in attempt.records),
         "diverged": diverged and {"event": diverged.position, "message": str(diverged)},
     }
-    return told | ({"course": list(_steps(played))} if whole else {})
+    return described | ({"course": list(_steps(replayed))} if whole else {})
 
 
-def _steps(played: Played) -> Iterator[Told]:
+def _steps(replayed: ReplayedAttempt) -> Iterator[JSON]:
     """Yield each event with its effects; those after a divergence are unknown."""
-    effects = iter(played.effects)
-    for record in played.course.records:
+    effects = iter(replayed.effects)
+    for record in replayed.attempt.records:
         if isinstance(record, Resumed):
             event = ["resumed", record.at, record.stopped_at]
             yield {"at": record.at, "event": event, "effects": []}
         else:
             did = next(effects, None)
-            told = None if did is None else [json.loads(encode(effect)) for effect in did]
-            yield {"at": time_of(record), "event": record.event, "effects": told}
+            shown = None if did is None else [json.loads(encode(effect)) for effect in did]
+            yield {"at": time_of(record), "event": record.event, "effects": shown}

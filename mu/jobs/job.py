@@ -4,7 +4,7 @@ Every change is a record, which `record` writes and applies. `advance` then does
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -22,6 +22,7 @@ from mu.jobs.recorded import RecordedJob
 from mu.jobs.spares import Spares, stragglers
 from mu.jobs.spec import EXTERNAL, JobSpec, Limits
 from mu.jobs.summary import JSON, readable
+from mu.journal.allowance import JobAllowance
 from mu.journal.ledger import Ledger, NoJournal, Past
 from mu.journal.records import (
     Alive,
@@ -35,6 +36,7 @@ from mu.journal.records import (
     Stopped,
 )
 from mu.messages import Hello
+from mu.places import FIRST, RETRY, SPARE
 
 ALIVE_S = 10.0
 """How often a job records that its daemon is running: the most time that a restart miscounts."""
@@ -48,7 +50,19 @@ class Owner(Protocol):
     def changed(self) -> None:
         """Call the job's `advance` if the job has begun: something happened."""
 
-    def launch(self, launches: Sequence[str]) -> None:
+    def freed(self, launch_id: str) -> None:
+        """The worker of this launch has ended, or will not start: its place is free."""
+
+    def connected(self, launch_id: str) -> None:
+        """The worker of this launch has connected."""
+
+    def missed(self, launch_id: str) -> bool:
+        """No worker of this launch connected in time; return whether it may have found no place."""
+
+    def waits_for_place(self) -> str:
+        """Say which places a waiting launch waits for, for users; empty: none waits for any."""
+
+    def launch(self, launches: Sequence[str], urgency: int) -> None:
         """Make these launches: they are on disk now."""
 
     def settled(self) -> None:
@@ -78,6 +92,7 @@ class Job(RecordedJob):
         super().__init__(job_id, spec, uniq, limits or Limits(), created, relay, prices or Prices())
         self.clock = clock
         self.ledger: Ledger = ledger or NoJournal()
+        self.allowance = JobAllowance(self.limits.job_bytes, self.limits.attempt_bytes)
         self._owner = owner
         self._spares = Spares()
         self._pauses: dict[int, IDelayedCall] = {}
@@ -113,13 +128,21 @@ class Job(RecordedJob):
         self.apply(record)
 
     def new_session(self, attempt: Attempt, name: str) -> SessionDriver:
-        """Return the session for a new attempt."""
-        return SessionDriver(attempt, name, self.ledger, self.clock, self.limits.hold_s)
+        """Return the session of an attempt that begins."""
+        allowance = self.allowance.attempt()
+        return SessionDriver(attempt, name, self.ledger, self.clock, self.limits.hold_s, allowance)
+
+    def workers_expected(self) -> Iterator[tuple[str, bool]]:
+        """Yield the launches whose worker runs or may still start; whether it has connected."""
+        for launch_id, launch in self.launches.holding():
+            if launch.session is None or launch.session in self._sessions:
+                yield launch_id, launch.session is not None
 
     def restart(self) -> list[str]:
         """Queue actors, and wait for workers again; return the ids of launches to repeat."""
-        free = [number for number in self._order if self._by_number[number].free]
-        self._queue = OrderedDict((number, self._by_number[number]) for number in free)
+        free = [self._by_number[number] for number in self._order if self._by_number[number].free]
+        free.sort(key=lambda actor: not actor.tried)  # retries first
+        self._queue = OrderedDict((actor.number, actor) for actor in free)
         self._failed.clear()
         return self.launches.restart(self.clock.seconds())
 
@@ -138,6 +161,15 @@ class Job(RecordedJob):
         """Record that an engine accepted a launch, or may have: a worker is expected."""
         if not self.ending:
             self.record(Launched(launch_id, answer, self.clock.seconds()))
+
+    def invoked(self, launch_id: str) -> None:
+        """Note that an invocation is made: its engine has time to accept it from now on."""
+        self.launches.invoked(launch_id, self.clock.seconds())
+
+    @property
+    def worker_awaited(self) -> str:
+        """What an actor without a worker waits for, for users."""
+        return self._owner.waits_for_place() or "a worker"
 
     def count(self, answer: str) -> None:
         """Count an answer of an engine that started nothing; the journal gets sums."""
@@ -171,11 +203,16 @@ class Job(RecordedJob):
     def _give_up_launches(self, late: str, now: float) -> None:
         """For each overdue worker, fail one waiting actor, unless other workers are expected."""
         overdue = self.launches.overdue(now)
-        accepted = [bool(launch.answer) for launch in overdue.values()]
+        blamed = [
+            bool(launch.answer)
+            for launch_id, launch in overdue.items()
+            if not (launch.answer and self._owner.missed(launch_id))
+        ]
         for launch_id in overdue:
             self.record(Launched(launch_id, LATE, now))
+            self._owner.freed(launch_id)
         missing = max(0, len(self._queue) - self.launches.coming)
-        for was_accepted in accepted[:missing]:
+        for was_accepted in blamed[:missing]:
             if not self.active:  # an actor has failed, which stopped the job
                 return
             number = next(iter(self._queue))
@@ -222,12 +259,12 @@ class Job(RecordedJob):
     def _retry_failed(self) -> None:
         """Queue failed actors again: the first time at once, then after a pause that doubles."""
         failed, self._failed = self._failed, []
-        for actor in failed:
+        for actor in reversed(failed):
             if not actor.free:
                 continue
             pause = min(self.limits.retry_pause_s * 2 ** (actor.spent - 2), LONGEST_PAUSE_S)
             if actor.spent < 2 or pause <= 0:
-                self._queue[actor.number] = actor
+                self._queue_first(actor)
             else:
                 actor.pause_until = self.clock.seconds() + pause
                 self._pauses[actor.number] = self.clock.callLater(pause, self._end_pause, actor)
@@ -237,18 +274,27 @@ class Job(RecordedJob):
         del self._pauses[actor.number]
         actor.pause_until = None
         if actor.free:
-            self._queue[actor.number] = actor
+            self._queue_first(actor)
             self._owner.changed()
 
+    def _queue_first(self, actor: Actor) -> None:
+        """Queue an actor for a retry, ahead of those that never had a worker: some may wait for it."""
+        self._queue[actor.number] = actor
+        self._queue.move_to_end(actor.number, last=False)
+
     def _supply(self, more: int) -> None:
-        """Launch workers for waiting actors that no launch is under way for, and `more`."""
-        count = max(0, len(self._queue) - self.launches.coming) + more
-        if not count or self.spec.engine == EXTERNAL:
+        """Launch workers for waiting actors that have no launch under way, and `more` others."""
+        if self.spec.engine == EXTERNAL:
             return
-        launches = self.launches.plan(count, self.clock.seconds())
-        for record in launches:
-            self.record(record)
-        self.ledger.on_disk(self._owner.launch, [record.launch for record in launches])
+        missing = len(self._queue) - self.launches.coming
+        retries = bool(self._queue) and self._next_actor().tried > 0
+        for count, urgency in ((missing, RETRY if retries else FIRST), (more, SPARE)):
+            if count > 0:
+                launches = self.launches.plan(count, self.clock.seconds())
+                for record in launches:
+                    self.record(record)
+                ids = [record.launch for record in launches]
+                self.ledger.on_disk(self._owner.launch, ids, urgency)
 
     def _conclude(self) -> None:
         """Check whether all actors have ended, or more have failed than the order tolerates."""
@@ -288,6 +334,8 @@ class Job(RecordedJob):
     def leave(self, line: WorkerLine, hello: Hello) -> None:
         """Note that a worker's connection is lost."""
         self._spares.leave(line)
+        if hello.session not in self._sessions:
+            self._owner.freed(hello.launch)
         self.bill.ended(hello.session or line.peer, self.clock.seconds())
 
     def _place(self, line: WorkerLine, hello: Hello) -> None:
@@ -310,6 +358,7 @@ class Job(RecordedJob):
 
     def _count_worker(self, hello: Hello, line: WorkerLine) -> None:
         """Count a worker's cost; an original one has no session, so its address identifies it."""
+        self._owner.connected(hello.launch)
         worker, number = hello.session or line.peer, self.launches.number(hello.launch)
         self.bill.began(worker, number, self.clock.seconds())
 
@@ -333,7 +382,7 @@ class Job(RecordedJob):
 
     def attempt_ended(self, attempt: Attempt, finish: Finish, at: float, charged: bool) -> None:
         """Record how an attempt ended, and do what follows from it."""
-        actor = attempt.actor
+        actor, session = attempt.actor, attempt.session
         over = actor.outcome is not None
         self.record(
             AttemptEnded(
@@ -347,6 +396,8 @@ class Job(RecordedJob):
                 charged,
             )
         )
+        if session is not None and session.line is None:
+            self._owner.freed(self.launches.of_session(session.name))
         if not over:
             self._after_end(actor)
 

@@ -1,5 +1,6 @@
 """A job's launches: what the engine answered to each, and whose workers may still connect."""
 
+import math
 import secrets
 from collections import Counter
 from collections.abc import Iterator, Mapping, Set
@@ -16,7 +17,7 @@ class Launch:
     """One invocation and its worker."""
 
     number: int
-    due: float
+    due: float = math.inf
     """When it is overdue, in seconds since the epoch."""
     answer: str = ""
     """The engine's answer; empty: none yet."""
@@ -35,6 +36,7 @@ class Launches(Mapping[str, Launch]):
         self._hello_s = hello_s
         self._all: dict[str, Launch] = {}
         self._coming: dict[str, Launch] = {}  # launches whose worker may still connect
+        self._by_session: dict[str, str] = {}
         self._unanswered = 0
         self.counts: Counter[str] = Counter()
         """How often engines gave each answer."""
@@ -67,9 +69,15 @@ class Launches(Mapping[str, Launch]):
 
     def begin(self, record: Launching) -> None:
         """Apply a new launch."""
-        launch = Launch(record.number, record.at + self._accept_s)
+        launch = Launch(record.number)
         self._all[record.launch] = self._coming[record.launch] = launch
         self._unanswered += 1
+
+    def invoked(self, launch_id: str, now: float) -> None:
+        """Note that an invocation is made: from here on the engine has time to accept it."""
+        launch = self._all[launch_id]
+        if launch.due == math.inf:
+            launch.due = now + self._accept_s
 
     def answer(self, record: Launched) -> bool:
         """Apply an engine's answer, or that the worker is late; return whether all are answered."""
@@ -91,15 +99,27 @@ class Launches(Mapping[str, Launch]):
         if launch is None:
             return None
         launch.session = session
+        if session:
+            self._by_session[session] = launch_id
         self._coming.pop(launch_id, None)
         return launch.number
+
+    def of_session(self, session: str) -> str:
+        """Return the id of the launch that brought a worker; empty: unknown."""
+        return self._by_session.get(session, "")
+
+    def holding(self) -> Iterator[tuple[str, Launch]]:
+        """Yield the launches whose worker runs or may still start."""
+        for name, launch in self._all.items():
+            if launch.answer not in ("", LATE):
+                yield name, launch
 
     def overdue(self, now: float) -> dict[str, Launch]:
         """Return the launches whose worker should have connected by now."""
         return {name: one for name, one in self._coming.items() if one.due <= now}
 
     def lose(self, known: Set[str]) -> None:
-        """Take in that the workers of all but the `known` sessions are lost; they may connect again."""
+        """Apply that the workers of all but the `known` sessions are lost; they may reconnect."""
         for launch in self._all.values():
             if launch.session is not None and launch.session not in known:
                 launch.session = None
@@ -112,5 +132,5 @@ class Launches(Mapping[str, Launch]):
             if launch.answer != LATE and launch.session is None
         }
         for launch in self._coming.values():
-            launch.due = now + (self._hello_s if launch.answer else self._accept_s)
+            launch.due = now + self._hello_s if launch.answer else math.inf
         return [name for name, launch in self._coming.items() if not launch.answer]

@@ -1,12 +1,14 @@
 """Orders: checks the body of POST /jobs and turns it into a JobSpec."""
 
 import hashlib
-import json
 import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from mu.config import Config
+from mu.jobs.body import read_body
+from mu.jobs.event_keys import check_event
+from mu.jobs.function_name import FunctionName
 from mu.jobs.spec import EXTERNAL, JobSpec
 from mu.parameters import FieldError, Parameter, Params, read_fields
 from mu.plugins import Pipeline
@@ -67,7 +69,6 @@ def job_fields(config: Config) -> tuple[Parameter, ...]:
 
 YEAR_S = 366 * 86400.0
 _REGION = re.compile(r"[a-z0-9-]{1,64}")
-_FUNCTION = re.compile(r"[A-Za-z0-9_:.$-]{1,170}")
 
 
 def digest(body: bytes) -> str:
@@ -83,10 +84,7 @@ def read_order(
     key: str = "",
 ) -> JobSpec:
     """Read and check the order in a request's body. Raises FieldError."""
-    try:
-        given = json.loads(body)
-    except (ValueError, RecursionError) as error:  # ValueError: not UTF-8, too
-        raise FieldError("", f"the body must be a JSON object: {error}") from None
+    given = read_body(body, config.control.max_depth)
     order = read_fields(job_fields(config), given, known="fields")
     pipeline = pipelines.get(order.pipeline)
     if pipeline is None:
@@ -94,6 +92,7 @@ def read_order(
         raise FieldError(
             "pipeline", f"unknown pipeline {order.pipeline!r:.200}; the pipelines are {names}"
         )
+    _locate(order, "regions" in given)
     regions = tuple(order.regions)
     if not regions or not all(
         isinstance(region, str) and _REGION.fullmatch(region) for region in regions
@@ -105,13 +104,10 @@ def read_order(
         )
     params = read_fields(pipeline.parameters, order.params, "params")
     workers = _workers(order, "workers" in given, config.jobs.max_workers)
-    if order.function and not _FUNCTION.fullmatch(order.function):
-        raise FieldError(
-            "function", f"function must be a name or an ARN, got {order.function!r:.200}"
-        )
+    check_event(order.event)
     if order.engine not in engines:
         known = ", ".join(sorted(engines))
-        raise FieldError("engine", f"unknown engine {order.engine!r}; the engines are {known}")
+        raise FieldError("engine", f"unknown engine {order.engine!r:.200}; the engines are {known}")
     if order.max_cost_usd and order.engine == EXTERNAL:
         raise FieldError(
             "max_cost_usd", "max_cost_usd cannot be kept: the cost of external workers is unknown"
@@ -140,6 +136,25 @@ def read_order(
         key=key,
         digest=digest(body),
     )
+
+
+def _locate(order: Params, said: bool) -> None:
+    """Check the function's name; the region of an ARN is where its workers run."""
+    named = order.function or (order.pipeline if order.copies else "")
+    if not named:
+        return
+    try:
+        function = FunctionName.parse(named)
+    except ValueError as error:
+        raise FieldError("function", f"function {error}") from None
+    if function.region and not said:
+        order["regions"] = [function.region]
+    elif function.region and set(order.regions) != {function.region}:
+        raise FieldError(
+            "regions",
+            f"regions must be {[function.region]}, where the function's ARN says it is, got"
+            f" {order.regions!r:.200}",
+        )
 
 
 def _given(params: Params) -> dict[str, Any]:

@@ -96,6 +96,11 @@ class RecordedJob(ABC):
     def new_session(self, attempt: Attempt, name: str) -> SessionDriver:
         """Return the session for a new attempt."""
 
+    @property
+    @abstractmethod
+    def worker_awaited(self) -> str:
+        """What an actor without a worker waits for, for users."""
+
     @abstractmethod
     def attempt_ended(self, attempt: Attempt, finish: Finish, at: float, charged: bool) -> None:
         """Record how an attempt ended; `charged`: whether it counts against `retries`."""
@@ -104,7 +109,7 @@ class RecordedJob(ABC):
 
     @property
     def facts(self) -> JobFacts:
-        """What its states may know."""
+        """The facts that its states may use."""
         return JobFacts(self.id, self.spec.params, self.planned, self.relay, self.uniq)
 
     @property
@@ -209,7 +214,7 @@ class RecordedJob(ABC):
     # ------------------------------------------------ records
 
     def apply(self, record: Record) -> None:
-        """Apply a record, of a change that happens now or from the journal after a restart.
+        """Apply a record: of a change that happens now, or from the journal after a restart.
 
         Raises LookupError or ValueError for a record that does not fit the previous ones.
         """

@@ -30,6 +30,8 @@ class Found:
     ordered: Ordered
     spec: JobSpec
     records: list[Record]
+    event_bytes: int = 0
+    """The size of the events among them, in the journal."""
 
 
 def find(
@@ -45,12 +47,14 @@ def find(
     for job_id in archive.running():
         ordered: Ordered | None = None
         try:
-            first, *records = map(read_record, archive.lines(job_id))
+            lines = list(archive.lines(job_id))
+            first, *records = map(read_record, lines)
             if not isinstance(first, Ordered):
                 raise ValueError("its order is not in the journal")
             ordered = first
             last = max(last, ordered.at, *map(time_of, records))
-            found.append(Found(job_id, ordered, read_spec(ordered), records))
+            size = sum(len(line) for line in lines if line.startswith('["happened"'))
+            found.append(Found(job_id, ordered, read_spec(ordered), records, size))
         except ValueError as error:
             lost[job_id] = ordered, str(error)
     return found, lost, last
@@ -89,7 +93,7 @@ def recover(job: Job, records: Iterable[Record], stopped_at: float) -> None:
                 continue
             try:
                 session.restore(courses[actor.number, attempt.number], attempt.began, stopped_at)
-            except Exception as error:  # Diverged, or whatever a broken record leads to
+            except Exception as error:  # Diverged, or any error from a broken record
                 log.warn(
                     "job {job}, actor {actor}: {error}",
                     job=job.id,

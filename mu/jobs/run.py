@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -12,17 +12,19 @@ from twisted.python.failure import Failure
 
 from mu.config import Config
 from mu.engines.cost import Prices
-from mu.invocations import Accepted, Answer, Invocation, Refused, Size, Unknown
+from mu.invocations import Accepted, Answer, Invocation, Refused, Size, Unknown, region_of
 from mu.jobs.job import Job
 from mu.jobs.life import JobState
 from mu.jobs.recovery import Found, recover
 from mu.jobs.spec import JobSpec, Limits
+from mu.jobs.summary import JSON
 from mu.journal.ledger import Ledger
 from mu.journal.records import Ordered, Planned, Resumed
 from mu.launch import Launcher, invocations
 from mu.net.certificates import SERVER_NAME, Authority, Identity
 from mu.parameters import Params
 from mu.pipelines.dealing import is_order
+from mu.places import FIRST, Places, RegionPlaces
 from mu.plugins import Engine, Pipeline
 
 CERTIFICATE_MARGIN_S = 600.0
@@ -50,6 +52,8 @@ class Coordinator:
     """The port that workers connect to; 0: it does not listen yet."""
     relay: str = ""
     """HOST:PORT of the relay; empty: there is none."""
+    places: Places = field(default_factory=Places)
+    """How many workers each engine runs at once, for all jobs."""
 
 
 class Run:
@@ -81,7 +85,7 @@ class Run:
         )
         self._timers: dict[str, IDelayedCall] = {}
         self._launcher: Launcher | None = None
-        self._event: dict[str, Any] | None = None
+        self._event: JSON | None = None
         self._unanswered: Sequence[str] = ()  # launches from before a restart
         self._begun = False
 
@@ -105,9 +109,12 @@ class Run:
     def restore(self, found: Found, stopped_at: float) -> None:
         """Recover the job from its records. Raises LookupError, TypeError, ValueError."""
         self.job.order_recorded()
+        self.job.allowance.left -= found.event_bytes
         recover(self.job, found.records, stopped_at)
         self.job.record(Resumed(self._coordinator.clock.seconds(), stopped_at))
         self._unanswered = self.job.restart()
+        for launch_id, connected in self.job.workers_expected():
+            self._places_of(launch_id).hold(launch_id, connected)
 
     def resume(self) -> None:
         """Resume a restored job."""
@@ -132,13 +139,16 @@ class Run:
             if planned is None or not self._may_begin:
                 return
             job.record(planned)
-        if not job.bill.counts and not job.launches:  # later its cost would be counted in part
+        if (
+            not job.bill.counts and not job.launches
+        ):  # later, only a part of the cost would be counted
             await self._measure()
+        await self._find_limits()
         if not self._may_begin:
             return
         self._begun = True
         job.begin()
-        self.launch(self._unanswered)
+        self.launch(self._unanswered, FIRST)
 
     @property
     def _may_begin(self) -> bool:
@@ -177,27 +187,75 @@ class Run:
         if job.active:
             job.measure(sizes)
 
+    async def _find_limits(self) -> None:
+        """Ask the engine how many workers it runs at once."""
+        job, spec = self.job, self.job.spec
+        engine = self._coordinator.engines.get(spec.engine)
+        if engine is None:  # external
+            return
+        limits = []
+        for region in dict.fromkeys(spec.regions):
+            limit = await engine.concurrency(spec.functions[0], region)
+            limits.append(limit)
+            places = self._coordinator.places.of(spec.engine, region)
+            places.growth = engine.growth
+            if limit is not None:
+                places.tell(limit)
+        most = sum(limit or 0 for limit in limits)
+        if spec.pipeline.all_at_once and None not in limits and most < len(job.actors):
+            job.stop(
+                "failed",
+                f"{spec.pipeline.name} needs all of its {len(job.actors)} actors at once, but engine"
+                f" {spec.engine} runs at most {most} workers",
+            )
+
     # ------------------------------------------------ for the job
 
     def changed(self) -> None:
         if self._begun and not self._coordinator.stopping:
             self.job.advance()
 
-    def launch(self, launches: Sequence[str]) -> None:
-        job = self.job
+    def freed(self, launch_id: str) -> None:
+        if launch_id in self.job.launches:
+            self._places_of(launch_id).free(launch_id)
+
+    def connected(self, launch_id: str) -> None:
+        if launch_id in self.job.launches:
+            self._places_of(launch_id).connected(launch_id)
+
+    def missed(self, launch_id: str) -> bool:
+        return self._places_of(launch_id).miss(launch_id, self._coordinator.clock.seconds())
+
+    def waits_for_place(self) -> str:
+        for region in dict.fromkeys(self.job.spec.regions):
+            places = self._coordinator.places.of(self.job.spec.engine, region)
+            if places.full and self._launcher and self._launcher.wanted(region) is not None:
+                return f"a place: {places}"
+        return ""
+
+    def _places_of(self, launch_id: str) -> RegionPlaces:
+        spec, number = self.job.spec, self.job.launches[launch_id].number
+        return self._coordinator.places.of(spec.engine, region_of(number, spec.regions))
+
+    def launch(self, launches: Sequence[str], urgency: int) -> None:
+        job, coordinator = self.job, self._coordinator
         if not launches or not self._may_begin:
             return
         if self._launcher is None:
             self._launcher = Launcher(
-                self._coordinator.engines[job.spec.engine],
-                self._coordinator.config.launch.in_flight,
-                self._coordinator.clock,
+                coordinator.engines[job.spec.engine],
+                coordinator.config.launch.in_flight,
+                coordinator.clock,
                 self._hear,
                 self._broken,
+                lambda invocation: job.invoked(invocation.launch),
+                lambda region: coordinator.places.of(job.spec.engine, region),
+                coordinator.config.launch.outage_s,
             )
         numbered = [(name, job.launches[name].number) for name in launches]
         spec = job.spec
-        self._launcher.add(invocations(self.event(), spec.functions, spec.regions, numbered))
+        made = invocations(self.event(), spec.functions, spec.regions, numbered)
+        self._launcher.add(made, urgency)
 
     def settled(self) -> None:
         if self._launcher is not None:
@@ -208,6 +266,8 @@ class Run:
         job = self.job
         self.let_go()
         self._launcher = self._event = None  # the job keeps its run
+        for launch_id in job.launches:
+            self.freed(launch_id)
         self.log.info(
             "job {job} is {state}{why}",
             job=job.id,
@@ -217,7 +277,7 @@ class Run:
 
     # ------------------------------------------------ launches
 
-    def event(self) -> dict[str, Any]:
+    def event(self) -> JSON:
         """Return the event for the job's workers; its certificate is made once."""
         if self._event is None:
             job, coordinator = self.job, self._coordinator
@@ -261,6 +321,10 @@ class Run:
             f" {launch.public_host}:{self._coordinator.worker_port} (public_host in mu.conf)"
         )
         if self.job.active:
+            now = self._coordinator.clock.seconds()
+            for region in dict.fromkeys(self.job.spec.regions):
+                places = self._coordinator.places.of(self.job.spec.engine, region)
+                places.probe(now, launch.hello_timeout_s)
             self._later("check", CHECK_S, self._check)
 
     def _later(self, timer: str, seconds: float, call: Callable[[], object]) -> None:
@@ -301,7 +365,7 @@ class Run:
 
     def _broken(self, failure: Failure) -> None:
         """Log a fault in mu or an engine, and fail the job rather than leave it hanging."""
-        self.log.failure("job {job} broke", failure, job=self.job.id)
+        self.log.failure("job {job}: a fault in mu", failure, job=self.job.id)
         words = f"a fault in mu: {failure.getErrorMessage()}"
         self.job.stop("failed", words)
         self.job.end("failed", words)
@@ -309,10 +373,10 @@ class Run:
 
 def worker_event(
     job: Job, identity: Identity, cacert: str, host: str, port: int, reconnect_s: float
-) -> dict[str, Any]:
+) -> JSON:
     """Return the event for a job's workers, without the launch id."""
     spec = job.spec
-    event: dict[str, Any] = {
+    event: JSON = {
         "mode": 1,
         "addr": host,
         "port": port,
@@ -342,7 +406,7 @@ def _check_plan(inputs: object, most: int, actors: Sequence[int]) -> None:
         raise ValueError(f"it has {len(inputs)} actors, but max_workers is {most}")
     if actors and max(actors) >= len(inputs):
         raise ValueError(
-            f"actor {max(actors)} was ordered, but actors go from 0 to {len(inputs) - 1}"
+            f"actor {max(actors)} was ordered, but it has only actors 0 to {len(inputs) - 1}"
         )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mu.jobs.function_name import FunctionName
 from mu.machine import Machine
 from mu.parameters import Params
 from mu.plugins import Pipeline
@@ -35,7 +36,7 @@ class JobSpec:
     tolerate: int = 0
     """How many actors may fail in a job that is done."""
     stragglers: float = 0.0
-    """How many times the median an actor may run before a spare starts it again; 0: no limit."""
+    """How many times the median an actor may run before a spare starts it again; 0: never."""
     max_cost_usd: float = 0.0
     """The cost at which the job fails; 0: no limit."""
     copies: int = 0
@@ -52,7 +53,10 @@ class JobSpec:
     @property
     def functions(self) -> list[str]:
         """The functions to invoke, in rotation."""
-        return [f"{self.function}-{copy}" for copy in range(self.copies)] or [self.function]
+        if not self.copies:
+            return [self.function]
+        function = FunctionName.parse(self.function)
+        return [function.copy(number) for number in range(self.copies)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,10 @@ class Limits:
     log_bytes: int = 65536
     max_held: int = 1000
     max_info: int = 16 * 2**20
+    attempt_bytes: int = 2**28
+    """Of an attempt's events in the journal."""
+    job_bytes: int = 2**32
+    """Of the events of all attempts at a job's actors in the journal."""
     hold_s: float = 10.0
     """How long an actor is held for a worker that lost its connection."""
     retry_pause_s: float = 1.0

@@ -1,1 +1,1 @@
-"""What all ports share: TLS and its certificates, HTTP, and how connections end."""
+"""Code that all ports share: TLS and certificates, HTTP, and how connections end."""

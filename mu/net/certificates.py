@@ -1,4 +1,4 @@
-"""Who may connect: our own CA, a certificate for each job, the TLS options of our ports.
+"""Decides who may connect: mu's own CA, a certificate for each job, the ports' TLS options.
 
 The CA is kept in the home folder. The server's key is generated at each start and never written to
 disk: workers check its certificate against the CA and the name SERVER_NAME.
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -38,7 +39,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What users are shown of a certificate."""
+    """The facts about a certificate that users are shown."""
 
     subject: str
     names: tuple[str, ...]
@@ -78,19 +79,31 @@ class Authority:
 
     @classmethod
     def at_home(cls, home: Path) -> "Authority":
-        """Return the CA in this home folder; create it if there is none (ca.pem, ca.key).
+        """Return the CA in this home folder (ca.pem, ca.key); create it if there is none.
 
-        Raises OSError, and ValueError if a file is not PEM or the two do not belong together.
+        Raises OSError, and ValueError if a file is not PEM, one of the two is missing, or they do not
+        belong together.
         """
-        if not (home / "ca.pem").exists():
+        there = [name for name in ("ca.pem", "ca.key") if (home / name).exists()]
+        if len(there) == 1:
+            missing = "ca.key" if there == ["ca.pem"] else "ca.pem"
+            raise ValueError(
+                f"{home / there[0]} is there and {missing} is missing: restore {missing}, or make a new"
+                " CA with `mu keys renew ca`, which workers that run now and relays on other machines"
+                " do not trust"
+            )
+        if not there:
             cls.new()._write(home)
         return cls.read(home)
 
     @classmethod
     def read(cls, home: Path) -> "Authority":
-        """Return the CA in this home folder. Raises as at_home does, and if there is none."""
+        """Return the CA in this home folder. Raises as `at_home` does, and if there is none."""
         cert_file, key_file = home / "ca.pem", home / "ca.key"
-        key = serialization.load_pem_private_key(key_file.read_bytes(), None)
+        try:
+            key = serialization.load_pem_private_key(key_file.read_bytes(), None)
+        except (TypeError, UnsupportedAlgorithm) as error:  # TypeError: it has a password
+            raise ValueError(f"{key_file} cannot be used: {error}") from None
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise ValueError(f"{key_file} must contain an EC key")
         certificate = x509.load_pem_x509_certificate(cert_file.read_bytes())
@@ -117,7 +130,9 @@ class Authority:
         write_private(folder / "ca.pem", self.pem)
 
     def export_relay(self, folder: Path, *hosts: str) -> None:
-        """Write what a relay on another machine needs: ca.pem, relay.pem, relay.key. Raises OSError.
+        """Write the files for a relay on another machine, ca.pem, relay.pem and relay.key.
+
+        Raises OSError.
 
         The relay's certificate has the coordinator's name, so its key can impersonate both.
         """

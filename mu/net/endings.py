@@ -1,4 +1,4 @@
-"""How a connection ended, in words for logs and error messages."""
+"""Describes how a connection ended, for logs and error messages."""
 
 from OpenSSL import SSL
 from twisted.internet.error import ConnectionDone
@@ -17,4 +17,4 @@ def handshake_error(reason: Failure) -> str:
     error = reason.value
     if isinstance(error, SSL.Error) and error.args and error.args[0]:
         return f"TLS: {', '.join(detail[-1] for detail in error.args[0])}"
-    return f"it said no hello: {loss(reason)}"
+    return f"it sent no hello: {loss(reason)}"

@@ -1,4 +1,4 @@
-"""The worker port's transport: TLS without a buffer of its own, over TCP that sends at once."""
+"""The worker port's transport: unbuffered TLS over TCP that sends at once."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 
 
 class DirectTLSFactory(TLSMemoryBIOFactory):
-    """TLS for a factory whose `has_room(addr)` may refuse a connection before its handshake.
+    """TLS for a factory whose `accepts(addr)` may refuse a connection before its handshake.
 
     It does not buffer: a session joins its writes itself.
     """
@@ -18,15 +18,16 @@ class DirectTLSFactory(TLSMemoryBIOFactory):
 
     def buildProtocol(
         self, addr: IAddress | None
-    ) -> Any:  # None is allowed, but Twisted's type lacks it
-        return super().buildProtocol(addr) if self.wrappedFactory.has_room(addr) else None
+    ) -> Any:  # None is allowed, but missing in Twisted's type
+        return super().buildProtocol(addr) if self.wrappedFactory.accepts(addr) else None
 
 
 class PromptServer(tcp.Server):
     """Writes directly to the socket while no earlier data is waiting.
 
     This saves the reactor two epoll_ctl calls and one iteration per write: about a sixth of the CPU
-    time of an answer (bench/coordinator.py). What the socket does not take is buffered as usual.
+    time of an answer (bench/coordinator.py). Data that the socket does not accept is buffered as
+    usual.
     """
 
     def write(self, data: bytes) -> None:

@@ -1,12 +1,15 @@
-"""Our HTTP ports: no access log, and a limit on the size of request bodies."""
+"""mu's HTTP ports: no access log, and limits on what a request may have."""
 
-import json
 from functools import partial
 from typing import IO
+from urllib.parse import unquote_to_bytes
 
 from twisted.web import http
-from twisted.web.resource import IResource
+from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
+from werkzeug.exceptions import HTTPException
+
+from mu.strict_json import dumps
 
 
 class BoundedRequest(Request):
@@ -38,12 +41,51 @@ class BoundedRequest(Request):
     def _refuse(self) -> None:
         self._refused = True
         message = f"the body must have at most {self._max_body} bytes"
-        body = json.dumps({"error": {"message": message, "field": None}}).encode("ascii")
+        body = error_json(message)
         self.channel.write(
             b"HTTP/1.1 413 Content Too Large\r\nContent-Type: application/json\r\n"
             b"Connection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
         )
         self.channel.loseConnection()
+
+
+class TextResource(Resource):
+    """Answers 400 in JSON to a method, path or Host that is not text; passes on all others."""
+
+    isLeaf = True
+
+    def __init__(self, inside: Resource) -> None:
+        super().__init__()
+        self._inside = inside
+
+    def render(self, request: Request) -> bytes | int:
+        for what, given, encoding in (
+            ("method", request.method, "ascii"),
+            ("path", unquote_to_bytes(request.path), "utf-8"),
+            ("Host", request.getHeader(b"host") or b"", "ascii"),
+        ):
+            try:
+                given.decode(encoding)
+            except UnicodeDecodeError:
+                wanted = encoding.upper()
+                return _bad(request, f"the request's {what} must be {wanted}, got {given!r:.200}")
+        try:
+            answer: bytes | int = self._inside.render(request)
+            return answer
+        except (ValueError, HTTPException):  # Klein's and Werkzeug's parsers of the Host
+            host = request.getHeader(b"host")
+            return _bad(request, f"the request's Host must be HOST:PORT, got {host!r:.200}")
+
+
+def _bad(request: Request, message: str) -> bytes:
+    request.setResponseCode(400)
+    request.setHeader("Content-Type", "application/json")
+    return error_json(message)
+
+
+def error_json(message: str) -> bytes:
+    """Return the body of an answer that says what is wrong with a whole request."""
+    return dumps({"error": {"message": message, "field": None}}).encode("ascii") + b"\n"
 
 
 class BoundedSite(Site):

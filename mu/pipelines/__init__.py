@@ -1,1 +1,1 @@
-"""The pipelines that come with mu, each in one file, registered like those of any other package."""
+"""The pipelines that come with mu, one in each file, registered like those of any other package."""

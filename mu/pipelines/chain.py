@@ -1,8 +1,9 @@
 """chain: number the lines of one large object, whose parts are read at the same time.
 
-Each actor reads one part of the object and counts its lines. The number of its first line depends on
-all parts before it: the actor receives their sums from its left neighbour through the relay, adds
-its own, and passes the result on. Only the sums run along the chain; the slow work is parallel.
+Each actor reads one part of the object and counts its lines. The number of its first line depends
+on all parts before it: the actor receives their sums from its left neighbour through the relay,
+adds its own, and passes the result on. Only the sums travel along the chain; the slow work is
+parallel.
 
 The program (chain_program.py) is sent to the worker, so any function with a python3 will do.
 """
@@ -14,8 +15,16 @@ from pathlib import Path
 
 from mu.events import Finish
 from mu.messages import parse_retval
-from mu.parameters import FieldError, Parameter, Params
+from mu.parameters import Parameter, Params
 from mu.pipelines import s3
+from mu.pipelines.texts import (
+    check_bucket,
+    check_command,
+    check_given,
+    check_key,
+    check_length,
+    readable,
+)
 from mu.plugins import ActorInput, Pipeline
 from mu.states import (
     CommandListState,
@@ -29,15 +38,15 @@ from mu.states import (
     connect_command,
 )
 
-# The program is part of a command. Any change to it, even to a comment, ends the attempts that run when
-# mu is upgraded.
+# The program is part of a command. Any change to it, even to a comment, ends the attempts that are
+# running when mu is upgraded.
 PROGRAM = Path(__file__).with_name("chain_program.py").read_text(encoding="utf-8")
 TAIL = 500
-"""How many characters of the end of a failed program's output an error has."""
+"""How many characters of the end of a failed program's output are in its error."""
 
 
 class ProgramEnded(OnePassState):
-    """Waits for the end of a program. Its errors do not show the URL, which is in some commands."""
+    """Waits for the end of a program. Its errors leave out the command, which may have the URL."""
 
     expect = "OK:RETVAL("
     output = ""
@@ -46,7 +55,7 @@ class ProgramEnded(OnePassState):
         status, self.output = parse_retval(self.messages[-1])
         if status:
             part = self.worker.actor
-            tail = self.output[-TAIL:].strip()
+            tail = readable(self.output[-TAIL:]).strip()
             return ErrorState(self, f"part {part}: exit status {status}: {tail}")
         return self.nextState(self)
 
@@ -95,7 +104,7 @@ class JoinEnded(ProgramEnded):
 
 
 class Join(CommandListState):
-    """Wait for the sums of the left neighbour, and pass on its own as state number `actorNum`."""
+    """Wait for the left neighbour's sums, and pass on its own as state number `actorNum`."""
 
     nextState = JoinEnded
 
@@ -135,6 +144,10 @@ class Count(CommandListState):
         super().__init__(prevState, actorNum)
 
 
+def _index_key(params: Params, number: int) -> str:
+    return f"{params.out_prefix}{number:08d}.txt"
+
+
 def _command(job: JobFacts, words: str) -> str:
     return f"{job.params.python} ##TMPDIR##/chain.py {words}"
 
@@ -154,7 +167,7 @@ class Chain(Pipeline):
         Parameter("bucket", str, "the S3 bucket of input and output"),
         Parameter("key", str, "the key of the object"),
         Parameter("out_prefix", str, "the index of each part is written to <out_prefix>%08d.txt"),
-        Parameter("every", int, "how many lines to put in one row of the index", 1000, minimum=1),
+        Parameter("every", int, "how many lines to put in one row of the index", 1000, 1, 10**12),
         Parameter(
             "python",
             str,
@@ -167,9 +180,11 @@ class Chain(Pipeline):
     )
 
     def check(self, params: Params) -> None:
-        for name in ("bucket", "key", "out_prefix", "python"):
-            if not params[name]:
-                raise FieldError(f"params.{name}", f"params.{name} must not be empty")
+        check_bucket(params)
+        check_given(params, "key", "out_prefix", "python")
+        check_length("params.key", params.key)
+        check_key("params.out_prefix", _index_key(params, params.workers))
+        check_command("params.python", params.python)
 
     def plan(self, params: Params) -> list[ActorInput]:
         self.check(params)
@@ -183,7 +198,7 @@ class Chain(Pipeline):
                 "size": size,
                 "first": places[number],
                 "end": places[number + 1],
-                "out_key": f"{params.out_prefix}{number:08d}.txt",
+                "out_key": _index_key(params, number),
             }
             for number in range(actors)
         ]

@@ -12,6 +12,7 @@ from mu.events import Finish
 from mu.parameters import FieldError, Parameter, Params
 from mu.pipelines import s3
 from mu.pipelines.templates import ShellTemplate
+from mu.pipelines.texts import check_bucket, check_command, check_given, check_length, readable
 from mu.plugins import ActorInput, Pipeline
 from mu.states import ActorFailed, JobFacts, Ran, Script, ScriptWorker
 
@@ -25,11 +26,16 @@ PARAMETERS = (
     Parameter("frames", int, "frames per chunk; needs rate", 0, minimum=0),
     Parameter("rate", str, "frames per second of the video, such as 25 or 30000/1001", ""),
     Parameter(
-        "seconds", float, "the length of a chunk in seconds, instead of frames", 0.0, minimum=0.0
+        "seconds", float, "the length of a chunk in seconds, instead of frames", 0.0, 0.0, 1e6
     ),
     Parameter("offset", int, "the number of chunks to skip at the start", 0, minimum=0),
     Parameter("expires_s", int, "how long the signed URL is valid, in seconds", 3600, 60, 604_800),
 )
+
+SHORTEST, LONGEST = Fraction(1, 1000), Fraction(10**6)
+"""Of a chunk, in seconds. Commands get six decimals, and ffmpeg takes a length of 0 as all."""
+LAST_SECOND = 10**9
+"""Later positions are no video's, and have too many digits for a float with six decimals."""
 
 HELP = (
     "a shell command; {url} is the video, {start} and {seconds} the position and length of the"
@@ -38,7 +44,7 @@ HELP = (
 LOOK = "./ffmpeg -nostdin -ss {start} -t {seconds} -i {url} -f null - 2>&1"
 
 
-# ---------------------------------------------------------------- which part of the video
+# ---------------------------------------------------------------- chunks
 
 
 def check(params: Params, trusted: Sequence[str]) -> None:
@@ -47,18 +53,47 @@ def check(params: Params, trusted: Sequence[str]) -> None:
         ShellTemplate(params.command, trusted, UNTRUSTED)
     except ValueError as error:
         raise FieldError("params.command", f"params.command: {error}") from None
+    check_bucket(params)
+    check_given(params, "video", "in_format")
+    check_length("params.video", object_key(params))
+    check_command("params.command", params.command)
     if bool(params.frames) == bool(params.seconds):
         raise FieldError(
             "params.frames", "give either params.frames or params.seconds, the length of a chunk"
         )
-    if params.frames:
-        read_rate(params.rate)
+    name = "seconds" if params.seconds else "rate"
+    length = chunk_length(params)
+    if not SHORTEST <= length <= LONGEST:
+        raise FieldError(
+            f"params.{name}",
+            f"params.{name} makes chunks of {float(length):g} s; they must have"
+            f" {float(SHORTEST):g} to {float(LONGEST):g} s",
+        )
+    end = (params.offset + params.workers) * length
+    if end > LAST_SECOND:
+        raise FieldError(
+            "params.offset",
+            f"params.offset must be smaller: the last chunk would end after {float(end):g} s, and a"
+            f" video has at most {LAST_SECOND} s",
+        )
+
+
+def chunk_length(params: Params) -> Fraction:
+    """Return the length of a chunk in seconds. Raises FieldError for an invalid rate."""
+    if params.seconds:
+        return Fraction(str(params.seconds))
+    frames: int = params.frames
+    return frames / read_rate(params.rate)
+
+
+def object_key(params: Params) -> str:
+    return f"{params.video}.{params.in_format}"
 
 
 def read_rate(rate: str) -> Fraction:
     """Return frames per second. Raises FieldError."""
     form = re.fullmatch(r"(\d{1,9})(?:/(\d{1,9})|\.(\d{1,9}))?", rate, re.ASCII)
-    if form is None or Fraction(form[1]) == 0 or (form[2] and int(form[2]) == 0):
+    if form is None or (form[2] and int(form[2]) == 0) or Fraction(rate) == 0:
         raise FieldError(
             "params.rate",
             f"params.rate must be frames per second, such as 25 or 30000/1001, got {rate!r}",
@@ -88,8 +123,7 @@ def _decimal(seconds: Fraction) -> str:
 
 def plan_chunks(params: Params) -> list[ActorInput]:
     """Return the chunk of each actor, and the URL. Raises S3Error if the video cannot be read."""
-    key = f"{params.video}.{params.in_format}"
-    url = s3.readable_url(params.bucket, key, params.expires_s)
+    url = s3.readable_url(params.bucket, object_key(params), params.expires_s)
     numbers = range(params.offset, params.offset + params.workers)
     return [{"url": url, "chunk": number, **chunk(params, number)} for number in numbers]
 
@@ -106,7 +140,7 @@ async def run_on_chunk(worker: ScriptWorker, **files: str) -> Ran:
     values = {**worker.input, **files, "actor": str(worker.actor)}
     ran = await worker.run(command.fill(values), check=False)
     if ran.status:
-        output = ran.output[-500:].strip()
+        output = readable(ran.output[-500:]).strip()
         raise ActorFailed(f"chunk {worker.chunk}: exit status {ran.status}: {output}")
     return ran
 
@@ -119,7 +153,7 @@ async def look(worker: ScriptWorker) -> dict[str, object]:
     return {
         "chunk": worker.chunk,
         "seconds": round(worker.now - begun, 3),
-        "output": ran.output[-worker.job.params.output_chars :],
+        "output": readable(ran.output[-worker.job.params.output_chars :]),
     }
 
 

@@ -5,10 +5,12 @@ Y4M chunks of a number of frames get the same keys as those of png2y4m: <video>-
 
 import re
 from collections.abc import Sequence
+from decimal import Decimal
 
 from mu.events import Finish
 from mu.parameters import FieldError, Parameter, Params
 from mu.pipelines.ffmpeg_split import HELP, PARAMETERS, TRUSTED, check, plan_chunks, run_on_chunk
+from mu.pipelines.texts import check_key, check_last
 from mu.plugins import ActorInput, Pipeline
 from mu.states import JobFacts, Script, ScriptWorker
 
@@ -16,6 +18,16 @@ CUT = (
     "./ffmpeg -nostdin -v error -y -abort_on empty_output"  # beyond the end of the video
     " -ss {start} -t {seconds} -i {url} {out}"
 )
+
+
+def out_key(params: Params, chunk: int) -> str:
+    """Return the key of a chunk. Different lengths have different keys."""
+    length = f"{params.frames:02d}"
+    if params.seconds:
+        length = f"{Decimal(str(params.seconds)):f}s"
+        length = length.removesuffix(".0s").removesuffix("s") + "s"
+    folder = f"{params.video}-{params.out_format}_{length}"
+    return f"{folder}/{chunk:08d}.{params.out_format}"
 
 
 async def cut(worker: ScriptWorker) -> dict[str, object]:
@@ -55,14 +67,14 @@ class FfmpegSplitUpload(Pipeline):
                 "params.out_format",
                 f"params.out_format must be 1 to 16 letters or digits, got {params.out_format!r}",
             )
+        last = params.offset + params.workers
+        check_last("params.offset", last)
+        check_key("params.video", out_key(params, last))
 
     def plan(self, params: Params) -> list[ActorInput]:
         self.check(params)
-        length = f"{params.seconds:g}s" if params.seconds else f"{params.frames:02d}"
-        folder = f"{params.video}-{params.out_format}_{length}"
         return [
-            {**given, "out_key": f"{folder}/{given['chunk']:08d}.{params.out_format}"}
-            for given in plan_chunks(params)
+            {**given, "out_key": out_key(params, given["chunk"])} for given in plan_chunks(params)
         ]
 
     def begin(self, worker: ScriptWorker) -> Script:

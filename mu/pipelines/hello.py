@@ -1,4 +1,4 @@
-"""hello: each worker echoes a text, which shows that launching, TLS and the way back work."""
+"""hello: each worker echoes a text, which shows that launching, TLS and replies work."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""linpack: run a benchmark program twice side by side on each worker.
+"""linpack: run a benchmark program twice at the same time on each worker.
 
 The result shows how much processor time a worker has beyond what one program can use. The program
 is the packaged command; its outputs are the job's result.
@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from statistics import median
 
 from mu.events import Finish
-from mu.parameters import Parameter
+from mu.parameters import Parameter, Params
+from mu.pipelines.texts import check_command, readable
 from mu.plugins import Pipeline
 from mu.states import JobFacts, Script, ScriptWorker
 
 
 async def run_all(worker: ScriptWorker) -> list[dict[str, object]]:
-    """Run all copies of the program at once; return what `run_one` says of each."""
+    """Run all copies of the program at once; return what `run_one` returns for each."""
     await worker.seti("nonblock", 1)
     return await worker.together(*(run_one(worker) for _ in range(worker.job.params.copies)))
 
@@ -22,26 +23,29 @@ async def run_all(worker: ScriptWorker) -> list[dict[str, object]]:
 async def run_one(worker: ScriptWorker) -> dict[str, object]:
     begun = worker.now
     ran = await worker.run(worker.job.params.command)
-    kept = ran.output[-worker.job.params.output_chars :]
+    kept = readable(ran.output[-worker.job.params.output_chars :])
     return {"actor": worker.actor, "seconds": round(worker.now - begun, 3), "output": kept}
 
 
 class Linpack(Pipeline):
     name = "linpack"
-    description = "Run a benchmark program twice side by side on each worker, and keep its outputs."
+    description = "Run a benchmark program twice at once on each worker, and keep its outputs."
     parameters = (
         Parameter("command", str, "the program; empty: the packaged command", ""),
-        Parameter("copies", int, "runs side by side on each worker", 2, minimum=1, maximum=64),
+        Parameter("copies", int, "simultaneous runs on each worker", 2, minimum=1, maximum=64),
         Parameter(
             "output_chars", int, "characters to keep of the end of each output", 4000, 1, 65536
         ),
     )
 
+    def check(self, params: Params) -> None:
+        check_command("params.command", params.command)
+
     def begin(self, worker: ScriptWorker) -> Script:
         return run_all(worker)
 
     def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, object]:
-        """Return all runs, and statistics of their durations from command to answer."""
+        """Return all runs, and statistics of their durations from command to reply."""
         runs = [one for outcome in outcomes if not outcome.error for one in outcome.result]
         seconds = [one["seconds"] for one in runs]
         if not seconds:

@@ -1,8 +1,8 @@
 """map: run a shell command for each key of an S3 prefix, or of a list, and upload its output.
 
-An actor has several keys, and handles them one after the other: retrieve, run, upload. `finish`
-writes a manifest below the output prefix, with the outcome of each key. A second run writes to the
-same keys.
+An actor may have several keys, which it handles one after the other: retrieve, run, upload.
+`finish` writes a manifest with the outcome of each key, below the output prefix. A second run
+writes to the same keys.
 """
 
 import fnmatch
@@ -16,26 +16,41 @@ from mu.events import Finish
 from mu.parameters import FieldError, Parameter, Params
 from mu.pipelines import s3
 from mu.pipelines.templates import ShellTemplate, fill, parse
+from mu.pipelines.texts import (
+    LONGEST_COMMAND,
+    LONGEST_KEY,
+    check_bucket,
+    check_command,
+    check_given,
+    check_key,
+    check_length,
+    command_bytes,
+    readable,
+)
 from mu.plugins import ActorInput, Pipeline
 from mu.states import ActorFailed, JobFacts, Script, ScriptWorker
 
-TRUSTED = ("in", "out", "actor")  # our own: two files below ##TMPDIR##, a number
+TRUSTED = ("in", "out", "actor")  # mu's own: two files below ##TMPDIR##, a number
 UNTRUSTED = ("stem", "ext", "name", "key")  # from the key, which may contain anything
 
 TAIL = 500
 """How many characters of the end of a failed command's output are kept."""
+MOST_OF_KEY = 16 * LONGEST_KEY
+"""More bytes than a key adds to a command: each of its names once, quoted."""
+MOST = 999_999
+"""More keys than one actor has, and more actors than a job has."""
 SHOWN = 5
 """How many failed keys the job's result lists. The manifest lists all."""
 
 Row = dict[str, Any]
-"""The outcome of one key, as the manifest has it."""
+"""The outcome of one key, in the manifest's form."""
 
 
 # ---------------------------------------------------------------- names
 
 
 class Names:
-    """The names that follow from a key: on the worker, in its command, and of its output in S3."""
+    """The names derived from a key: its files on the worker, its placeholders, its output in S3."""
 
     def __init__(self, params: Params) -> None:
         self.command = ShellTemplate(params.command, TRUSTED, UNTRUSTED)
@@ -52,10 +67,13 @@ class Names:
     def out_file(self, folder: str, key: str) -> str:
         return f"{folder}/out{_ending(self._own_suffix(key))}"
 
-    def filled(self, folder: str, key: str, actor: int) -> str:
-        """Return the command for this key."""
+    def script(self, number: int, key: str, actor: int) -> str:
+        """Return what the worker's shell gets for this key, its actor's `number`th."""
+        folder = folder_of(number)
         files = {"in": self.in_file(folder, key), "out": self.out_file(folder, key)}
-        return self.command.fill({**files, "actor": str(actor), **self._parts(key)})
+        tidy = f"rm -rf {folder_of(number - 1)}\n" if number else ""  # a worker's disk is small
+        command = self.command.fill({**files, "actor": str(actor), **self._parts(key)})
+        return f"{tidy}mkdir -p {folder}\n{command}"
 
     def _own_suffix(self, key: str) -> str:
         return fill(self._suffix, self._parts(key))
@@ -68,8 +86,13 @@ class Names:
         return {"stem": relative.removesuffix(ext), "ext": ext, "name": name, "key": key}
 
 
+def folder_of(number: int) -> str:
+    """Return the worker's folder for its `number`th key."""
+    return f"##TMPDIR##/{number}"
+
+
 def _ending(name: str) -> str:
-    """Return the plain extensions of a name, since many programs choose a format by them."""
+    """Return the plain extensions of a name, by which many programs choose a format."""
     found = re.search(r"(\.[A-Za-z0-9]{1,16})*\Z", name)
     return found[0] if found else ""
 
@@ -87,7 +110,7 @@ async def map_keys(worker: ScriptWorker) -> dict[str, list[Row]]:
         try:
             await map_one(worker, names, row, number)
         except ActorFailed as error:
-            row["error"] = _clean(str(error))
+            row["error"] = readable(str(error))
             if not keep_going:
                 tail = f": {row['tail']}" if row.get("tail") else ""
                 raise ActorFailed(f"{key!r}: {row['error']}{tail}") from error
@@ -98,16 +121,14 @@ async def map_keys(worker: ScriptWorker) -> dict[str, list[Row]]:
 async def map_one(worker: ScriptWorker, names: Names, row: Row, number: int) -> None:
     """Retrieve, run, upload; put the outcome in the key's row. Raises ActorFailed."""
     key = row["key"]
-    folder = f"##TMPDIR##/{number}"
+    folder = folder_of(number)
     if "in" in names.command.names:
         await worker.retrieve(key, names.in_file(folder, key))
     begun = worker.now
-    tidy = f"rm -rf ##TMPDIR##/{number - 1}\n" if number else ""  # the disk of a worker is small
-    command = names.filled(folder, key, worker.actor)
-    ran = await worker.run(f"{tidy}mkdir -p {folder}\n{command}", check=False)
+    ran = await worker.run(names.script(number, key, worker.actor), check=False)
     row |= {"status": ran.status, "seconds": round(worker.now - begun, 3)}
     if ran.status:
-        row["tail"] = _clean(ran.output[-TAIL:])
+        row["tail"] = readable(ran.output[-TAIL:])
         raise ActorFailed(f"exit status {ran.status}")
     if "out" in names.command.names:
         out = names.out_file(folder, key)
@@ -115,30 +136,29 @@ async def map_one(worker: ScriptWorker, names: Names, row: Row, number: int) -> 
             f"rm -f {names.in_file(folder, key)}; wc -c < {out}", check=False
         )
         if counted.status or not counted.output.strip().isdecimal():
-            row["tail"] = _clean(ran.output[-TAIL:])
+            row["tail"] = readable(ran.output[-TAIL:])
             raise ActorFailed("the command exited with 0, but wrote no file {out}")
         await worker.upload(names.out_key(key), out)
         row |= {"bytes": int(counted.output), "out_key": names.out_key(key)}
-
-
-def _clean(output: str) -> str:
-    """Return the output of a program as text that can be encoded in UTF-8."""
-    return output.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 # ---------------------------------------------------------------- the plan
 
 
 def check(params: Params) -> None:
-    """Raise FieldError for parameters that are wrong in themselves or contradict each other."""
-    for name in ("bucket", "command", "prefix", "match", "out_prefix", "suffix", "manifest"):
-        _check_text(f"params.{name}", params[name])
-        if not params[name] and name in ("bucket", "command", "manifest"):
-            raise FieldError(f"params.{name}", f"params.{name} must not be empty")
+    """Raise FieldError for parameters that are invalid or contradict each other."""
+    check_bucket(params)
+    check_given(params, "command", "manifest")
     for key in params.keys:
-        _check_text("params.keys", key)
+        if not isinstance(key, str):
+            raise FieldError("params.keys", f"params.keys must contain only strings, got {key!r}")
         if not key:
             raise FieldError("params.keys", "params.keys must not contain an empty key")
+        check_length("params.keys", key)
+    check_length("params.prefix", params.prefix)
+    check_key("params.out_prefix", f"{params.out_prefix}x")
+    check_key("params.suffix", f"x{params.suffix}")
+    check_key("params.manifest", params.out_prefix + params.manifest)
     try:
         field = "params.command"
         ShellTemplate(params.command, TRUSTED, UNTRUSTED)
@@ -146,37 +166,28 @@ def check(params: Params) -> None:
         parse(params.suffix, ["ext"])
     except ValueError as error:
         raise FieldError(field, f"{field}: {error}") from None
+    check_command("params.command", Names(params).script(MOST, "", MOST))
+    _refuse_long_commands(params, params.keys)
     if not (params.keys or params.prefix or params.match):
         raise FieldError(
             "params.prefix",
-            "give params.prefix or params.keys, or for the whole bucket params.match '*'",
+            "give params.prefix or params.keys, or params.match '*' for the whole bucket",
         )
     if params.keys and params.match:
         raise FieldError(
             "params.match",
-            "params.match is for params.prefix, not for params.keys: give one or the other",
+            "params.match applies to params.prefix, not to params.keys: give only one of match and keys",
         )
     if not params.keys and params.out_prefix == params.prefix and not params.match:
         raise FieldError(
             "params.out_prefix",
             "params.out_prefix must not be params.prefix, since a second run would take outputs as"
-            " input: give another one, or params.match to tell them apart",
+            " input: give another one, or a params.match that excludes outputs",
         )
     if params.on_error not in ("keep", "fail"):
         raise FieldError(
             "params.on_error", f"params.on_error must be keep or fail, got {params.on_error!r}"
         )
-
-
-def _check_text(field: str, text: object) -> None:
-    if not isinstance(text, str):
-        raise FieldError(field, f"{field} must contain only strings, got {text!r}")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise FieldError(field, f"{field} must be valid Unicode, got {text!r}") from None
-    if "\0" in text:
-        raise FieldError(field, f"{field} must not contain a NUL, got {text!r}")
 
 
 def input_keys(params: Params) -> list[str]:
@@ -194,6 +205,21 @@ def input_keys(params: Params) -> list[str]:
     ]
 
 
+def _refuse_long_commands(params: Params, keys: Sequence[str]) -> None:
+    """Raise FieldError if a key makes the command too long for the worker's shell."""
+    names = Names(params)
+    if command_bytes(names.script(MOST, "", MOST)) + MOST_OF_KEY < LONGEST_COMMAND:
+        return
+    for key in keys:
+        size = command_bytes(names.script(MOST, key, MOST))
+        if size > LONGEST_COMMAND:
+            raise FieldError(
+                "params.command",
+                f"params.command: with the key {key!r:.200} it has {size} bytes; Linux passes at most"
+                f" {LONGEST_COMMAND} to a shell: put the script into the function's bundle",
+            )
+
+
 def _refuse_clashes(params: Params, keys: Sequence[str]) -> None:
     """Raise ValueError if an output would overwrite another one, an input or the manifest."""
     names = Names(params)
@@ -206,6 +232,7 @@ def _refuse_clashes(params: Params, keys: Sequence[str]) -> None:
     written: dict[str, str] = {}
     for key in keys:
         out_key = names.out_key(key)
+        check_length("params.out_prefix", out_key)
         if out_key in inputs:
             raise ValueError(f"the output of {key!r} would overwrite the input {out_key!r}")
         if out_key == params.out_prefix + params.manifest:
@@ -283,6 +310,7 @@ class Map(Pipeline):
                 f"there is no key below s3://{params.bucket}/{params.prefix}{matching}"
             )
         _refuse_clashes(params, keys)
+        _refuse_long_commands(params, keys)
         each = params.per_worker
         actors = -(-len(keys) // each) if each else min(params.workers, len(keys))
         return [{"keys": keys[number::actors]} for number in range(actors)]

@@ -2,22 +2,32 @@
 
 Each actor retrieves its frames one after the other, runs the packaged command on them (which
 reads ##INFILE##, a %08d pattern, and writes ##OUTFILE##), and uploads the chunk. A second run
-writes the same bytes to the same key.
+writes the same bytes to the same key. The last chunk may be shorter: frames that S3 does not have are left
+out if no later frame of the chunk is there either.
 """
 
+import re
 from collections.abc import Sequence
 
-from mu.events import Finish
+from mu.events import Answered, Event, Finish
 from mu.parameters import Parameter, Params
+from mu.pipelines.texts import check_bucket, check_given, check_key, check_last
 from mu.plugins import ActorInput, Pipeline
 from mu.states import (
     CommandListState,
     Context,
+    ErrorState,
     ForLoopState,
     JobFacts,
     Previous,
+    State,
     TerminalState,
 )
+from mu.states.context import SendCommand
+
+_NO_SUCH_KEY = re.compile(r"FAIL\(.*: NoSuchKey(: [^:()]*)?\)", re.DOTALL)
+_FRAMES = "_frames"
+"""In `info`: how many frames the chunk has, once one was missing."""
 
 
 class Converted(TerminalState):
@@ -25,7 +35,8 @@ class Converted(TerminalState):
 
     def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
         super().__init__(prevState, actorNum)
-        self.result = {"key": self.worker.input["out_key"]}
+        frames = self.info.get(_FRAMES, self.job.params.frames)
+        self.result = {"key": self.worker.input["out_key"], "frames": frames}
 
 
 class Convert(CommandListState):
@@ -44,6 +55,20 @@ class Retrieve(CommandListState):
         key = self.worker.input["in_keys"][number]
         name = f"##TMPDIR##/{number + 1:08d}.png"
         self.commands = [c and c.format(key=key, file=name) for c in self.commands]
+
+    def receive(self, event: Event, send: SendCommand) -> State:
+        number = self.info["frame"]
+        if number and isinstance(event, Answered) and _NO_SUCH_KEY.fullmatch(event.text):
+            self.info.setdefault(_FRAMES, number)
+            return self.nextState(self)
+        return super().receive(event, send)
+
+    def post_transition(self) -> State:
+        if _FRAMES in self.info:
+            keys = self.worker.input["in_keys"]
+            missing, there = keys[self.info[_FRAMES]], keys[self.info["frame"]]
+            return ErrorState(self, f"there is no {missing}, but there is {there}")
+        return super().post_transition()
 
 
 class RetrieveLoop(ForLoopState):
@@ -92,6 +117,16 @@ class Png2Y4M(Pipeline):
         Parameter("offset", int, "the number of chunks to skip at the start", 0, minimum=0),
     )
 
+    def check(self, params: Params) -> None:
+        check_bucket(params)
+        check_given(params, "video")
+        last = params.offset + params.workers
+        check_last("params.offset", last * params.frames)
+        check_key("params.video", f"{params.video}-y4m_{params.frames:02d}/{last:08d}.y4m")
+        check_key(
+            "params.in_format", f"{params.video}-{params.in_format}/{last * params.frames:08d}.png"
+        )
+
     def plan(self, params: Params) -> list[ActorInput]:
         frames, folder = params.frames, f"{params.video}-{params.in_format}"
         return [
@@ -106,7 +141,15 @@ class Png2Y4M(Pipeline):
         return Configure(worker, worker.actor)
 
     def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, object]:
-        return {"keys": [outcome.result["key"] for outcome in outcomes if not outcome.error]}
+        """Raises ValueError for missing frames: only the last chunk of a video may be shorter."""
+        done = [outcome.result for outcome in outcomes if not outcome.error]
+        for chunk in sorted(done, key=lambda chunk: str(chunk["key"]))[:-1]:
+            if chunk.get("frames", job.params.frames) != job.params.frames:
+                raise ValueError(
+                    f"{chunk['key']} must have {job.params.frames} frames, got {chunk['frames']}:"
+                    " only the last may have fewer"
+                )
+        return {"keys": [chunk["key"] for chunk in done]}
 
 
 png2y4m = Png2Y4M()

@@ -21,7 +21,7 @@ _regions: dict[str, tuple[str | None, float]] = {}
 
 
 class S3Error(ValueError):
-    """A request failed; the message says which one, and what S3 answered."""
+    """A request failed; the message says which one, and what S3 replied."""
 
 
 def look_up_from(region: str) -> None:
@@ -55,9 +55,9 @@ def size(bucket: str, key: str) -> int:
 
 
 def readable_url(bucket: str, key: str, seconds: int) -> str:
-    """Return a URL with which anybody can read the object for `seconds`. Raises S3Error.
+    """Return a URL that gives anybody read access to the object for `seconds`. Raises S3Error.
 
-    A missing object is an error here, rather than on every worker.
+    A missing object is an error here, rather than later on every worker.
     """
     with _explained(f"read s3://{bucket}/{key}"):
         client = _client(bucket, own_host=True)

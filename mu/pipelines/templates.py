@@ -1,7 +1,7 @@
 """Commands with placeholders: `convert {in} -resize 50% {out}`, where `{{` and `}}` are braces.
 
-A value from outside, such as a key, may contain anything. It is passed as the value of a shell
-variable, which no shell executes.
+A value from outside, such as a key, may contain anything. It becomes the value of a shell variable,
+so no shell executes it.
 
 >>> template = ShellTemplate("convert {in} {key}", trusted=["in"], untrusted=["key"])
 >>> print(template.fill({"in": "##TMPDIR##/in.png", "key": "a; b"}))
@@ -87,23 +87,23 @@ def quoted(value: str) -> str:
 class _Quotes:
     """Follows a shell command to find which quotes a position is in: ' or " or none.
 
-    It does not know here-documents. There, a word may be split or refused, but nothing worse.
+    It does not know here-documents. In them, a value may be split or refused, but nothing worse.
     """
 
     def __init__(self) -> None:
         self._open = [""]
         self._last = "\n"
-        """The character before; "" if it was escaped by a backslash."""
+        """The previous character; "" if a backslash escaped it."""
 
     @property
     def kind(self) -> str:
-        """The innermost quotes. Inside $( ) and ` ` quoting starts afresh."""
+        """The innermost quotes. Inside $( ) and ` `, quoting starts anew."""
         return self._open[-1] if self._open[-1] in ("'", '"') else ""
 
     def read(self, text: str) -> None:
         for character in text:
             self._read(character)
-        self._last = "x"  # stands for the placeholder
+        self._last = "x"  # in place of the placeholder
 
     def _read(self, character: str) -> None:
         inner, last = self._open[-1], self._last

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from mu.events import Finish
 from mu.parameters import Parameter, Params
+from mu.pipelines.texts import check_bucket, check_given, check_key, check_last
 from mu.plugins import ActorInput, Pipeline
 from mu.states import CommandListState, Context, JobFacts, Previous, TerminalState
 
@@ -48,6 +49,13 @@ class VpxEnc(Pipeline):
         Parameter("bucket", str, "the S3 bucket of the video", "excamera-us-east-1"),
         Parameter("offset", int, "the number of chunks to skip at the start", 0, minimum=0),
     )
+
+    def check(self, params: Params) -> None:
+        check_bucket(params)
+        check_given(params, "video")
+        last = params.offset + params.workers
+        check_last("params.offset", last)
+        check_key("params.video", f"{params.video}/out/{last:08d}.ivf")
 
     def plan(self, params: Params) -> list[ActorInput]:
         return [

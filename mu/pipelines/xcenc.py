@@ -1,4 +1,4 @@
-"""xcenc: the ExCamera encoder. Chunks are encoded in parallel, but almost as well as in one pass.
+"""xcenc: the ExCamera encoder. It encodes chunks in parallel, almost as well as a single encoder.
 
 Each actor encodes its chunk with vpxenc, and then encodes it again from the final decoder state of
 its left neighbour, so that it needs no key frame. Chunks come in groups of `keyframe_distance`, with
@@ -9,7 +9,7 @@ a key frame at the beginning of each group. The actor at position k of its group
     pass 2, k >= 2      encode again from the neighbour's final state, one after the other, but quickly
 
 The function's bundle has the programs of the encoder: vpxenc, xc-enc and xc-dump (and comp-states,
-for upload_states). Or the variable MU_XCENC_BIN names their folder.
+for upload_states), or the variable MU_XCENC_BIN names their folder.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from mu.events import Finish
 from mu.parameters import Parameter, Params
 from mu.pipelines.dealing import deal
+from mu.pipelines.texts import LAST_NUMBER, check_bucket, check_given, check_key, check_last
 from mu.plugins import ActorInput, Pipeline
 from mu.states import (
     CommandEntry,
@@ -54,7 +55,7 @@ def xc_enc(switches: str, options: str = "") -> str:
 
 
 def hashed(key: str) -> str:
-    """Return the key as workers change it with hash_s3keys."""
+    """Return the key that workers use instead with hash_s3keys."""
     digits = hashlib.md5(key.rpartition("/")[2].encode(), usedforsecurity=False).hexdigest()
     return f"{digits[:4]}-{key}"
 
@@ -235,10 +236,14 @@ class XcEnc(Pipeline):
             int,
             "the number of chunks from one key frame to the next",
             minimum=1,
+            maximum=LAST_NUMBER,
         ),
         *SHARED,
         Parameter("hash_s3keys", bool, "whether all keys begin with four digits of a hash", False),
     )
+
+    def check(self, params: Params) -> None:
+        check_chunks(params, params.video)
 
     def plan(self, params: Params) -> list[ActorInput]:
         planned: list[ActorInput] = []
@@ -265,6 +270,16 @@ class XcEnc(Pipeline):
 
     def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, object]:
         return stored(job, outcomes)
+
+
+def check_chunks(params: Params, folder: str) -> None:
+    """Raise FieldError for texts and numbers from which no keys can be made."""
+    check_bucket(params)
+    check_given(params, "video")
+    last = params.offset + params.workers
+    check_last("params.offset", last)
+    for key in out_keys(params, folder, list(FILES), last).values():
+        check_key("params.video", hashed(key) if params.get("hash_s3keys") else key)
 
 
 def out_keys(params: Params, folder: str, kinds: Sequence[str], chunk: int) -> dict[str, str]:

@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from mu.events import Finish
 from mu.parameters import Parameter, Params
 from mu.pipelines.dealing import deal
+from mu.pipelines.texts import LAST_NUMBER
 from mu.pipelines.xcenc import (
     ENDED,
     PROGRAMS,
     SHARED,
     Begin,
     UploadChunk,
+    check_chunks,
     is_last,
     out_keys,
     place,
@@ -67,13 +69,21 @@ class XcEnc7(Pipeline):
     parameters = (
         Parameter("video", str, "the beginning of the folder names", "sintel-1k-y4m"),
         Parameter(
-            "keyframe_distance", int, "the number of chunks from one key frame to the next", 16, 1
+            "keyframe_distance",
+            int,
+            "the number of chunks from one key frame to the next",
+            16,
+            1,
+            LAST_NUMBER,
         ),
         Parameter(
             "frames", int, "frames per chunk, without the extra one", 6, minimum=1, maximum=98
         ),
         *SHARED,
     )
+
+    def check(self, params: Params) -> None:
+        check_chunks(params, f"{params.video}_{params.frames:02d}")
 
     def plan(self, params: Params) -> list[ActorInput]:
         planned: list[ActorInput] = []

@@ -8,15 +8,16 @@ from collections.abc import Sequence
 
 from mu.events import Finish
 from mu.parameters import Parameter, Params
+from mu.pipelines.texts import check_bucket, check_given, check_key, check_last
 from mu.plugins import ActorInput, Pipeline
 from mu.states import ActorFailed, JobFacts, Script, ScriptWorker
 
 AT_ONCE = 8
-"""Uploads side by side on one worker."""
+"""How many uploads run at the same time on one worker."""
 
 
 async def split(worker: ScriptWorker) -> dict[str, int]:
-    """Retrieve the chunk, convert it and upload its frames; return its first frame and how many."""
+    """Retrieve and convert the chunk, upload its frames; return the first number and how many."""
     params = worker.job.params
     await worker.seti("nonblock", 0)
     await worker.set("bucket", params.bucket)
@@ -28,7 +29,7 @@ async def split(worker: ScriptWorker) -> dict[str, int]:
     counted = await worker.run("test -e ##TMPDIR##/png/00000001.png && ls ##TMPDIR##/png | wc -l")
     frames = int(counted.output.strip() or 0)
     if frames > params.frames:  # their numbers would be those of the next chunk
-        raise ActorFailed(f"{worker.in_key} must have {params.frames} frames at most, got {frames}")
+        raise ActorFailed(f"{worker.in_key} must have at most {params.frames} frames, got {frames}")
     await worker.seti("nonblock", 1)
     for done in range(0, frames, AT_ONCE):
         batch = range(done + 1, min(done + AT_ONCE, frames) + 1)
@@ -55,6 +56,16 @@ class Y4M2Png(Pipeline):
         Parameter("frames", int, "frames per chunk", 6, minimum=1, maximum=10_000),
         Parameter("offset", int, "the number of chunks to skip at the start", 0, minimum=0),
     )
+
+    def check(self, params: Params) -> None:
+        check_bucket(params)
+        check_given(params, "video", "out_format")
+        last = params.offset + params.workers
+        check_last("params.offset", last * params.frames)
+        check_key("params.video", f"{params.video}-y4m_{params.frames:02d}/{last:08d}.y4m")
+        check_key("params.in_format", f"{params.video}-{params.in_format}/{last:08d}.y4m")
+        folder = f"{params.video}-{params.out_format}"
+        check_key("params.out_format", f"{folder}/{last * params.frames:08d}.png")
 
     def plan(self, params: Params) -> list[ActorInput]:
         in_format = params.in_format or f"y4m_{params.frames:02d}"

@@ -30,7 +30,7 @@ _NAME = (
 
 
 class Kept(NamedTuple):
-    """What was on disk at the start."""
+    """The names and frames on disk at the start."""
 
     names: list[tuple[Name, int, int, int]]
     """The names, each with its counts: held, count, given."""

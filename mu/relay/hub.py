@@ -11,6 +11,7 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from mu.config import RelaySection
+from mu.net.strangers import LogSums, Strangers
 from mu.relay.disk import Kept
 from mu.relay.effects import (
     Close,
@@ -62,6 +63,14 @@ class Relay(Factory):
         self.options = options
         self.clock = clock
         self.connections: set[RelayProtocol] = set()
+        self.strangers = Strangers(options.max_handshakes)
+        """Those of the connections that have not finished their TLS handshake."""
+        self.refused = LogSums(
+            self.log,
+            clock,
+            "relay: connection from {peer} refused: {reason}",
+            "relay: {count} more connections refused within {seconds} s: {reasons}",
+        )
         self._folder = folder
         self._jobs = jobs
         self._make_spool = spool
@@ -77,17 +86,13 @@ class Relay(Factory):
 
     # ------------------------------------------------ connections
 
-    def has_room(self, addr: IAddress | None) -> bool:
+    def accepts(self, addr: IAddress | None) -> bool:
         """Return whether another connection may be accepted."""
         most = self.options.max_connections
         if not self._usable:
-            self.log.warn("relay: connection from {peer} refused: the disk failed", peer=addr)
-        elif len(self.connections) >= most:
-            self.log.warn(
-                "relay: connection from {peer} refused: {most} connections are open",
-                peer=addr,
-                most=most,
-            )
+            self.refused.add(addr, "the disk failed")
+        elif len(self.connections) >= most and not self.strangers.drop_oldest():
+            self.refused.add(addr, f"{most} connections are open (max_connections)")
         else:
             return True
         return False

@@ -4,6 +4,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 KIB, MIB = 2**10, 2**20
+OVERHEAD = 4 * KIB
+"""What each frame counts besides its bytes: the records of it, in memory and on disk."""
+TURN_STEPS = 300
+"""A connection's share of a turn of the reactor: about 100 frames, of which each takes three steps."""
+COMMIT_CHANGES = 1000
+"""How many changes are committed together at most, in equal shares of the jobs that have any."""
 SMALL = 64 * KIB
 """Frames up to this size stay in memory until they are passed on."""
 BLOB = 256 * KIB

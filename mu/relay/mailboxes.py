@@ -1,12 +1,12 @@
 """All names and the frames waiting for them: which stay in memory, go to disk or are dropped.
 
-It is a part of the switchboard and pure, too: it appends the effects to `effects`.
+It is a part of the switchboard, and pure as well: it appends effects to the list `effects`.
 """
 
 from collections import Counter
 
 from mu.relay.effects import Drop, Forget, Give, RelayEffect, ReportLoss, Store
-from mu.relay.limits import BLOB, LARGE, SMALL, JobLookup, RelayLimits
+from mu.relay.limits import BLOB, LARGE, OVERHEAD, SMALL, JobLookup, RelayLimits
 from mu.relay.parties import Frame, Name, Party
 
 FORGET_S = 86400.0
@@ -20,9 +20,9 @@ class Mailboxes:
         self.limits = limits
         self.parties: dict[Name, Party] = {}
         self.memory = 0
-        """Bytes of frames that are in memory."""
+        """What the frames in memory count, in bytes."""
         self.total = 0
-        """Bytes of all frames, in memory and on disk."""
+        """What all frames count, in memory and on disk, in bytes."""
         self.counts: Counter[str] = Counter()
         """How many frames were `lost`, and how many `repeated`: they arrived a second time."""
         self._jobs = jobs
@@ -53,10 +53,9 @@ class Mailboxes:
         party = self.party(name)
         frame = Frame(size, at, party)
         frame.number, frame.stored = number, True
-        party.frames[number] = frame
-        party.count = max(party.count, number)
-        party.bytes += size
-        self.total += size
+        party.put(frame)
+        party.bytes += frame.cost
+        self.total += frame.cost
         return frame
 
     # ------------------------------------------------ frames arrive
@@ -68,20 +67,20 @@ class Mailboxes:
         )
         frame = Frame(size, now, party)
         frame.file, frame.in_memory = file, not file
-        party.bytes += size
-        self.total += size
+        party.bytes += frame.cost
+        self.total += frame.cost
         if not file:
-            self.memory += size
+            self.memory += frame.cost
         return frame
 
     def append(self, frame: Frame) -> None:
         """Put a complete frame into its mailbox."""
         party = frame.party
-        party.count += 1
-        frame.number = party.count
+        frame.number = party.count + 1
         last = next(reversed(party.frames.values()), None)
         spilled = self.memory > self._soft or (last and (last.storing or last.stored))
-        party.frames[frame.number] = frame
+        party.put(frame)
+        party.loose[frame.number] = frame
         if frame.sender is not None or frame.file or party.extended:
             self.store(frame)
         elif spilled:
@@ -93,12 +92,13 @@ class Mailboxes:
     def store(self, frame: Frame) -> None:
         if not (frame.storing or frame.stored):
             frame.storing = frame.party.durable = True
+            frame.party.loose.pop(frame.number, None)
             if frame.sender is not None:
                 frame.sender.durable = True
             self._effects.append(Store(frame))
 
     def store_all(self, party: Party) -> None:
-        for frame in party.frames.values():
+        for frame in list(party.loose.values()):
             self.store(frame)
 
     def give(self, party: Party, number: int) -> None:
@@ -112,7 +112,7 @@ class Mailboxes:
     def unload(self, frame: Frame) -> None:
         """Count a frame as no longer in memory."""
         frame.in_memory = False
-        self.memory -= frame.size
+        self.memory -= frame.cost
 
     def release(self, frame: Frame) -> None:
         """Drop a frame that is no longer needed."""
@@ -122,17 +122,18 @@ class Mailboxes:
         party = frame.party
         if frame.number:
             party.frames.pop(frame.number, None)
-        party.bytes -= frame.size
-        self.total -= frame.size
+            party.loose.pop(frame.number, None)
+        party.bytes -= frame.cost
+        self.total -= frame.cost
         if frame.in_memory:
-            self.memory -= frame.size
+            self.memory -= frame.cost
         self._effects.append(Drop(frame))
 
     def confirm(self, party: Party, received: int) -> None:
         """Drop the frames that an extended peer has confirmed, unless its job keeps them."""
         if not self._jobs.keeps(party.name.job):
-            for number in [number for number in party.frames if number <= received]:
-                self.release(party.frames[number])
+            while party.frames and party.first <= received:
+                self.release(party.frames[party.first])
 
     def age(self, now: float) -> None:
         """Drop frames that were kept long enough, and names that were unused for long enough."""
@@ -151,7 +152,8 @@ class Mailboxes:
     def _age_frames(self, party: Party, now: float, ended: bool) -> None:
         keep_s = max(self.limits.keep_s, self._jobs.keeps(party.name.job))
         lost = size = 0
-        for frame in list(party.frames.values()):
+        while party.frames:
+            frame = party.frames[party.first]
             old = ended or now - frame.at >= keep_s
             if not old or party.is_out(frame):
                 break
@@ -174,10 +176,11 @@ class Mailboxes:
 
     def fits(self, party: Party, size: int) -> bool:
         """Return whether there is space for a frame; drop delivered ones if that helps."""
-        full = size <= SMALL and self.memory and self.memory + size > self.limits.memory
-        return not full and self._make_room(party, size)
+        cost = size + OVERHEAD
+        full = size <= SMALL and self.memory and self.memory + cost > self.limits.memory
+        return not full and self._make_space(party, cost)
 
-    def _make_room(self, party: Party, size: int) -> bool:
+    def _make_space(self, party: Party, size: int) -> bool:
         limits = self.limits
         if party.bytes + size > limits.mailbox:
             self._drop_delivered(party, party.bytes + size - limits.mailbox)
@@ -193,8 +196,9 @@ class Mailboxes:
         """Drop at least `size` bytes of delivered frames, if there are as many, oldest first."""
         if self._jobs.keeps(party.name.job):
             return
-        for frame in list(party.frames.values()):
+        while party.frames:
+            frame = party.frames[party.first]
             if size <= 0 or not frame.delivered or party.is_out(frame):
                 return
-            size -= frame.size
+            size -= frame.cost
             self.release(frame)

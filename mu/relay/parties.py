@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Hashable
 from typing import NamedTuple
 
+from mu.relay.limits import OVERHEAD
+
 Peer = Hashable
 """A connection; the driver may use any object to identify it."""
 
@@ -60,6 +62,11 @@ class Frame:
         """The driver's id for it on disk."""
 
     @property
+    def cost(self) -> int:
+        """What it counts towards the limits, in bytes."""
+        return self.size + OVERHEAD
+
+    @property
     def name(self) -> Name:
         return self.party.name
 
@@ -69,8 +76,8 @@ class Party:
 
     __slots__ = (
         *("bytes", "candidates", "count", "current", "disk", "doubt", "durable", "frames"),
-        *("given", "giving", "heir", "held", "idle_since", "links", "name", "passing"),
-        *("senders", "top"),
+        *("given", "giving", "heir", "held", "idle_since", "links", "loose", "name", "passing"),
+        *("senders", "top", "_lowest"),
     )
 
     def __init__(self, name: Name) -> None:
@@ -81,6 +88,8 @@ class Party:
         self.top = 0  # the highest attempt that was admitted
         # as a receiver
         self.frames: dict[int, Frame] = {}  # its mailbox, by number
+        self.loose: dict[int, Frame] = {}  # those of them that need not be on disk so far
+        self._lowest = 1  # no frame in the mailbox has a lower number
         self.count = 0  # the last number in the mailbox so far
         self.bytes = 0  # in the mailbox or arriving for it
         self.given = 0  # frames on disk up to this number may go to a plain peer ...
@@ -99,7 +108,18 @@ class Party:
     @property
     def first(self) -> int:
         """The lowest frame number that is still available."""
-        return next(iter(self.frames), self.count + 1)
+        if not self.frames:
+            return self.count + 1
+        while self._lowest not in self.frames:  # the first of a dict may be slow to find
+            self._lowest += 1
+        return self._lowest
+
+    def put(self, frame: Frame) -> None:
+        """Put a numbered frame into its mailbox; its number is higher than those before."""
+        if not self.frames:
+            self._lowest = frame.number
+        self.frames[frame.number] = frame
+        self.count = max(self.count, frame.number)
 
     @property
     def receiver(self) -> "PeerState | None":

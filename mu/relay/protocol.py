@@ -17,8 +17,9 @@ from zope.interface import implementer
 from mu.config import RelaySection
 from mu.net.certificates import job_of
 from mu.net.endings import handshake_error
+from mu.net.strangers import LogSums, Strangers
 from mu.relay.framing import LONGEST_HELLO, end_of_frames, read_at, read_hello, read_length
-from mu.relay.limits import SMALL, FrameTooLarge
+from mu.relay.limits import SMALL, TURN_STEPS, FrameTooLarge
 from mu.relay.outbox import Outbox, OutboxHub
 from mu.relay.parties import Frame, Name
 from mu.wire import HEADER_BYTES, FrameError, frame
@@ -39,6 +40,8 @@ class RelayHub(OutboxHub, typing.Protocol):
 
     options: RelaySection
     connections: "set[RelayProtocol]"
+    strangers: Strangers
+    refused: LogSums
 
     @property
     def clock(self) -> RelayClock: ...
@@ -101,12 +104,14 @@ class RelayProtocol(Protocol):
         peer = self.transport.getPeer()
         self.peer = f"{getattr(peer, 'host', peer)}:{getattr(peer, 'port', '')}"
         self._hub.connections.add(self)
+        self._hub.strangers.add(self)
         self.transport.registerProducer(self, True)
         options = self._hub.options
         text = f"it sent no hello within {options.hello_s:g} s"
         self._timer = self._hub.clock.callLater(options.hello_s, self.close, text)
 
     def handshakeCompleted(self) -> None:
+        self._hub.strangers.discard(self)
         certificate = self.transport.getPeerCertificate()
         self._job = job_of(certificate.to_cryptography()) if certificate else None
         if self._job is None:
@@ -127,13 +132,14 @@ class RelayProtocol(Protocol):
         """Called when the connection is lost; connectionLost follows."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._hub.strangers.discard(self)
         self._over = True
         self.outbox.ready = False
         self.work()  # it leaves, unless some of its frames must still be passed on
         if self.name is None and not self._closing:
             self._stop_timer()
             self._hub.connections.discard(self)
-            self._log_refusal(handshake_error(reason))
+            self._hub.refused.add(self.peer, handshake_error(reason))
             self._closing = "it disconnected"
 
     # ------------------------------------------------ for the hub and other connections
@@ -167,7 +173,8 @@ class RelayProtocol(Protocol):
             self.transport.abortConnection()
         if self.name is None:
             self._hub.connections.discard(self)
-            self._log_refusal(reason)
+            self._hub.strangers.discard(self)
+            self._hub.refused.add(self.peer, reason)
         else:
             self.log.warn(
                 "relay: connection of {name} from {peer} closed: {reason}",
@@ -177,6 +184,10 @@ class RelayProtocol(Protocol):
             )
             self._hub.leave(self)
         self._forget()
+
+    def drop(self, reason: str) -> None:
+        """Close this connection, which has not finished its TLS handshake."""
+        self.close(reason)
 
     def look(self, now: float, longest_s: float) -> None:
         """Close the connection if it has been silent for too long in the middle of a frame."""
@@ -209,8 +220,12 @@ class RelayProtocol(Protocol):
             return
         self._working = True
         try:
+            steps = TURN_STEPS
             while not (self._blocked or self._closing) and self._step():
-                pass
+                steps -= 1
+                if not steps:  # the others' turn
+                    self._blocked = True
+                    self._hub.clock.callLater(0, self.resume)
         except (FrameError, FrameTooLarge) as error:
             self.close(str(error))
         finally:
@@ -354,8 +369,3 @@ class RelayProtocol(Protocol):
         self._settled = True
         self._stop_timer()
         self._hub.plain(self)
-
-    def _log_refusal(self, reason: str) -> None:
-        self.log.warn(
-            "relay: connection from {peer} refused: {reason}", peer=self.peer, reason=reason
-        )

@@ -1,4 +1,4 @@
-"""The relay on a machine of its own: `twistd -n mu-relay --config FILE`."""
+"""The relay on a separate machine: `twistd -n mu-relay --config FILE`."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ class RelayOptions(usage.Options):
     """The options of `twistd mu-relay`."""
 
     longdesc = (
-        "Runs mu's relay on a machine of its own. Its home folder must contain ca.pem, relay.pem"
+        "Runs mu's relay on a separate machine. Its home folder must contain ca.pem, relay.pem"
         " and relay.key, which --export creates on the coordinator's machine."
     )
     optParameters = (

@@ -6,6 +6,8 @@ they arrive. A file is valid once a row in the database names it; files without 
 
 import os
 import sqlite3
+import sys
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +20,7 @@ from twisted.internet.interfaces import IDelayedCall
 
 from mu.relay.disk import BodyFile, Change, commit, frame_path, load, open_database
 from mu.relay.effects import Forget, Give
-from mu.relay.limits import BLOB, MIB
+from mu.relay.limits import BLOB, COMMIT_CHANGES, MIB
 from mu.relay.parties import Frame, Name
 
 LAZY_S = 0.1
@@ -62,7 +64,8 @@ class Spool:
         self._folder = folder
         self._reactor = reactor
         self._tell_stored, self._tell_gave, self._tell_failed = stored, gave, failed
-        self._pending: list[Change] = []
+        self._pending: dict[str, deque[Change]] = {}  # by job: none waits for another's
+        self._urgent = 0  # how many of these somebody waits for
         self._committing = False
         self._timer: IDelayedCall | None = None
         self._soon = False
@@ -95,15 +98,17 @@ class Spool:
         """Write a frame to disk, after those that were stored earlier."""
         if frame.place is None:
             frame.place = self._new_place()
-        self._pending.append(frame)
+        self._add(frame.name.job, frame)
+        self._urgent += 1
         self._commit_soon()
 
     def give(self, effect: Give) -> None:
-        self._pending.append(effect)
+        self._add(effect.name.job, effect)
+        self._urgent += 1
         self._commit_soon()
 
     def forget(self, effect: Forget) -> None:
-        self._pending.append(effect)
+        self._add(effect.name.job, effect)
         self._commit_later()
 
     def drop(self, frame: Frame) -> None:
@@ -111,11 +116,17 @@ class Spool:
         if place is None:
             return
         if frame.stored or frame.storing:
-            self._pending.append(place)
+            self._add(frame.name.job, place)
             self._commit_later()
         elif isinstance(file, BodyFile):
             file.chunks.clear()
             self._files.put(lambda _: self._discard(file, place))
+
+    def _add(self, job: str, change: Change) -> None:
+        changes = self._pending.get(job)
+        if changes is None:
+            changes = self._pending[job] = deque()
+        changes.append(change)
 
     def _commit_soon(self) -> None:
         """Commit in the reactor's next turn, with all changes that this turn still makes."""
@@ -130,14 +141,19 @@ class Spool:
         if not (self._committing or self._timer is not None or self._broken):
             self._timer = self._reactor.callLater(LAZY_S, self._commit)
 
-    def _commit(self) -> None:
+    def _commit(self, most: int = COMMIT_CHANGES) -> None:
         self._timer, self._soon = None, False
-        ready = len(self._pending)
-        for place, one in enumerate(self._pending):
-            if isinstance(one, Frame) and isinstance(one.body, BodyFile) and one.body.busy:
-                ready = place  # committed when its file is written
-                break
-        group, self._pending = self._pending[:ready], self._pending[ready:]
+        group: list[Change] = []
+        share = max(1, most // len(self._pending)) if self._pending else 0
+        for job, changes in list(self._pending.items()):
+            for _ in range(min(share, len(changes))):
+                one = changes[0]
+                if isinstance(one, Frame) and isinstance(one.body, BodyFile) and one.body.busy:
+                    break  # committed when its file is written
+                self._urgent -= isinstance(one, Frame | Give)
+                group.append(changes.popleft())
+            if not changes:
+                del self._pending[job]
         if group:
             self._committing = True
             self._commits.put(lambda database: self._commit_group(database, group))
@@ -150,7 +166,7 @@ class Spool:
         if self._broken:
             return
         self._committing = False
-        if any(isinstance(one, Frame | Give) for one in self._pending):
+        if self._urgent:
             self._commit_soon()
         elif self._pending:
             self._commit_later()
@@ -249,7 +265,7 @@ class Spool:
         if self._timer is not None:
             self._timer.cancel()
         if not self._broken:
-            self._commit()
+            self._commit(sys.maxsize)
         self._broken = True  # later calls have no effect
         self._commits.put(None)
 

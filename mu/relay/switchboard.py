@@ -19,7 +19,7 @@ from mu.relay.effects import (
     Unlink,
     Unload,
 )
-from mu.relay.limits import MIB, FrameTooLarge, JobLookup, RelayLimits
+from mu.relay.limits import MIB, OVERHEAD, FrameTooLarge, JobLookup, RelayLimits
 from mu.relay.mailboxes import Mailboxes
 from mu.relay.parties import Frame, Name, Party, Peer, PeerState
 
@@ -127,7 +127,7 @@ class Switchboard:
             frame.skipped = True
             return frame
         limits = self.mailboxes.limits
-        if size > min(limits.mailbox, limits.total):
+        if size + OVERHEAD > min(limits.mailbox, limits.total):
             raise FrameTooLarge(
                 f"its frame of {size} bytes exceeds what the relay may hold"
                 " (see mailbox_bytes and total_bytes)"

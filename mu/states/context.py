@@ -53,7 +53,7 @@ class Runaway(Exception):
 
 @dataclass(frozen=True, slots=True)
 class JobFacts:
-    """What states may know of their job."""
+    """The facts about their job that states may use."""
 
     id: str
     params: Params

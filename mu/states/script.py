@@ -45,7 +45,7 @@ class Ran:
     output: str
 
 
-# ---------------------------------------------------------------- what a script may await
+# ---------------------------------------------------------------- awaitables
 
 
 class _Request:
@@ -370,7 +370,7 @@ def _described(request: _Request) -> str:
             return f"INFO:{key}"
         case _Sleep(seconds=seconds):
             return f"{seconds:g} s to pass"
-    return "several things side by side"
+    return "several things at once"
 
 
 def _script(awaitable: Awaitable[object]) -> Script:

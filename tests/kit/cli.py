@@ -22,9 +22,8 @@ def run(*args, daemon=None, **options):
     return subprocess.run(
         [sys.executable, "-m", "mu.cli", *map(str, args)],
         capture_output=True,
-        text=True,
         timeout=30,
-        **{"env": env, **options},
+        **{"env": env, "text": True, **options},
     )
 
 

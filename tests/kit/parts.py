@@ -65,13 +65,28 @@ class Owner:
     def __init__(self, ends: bool = True) -> None:
         self.ends = ends
         self.launched: list[str] = []
+        self.freed_launches: list[str] = []
         self.settlements = 0
 
     def changed(self) -> None:
         self.job.advance()
 
-    def launch(self, launches: Any) -> None:
+    def launch(self, launches: Any, urgency: int) -> None:
         self.launched += launches
+        for launch_id in launches:
+            self.job.invoked(launch_id)
+
+    def freed(self, launch_id: str) -> None:
+        self.freed_launches.append(launch_id)
+
+    def connected(self, launch_id: str) -> None:
+        pass
+
+    def missed(self, launch_id: str) -> bool:
+        return False
+
+    def waits_for_place(self) -> str:
+        return ""
 
     def settled(self) -> None:
         self.settlements += 1

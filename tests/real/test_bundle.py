@@ -354,6 +354,153 @@ def test_a_zip_that_is_not_a_bundle_is_refused(tmp_path, tool):
         look_into(tmp_path / "other.zip")
 
 
+# ---------------------------------------------------------------- names, links and first lines
+
+ODD = [
+    "two words",
+    "it's",
+    'a "b"',
+    "$(x) `y` $HOME",
+    "ü 日本",
+    "semi;colon&",
+    "##INFILE##",
+    "back\\slash",
+    "-x",
+]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_program_runs_whatever_its_name(tmp_path, name):
+    program = tmp_path / name
+    program.write_text("#!/bin/sh\necho it says $1\n")
+    made = inside("bundle", program, "--post", "##INFILE##", "-o", tmp_path / "f.zip", "--json")
+    assert (made.exit_code, made.stderr) == (0, "")
+    home = unzip(tmp_path / "f.zip", tmp_path / "task")
+    with coordinator(home) as boss:
+        worker = boss.start({"mode": 0, "infile": "hi"}, path=str(home))
+        ended = worker.ending()
+    assert (ended["retval"], ended["output"]) == (0, "it says hi\n")
+
+
+@needs_gcc
+def test_a_program_with_libraries_runs_whatever_its_name(tmp_path, dynamic):
+    libs = dynamic.parent / "libs"
+    programs = dict.fromkeys(ODD, dynamic)
+    made = bundle(tmp_path / "f.zip", executables=programs, library_folders=[libs])
+    home = unzip(made.path, tmp_path / "home")
+    for name in ODD:
+        done = subprocess.run([f"./{name}", "a b"], cwd=home, capture_output=True, text=True)
+        assert (done.stdout, done.stderr) == ("42 a b\n", ""), name
+
+
+def test_a_folder_is_added_with_what_lies_behind_its_links(tmp_path):
+    folder, elsewhere = tmp_path / "models", tmp_path / "elsewhere"
+    for path in (folder, elsewhere / "deep"):
+        path.mkdir(parents=True)
+    (folder / "own").write_text("own")
+    (elsewhere / "deep" / "far").write_text("far")
+    (folder / "linked").symlink_to(elsewhere)
+    (folder / "again").symlink_to("linked")
+    (folder / "file").symlink_to(elsewhere / "deep" / "far")
+    (tmp_path / "top").symlink_to(folder)
+    made = bundle(tmp_path / "f.zip", files=[tmp_path / "top"])
+    names = {"again/deep/far", "file", "linked/deep/far", "own"}
+    assert {name for name in made.names if name.startswith("top")} == {f"top/{n}" for n in names}
+    home = unzip(made.path, tmp_path / "home")
+    assert (home / "top" / "again" / "deep" / "far").read_text() == "far"
+
+
+def test_links_that_lead_nowhere_or_in_circles_are_refused(tmp_path):
+    folder = tmp_path / "models"
+    (folder / "deep").mkdir(parents=True)
+    link = folder / "deep" / "link"
+    for target, says in [
+        ("none", r"deep/link: No such file or directory"),
+        ("link", r"deep/link: Too many levels of symbolic links"),
+        ("..", r"deep/link: it is a link to a folder that contains it"),
+    ]:
+        link.symlink_to(target)
+        with pytest.raises(BundleError, match=says):
+            bundle(tmp_path / "f.zip", files=[folder])
+        link.unlink()
+
+
+def test_a_folder_without_files_is_refused(tmp_path):
+    (tmp_path / "models" / "deep").mkdir(parents=True)
+    with pytest.raises(BundleError, match=r"models: there are no files in this folder"):
+        bundle(tmp_path / "f.zip", files=[tmp_path / "models"])
+
+
+def test_a_folder_that_cannot_be_listed_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "models" / "secret").mkdir(parents=True)
+    listed = Path.iterdir
+
+    def iterdir(path):
+        if path.name == "secret":
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    with pytest.raises(BundleError, match=r"models/secret: Permission denied"):
+        bundle(tmp_path / "f.zip", files=[tmp_path / "models"])
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("line\nbreak", "must not contain line breaks or other control characters"),
+        ("esc\x1b", "must not contain line breaks or other control characters"),
+        ("caf\udce9", "must be valid UTF-8"),
+    ],
+)
+def test_a_name_that_does_not_unzip_everywhere_is_refused(tmp_path, name, says):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / name).write_text("#!/bin/sh\n")
+    for given in ({"files": [tmp_path / "models"]}, {"executables": [tmp_path / "models" / name]}):
+        with pytest.raises(BundleError, match=says) as refused:
+            bundle(tmp_path / "f.zip", **given)
+        assert str(refused.value).isprintable()
+    assert not (tmp_path / "f.zip").exists()
+
+
+def test_a_name_that_is_too_long_for_a_file_is_refused(tmp_path, tool):
+    bundle(tmp_path / "f.zip", executables={f"{'ü' * 127}/{'x' * 255}": tool})
+    with pytest.raises(BundleError, match="at most 255 bytes, got 256"):
+        bundle(tmp_path / "f.zip", executables={f"d/{'ü' * 128}": tool})
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (
+            b"#!/bin/sh\r\necho\r\n",
+            r"has Windows line ends.* '/bin/sh\\r': convert it, as with sed -i 's/\\r\$//' p.sh",
+        ),
+        (b"#!/usr/bin/env python3\r\n", r"Windows line ends"),
+        (b"#!/bin/sh\r", r"Windows line ends"),
+        (b"\xef\xbb\xbf#!/bin/sh\n", r"begins with a byte order mark"),
+        (b"#!/bin/sh\0\n", r"NUL in its first line"),
+        (b"#!/bin/sh " + b"x" * 300 + b"\n", r"reads only 255 bytes of the first line"),
+    ],
+)
+def test_a_script_whose_first_line_linux_does_not_take_is_refused(tmp_path, content, says):
+    (tmp_path / "p.sh").write_bytes(content)
+    with pytest.raises(BundleError, match=says):
+        bundle(tmp_path / "f.zip", executables=[tmp_path / "p.sh"])
+
+
+def test_odd_modes_become_those_that_run(tmp_path, tool):
+    for name, mode in [("suid", 0o4700), ("group", 0o610), ("world", 0o646), ("none", 0o600)]:
+        (tmp_path / name).write_text(name)
+        (tmp_path / name).chmod(mode)
+    made = bundle(
+        tmp_path / "f.zip", files=[tmp_path / n for n in ("suid", "group", "world", "none")]
+    )
+    found = modes(made.path)
+    assert {n: found[n] for n in ("suid", "group")} == {"suid": "0o100755", "group": "0o100755"}
+    assert {n: found[n] for n in ("world", "none")} == {"world": "0o100644", "none": "0o100644"}
+
+
 # ---------------------------------------------------------------- the command
 
 

@@ -18,6 +18,11 @@ from mu.states.context import JobFacts
 GIVEN = {"bucket": "things", "key": "big.txt", "out_prefix": "index/"}
 
 
+@pytest.fixture(scope="module")
+def s3(s3_files):
+    return s3_files
+
+
 @pytest.fixture
 def job(s3, tmp_path, monkeypatch):
     """Return a function that runs the pipeline on a text."""

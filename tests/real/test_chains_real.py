@@ -60,8 +60,9 @@ def check_index(s3, job, text, every):
 
 def test_chain_makes_the_index_that_one_pass_makes(studio, s3):
     text = prose(2_000_000)
-    s3.client().put_object(Bucket="films", Key="text", Body=text)
-    params = {"bucket": "films", "key": "text", "out_prefix": "text.index/", "every": 50}
+    key = "a text; it's $(touch pwned)"
+    s3.client().put_object(Bucket="films", Key=key, Body=text)
+    params = {"bucket": "films", "key": key, "out_prefix": f"{key}.index/", "every": 50}
     job = studio.wait(run_job(studio, "chain", 8, function="png2y4m", params=params))
     check_index(s3, job, text, 50)
 
@@ -146,19 +147,20 @@ def test_the_encoders_outputs_are_the_recipes(studio, s3, tmp_path, pipeline):
     for name in PROGRAMS:
         shutil.copy(STAND_IN, programs / name)
     machine, distance = Machine(tmp_path, programs), 3
+    name = f"it's {pipeline}; $(touch pwned) `touch pwned`"
     overlaps = pipeline == "xcenc7"
     for number in range(6):
         content = chunk(number, overlaps and number % distance > 0)
         machine.put(number, content)
-        folder = f"{pipeline}_07" if overlaps and number % distance else f"{pipeline}_06"
+        folder = f"{name}_07" if overlaps and number % distance else f"{name}_06"
         key = f"{folder}/{number:08d}.y4m"
         s3.client().put_object(Bucket="films", Key=key, Body=content)
     (recipe7 if overlaps else recipe)(machine, list(range(6)), distance)
-    video = pipeline if overlaps else f"{pipeline}_06"
+    video = name if overlaps else f"{name}_06"
     params = {"bucket": "films", "video": video, "keyframe_distance": distance}
     job = studio.wait(run_job(studio, pipeline, 6, function="encoder", params=params, spares=1))
     assert (job["state"], job["error"]) == ("done", None)
     assert len(job["result"]["keys"]) == 6
     for number, key in enumerate(job["result"]["keys"]):
-        assert key == f"{pipeline}_06/out_30_x_k3/{number:08d}.ivf"
+        assert key == f"{name}_06/out_30_x_k3/{number:08d}.ivf"
         assert get(s3, key) == machine.read(number, "output.ivf")

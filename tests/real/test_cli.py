@@ -159,7 +159,7 @@ def test_no_job_starts_if_its_event_cannot_be_written(daemon, tmp_path):
         (["hello", "--actors", "-3"], "--actors must be numbers"),
         (
             ["hello", "--actors", "0-99999999999"],
-            "--actors may name 1000000 actors, got 0-99999999999",
+            "--actors may name 1000000 actors, got '0-99999999999'",
         ),
         (["hello", "--actors", "1,1"], "the order was refused: actors must "),
         (["hello", "--event", "{"], "--event must be a JSON object, or @FILE with one"),
@@ -423,6 +423,23 @@ class Terminal:
         """Return it without colours; text that was overwritten is on lines of its own."""
         moved = re.sub(r"\x1b\[\d*[AK]", "\n", self.seen.replace("\r", ""))
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", moved)
+
+
+def test_what_workers_print_does_not_reach_a_terminal_as_commands(daemon):
+    printed = r"printf 'a\033[2J\033]0;t\007b\000c\342\200\256d\377 10%%\r20%%\n'"
+    words = ["launch", "linpack", "--function", "png2y4m", "-p", "copies=1", "-p"]
+    job = inside(*words, f"command={printed}", "-w", "--json", daemon=daemon).stdout.splitlines()[
+        -1
+    ]
+    told = json.loads(job)
+    assert told["result"]["runs"][0]["output"].endswith("d\ufffd 10%\r20%\n")
+    raw = run("log", told["id"], "-a", 0, daemon=daemon, text=False).stdout
+    assert raw == b"a\x1b[2J\x1b]0;t\x07b\0c\xe2\x80\xaed\xff 10%\r20%\n"
+    for words in (["log", told["id"]], ["log", told["id"], "-a", 0, "-f"]):
+        screen = Terminal(*words, daemon=daemon)
+        assert screen.end() == 0
+        assert "ab\ufffdc\ufffdd\ufffd 10%\r\n20%\r\n" in screen.seen
+        assert "\x1b" not in screen.seen
 
 
 def test_on_a_terminal_a_job_is_watched_live(daemon, s3):

@@ -1,5 +1,6 @@
 """The control port: request bodies, Idempotency-Keys, pages, logs."""
 
+import http.client
 import json
 import socket
 import urllib.error
@@ -29,32 +30,41 @@ ORDER = json.dumps({"pipeline": "hello", "engine": "external", "workers": 3}).en
         (b"", "the body must be a JSON object"),
         (b"{", "the body must be a JSON object"),
         (b"\xff\xfe", "the body must be a JSON object"),
-        (b"[]", "must be a JSON object, got []"),
+        (b"[]", "must be a JSON object, got b'[]'"),
         (b'"hello"', "must be a JSON object"),
         (b"null", "must be a JSON object"),
-        (b'{"pipeline": "hello", "workers": NaN}', "workers must be a whole number, got nan"),
+        (b'{"pipeline": "hello", "workers": NaN}', "workers must be a finite number, got nan"),
         (b'{"pipeline": "hello", "workers": 1000000000}', "between 1 and 10000"),
         (b'{"pipeline": "hello", "workers": -1}', "between 1 and"),
         (b'{"pipeline": "hello", "workers": 1.5}', "a whole number, got 1.5"),
         (b'{"pipeline": "hello", "workers": true}', "a whole number, got True"),
         (b'{"pipeline": ["hello"]}', "pipeline must be a string"),
         (b"{}", "pipeline is required"),
-        (b'{"pipeline": "hello", "deadline_s": Infinity}', "deadline_s must be a number"),
+        (b'{"pipeline": "hello", "deadline_s": Infinity}', "deadline_s must be a finite number"),
+        (b'{"pipeline": "hello", "event": {"a": [1e999]}}', "event.a[0] must be a finite number"),
+        (b'{"pipeline": "hello", "event": {"env": ["A=1"]}}', "event.env must be an object"),
+        (b'{"pipeline": "hello", "event": {"env": {"A": null}}}', "event.env.A must be a string"),
+        (b'{"pipeline": "hello", "event": {"a": ' + b"[" * 950 + b"]" * 950 + b"}}", "too deeply"),
+        (b'{"pipeline": "hello", "pipeline": "hello"}', "pipeline is given more than once"),
+        (b'{"\\ud800": 1}', "is unknown; the fields are"),
+        (b'{"' + b"a" * 100_000 + b'": 1}', "is unknown; the fields are"),
         (b'{"pipeline": "hello", "event": "x"}', "event must be an object"),
         (b'{"pipeline": "hello", "deadline_s": 1e12}', "deadline_s must be between 1 and"),
         (
             b'{"pipeline": "hello", "deadline_s": 1' + b"0" * 400 + b"}",
             "deadline_s must be a number",
         ),
-        (b'{"pipeline": "hello", "regions": ["\\ud800"]}', "regions must be a list of names"),
-        (b'{"pipeline": "hello", "function": "a b"}', "function must be a name or an ARN"),
-        (b"[" * 100_000, "the body must be a JSON object"),
+        (b'{"pipeline": "hello", "regions": ["\\ud800"]}', "regions"),
+        (b'{"pipeline": "hello", "function": "a b"}', "function must be a function's name or ARN"),
+        (b"[" * 100_000, "the body is nested too deeply"),
     ],
 )
 def test_an_invalid_order_is_refused(daemon, body, says):
     status, answer = post(daemon, body)
     assert status == 400
     assert says in answer["error"]["message"]
+    assert len(answer["error"]["message"]) < 1000
+    json.dumps(answer, ensure_ascii=False).encode()  # fails for half of a surrogate pair
 
 
 def test_params_that_the_pipeline_refuses_are_refused_with_the_field(daemon):
@@ -124,3 +134,51 @@ def test_the_log_of_an_unknown_actor_is_refused(daemon, actor):
     with pytest.raises(urllib.error.HTTPError) as refused:
         daemon.ask(f"/jobs/{job}/log?actor={actor}")
     assert refused.value.code in (400, 404)
+
+
+@pytest.mark.parametrize(
+    "target", [b"/jobs/%ff", b"/pipelines/%c3%28", b"/jobs/%ff/workers", b"/jobs?after=%ff"]
+)
+def test_a_path_or_query_that_is_not_utf_8_is_a_json_400(daemon, target):
+    status, kind, body = raw(daemon, b"GET %b HTTP/1.1\r\nHost: x" % target)
+    assert (status, kind) == (400, "application/json")
+    assert json.loads(body)["error"]["message"]
+    assert "Traceback" not in daemon.process.log.read_text()
+
+
+@pytest.mark.parametrize(
+    "host", [b"\xff", b"a..b", b"[", b"a" * 300, b"x:y:z", b"\xc3\xa9.example", b"", b"[::1]:80"]
+)
+def test_an_odd_host_is_answered_in_json(daemon, host):
+    _, kind, body = raw(daemon, b"GET /jobs HTTP/1.1\r\nHost: " + host)
+    assert kind == "application/json"
+    json.loads(body)
+    assert "Traceback" not in daemon.process.log.read_text()
+
+
+@pytest.mark.parametrize("key", [b"\xff", b"\xc3\x28", b"", b"a\tb", b"1\r\nIdempotency-Key: 2"])
+def test_a_bad_idempotency_key_is_refused(daemon, key):
+    head = b"POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nIdempotency-Key: " + key
+    status, _, body = raw(daemon, head)
+    assert status == 400
+    assert "Idempotency-Key" in json.loads(body)["error"]["message"]
+
+
+def raw(daemon, head):
+    """Return status, type and body of the answer to a request with this head."""
+    with socket.create_connection(("127.0.0.1", daemon.ports["control"]), 10) as line:
+        line.sendall(head + f"\r\nAuthorization: Bearer {daemon.token}\r\n\r\n".encode())
+        answer = http.client.HTTPResponse(line)
+        answer.begin()
+        return answer.status, answer.headers["Content-Type"], answer.read()
+
+
+def test_output_that_is_not_utf_8_does_not_make_an_answer_that_parsers_refuse(daemon):
+    params = {"command": r"printf '\377\355\240\200'", "copies": 1}
+    order = {"pipeline": "linpack", "function": "png2y4m", "params": params}
+    job = daemon.wait(daemon.ask("/jobs", order)["id"])
+    for path in (f"/jobs/{job['id']}", f"/jobs/{job['id']}/workers", "/jobs"):
+        status, _, body = raw(daemon, f"GET {path} HTTP/1.1\r\nHost: x".encode())
+        assert status == 200
+        json.dumps(json.loads(body), ensure_ascii=False).encode()  # fails for half of a pair
+    assert "\N{REPLACEMENT CHARACTER}" in json.dumps(job, ensure_ascii=False)

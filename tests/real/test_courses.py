@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 
 from mu.config import Config, MuSection
 from mu.events import Answered, Entered
-from mu.jobs.history import JOURNAL, NoCourse, tell
+from mu.jobs.history import JOURNAL, NoHistory, replay_job
 from mu.journal.records import (
     Assigned,
     AttemptEnded,
@@ -111,7 +111,7 @@ def both_done():
 
 def test_an_attempt_with_the_same_effects_replays(config):
     keep(config, *both_done())
-    told = tell(config, JOB, registry=registry(Echo()))
+    told = replay_job(config, JOB, registry=registry(Echo()))
     assert (told["id"], told["pipeline"], told["created"]) == (JOB, "echo", 100.0)
     assert [one["actor"] for one in told["attempts"]] == [0, 1]
     assert [one["diverged"] for one in told["attempts"]] == [None, None]
@@ -123,7 +123,7 @@ def test_an_attempt_with_the_same_effects_replays(config):
 
 def test_with_an_actor_every_event_has_its_effects(config):
     keep(config, *both_done())
-    (one,) = tell(config, JOB, actor=1, registry=registry(Echo()))["attempts"]
+    (one,) = replay_job(config, JOB, actor=1, registry=registry(Echo()))["attempts"]
     steps = one["course"]
     assert [step["event"][0] for step in steps] == ["entered", "answered", "answered"]
     assert [step["effects"] for step in steps] == [
@@ -137,7 +137,7 @@ def test_with_an_actor_every_event_has_its_effects(config):
 def test_a_changed_pipeline_diverges_at_an_event(config):
     keep(config, *both_done())
     now = registry(Echo(["echo:more"]))
-    told = tell(config, JOB, actor=0, registry=now)["attempts"]
+    told = replay_job(config, JOB, actor=0, registry=now)["attempts"]
     diverged = told[0]["diverged"]
     assert diverged["event"] == 2
     assert (
@@ -164,7 +164,7 @@ def test_every_attempt_is_listed_by_actor_however_it_ended(config):
         *events(1, 2),
         ended(1, 2, at=125.0),
     )
-    told = tell(config, JOB, registry=registry(Echo()))["attempts"]
+    told = replay_job(config, JOB, registry=registry(Echo()))["attempts"]
     assert [(one["actor"], one["attempt"], one["error"]) for one in told] == [
         (0, 1, None),
         (1, 0, "no worker came"),
@@ -175,14 +175,14 @@ def test_every_attempt_is_listed_by_actor_however_it_ended(config):
     assert [one["diverged"] for one in told] == [None] * 4
     assert told[0]["label"] == "Greet"
     assert told[0]["heard"] == 120.0  # when a coordinator went on with it
-    (_, _, last) = tell(config, JOB, actor=1, registry=registry(Echo()))["attempts"]
+    (_, _, last) = replay_job(config, JOB, actor=1, registry=registry(Echo()))["attempts"]
     assert last["course"][0] == {"at": 120.0, "event": ["resumed", 120.0, 110.0], "effects": []}
     assert last["events"] == 3
 
 
 def test_a_job_without_a_plan_has_no_attempts(config):
     keep(config, begun()[0])
-    assert tell(config, "last", registry=registry(Echo()))["attempts"] == []
+    assert replay_job(config, "last", registry=registry(Echo()))["attempts"] == []
 
 
 def test_held_replies_are_limited_as_in_the_daemon(config):
@@ -201,8 +201,10 @@ def test_held_replies_are_limited_as_in_the_daemon(config):
     told = [write_event(0, 1, event, machine.receive(event)) for event in lines]
     assert machine.finished
     keep(config, *begun(), assigned(0), *told)
-    assert not tell(tight, JOB, registry=registry(Picky()))["attempts"][0]["diverged"]
-    assert tell(config, JOB, registry=registry(Picky()))["attempts"][0]["diverged"]["event"] == 2
+    assert not replay_job(tight, JOB, registry=registry(Picky()))["attempts"][0]["diverged"]
+    assert (
+        replay_job(config, JOB, registry=registry(Picky()))["attempts"][0]["diverged"]["event"] == 2
+    )
 
 
 # ---------------------------------------------------------------- which job
@@ -211,32 +213,34 @@ def test_held_replies_are_limited_as_in_the_daemon(config):
 def test_a_job_is_named_by_its_id_a_prefix_or_last(config):
     for job in ("ab12", "ab34", "cd56"):
         keep(config, begun()[0], job=job)
-    found = [tell(config, name, registry=registry(Echo()))["id"] for name in ("ab12", "c", "last")]
+    found = [
+        replay_job(config, name, registry=registry(Echo()))["id"] for name in ("ab12", "c", "last")
+    ]
     assert found == ["ab12", "cd56", "cd56"]
     for name, says in (
         ("ab", "'ab' matches 2 jobs, ab12, ab34"),
         ("x", "there is no job 'x' in .*journal.db: it belongs to another daemon, or was dropped"),
         ("", "there is no job ''"),
     ):
-        with pytest.raises(NoCourse, match=says):
-            tell(config, name, registry=registry(Echo()))
-    with pytest.raises(NoCourse, match="job cd56 has no actor 0; it has 0"):
-        tell(config, "last", actor=0, registry=registry(Echo()))
+        with pytest.raises(NoHistory, match=says):
+            replay_job(config, name, registry=registry(Echo()))
+    with pytest.raises(NoHistory, match="job cd56 has no actor 0; it has 0"):
+        replay_job(config, "last", actor=0, registry=registry(Echo()))
 
 
 # ---------------------------------------------------------------- errors
 
 
 def test_a_home_without_a_journal_is_reported(config):
-    with pytest.raises(NoCourse, match=r"there is no journal at .*/journal.db: no daemon has run"):
-        tell(config, "last")
+    with pytest.raises(NoHistory, match=r"there is no journal at .*/journal.db: no daemon has run"):
+        replay_job(config, "last")
     assert list(config.home.iterdir()) == []
 
 
 def test_a_journal_without_jobs_is_reported(config):
     keep(config)
-    with pytest.raises(NoCourse, match=r"there are no jobs in .*journal.db yet"):
-        tell(config, "last")
+    with pytest.raises(NoHistory, match=r"there are no jobs in .*journal.db yet"):
+        replay_job(config, "last")
 
 
 def test_a_journal_of_another_version_is_reported(config):
@@ -244,18 +248,18 @@ def test_a_journal_of_another_version_is_reported(config):
     with sqlite3.connect(config.home / JOURNAL) as database:
         database.execute("pragma user_version = 99")
     with pytest.raises(
-        NoCourse, match="has format version 99, but this mu reads version 1: use the"
+        NoHistory, match="has format version 99, but this mu reads version 1: use the"
     ):
-        tell(config, JOB)
+        replay_job(config, JOB)
 
 
 @pytest.mark.parametrize("content", [b"", b"no database, but long enough to be one" * 30])
 def test_a_file_that_is_not_a_journal_is_reported(config, content):
     (config.home / JOURNAL).write_bytes(content)
     with pytest.raises(
-        NoCourse, match=r"(journal.db has format version 0|cannot read .*journal.db: file is not)"
+        NoHistory, match=r"(journal.db has format version 0|cannot read .*journal.db: file is not)"
     ):
-        tell(config, JOB)
+        replay_job(config, JOB)
 
 
 def test_a_journal_without_read_permission_is_reported(config, monkeypatch):
@@ -263,25 +267,25 @@ def test_a_journal_without_read_permission_is_reported(config, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(NoCourse, match=r"cannot read .*journal.db: Permission denied"):
-        tell(config, JOB)
+    with pytest.raises(NoHistory, match=r"cannot read .*journal.db: Permission denied"):
+        replay_job(config, JOB)
 
 
 def test_a_pipeline_that_is_no_longer_installed_is_reported(config):
     keep(config, *both_done())
     with pytest.raises(
-        NoCourse, match=f"job {JOB} has pipeline 'echo', which is no longer installed"
+        NoHistory, match=f"job {JOB} has pipeline 'echo', which is no longer installed"
     ):
-        tell(config, JOB, registry=Registry())
+        replay_job(config, JOB, registry=Registry())
     broken = Registry(broken=[Broken("echo", "a:package", "ImportError: no echo")])
-    with pytest.raises(NoCourse, match="no longer installed here: ImportError: no echo"):
-        tell(config, JOB, registry=broken)
+    with pytest.raises(NoHistory, match="no longer installed here: ImportError: no echo"):
+        replay_job(config, JOB, registry=broken)
 
 
 def test_an_order_that_its_pipeline_no_longer_accepts_is_reported(config):
     keep(config, *begun(params={"shout": True}))
-    with pytest.raises(NoCourse, match=r"echo no longer accepts the order of job .*params.shout"):
-        tell(config, JOB, registry=registry(Echo()))
+    with pytest.raises(NoHistory, match=r"echo no longer accepts the order of job .*params.shout"):
+        replay_job(config, JOB, registry=registry(Echo()))
 
 
 @pytest.mark.parametrize(
@@ -295,8 +299,8 @@ def test_an_order_that_its_pipeline_no_longer_accepts_is_reported(config):
 )
 def test_damaged_records_are_reported(config, lines):
     keep(config, *lines)
-    with pytest.raises(NoCourse, match="damaged: "):
-        tell(config, JOB, registry=registry(Echo()))
+    with pytest.raises(NoHistory, match="damaged: "):
+        replay_job(config, JOB, registry=registry(Echo()))
 
 
 # ---------------------------------------------------------------- beside a running daemon
@@ -311,8 +315,8 @@ def test_a_journal_is_read_while_a_daemon_writes_it(config):
     journal.on_disk(lambda: None)
     reactor.advance(0)
     wait_until(lambda: journal.synced == journal.written)
-    assert tell(config, "last", registry=registry(Echo()))["id"] == "ffff"
-    assert tell(config, JOB, registry=registry(Echo()))["attempts"]
+    assert replay_job(config, "last", registry=registry(Echo()))["id"] == "ffff"
+    assert replay_job(config, JOB, registry=registry(Echo()))["attempts"]
     assert (config.home / JOURNAL).read_bytes() == before  # what is new is in the log beside it
     closed = journal.close()
     reactor.advance(0)

@@ -6,6 +6,7 @@ import os
 import socket
 import ssl
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -258,3 +259,60 @@ def test_an_invalid_configuration_is_a_one_line_error_and_a_failure(tmp_path, co
     assert says in words[0]
     assert "Traceback" not in str(failed.value)
     assert time.monotonic() - begun < 20
+
+
+# ---------------------------------------------------------------- the home
+
+
+def test_a_token_that_ends_in_a_line_break_lets_its_clients_in(tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "token").write_text("\ufeffof-my-own\r\n")
+    (home / "token").chmod(0o644)
+    daemon = Daemon(tmp_path, conf=free_ports_conf(local="enabled = no"))
+    try:
+        request = urllib.request.Request(f"{daemon.url}/jobs")
+        request.add_header("Authorization", "Bearer of-my-own")
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            assert answer.read() == b"[]\n"
+        assert (home / "token").stat().st_mode & 0o777 == 0o600
+        assert f"other users could use {home}/token (its mode was 644, and is" in daemon_log(daemon)
+    finally:
+        daemon.stop()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        (
+            "token",
+            b"",
+            "the token in {home}/token is empty: delete the file, and mu makes a new one",
+        ),
+        (
+            "ca.key",
+            b"any",
+            "{home}/ca.key is there and ca.pem is missing: restore ca.pem, or make a",
+        ),
+        (
+            "ca.pem",
+            b"any",
+            "{home}/ca.pem is there and ca.key is missing: restore ca.key, or make a",
+        ),
+    ],
+)
+def test_a_home_that_cannot_be_used_is_left_as_it_is_and_said(tmp_path, name, content, says):
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / name).write_bytes(content)
+    with pytest.raises(StageError, match=r"no ports\.json") as failed:
+        Daemon(tmp_path)
+    words = [line for line in str(failed.value).splitlines() if line.startswith("mu: ")]
+    assert len(words) == 1
+    assert says.format(home=home) in words[0]
+    assert "Traceback" not in str(failed.value)
+    assert (home / name).read_bytes() == content
+
+
+def daemon_log(daemon):
+    return daemon.process.log.read_text()

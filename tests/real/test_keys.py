@@ -7,6 +7,7 @@ import stat
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from kit.cli import inside as mu
 from kit.film import order, put_film, wait_until
 from stage import Daemon, free_ports_conf
@@ -55,6 +56,41 @@ def test_a_damaged_ca_is_reported(home):
     (home / "ca.key").write_text("nonsense")
     done = mu("--home", home, "keys")
     assert (done.exit_code, "cannot use the CA in " in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("missing", ["ca.pem", "ca.key"])
+def test_half_a_ca_is_never_overwritten_and_can_be_renewed(home, missing):
+    (kept,) = {"ca.pem", "ca.key"} - {missing}
+    (home / missing).unlink()
+    before = (home / kept).read_bytes()
+    with pytest.raises(ValueError, match=f"{kept} is there and {missing} is missing") as refused:
+        Authority.at_home(home)
+    assert "`mu keys renew ca`" in str(refused.value)
+    assert (home / kept).read_bytes() == before
+    assert not (home / missing).exists()
+    done = mu("--home", home, "keys", "renew", "ca", "--yes")
+    assert (done.exit_code, "Old: unusable: " in done.stdout) == (0, True)
+    assert Authority.at_home(home)
+    assert (home / f"{kept}.old").read_bytes() == before
+
+
+def test_a_ca_key_with_a_password_is_refused_in_one_sentence(home):
+    key = serialization.load_pem_private_key((home / "ca.key").read_bytes(), None)
+    locked = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"hush"),
+    )
+    (home / "ca.key").write_bytes(locked)
+    with pytest.raises(ValueError, match=r"ca\.key cannot be used: Password was not given"):
+        Authority.at_home(home)
+
+
+def test_a_ca_that_an_editor_saved_is_the_same(home):
+    for name in ("ca.pem", "ca.key"):
+        pem = (home / name).read_bytes().replace(b"\n", b"\r\n")
+        (home / name).write_bytes(b"\xef\xbb\xbf" + pem + b"\r\n  \r\n")
+    assert Authority.at_home(home).mint_job("j", 60)
 
 
 def test_renewing_explains_what_happens_and_needs_confirmation(home):

@@ -22,7 +22,7 @@ KEYS = ["in/a.txt", "in/b.txt", "in/c.txt", "in/d.txt", "in/e.txt"]
 
 def params(workers=2, **given):
     defaults = {"bucket": "b", "command": "sort {in} > {out}", "keys": KEYS, "out_prefix": "out/"}
-    return Params(read_fields(map_pipeline.parameters, defaults | given), workers=workers)
+    return Params(read_fields(map_pipeline.parameters, defaults | given, "params"), workers=workers)
 
 
 class FakeBucket:
@@ -119,9 +119,18 @@ def test_outputs_that_would_be_written_over_something_are_refused(given, says):
             r"unknown placeholder \{stem\}; the placeholders are \{ext\}",
         ),
         ("bucket", {"bucket": ""}, "must not be empty"),
+        ("command", {"command": "#" * 131_000}, "at most 131071 bytes"),
+        ("command", {"keys": ["k" * 900], "command": "#" * 130_500 + "{key}"}, "bytes; Linux"),
+        ("keys", {"keys": ["ü" * 513]}, "at most 1024 bytes, got 1026"),
+        ("prefix", {"keys": [], "prefix": "p" * 1025}, "at most 1024 bytes"),
+        ("out_prefix", {"out_prefix": "p" * 1024}, "at most 1024 bytes"),
+        ("out_prefix", {"out_prefix": "/out/"}, "must not begin with a slash"),
+        ("out_prefix", {"out_prefix": "a/../b/"}, "must not contain '.' or '..' as a folder"),
+        ("manifest", {"manifest": "../m.json"}, "must not contain '.' or '..' as a folder"),
+        ("suffix", {"suffix": ".\x1b"}, "must not contain control characters"),
         ("keys", {"keys": ["a", 5]}, "must contain only strings, got 5"),
-        ("keys", {"keys": ["\ud800"]}, "valid Unicode"),
-        ("keys", {"keys": ["a\0b"]}, "NUL"),
+        ("keys[0]", {"keys": ["\ud800"]}, r"keys\[0\] must be valid Unicode"),
+        ("keys[0]", {"keys": ["a\0b"]}, "NUL"),
         ("keys", {"keys": [""]}, "empty key"),
         ("prefix", {"keys": []}, "give params.prefix or params.keys"),
         ("match", {"match": "*"}, "not for params.keys"),
@@ -134,6 +143,14 @@ def test_what_cannot_be_meant_is_refused_with_its_field(field, given, says):
         with pytest.raises(FieldError, match=says) as refused:
             refuse(params(**given))
         assert refused.value.field == f"params.{field}"
+
+
+def test_a_key_from_the_bucket_that_makes_the_command_too_long_is_refused_by_the_plan(bucket):
+    bucket.keys.append("in/" + "'" * 1000)
+    given = {"keys": [], "prefix": "in/", "command": "#" * 129_000 + "{key}{stem}{name}"}
+    map_pipeline.check(params(**given))
+    with pytest.raises(FieldError, match="with the key \"in/''.* it has 14.* bytes; Linux passes"):
+        map_pipeline.plan(params(**given))
 
 
 # ---------------------------------------------------------------- an actor

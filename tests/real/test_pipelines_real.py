@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from clip import FRAMES, get_clip
 from imageio_ffmpeg import get_ffmpeg_exe
-from stage import StageError
+from kit.plain_s3 import plain_s3
+from stage import Daemon, StageError, free_ports_conf
 
 from mu.functions.bundle import bundle
 
@@ -43,11 +44,16 @@ def chunks_of(y4m, frames, each):
 
 
 @pytest.fixture(scope="module")
-def studio(daemon, tmp_path_factory):
-    """The daemon, with the function `ffmpeg`: the real one, its codec from the environment."""
+def ffmpeg_zip(tmp_path_factory):
+    """The real ffmpeg, its codec from the environment."""
     zipped = tmp_path_factory.mktemp("ffmpeg") / "ffmpeg.zip"
-    bundle(zipped, executables={"ffmpeg": Path(get_ffmpeg_exe())}, command=COMMAND)
-    daemon.create_function("ffmpeg", zipped, MemorySize=1024)
+    return bundle(zipped, executables={"ffmpeg": Path(get_ffmpeg_exe())}, command=COMMAND).path
+
+
+@pytest.fixture(scope="module")
+def studio(daemon, ffmpeg_zip):
+    """The daemon, with the function `ffmpeg`."""
+    daemon.create_function("ffmpeg", ffmpeg_zip, MemorySize=1024)
     return daemon
 
 
@@ -249,3 +255,77 @@ def test_a_benchmark_that_fails_fails_its_actor(daemon):
     job = run_job(daemon, "linpack", 1, function="png2y4m", command="echo no such; exit 4")
     assert job["state"] == "failed"
     assert "RETVAL(4)" in job["error"]
+
+
+# ---------------------------------------------------------------- names, and a last chunk that is shorter
+
+PNG_TO_Y4M = "-pix_fmt yuv420p -f yuv4mpegpipe"
+FIVE = 5
+
+
+@pytest.fixture(scope="module")
+def any_names(tmp_path_factory, ffmpeg_zip):
+    """A daemon and its S3: rclone, which is the other one, does not keep line breaks in keys."""
+    with plain_s3() as s3:
+        running = Daemon(tmp_path_factory.mktemp("any"), s3.env, free_ports_conf())
+        running.create_function("ffmpeg", ffmpeg_zip, MemorySize=1024)
+        yield running, s3
+        running.stop()
+
+
+def test_keys_of_any_name_and_a_shorter_last_chunk_go_through_all_pipelines(
+    any_names, movie, whole, tmp_path
+):
+    studio, s3 = any_names
+    video = """it's; $(touch pwned) `touch pwned` "$HOME" && x\nrm {key} ##INFILE## %08d"""
+    one_ffmpeg(tmp_path, "-i", whole, "-frames:v", 8, "%08d.png")
+    frames = sorted(tmp_path.glob("*.png"))
+    for frame in frames:
+        s3.client().put_object(
+            Bucket="films", Key=f"{video}-png16/{frame.name}", Body=frame.read_bytes()
+        )
+    given = {"bucket": "films", "frames": FIVE}
+
+    job = run_job(studio, "png2y4m", 2, PNG_TO_Y4M, video=video, **given)
+    assert (job["state"], job["error"]) == ("done", None)
+    y4m = [f"{video}-y4m_05/{number:08d}.y4m" for number in range(2)]
+    assert job["result"] == {"keys": y4m}
+    one_ffmpeg(tmp_path, "-i", "%08d.png", *PNG_TO_Y4M.split(), "all.y4m")
+    chunks = chunks_of((tmp_path / "all.y4m").read_bytes(), 8, FIVE)
+    assert [get(s3, key) for key in y4m] == chunks
+
+    job = run_job(studio, "y4m2png", 2, video=video, out_format="back", **given)
+    assert (job["state"], job["error"]) == ("done", None)
+    assert job["result"] == {"folder": f"{video}-back", "frames": 8}
+    one_ffmpeg(tmp_path, "-i", "all.y4m", "back-%08d.png")
+    for frame in frames:
+        made = (tmp_path / f"back-{frame.name}").read_bytes()
+        assert get(s3, f"{video}-back/{frame.name}") == made
+
+    job = run_job(studio, "vpxenc", 2, VP8, bucket="films", video=f"{video}-y4m_05")
+    assert (job["state"], job["error"]) == ("done", None)
+    for number, key in enumerate(job["result"]["keys"]):
+        (tmp_path / "chunk.ivf").write_bytes(get(s3, key))
+        played = one_ffmpeg(tmp_path, "-i", "chunk.ivf", "-f", "framemd5", "-")
+        assert len(framemd5(played)) == (FIVE, 3)[number]
+
+    s3.client().put_object(Bucket="films", Key=f"{video}.mp4", Body=movie.read_bytes())
+    cut = f"./ffmpeg -nostdin -v error -y -ss {{start}} -t {{seconds}} -i {{url}} {SCALE} {{out}}"
+    split = {"bucket": "films", "video": video, "frames": 50, "rate": "25", "offset": 2}
+    job = run_job(studio, "ffmpeg_split_upload", 1, command=cut, **split)
+    assert (job["state"], job["error"]) == ("done", None)
+    (key,) = job["result"]["keys"]
+    assert get(s3, key) == chunks_of(whole.read_bytes(), FRAMES, 50)[2]
+
+    assert not list(studio.home.rglob("pwned"))  # commands run in the bundle's folder
+
+
+def test_png2y4m_takes_no_more_workers_than_there_are_chunks(studio, s3):
+    for number in range(1, 4):
+        key = f"few-png16/{number:08d}.png"
+        s3.client().put_object(Bucket="films", Key=key, Body=b"x")
+    job = run_job(studio, "png2y4m", 2, bucket="films", video="few", frames=3)
+    assert job["state"] == "failed"
+    workers = studio.ask(f"/jobs/{job['id']}/workers")
+    assert "few-png16/00000004.png" in workers[1]["error"]
+    assert "NoSuchKey" in workers[1]["error"]

@@ -15,6 +15,11 @@ from kit.workers import ROOT, Coordinator, Token, bare, coordinator, make_papers
 from mu.wire import Framer, frame
 
 
+@pytest.fixture(scope="module")
+def s3(s3_files):
+    return s3_files
+
+
 @pytest.fixture
 def home(tmp_path):
     """The bundle's folder."""
@@ -167,7 +172,7 @@ def test_a_malformed_frame_ends_the_worker_with_a_reason(boss):
         ("echo", "FAIL(no such command 'echo')"),
         ("", "FAIL(no such command '')"),
         ("close_connect:", "OK:CLOSE_CONNECT"),
-        ("run:", "FAIL(there is nothing to run: the bundle has no packaged command, and run: named none)"),
+        ("run:", "FAIL(there is nothing to run: the bundle has no packaged command, and run: has no argument)"),
         ("retrieve:", "FAIL(could not compute download params: no bucket and no key and no file name)"),
         ("upload:", "FAIL(could not compute upload params: no bucket and no key and no file name)"),
         ("upload:K\0", "FAIL(could not compute upload params: no bucket and no file name)"),

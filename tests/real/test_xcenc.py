@@ -20,6 +20,11 @@ from mu.pipelines.xcenc7 import xcenc7
 from mu.testing import FakeWorker, run
 
 
+@pytest.fixture(scope="module")
+def s3(s3_files):
+    return s3_files
+
+
 @pytest.fixture
 def bundle(tmp_path):
     """A folder with the stand-ins."""

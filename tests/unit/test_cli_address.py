@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from kit.cli import home_with, refusal
 
-from mu.cli.address import find_address
+from mu.cli.address import NoAddress, find_address
+from mu.home import read_token
 
 
 def test_a_home_is_given_or_found(tmp_path, monkeypatch):
@@ -91,6 +92,28 @@ def test_a_missing_or_invalid_token_is_reported(tmp_path):
     assert f"{home}/token does not contain a token" in refusal("--home", home, "jobs")
     (home / "token").unlink()
     assert f"{home}/token is missing, although ports.json exists" in refusal("--home", home, "jobs")
+
+
+@pytest.mark.parametrize("token", ["t0ken", "t0ken\n", "\ufefft0ken\r\n", " t0ken\n\n"])
+def test_a_token_is_read_as_the_daemon_reads_it(tmp_path, token):
+    home = home_with(tmp_path, token=token)
+    assert find_address({"home": str(home)}, {}).token == "t0ken" == read_token(home / "token")
+    remote = find_address({"url": "http://127.0.0.1:1"}, {"MU_TOKEN": token})
+    assert remote.token == "t0ken"
+
+
+@pytest.mark.parametrize("token", ["", "\n", "two words", "a\nb", "é", "a\0b", "\ufeff"])
+def test_what_is_no_token_is_refused_by_both(tmp_path, token):
+    home = home_with(tmp_path, token=token)
+    with pytest.raises(NoAddress, match="does not contain a token"):
+        find_address({"home": str(home)}, {})
+    with pytest.raises(ValueError, match="delete the file, and mu makes a new one"):
+        read_token(home / "token")
+    assert (home / "token").read_text() == token
+
+
+def test_a_home_of_an_unknown_user_is_reported(tmp_path):
+    assert "there is no home ~nobody-here" in refusal("--home", "~nobody-here/x", "jobs")
 
 
 @pytest.mark.parametrize("name", ["ports.json", "token"])

@@ -9,7 +9,7 @@ from io import BytesIO
 import pytest
 from kit.journal import HeldJournal
 from kit.parts import OneState, Port, Reactor, ScriptedEngine, Threads, make_spec
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import capturedLogs
 from twisted.web.test.requesthelper import DummyRequest
@@ -253,7 +253,7 @@ def test_only_the_actors_that_were_asked_for_run():
 def test_an_actor_that_is_not_planned_fails_the_job():
     with capturedLogs():
         job = Bench().start(workers=3, actors=(5,))
-    assert job.error == "the plan of one failed: actor 5 was ordered, but actors go from 0 to 2"
+    assert job.error == "the plan of one failed: actor 5 was ordered, but it has only actors 0 to 2"
 
 
 def test_a_pipeline_may_give_another_order(monkeypatch):
@@ -342,7 +342,7 @@ def test_a_conductor_that_stops_says_so():
 def test_a_worker_that_does_not_say_hello_in_time_is_launched_again():
     bench = Bench()
     job = bench.start(workers=2, retries=1)
-    bench.port.join(job.id, Hello("aa", bench.engine.asked[0]))
+    bench.port.join(job.id, Hello("aa", bench.engine.asked[0])).hang_up()
     bench.reactor.pump([1] * 121)
     assert len(bench.engine.asked) == 3
     assert len(set(bench.engine.asked)) == 3
@@ -514,3 +514,153 @@ def test_an_order_that_is_repeated_is_answered_once_it_is_on_disk():
     first, second = map(json.loads, answers)
     assert first["id"] == second["id"]
     assert len(bench.port.book.all()) == 1
+
+
+class Sized(ScriptedEngine):
+    """An engine that knows what its functions are like."""
+
+    def size(self, function, region):
+        return succeed(Size(1024))
+
+
+def carry_on(bench, journal, job):
+    """Give each launch its worker until the job ends, with the disk always up to date."""
+    came = set()
+    for _ in range(10):
+        journal.sync()
+        if job.ended:
+            return
+        for launch in set(bench.engine.asked) - came:
+            came.add(launch)
+            bench.port.join(job.id, Hello(launch, launch)).hang_up()
+        bench.reactor.pump([1] * 10)
+
+
+def test_a_job_ends_well_wherever_its_coordinator_was_killed():
+    journal = HeldJournal()
+    before = Bench(ledger=journal)
+    before.conductor.coordinator.engines = {"scripted": Sized()}
+    spec = make_spec(Leave, engine="scripted", retries=3, spares=1)
+    started = []
+    before.conductor.start(spec).addCallback(started.append)
+    before.engine = before.conductor.coordinator.engines["scripted"]
+    journal.sync()
+    (job,) = started
+    carry_on(before, journal, job)
+    assert job.state == "done"
+    kinds = [one.kind for one in journal.records]
+    assert kinds[:4] == ["ordered", "planned", "sized", "launching"]
+    for kept in range(1, len(kinds) + 1):
+        left = journal.after_crash(len(kinds) - kept + 1)  # the end of the job is lost, too
+        bench = Bench(ledger=left)
+        bench.engine = Sized()
+        bench.conductor.coordinator.engines = {"scripted": bench.engine}
+        found, lost, last = find(left, lambda ordered: spec)
+        assert not lost
+        bench.reactor.advance(last + 5)
+        bench.conductor.restore(found, last)
+        bench.conductor.resume()
+        (again,) = bench.port.book.all()
+        bench.engine.asked += again.launches  # the workers that were launched before
+        carry_on(bench, left, again)
+        assert (again.state, again.error) == ("done", None), kinds[:kept]
+        assert again.cost_usd is not None
+        assert bench.reactor.getDelayedCalls() == []
+
+
+# ---------------------------------------------------------------- places
+
+
+class SmallEngine(ScriptedEngine):
+    """An engine that says how many workers it runs at once."""
+
+    def __init__(self, places: int | None) -> None:
+        super().__init__()
+        self.places = places
+
+    def concurrency(self, function, region):
+        return succeed(self.places)
+
+
+def bench_with(places):
+    bench = Bench()
+    bench.engine = SmallEngine(places)
+    bench.conductor.coordinator.engines = {"scripted": bench.engine}
+    return bench
+
+
+def in_waves(bench, job):
+    """Let each launch that was made bring a worker that leaves, until none is made any more."""
+    waves, done = [], 0
+    while len(bench.engine.asked) > done:
+        bench.reactor.pump([10] * 10)  # the clocks of launches that wait do not run
+        wave = bench.engine.asked[done:]
+        done += len(wave)
+        waves.append(len(wave))
+        lines = [bench.port.join(job.id, Hello(launch[:8], launch)) for launch in wave]
+        for line in lines:
+            line.hang_up()
+    return waves
+
+
+def test_a_job_larger_than_its_engine_runs_in_waves():
+    bench = bench_with(3)
+    job = bench.start(workers=8)
+    assert len(bench.engine.asked) == 3
+    assert job.actors[7].waits_for() == "a place: 3 of 3 in use"
+    assert job.state == "launching"
+    assert in_waves(bench, job) == [3, 3, 2]
+    assert (job.state, [len(actor.failures) for actor in job.actors]) == ("done", [0] * 8)
+
+
+def test_a_limit_that_nobody_knows_is_learned_and_costs_no_retry():
+    bench = bench_with(None)
+    job = bench.start(Patient, workers=3, retries=0)
+    assert len(bench.engine.asked) == 3
+    line = bench.port.join(job.id, Hello("aa", bench.engine.asked[0]))
+    bench.reactor.pump([1] * 121)
+    assert [actor.failures for actor in job.actors] == [[], [], []]
+    assert job.actors[2].waits_for() == "a place: 1 of 1 in use"
+    assert len(bench.engine.asked) == 3
+    bench.reactor.pump([1] * 121)  # now and then one more is tried
+    assert len(bench.engine.asked) == 4
+    line.hang_up()
+
+
+def test_jobs_share_places_in_rotation_and_a_retry_goes_first():
+    bench = bench_with(2)
+    first = bench.start(workers=6, retries=1)
+    second = bench.start(workers=6)
+    asked = bench.engine.asked
+    assert set(asked) <= set(first.launches)
+    owners = []
+    for place in range(8):
+        launch = asked[place]
+        job = first if launch in first.launches else second
+        owners.append(job)
+        bench.port.join(job.id, Hello(f"{place:08x}", launch)).hang_up()
+    assert owners[2:].count(second) == 3
+    assert owners[2:].count(first) == 3
+
+
+def test_a_pipeline_that_needs_all_actors_at_once_is_refused_where_places_are_too_few():
+    bench = bench_with(3)
+    OneState.all_at_once = True
+    try:
+        job = bench.start(workers=4)
+    finally:
+        OneState.all_at_once = False
+    assert (job.state, job.error) == (
+        "failed",
+        "one needs all of its 4 actors at once, but engine scripted runs at most 3 workers",
+    )
+    assert bench.engine.asked == []
+
+
+def test_the_deadline_counts_the_time_spent_waiting_for_a_place():
+    bench = bench_with(1)
+    bench.start(Patient)
+    job = bench.start(deadline_s=30.0)
+    bench.reactor.pump([1] * 31)
+    assert (job.state, job.error) == ("failed", "the deadline of 30 s has passed")
+    assert len(bench.engine.asked) == 1

@@ -8,6 +8,7 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 
 from mu.jobs.driver import SessionDriver
+from mu.journal.allowance import JobAllowance
 from mu.journal.ledger import NoJournal
 from mu.messages import BadMessage, Hello
 from mu.states import CommandListState, MachineState
@@ -64,7 +65,9 @@ class Line:
 def drive(first, ledger=None, name="aa", hold_s=10.0):
     """Return a session that has begun over a connection: that, its part, clock and connection."""
     part, clock, line = Attempt(first), Clock(), Line()
-    session = SessionDriver(part, name, ledger or NoJournal(), clock, hold_s)
+    session = SessionDriver(
+        part, name, ledger or NoJournal(), clock, hold_s, JobAllowance(2**32, 2**28).attempt()
+    )
     session.attach(line, Hello(name))
     session.begin()
     return session, part, clock, line
@@ -112,7 +115,9 @@ def test_a_newer_connection_ends_the_older_one():
 
 def test_a_restored_session_waits_for_its_worker():
     part, clock = Attempt(Patient), Clock()
-    session = SessionDriver(part, "aa", NoJournal(), clock, 10.0)
+    session = SessionDriver(
+        part, "aa", NoJournal(), clock, 10.0, JobAllowance(2**32, 2**28).attempt()
+    )
     session.restore([], 0.0, 0.0)
     clock.advance(10)
     assert "coordinator's restart" in part.ends[0][0]
@@ -141,7 +146,7 @@ def test_an_effect_that_fails_is_logged_and_ends_the_attempt():
 def test_a_fault_in_a_session_is_logged_with_its_event():
     part, ledger = Attempt(Patient), NoJournal()
     part.machine = SimpleNamespace(receive=lambda event: 1 / 0, crash=None)
-    session = SessionDriver(part, "", ledger, Clock(), 10.0)
+    session = SessionDriver(part, "", ledger, Clock(), 10.0, JobAllowance(2**32, 2**28).attempt())
     with capturedLogs() as logs:
         session.begin()
     assert part.ends == [("a fault in mu: ZeroDivisionError: division by zero", 0.0, True)]

@@ -19,8 +19,8 @@ def test_a_failed_handshake_says_what_openssl_says():
 
 
 def test_an_end_before_the_hello_says_how_it_came():
-    expected = "it said no hello: it closed the connection"
+    expected = "it sent no hello: it closed the connection"
     assert handshake_error(Failure(ConnectionDone())) == expected
     assert handshake_error(Failure(SSL.Error())).startswith(
-        "it said no hello: the connection broke"
+        "it sent no hello: the connection broke"
     )

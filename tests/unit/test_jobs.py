@@ -5,11 +5,13 @@ import sys
 import pytest
 from kit import parts
 from kit.journal import HeldJournal
-from kit.parts import Reactor, make_job
+from kit.parts import Port, Reactor, make_job, new_job
 from twisted.internet.base import DelayedCall
 
 from mu.jobs.actors import Tail
 from mu.jobs.book import JobBook
+from mu.journal.allowance import JobAllowance
+from mu.journal.records import Planned
 from mu.messages import Hello
 from mu.states import MachineState, TerminalState
 
@@ -216,3 +218,23 @@ def test_thousands_of_actors_that_fail_at_once_take_linear_work_and_no_deep_stac
     many, act = scene(actors)
     assert calls(act) < 11 * work
     assert many.counts["failed"] == actors
+
+
+def test_a_worker_that_would_fill_the_disk_fails_its_actor_and_no_other():
+    job = new_job(MachineState, workers=2)
+    job.allowance = JobAllowance(2**20, 2000)
+    job.ledger = journal = HeldJournal()
+    job.record(Planned([{}, {}], [0, 1]))
+    job.begin()
+    port = Port(job)
+    hostile, good = (port.join(hello=Hello(name)) for name in ("aa", "bb"))
+    journal.sync()
+    for _ in range(3):
+        hostile.say(b"RE:0:INFO:k:" + b"x" * 900)
+    journal.sync()
+    assert hostile.heard[-1] == b"quit:"
+    assert [actor.state for actor in job.actors] == ["failed", "running"]
+    assert "more than 2000 bytes in the journal (max_attempt_bytes" in job.actors[0].error
+    good.say(b"RE:0:INFO:k:1")
+    assert good.open
+    assert sum(map(len, journal.lines("j1"))) < 4000

@@ -8,9 +8,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.internet import reactor, ssl
+from twisted.internet.address import IPv4Address
 from twisted.internet.endpoints import TCP4ClientEndpoint
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import deferLater
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import Site
@@ -50,6 +52,13 @@ def certificate(host):
     return text + made.public_bytes(pem)
 
 
+def port_of(listening):
+    """Return the number of a listening port."""
+    address = listening.getHost()
+    assert isinstance(address, IPv4Address)
+    return address.port
+
+
 class Always202(Resource):
     isLeaf = True
 
@@ -87,9 +96,18 @@ class Proxy(Protocol):
         endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", self.factory.port)
         endpoint.connect(Factory.forProtocol(lambda: Beyond(self)))
 
-    def connectionLost(self, reason):
+    def connectionLost(self, reason=connectionDone):
         if self.other is not None:
             self.other.transport.loseConnection()
+
+
+class ProxyFactory(Factory):
+    protocol = Proxy
+    noisy = False
+    status = "200"
+
+    def __init__(self, port):
+        self.port, self.heads = port, []
 
 
 class Beyond(Protocol):
@@ -103,7 +121,7 @@ class Beyond(Protocol):
     def dataReceived(self, data):
         self.near.transport.write(data)
 
-    def connectionLost(self, reason):
+    def connectionLost(self, reason=connectionDone):
         self.near.transport.loseConnection()
 
 
@@ -115,15 +133,14 @@ class ProxyTests(TestCase):
             file.write(pem)
         self.api = Always202()
         options = ssl.PrivateCertificate.loadPEM(pem).options()
-        server = reactor.listenSSL(0, Site(self.api), options, interface="127.0.0.1")
+        server = reactor.listenTCP(
+            0, TLSMemoryBIOFactory(options, False, Site(self.api)), interface="127.0.0.1"
+        )
         self.addCleanup(server.stopListening)
-        self.proxy = Factory.forProtocol(Proxy)
-        self.proxy.noisy = False
-        self.proxy.heads, self.proxy.status = [], "200"
-        self.proxy.port = server.getHost().port
+        self.proxy = ProxyFactory(port_of(server))
         port = reactor.listenTCP(0, self.proxy, interface="127.0.0.1")
         self.addCleanup(port.stopListening)
-        self.proxy_port = port.getHost().port
+        self.proxy_port = port_of(port)
         for name in [*os.environ]:
             if name.startswith("AWS_") or name.lower().endswith("_proxy"):
                 self.patch_environment(name, None)
@@ -210,7 +227,7 @@ class CredentialTests(TestCase):
         self.api = Always202()
         port = reactor.listenTCP(0, Site(self.api), interface="127.0.0.1")
         self.addCleanup(port.stopListening)
-        self.route = Route(f"http://127.0.0.1:{port.getHost().port}", "eu-west-1")
+        self.route = Route(f"http://127.0.0.1:{port_of(port)}", "eu-west-1")
         self.found = [KEYS]
 
     def find(self, expired):

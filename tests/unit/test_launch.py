@@ -94,11 +94,12 @@ def test_a_throttled_launch_is_tried_again_with_the_same_id_after_a_pause():
 
 def test_an_engine_out_of_reach_is_tried_again_and_then_counts_as_a_refusal():
     clock = Clock()
-    engine = ScriptedEngine(*[Unreached("no route")] * 9)
-    answers = launching(engine, 1, clock=clock)
-    for _ in range(10):
-        clock.advance(10)
-    assert [answer for _, answer in answers] == ["Unreached"] * 4 + ["Refused"]
+    engine = ScriptedEngine(*[Unreached("no route")] * 1000)
+    answers = launching(engine, 64, in_flight=64, clock=clock)
+    clock.pump([1] * 599)
+    assert {answer for _, answer in answers} == {"Unreached"}
+    clock.pump([1] * 20)
+    assert answers[-1][1] == "Refused"
 
 
 def test_an_engine_that_comes_back_in_time_does_no_harm():

@@ -13,7 +13,13 @@ ROOT = Path(__file__).parents[2]
 PURE = ["wire", "messages", "events", "machine", "states", "parameters", "pipelines", "interfaces"]
 PURE += ["outbox", "session", "session_effects"]
 PURE += ["relay.switchboard", "relay.mailboxes", "relay.parties", "relay.effects", "relay.limits"]
-PURE += ["relay.framing", "journal.records", "journal.ledger", "journal.replay"]
+PURE += [
+    "relay.framing",
+    "journal.records",
+    "journal.ledger",
+    "journal.replay",
+    "journal.allowance",
+]
 OUTSIDE = {"twisted", "OpenSSL", "boto3", "botocore", "klein", "time", "random", "secrets"}
 OUTSIDE |= {"socket", "ssl", "logging", "threading", "asyncio", "subprocess", "uuid"}
 
@@ -115,10 +121,10 @@ def test_recorded_courses_are_for_the_command_line_only():
 
 def test_the_command_line_takes_little_from_the_daemon_and_gives_it_nothing():
     lazily = {"functions", "doctor", "net", "aws"}
-    assert parts_of_mu("cli") <= {"config", "parameters", "jobs"} | lazily
+    assert parts_of_mu("cli") <= {"config", "parameters", "jobs", "strict_json"} | lazily
     assert {name for path in files("cli") for name in imported(path) if "mu.jobs" in name} <= {
-        "mu.jobs.history.tell",
-        "mu.jobs.history.NoCourse",
+        "mu.jobs.history.replay_job",
+        "mu.jobs.history.NoHistory",
     }
     others = set((ROOT / "mu").rglob("*.py")) - set(files("cli"))
     assert not [path for path in others if "mu.cli" in str(imported(path))]

@@ -170,9 +170,11 @@ def test_a_value_is_read_with_its_kind_and_bounds_or_refused_by_name(kind, low, 
         assert bounds[0] is None or read >= bounds[0]
         assert bounds[1] is None or read <= bounds[1]
     else:
-        assert refusal.field == "params.x"
-        assert str(refusal).startswith("params.x must be ")
-        assert str(refusal).endswith(f", got {value!r}")
+        said = str(refusal)
+        assert refusal.field.startswith("params.x")
+        assert said.removeprefix("a name in ").startswith(f"{refusal.field} must ")
+        inside = "must not contain a NUL" in said or "must be valid Unicode" in said
+        assert inside or said.endswith(f", got {value!r:.200}")
 
 
 def outcome(field, value):

@@ -1,8 +1,11 @@
 """png2y4m, without a network: its plan, its commands, its result."""
 
+import pytest
+
 from mu.events import Finish, Send
 from mu.parameters import Params, read_fields
 from mu.pipelines.png2y4m import png2y4m
+from mu.states import JobFacts
 from mu.testing import talk
 
 
@@ -59,7 +62,7 @@ def test_an_actor_retrieves_its_frames_converts_and_uploads():
         Send("run:"),
         Send("upload:"),
         Send("quit:"),
-        Finish(result={"key": "v-y4m_02/00000000.y4m"}),
+        Finish(result={"key": "v-y4m_02/00000000.y4m", "frames": 2}),
     ]
 
 
@@ -74,6 +77,45 @@ def test_a_frame_that_cannot_be_retrieved_fails_the_actor():
     assert "NoSuchKey" in finish.error
 
 
+MISSING = "FAIL(could not retrieve b/k to /tmp/x: NoSuchKey: The specified key does not exist.)"
+GONE = [*FRAME[:2], MISSING]
+
+
+def test_the_last_chunk_may_be_shorter():
+    effects = run(*ANSWERS, *FRAME, *GONE, "OK:RETVAL(0):OUTPUT()", "OK:UPLOAD(b/k)")
+    assert [effect.command for effect in effects[-4:-1]] == ["run:", "upload:", "quit:"]
+    assert effects[-1] == Finish(result={"key": "v-y4m_02/00000000.y4m", "frames": 1})
+
+
+def test_a_chunk_without_any_frame_or_with_a_gap_fails_its_actor():
+    (*_, finish) = run(*ANSWERS, *GONE)
+    assert "NoSuchKey" in finish.error
+    given = params(video="v", bucket="b", frames=4)
+    plan = png2y4m.plan(given)[0]
+    (*_, finish) = talk(
+        png2y4m.begin, *ANSWERS, *FRAME, *GONE, *GONE, *FRAME, params=given, given=plan
+    )
+    assert "there is no v-png16/00000002.png, but there is v-png16/00000004.png" in finish.error
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "FAIL(could not retrieve b/k to /tmp/x: AccessDenied: Access Denied)",
+        "FAIL(could not retrieve b/x: NoSuchKey: y to /tmp/x: EndpointConnectionError: no)",
+        "FAIL(could not retrieve b/k to /tmp/x: OSError: [Errno 28] No space left on device)",
+    ],
+)
+def test_a_frame_that_may_be_there_is_never_left_out(other):
+    (*_, finish) = run(*ANSWERS, *FRAME, *FRAME[:2], other)
+    assert finish.error
+
+
 def test_the_result_names_the_chunks():
-    outcomes = [Finish(result={"key": "a"}), Finish("failed"), Finish(result={"key": "c"})]
-    assert png2y4m.finish(None, outcomes) == {"keys": ["a", "c"]}
+    job = JobFacts("j", params(frames=2))
+    results = [{"key": "a"}, {"key": "b", "frames": 2}, {"key": "c", "frames": 1}]
+    outcomes = [Finish("failed"), *(Finish(result=one) for one in results)]
+    assert png2y4m.finish(job, outcomes) == {"keys": ["a", "b", "c"]}
+    results[1]["frames"] = 1
+    with pytest.raises(ValueError, match="b must have 2 frames, got 1: only the last"):
+        png2y4m.finish(job, outcomes)

@@ -1,12 +1,14 @@
 """The worker port, over real TLS in memory: who gets in, and what is said."""
 
 import pytest
-from kit.parts import Port, make_job
+from kit.parts import Line, MemoryWorker, Port, make_job
 from twisted.logger import capturedLogs, formatEvent
+from twisted.test.iosim import FakeTransport, connect
 
 from mu.journal.records import Launching, Planned
 from mu.messages import Hello
 from mu.net.certificates import Authority
+from mu.net.strangers import MOST_REASONS, SUM_S
 from mu.states import CommandListState, MachineState, OnePassState, TerminalState
 from mu.wire import HEADER_BYTES, frame
 
@@ -94,6 +96,65 @@ def test_a_connection_that_says_nothing_is_closed_in_time():
     line.let_pass(2)
     assert not line.open
     assert port.factory.connections == set()
+
+
+def silent(port):
+    """Return a connection that never begins a TLS handshake."""
+    worker = MemoryWorker()
+    server = port.tls.buildProtocol(None)
+    if server is None:
+        return None
+    pump = connect(server, FakeTransport(server, True), worker, FakeTransport(worker, False))
+    return Line(port.clock, worker, pump)
+
+
+def test_silent_connections_have_a_small_limit_and_the_oldest_makes_way():
+    port = Port(make_job(Greet), max_handshakes=2)
+    lines = [silent(port) for _ in range(4)]
+    assert [line.open for line in lines] == [False, False, True, True]
+    assert port.join().heard == [b"set:a:1"], "a good worker is served"
+    assert [line.open for line in lines] == [False, False, False, True]
+    assert len(port.factory.connections) == 2
+
+
+def test_silent_connections_do_not_keep_a_worker_out_when_all_places_are_taken():
+    port = Port(make_job(Greet, workers=3), max_connections=3)
+    lines = [silent(port) for _ in range(3)]
+    workers = [port.join() for _ in range(3)]
+    assert [line.open for line in lines] == [False] * 3
+    assert [worker.heard for worker in workers] == [[b"set:a:1"]] * 3
+    with capturedLogs() as logs:
+        assert silent(port) is None
+    assert any("refused: 3 connections are open" in text for text in logged(logs))
+
+
+def test_refusals_of_a_kind_are_one_line_and_a_sum():
+    port = Port(make_job(Greet), max_handshakes=1)
+    with capturedLogs() as logs:
+        lines = [silent(port) for _ in range(100)]
+        assert sum(line.open for line in lines) == 1
+        port.connect(port.authority.mint_server("somewhere"))
+        port.clock.advance(SUM_S)
+    texts = [text for text in logged(logs) if "refused" in text]
+    dropped = "others connected before its TLS handshake had finished (max_handshakes)"
+    assert len(texts) == 3
+    assert texts[0].endswith(f"refused: {dropped}")
+    assert "refused: TLS: " in texts[1]
+    assert texts[2] == f"98 more connections refused within 10 s: 98 x {dropped}"
+    with capturedLogs() as logs:
+        port.clock.advance(10 * SUM_S)
+    assert not any("more" in text for text in logged(logs))
+
+
+def test_ever_new_reasons_are_summed_up_too():
+    port = Port(make_job(Greet))
+    with capturedLogs() as logs:
+        for number in range(100):
+            port.connect(port.authority.mint_job("j1", 600)).say(b"hello %d" % number)
+        port.clock.advance(SUM_S)
+    texts = [text for text in logged(logs) if "refused" in text]
+    assert len(texts) == MOST_REASONS + 1
+    assert texts[-1].endswith("80 more connections refused within 10 s: 80 x other reasons")
 
 
 def test_a_worker_of_a_job_that_is_not_known_is_let_in_and_told_to_quit():

@@ -1,10 +1,14 @@
 """The relay over real TLS in memory: who gets which frame, and what is logged when something fails."""
 
 import pytest
+from kit.parts import Line, MemoryWorker
 from kit.relay import Jobs, MemoryRelay
 from twisted.logger import capturedLogs, formatEvent
+from twisted.test.iosim import FakeTransport, connect
 
 from mu.net.certificates import Authority
+from mu.relay.limits import OVERHEAD, TURN_STEPS
+from mu.relay.parties import Name
 from mu.wire import frame
 
 MIB = 2**20
@@ -95,6 +99,18 @@ def test_many_small_frames_wait_in_order(relay):
     frames = [b"%d" % n for n in range(2000)]
     relay.join(1, 2, *frames)
     assert relay.join(2, 1).heard == frames
+
+
+def test_a_sender_of_very_many_frames_gets_its_share_of_a_turn_and_no_more(relay):
+    hostile = relay.join(1, 2)
+    waiting = relay.relay._board.mailboxes.party(Name("j1", "u", "2")).frames
+    hostile.server.dataReceived(frame(b"") * 1000)
+    hostile.server.work()
+    assert 0 < len(waiting) <= TURN_STEPS
+    assert hostile.server.stalled, "what it sends now stays in the system's buffers"
+    hostile.let_pass(0)
+    assert len(waiting) == 1000
+    assert not hostile.server.stalled
 
 
 def test_several_may_send_to_one(relay):
@@ -267,6 +283,23 @@ def test_numbers_are_the_same_however_they_are_written(relay):
     assert (a.heard, b.heard) == ([b"to one"], [b"to minus two"])
 
 
+def test_silent_connections_have_a_small_limit_and_the_oldest_makes_way():
+    relay = MemoryRelay(max_handshakes=2, max_connections=3)
+    lines = []
+    for _ in range(4):
+        server, worker = relay.tls.buildProtocol(None), MemoryWorker()
+        pump = connect(server, FakeTransport(server, True), worker, FakeTransport(worker, False))
+        lines.append(Line(relay.clock, worker, pump))
+    assert [line.open for line in lines] == [False, False, True, True]
+    peers = [relay.join(1, 2), relay.join(2, 1), relay.join(3, 4)]
+    assert not any(line.open for line in lines)
+    peers[0].say(b"one")
+    assert peers[1].heard == [b"one"]
+    with capturedLogs() as logs:
+        assert relay.tls.buildProtocol(None) is None
+    assert "refused: 3 connections are open (max_connections)" in logged(logs)[0]
+
+
 @pytest.mark.parametrize("kind", ["none", "foreign", "server"])
 def test_who_has_no_certificate_of_a_job_is_refused_with_a_logged_reason(relay, kind):
     identity = {
@@ -384,20 +417,20 @@ def test_what_nobody_fetches_is_dropped_after_its_time_and_logged(relay):
     assert relay.join(2, 1).heard == [b"young"]
 
 
-def test_a_sender_is_not_read_while_there_is_no_room_for_its_frame():
+def test_a_sender_is_not_read_while_there_is_no_space_for_its_frame():
     relay = MemoryRelay(mailbox_bytes=MIB)
     a = relay.join(1, 2)
     for _ in range(5):
         a.say(big(300_000))
     assert a.server.stalled
-    assert relay.relay._board.mailboxes.total == 900_000
+    assert relay.relay._board.mailboxes.total == 3 * (300_000 + OVERHEAD)
     other = relay.join(3, 4, b"others go on")
     assert not other.server.stalled
     assert list(map(len, relay.join(2, 1).heard)) == [300_000] * 5
     assert not a.server.stalled
 
 
-def test_a_sender_that_waits_for_room_is_served_when_old_frames_go():
+def test_a_sender_that_waits_for_space_is_served_when_old_frames_go():
     relay = MemoryRelay(mailbox_bytes=MIB, keep_s=100)
     a = relay.join(1, 2, *[big(400_000, n + 1) for n in range(3)])
     assert a.server.stalled
@@ -407,7 +440,7 @@ def test_a_sender_that_waits_for_room_is_served_when_old_frames_go():
     assert relay.join(2, 1).heard == [big(400_000, 3)]
 
 
-def test_a_sender_that_waits_for_room_too_long_is_closed():
+def test_a_sender_that_waits_for_space_too_long_is_closed():
     jobs = Jobs()
     jobs.kept["j1"] = float("inf")
     relay = MemoryRelay(mailbox_bytes=MIB, keep_s=100, jobs=jobs)
@@ -648,7 +681,7 @@ def test_frames_that_a_later_attempt_is_being_given_are_not_too_old(relay):
     assert relay.disk.frames == {}
 
 
-def test_delivered_frames_make_room_for_new_ones():
+def test_delivered_frames_make_space_for_new_ones():
     relay = MemoryRelay(mailbox_bytes=MIB, total_bytes=2 * MIB)
     a, b = at(relay, 1, 2), at(relay, 2, 1)
     a.say(*[big(400_000, n + 1) for n in range(5)])

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from mu.relay.effects import Forget, Give
-from mu.relay.limits import BLOB
+from mu.relay.limits import BLOB, COMMIT_CHANGES
 from mu.relay.parties import Frame, Name, Party
 from mu.relay.spool import BEHIND, Spool, SpoolError
 
@@ -274,3 +274,27 @@ def test_a_folder_that_cannot_be_used_is_told(tmp_path):
     database.close()
     with pytest.raises(SpoolError, match="has format version 9; this mu supports version 1"):
         Book(tmp_path / "other")
+
+
+def test_the_frames_of_a_job_do_not_wait_for_all_of_another(tmp_path):
+    book = Book(tmp_path)
+    book.store(*[book.frame(number, b"") for number in range(1, 3 * COMMIT_CHANGES + 1)])
+    other = Name("k", "u", "1")
+    book.store(book.frame(-1, b"", to=other), book.frame(-2, b"", to=other))
+    book.wait(1)
+    first = list(book.told)
+    assert first[-2:] == [-1, -2]
+    assert first[:-2] == list(range(1, COMMIT_CHANGES // 2 + 1))
+    book.wait(3 * COMMIT_CHANGES + 2)
+    assert [number for number in book.told if number > 0] == list(range(1, 3 * COMMIT_CHANGES + 1))
+    book.spool.close()
+
+
+def test_all_that_waits_is_committed_when_the_spool_is_closed(tmp_path):
+    book = Book(tmp_path)
+    book.store(*[book.frame(number, b"") for number in range(1, 2 * COMMIT_CHANGES + 1)])
+    closed = book.spool.close()
+    book.loop.run(lambda: closed.called)
+    again = Book(tmp_path)
+    assert len(again.spool.kept.frames) == 2 * COMMIT_CHANGES
+    again.spool.close()

@@ -313,7 +313,7 @@ def test_a_script_and_the_same_pipeline_as_states_give_the_same_commands(frames)
         await worker.run()
         await worker.upload()
         await worker.quit()
-        return {"key": worker.out_key}
+        return {"key": worker.out_key, "frames": frames}
 
     params = Params(video="v", bucket="b", in_format="png16", frames=frames, offset=0, workers=1)
     (given,) = png2y4m.plan(params)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mu.events import Answered, CancelTimer, Elapsed, Entered, Finish, Informed, Lost, SetTimer
+from mu.journal.allowance import JobAllowance
 from mu.journal.records import Resumed, read_record, write_event
 from mu.journal.replay import Diverged
 from mu.messages import BadMessage, Hello
@@ -90,13 +91,18 @@ class Attempt:
         self.last = text
 
 
+def plenty():
+    return JobAllowance(2**32, 2**28).attempt()
+
+
 class Live:
     """A session whose records and effects are kept; the disk is the test's."""
 
-    def __init__(self, first, name="aa", hold_s=10.0, keeps=True):
+    def __init__(self, first, name="aa", hold_s=10.0, keeps=True, allowance=None):
+        allowance = allowance or plenty()
         self.disk = SimpleNamespace(keeps=keeps, written=0, synced=0)
         self.attempt = Attempt(first)
-        self.session = Session(self.attempt, name, self.disk, hold_s)
+        self.session = Session(self.attempt, name, self.disk, hold_s, allowance)
         self.records = []
         self.effects: list[Any] = []
         self.now = 0.0
@@ -151,7 +157,7 @@ def hello(*received, sent=0, name="aa"):
 def test_a_worker_is_welcomed_and_gets_its_first_command_once_both_are_on_disk():
     live = Live(Two)
     live.disk.written = 1  # the assignment
-    live.session = Session(live.attempt, "aa", live.disk, 10.0)
+    live.session = Session(live.attempt, "aa", live.disk, 10.0, plenty())
     assert live.attach(OLD, hello()) == [AwaitDisk("welcome", 1)]
     assert live.full
     assert live.begin() == [SetTimer(WORKER_TIMER, 300.0), AwaitDisk("send", 1)]
@@ -208,7 +214,7 @@ def test_the_same_connection_is_not_superseded_by_itself():
 def test_a_welcome_for_a_connection_that_is_gone_is_not_sent():
     live = Live(Two)
     live.disk.written = 1
-    live.session = Session(live.attempt, "aa", live.disk, 10.0)
+    live.session = Session(live.attempt, "aa", live.disk, 10.0, plenty())
     live.attach(OLD, hello())
     live.begin()
     assert live.detach(OLD, "gone") == [SetTimer(HOLD_TIMER, 10.0)]
@@ -516,8 +522,75 @@ def test_a_bug_in_mu_is_logged_and_ends_the_attempt():
 
     live = Live(lambda worker, actor: TerminalState(worker))
     live.attempt.machine = Odd()
-    live.session = Session(live.attempt, "aa", live.disk, 10.0)
+    live.session = Session(live.attempt, "aa", live.disk, 10.0, plenty())
     fault, end, _ = live.begin()[-3:]
     assert isinstance(fault, Fault)
     assert fault.event == Entered(0.0)
     assert end.finish.error == "a fault in mu: RuntimeError: out of coal"
+
+
+# ---------------------------------------------------------------- what its events take on disk
+
+
+def info(size):
+    return b"RE:0:INFO:k:" + b"x" * size
+
+
+def test_the_same_info_again_and_again_ends_the_attempt_before_it_fills_the_disk():
+    live = Live(Patient, allowance=JobAllowance(2**20, 10_000).attempt())
+    live.attach(OLD, hello())
+    live.begin()
+    live.on_disk("welcome", 1)
+    live.receive(info(4000))
+    live.receive(info(4000))
+    end, leave = live.receive(info(4000))
+    assert end.finish.error == (
+        "the replies of its worker take more than 10000 bytes in the journal"
+        " (max_attempt_bytes in mu.conf)"
+    )
+    assert (end.charged, leave) == (True, AwaitDisk("leave"))
+    assert live.events() == ["entered", "answered", "informed", "informed"]
+    live.receive(info(4000))
+    assert len(live.events()) == 4, "nothing of it counts any more"
+
+
+def test_all_attempts_of_a_job_share_the_limit_of_the_job():
+    job = JobAllowance(10_000, 8_000)
+    first, second = (Live(Patient, allowance=job.attempt()) for _ in range(2))
+    for live in (first, second):
+        live.attach(OLD, hello())
+        live.begin()
+        live.on_disk("welcome", 1)
+    first.receive(info(6000))
+    end, _ = second.receive(info(6000))
+    assert end.finish.error == (
+        "the replies of this job's workers take more than 10000 bytes in the journal"
+        " (max_job_bytes in mu.conf)"
+    )
+    assert not first.over
+    first.receive(b"RE:0:INFO:k:y")
+    assert first.over, "the job has nothing left for it either"
+
+
+def test_a_restored_attempt_has_what_it_had_left():
+    live = Live(Patient)
+    live.attach(OLD, hello())
+    live.begin()
+    live.on_disk("welcome", 1)
+    live.receive(info(4000))
+    live.receive(info(4000))
+    again = Live(Patient, allowance=JobAllowance(2**20, 10_000).attempt())
+    again.restore(live.records, 0.0, 0.0)
+    again.attach(OLD, hello(sent=2))
+    again.receive(info(1000))
+    assert not again.over
+    end, _ = again.receive(info(1000))
+    assert "more than 10000 bytes" in end.finish.error
+
+
+def test_without_a_journal_there_is_no_such_limit():
+    live = Live(Patient, keeps=False, allowance=JobAllowance(0, 0).attempt())
+    live.attach(OLD, hello())
+    live.begin()
+    live.receive(info(4000))
+    assert not live.over

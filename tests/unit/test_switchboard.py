@@ -18,7 +18,7 @@ from mu.relay.effects import (
     Tell,
     Unlink,
 )
-from mu.relay.limits import MIB, FrameTooLarge, RelayLimits
+from mu.relay.limits import MIB, OVERHEAD, FrameTooLarge, RelayLimits
 from mu.relay.mailboxes import FORGET_S
 from mu.relay.parties import Name
 from mu.relay.switchboard import Switchboard
@@ -53,6 +53,8 @@ def board():
 
 
 REPLACED = "a newer connection took over its name"
+FULL, HALF, QUARTER = MIB - OVERHEAD, MIB // 2 - OVERHEAD, MIB // 4 - OVERHEAD
+"""Frames that take a mailbox of 1 MiB, or that part of it."""
 FIRST = (1, 0, 0)
 """AT of a first attempt that sent and received nothing."""
 
@@ -104,6 +106,25 @@ def test_a_successor_sends_nothing_while_a_frame_of_its_name_is_on_a_link(board)
     effects = board.gone("b", [frame])
     assert effects[:2] == [Resume("a again"), Deliver("b again", frame, False)]
     assert board.announce("a again", 10, 0.0) is not None
+
+
+def test_a_sender_whose_link_was_undone_is_resumed_when_its_last_frame_has_passed(board):
+    board.join("b", TWO, "1")
+    board.join("a")
+    frames = []
+    for _ in range(2):
+        frames.append(board.announce("a", 10, 0.0))
+        board.linked("a", frames[-1])
+    assert Resume("a") not in board.passed(frames[0])
+    assert Unlink("a") in board.extended("b", *FIRST)
+    assert Resume("a") in board.passed(frames[1])
+
+
+def test_a_sender_that_has_gone_is_not_told_what_is_on_disk(board):
+    board.join("a", at=FIRST)
+    frame, _ = board.send("a")
+    board.gone("a")
+    assert not [effect for effect in board.stored([frame]) if isinstance(effect, Tell)]
 
 
 # ---------------------------------------------------------------- what is dropped
@@ -161,7 +182,7 @@ def test_old_frames_are_kept_while_their_receiver_is_connected(board):
     frame, _ = board.send("a")
     assert board.tick(1e6) == []
     assert board.stored([frame])[-1:] != []
-    assert board.mailboxes.total == 10
+    assert board.mailboxes.total == 10 + OVERHEAD
 
 
 def test_old_frames_that_nobody_fetched_are_dropped_and_reported(board):
@@ -199,24 +220,43 @@ def test_a_name_of_which_nothing_is_on_disk_is_forgotten_without_the_disk(board)
 def test_a_frame_over_the_limit_of_a_mailbox_is_refused():
     board = Board(mailbox=MIB)
     board.join("a")
-    with pytest.raises(FrameTooLarge, match="1048577 bytes exceeds what the relay may hold"):
-        board.announce("a", MIB + 1, 0.0)
+    with pytest.raises(FrameTooLarge, match="1044481 bytes exceeds what the relay may hold"):
+        board.announce("a", FULL + 1, 0.0)
 
 
-def test_a_sender_without_room_is_resumed_as_soon_as_there_is_some():
+def test_frames_without_any_bytes_fill_a_mailbox_too():
+    board = Board(mailbox=MIB)
+    board.join("a")
+    for _ in range(MIB // OVERHEAD):
+        board.send("a", 0)
+    assert board.announce("a", 0, 0.0) is None
+
+
+def test_frames_without_any_bytes_go_to_disk_when_the_memory_is_full_each_once():
+    board = Board(memory=MIB)
+    board.join("a")
+    effects = [effect for _ in range(256) for effect in board.send("a", 0)[1]]
+    assert board.announce("a", 0, 0.0) is None, "the disk is slower"
+    stored = [effect.frame for effect in effects if isinstance(effect, Store)]
+    assert [frame.number for frame in stored] == list(range(1, 257))
+    assert Resume("a") in board.stored(stored)
+    assert board.mailboxes.memory == 0
+
+
+def test_a_sender_without_space_is_resumed_as_soon_as_there_is_some():
     board = Board(mailbox=MIB)
     board.join("a", at=FIRST)
-    first, _ = board.send_stored("a", MIB)
-    assert board.announce("a", MIB, 0.0) is None
+    first, _ = board.send_stored("a", FULL)
+    assert board.announce("a", FULL, 0.0) is None
     board.join("b", TWO, "1", at=FIRST)
     assert board.delivered("b", first) == [Drop(first), Resume("a")]
-    assert board.announce("a", MIB, 0.0) is not None
+    assert board.announce("a", FULL, 0.0) is not None
 
 
 def test_a_sender_that_waited_too_long_is_closed_once():
     board = Board(mailbox=MIB)
     board.join("a")
-    board.send("a", MIB)
+    board.send("a", FULL)
     assert board.announce("a", 1, 0.0) is None
     board.mailboxes.party(TWO).frames[1].at = 601.0
     (closed,) = board.tick(601.0)
@@ -224,24 +264,24 @@ def test_a_sender_that_waited_too_long_is_closed_once():
     assert board.tick(602.0) == []
 
 
-def test_a_sender_that_waited_long_is_resumed_if_old_frames_make_room():
+def test_a_sender_that_waited_long_is_resumed_if_old_frames_make_space():
     board = Board(mailbox=MIB)
     board.join("a")
-    board.send("a", MIB)
+    board.send("a", FULL)
     assert board.announce("a", 1, 0.0) is None
     assert board.tick(601.0)[-1] == Resume("a")
 
 
-def test_dropping_all_delivered_frames_may_not_make_enough_room():
+def test_dropping_all_delivered_frames_may_not_make_enough_space():
     board = Board(mailbox=MIB, total=MIB)
     board.join("a", at=FIRST)
     board.join("b", TWO, "1", at=FIRST)
-    frame, _ = board.send_stored("a", MIB // 2)
+    frame, _ = board.send_stored("a", FULL // 2)
     board.delivered("b", frame)
     board.join("c", Name("k", "u", "1"), "2")
-    board.send("c", MIB // 2)
+    board.send("c", HALF)
     board.join("d", Name("k", "u", "3"), "4")
-    assert board.announce("d", MIB, 0.0) is None
+    assert board.announce("d", FULL, 0.0) is None
     assert frame.dropped, "it made some space"
 
 
@@ -261,8 +301,8 @@ def test_only_as_many_delivered_frames_are_dropped_as_are_in_the_way():
     for at, job in enumerate(("kept", "j", "k")):
         board.join(f"a{job}", Name(job, "u", "1"), "2", at=FIRST)
         board.join(f"b{job}", Name(job, "u", "2"), "1", at=FIRST)
-        frames.append(board.send_stored(f"a{job}", MIB // 4, float(at))[0])
+        frames.append(board.send_stored(f"a{job}", QUARTER, float(at))[0])
         board.delivered(f"b{job}", frames[-1])
     board.join("c", Name("l", "u", "1"), "2")
-    assert board.announce("c", MIB // 2, 9.0) is not None
+    assert board.announce("c", HALF, 9.0) is not None
     assert [frame.dropped for frame in frames] == [False, True, False]

@@ -163,7 +163,7 @@ def test_a_word_without_strange_characters_is_left_alone():
 
 # ---------------------------------------------------------------- for any text and any value
 
-VALUES = st.text(st.characters(exclude_characters="\0"), max_size=30)
+VALUES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30)
 SYNTAX = st.text(" \n'\"\\\\`$(){}#;a=", max_size=15)
 
 

@@ -51,7 +51,7 @@ def test_eight_frames_at_a_time_are_uploaded_side_by_side():
         ({"run:test": "OK:RETVAL(1):OUTPUT():COMMAND(x)"}, "RETVAL(1)"),
         (
             {"run:test": "OK:RETVAL(0):OUTPUT(7\n):COMMAND(x)"},
-            "must have 6 frames at most, got 7",
+            "must have at most 6 frames, got 7",
         ),
         ({"retrieve:": "FAIL(could not retrieve: NoSuchKey)"}, "NoSuchKey"),
         ({"run:": "OK:RETVAL(1):OUTPUT(no codec):COMMAND(x)"}, "no codec"),

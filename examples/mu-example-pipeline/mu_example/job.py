@@ -12,7 +12,7 @@ COUNT = f"wc -w < {FILE}"
 
 
 class WordCount(Pipeline):
-    """Counts the words of texts in S3. A subclass says how a worker counts one text."""
+    """Counts the words of texts in S3. A subclass defines how a worker counts one text."""
 
     parameters = (
         Parameter("bucket", str, "the S3 bucket with the texts"),

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from mu.cli.answers import JobJson
+from mu.cli.terminal import visible
 
 COLOURS = {"done": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
 WIDE = 1000
@@ -36,10 +37,7 @@ def console(stderr: bool = False) -> Console:
 
 def clean(text: str) -> str:
     """Return the text without control characters: workers may print terminal commands."""
-    return "".join(
-        char if char == "\n" or char.isprintable() else " " if char in "\t\r" else "\ufffd"
-        for char in text
-    ).strip("\n")
+    return visible(text.replace("\t", " ").replace("\r", " ")).strip("\n")
 
 
 def shortened(text: str, most: int = LONGEST) -> str:

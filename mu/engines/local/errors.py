@@ -26,7 +26,7 @@ class LambdaError(Exception):
 
 
 class GatewayError(LambdaError):
-    """What a proxy in front of an unreachable API answers: an HTML page instead of JSON."""
+    """The response of a proxy before an unreachable API: an HTML page instead of JSON."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(status, "", reason)

@@ -45,6 +45,7 @@ def routes(calls: LambdaOperations) -> list[tuple[str, re.Pattern[str], Operatio
         ("PUT", reserved, calls.put_concurrency),
         ("GET", r"/2019-09-30/functions/([^/]+)/concurrency", calls.get_concurrency),
         ("DELETE", reserved, calls.delete_concurrency),
+        ("GET", r"/2016-08-19/account-settings/?", calls.get_account_settings),
     ]
     return [(method, re.compile(path), operation) for method, path, operation in table]
 

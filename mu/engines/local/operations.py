@@ -198,6 +198,22 @@ class LambdaOperations:
         self._store.save(function)
         return ApiResponse.of(200, _concurrency(function))
 
+    def get_account_settings(self, call: Call) -> ApiResponse:
+        functions = list(self._store.functions.values())
+        unreserved = self._invocations.unreserved
+        limit = {
+            "TotalCodeSize": 300 * 2**30,
+            "CodeSizeUnzipped": 250 * 2**20,
+            "CodeSizeZipped": 50 * 2**20,
+            "ConcurrentExecutions": unreserved + sum(one.reserved or 0 for one in functions),
+            "UnreservedConcurrentExecutions": unreserved,
+        }
+        usage = {
+            "TotalCodeSize": sum(one.code_size for one in functions),
+            "FunctionCount": len(functions),
+        }
+        return ApiResponse.of(200, {"AccountLimit": limit, "AccountUsage": usage})
+
     def get_concurrency(self, call: Call) -> ApiResponse:
         function, _ = self._find(call)
         return ApiResponse.of(200, _concurrency(function))

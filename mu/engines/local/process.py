@@ -36,7 +36,7 @@ class LocalEngineError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What an engine process says about itself, in engine.json and to daemons that attach."""
+    """An engine process, as described in engine.json and to daemons that attach."""
 
     id: str
     pid: int

@@ -1,0 +1,31 @@
+"""The `event` of an order: checked as its workers will read it, so that none dies of it."""
+
+from collections.abc import Mapping
+
+from mu.parameters import FieldError
+from mu.worker_code.mu_worker.event import EventError, read_event
+
+REQUIRED_KEYS = (
+    *("mode", "addr", "port", "cacert", "srvcrt", "srvkey", "server_name"),
+    *("region", "job", "reconnect_s", "relay_ext"),
+)
+"""Keys that mu sets. An order may replace their values, but a worker must have some."""
+
+
+def check_event(event: Mapping[str, object]) -> None:
+    """Raise FieldError for keys that a worker would refuse, or with which it could not connect."""
+    for key in REQUIRED_KEYS:
+        if key in event and event[key] is None:
+            raise FieldError(f"event.{key}", f"event.{key} must not be null: leave it out")
+    if "launch" in event:
+        raise FieldError("event.launch", "event.launch cannot be set: mu sets it for each worker")
+    try:
+        read = read_event({"srvcrt": "set", "srvkey": "set", "mode": 1} | dict(event))
+    except EventError as error:
+        raise FieldError(
+            f"event.{error.key}", str(error).replace("event key ", "event.", 1)
+        ) from None
+    if not read.mode:
+        raise FieldError(
+            "event.mode", "event.mode must be 1 or 2, got 0: such a worker does not connect"
+        )

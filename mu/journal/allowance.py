@@ -1,0 +1,52 @@
+"""How many bytes the events of a job may take in the journal, so that no worker fills the disk. Pure."""
+
+EVENT_BYTES = 40
+"""About what an event takes besides its own text: the actor, the attempt, the digest of its effects."""
+
+
+class JobAllowance:
+    """What is left to the attempts of one job, together and each."""
+
+    __slots__ = ("each", "left", "limit")
+
+    def __init__(self, limit: int, each: int) -> None:
+        self.limit = limit
+        self.each = each
+        """The limit of one attempt, in bytes."""
+        self.left = limit
+        """In bytes; below 0, every further event ends its attempt."""
+
+    def attempt(self) -> "Allowance":
+        """Return the allowance of an attempt that begins."""
+        return Allowance(self)
+
+
+class Allowance:
+    """What is left to one attempt."""
+
+    __slots__ = ("_job", "left")
+
+    def __init__(self, job: JobAllowance) -> None:
+        self._job = job
+        self.left = job.each
+
+    def take(self, size: int) -> bool:
+        """Take so many bytes of both limits; return whether they were left."""
+        job = self._job
+        self.left -= size
+        job.left -= size
+        return self.left >= 0 and job.left >= 0
+
+    @property
+    def excess(self) -> str:
+        """Which limit was exceeded, in a sentence."""
+        job = self._job
+        if self.left < 0:
+            return (
+                f"the replies of its worker take more than {job.each} bytes in the journal"
+                " (max_attempt_bytes in mu.conf)"
+            )
+        return (
+            f"the replies of this job's workers take more than {job.limit} bytes in the journal"
+            " (max_job_bytes in mu.conf)"
+        )

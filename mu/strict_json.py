@@ -1,0 +1,41 @@
+"""JSON that every parser takes: no NaN, no infinite numbers, no half of a surrogate pair.
+
+>>> dumps({"a": float("nan"), "b": "half \\ud800, whole \\U0001f600"})
+'{"a": null, "b": "half \\\\ufffd, whole \\\\ud83d\\\\ude00"}'
+"""
+
+import json
+import math
+import re
+
+_ESCAPE = re.compile(
+    r"\\u(?:d[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}|(?P<half>d[89a-f][0-9a-f]{2}))|\\."
+)
+
+
+def dumps(value: object, indent: int | None = None) -> str:
+    """Return a value as JSON, in ASCII.
+
+    NaN and infinite numbers become null; half of a surrogate pair, which a byte that is not UTF-8 is
+    to states, becomes a replacement character.
+    """
+    try:
+        text = json.dumps(value, indent=indent, allow_nan=False)
+    except ValueError:  # rare, so that only these pay for the search
+        text = json.dumps(_finite(value), indent=indent, allow_nan=False)
+    if "\\ud" in text:
+        text = _ESCAPE.sub(lambda found: r"\ufffd" if found["half"] else found[0], text)
+    return text
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {
+            None if isinstance(name, float) and not math.isfinite(name) else name: _finite(one)
+            for name, one in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return value

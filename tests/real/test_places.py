@@ -1,0 +1,36 @@
+"""An engine that runs few workers at once, as AWS does for a new account."""
+
+import pytest
+from kit.film import chunk, order, put_film
+from stage import Daemon, free_ports_conf
+
+WORKERS = 4
+
+
+@pytest.fixture
+def small_daemon(tmp_path, s3, joiner):
+    """A daemon whose engine runs one worker at a time, and whose patience is shorter than a job."""
+    conf = free_ports_conf(
+        local="concurrency = 1",
+        launch="hello_timeout_s = 2",
+        mu="on_stop = cancel",
+    )
+    daemon = Daemon(tmp_path, s3.env, conf)
+    daemon.create_function("png2y4m", joiner)
+    yield daemon
+    daemon.stop()
+
+
+def test_a_job_of_any_size_runs_in_waves_without_a_retry(s3, small_daemon):
+    put_film(s3, "waves", ["nap 1\n", "1\n"] * WORKERS)
+    other = small_daemon.ask("/jobs", order("waves", 1))
+    job = small_daemon.ask("/jobs", order("waves", WORKERS))
+    rows = small_daemon.ask(f"/jobs/{job['id']}/workers")
+    assert {row["waits_for"] for row in rows} <= {"a place: 1 of 1 in use", "a worker"}
+    ended = small_daemon.wait(job["id"])
+    assert (ended["state"], ended["error"]) == ("done", None)
+    assert ended["launches"] == {"accepted": WORKERS}
+    assert small_daemon.wait(other["id"])["state"] == "done"
+    assert [chunk(s3, "waves", n) for n in range(WORKERS)] == ["nap 1\n1\n"] * WORKERS
+    rows = small_daemon.ask(f"/jobs/{job['id']}/workers")
+    assert [row["failures"] for row in rows] == [[]] * WORKERS

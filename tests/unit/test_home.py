@@ -1,0 +1,51 @@
+"""The secrets in the daemon's home, as they are found there."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from mu.home import close_to_others, read_token
+
+
+def test_the_first_start_makes_a_token_that_only_its_owner_can_read(tmp_path):
+    path = tmp_path / "token"
+    token = read_token(path)
+    assert len(token) > 40
+    assert read_token(path) == token
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o660, 0o666, 0o601])
+def test_a_secret_that_others_could_use_is_closed_and_said(tmp_path, mode):
+    path = tmp_path / "ca.key"
+    path.write_text("secret")
+    path.chmod(mode)
+    said = close_to_others(path)
+    assert said
+    assert f"other users could use {path} (its mode was {mode:o}, and is 600 now)" in said
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o400])
+def test_a_secret_of_its_owner_is_left_alone(tmp_path, mode):
+    path = tmp_path / "ca.key"
+    path.write_text("secret")
+    path.chmod(mode)
+    assert close_to_others(path) is None
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_a_secret_that_cannot_be_closed_is_said(tmp_path, monkeypatch):
+    assert close_to_others(tmp_path / "absent") is None
+
+    def refuse(path, mode):
+        raise PermissionError(1, "Operation not permitted")
+
+    path = tmp_path / "token"
+    path.write_text("secret")
+    path.chmod(0o644)
+    monkeypatch.setattr(Path, "chmod", refuse)
+    assert close_to_others(path) == (
+        f"other users may read {path}, and its mode cannot be changed: Operation not permitted"
+    )

@@ -1,0 +1,51 @@
+"""What mu says in JSON can be read by every parser."""
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mu.strict_json import dumps
+
+texts = st.text(st.characters(codec=None) | st.sampled_from('\\"u\ud800\udcff\U0001f600\0'))
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | texts,
+    lambda inside: st.lists(inside) | st.dictionaries(texts, inside),
+    max_leaves=8,
+)
+
+
+def refuse(constant):
+    raise AssertionError(f"{constant} is not JSON")
+
+
+@given(values)
+def test_any_value_is_read_again_by_a_strict_parser(value):
+    text = dumps(value)
+    assert text.isascii()
+    read = json.loads(text, parse_constant=refuse)
+    json.dumps(read, ensure_ascii=False).encode()  # fails for half of a surrogate pair
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("\\ud8")))
+def test_valid_text_is_unchanged(text):
+    assert json.loads(dumps(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        ("\udcff", "\ufffd"),
+        ("a\ud83d", "a\ufffd"),
+        ("\\ud800", "\\ud800"),
+        ("\\\ud800", "\\\ufffd"),
+        ("\U0001f600\ude00", "\U0001f600\ufffd"),
+        (math.nan, None),
+        ([math.inf, (-math.inf,)], [None, [None]]),
+        ({"a": {"\udcff": math.nan}}, {"a": {"\ufffd": None}}),
+    ],
+)
+def test_what_json_cannot_have_is_replaced(value, read):
+    assert json.loads(dumps(value)) == read
