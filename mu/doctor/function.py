@@ -1,12 +1,13 @@
 """Checks of a function: it exists, fits mu, and may be invoked."""
 
+from mu.aws.limits import RUNTIMES, TIMEOUT
 from mu.doctor.finding import FAIL, OK, WARN, Finding
 from mu.functions.apis import Clients
 from mu.functions.aws import AwsError, aws_errors
-from mu.functions.deploy import EVENT_AGE_S, HANDLER, RETRIES, RUNTIMES, failure_of
+from mu.functions.deploy import EVENT_AGE_S, HANDLER, RETRIES, failure_of
 
-LONGEST_S = 900
-"""The longest timeout that mu deploy sets."""
+LONGEST_S = TIMEOUT.most
+"""The longest timeout of a function."""
 
 
 def check_function(

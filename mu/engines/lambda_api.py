@@ -9,6 +9,7 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
 from mu.aws.answers import ErrorAnswer, Kind, how_far, json_object
+from mu.aws.limits import PAYLOAD
 from mu.aws.sessions import NO_CREDENTIALS, AwsTrouble
 from mu.engines.connections import Connections, NoAnswer, NotSent, Origin, Response, Timeouts
 from mu.engines.reactors import IClientReactor
@@ -33,8 +34,8 @@ CREDENTIALS_S = 60.0
 """How often credentials are looked up again, so that they are refreshed in time."""
 AGAIN_S = 5.0
 """How soon they are looked up again after that failed."""
-EVENT_LIMIT = 2**20
-"""Maximum event size of an asynchronous invocation, in bytes."""
+EVENT_LIMIT = PAYLOAD.most
+"""Maximum event size in bytes; AWS refuses smaller ones, too, and says so."""
 HEADERS = {"Content-Type": "application/json", "X-Amz-Invocation-Type": "Event"}
 
 
