@@ -64,7 +64,7 @@ def test_errors_are_the_exceptions_that_boto3_knows(engine: Engine) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"Timeout": 901}, "'901' at 'timeout' failed .* less than or equal to 900"),
+        ({"Timeout": 1801}, "'1801' at 'timeout' failed .* less than or equal to 1800"),
         ({"MemorySize": 10_241}, "at 'memorySize' failed"),
         ({"EphemeralStorage": {"Size": 10_241}}, "at 'size' failed"),
         ({"Handler": "m." + "h" * 127}, "'handler' failed .* length less than or equal to 128"),
