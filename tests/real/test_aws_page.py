@@ -19,7 +19,7 @@ from stage import Daemon, free_ports_conf
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 PAGE = (ROOT / "docs" / "aws.md").read_text().replace("films", "page-films")
-NO_PROGRAM = ("public_host = ", "engine = ", "[launch]", "twistd ")
+NO_PROGRAM = ("public_host = ", "region = ", "engine = ", "[launch]", "twistd ")
 
 
 def commands(*headings: str) -> str:
@@ -81,7 +81,11 @@ def run(script, aws):
 
 def test_the_commands_of_the_page_work_from_the_credentials_to_the_clean_up(aws, engine, s3):
     env, folder = aws
-    names = ("1. Credentials", "2. The functions' role and the bucket", "3. The function")
+    names = (
+        "1. Configuration and credentials",
+        "2. The functions' role and the bucket",
+        "3. The function",
+    )
     done = run(commands(*names, "4. The coordinator"), aws)
     assert done.returncode == 0, done.stderr
     assert "png2y4m in us-east-1" in done.stdout

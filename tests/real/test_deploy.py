@@ -295,6 +295,28 @@ def test_a_large_zip_without_a_bucket_is_refused_with_a_remedy(aws, tmp_path, zi
     Shipment(Code(zipped, ZIP_LIMIT, "", None), "us-east-1", aws, "", print).check()
 
 
+def test_the_local_engine_is_never_reached_through_a_proxy(tmp_path, daemon):
+    env = dict.fromkeys(("HTTP_PROXY", "http_proxy", "HTTPS_PROXY"), "http://127.0.0.1:1")
+    words = ["--home", daemon.home, "deploy", "--bare", "--name", "direct", "--engine", "local"]
+    assert mu(*words, **env).exit_code == 0
+    env["AWS_ENDPOINT_URL_LAMBDA"] = f"http://127.0.0.1:{daemon.ports['local']}"
+    env |= {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    done = on_aws(tmp_path, "--bare", "--name", "direct", "--role", ROLE, **env)
+    assert done.exit_code == 0, done.output
+    assert "direct in us-east-1 was updated" in done.stdout  # its role
+
+
+def test_a_credential_process_that_fails_is_no_traceback(tmp_path):
+    config = tmp_path / "config"
+    config.write_text("[profile p]\ncredential_process = /none/program\n")
+    env = {"AWS_CONFIG_FILE": str(config), "AWS_PROFILE": "p", "AWS_EC2_METADATA_DISABLED": "true"}
+    env |= dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
+    done = on_aws(tmp_path, "--bare", "--name", "f", "--role", ROLE, **env)
+    assert done.exit_code == 2
+    assert "the credential_process or a file of profile 'p' cannot be used: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_an_endpoint_in_the_environment_is_used(tmp_path, daemon):
     url = f"http://127.0.0.1:{daemon.ports['local']}"
     keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_ENDPOINT_URL_LAMBDA": url}
