@@ -79,6 +79,8 @@ class LambdaEngine(Engine):
         self._trouble: AwsTrouble | None = None
         """Why the last lookup failed."""
         self._failed_at = 0.0
+        self._worked = False
+        """Whether AWS has accepted a launch with these or earlier credentials."""
         self._finding = DeferredLock()
         self._connections = Connections(reactor, timeouts)
         self._routes: dict[str, tuple[Route, Origin]] = {}
@@ -155,6 +157,10 @@ class LambdaEngine(Engine):
             )
         try:
             credentials = await self._current_credentials()
+        except AwsTrouble as error:  # what worked before may work again, after a login for example
+            passing = error.passing or self._worked
+            return Unreached(str(error)) if passing else Refused(str(error))
+        try:
             route, origin = await self._route(invocation.region)
         except AwsTrouble as error:
             return Unreached(str(error)) if error.passing else Refused(str(error))
@@ -176,6 +182,7 @@ class LambdaEngine(Engine):
         except NoAnswer as error:  # it may have been accepted; the worker's launch id will tell
             return Unknown(f"{self.name} engine at {origin}: {error}")
         if response.status == 202:
+            self._worked = True
             return Accepted()
         answer, kind = _answer_to(response, invocation, self._reactor.seconds())
         if kind is Kind.EXPIRED and self._credentials == credentials:

@@ -266,6 +266,16 @@ class CredentialTests(TestCase):
         assert self.found == []
         assert len(self.api.asked) == 4
 
+    async def test_what_worked_before_is_waited_for(self):
+        expired = AwsTrouble("the single sign-on of profile 'p' is not valid", "run aws sso login")
+        self.found = [KEYS, expired, KEYS]
+        engine = self.make_engine()
+        assert await engine.launch(INVOCATION) == Accepted()
+        self.patch(engine, "_credentials", None)  # as after AWS has rejected them
+        assert await engine.launch(INVOCATION) == Unreached(str(expired))
+        self.patch(engine, "_failed_at", 0.0)
+        assert await engine.launch(INVOCATION) == Accepted()
+
     async def test_many_launches_share_one_failed_lookup(self):
         self.found = [AwsTrouble("no answer from STS", passing=True)]
         engine = self.make_engine()
