@@ -161,7 +161,8 @@ class LambdaEngine(Engine):
             passing = error.passing or self._worked
             return Unreached(str(error)) if passing else Refused(str(error))
         try:
-            route, origin = await self._route(invocation.region)
+            known = self._routes.get(invocation.region)
+            route, origin = known or await self._route(invocation.region)
         except AwsTrouble as error:
             return Unreached(str(error)) if error.passing else Refused(str(error))
         if credentials is None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["S3Error", "keys_below", "look_up_from", "put", "readable_url", "size"]
+__all__ = ["S3Error", "keys_below", "put", "readable_url", "size"]
 
 KNOWN_S = 300.0
 """How long a bucket's region is believed: it may be deleted, and made again elsewhere."""
