@@ -171,7 +171,7 @@ class Connections:
         try:
             connection = await endpoint.connect(factory)
         except Exception as error:  # DNS, refused, no route, timeout: no byte was sent
-            raise NotSent(str(error) or type(error).__name__) from None
+            raise NotSent(str(error).rstrip(".") or type(error).__name__) from None
         assert isinstance(connection, _Connection)
         connection.idle_list = self._idle[origin]
         self._all.add(connection)
