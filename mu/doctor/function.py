@@ -8,6 +8,10 @@ from mu.functions.deploy import EVENT_AGE_S, HANDLER, RETRIES, failure_of
 
 LONGEST_S = TIMEOUT.most
 """The longest timeout of a function."""
+_STATES = {
+    "Pending": "AWS is preparing it",
+    "Inactive": "it was idle for weeks, and after the first launch AWS prepares it for 1 to 2 minutes",
+}
 
 
 def check_function(
@@ -46,6 +50,14 @@ def check_function(
             WARN,
             f"{function} runs on {runtime}; mu's worker is tested on {', '.join(RUNTIMES)}",
             f"{again} --runtime {RUNTIMES[0]}",
+        )
+    state = there.get("State", "Active")
+    if state != "Active":
+        return Finding(
+            check,
+            WARN,
+            f"{function} is {state}: {_STATES.get(state, 'it cannot be invoked now')}",
+            "jobs wait for it, up to [launch] accept_timeout_s",
         )
     timeout = there["Timeout"]
     if timeout < min(worker_timeout_s, LONGEST_S):

@@ -82,10 +82,13 @@ def _client(bucket: str, own_host: bool = False) -> Any:
         region = session.get_config_variable("region") or _start_region
         session.get_credentials()
     found, at = _regions.get(bucket, (None, 0.0))
+    client = None
     if not at or time.monotonic() - at > KNOWN_S:
-        found = bucket_region(_client_in(session, region), bucket)
+        client = _client_in(session, region)
+        found = bucket_region(client, bucket)
         _regions[bucket] = found, time.monotonic()
-    client = _client_in(session, found or region)
+    if client is None or found not in (None, region):
+        client = _client_in(session, found or region)
     host: str = client.meta.endpoint_url
     if own_host and host == f"https://s3.{found}.amazonaws.com":
         return _client_in(session, found, host)

@@ -26,6 +26,7 @@ from mu.aws.sessions import (
 from mu.engines.routes import aws_credentials, aws_route
 from mu.functions.aws import AwsClients, AwsError, aws_errors
 from mu.functions.iam import in_partition, policies
+from mu.net.proxy import BadProxy, HttpProxy
 
 
 @pytest.fixture(autouse=True)
@@ -155,6 +156,24 @@ def test_a_proxy_that_cannot_be_used_is_named_without_its_password(monkeypatch):
         "the proxy socks5://proxy.test:1080 must be http:// or https://:"
         " correct HTTPS_PROXY, or list the host in NO_PROXY"
     )
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("http://u:p@proxy.test:port", "the proxy http://proxy.test:port has no valid port"),
+        ("http://u:p@:80", "the proxy http://:80 has no host"),
+    ],
+)
+def test_a_broken_proxy_is_named(url, says):
+    with pytest.raises(BadProxy) as raised:
+        HttpProxy.parse(url)
+    assert str(raised.value) == says
+
+
+def test_a_proxy_has_its_schemes_port():
+    assert HttpProxy.parse("http://proxy.test").port == 80
+    assert HttpProxy.parse("https://proxy.test") == HttpProxy("proxy.test", 443, tls=True)
 
 
 @pytest.mark.parametrize(
