@@ -31,8 +31,8 @@ from mu.engines.lambda_api import (
     LambdaEngine,
     aws_credentials,
     aws_endpoint,
-    local_credentials,
 )
+from mu.engines.local.key import make_key
 from mu.engines.local.process import LocalEngineProcess
 from mu.engines.reactors import IClientReactor, ILocalReactor
 from mu.home import allow_many_files, close_to_others, lock, open_port, read_token, write_private
@@ -113,6 +113,7 @@ class MuService(Service):
             for said in map(close_to_others, (home / "token", home / "ca.key")):
                 if said is not None:
                     self.log.warn("{said}", said=said)
+            self._local_key = make_key(home) if config.local.enabled else None
         except (OSError, ValueError) as error:
             raise ConfigError(f"[mu] home = {home}: cannot use it: {error}") from None
         self._journal_file = home / "journal.db"
@@ -162,7 +163,9 @@ class MuService(Service):
         self._lambda_engines["lambda"] = self._lambda("lambda", aws_endpoint, aws_credentials())
         if config.local.enabled:
             self._lambda_engines["local"] = self._lambda(
-                "local", lambda region: f"http://127.0.0.1:{self.ports['local']}", local_credentials
+                "local",
+                lambda region: f"http://127.0.0.1:{self.ports['local']}",
+                lambda expired: self._local_key,
             )
         engines = registry.engines | self._lambda_engines
         ledger = self._open_journal()

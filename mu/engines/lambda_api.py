@@ -256,11 +256,6 @@ def _frozen(session: Session) -> Credentials | None:
     return Credentials(keys.access_key, keys.secret_key, keys.token)
 
 
-def local_credentials(expired: Credentials | None) -> Credentials:
-    """Return any credentials: the local engine requires a signature but does not check it."""
-    return Credentials("local", "local")
-
-
 def _answer(response: Response, invocation: Invocation) -> Answer:
     if response.status == 202:
         return Accepted()

@@ -19,7 +19,7 @@ def alive(pid: int) -> bool:
 
 def test_a_clean_stop_ends_the_engine(tmp_path: Path) -> None:
     with EngineOwner(tmp_path) as daemon:
-        assert client_at(daemon.told["port"]).list_functions()["Functions"] == []
+        assert client_at(daemon.told["port"], tmp_path).list_functions()["Functions"] == []
         assert daemon.stop() == 0
     assert processes_of(tmp_path) == {}
     assert not (tmp_path / "local" / "engine.json").exists()
@@ -54,7 +54,7 @@ def test_a_stale_engine_json_is_ignored(tmp_path: Path) -> None:
 def test_an_engine_that_dies_is_restarted_on_its_port(tmp_path: Path) -> None:
     with EngineOwner(tmp_path) as daemon:
         os.kill(daemon.told["pid"], signal.SIGKILL)
-        client = client_at(daemon.told["port"])
+        client = client_at(daemon.told["port"], tmp_path)
 
         def answers() -> bool:
             try:

@@ -116,7 +116,7 @@ def test_recorded_courses_are_for_the_command_line_only():
 
 
 def test_the_command_line_takes_little_from_the_daemon_and_gives_it_nothing():
-    lazily = {"functions", "doctor", "net"}
+    lazily = {"functions", "doctor", "net", "engines", "home"}
     assert parts_of_mu("cli") <= {"config", "parameters", "jobs", "strict_json"} | lazily
     assert {name for path in files("cli") for name in imported(path) if "mu.jobs" in name} <= {
         "mu.jobs.history.replay_job",

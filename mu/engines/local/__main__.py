@@ -27,12 +27,15 @@ from twisted.python.logfile import LogFile
 
 from mu.engines.local.faults import NO_FAULTS, FaultInjector, Faults
 from mu.engines.local.http import LambdaResource, QuietSite
+from mu.engines.local.key import KeyFileError, make_key, read_key
 from mu.engines.local.lifetime import Lifetime
 from mu.engines.local.operations import LambdaOperations
 from mu.engines.local.pool import SandboxPool
 from mu.engines.local.queue import InvocationLimits, InvocationQueue
+from mu.engines.local.signatures import Verifier
 from mu.engines.local.store import FunctionStore
 from mu.engines.reactors import ILocalReactor
+from mu.engines.signing import Credentials
 
 LOG_LIMIT = 2**20
 log = Logger("mu.engines.local")
@@ -130,6 +133,10 @@ def write_json(path: Path, fields: Mapping[str, object]) -> None:
 
 async def serve(reactor: ILocalReactor, options: argparse.Namespace, folder: Path) -> None:
     """Listen, and print where. Raises CannotStart."""
+    try:
+        make_key(folder.parent)
+    except (OSError, KeyFileError) as error:
+        raise CannotStart(str(error)) from error
     store = FunctionStore(folder / "functions")
     pool = SandboxPool(
         reactor, folder, tmp_memory=options.tmp_memory, shared_tmp=options.shared_tmp
@@ -151,7 +158,8 @@ async def serve(reactor: ILocalReactor, options: argparse.Namespace, folder: Pat
     calls = LambdaOperations(reactor, store, pool, invocations, faults)
     lifetime = Lifetime(reactor, lambda: invocations.idle, options.linger, reactor.stop)
     pool.on_idle = lifetime.touched
-    resource = LambdaResource(calls, engine, lifetime.touched, lifetime.attached, faults)
+    verifier = Verifier(lambda: _key_of(folder.parent), reactor.seconds)
+    resource = LambdaResource(calls, engine, lifetime.touched, lifetime.attached, faults, verifier)
     site = cast(ServerFactory, QuietSite(resource))
     try:
         port = reactor.listenTCP(options.port, site, interface="127.0.0.1", backlog=1024)
@@ -164,6 +172,14 @@ async def serve(reactor: ILocalReactor, options: argparse.Namespace, folder: Pat
     reactor.addSystemEventTrigger("after", "shutdown", remove, missing_ok=True)
     log.info("engine {id} listens on 127.0.0.1:{port}", id=engine["id"], port=engine["port"])
     _tell_starter(json.dumps(engine))
+
+
+def _key_of(home: Path) -> Credentials | None:
+    try:
+        return read_key(home)
+    except (OSError, KeyFileError) as error:
+        log.error("cannot read the key of this home: {why}", why=str(error))
+        return None
 
 
 def _tell_starter(line: str) -> None:
