@@ -48,6 +48,7 @@ from mu.journal.ledger import Ledger, NoJournal
 from mu.journal.records import Ordered
 from mu.journal.writer import Journal, JournalReactor
 from mu.net.certificates import Authority
+from mu.net.hosts import AllowedHosts, split_hosts
 from mu.net.transport import DirectTLSFactory, PromptServer
 from mu.net.web import BoundedSite, TextResource
 from mu.protocol import WorkerFactory
@@ -184,7 +185,9 @@ class MuService(Service):
         control = Control(
             config, self._token, self._book, registry, conductor, {*engines, EXTERNAL}
         )
-        site = BoundedSite(TextResource(control.app.resource()), config.control.max_body)
+        names = (config.control.host, config.launch.public_host)
+        hosts = AllowedHosts([*names, *split_hosts(config.mu.allowed_hosts)])
+        site = BoundedSite(TextResource(control.app.resource()), config.control.max_body, hosts)
         self._listen("control", self._control_socket, site)
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
@@ -302,6 +305,7 @@ class MuService(Service):
             invoke_rate=local.invoke_rate,
             linger_s=local.linger_s,
             faults=str(local.faults),
+            allowed_hosts=self._config.mu.allowed_hosts,
         )
         self.ports["local"] = await self._local.start()
 

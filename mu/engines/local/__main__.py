@@ -36,6 +36,7 @@ from mu.engines.local.signatures import Verifier
 from mu.engines.local.store import FunctionStore
 from mu.engines.reactors import ILocalReactor
 from mu.engines.signing import Credentials
+from mu.net.hosts import AllowedHosts, split_hosts
 
 LOG_LIMIT = 2**20
 log = Logger("mu.engines.local")
@@ -85,6 +86,12 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         type=_faults,
         default=NO_FAULTS,
         help='as in mu.conf, for example "throttle=0.3 seed=7"',
+    )
+    parser.add_argument(
+        "--allowed-hosts",
+        type=split_hosts,
+        default=[],
+        help="names for this machine besides localhost; see [mu] in mu.conf",
     )
     return parser.parse_args(arguments)
 
@@ -159,7 +166,10 @@ async def serve(reactor: ILocalReactor, options: argparse.Namespace, folder: Pat
     lifetime = Lifetime(reactor, lambda: invocations.idle, options.linger, reactor.stop)
     pool.on_idle = lifetime.touched
     verifier = Verifier(lambda: _key_of(folder.parent), reactor.seconds)
-    resource = LambdaResource(calls, engine, lifetime.touched, lifetime.attached, faults, verifier)
+    hosts = AllowedHosts(options.allowed_hosts)
+    resource = LambdaResource(
+        calls, engine, lifetime.touched, lifetime.attached, faults, verifier, hosts
+    )
     site = cast(ServerFactory, QuietSite(resource))
     try:
         port = reactor.listenTCP(options.port, site, interface="127.0.0.1", backlog=1024)

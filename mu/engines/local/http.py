@@ -19,6 +19,7 @@ from mu.engines.local.errors import LambdaError, too_large
 from mu.engines.local.faults import FaultInjector
 from mu.engines.local.operations import NO_ANSWER, ApiResponse, Call, LambdaOperations
 from mu.engines.local.signatures import Verifier, read_signature
+from mu.net.hosts import AllowedHosts
 
 _NAMED = r"/2015-03-31/functions/([^/]+)"
 UPLOAD_LIMIT = 70_167_211
@@ -72,10 +73,11 @@ class LambdaResource:
         attached: Callable[[Deferred[None]], None],
         faults: FaultInjector,
         verifier: Verifier,
+        hosts: AllowedHosts,
     ) -> None:
         self._routes = routes(calls)
         self._engine, self._touched, self._attached = engine, touched, attached
-        self._faults, self._verifier = faults, verifier
+        self._faults, self._verifier, self._hosts = faults, verifier, hosts
 
     def getChildWithDefault(self, name: bytes, request: Request) -> "LambdaResource":
         return self
@@ -110,6 +112,10 @@ class LambdaResource:
         self._attached(request.notifyFinish())
 
     def _dispatch(self, request: Request, path: str) -> ApiResponse | Deferred[ApiResponse]:
+        for host in request.requestHeaders.getRawHeaders("host", []):
+            if str(host) not in self._hosts:
+                why = f"Host must be an IP address, localhost or an allowed host, got {host!r:.200}"
+                raise LambdaError(403, "AccessDeniedException", why)
         if request.getHeader("Origin") is not None:
             raise LambdaError(403, "AccessDeniedException", "Web pages may not use this endpoint")
         signature = read_signature(request.getHeader("Authorization") or "")

@@ -122,11 +122,13 @@ class LocalEngineProcess:
         linger_s: float = 60.0,
         shared_tmp: bool = False,
         faults: str = "none",
+        allowed_hosts: str = "none",
     ) -> None:
         self.info: EngineInfo | None = None
         self._home, self._port, self._reactor = home.resolve(), port, reactor
         self._options = ["--concurrency", str(concurrency), "--linger", str(linger_s)]
         self._options += ["--invoke-rate", str(invoke_rate), "--faults", faults]
+        self._options += ["--allowed-hosts", allowed_hosts]
         self._options += ["--shared-tmp"] if shared_tmp else []
         self._starting: Deferred[int] | None = None
         self._gone: Deferred[None] | None = None
