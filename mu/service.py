@@ -15,7 +15,12 @@ from typing import Any, cast
 from twisted.application.service import Service
 from twisted.internet import tcp
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReactorSocket
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IListeningPort,
+    IProtocolFactory,
+    IReactorSocket,
+)
 from twisted.internet.protocol import ServerFactory
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
@@ -35,7 +40,15 @@ from mu.engines.lambda_api import (
 from mu.engines.local.key import make_key
 from mu.engines.local.process import LocalEngineProcess
 from mu.engines.reactors import IClientReactor, ILocalReactor
-from mu.home import allow_many_files, close_to_others, lock, open_port, read_token, write_private
+from mu.home import (
+    Presence,
+    allow_many_files,
+    close_to_others,
+    lock,
+    open_port,
+    read_token,
+    write_private,
+)
 from mu.jobs.book import JobBook, PastJob
 from mu.jobs.conductor import Conductor
 from mu.jobs.job import Job
@@ -59,6 +72,8 @@ from mu.relay.transport import RelayServer, RelayTLSFactory
 GOODBYE_S = 3.0
 """How long a stopping daemon waits for its workers to close their connections."""
 
+HOME_CHECK_S = 1.0
+"""How often the daemon checks that its home is still there."""
 PRUNE_S = 600.0
 """How often ended jobs are pruned from the journal."""
 BLOCKING_CALLS = 64
@@ -115,6 +130,7 @@ class MuService(Service):
                 if said is not None:
                     self.log.warn("{said}", said=said)
             self._local_key = make_key(home) if config.local.enabled else None
+            self._present = Presence(home, home / "lock")
         except (OSError, ValueError) as error:
             raise ConfigError(f"[mu] home = {home}: cannot use it: {error}") from None
         self._journal_file = home / "journal.db"
@@ -132,6 +148,7 @@ class MuService(Service):
             )
         self._ports_file.unlink(missing_ok=True)
         self._stopping = False
+        self._checking_home: IDelayedCall | None = None
         self.ports: dict[str, int] = {}
         """The numbers of the listening ports, by name."""
         self._listening: list[IListeningPort] = []
@@ -160,6 +177,7 @@ class MuService(Service):
         config = self._config
         allow_many_files()
         self._threads.start()
+        self._check_home()
         registry = Registry.installed()
         self._lambda_engines["lambda"] = self._lambda("lambda", aws_endpoint, aws_credentials())
         if config.local.enabled:
@@ -223,8 +241,23 @@ class MuService(Service):
         self._journal = Journal(
             self._journal_file, self._reactor, options.commit_s, self._journal_failed
         )
+        self._present = Presence(self._config.home, self._config.home / "lock", self._journal_file)
         self._prune()
         return self._journal
+
+    def _check_home(self) -> None:
+        """Exit at once if the home is gone: nobody would know of a job that is ordered now."""
+        gone = self._present.gone()
+        if gone is None:
+            self._checking_home = self._reactor.callLater(HOME_CHECK_S, self._check_home)
+            return
+        self.log.critical(
+            "mu exits: {gone} was removed or replaced while mu was running. Put the home {home} back"
+            " if it was moved, then start mu again",
+            gone=str(gone),
+            home=str(self._config.home),
+        )
+        os._exit(1)
 
     def _prune(self) -> None:
         if self._journal is not None:
@@ -254,6 +287,8 @@ class MuService(Service):
 
     def _journal_failed(self, reason: str) -> None:
         """Exit at once: nothing reported from now on would survive a restart."""
+        if self._present.gone() is not None:
+            self._check_home()
         self.log.critical(
             "mu exits: {reason}. Free some space or repair it, then start mu again: running jobs"
             " resume",
@@ -330,6 +365,8 @@ class MuService(Service):
     async def _stop(self) -> None:
         """Close the ports and stop the local engine, unless jobs are kept for the next start."""
         self._stopping = True
+        if self._checking_home is not None and self._checking_home.active():
+            self._checking_home.cancel()
         self._ports_file.unlink(missing_ok=True)
         keep = self._journal is not None and self._config.mu.on_stop == "keep"
         running = sum(job.active for job in self._book.live()) if keep else 0
