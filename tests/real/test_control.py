@@ -210,6 +210,10 @@ def test_a_foreign_host_is_refused_even_with_the_token(daemon, path):
     )
 
 
+def test_a_host_that_is_not_utf_8_is_refused(daemon):
+    assert status_for(daemon, "/jobs", "\xff\xfe")[0] == 421
+
+
 @pytest.mark.parametrize("host", ["localhost:1", "127.0.0.1", "[::1]:80"])
 def test_the_names_of_this_machine_are_accepted(daemon, host):
     assert status_for(daemon, "/jobs", host)[0] == 200

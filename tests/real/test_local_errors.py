@@ -282,3 +282,10 @@ def test_a_foreign_host_is_refused_even_with_a_signature(engine, host, status):
 @pytest.mark.parametrize("host", ["localhost:{}", "127.0.0.1:{}", "LOCALHOST", "[::1]:{}"])
 def test_the_names_of_this_machine_are_accepted(engine, host):
     assert engine.raw("GET", FUNCTIONS, Host=host.format(engine.port)).status == 200
+
+
+@pytest.mark.parametrize("name", ["Host", "Authorization", "X-Amz-Date", "X-Amz-Nothing"])
+def test_a_header_that_is_not_utf_8_is_refused(engine, name):
+    answer = engine.raw("GET", FUNCTIONS, **{name: "\xff\xfe"})
+    assert answer.status == 403
+    assert "Exception" in answer.headers["x-amzn-ErrorType"]

@@ -112,30 +112,29 @@ class LambdaResource:
         self._attached(request.notifyFinish())
 
     def _dispatch(self, request: Request, path: str) -> ApiResponse | Deferred[ApiResponse]:
-        for host in request.requestHeaders.getRawHeaders("host", []):
-            if str(host) not in self._hosts:
+        for host in _values(request, "host"):
+            if host not in self._hosts:
                 why = f"Host must be an IP address, localhost or an allowed host, got {host!r:.200}"
                 raise LambdaError(403, "AccessDeniedException", why)
-        if request.getHeader("Origin") is not None:
+        if _values(request, "origin"):
             raise LambdaError(403, "AccessDeniedException", "Web pages may not use this endpoint")
-        signature = read_signature(request.getHeader("Authorization") or "")
+        signature = read_signature(",".join(_values(request, "authorization")))
         if getattr(request, "too_large", False):
             raise too_large(UPLOAD_LIMIT)
         method, region = request.method.decode("ascii", "replace"), signature.region
         body = request.content.read() if request.content else b""
-
-        def header(name: str) -> list[str]:
-            return [str(value) for value in request.requestHeaders.getRawHeaders(name, [])]
-
         names = [
-            name.decode("ascii", "replace").lower()
-            for name, _ in request.requestHeaders.getAllRawHeaders()
+            name.decode("latin-1").lower() for name, _ in request.requestHeaders.getAllRawHeaders()
         ]
         uri = request.uri.decode("utf-8", "surrogateescape")
+
+        def header(name: str) -> list[str]:
+            return _values(request, name)
+
         self._verifier.verify(signature, method, uri, names, header, body)
         self._touched()
         # Several temporary credentials share an access key, and have a token each.
-        key = "/".join((signature.access_key, *header("x-amz-security-token")))
+        key = "/".join((signature.access_key, *_values(request, "x-amz-security-token")))
         self._faults.admit(key, region)
         for wanted, pattern, operation in self._routes:
             match = pattern.fullmatch(path) if wanted == method else None
@@ -151,6 +150,12 @@ class LambdaResource:
             self.log.failure("the engine failed", failure)
             error = LambdaError(500, "ServiceException", f"The engine failed: {error!r}")
         return ApiResponse(error.status, error.body, error.headers)
+
+
+def _values(request: Request, header: str) -> list[str]:
+    """Return the values of a header, whatever bytes they have."""
+    values = request.requestHeaders.getRawHeaders(header.encode("latin-1"), [])
+    return [value.decode("utf-8", "surrogateescape") for value in values]
 
 
 def _call(request: Request, name: str, region: str, body: bytes) -> Call:
