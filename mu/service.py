@@ -185,6 +185,7 @@ class MuService(Service):
                 "local",
                 lambda region: f"http://127.0.0.1:{self.ports['local']}",
                 lambda expired: self._local_key,
+                lambda: self._local is not None and self._local.info is not None,
             )
         engines = registry.engines | self._lambda_engines
         ledger = self._open_journal()
@@ -349,10 +350,13 @@ class MuService(Service):
         name: str,
         endpoint: Callable[[str], str],
         credentials: FindCredentials,
+        is_up: Callable[[], bool] = lambda: True,
     ) -> LambdaEngine:
         launch = self._config.launch
         growth = launch.growth if name == "lambda" else 0
-        return LambdaEngine(name, self._reactor, endpoint, credentials, launch.timeout_s, growth)
+        return LambdaEngine(
+            name, self._reactor, endpoint, credentials, launch.timeout_s, growth, is_up
+        )
 
     def _could_not_start(self, failure: Failure) -> None:
         self.log.critical("mu cannot start: {why}", why=failure.getErrorMessage())

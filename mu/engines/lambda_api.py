@@ -51,8 +51,9 @@ class LambdaEngine(Engine):
     """Starts workers by asynchronous invocations of a Lambda function.
 
     `endpoint(region)` returns the base URL of the API; `find_credentials` runs in a thread.
-    A request fails after `timeout_s` seconds without a response. cancel() does nothing, since
-    Lambda cannot withdraw events: workers that start late are told to quit.
+    A request fails after `timeout_s` seconds without a response. Nothing is sent while `is_up`
+    returns False. cancel() does nothing, since Lambda cannot withdraw events: workers that start
+    late are told to quit.
     """
 
     def __init__(
@@ -63,9 +64,11 @@ class LambdaEngine(Engine):
         find_credentials: FindCredentials,
         timeout_s: float,
         growth: int = 0,
+        is_up: Callable[[], bool] = lambda: True,
     ) -> None:
         self.name = name
         self.growth = growth
+        self._is_up = is_up
         self._reactor = reactor
         self._endpoint = endpoint
         self._find_credentials = find_credentials
@@ -97,7 +100,7 @@ class LambdaEngine(Engine):
             origin, signer, base = self._region(region, credentials)
             path = base + self._path(function) + "configuration"
             head = signer.head(path, b"", self._reactor.seconds(), "GET")
-            response = await self._connections.ask(origin, head)
+            response = await self._send(origin, head)
             configuration = _json_object(response.body)
             if response.status != 200:
                 return f"{response.status}: {_message(configuration)}"
@@ -132,7 +135,7 @@ class LambdaEngine(Engine):
                 return {}
             origin, signer, base = self._region(region, credentials)
             head = signer.head(base + path, b"", self._reactor.seconds(), "GET")
-            response = await self._connections.ask(origin, head)
+            response = await self._send(origin, head)
             return _json_object(response.body) if response.status == 200 else {}
         except (BotoCoreError, NotSent, NoAnswer, ValueError):
             return {}
@@ -156,7 +159,7 @@ class LambdaEngine(Engine):
         path = base + self._path(invocation.function) + "invocations"
         head = signer.head(path, invocation.payload, self._reactor.seconds())
         try:
-            response = await self._connections.ask(origin, head + invocation.payload)
+            response = await self._send(origin, head + invocation.payload)
         except NotSent as error:
             return Unreached(
                 f"cannot reach the {self.name} engine at {self._endpoint(invocation.region)}:"
@@ -169,6 +172,11 @@ class LambdaEngine(Engine):
         if expired and self._credentials == credentials:
             self._expired, self._credentials = credentials, None
         return answer
+
+    async def _send(self, origin: Origin, request: bytes) -> Response:
+        if not self._is_up():  # another program may listen there meanwhile
+            raise NotSent("it has ended, and is being restarted")
+        return await self._connections.ask(origin, request)
 
     def _path(self, function: str) -> str:
         path = self._paths.get(function)

@@ -29,6 +29,7 @@ from mu.engines.local.faults import NO_FAULTS, FaultInjector, Faults
 from mu.engines.local.http import LambdaResource, QuietSite
 from mu.engines.local.key import KeyFileError, make_key, read_key
 from mu.engines.local.lifetime import Lifetime
+from mu.engines.local.neighbours import started_at
 from mu.engines.local.operations import LambdaOperations
 from mu.engines.local.pool import SandboxPool
 from mu.engines.local.queue import InvocationLimits, InvocationQueue
@@ -158,7 +159,8 @@ async def serve(reactor: ILocalReactor, options: argparse.Namespace, folder: Pat
         raise CannotStart(str(error)) from error
     if setup.shared_tmp:
         log.warn("sandboxes share the machine's /tmp: {why}", why=setup.why_shared)
-    engine: dict[str, object] = {"id": uuid.uuid4().hex, "pid": os.getpid()}
+    pid = os.getpid()
+    engine: dict[str, object] = {"id": uuid.uuid4().hex, "pid": pid, "started": started_at(pid)}
     engine |= {"private_tmp": not setup.shared_tmp, "why_shared": setup.why_shared}
     limits = InvocationLimits(options.concurrency, options.invoke_rate, tuple(options.retry_pauses))
     invocations = InvocationQueue(reactor, store, pool, limits)
