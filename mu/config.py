@@ -40,6 +40,7 @@ def _port(default: int) -> int:
 class MuSection:
     home: Path = _option(Path("~/.mu"))
     on_stop: str = _choice("keep", "cancel")
+    allowed_hosts: str = _option("none")
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,13 +89,15 @@ class Connections:
         self._all: set[_Connection] = set()
         self._sweep: IDelayedCall | None = None
 
-    async def ask(self, origin: Origin, request: bytes) -> Response:
+    async def ask(
+        self, origin: Origin, request: bytes, may_repeat: Callable[[], bool] = lambda: True
+    ) -> Response:
         """Return the response. Raises NotSent or NoAnswer with a message that says why."""
         if (reused := self._reusable(origin)) is not None:
             try:
                 return await self._ask(reused, request)
             except NoAnswer:
-                if reused.answering:
+                if reused.answering or not may_repeat():
                     raise
         return await self._ask(await self._connect(origin), request)
 

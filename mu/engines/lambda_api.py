@@ -53,8 +53,8 @@ class LambdaEngine(Engine):
     """Starts workers by asynchronous invocations of a Lambda function.
 
     `find_route(region)` says how to reach the API. It and `find_credentials` run in threads.
-    cancel() does nothing, since Lambda cannot withdraw events: workers that start late are told to
-    quit.
+    Nothing is sent while `is_up` returns False. cancel() does nothing, since Lambda cannot withdraw
+    events: workers that start late are told to quit.
     """
 
     log = Logger()
@@ -67,9 +67,11 @@ class LambdaEngine(Engine):
         find_credentials: FindCredentials,
         timeouts: Timeouts,
         growth: int = 0,
+        is_up: Callable[[], bool] = lambda: True,
     ) -> None:
         self.name = name
         self.growth = growth
+        self._is_up = is_up
         self._reactor = reactor
         self._find_route = find_route
         self._find_credentials = find_credentials
@@ -107,7 +109,7 @@ class LambdaEngine(Engine):
             signer, base = self._signer(region, route, credentials)
             path = base + self._path(function) + "configuration"
             head = signer.head(path, b"", self._reactor.seconds(), "GET")
-            response = await self._connections.ask(origin, head)
+            response = await self._send(origin, head)
             configuration = json_object(response.body)
             if response.status != 200:
                 error = ErrorAnswer.read(response.status, response.headers, response.body)
@@ -144,7 +146,7 @@ class LambdaEngine(Engine):
             route, origin = await self._route(region)
             signer, base = self._signer(region, route, credentials)
             head = signer.head(base + path, b"", self._reactor.seconds(), "GET")
-            response = await self._connections.ask(origin, head)
+            response = await self._send(origin, head)
             return json_object(response.body) if response.status == 200 else {}
         except (AwsTrouble, NotSent, NoAnswer, ValueError):
             return {}
@@ -173,7 +175,7 @@ class LambdaEngine(Engine):
         path = base + self._path(invocation.function) + "invocations"
         head = signer.head(path, invocation.payload, self._reactor.seconds())
         try:
-            response = await self._connections.ask(origin, head + invocation.payload)
+            response = await self._send(origin, head + invocation.payload)
         except NotSent as error:
             # If a connection broke and the next one failed, it may have run: the launch id will tell.
             return Unreached(
@@ -189,6 +191,11 @@ class LambdaEngine(Engine):
         if kind is Kind.EXPIRED and self._credentials == credentials:
             self._expired, self._credentials = credentials, None
         return answer
+
+    async def _send(self, origin: Origin, request: bytes) -> Response:
+        if not self._is_up():  # another program may listen there meanwhile
+            raise NotSent("it has ended, and is being restarted")
+        return await self._connections.ask(origin, request, self._is_up)
 
     def _path(self, function: str) -> str:
         path = self._paths.get(function)
@@ -252,11 +259,6 @@ class LambdaEngine(Engine):
     def _are_fresh(self) -> bool:
         age = self._reactor.seconds() - self._found_at
         return self._credentials is not None and age <= CREDENTIALS_S
-
-
-def local_credentials(expired: Credentials | None) -> Credentials:
-    """Return any credentials: the local engine requires a signature but does not check it."""
-    return Credentials("local", "local")
 
 
 def _answer_to(response: Response, invocation: Invocation, now: float) -> tuple[Answer, Kind]:

@@ -73,9 +73,11 @@ class AwsClients:
 
 @dataclass(frozen=True, slots=True)
 class LocalClients:
-    """Clients of the local engine, which has Lambda's API only."""
+    """Clients of the local engine, which has Lambda's API only, and the key of its home."""
 
     port: int
+    access_key: str
+    secret_key: str = field(repr=False)
 
     def client(self, service: str, region: str) -> Any:
         if service != "lambda":
@@ -84,8 +86,8 @@ class LocalClients:
             "lambda",
             region_name=region,
             endpoint_url=f"http://127.0.0.1:{self.port}",
-            aws_access_key_id="local",
-            aws_secret_access_key="local",
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
             config=_config().merge(Config(proxies={})),
         )
 

@@ -3,6 +3,7 @@
 AWS is here: moto for IAM, STS and logs, a local engine for Lambda, rclone for S3.
 """
 
+import json
 import logging
 import os
 import re
@@ -15,6 +16,8 @@ import boto3
 import pytest
 from kit.film import JOIN
 from stage import Daemon, free_ports_conf
+
+from mu.engines.local.key import key_file
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -35,7 +38,14 @@ def commands(*headings: str) -> str:
 @pytest.fixture(scope="module")
 def engine(s3, tmp_path_factory):
     """A daemon whose local engine stands for AWS Lambda."""
-    running = Daemon(tmp_path_factory.mktemp("lambda"), s3.env)
+    folder = tmp_path_factory.mktemp("lambda")
+    key = key_file(folder / "home")  # one pair of keys for all that stands for AWS here
+    key.parent.mkdir(parents=True)
+    names = {"access_key": "AWS_ACCESS_KEY_ID", "secret_key": "AWS_SECRET_ACCESS_KEY"}
+    key.write_text(json.dumps({field: s3.env[name] for field, name in names.items()}))
+    key.chmod(0o600)
+    running = Daemon(folder, s3.env)
+    assert running.home == folder / "home"
     yield running
     running.stop()
 

@@ -17,6 +17,7 @@ from kit.elves import ARM64, X86_64, compiled, fake_elf, needs_gcc
 from kit.film import chunk, order, put_film
 from kit.moto_aws import in_process_aws
 
+from mu.engines.local.key import read_key
 from mu.functions.aws import AwsClients, AwsError
 from mu.functions.bundle import ZIP_LIMIT, bundle
 from mu.functions.deploy import EVENT_AGE_S, Deployment, Settings, names_of
@@ -295,12 +296,21 @@ def test_a_large_zip_without_a_bucket_is_refused_with_a_remedy(aws, tmp_path, zi
     Shipment(Code(zipped, ZIP_LIMIT, "", None), "us-east-1", aws, "", print).check()
 
 
+def as_aws(daemon):
+    """Return the environment in which a daemon's local engine stands for AWS Lambda."""
+    key = read_key(daemon.home)
+    return {
+        "AWS_ENDPOINT_URL_LAMBDA": f"http://127.0.0.1:{daemon.ports['local']}",
+        "AWS_ACCESS_KEY_ID": key.access_key,
+        "AWS_SECRET_ACCESS_KEY": key.secret_key,
+    }
+
+
 def test_the_local_engine_is_never_reached_through_a_proxy(tmp_path, daemon):
     env = dict.fromkeys(("HTTP_PROXY", "http_proxy", "HTTPS_PROXY"), "http://127.0.0.1:1")
     words = ["--home", daemon.home, "deploy", "--bare", "--name", "direct", "--engine", "local"]
     assert mu(*words, **env).exit_code == 0
-    env["AWS_ENDPOINT_URL_LAMBDA"] = f"http://127.0.0.1:{daemon.ports['local']}"
-    env |= {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    env |= as_aws(daemon)
     done = on_aws(tmp_path, "--bare", "--name", "direct", "--role", ROLE, **env)
     assert done.exit_code == 0, done.output
     assert "direct in us-east-1 was updated" in done.stdout  # its role
@@ -318,9 +328,7 @@ def test_a_credential_process_that_fails_is_no_traceback(tmp_path):
 
 
 def test_an_endpoint_in_the_environment_is_used(tmp_path, daemon):
-    url = f"http://127.0.0.1:{daemon.ports['local']}"
-    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_ENDPOINT_URL_LAMBDA": url}
-    done = on_aws(tmp_path, "--bare", "--name", "by-url", "--role", ROLE, **keys)
+    done = on_aws(tmp_path, "--bare", "--name", "by-url", "--role", ROLE, **as_aws(daemon))
     assert done.exit_code == 0, done.output
     there = daemon.lambda_client().get_function_configuration(FunctionName="by-url")
     assert there["Role"] == ROLE

@@ -117,11 +117,12 @@ def test_credentials_that_expire_during_a_job_are_looked_up_again(start, s3, tmp
             fcntl.flock(count, fcntl.LOCK_EX)
             count.write("x")
             number = count.tell()
+            key = json.loads(pathlib.Path(HOME, "local", "key").read_text())
             print(json.dumps({
-                "Version": 1, "AccessKeyId": f"key{number}", "SecretAccessKey": "s",
-                "SessionToken": "t", "Expiration": "2099-01-01T00:00:00Z",
+                "Version": 1, "AccessKeyId": key["access_key"], "SecretAccessKey": key["secret_key"],
+                "SessionToken": f"t{number}", "Expiration": "2099-01-01T00:00:00Z",
             }))
-        """)
+        """).replace("HOME", repr(str(tmp_path / "home")))
     )
     config = tmp_path / "aws.conf"
     config.write_text(f"[profile roles]\ncredential_process = {sys.executable} {keys}\n")
