@@ -69,7 +69,7 @@ def read_token(path: Path) -> str:
 
 
 def close_to_others(path: Path) -> str | None:
-    """Take a secret file's permissions away from other users; return a sentence if there were any."""
+    """Make a secret file private if other users have permissions; return a sentence about that."""
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
         if not mode & 0o077:

@@ -65,7 +65,7 @@ class _Region:
 
     @property
     def urgency(self) -> int | None:
-        """Which queue is next; None: all are empty."""
+        """The next queue; None: all are empty."""
         return next((n for n, queue in enumerate(self.queues) if queue), None)
 
 
@@ -138,7 +138,7 @@ class Launcher:
         region.launching = False
 
     def _next(self, region: _Region) -> Invocation | None:
-        """Return the invocation to make now; None: there is none, or it has to wait."""
+        """Return the invocation to make now; None: there is none, or it must wait."""
         urgency = region.urgency
         if urgency is None:
             return None
@@ -155,11 +155,11 @@ class Launcher:
     # ------------------------------------------------ places (mu.places.Waiter)
 
     def wanted(self, region: str) -> int | None:
-        """Return what the most urgent launch is for; None: none waits."""
+        """Return the purpose of the most urgent launch; None: none waits."""
         return self._regions[region].urgency
 
     def resume(self, region: str) -> None:
-        """Launch: a place is free."""
+        """Launch, since a place is free."""
         self._launch(self._regions[region])
 
     # ------------------------------------------------ answers

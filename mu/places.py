@@ -1,27 +1,27 @@
-"""Places: how many workers an engine runs at once in a region, shared by all jobs.
+"""Places: how many workers an engine can run at once in a region, shared by all jobs.
 
-An event above that limit gets its 202 all the same; then it waits in the engine, or is dropped there
-(docs/aws.md). So launches wait here, until a place is free. Pure: time is an argument.
+Above that limit, an engine still accepts an event with a 202, but then delays or drops it
+(docs/aws.md). So launches wait here until a place is free. This is pure: time is an argument.
 """
 
 from collections.abc import Iterator
 from typing import Protocol
 
 RETRY, FIRST, SPARE = 0, 1, 2
-"""What a launch is for: an actor that failed, one that never had a worker, or nobody yet."""
+"""The purpose of a launch: an actor that failed, one that never had a worker, or a spare."""
 
 GROWTH_S = 10.0
-"""The time in which a function may grow by an engine's `growth` (1,000 on AWS Lambda, 2026-11)."""
+"""In this time, a function may start `growth` workers (1,000 on AWS Lambda, November 2026)."""
 
 
 class Waiter(Protocol):
     """A launcher with launches that wait for a place."""
 
     def wanted(self, region: str) -> int | None:
-        """Return what its most urgent launch is for; None: it wants no place any more."""
+        """Return the purpose of its most urgent launch; None: it no longer needs a place."""
 
     def resume(self, region: str) -> None:
-        """A place is free: launch."""
+        """Launch, since a place is free."""
 
 
 class RegionPlaces:
@@ -57,7 +57,7 @@ class RegionPlaces:
         return f"{self.in_use} of {self.limit} in use"
 
     def tell(self, limit: int) -> None:
-        """Take the limit that the engine reports."""
+        """Use the limit that the engine reports."""
         self._told = max(1, limit)
         self.offer()
 
@@ -72,7 +72,7 @@ class RegionPlaces:
         return True
 
     def hold(self, launch: str, connected: bool) -> None:
-        """Count a launch of before a restart, even above the limit."""
+        """Count a launch from before a restart, even above the limit."""
         self._taken[launch] = connected
 
     def connected(self, launch: str) -> None:
@@ -81,15 +81,15 @@ class RegionPlaces:
             self._taken[launch] = True
 
     def free(self, launch: str) -> None:
-        """Give a place back: its worker has ended, or was never started."""
+        """Free a launch's place: its worker has ended, or was never started."""
         if self._taken.pop(launch, None) is not None:
             self.offer()
 
     def miss(self, launch: str, now: float) -> bool:
         """Return whether a worker that did not connect may have found no place.
 
-        That is so while others run. Then there are only as many places as workers that run, as far
-        as is known.
+        This is the case while others are running. Then it learns that the limit is the number of
+        running workers.
         """
         running = sum(self._taken.values())
         if not running:
@@ -98,13 +98,13 @@ class RegionPlaces:
         return True
 
     def probe(self, now: float, every_s: float) -> None:
-        """Now and then, try one place more than was learned: there may be more by now."""
+        """Raise the learned limit by one every `every_s` seconds: there may be more places by now."""
         if self._learned is not None and now - self._learned_at >= every_s:
             self._learned, self._learned_at = self._learned + 1, now
             self.offer()
 
     def wait_s(self, function: str, now: float) -> float:
-        """Count a start of a function; return for how many seconds it must not be started, or 0."""
+        """Count a start of a function and return 0; or return how many seconds it must wait."""
         if not self.growth:
             return 0.0
         full = float(self.growth)
@@ -116,7 +116,7 @@ class RegionPlaces:
         self._started[function] = tokens - 1, now
         return 0.0
 
-    # ------------------------------------------------ who waits
+    # ------------------------------------------------ waiting launchers
 
     def wait(self, waiter: Waiter) -> None:
         """Offer a launcher the next free place, in turn with the others."""
@@ -133,7 +133,7 @@ class RegionPlaces:
                 del self._waiters[waiter]
                 waiter.resume(self._region)
                 if self.in_use == before and waiter in self._waiters:
-                    break  # it is paused, and takes nothing now
+                    break  # it is paused and launches nothing now
         finally:
             self._offering = False
 

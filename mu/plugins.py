@@ -36,7 +36,7 @@ class Pipeline(ABC):
     """One sentence for users."""
     parameters: Sequence[Parameter] = ()
     all_at_once: bool = False
-    """Whether its actors all need one another at once: refused where too few workers can run."""
+    """Whether all its actors must run at the same time: refused if too few workers can run."""
     may_run_twice: bool = True
     """Whether a slow actor may be started a second time while its first worker still runs."""
     relay_keep: bool = False
@@ -112,7 +112,7 @@ class Engine(ABC):
         return _succeed(f"engine {self.name} does not report the size of its functions")
 
     def concurrency(self, function: str, region: str) -> "Deferred[int | None]":
-        """Return a Deferred of how many workers may run at once; None: unknown, the default.
+        """Return a Deferred of how many workers may run at once; None, the default: unknown.
 
         Launches beyond that wait in mu, so that the engine neither drops nor delays them.
         """

@@ -271,7 +271,7 @@ class WorkerFactory(Factory):
         self._clock = clock
         self.connections: set[WorkerProtocol] = set()
         self.strangers = Strangers(options.max_handshakes)
-        """Those of the connections that have not finished their TLS handshake."""
+        """The connections that have not finished their TLS handshake."""
         self.refused = LogSums(
             self.log,
             clock,

@@ -11,7 +11,7 @@ The rules are the "Extensions" of the protocol. In short:
 - The effects of a reply are sent at once. Those of any other event (a timer, the start, a loss)
   wait until that event is on disk, and so does everything this machine sends after it. The welcome
   waits until the assignment is on disk, and quit waits until everything is.
-- An attempt whose events take too much of the journal is ended: nothing of that event is done.
+- An attempt ends when its events exceed their limit in the journal; that event has no effects.
 - After a welcome, the worker's count and CRC of the commands it has received must agree with the
   machine's. After a restart the machine may have to receive some replies again first.
 """

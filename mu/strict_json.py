@@ -1,4 +1,4 @@
-"""JSON that every parser takes: no NaN, no infinite numbers, no half of a surrogate pair.
+"""JSON that every parser accepts: without NaN, infinite numbers and halves of surrogate pairs.
 
 >>> dumps({"a": float("nan"), "b": "half \\ud800, whole \\U0001f600"})
 '{"a": null, "b": "half \\\\ufffd, whole \\\\ud83d\\\\ude00"}'
@@ -16,12 +16,12 @@ _ESCAPE = re.compile(
 def dumps(value: object, indent: int | None = None) -> str:
     """Return a value as JSON, in ASCII.
 
-    NaN and infinite numbers become null; half of a surrogate pair, which a byte that is not UTF-8 is
-    to states, becomes a replacement character.
+    NaN and infinite numbers become null. Half of a surrogate pair, which is how states see a byte
+    that is not UTF-8, becomes a replacement character.
     """
     try:
         text = json.dumps(value, indent=indent, allow_nan=False)
-    except ValueError:  # rare, so that only these pay for the search
+    except ValueError:  # rare, so only then search for the numbers
         text = json.dumps(_finite(value), indent=indent, allow_nan=False)
     if "\\ud" in text:
         text = _ESCAPE.sub(lambda found: r"\ufffd" if found["half"] else found[0], text)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 LARGEST_OUTPUT = 8 * 2**20
 """The largest output_limit, in bytes: a reply must fit into a frame."""
 LARGEST_VARIABLE = 128 * 1024
-"""Linux starts no program with a variable (NAME=VALUE and a NUL) of more bytes."""
+"""The largest variable (NAME=VALUE and a NUL) with which Linux starts a program, in bytes."""
 
 
 class EventError(ValueError):
-    """A key of the event is wrong; `key` says which one, such as `env.PATH`."""
+    """A key of the event is invalid; `key` names it, such as `env.PATH`."""
 
     def __init__(self, key: str, message: str) -> None:
         super().__init__(message)

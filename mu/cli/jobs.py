@@ -268,7 +268,7 @@ def _ended(client: Client, job_id: str, actor: int) -> bool:
 
 @contextlib.contextmanager
 def _printer() -> Iterator[Callable[[bytes], None]]:
-    """Yield what prints output: unaltered, but on a terminal without what terminals obey."""
+    """Yield a function that prints output: unaltered, but without escape sequences on a terminal."""
     if not sys.stdout.isatty():
         yield _print_bytes
         return

@@ -1,6 +1,6 @@
-"""Text of workers on a terminal, without what a terminal would obey instead of showing it.
+"""Makes the text of workers safe for a terminal, which would interpret escape sequences.
 
-Into a pipe or a file, bytes go unaltered: this is for terminals only.
+This is only for terminals: a pipe or file gets the bytes unaltered.
 """
 
 import codecs
@@ -8,11 +8,11 @@ import re
 import unicodedata
 
 _JOINERS = "\u200c\u200d"
-"""They join and part letters and emoji, and change nothing else."""
+"""They join or separate letters and emoji, and have no other effect."""
 _SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
 _BEGUN = re.compile(r"(?:\r|\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b]*\x1b?)?)\Z")
 _LONGEST = 1000
-"""Characters of an unfinished sequence that are held back."""
+"""How many characters of an unfinished sequence are held back."""
 
 
 def visible(text: str) -> str:
@@ -38,11 +38,11 @@ class TerminalText:
         self._rest = ""
 
     def feed(self, printed: bytes) -> str:
-        """Return what can be shown now."""
+        """Return the text that can be shown now."""
         return self._shown(self._rest + self._decoder.decode(printed), last=False)
 
     def end(self) -> str:
-        """Return what was held back, since more might have followed."""
+        """Return the text that was held back in case more followed."""
         return self._shown(self._rest + self._decoder.decode(b"", final=True), last=True)
 
     def _shown(self, text: str, last: bool) -> str:

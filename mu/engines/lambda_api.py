@@ -138,7 +138,7 @@ class LambdaEngine(Engine):
         return unreserved if isinstance(unreserved, int) and unreserved > 0 else None
 
     async def _ask(self, region: str, path: str) -> dict[str, object]:
-        """Return the JSON object of a GET; empty where it is refused or fails."""
+        """Return the JSON object of a GET; empty: it was refused or failed."""
         try:
             credentials = await self._current_credentials()
             if credentials is None:

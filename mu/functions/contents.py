@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import mu
 
 LONGEST_NAME = 255
-"""The most bytes of a file's name on Linux."""
+"""The longest file name on Linux, in bytes."""
 
 _SHARED = ("__init__.py", "wire.py", "messages.py")  # of mu/: both ends run the same code
 
@@ -74,7 +74,7 @@ def below(name: str, path: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
-    """Yield all files of a folder, also behind links. Raises BundleError for a link in a circle."""
+    """Yield all files of a folder, following links. Raises BundleError for a circular link."""
     real = folder.resolve()
     if real in above:
         raise BundleError(f"cannot bundle {folder}: it is a link to a folder that contains it")
@@ -115,7 +115,7 @@ def add(contents: dict[str, Entry], reserved: Collection[str], name: str, entry:
 
 
 def _unusable(name: PurePosixPath) -> str:
-    """Return why a file of this name cannot be unzipped everywhere; empty: it can."""
+    """Return why a file with this name cannot be unzipped everywhere; empty: it can."""
     try:
         longest = max(len(part.encode()) for part in name.parts)
     except UnicodeEncodeError:

@@ -14,7 +14,7 @@ LAMBDA_GLIBC = (2, 34)
 """The version in Amazon Linux 2023, on which python3.12 and newer run."""
 
 LONGEST_LINE = 255
-"""The most bytes of a script's first line that Linux reads."""
+"""How much of a script's first line Linux reads, in bytes."""
 
 _PROGRAMS = f"{LIBRARIES}/programs"
 # The system's folders come first in Lambda's LD_LIBRARY_PATH and may have an older library of the

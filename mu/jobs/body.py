@@ -1,4 +1,4 @@
-"""The body of an order: bytes to JSON values, or an error that says which key is wrong."""
+"""Parses the body of an order: bytes to JSON values, or an error that names the invalid key."""
 
 import json
 import math
@@ -18,7 +18,7 @@ def read_body(body: bytes, max_depth: int) -> dict[str, object]:
         raise FieldError("", _too_deep("the body", max_depth)) from None
     except FieldError:
         raise
-    except ValueError as error:  # not UTF-8, too
+    except ValueError as error:  # also for invalid UTF-8
         raise FieldError("", f"the body must be a JSON object: {error}") from None
     if not isinstance(given, dict):
         raise FieldError("", f"the body must be a JSON object, got {body!r:.200}")

@@ -1,4 +1,4 @@
-"""The `event` of an order: checked as its workers will read it, so that none dies of it."""
+"""Checks the `event` of an order as its workers will read it, so that no worker fails at it."""
 
 from collections.abc import Mapping
 

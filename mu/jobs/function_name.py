@@ -1,4 +1,4 @@
-"""Names of Lambda functions, as AWS's API takes them."""
+"""Names of Lambda functions, as AWS's API accepts them."""
 
 import re
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ LONGEST = 256
 
 @dataclass(frozen=True, slots=True)
 class FunctionName:
-    """A name such as NAME, NAME:ALIAS, ACCOUNT:NAME, or an ARN, in its parts."""
+    """The parts of a name such as NAME, NAME:ALIAS, ACCOUNT:NAME, or an ARN."""
 
     place: str
-    """All that stands before the name."""
+    """Everything before the name."""
     region: str
-    """The region that an ARN has; empty: the name has none."""
+    """The region of an ARN; empty: the name has none."""
     name: str
     qualifier: str
     """The version or alias, with its colon; empty: none."""

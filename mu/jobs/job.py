@@ -51,16 +51,16 @@ class Owner(Protocol):
         """Call the job's `advance` if the job has begun: something happened."""
 
     def freed(self, launch_id: str) -> None:
-        """The worker of this launch has ended, or will not start: its place is free."""
+        """Free the place of a launch: its worker has ended, or will not start."""
 
     def connected(self, launch_id: str) -> None:
-        """The worker of this launch has connected."""
+        """Note that the worker of a launch has connected."""
 
     def missed(self, launch_id: str) -> bool:
-        """No worker of this launch connected in time; return whether it may have found no place."""
+        """Return whether the worker of a launch, which did not connect, may have found no place."""
 
     def waits_for_place(self) -> str:
-        """Say which places a waiting launch waits for, for users; empty: none waits for any."""
+        """Describe for users the places that launches wait for; empty: no launch waits."""
 
     def launch(self, launches: Sequence[str], urgency: int) -> None:
         """Make these launches: they are on disk now."""
@@ -133,7 +133,7 @@ class Job(RecordedJob):
         return SessionDriver(attempt, name, self.ledger, self.clock, self.limits.hold_s, allowance)
 
     def workers_expected(self) -> Iterator[tuple[str, bool]]:
-        """Yield the launches whose worker runs or may still start; whether it has connected."""
+        """Yield the launches whose worker runs or may still start, and whether it has connected."""
         for launch_id, launch in self.launches.holding():
             if launch.session is None or launch.session in self._sessions:
                 yield launch_id, launch.session is not None
@@ -163,12 +163,12 @@ class Job(RecordedJob):
             self.record(Launched(launch_id, answer, self.clock.seconds()))
 
     def invoked(self, launch_id: str) -> None:
-        """Note that an invocation is made: its engine has time to accept it from now on."""
+        """Note that an invocation is made; the engine's time to accept it begins."""
         self.launches.invoked(launch_id, self.clock.seconds())
 
     @property
     def worker_awaited(self) -> str:
-        """What an actor without a worker waits for, for users."""
+        """Describe for users what an actor without a worker waits for."""
         return self._owner.waits_for_place() or "a worker"
 
     def count(self, answer: str) -> None:
@@ -278,7 +278,7 @@ class Job(RecordedJob):
             self._owner.changed()
 
     def _queue_first(self, actor: Actor) -> None:
-        """Queue an actor for a retry, ahead of those that never had a worker: some may wait for it."""
+        """Queue an actor for a retry, before those that never had a worker: others may need it."""
         self._queue[actor.number] = actor
         self._queue.move_to_end(actor.number, last=False)
 

@@ -74,7 +74,7 @@ class Launches(Mapping[str, Launch]):
         self._unanswered += 1
 
     def invoked(self, launch_id: str, now: float) -> None:
-        """Note that an invocation is made: from here on the engine has time to accept it."""
+        """Note that an invocation is made; the engine's time to accept it begins."""
         launch = self._all[launch_id]
         if launch.due == math.inf:
             launch.due = now + self._accept_s
@@ -105,7 +105,7 @@ class Launches(Mapping[str, Launch]):
         return launch.number
 
     def of_session(self, session: str) -> str:
-        """Return the id of the launch that brought a worker; empty: unknown."""
+        """Return the id of the launch that started a worker; empty: unknown."""
         return self._by_session.get(session, "")
 
     def holding(self) -> Iterator[tuple[str, Launch]]:

@@ -99,7 +99,7 @@ class RecordedJob(ABC):
     @property
     @abstractmethod
     def worker_awaited(self) -> str:
-        """What an actor without a worker waits for, for users."""
+        """Describe for users what an actor without a worker waits for."""
 
     @abstractmethod
     def attempt_ended(self, attempt: Attempt, finish: Finish, at: float, charged: bool) -> None:

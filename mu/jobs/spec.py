@@ -67,9 +67,9 @@ class Limits:
     max_held: int = 1000
     max_info: int = 16 * 2**20
     attempt_bytes: int = 2**28
-    """Of an attempt's events in the journal."""
+    """The limit for an attempt's events in the journal."""
     job_bytes: int = 2**32
-    """Of the events of all attempts at a job's actors in the journal."""
+    """The limit for the events of all of a job's attempts in the journal."""
     hold_s: float = 10.0
     """How long an actor is held for a worker that lost its connection."""
     retry_pause_s: float = 1.0

@@ -1,11 +1,11 @@
-"""How many bytes the events of a job may take in the journal, so that no worker fills the disk. Pure."""
+"""Limits the size of a job's events in the journal, so that no worker can fill the disk. Pure."""
 
 EVENT_BYTES = 40
-"""About what an event takes besides its own text: the actor, the attempt, the digest of its effects."""
+"""Roughly the size of an event's record without its own text: actor, attempt, digest of effects."""
 
 
 class JobAllowance:
-    """What is left to the attempts of one job, together and each."""
+    """The bytes left for the attempts of one job, together and each."""
 
     __slots__ = ("each", "left", "limit")
 
@@ -17,12 +17,12 @@ class JobAllowance:
         """In bytes; below 0, every further event ends its attempt."""
 
     def attempt(self) -> "Allowance":
-        """Return the allowance of an attempt that begins."""
+        """Return the allowance of a new attempt."""
         return Allowance(self)
 
 
 class Allowance:
-    """What is left to one attempt."""
+    """The bytes left for one attempt."""
 
     __slots__ = ("_job", "left")
 
@@ -31,7 +31,7 @@ class Allowance:
         self.left = job.each
 
     def take(self, size: int) -> bool:
-        """Take so many bytes of both limits; return whether they were left."""
+        """Subtract that many bytes from both limits; return whether they were left."""
         job = self._job
         self.left -= size
         job.left -= size
@@ -39,7 +39,7 @@ class Allowance:
 
     @property
     def excess(self) -> str:
-        """Which limit was exceeded, in a sentence."""
+        """A sentence about the limit that was exceeded."""
         job = self._job
         if self.left < 0:
             return (

@@ -1,4 +1,4 @@
-"""Connections that have not shown a certificate yet: few of them, and few lines about them in the log."""
+"""Limits connections that have not shown a certificate yet, and the log lines about them."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -8,9 +8,9 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger, LogLevel
 
 SUM_S = 10.0
-"""Within this many seconds, each reason is logged once; what follows is counted."""
+"""For this many seconds, each reason is logged once, and further cases are only counted."""
 MOST_REASONS = 20
-"""How many different reasons are told apart within that time."""
+"""How many different reasons are counted separately in that time."""
 
 
 class Stranger(Protocol):
@@ -23,7 +23,7 @@ class Stranger(Protocol):
 
 
 class Strangers:
-    """The strangers of one port, at most `limit`; the oldest makes way for a new one."""
+    """The strangers of one port, at most `limit`; beyond that, the oldest is closed."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -38,7 +38,7 @@ class Strangers:
             self.drop_oldest()
 
     def discard(self, stranger: Stranger) -> None:
-        """It has shown its certificate, or is gone."""
+        """Forget a connection that has shown its certificate or was lost."""
         self._waiting.pop(stranger, None)
 
     def drop_oldest(self) -> bool:
@@ -52,7 +52,7 @@ class Strangers:
 
 
 class SumClock(Protocol):
-    """What the sums need of the reactor."""
+    """What the sums need from the reactor."""
 
     def callLater(self, delay: float, callable: Callable[..., object]) -> IDelayedCall: ...
 
@@ -60,7 +60,7 @@ class SumClock(Protocol):
 class LogSums:
     """Logs what happens to connections: the first of each reason at once, then one line of sums.
 
-    `line` and `sums` are formats, of {peer} and {reason}, and of {count}, {seconds} and {reasons}.
+    `line` is a format with {peer} and {reason}, `sums` one with {count}, {seconds} and {reasons}.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class LogSums:
         self._timer: IDelayedCall | None = None
 
     def add(self, peer: object, reason: str) -> None:
-        """It happened to a connection, for this reason."""
+        """Log or count that it happened to a connection, for this reason."""
         if reason in self._seen:
             self._more[reason] += 1
         elif len(self._seen) >= MOST_REASONS:

@@ -1,4 +1,4 @@
-"""mu's control port: no access log, no foreign hosts, limits on what a request may have."""
+"""mu's HTTP ports: no access log, no foreign hosts, and limits on requests."""
 
 from functools import partial
 from typing import IO
@@ -102,7 +102,7 @@ def _bad(request: Request, message: str) -> bytes:
 
 
 def error_json(message: str) -> bytes:
-    """Return the body of an answer that says what is wrong with a whole request."""
+    """Return the body of an error response that concerns a whole request."""
     return dumps({"error": {"message": message, "field": None}}).encode("ascii") + b"\n"
 
 

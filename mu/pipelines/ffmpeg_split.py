@@ -33,9 +33,9 @@ PARAMETERS = (
 )
 
 SHORTEST, LONGEST = Fraction(1, 1000), Fraction(10**6)
-"""Of a chunk, in seconds. Commands get six decimals, and ffmpeg takes a length of 0 as all."""
+"""Limits of a chunk, in seconds. Commands get six decimals; to ffmpeg, a length of 0 means all."""
 LAST_SECOND = 10**9
-"""Later positions are no video's, and have too many digits for a float with six decimals."""
+"""No video is longer, and later positions have too many digits for a float with six decimals."""
 
 HELP = (
     "a shell command; {url} is the video, {start} and {seconds} the position and length of the"

@@ -68,7 +68,7 @@ class Names:
         return f"{folder}/out{_ending(self._own_suffix(key))}"
 
     def script(self, number: int, key: str, actor: int) -> str:
-        """Return what the worker's shell gets for this key, its actor's `number`th."""
+        """Return the worker's shell command for this key, its actor's `number`th."""
         folder = folder_of(number)
         files = {"in": self.in_file(folder, key), "out": self.out_file(folder, key)}
         tidy = f"rm -rf {folder_of(number - 1)}\n" if number else ""  # a worker's disk is small

@@ -2,8 +2,8 @@
 
 Each actor retrieves its frames one after the other, runs the packaged command on them (which
 reads ##INFILE##, a %08d pattern, and writes ##OUTFILE##), and uploads the chunk. A second run
-writes the same bytes to the same key. The last chunk may be shorter: frames that S3 does not have are left
-out if no later frame of the chunk is there either.
+writes the same bytes to the same key. The last chunk may be shorter: frames that are missing in S3
+are left out if no later frame of the chunk exists.
 """
 
 import re
@@ -27,7 +27,7 @@ from mu.states.context import SendCommand
 
 _NO_SUCH_KEY = re.compile(r"FAIL\(.*: NoSuchKey(: [^:()]*)?\)", re.DOTALL)
 _FRAMES = "_frames"
-"""In `info`: how many frames the chunk has, once one was missing."""
+"""The key in `info` for the number of frames in the chunk, once one was missing."""
 
 
 class Converted(TerminalState):

@@ -1,6 +1,6 @@
-"""What texts of a job may contain: S3 names and shell commands, checked when the job is ordered.
+"""Checks S3 names and shell commands in parameters when a job is ordered.
 
-Every parameter is valid Unicode without NUL already (mu.parameters).
+mu.parameters has already checked that every parameter is valid Unicode without NUL.
 """
 
 import re
@@ -14,7 +14,7 @@ LONGEST_COMMAND = 131_071
 FOLDER_BYTES = 32
 """How long a worker's ##TMPDIR## may be, in bytes."""
 LAST_NUMBER = 99_999_999
-"""The last number with the eight digits that chunks and frames have in keys."""
+"""The last number that fits into the eight digits of chunks and frames in keys."""
 
 _BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}|arn:[A-Za-z0-9._:/-]{1,2000}")  # as boto3 has it
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
@@ -22,7 +22,7 @@ _TMPDIR = "##TMPDIR##"
 
 
 def check_bucket(params: Params) -> None:
-    """Raise FieldError if `bucket` cannot be the name of one."""
+    """Raise FieldError if `bucket` cannot be a bucket's name."""
     if not params["bucket"]:
         raise FieldError("params.bucket", "params.bucket must not be empty")
     if not _BUCKET.fullmatch(params["bucket"]):
@@ -34,7 +34,7 @@ def check_bucket(params: Params) -> None:
 
 
 def check_key(field: str, key: str) -> None:
-    """Raise FieldError if an object should not be written to this key; `field` decides on it."""
+    """Raise FieldError if an object must not be written to this key, which `field` determines."""
     what = f"{field}: the key {key!r:.200}"
     if key.startswith("/"):
         raise FieldError(field, f"{what} must not begin with a slash")
@@ -67,7 +67,7 @@ def check_command(field: str, command: str) -> None:
     if size > LONGEST_COMMAND:
         raise FieldError(
             field,
-            f"{field} must have at most {LONGEST_COMMAND} bytes, since Linux passes no longer"
+            f"{field} must have at most {LONGEST_COMMAND} bytes, since Linux allows no longer"
             f" argument to a shell, got {size}: put the script into the function's bundle",
         )
 
@@ -78,7 +78,7 @@ def command_bytes(command: str) -> int:
 
 
 def check_last(field: str, last: int) -> None:
-    """Raise FieldError if a number has more digits than keys have, so that they would not sort."""
+    """Raise FieldError if a number has more digits than keys have, since keys would not sort."""
     if last > LAST_NUMBER:
         raise FieldError(
             field, f"{field} must be smaller: the last number would be {last}, over {LAST_NUMBER}"

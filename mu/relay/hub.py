@@ -64,7 +64,7 @@ class Relay(Factory):
         self.clock = clock
         self.connections: set[RelayProtocol] = set()
         self.strangers = Strangers(options.max_handshakes)
-        """Those of the connections that have not finished their TLS handshake."""
+        """The connections that have not finished their TLS handshake."""
         self.refused = LogSums(
             self.log,
             clock,

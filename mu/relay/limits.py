@@ -5,11 +5,11 @@ from typing import Protocol
 
 KIB, MIB = 2**10, 2**20
 OVERHEAD = 4 * KIB
-"""What each frame counts besides its bytes: the records of it, in memory and on disk."""
+"""How much each frame counts besides its bytes, for the records about it in memory and on disk."""
 TURN_STEPS = 300
-"""A connection's share of a turn of the reactor: about 100 frames, of which each takes three steps."""
+"""How many steps a connection gets in a turn of the reactor; a frame takes three of them."""
 COMMIT_CHANGES = 1000
-"""How many changes are committed together at most, in equal shares of the jobs that have any."""
+"""How many changes are committed together at most, shared equally among the jobs."""
 SMALL = 64 * KIB
 """Frames up to this size stay in memory until they are passed on."""
 BLOB = 256 * KIB

@@ -20,9 +20,9 @@ class Mailboxes:
         self.limits = limits
         self.parties: dict[Name, Party] = {}
         self.memory = 0
-        """What the frames in memory count, in bytes."""
+        """How much the frames in memory count, in bytes."""
         self.total = 0
-        """What all frames count, in memory and on disk, in bytes."""
+        """How much all frames count, in memory and on disk, in bytes."""
         self.counts: Counter[str] = Counter()
         """How many frames were `lost`, and how many `repeated`: they arrived a second time."""
         self._jobs = jobs

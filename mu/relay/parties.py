@@ -63,7 +63,7 @@ class Frame:
 
     @property
     def cost(self) -> int:
-        """What it counts towards the limits, in bytes."""
+        """How much it counts towards the limits, in bytes."""
         return self.size + OVERHEAD
 
     @property
@@ -88,7 +88,7 @@ class Party:
         self.top = 0  # the highest attempt that was admitted
         # as a receiver
         self.frames: dict[int, Frame] = {}  # its mailbox, by number
-        self.loose: dict[int, Frame] = {}  # those of them that need not be on disk so far
+        self.loose: dict[int, Frame] = {}  # those that need not be on disk yet
         self._lowest = 1  # no frame in the mailbox has a lower number
         self.count = 0  # the last number in the mailbox so far
         self.bytes = 0  # in the mailbox or arriving for it

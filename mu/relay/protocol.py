@@ -223,7 +223,7 @@ class RelayProtocol(Protocol):
             steps = TURN_STEPS
             while not (self._blocked or self._closing) and self._step():
                 steps -= 1
-                if not steps:  # the others' turn
+                if not steps:  # let others have their turn
                     self._blocked = True
                     self._hub.clock.callLater(0, self.resume)
         except (FrameError, FrameTooLarge) as error:

@@ -64,8 +64,8 @@ class Spool:
         self._folder = folder
         self._reactor = reactor
         self._tell_stored, self._tell_gave, self._tell_failed = stored, gave, failed
-        self._pending: dict[str, deque[Change]] = {}  # by job: none waits for another's
-        self._urgent = 0  # how many of these somebody waits for
+        self._pending: dict[str, deque[Change]] = {}  # by job, so that no job waits for another's
+        self._urgent = 0  # how many of these something waits for
         self._committing = False
         self._timer: IDelayedCall | None = None
         self._soon = False

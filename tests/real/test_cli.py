@@ -154,7 +154,7 @@ def test_no_job_starts_if_its_event_cannot_be_written(daemon, tmp_path):
         (["pgn2y4m"], "unknown pipeline 'pgn2y4m'; did you mean 'png2y4m'? The pipelines are "),
         (["hello", "-n", 0], "the order was refused: workers must be between 1"),
         (["hello", "--engine", "ferry"], "'ferry'"),
-        (["hello", "--deadline", "nan"], "the order was refused: deadline_s must be a number"),
+        (["hello", "--deadline", "nan"], "the order was refused: deadline_s must be a finite number"),
         (["hello", "--actors", "0,x"], "--actors must be numbers such as 0,7,12-15, got '0,x'"),
         (["hello", "--actors", "-3"], "--actors must be numbers"),
         (
