@@ -1,1 +1,1 @@
-"""What mu knows about AWS: what its answers mean. Needs nothing else of mu."""
+"""What mu knows about AWS: what its errors mean, its limits, endpoints and credentials."""
