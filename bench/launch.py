@@ -24,13 +24,17 @@ def ask_with_mu(url: str, count: int) -> tuple[float, float]:
     from twisted.internet import reactor
     from twisted.internet.defer import Deferred
 
+    from mu.engines.connections import Timeouts
     from mu.engines.lambda_api import LambdaEngine
+    from mu.engines.routes import aws_route
     from mu.engines.signing import Credentials
     from mu.invocations import Accepted, Invocation
     from mu.launch import Launcher
 
+    os.environ["AWS_ENDPOINT_URL_LAMBDA"] = url
+    route = aws_route("us-east-1")
     engine = LambdaEngine(
-        "bench", reactor, lambda region: url, lambda expired: Credentials("k", "s"), 30
+        "bench", reactor, lambda region: route, lambda expired: Credentials("k", "s"), Timeouts()
     )
     answers: list[object] = []
     made = [Invocation(f"{n:016x}", "worker", "us-east-1", PAYLOAD) for n in range(count)]

@@ -169,13 +169,14 @@ class Daemon:
         raise StageError(f"timeout after {seconds:g} s: job {job_id} is {job}")
 
     def lambda_client(self) -> BaseClient:
-        """Return a boto3 client for the local engine."""
+        """Return a boto3 client for the local engine, with the key of its home."""
+        key = json.loads((self.home / "local" / "key").read_text())
         return boto3.client(
             "lambda",
             endpoint_url=f"http://127.0.0.1:{self.ports['local']}",
             region_name="us-east-1",
-            aws_access_key_id="any",
-            aws_secret_access_key="any",
+            aws_access_key_id=key["access_key"],
+            aws_secret_access_key=key["secret_key"],
         )
 
     def create_function(self, name: str, zip_file: Path, **options: object) -> None:

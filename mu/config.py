@@ -40,6 +40,7 @@ def _port(default: int) -> int:
 class MuSection:
     home: Path = _option(Path("~/.mu"))
     on_stop: str = _choice("keep", "cancel")
+    allowed_hosts: str = _option("none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,9 @@ class LaunchSection:
     engine: str = _option("local")
     in_flight: int = _option(64, 1)
     timeout_s: float = _option(30.0, 0.1)
+    first_byte_s: float = _option(10.0, 0.1)
+    idle_s: float = _option(60.0, 0.1)
+    keepalive_s: float = _option(30.0, 1)
     hello_timeout_s: float = _option(120.0, 0.1)
     accept_timeout_s: float = _option(600.0, 0.1)
     outage_s: float = _option(600.0, 0)

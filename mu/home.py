@@ -29,6 +29,31 @@ def lock(home: Path) -> TextIO:
     return held
 
 
+class Presence:
+    """Notices that files or folders were removed, moved away or replaced, by their inodes."""
+
+    def __init__(self, *paths: Path) -> None:
+        """All of them must exist. Raises OSError."""
+        self._known = {path: _identity(path) for path in paths}
+
+    def gone(self) -> Path | None:
+        """Return the first path that is no longer what it was, or None."""
+        for path, known in self._known.items():
+            try:
+                if _identity(path) != known:
+                    return path
+            except (FileNotFoundError, NotADirectoryError):
+                return path
+            except OSError:  # such as a network file system that does not answer for a while
+                continue
+        return None
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
+
+
 def read_token(path: Path) -> str:
     """Return the control token; create it at the first start. Raises OSError and ValueError.
 
@@ -65,7 +90,7 @@ def write_private(path: Path, text: str) -> None:
     unfinished = path.with_name(path.name + ".new")
     unfinished.unlink(missing_ok=True)
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
     unfinished.replace(path)
 

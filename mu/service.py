@@ -15,7 +15,12 @@ from typing import Any, cast
 from twisted.application.service import Service
 from twisted.internet import tcp
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReactorSocket
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IListeningPort,
+    IProtocolFactory,
+    IReactorSocket,
+)
 from twisted.internet.protocol import ServerFactory
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
@@ -26,16 +31,24 @@ from twisted.python.threadpool import ThreadPool
 
 from mu.config import Config, ConfigError, read_config
 from mu.control import Control
+from mu.engines.connections import Timeouts
 from mu.engines.lambda_api import (
     FindCredentials,
     LambdaEngine,
-    aws_credentials,
-    aws_endpoint,
-    local_credentials,
 )
+from mu.engines.local.key import make_key
 from mu.engines.local.process import LocalEngineProcess
 from mu.engines.reactors import IClientReactor, ILocalReactor
-from mu.home import allow_many_files, close_to_others, lock, open_port, read_token, write_private
+from mu.engines.routes import Route, aws_credentials, aws_route
+from mu.home import (
+    Presence,
+    allow_many_files,
+    close_to_others,
+    lock,
+    open_port,
+    read_token,
+    write_private,
+)
 from mu.jobs.book import JobBook, PastJob
 from mu.jobs.conductor import Conductor
 from mu.jobs.job import Job
@@ -48,8 +61,10 @@ from mu.journal.ledger import Ledger, NoJournal
 from mu.journal.records import Ordered
 from mu.journal.writer import Journal, JournalReactor
 from mu.net.certificates import Authority
+from mu.net.hosts import AllowedHosts, split_hosts
 from mu.net.transport import DirectTLSFactory, PromptServer
 from mu.net.web import BoundedSite, TextResource
+from mu.pipelines.s3 import look_up_from
 from mu.protocol import WorkerFactory
 from mu.registry import Registry
 from mu.relay.hub import Relay
@@ -58,6 +73,8 @@ from mu.relay.transport import RelayServer, RelayTLSFactory
 GOODBYE_S = 3.0
 """How long a stopping daemon waits for its workers to close their connections."""
 
+HOME_CHECK_S = 1.0
+"""How often the daemon checks that its home is still there."""
 PRUNE_S = 600.0
 """How often ended jobs are pruned from the journal."""
 BLOCKING_CALLS = 64
@@ -113,6 +130,8 @@ class MuService(Service):
             for said in map(close_to_others, (home / "token", home / "ca.key")):
                 if said is not None:
                     self.log.warn("{said}", said=said)
+            self._local_key = make_key(home) if config.local.enabled else None
+            self._present = Presence(home, home / "lock")
         except (OSError, ValueError) as error:
             raise ConfigError(f"[mu] home = {home}: cannot use it: {error}") from None
         self._journal_file = home / "journal.db"
@@ -130,6 +149,7 @@ class MuService(Service):
             )
         self._ports_file.unlink(missing_ok=True)
         self._stopping = False
+        self._checking_home: IDelayedCall | None = None
         self.ports: dict[str, int] = {}
         """The numbers of the listening ports, by name."""
         self._listening: list[IListeningPort] = []
@@ -158,11 +178,16 @@ class MuService(Service):
         config = self._config
         allow_many_files()
         self._threads.start()
+        self._check_home()
+        look_up_from(config.launch.region)
         registry = Registry.installed()
-        self._lambda_engines["lambda"] = self._lambda("lambda", aws_endpoint, aws_credentials())
+        self._lambda_engines["lambda"] = self._lambda("lambda", aws_route, aws_credentials())
         if config.local.enabled:
             self._lambda_engines["local"] = self._lambda(
-                "local", lambda region: f"http://127.0.0.1:{self.ports['local']}", local_credentials
+                "local",
+                lambda region: Route(f"http://127.0.0.1:{self.ports['local']}", region),
+                lambda expired: self._local_key,
+                lambda: self._local is not None and self._local.info is not None,
             )
         engines = registry.engines | self._lambda_engines
         ledger = self._open_journal()
@@ -181,7 +206,9 @@ class MuService(Service):
         control = Control(
             config, self._token, self._book, registry, conductor, {*engines, EXTERNAL}
         )
-        site = BoundedSite(TextResource(control.app.resource()), config.control.max_body)
+        names = (config.control.host, config.launch.public_host)
+        hosts = AllowedHosts([*names, *split_hosts(config.mu.allowed_hosts)])
+        site = BoundedSite(TextResource(control.app.resource()), config.control.max_body, hosts)
         self._listen("control", self._control_socket, site)
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
@@ -217,8 +244,23 @@ class MuService(Service):
         self._journal = Journal(
             self._journal_file, self._reactor, options.commit_s, self._journal_failed
         )
+        self._present = Presence(self._config.home, self._config.home / "lock", self._journal_file)
         self._prune()
         return self._journal
+
+    def _check_home(self) -> None:
+        """Exit at once if the home is gone: nobody would know of a job that is ordered now."""
+        gone = self._present.gone()
+        if gone is None:
+            self._checking_home = self._reactor.callLater(HOME_CHECK_S, self._check_home)
+            return
+        self.log.critical(
+            "mu exits: {gone} was removed or replaced while mu was running. Put the home {home} back"
+            " if it was moved, then start mu again",
+            gone=str(gone),
+            home=str(self._config.home),
+        )
+        os._exit(1)
 
     def _prune(self) -> None:
         if self._journal is not None:
@@ -248,6 +290,8 @@ class MuService(Service):
 
     def _journal_failed(self, reason: str) -> None:
         """Exit at once: nothing reported from now on would survive a restart."""
+        if self._present.gone() is not None:
+            self._check_home()
         self.log.critical(
             "mu exits: {reason}. Free some space or repair it, then start mu again: running jobs"
             " resume",
@@ -299,18 +343,22 @@ class MuService(Service):
             invoke_rate=local.invoke_rate,
             linger_s=local.linger_s,
             faults=str(local.faults),
+            allowed_hosts=self._config.mu.allowed_hosts,
         )
         self.ports["local"] = await self._local.start()
 
     def _lambda(
         self,
         name: str,
-        endpoint: Callable[[str], str],
+        find_route: Callable[[str], Route],
         credentials: FindCredentials,
+        is_up: Callable[[], bool] = lambda: True,
     ) -> LambdaEngine:
         launch = self._config.launch
+        first_byte_s = launch.timeout_s if name == "local" else launch.first_byte_s
+        timeouts = Timeouts(launch.timeout_s, first_byte_s, launch.idle_s, launch.keepalive_s)
         growth = launch.growth if name == "lambda" else 0
-        return LambdaEngine(name, self._reactor, endpoint, credentials, launch.timeout_s, growth)
+        return LambdaEngine(name, self._reactor, find_route, credentials, timeouts, growth, is_up)
 
     def _could_not_start(self, failure: Failure) -> None:
         self.log.critical("mu cannot start: {why}", why=failure.getErrorMessage())
@@ -323,6 +371,8 @@ class MuService(Service):
     async def _stop(self) -> None:
         """Close the ports and stop the local engine, unless jobs are kept for the next start."""
         self._stopping = True
+        if self._checking_home is not None and self._checking_home.active():
+            self._checking_home.cancel()
         self._ports_file.unlink(missing_ok=True)
         keep = self._journal is not None and self._config.mu.on_stop == "keep"
         running = sum(job.active for job in self._book.live()) if keep else 0

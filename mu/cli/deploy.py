@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mu.aws import limits
 from mu.cli.functions import (
     Ingredients,
     describes_bundle,
@@ -76,19 +77,19 @@ LOCAL_ROLE = "arn:aws:iam::000000000000:role/none"
 )
 @click.option(
     "--memory",
-    type=click.IntRange(128, 10240),
+    type=click.IntRange(limits.MEMORY.least),
     metavar="MB",
     help="Memory; CPU time is in proportion to it.  [new: 1769, one CPU]",
 )
 @click.option(
     "--timeout",
-    type=click.IntRange(1, 900),
+    type=click.IntRange(limits.TIMEOUT.least),
     metavar="SECONDS",
     help="Kill workers that run longer.  [new: 900]",
 )
 @click.option(
     "--tmp",
-    type=click.IntRange(512, 10240),
+    type=click.IntRange(limits.TMP.least),
     metavar="MB",
     help="Size of /tmp.  [new: 512]",
 )
@@ -156,6 +157,9 @@ def deploy(
         raise CliError("no function given: use --name, a program, or --zip FILE")
     name = name or function_name(str(zipped) if zipped else programs[0])
     chosen = split_regions(regions, home)
+    if not delete:
+        above = (limits.MEMORY, memory), (limits.TIMEOUT, timeout), (limits.TMP, tmp)
+        warn([found for limit, value in above if (found := limit.exceeded(value or 0))])
     with function_errors():
         from mu.functions.deploy import Settings, names_of
 
@@ -197,6 +201,8 @@ def _code(
                 " --pre, --post, --with or --lib-dir"
             )
         made = look_into(zipped)
+        if engine == "lambda":
+            warn(made.warnings)
         if arch and made.architecture not in (None, arch):
             raise CliError(
                 f"--arch is {arch}, but the programs in {zipped} are for {made.architecture}"

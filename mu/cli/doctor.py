@@ -107,7 +107,8 @@ def doctor(
       mu doctor --policy function --bucket films > function.json
     """
     if policy is not None:
-        _print_policies(policy, functions[0] if functions else "", bucket, role)
+        region = split_regions(regions, the_home())[0]
+        _print_policies(policy, functions[0] if functions else "", bucket, role, region)
         return
     from mu.doctor import Case
     from mu.functions.deploy import names_of
@@ -191,8 +192,13 @@ def _summary(findings: Sequence[Finding]) -> str:
     return "All checks passed."
 
 
-def _print_policies(which: str, function: str, bucket: str, role: str) -> None:
-    from mu.functions.iam import policies
+def _print_policies(which: str, function: str, bucket: str, role: str, region: str) -> None:
+    from mu.aws.sessions import partition_of
+    from mu.functions.iam import in_partition, policies
 
-    found = policies(function, bucket, role)
+    partition = partition_of(region)
+    found = {
+        name: in_partition(policy, partition)
+        for name, policy in policies(function, bucket, role).items()
+    }
     click.echo(json.dumps(found if which == "all" else found[which], indent=2))

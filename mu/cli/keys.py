@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mu.cli.localkey import local
 from mu.cli.options import CliError, finds_daemon, print_json, shows_json, the_client, the_home
 
 if TYPE_CHECKING:
@@ -48,9 +49,13 @@ def keys(ctx: click.Context, /, as_json: bool) -> None:
       mu keys renew server
       mu keys export ./for-workers
       mu keys export ./for-relay --relay relay.example.org
+      eval "$(mu keys local)"
     """
     if ctx.invoked_subcommand is None:
         _show(the_home(), as_json)
+
+
+keys.add_command(local)
 
 
 @keys.command()

@@ -14,6 +14,7 @@ from mu.strict_json import dumps
 if TYPE_CHECKING:
     from mu.cli.address import Home
     from mu.cli.client import Client
+    from mu.engines.signing import Credentials
     from mu.functions.aws import LocalClients
 
 DONE, FAILED, USAGE, CANCELLED, NOT_RUNNING = 0, 1, 2, 3, 4
@@ -152,4 +153,22 @@ def local_clients(home: Home) -> LocalClients:
     from mu.cli.address import find_port
     from mu.functions.aws import LocalClients
 
-    return LocalClients(find_port(home, "local"))
+    port, key = find_port(home, "local"), local_key(home)
+    return LocalClients(port, key.access_key, key.secret_key)
+
+
+def local_key(home: Home) -> Credentials:
+    """Return the key of the home's local engine. Raises NoAddress."""
+    from mu.cli.address import NoAddress
+    from mu.engines.local.key import KeyFileError, key_file, read_key
+
+    try:
+        return read_key(home.path)
+    except FileNotFoundError:
+        raise NoAddress(
+            f"{key_file(home.path)} is missing: the daemon makes it when it starts, with {home.start}"
+        ) from None
+    except OSError as error:
+        raise NoAddress(f"cannot read {key_file(home.path)}: {error.strerror}") from None
+    except KeyFileError as error:
+        raise NoAddress(str(error)) from None

@@ -1,12 +1,17 @@
 """Checks of a function: it exists, fits mu, and may be invoked."""
 
+from mu.aws.limits import RUNTIMES, TIMEOUT
 from mu.doctor.finding import FAIL, OK, WARN, Finding
 from mu.functions.apis import Clients
 from mu.functions.aws import AwsError, aws_errors
-from mu.functions.deploy import EVENT_AGE_S, HANDLER, RETRIES, RUNTIMES, failure_of
+from mu.functions.deploy import EVENT_AGE_S, HANDLER, RETRIES, failure_of
 
-LONGEST_S = 900
-"""The longest timeout that mu deploy sets."""
+LONGEST_S = TIMEOUT.most
+"""The longest timeout of a function."""
+_STATES = {
+    "Pending": "AWS is preparing it",
+    "Inactive": "it was idle for weeks, and after the first launch AWS prepares it for 1 to 2 minutes",
+}
 
 
 def check_function(
@@ -45,6 +50,14 @@ def check_function(
             WARN,
             f"{function} runs on {runtime}; mu's worker is tested on {', '.join(RUNTIMES)}",
             f"{again} --runtime {RUNTIMES[0]}",
+        )
+    state = there.get("State", "Active")
+    if state != "Active":
+        return Finding(
+            check,
+            WARN,
+            f"{function} is {state}: {_STATES.get(state, 'it cannot be invoked now')}",
+            "jobs wait for it, up to [launch] accept_timeout_s",
         )
     timeout = there["Timeout"]
     if timeout < min(worker_timeout_s, LONGEST_S):

@@ -61,8 +61,9 @@ def check_role_may(clients: Clients, region: str, arn: str, bucket: str) -> Find
     check, name = "role may", arn.rpartition("/")[2]
     asked: list[tuple[Sequence[str], str]] = [(LOGS, "*")]
     if bucket:
-        asked.append((("s3:GetObject", "s3:PutObject"), f"arn:aws:s3:::{bucket}/*"))
-        asked.append((("s3:ListBucket",), f"arn:aws:s3:::{bucket}"))
+        data = f"arn:{arn.split(':')[1]}:s3:::{bucket}"  # in the partition of the role
+        asked.append((("s3:GetObject", "s3:PutObject"), f"{data}/*"))
+        asked.append((("s3:ListBucket",), data))
     denied = []
     try:
         for actions, resource in asked:

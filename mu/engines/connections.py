@@ -3,6 +3,7 @@
 Twisted's Agent takes five times as much CPU per request (bench/launch.py).
 """
 
+import socket
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,12 +20,28 @@ from twisted.internet.interfaces import (
     ITCPTransport,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.tcp import Connection
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mu.engines.reactors import IClientReactor
+from mu.net.proxy import HttpProxy, ProxyEndpoint
 
 BODY_LIMIT = 2**16
+KEEPALIVE_PROBES, KEEPALIVE_EVERY_S = 3, 10
+"""How many probes without an answer break a connection, and their interval, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long connections wait, in seconds: the options of the same names in [launch]."""
+
+    timeout_s: float = 30.0
+    """For a connection, and for the whole answer."""
+    first_byte_s: float = 10.0
+    idle_s: float = 60.0
+    keepalive_s: float = 30.0
 
 
 class NotSent(Exception):
@@ -50,6 +67,7 @@ class Origin:
     host: str
     port: int
     tls: Callable[[], IOpenSSLClientConnectionCreator] | None = field(default=None, compare=False)
+    proxy: HttpProxy | None = None
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
@@ -58,28 +76,74 @@ class Origin:
 class Connections:
     """Sends each request on an idle connection, or on a new one.
 
-    Connecting may take `timeout_s` seconds, and so may the response.
+    A connection that is idle for `idle_s` is closed: NAT gateways and endpoints drop idle ones
+    without a word, AWS's after 350 s. A reused connection that breaks before it answers was probably
+    dropped so, and its request is sent once more, on a new connection. Requests must therefore be
+    safe to repeat, as launches are by their launch ids.
     """
 
-    def __init__(self, reactor: IClientReactor, timeout_s: float) -> None:
+    def __init__(self, reactor: IClientReactor, timeouts: Timeouts) -> None:
         self._reactor = reactor
-        self._timeout_s = timeout_s
+        self._timeouts = timeouts
         self._idle: defaultdict[Origin, list[_Connection]] = defaultdict(list)
         self._all: set[_Connection] = set()
+        self._sweep: IDelayedCall | None = None
 
-    async def ask(self, origin: Origin, request: bytes) -> Response:
+    async def ask(
+        self, origin: Origin, request: bytes, may_repeat: Callable[[], bool] = lambda: True
+    ) -> Response:
         """Return the response. Raises NotSent or NoAnswer with a message that says why."""
-        idle = self._idle[origin]
-        connection = idle.pop() if idle else await self._connect(origin)
+        if (reused := self._reusable(origin)) is not None:
+            try:
+                return await self._ask(reused, request)
+            except NoAnswer:
+                if reused.answering or not may_repeat():
+                    raise
+        return await self._ask(await self._connect(origin), request)
+
+    async def _ask(self, connection: "_Connection", request: bytes) -> Response:
         response: Response = await connection.ask(request)
         if connection.usable:
-            idle.append(connection)
+            connection.idle_since = self._reactor.seconds()
+            connection.idle_list.append(connection)
+            if self._sweep is None and self._closed is None:
+                self._sweep = self._reactor.callLater(self._timeouts.idle_s, self._close_idle)
         else:
             connection.hang_up()
         return response
 
+    def _reusable(self, origin: Origin) -> "_Connection | None":
+        """Return the idle connection that was used last, if it is not too old."""
+        idle = self._idle[origin]
+        if not idle:
+            return None
+        connection = idle.pop()
+        if self._reactor.seconds() - connection.idle_since < self._timeouts.idle_s:
+            return connection
+        connection.hang_up()
+        return None
+
+    def _close_idle(self) -> None:
+        """Close what is idle for too long, and come back when the next one is."""
+        self._sweep = None
+        now = self._reactor.seconds()
+        oldest = now
+        for idle in self._idle.values():
+            for connection in list(idle):
+                if now - connection.idle_since >= self._timeouts.idle_s:
+                    idle.remove(connection)
+                    connection.hang_up()
+                else:
+                    oldest = min(oldest, connection.idle_since)
+        if any(self._idle.values()):
+            delay = max(0.001, oldest + self._timeouts.idle_s - now)
+            self._sweep = self._reactor.callLater(delay, self._close_idle)
+
     def close(self) -> Deferred[None]:
         """Close all connections; the Deferred fires when they are closed."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
         closed: Deferred[None] = Deferred()
         self._closed = closed
         for connection in list(self._all):
@@ -94,19 +158,22 @@ class Connections:
             self._closed.callback(None)
 
     async def _connect(self, origin: Origin) -> "_Connection":
-        endpoint: IStreamClientEndpoint = HostnameEndpoint(
-            self._reactor, origin.host, origin.port, timeout=self._timeout_s
+        where, within_s = (origin.host, origin.port), self._timeouts.timeout_s
+        endpoint: IStreamClientEndpoint = (
+            HostnameEndpoint(self._reactor, *where, timeout=within_s)
+            if origin.proxy is None
+            else ProxyEndpoint(self._reactor, origin.proxy, *where, within_s)
         )
         if origin.tls is not None:
             endpoint = wrapClientTLS(origin.tls(), endpoint)
         factory = Factory.forProtocol(
-            lambda: _Connection(self._reactor, self._timeout_s, origin.tls is not None, self._gone)
+            lambda: _Connection(self._reactor, self._timeouts, origin.tls is not None, self._gone)
         )
         factory.noisy = False
         try:
             connection = await endpoint.connect(factory)
         except Exception as error:  # DNS, refused, no route, timeout: no byte was sent
-            raise NotSent(str(error) or type(error).__name__) from None
+            raise NotSent(str(error).rstrip(".") or type(error).__name__) from None
         assert isinstance(connection, _Connection)
         connection.idle_list = self._idle[origin]
         self._all.add(connection)
@@ -128,14 +195,18 @@ class _Connection(Protocol):
     def __init__(
         self,
         clock: IReactorTime,
-        timeout_s: float,
+        timeouts: Timeouts,
         tls: bool,
         gone: Callable[["_Connection"], None],
     ) -> None:
         self.usable = True
+        self.answering = False
+        """Whether a part of the answer to the current request has come."""
+        self.idle_since = 0.0
         self.idle_list: list[_Connection] = []
         self._clock = clock
-        self._timeout_s = timeout_s
+        self._timeouts = timeouts
+        self._deadline = 0.0
         self._open = not tls
         self._gone = gone
         self._asking: Deferred[Response] | None = None
@@ -145,6 +216,7 @@ class _Connection(Protocol):
 
     def connectionMade(self) -> None:
         self.transport.setTcpNoDelay(True)
+        _keep_alive(self.transport, max(1, round(self._timeouts.keepalive_s)))
 
     def handshakeCompleted(self) -> None:
         self._open = True
@@ -152,7 +224,10 @@ class _Connection(Protocol):
     def ask(self, request: bytes) -> Deferred[Response]:
         self._response = Response()
         self._asking = Deferred()
-        self._timer = self._clock.callLater(self._timeout_s, self._give_up)
+        self.answering = False
+        self._deadline = self._clock.seconds() + self._timeouts.timeout_s
+        first = min(self._timeouts.first_byte_s, self._timeouts.timeout_s)
+        self._timer = self._clock.callLater(first, self._give_up)
         self.transport.write(request)
         return self._asking
 
@@ -161,11 +236,14 @@ class _Connection(Protocol):
         self.transport.abortConnection()
 
     def dataReceived(self, data: bytes) -> None:
+        asking, begins, self.answering = self._asking, not self.answering, True
         try:
             self._parser.feed_data(data)
         except HttpParserError as error:
             self._end(NoAnswer(f"the answer is not valid HTTP: {error}"))
             self.hang_up()
+        if begins and asking is not None and self._asking is asking and self._timer is not None:
+            self._timer.reset(max(0.0, self._deadline - self._clock.seconds()))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.usable = False
@@ -194,7 +272,9 @@ class _Connection(Protocol):
         self._end(self._response)
 
     def _give_up(self) -> None:
-        why = f"no answer within {self._timeout_s:g} s"
+        limit = self._timeouts.timeout_s if self.answering else self._timeouts.first_byte_s
+        what = "no whole answer" if self.answering else "no answer"
+        why = f"{what} within {min(limit, self._timeouts.timeout_s):g} s"
         self._end(NoAnswer(why) if self._open else NotSent(why))
         self.hang_up()
 
@@ -208,3 +288,16 @@ class _Connection(Protocol):
             asking.callback(result)
         else:
             asking.errback(result)
+
+
+def _keep_alive(transport: ITCPTransport, idle_s: int) -> None:
+    """Have the system probe a silent connection, so that a dead one breaks."""
+    transport.setTcpKeepAlive(True)
+    inner: object = transport
+    while isinstance(inner, ProtocolWrapper):
+        inner = inner.transport
+    if isinstance(inner, Connection):
+        sock = inner.getHandle()
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle_s)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_EVERY_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)

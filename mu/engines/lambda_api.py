@@ -1,21 +1,19 @@
 """Invokes functions on AWS Lambda, or on the local engine, which has the same API."""
 
-import json
-import os
 from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import quote, urlsplit
 
-from botocore.exceptions import BotoCoreError
-from botocore.httpsession import get_cert_path
-from botocore.session import Session
-from twisted.internet import ssl
 from twisted.internet.defer import Deferred, DeferredLock
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.threads import deferToThread
+from twisted.logger import Logger
 
-from mu.engines.connections import Connections, NoAnswer, NotSent, Origin, Response
+from mu.aws.answers import ErrorAnswer, Kind, how_far, json_object
+from mu.aws.limits import PAYLOAD
+from mu.aws.sessions import NO_CREDENTIALS, AwsTrouble
+from mu.engines.connections import Connections, NoAnswer, NotSent, Origin, Response, Timeouts
 from mu.engines.reactors import IClientReactor
+from mu.engines.routes import Route
 from mu.engines.signing import Credentials, Signer
 from mu.invocations import (
     Accepted,
@@ -34,49 +32,62 @@ CONCURRENCY_PATH = "/2019-09-30/functions/{}/concurrency"
 ACCOUNT_PATH = "/2016-08-19/account-settings"
 CREDENTIALS_S = 60.0
 """How often credentials are looked up again, so that they are refreshed in time."""
-EVENT_LIMIT = 2**20
-"""Maximum event size of an asynchronous invocation, in bytes."""
+AGAIN_S = 5.0
+"""How soon they are looked up again after that failed."""
+EVENT_LIMIT = PAYLOAD.most
+"""Maximum event size in bytes; AWS refuses smaller ones, too, and says so."""
 HEADERS = {"Content-Type": "application/json", "X-Amz-Invocation-Type": "Event"}
-EXPIRED = ("ExpiredTokenException", "ExpiredToken", "RequestExpired")
 
 
 class FindCredentials(Protocol):
-    """Returns the credentials to sign with, or None if there are none. May block."""
+    """Returns the credentials to sign with, or None if there are none. May block.
 
-    def __call__(self, expired: Credentials | None) -> Credentials | None:
+    Raises AwsTrouble.
+    """
+
+    def __call__(self, expired: Credentials | None, /) -> Credentials | None:
         """`expired` are credentials that AWS has just rejected as expired: return other ones."""
 
 
 class LambdaEngine(Engine):
     """Starts workers by asynchronous invocations of a Lambda function.
 
-    `endpoint(region)` returns the base URL of the API; `find_credentials` runs in a thread.
-    A request fails after `timeout_s` seconds without a response. cancel() does nothing, since
-    Lambda cannot withdraw events: workers that start late are told to quit.
+    `find_route(region)` says how to reach the API. It and `find_credentials` run in threads.
+    Nothing is sent while `is_up` returns False. cancel() does nothing, since Lambda cannot withdraw
+    events: workers that start late are told to quit.
     """
+
+    log = Logger()
 
     def __init__(
         self,
         name: str,
         reactor: IClientReactor,
-        endpoint: Callable[[str], str],
+        find_route: Callable[[str], Route],
         find_credentials: FindCredentials,
-        timeout_s: float,
+        timeouts: Timeouts,
         growth: int = 0,
+        is_up: Callable[[], bool] = lambda: True,
     ) -> None:
         self.name = name
         self.growth = growth
+        self._is_up = is_up
         self._reactor = reactor
-        self._endpoint = endpoint
+        self._find_route = find_route
         self._find_credentials = find_credentials
         self._credentials: Credentials | None = None
         self._expired: Credentials | None = None
         self._found_at = 0.0
+        self._trouble: AwsTrouble | None = None
+        """Why the last lookup failed."""
+        self._failed_at = 0.0
+        self._worked = False
+        """Whether AWS has accepted a launch with these or earlier credentials."""
         self._finding = DeferredLock()
-        self._connections = Connections(reactor, timeout_s)
-        self._regions: dict[str, tuple[Origin, Signer, str]] = {}
+        self._connections = Connections(reactor, timeouts)
+        self._routes: dict[str, tuple[Route, Origin]] = {}
+        self._signers: dict[str, tuple[Signer, str]] = {}
         self._paths: dict[str, str] = {}
-        self._tls: dict[str, IOpenSSLClientConnectionCreator] = {}
 
     def launch(self, invocation: Invocation) -> Deferred[Answer]:
         return Deferred.fromCoroutine(self._launch(invocation))
@@ -94,19 +105,21 @@ class LambdaEngine(Engine):
             credentials = await self._current_credentials()
             if credentials is None:
                 return "there are no AWS credentials"
-            origin, signer, base = self._region(region, credentials)
+            route, origin = await self._route(region)
+            signer, base = self._signer(region, route, credentials)
             path = base + self._path(function) + "configuration"
             head = signer.head(path, b"", self._reactor.seconds(), "GET")
-            response = await self._connections.ask(origin, head)
-            configuration = _json_object(response.body)
+            response = await self._send(origin, head)
+            configuration = json_object(response.body)
             if response.status != 200:
-                return f"{response.status}: {_message(configuration)}"
+                error = ErrorAnswer.read(response.status, response.headers, response.body)
+                return f"{error.code or error.status}: {error.message}"
             memory, architectures = configuration["MemorySize"], configuration.get("Architectures")
             if not isinstance(memory, int):
                 return f"MemorySize is not an integer: {memory!r}"
             first = architectures[0] if isinstance(architectures, list) and architectures else None
             return Size(memory, str(first or "x86_64"))
-        except (BotoCoreError, NotSent, NoAnswer, KeyError, ValueError) as error:
+        except (AwsTrouble, NotSent, NoAnswer, KeyError, ValueError) as error:
             return f"{type(error).__name__}: {error}"
 
     def concurrency(self, function: str, region: str) -> Deferred[int | None]:
@@ -130,11 +143,12 @@ class LambdaEngine(Engine):
             credentials = await self._current_credentials()
             if credentials is None:
                 return {}
-            origin, signer, base = self._region(region, credentials)
+            route, origin = await self._route(region)
+            signer, base = self._signer(region, route, credentials)
             head = signer.head(base + path, b"", self._reactor.seconds(), "GET")
-            response = await self._connections.ask(origin, head)
-            return _json_object(response.body) if response.status == 200 else {}
-        except (BotoCoreError, NotSent, NoAnswer, ValueError):
+            response = await self._send(origin, head)
+            return json_object(response.body) if response.status == 200 else {}
+        except (AwsTrouble, NotSent, NoAnswer, ValueError):
             return {}
 
     async def _launch(self, invocation: Invocation) -> Answer:
@@ -145,30 +159,43 @@ class LambdaEngine(Engine):
             )
         try:
             credentials = await self._current_credentials()
-        except BotoCoreError as error:
-            return Refused(f"cannot read the AWS credentials: {error}")
+        except AwsTrouble as error:  # what worked before may work again, after a login for example
+            passing = error.passing or self._worked
+            return Unreached(str(error)) if passing else Refused(str(error))
+        try:
+            known = self._routes.get(invocation.region)
+            route, origin = known or await self._route(invocation.region)
+        except AwsTrouble as error:
+            return Unreached(str(error)) if error.passing else Refused(str(error))
         if credentials is None:
             return Refused(
-                "there are no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-                "or run aws configure, on the machine where the daemon runs"
+                f"there are no AWS credentials: {NO_CREDENTIALS}, on the machine where the daemon runs"
             )
-        origin, signer, base = self._region(invocation.region, credentials)
+        signer, base = self._signer(invocation.region, route, credentials)
         path = base + self._path(invocation.function) + "invocations"
         head = signer.head(path, invocation.payload, self._reactor.seconds())
         try:
-            response = await self._connections.ask(origin, head + invocation.payload)
+            response = await self._send(origin, head + invocation.payload)
         except NotSent as error:
+            # If a connection broke and the next one failed, it may have run: the launch id will tell.
             return Unreached(
-                f"cannot reach the {self.name} engine at {self._endpoint(invocation.region)}:"
-                f" {error}; check that it is running and that this machine can connect to it"
+                f"cannot reach the {self.name} engine at {route}: {error}; check that it is running and"
+                " that this machine can connect to it"
             )
         except NoAnswer as error:  # it may have been accepted; the worker's launch id will tell
             return Unknown(f"{self.name} engine at {origin}: {error}")
-        answer = _answer(response, invocation)
-        expired = isinstance(answer, Throttled) and answer.reason.startswith(EXPIRED)
-        if expired and self._credentials == credentials:
+        if response.status == 202:
+            self._worked = True
+            return Accepted()
+        answer, kind = _answer_to(response, invocation, self._reactor.seconds())
+        if kind is Kind.EXPIRED and self._credentials == credentials:
             self._expired, self._credentials = credentials, None
         return answer
+
+    async def _send(self, origin: Origin, request: bytes) -> Response:
+        if not self._is_up():  # another program may listen there meanwhile
+            raise NotSent("it has ended, and is being restarted")
+        return await self._connections.ask(origin, request, self._is_up)
 
     def _path(self, function: str) -> str:
         path = self._paths.get(function)
@@ -176,22 +203,27 @@ class LambdaEngine(Engine):
             path = self._paths[function] = FUNCTION_PATH.format(quote(function, safe=""))
         return path
 
-    def _region(self, region: str, credentials: Credentials) -> tuple[Origin, Signer, str]:
-        known = self._regions.get(region)
-        if known is None:
-            url = urlsplit(self._endpoint(region))
-            host = url.hostname or ""
-            port = url.port or (443 if url.scheme == "https" else 80)
-            tls = (lambda: self._tls_options(host)) if url.scheme == "https" else None
-            signer = Signer(credentials, "lambda", region, url.netloc, HEADERS)
-            known = self._regions[region] = Origin(host, port, tls), signer, url.path.rstrip("/")
-        return known
+    async def _route(self, region: str) -> tuple[Route, Origin]:
+        found = self._routes.get(region)
+        if found is not None:
+            return found
+        await self._finding.acquire()
+        try:
+            if region not in self._routes:  # another launch may have looked it up meanwhile
+                route = await deferToThread(self._find_route, region)
+                origin = Origin(route.host, route.port, route.tls, route.proxy)
+                self._routes[region] = route, origin
+        finally:
+            self._finding.release()
+        return self._routes[region]
 
-    def _tls_options(self, host: str) -> IOpenSSLClientConnectionCreator:
-        options = self._tls.get(host)
-        if options is None:
-            options = self._tls[host] = _client_tls(host)
-        return options
+    def _signer(self, region: str, route: Route, credentials: Credentials) -> tuple[Signer, str]:
+        known = self._signers.get(region)
+        if known is None:
+            url = urlsplit(route.url)
+            signer = Signer(credentials, "lambda", route.region, url.netloc, HEADERS)
+            known = self._signers[region] = signer, url.path.rstrip("/")
+        return known
 
     async def _current_credentials(self) -> Credentials | None:
         """Return the credentials, looked up again after CREDENTIALS_S seconds."""
@@ -205,9 +237,22 @@ class LambdaEngine(Engine):
         return self._credentials
 
     async def _look_up_credentials(self) -> None:
-        found = await deferToThread(self._find_credentials, self._expired)
+        """Look them up; the old ones are kept while they work, if that fails."""
+        now = self._reactor.seconds()
+        if self._trouble is not None and now - self._failed_at < 1:  # many launches wait for this
+            raise self._trouble
+        try:
+            found = await deferToThread(self._find_credentials, self._expired)
+        except AwsTrouble as error:
+            if self._credentials is None:
+                self._trouble, self._failed_at = error, self._reactor.seconds()
+                raise
+            self.log.warn("{why}; the old credentials are used meanwhile", why=str(error))
+            self._found_at = self._reactor.seconds() - CREDENTIALS_S + AGAIN_S
+            return
         if found != self._credentials:
-            self._regions.clear()
+            self._signers.clear()
+        self._trouble = None
         self._credentials, self._found_at = found, self._reactor.seconds()
 
     @property
@@ -216,83 +261,30 @@ class LambdaEngine(Engine):
         return self._credentials is not None and age <= CREDENTIALS_S
 
 
-def _client_tls(host: str) -> IOpenSSLClientConnectionCreator:
-    """Trust what boto3 trusts: AWS_CA_BUNDLE, or the roots that come with botocore."""
-    path = os.environ.get("AWS_CA_BUNDLE") or get_cert_path(True)
-    with open(path, "rb") as file:
-        ends = file.read().split(b"-----END CERTIFICATE-----")
-    roots = [ssl.Certificate.loadPEM(one + b"-----END CERTIFICATE-----\n") for one in ends[:-1]]
-    return ssl.optionsForClientTLS(host, trustRoot=ssl.trustRootFromCertificates(roots))
-
-
-def aws_endpoint(region: str) -> str:
-    """Return the URL of the API. The environment can override it, with botocore's variables."""
-    for name in ("AWS_ENDPOINT_URL_LAMBDA", "AWS_ENDPOINT_URL"):
-        if os.environ.get(name):
-            return os.environ[name].rstrip("/")
-    return f"https://lambda.{region}.amazonaws.com"
-
-
-def aws_credentials() -> FindCredentials:
-    """Return a lookup through botocore's usual chain, which refreshes credentials in time."""
-    session = Session()
-
-    def find(expired: Credentials | None) -> Credentials | None:
-        nonlocal session
-        found = _frozen(session)
-        if found is not None and found == expired:  # they expired earlier than announced
-            session = Session()
-            found = _frozen(session)
-        return found
-
-    return find
-
-
-def _frozen(session: Session) -> Credentials | None:
-    credentials = session.get_credentials()
-    if credentials is None:
-        return None
-    keys = credentials.get_frozen_credentials()
-    return Credentials(keys.access_key, keys.secret_key, keys.token)
-
-
-def local_credentials(expired: Credentials | None) -> Credentials:
-    """Return any credentials: the local engine requires a signature but does not check it."""
-    return Credentials("local", "local")
-
-
-def _answer(response: Response, invocation: Invocation) -> Answer:
-    if response.status == 202:
-        return Accepted()
-    fields = _json_object(response.body)
-    message = _message(fields) or repr(response.body[:200])
-    code = response.headers.get("x-amzn-errortype", "").split(":")[0]
-    sentence = f"{code or response.status}: {message}"
-    if response.status == 429:
-        wait = response.headers.get("retry-after") or str(fields.get("retryAfterSeconds", ""))
-        wait_s = float(wait) if wait.replace(".", "", 1).isdigit() else None
-        return Throttled(f"{fields.get('Reason', '')} {sentence}".strip(), wait_s)
-    if response.status >= 500 or sentence.startswith(EXPIRED):
-        # A retry is safe: if the event was accepted after all, the second worker is told to quit.
-        return Throttled(sentence)
-    if response.status == 404:
-        sentence += f" (deploy the function {invocation.function!r}, or name another one)"
-    if response.status in (401, 403):
-        sentence += (
-            " (the daemon's role or user needs lambda:InvokeFunction on the function;"
-            " run mu doctor to check)"
-        )
-    return Refused(sentence)
-
-
-def _message(fields: dict[str, object]) -> str:
-    """Return the API's error message; its key is capitalized in some errors only."""
-    return str(fields.get("Message") or fields.get("message") or "")
-
-
-def _json_object(body: bytes) -> dict[str, object]:
-    try:
-        value = json.loads(body)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
+def _answer_to(response: Response, invocation: Invocation, now: float) -> tuple[Answer, Kind]:
+    """Return what an error means for the launch, and of which kind it is."""
+    error = ErrorAnswer.read(response.status, response.headers, response.body)
+    meaning = error.meaning(now)
+    remedy = meaning.remedy.format(function=invocation.function)
+    said = f"{error.code or error.status}: {error.message}"
+    match meaning.kind:
+        case Kind.BUSY:
+            return Throttled(
+                f"{error.fields.get('Reason', '')} {said}".strip(), error.wait_s
+            ), Kind.BUSY
+        case Kind.NOT_READY:
+            return Throttled(f"{said} ({remedy})", error.wait_s), Kind.NOT_READY
+        case Kind.AGAIN | Kind.EXPIRED:
+            # A retry is safe: if the event was accepted after all, the second worker is told to quit.
+            return Throttled(said, error.wait_s), meaning.kind
+        case Kind.DENIED if not remedy:
+            function = f"function:{invocation.function} in {invocation.region}"
+            remedy = error.missing_right("lambda:InvokeFunction", function)
+            remedy += "; mu doctor --policy daemon prints the policy"
+        case Kind.CLOCK:
+            ahead = error.clock_ahead(now)
+            said = (
+                f"this machine's clock is {'wrong' if ahead is None else how_far(ahead)} ({said})"
+            )
+            return Refused(f"{said}: {remedy}"), Kind.CLOCK
+    return Refused(f"{said} ({remedy})" if remedy else said), meaning.kind

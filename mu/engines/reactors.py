@@ -8,8 +8,10 @@ from twisted.internet.interfaces import (
     IReactorTime,
 )
 
+from mu.net.proxy import IProxyReactor
 
-class IClientReactor(IReactorTCP, IReactorTime):
+
+class IClientReactor(IProxyReactor):
     """Connects and has timers."""
 
 

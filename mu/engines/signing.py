@@ -75,10 +75,15 @@ class Signer:
             return
         self._day = day
         self._scope = f"{day}/{self._region}/{self._service}/aws4_request"
-        key = _hmac(b"AWS4" + self._credentials.secret_key.encode("utf-8"), day)
-        for part in (self._region, self._service, "aws4_request"):
-            key = _hmac(key, part)
-        self._key = key
+        self._key = derive_key(self._credentials.secret_key, day, self._region, self._service)
+
+
+def derive_key(secret_key: str, day: str, region: str, service: str) -> bytes:
+    """Return the key that signs the requests of a day (YYYYMMDD) to one service in one region."""
+    key = _hmac(b"AWS4" + secret_key.encode("utf-8"), day)
+    for part in (region, service, "aws4_request"):
+        key = _hmac(key, part)
+    return key
 
 
 def _hmac(key: bytes, text: str) -> bytes:

@@ -1,12 +1,15 @@
 """Clients of AWS, or of the local engine, and their errors as sentences."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from json import JSONDecodeError
 from threading import Lock
 from typing import Any
 
 import boto3
+from boto3.exceptions import Boto3Error
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -15,21 +18,28 @@ from botocore.exceptions import (
     ConnectTimeoutError,
     EndpointConnectionError,
     HTTPClientError,
+    InvalidRegionError,
     NoCredentialsError,
-    PartialCredentialsError,
-    ProfileNotFound,
+    ParamValidationError,
     ReadTimeoutError,
 )
 from botocore.parsers import ResponseParserError
 
-CREDENTIALS = (
-    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run aws configure"
+from mu.aws.answers import ErrorAnswer, Kind, how_far
+from mu.aws.sessions import (
+    NO_CREDENTIALS,
+    AwsTrouble,
+    explain,
+    find_keys,
+    make_client,
+    new_session,
+    trouble_of,
 )
+
+CREDENTIALS = NO_CREDENTIALS
+_ISSUING = ("AssumeRole", "AssumeRoleWithWebIdentity", "GetRoleCredentials", "CreateToken")
+"""Calls of botocore's own, for credentials; their failures concern the profile."""
 _CONNECT_S, _READ_S, _TRIES = 10, 300, 6
-_NO_KEYS = ("UnrecognizedClientException", "InvalidClientTokenId", "InvalidAccessKeyId")
-_BAD_SECRET = ("InvalidSignatureException", "SignatureDoesNotMatch")
-_EXPIRED = ("ExpiredTokenException", "ExpiredToken", "RequestExpired")
-_DENIED = ("AccessDenied", "AccessDeniedException", "403")
 
 
 class AwsError(Exception):
@@ -55,18 +65,19 @@ class AwsClients:
         with self._lock:
             if (service, region) not in self._made:
                 with aws_errors(f"making a client for {service} in {region}"):
-                    self._session = self._session or boto3.Session()
-                    self._made[service, region] = self._session.client(
-                        service, region_name=region, config=_config()
-                    )
+                    self._session = self._session or _new_session()
+                    client = make_client(self._session, service, region, _config())
+                    self._made[service, region] = client
             return self._made[service, region]
 
 
 @dataclass(frozen=True, slots=True)
 class LocalClients:
-    """Clients of the local engine, which has Lambda's API only."""
+    """Clients of the local engine, which has Lambda's API only, and the key of its home."""
 
     port: int
+    access_key: str
+    secret_key: str = field(repr=False)
 
     def client(self, service: str, region: str) -> Any:
         if service != "lambda":
@@ -75,10 +86,18 @@ class LocalClients:
             "lambda",
             region_name=region,
             endpoint_url=f"http://127.0.0.1:{self.port}",
-            aws_access_key_id="local",
-            aws_secret_access_key="local",
-            config=_config(),
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            config=_config().merge(Config(proxies={})),
         )
+
+
+def _new_session() -> boto3.Session:
+    """Return a session whose credentials, if there are any, have been found. Raises AwsTrouble."""
+    core = new_session()
+    find_keys(core)
+    with trouble_of(core):
+        return boto3.Session(botocore_session=core)
 
 
 def _config() -> Config:
@@ -95,15 +114,18 @@ def aws_errors(doing: str) -> Iterator[None]:
     failed = f"{doing} failed"
     try:
         yield
+    except AwsTrouble as trouble:
+        raise AwsError(f"{failed}: {trouble.sentence}", trouble.remedy) from None
     except ClientError as error:
+        if error.operation_name in _ISSUING:
+            raise _not_issued(failed, error) from None
         raise _refused(failed, error) from None
-    except (NoCredentialsError, PartialCredentialsError) as error:
-        why = "there are no AWS credentials"
-        if isinstance(error, PartialCredentialsError):
-            why = f"the AWS credentials are incomplete: {error}"
-        raise AwsError(f"{failed}: {why}", CREDENTIALS) from None
-    except ProfileNotFound as error:
-        raise AwsError(f"{failed}: {error}", CREDENTIALS) from None
+    except Boto3Error as error:  # upload_file hides S3's answer behind an error of its own
+        if isinstance(error.__context__, ClientError):
+            raise _refused(failed, error.__context__) from None
+        raise AwsError(f"{failed}: {error}") from None
+    except NoCredentialsError:
+        raise AwsError(f"{failed}: there are no AWS credentials", CREDENTIALS) from None
     except (
         EndpointConnectionError,
         ConnectTimeoutError,
@@ -121,20 +143,35 @@ def aws_errors(doing: str) -> Iterator[None]:
             f"{failed}: the server is not AWS: {str(error).partition(chr(10))[0]}",
             "check that AWS_ENDPOINT_URL is correct if it is set, and whether a proxy interferes",
         ) from None
-    except BotoCoreError as error:
+    except (ParamValidationError, InvalidRegionError) as error:
         raise AwsError(f"{failed}: {error}") from None
+    except (BotoCoreError, OSError, JSONDecodeError) as error:  # of a refresh of the credentials
+        raise _not_issued(failed, error) from None
+
+
+def _not_issued(failed: str, error: Exception) -> AwsError:
+    """What botocore needs for itself failed, such as the credentials of the profile."""
+    trouble = explain(error, new_session())
+    return AwsError(f"{failed}: {trouble.sentence}", trouble.remedy)
 
 
 def _refused(failed: str, error: ClientError) -> AwsError:
     found = error.response.get("Error", {})
     code, message = str(found.get("Code", "")), str(found.get("Message", ""))
+    metadata = error.response.get("ResponseMetadata", {})
+    status, headers = metadata.get("HTTPStatusCode", 400), metadata.get("HTTPHeaders", {})
+    answer = ErrorAnswer(status, code, message, headers, {})
+    meaning, now = answer.meaning(time.time()), time.time()
     sentence, remedy = f"{failed}: {code}: {message}".rstrip(": ."), ""
-    if code in _DENIED:
-        remedy = "grant your user this permission; mu doctor --policy prints what mu needs"
-    elif code in _NO_KEYS:
-        remedy = f"the access key belongs to another account, or was deleted: {CREDENTIALS}"
-    elif code in _BAD_SECRET:
-        remedy = f"the secret key is wrong, or this machine's clock is: {CREDENTIALS}"
-    elif code in _EXPIRED:
-        remedy = "get new credentials; if they are new, this machine's clock is wrong"
+    match meaning.kind:
+        case Kind.DENIED:
+            remedy = f"{meaning.remedy or answer.missing_right()}; mu doctor --policy prints what mu needs"
+        case Kind.KEYS:
+            remedy = f"{meaning.remedy}: {CREDENTIALS}"
+        case Kind.CLOCK:
+            ahead = answer.clock_ahead(now)
+            sentence += f" (this machine's clock is {how_far(ahead)})" if ahead else ""
+            remedy = meaning.remedy
+        case Kind.EXPIRED:
+            remedy = "get new credentials; if they are new, this machine's clock is wrong"
     return AwsError(sentence, remedy, code)

@@ -12,16 +12,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mu.aws import limits
 from mu.functions.contents import BundleError as BundleError
 from mu.functions.contents import Entry, add, below, checked, named
 from mu.functions.contents import worker_sources as worker_sources
 from mu.functions.elf import ARCHITECTURES, machine_of
 from mu.functions.programs import add_libraries, one_architecture, read_elves
 
-ZIP_LIMIT = 50 * 2**20
+ZIP_LIMIT = limits.ZIP.most
 """The largest zip, in bytes, that Lambda accepts directly; larger ones go through S3."""
-UNZIPPED_LIMIT = 250 * 2**20
-"""The most that Lambda unzips, in bytes, layers included."""
+UNZIPPED_LIMIT = limits.UNZIPPED.most
+"""The most that Lambda unzips, in bytes, layers included. Above it, there is a warning."""
 COMMAND_FILE = "mu_command.json"
 
 _LEVEL = 6
@@ -83,10 +84,10 @@ def bundle(
     unzipped = sum(entry.size for entry in contents.values())
     if unzipped > UNZIPPED_LIMIT:
         largest = max(contents, key=lambda name: contents[name].size)
-        raise BundleError(
-            f"the unzipped bundle would have {sized(unzipped)}; Lambda's limit is"
-            f" {sized(UNZIPPED_LIMIT)}. The largest file is {largest}"
-            f" ({sized(contents[largest].size)}): strip it, or have workers fetch large data from S3"
+        warnings += (
+            f"the unzipped bundle has {sized(unzipped)}; Lambda's limit was {sized(UNZIPPED_LIMIT)} in"
+            f" {limits.AS_OF}. The largest file is {largest} ({sized(contents[largest].size)}): strip"
+            " it, or have workers fetch large data from S3",
         )
     partial = out.with_name(f"{out.name}.{os.getpid()}.part")
     try:
@@ -120,10 +121,10 @@ def look_into(path: Path) -> Bundle:
             " with mu bundle"
         )
     unzipped = sum(info.file_size for info in infos)
+    warnings: tuple[str, ...] = ()
     if unzipped > UNZIPPED_LIMIT:
-        raise BundleError(
-            f"{path} has {sized(unzipped)} unzipped; Lambda's limit is {sized(UNZIPPED_LIMIT)}"
-        )
+        had = f"Lambda's limit was {sized(UNZIPPED_LIMIT)} in {limits.AS_OF}"
+        warnings = (f"{path} has {sized(unzipped)} unzipped; {had}",)
     kinds = {kind: name for name, head in heads.items() if (kind := machine_of(head))}
     if len(kinds) > 1:
         each = ", ".join(f"{name} is for {kind}" for kind, name in kinds.items())
@@ -131,7 +132,14 @@ def look_into(path: Path) -> Bundle:
     architecture = next(iter(kinds), None)
     if architecture not in (None, *ARCHITECTURES):
         raise BundleError(f"{path} is for {architecture}; Lambda runs x86_64 and arm64")
-    return Bundle(path, path.stat().st_size, unzipped, tuple(heads), architecture=architecture)
+    return Bundle(
+        path,
+        path.stat().st_size,
+        unzipped,
+        tuple(heads),
+        architecture=architecture,
+        warnings=warnings,
+    )
 
 
 def _head(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:

@@ -17,7 +17,6 @@ from mu.functions.bundle import sized
 from mu.functions.shipment import Code, DeployError, Report, Shipment
 
 HANDLER = "lambda_function.lambda_handler"
-RUNTIMES = ("python3.12", "python3.13", "python3.14")
 RETRIES, EVENT_AGE_S = 0, 60
 """AWS must not retry a failed worker, because mu does. It drops an event that could not run within
 a minute: by then, mu has launched another worker for the actor."""

@@ -88,3 +88,19 @@ def _allow(sid: str, actions: Sequence[str], resource: str | list[str]) -> State
 
 def _policy(*statements: Statement) -> Policy:
     return {"Version": "2012-10-17", "Statement": list(statements)}
+
+
+def in_partition(policy: Policy, partition: str) -> Policy:
+    """Return the policy with the ARNs of another partition, such as aws-cn."""
+
+    def moved(resource: str) -> str:
+        return resource.replace("arn:aws:", f"arn:{partition}:", 1)
+
+    statements: list[Statement] = []
+    for one in policy["Statement"]:
+        statement = one.copy()
+        if "Resource" in one:
+            named = one["Resource"]
+            statement["Resource"] = moved(named) if isinstance(named, str) else [*map(moved, named)]
+        statements.append(statement)
+    return {**policy, "Statement": statements}

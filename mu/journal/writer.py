@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
 
+from mu.home import Presence
 from mu.journal.database import open_database
 from mu.journal.ledger import Past
 from mu.journal.records import Record, write_record
@@ -59,6 +60,7 @@ class Journal:
         self._timer_is_prompt = False
         self._work: SimpleQueue[Work | None] = SimpleQueue()
         open_database(path).close()  # raises in the caller's thread
+        self._file = Presence(path)
         self._thread = Thread(target=self._commit_all, name="mu-journal", daemon=True)
         self._thread.start()
 
@@ -139,6 +141,8 @@ class Journal:
         try:
             while (work := self._work.get()) is not None:
                 if work(database):
+                    if self._file.gone():  # SQLite goes on writing to a file without a name
+                        raise sqlite3.OperationalError("it was removed while mu was running")
                     self._reactor.callFromThread(self._committed)
         except sqlite3.Error as error:
             sentence = f"cannot write {self._path}: {error}"

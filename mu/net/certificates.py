@@ -15,13 +15,21 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from OpenSSL import SSL, crypto
+from twisted.internet.ssl import (
+    AcceptableCiphers,
+    CertificateOptions,
+    TLSVersion,
+    trustRootFromCertificates,
+)
 from twisted.internet.ssl import Certificate as TwistedCertificate
-from twisted.internet.ssl import CertificateOptions, TLSVersion, trustRootFromCertificates
 
 from mu.home import write_private
 
 SERVER_NAME = "mu-coordinator"
 JOB_URI = "urn:mu:job:"
+
+TLS_1_2_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""Cipher suites with authenticated encryption and forward secrecy; TLS 1.3 has no others."""
 
 _BACKDATE = datetime.timedelta(minutes=10)  # clocks differ
 _CA_YEARS = 20
@@ -199,7 +207,7 @@ class Authority:
 
 
 def server_options(identity: Identity, ca_pem: str) -> CertificateOptions:
-    """Return a port's TLS options: client certificates, TLS 1.2 or later, little memory."""
+    """Return a port's TLS options: client certificates, TLS 1.3 or 1.2 with AEAD, little memory."""
     options = CertificateOptions(
         privateKey=crypto.load_privatekey(crypto.FILETYPE_PEM, identity.key.encode("ascii")),
         certificate=crypto.load_certificate(
@@ -207,6 +215,7 @@ def server_options(identity: Identity, ca_pem: str) -> CertificateOptions:
         ),
         trustRoot=trustRootFromCertificates([TwistedCertificate.loadPEM(ca_pem.encode("ascii"))]),
         insecurelyLowerMinimumTo=TLSVersion.TLSv1_2,
+        acceptableCiphers=AcceptableCiphers.fromOpenSSLCipherString(TLS_1_2_CIPHERS),
     )
     context = options.getContext()
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)

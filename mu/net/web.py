@@ -1,4 +1,4 @@
-"""mu's HTTP ports: no access log, and limits on requests."""
+"""mu's HTTP ports: no access log, no foreign hosts, and limits on requests."""
 
 from functools import partial
 from typing import IO
@@ -9,42 +9,60 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 from werkzeug.exceptions import HTTPException
 
+from mu.net.hosts import AllowedHosts
 from mu.strict_json import dumps
 
 
 class BoundedRequest(Request):
-    """Refuses a body over `max_body` bytes: by its Content-Length, or as it arrives."""
+    """Refuses a body over `max_body` bytes: by its Content-Length, or as it arrives.
+
+    Also refuses requests to hosts that are not allowed.
+    """
 
     content: IO[bytes]
     _refused = False
 
-    def __init__(self, max_body: int, channel: http.HTTPChannel, queued: object = None) -> None:
+    def __init__(
+        self,
+        max_body: int,
+        hosts: AllowedHosts,
+        channel: http.HTTPChannel,
+        queued: object = None,
+    ) -> None:
         super().__init__(channel)
-        self._max_body = max_body
+        self._max_body, self._hosts = max_body, hosts
 
     def gotLength(self, length: int | None) -> None:
         super().gotLength(length)
         if length is not None and length > self._max_body:
-            self._refuse()
+            self._refuse_size()
 
     def handleContentChunk(self, data: bytes) -> None:
         if self._refused:
             return
         super().handleContentChunk(data)
         if self.content.tell() > self._max_body:
-            self._refuse()
+            self._refuse_size()
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        for header in self.requestHeaders.getRawHeaders(b"host", []):
+            host = header.decode("latin-1")
+            if not self._refused and host not in self._hosts:
+                names = "an IP address, localhost or one of [mu] allowed_hosts"
+                self._refuse("421 Misdirected Request", f"Host must be {names}, got {host!r:.200}")
         if not self._refused:
             super().requestReceived(command, path, version)
 
-    def _refuse(self) -> None:
+    def _refuse_size(self) -> None:
+        self._refuse("413 Content Too Large", f"the body must have at most {self._max_body} bytes")
+
+    def _refuse(self, status: str, message: str) -> None:
         self._refused = True
-        message = f"the body must have at most {self._max_body} bytes"
         body = error_json(message)
         self.channel.write(
-            b"HTTP/1.1 413 Content Too Large\r\nContent-Type: application/json\r\n"
-            b"Connection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+            b"HTTP/1.1 %b\r\nContent-Type: application/json\r\n"
+            b"Connection: close\r\nContent-Length: %d\r\n\r\n%b"
+            % (status.encode("ascii"), len(body), body)
         )
         self.channel.loseConnection()
 
@@ -93,8 +111,8 @@ class BoundedSite(Site):
 
     noisy = False
 
-    def __init__(self, resource: IResource, max_body: int) -> None:
-        super().__init__(resource, requestFactory=partial(BoundedRequest, max_body))
+    def __init__(self, resource: IResource, max_body: int, hosts: AllowedHosts) -> None:
+        super().__init__(resource, requestFactory=partial(BoundedRequest, max_body, hosts))
 
     def log(self, request: http.Request) -> None:
         pass

@@ -1,24 +1,41 @@
 """S3 for `plan` and `finish` of pipelines, which run in a thread. States must not use it.
 
-boto3 is imported by the first call, so that pipelines can be listed and tested without it.
-Credentials, region and AWS_ENDPOINT_URL_S3 come from the daemon's environment.
+botocore is imported by the first call, so that pipelines can be listed and tested without it.
+Credentials, proxies and AWS_ENDPOINT_URL_S3 come from the daemon's environment. Requests are signed for
+the bucket's own region, wherever it is.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 __all__ = ["S3Error", "keys_below", "put", "readable_url", "size"]
 
+KNOWN_S = 300.0
+"""How long a bucket's region is believed: it may be deleted, and made again elsewhere."""
+
+_start_region: str | None = None
+_regions: dict[str, tuple[str | None, float]] = {}
+"""The regions of buckets, and when they were looked up."""
+
 
 class S3Error(ValueError):
     """A request failed; the message says which one, and what S3 replied."""
 
 
+def look_up_from(region: str) -> None:
+    """Ask this region where a bucket is, if the environment and the profile name no region."""
+    global _start_region
+    _start_region = region
+
+
 def keys_below(bucket: str, prefix: str) -> Iterator[str]:
     """Yield all keys that begin with `prefix`, in S3's order. Raises S3Error."""
     with _explained(f"list s3://{bucket}/{prefix}"):
-        pages = _client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        pages = (
+            _client(bucket).get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        )
         for page in pages:
             for found in page.get("Contents", ()):
                 yield found["Key"]
@@ -27,13 +44,13 @@ def keys_below(bucket: str, prefix: str) -> Iterator[str]:
 def put(bucket: str, key: str, body: bytes, content_type: str) -> None:
     """Store an object. Raises S3Error."""
     with _explained(f"write s3://{bucket}/{key}"):
-        _client().put_object(Bucket=bucket, Key=key, Body=body, ContentType=content_type)
+        _client(bucket).put_object(Bucket=bucket, Key=key, Body=body, ContentType=content_type)
 
 
 def size(bucket: str, key: str) -> int:
     """Return the size of an object in bytes. Raises S3Error."""
     with _explained(f"read s3://{bucket}/{key}"):
-        length: int = _client().head_object(Bucket=bucket, Key=key)["ContentLength"]
+        length: int = _client(bucket).head_object(Bucket=bucket, Key=key)["ContentLength"]
         return length
 
 
@@ -43,31 +60,60 @@ def readable_url(bucket: str, key: str, seconds: int) -> str:
     A missing object is an error here, rather than later on every worker.
     """
     with _explained(f"read s3://{bucket}/{key}"):
-        client = _client()
+        client = _client(bucket, own_host=True)
         client.head_object(Bucket=bucket, Key=key)
         names = {"Bucket": bucket, "Key": key}
         url: str = client.generate_presigned_url("get_object", Params=names, ExpiresIn=seconds)
         return url
 
 
-def _client() -> Any:
-    import boto3
+def _client(bucket: str, own_host: bool = False) -> Any:
+    """Return a client for the bucket's region. Raises AwsTrouble and botocore's exceptions.
+
+    With `own_host`, presigned URLs name the region's host. botocore names s3.amazonaws.com, which may
+    redirect to the region, where a URL signed for another host is refused.
+    """
+    from botocore.session import Session
+
+    from mu.aws.sessions import bucket_region, trouble_of
+
+    session = Session()  # one of our own: the default one is not thread-safe
+    with trouble_of(session):
+        region = session.get_config_variable("region") or _start_region
+        session.get_credentials()
+    found, at = _regions.get(bucket, (None, 0.0))
+    client = None
+    if not at or time.monotonic() - at > KNOWN_S:
+        client = _client_in(session, region)
+        found = bucket_region(client, bucket)
+        _regions[bucket] = found, time.monotonic()
+    if client is None or found not in (None, region):
+        client = _client_in(session, found or region)
+    host: str = client.meta.endpoint_url
+    if own_host and host == f"https://s3.{found}.amazonaws.com":
+        return _client_in(session, found, host)
+    return client
+
+
+def _client_in(session: Any, region: str | None, host: str | None = None) -> Any:
     from botocore.config import Config
 
-    return boto3.session.Session().client(  # its own session: the default one is not thread-safe
-        "s3",
-        config=Config(
-            signature_version="s3v4",
-            request_checksum_calculation="when_required",  # not every S3 server knows the newer checksums
-            response_checksum_validation="when_required",
-        ),
+    from mu.aws.sessions import make_client
+
+    config = Config(
+        signature_version="s3v4",
+        request_checksum_calculation="when_required",  # not every S3 server knows the newer checksums
+        response_checksum_validation="when_required",
     )
+    return make_client(session, "s3", region, config, host)
 
 
 @contextmanager
 def _explained(attempt: str) -> Iterator[None]:
-    """Turn the exceptions of boto3 into an S3Error."""
+    """Turn the exceptions of botocore into an S3Error."""
     from botocore.exceptions import BotoCoreError, ClientError
+
+    from mu.aws.sessions import AwsTrouble
 
     try:
         yield
@@ -75,5 +121,5 @@ def _explained(attempt: str) -> Iterator[None]:
         answer = error.response.get("Error", {})
         parts = [str(answer[part]) for part in ("Code", "Message") if answer.get(part)]
         raise S3Error(f"cannot {attempt}: {': '.join(parts) or error}") from error
-    except BotoCoreError as error:
+    except (BotoCoreError, AwsTrouble) as error:
         raise S3Error(f"cannot {attempt}: {error}") from error

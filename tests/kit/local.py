@@ -15,9 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 
 from kit.film import wait_until
+from mu.engines.local.key import read_key
 
 ROLE = "arn:aws:iam::000000000000:role/worker"
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -162,10 +165,11 @@ class Engine:
 
     def raw(self, method: str, path: str, body: bytes = b"", **headers: str) -> "Answer":
         """Send a request without boto3 and its checks."""
-        scope = "AWS4-HMAC-SHA256 Credential=AKID/20200101/eu-west-1/lambda/aws4_request, x"
+        request = AWSRequest(method, f"http://127.0.0.1:{self.port}{path}", headers, body)
+        SigV4Auth(read_key(self.home), "lambda", "eu-west-1").add_auth(request)
         connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
-            connection.request(method, path, body, {"Authorization": scope, **headers})
+            connection.request(method, path, body, {**dict(request.headers.items()), **headers})
             answer = connection.getresponse()
             told = answer.read()
             return Answer(answer.status, answer.headers, json.loads(told or b"{}"))
@@ -180,13 +184,14 @@ class Engine:
         return (self.home / "local" / "engine.log").read_text()
 
 
-def client_at(port: int) -> Any:
+def client_at(port: int, home: Path) -> Any:
+    key = read_key(home)
     return boto3.client(
         "lambda",
         endpoint_url=f"http://127.0.0.1:{port}",
         region_name="eu-west-1",
-        aws_access_key_id="AKID",
-        aws_secret_access_key="secret",
+        aws_access_key_id=key.access_key,
+        aws_secret_access_key=key.secret_key,
         config=Config(retries={"total_max_attempts": 1}, max_pool_connections=20),
     )
 
@@ -212,7 +217,7 @@ def start_engine(
     with process.stdout:
         told = json.loads(process.stdout.readline())
     assert "error" not in told, told
-    return process, Engine(home, told["port"], told["pid"], told, client_at(told["port"]))
+    return process, Engine(home, told["port"], told["pid"], told, client_at(told["port"], home))
 
 
 @contextmanager

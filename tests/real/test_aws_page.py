@@ -3,6 +3,7 @@
 AWS is here: moto for IAM, STS and logs, a local engine for Lambda, rclone for S3.
 """
 
+import json
 import logging
 import os
 import re
@@ -16,10 +17,12 @@ import pytest
 from kit.film import JOIN
 from stage import Daemon, free_ports_conf
 
+from mu.engines.local.key import key_file
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 PAGE = (ROOT / "docs" / "aws.md").read_text().replace("films", "page-films")
-NO_PROGRAM = ("public_host = ", "engine = ", "[launch]", "twistd ")
+NO_PROGRAM = ("public_host = ", "region = ", "engine = ", "[launch]", "twistd ")
 
 
 def commands(*headings: str) -> str:
@@ -35,7 +38,14 @@ def commands(*headings: str) -> str:
 @pytest.fixture(scope="module")
 def engine(s3, tmp_path_factory):
     """A daemon whose local engine stands for AWS Lambda."""
-    running = Daemon(tmp_path_factory.mktemp("lambda"), s3.env)
+    folder = tmp_path_factory.mktemp("lambda")
+    key = key_file(folder / "home")  # one pair of keys for all that stands for AWS here
+    key.parent.mkdir(parents=True)
+    names = {"access_key": "AWS_ACCESS_KEY_ID", "secret_key": "AWS_SECRET_ACCESS_KEY"}
+    key.write_text(json.dumps({field: s3.env[name] for field, name in names.items()}))
+    key.chmod(0o600)
+    running = Daemon(folder, s3.env)
+    assert running.home == folder / "home"
     yield running
     running.stop()
 
@@ -81,7 +91,11 @@ def run(script, aws):
 
 def test_the_commands_of_the_page_work_from_the_credentials_to_the_clean_up(aws, engine, s3):
     env, folder = aws
-    names = ("1. Credentials", "2. The functions' role and the bucket", "3. The function")
+    names = (
+        "1. Configuration and credentials",
+        "2. The functions' role and the bucket",
+        "3. The function",
+    )
     done = run(commands(*names, "4. The coordinator"), aws)
     assert done.returncode == 0, done.stderr
     assert "png2y4m in us-east-1" in done.stdout

@@ -176,13 +176,15 @@ def test_a_zip_above_the_limit_is_refused_and_not_left_behind(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["noise"]
 
 
-def test_an_unzipped_size_above_the_limit_is_refused_before_anything_is_written(tmp_path):
+def test_an_unzipped_size_above_the_limit_is_a_warning(tmp_path, monkeypatch):
+    monkeypatch.setattr("mu.functions.bundle.UNZIPPED_LIMIT", 2**20)
     huge = tmp_path / "huge"
     with huge.open("wb") as file:
-        file.truncate(251 * 2**20)  # sparse
-    with pytest.raises(BundleError, match=r"251\.\d MiB; .* 250\.0 MiB\. .* is huge"):
-        bundle(tmp_path / "f.zip", files=[huge])
-    assert [path.name for path in tmp_path.iterdir()] == ["huge"]
+        file.truncate(2 * 2**20)
+    (made,) = bundle(tmp_path / "f.zip", files=[huge]).warnings
+    assert re.match(r".* has 2\.\d MiB; .* 1\.0 MiB in .*\. The largest file is huge \(", made)
+    (known,) = look_into(tmp_path / "f.zip").warnings
+    assert re.match(r".*f\.zip has 2\.\d MiB unzipped; Lambda's limit was 1\.0 MiB in ", known)
 
 
 def test_a_missing_output_folder_is_named(tmp_path):

@@ -7,6 +7,8 @@ import urllib.error
 import urllib.request
 
 import pytest
+from kit.local import Engine
+from stage import Daemon, free_ports_conf
 
 
 def post(daemon, body, **headers):
@@ -76,7 +78,9 @@ def test_params_that_the_pipeline_refuses_are_refused_with_the_field(daemon):
 
 def test_a_body_over_the_limit_is_refused_by_its_announced_length(daemon):
     with socket.create_connection(("127.0.0.1", daemon.ports["control"]), 10) as line:
-        line.sendall(b"POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999999\r\n\r\n")
+        line.sendall(
+            b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999999999\r\n\r\n"
+        )
         answer = b""
         while part := line.recv(4096):
             answer += part
@@ -86,7 +90,9 @@ def test_a_body_over_the_limit_is_refused_by_its_announced_length(daemon):
 
 def test_a_chunked_body_over_the_limit_is_refused(daemon):
     with socket.create_connection(("127.0.0.1", daemon.ports["control"]), 10) as line:
-        line.sendall(b"POST /jobs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        line.sendall(
+            b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
         chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
         line.sendall(chunk * 17)
         assert line.recv(4096).startswith(b"HTTP/1.1 413 ")
@@ -140,7 +146,7 @@ def test_the_log_of_an_unknown_actor_is_refused(daemon, actor):
     "target", [b"/jobs/%ff", b"/pipelines/%c3%28", b"/jobs/%ff/workers", b"/jobs?after=%ff"]
 )
 def test_a_path_or_query_that_is_not_utf_8_is_a_json_400(daemon, target):
-    status, kind, body = raw(daemon, b"GET %b HTTP/1.1\r\nHost: x" % target)
+    status, kind, body = raw(daemon, b"GET %b HTTP/1.1\r\nHost: localhost" % target)
     assert (status, kind) == (400, "application/json")
     assert json.loads(body)["error"]["message"]
     assert "Traceback" not in daemon.process.log.read_text()
@@ -158,7 +164,7 @@ def test_an_odd_host_is_answered_in_json(daemon, host):
 
 @pytest.mark.parametrize("key", [b"\xff", b"\xc3\x28", b"", b"a\tb", b"1\r\nIdempotency-Key: 2"])
 def test_a_bad_idempotency_key_is_refused(daemon, key):
-    head = b"POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nIdempotency-Key: " + key
+    head = b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nIdempotency-Key: " + key
     status, _, body = raw(daemon, head)
     assert status == 400
     assert "Idempotency-Key" in json.loads(body)["error"]["message"]
@@ -178,7 +184,50 @@ def test_output_that_is_not_utf_8_does_not_make_an_answer_that_parsers_refuse(da
     order = {"pipeline": "linpack", "function": "png2y4m", "params": params}
     job = daemon.wait(daemon.ask("/jobs", order)["id"])
     for path in (f"/jobs/{job['id']}", f"/jobs/{job['id']}/workers", "/jobs"):
-        status, _, body = raw(daemon, f"GET {path} HTTP/1.1\r\nHost: x".encode())
+        status, _, body = raw(daemon, f"GET {path} HTTP/1.1\r\nHost: localhost".encode())
         assert status == 200
         json.dumps(json.loads(body), ensure_ascii=False).encode()  # fails for half of a pair
     assert "\N{REPLACEMENT CHARACTER}" in json.dumps(job, ensure_ascii=False)
+
+
+def status_for(daemon, path, host):
+    connection = http.client.HTTPConnection("127.0.0.1", daemon.ports["control"], timeout=10)
+    try:
+        headers = {"Authorization": f"Bearer {daemon.token}", "Host": host}
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("path", ["/jobs", "/health", "/nothing"])
+def test_a_foreign_host_is_refused_even_with_the_token(daemon, path):
+    status, answer = status_for(daemon, path, "evil.example:13580")
+    assert status == 421
+    assert answer["error"]["message"] == (
+        "Host must be an IP address, localhost or one of [mu] allowed_hosts, got 'evil.example:13580'"
+    )
+
+
+def test_a_host_that_is_not_utf_8_is_refused(daemon):
+    assert status_for(daemon, "/jobs", "\xff\xfe")[0] == 421
+
+
+@pytest.mark.parametrize("host", ["localhost:1", "127.0.0.1", "[::1]:80"])
+def test_the_names_of_this_machine_are_accepted(daemon, host):
+    assert status_for(daemon, "/jobs", host)[0] == 200
+
+
+def test_hosts_that_the_configuration_allows_are_accepted_at_both_ports(tmp_path):
+    daemon = Daemon(tmp_path, conf=free_ports_conf(mu="allowed_hosts = mu.example, other"))
+    try:
+        assert status_for(daemon, "/jobs", "mu.example:8443")[0] == 200
+        assert status_for(daemon, "/jobs", "other")[0] == 200
+        assert status_for(daemon, "/jobs", "evil.example")[0] == 421
+        engine = Engine(daemon.home, daemon.ports["local"], 0, {}, None)
+        functions = "/2015-03-31/functions/"
+        assert engine.raw("GET", functions, Host="mu.example").status == 200
+        assert engine.raw("GET", functions, Host="evil.example").status == 403
+    finally:
+        daemon.stop()

@@ -36,4 +36,4 @@ def test_max_cost_usd_fails_the_job_if_the_price_is_unknown(daemon):
         "max_cost_usd cannot be kept: the size of function none in us-east-1 is unknown"
         in job["error"]
     )
-    assert "404: Function not found" in job["error"]
+    assert "ResourceNotFoundException: Function not found" in job["error"]

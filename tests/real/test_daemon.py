@@ -1,7 +1,9 @@
 """End to end: the real daemon, the real local engine, a real S3 server, real workers."""
 
+import http.client
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -249,6 +251,33 @@ def test_a_killed_daemon_leaves_its_engine_which_the_next_one_finds(own_daemon, 
     finally:
         again.stop()
     assert not processes(str(tmp_path))
+
+
+@pytest.mark.parametrize("how", ["removed", "moved"])
+def test_a_home_that_is_gone_ends_the_daemon_and_its_engine_at_once(own_daemon, how):
+    home = own_daemon.home
+    if how == "removed":
+        shutil.rmtree(home)
+    else:
+        home.rename(home.with_name("elsewhere"))
+    wait_until(lambda: not own_daemon.process.runs, 10)
+    assert own_daemon.process.stop() == 1
+    log = own_daemon.process.log.read_text()
+    assert f"mu exits: {home} was removed or replaced while mu was running" in log
+    wait_until(lambda: not processes(str(home)), 10)
+
+
+def test_no_job_is_accepted_once_the_journal_is_gone(own_daemon, s3, tmp_path):
+    journal = own_daemon.home / "journal.db"
+    journal.unlink()
+    with pytest.raises((OSError, http.client.HTTPException)):
+        own_daemon.ask("/jobs", {"pipeline": "hello", "engine": "external"})
+    assert own_daemon.process.stop() == 1
+    log = own_daemon.process.log.read_text()
+    assert f"mu exits: {journal} was removed or replaced while mu was running" in log
+    again = Daemon(tmp_path, s3.env, own_daemon.conf.read_text())
+    assert again.ask("/jobs") == []
+    again.stop()
 
 
 def test_a_port_in_use_is_one_line_and_an_exit_status(daemon, tmp_path):

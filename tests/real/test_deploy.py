@@ -17,6 +17,7 @@ from kit.elves import ARM64, X86_64, compiled, fake_elf, needs_gcc
 from kit.film import chunk, order, put_film
 from kit.moto_aws import in_process_aws
 
+from mu.engines.local.key import read_key
 from mu.functions.aws import AwsClients, AwsError
 from mu.functions.bundle import ZIP_LIMIT, bundle
 from mu.functions.deploy import EVENT_AGE_S, Deployment, Settings, names_of
@@ -148,7 +149,7 @@ def test_without_a_daemon_there_is_no_local_engine(tmp_path):
         (["/bin/sh", "--bare", "--name", "x"], "--bare deploys the worker only"),
         (["--name", "nothing-there"], "to create it, give a program, --zip FILE, or --bare"),
         (["--bare", "--name", "x", "--bucket", "b"], "--bucket is for AWS"),
-        (["--bare", "--name", "x", "--memory", "64"], "64 is not in the range 128<=x<=10240"),
+        (["--bare", "--name", "x", "--memory", "64"], "64 is not in the range x>=128"),
     ],
 )
 def test_an_invalid_deployment_is_refused_with_a_sentence(daemon, words, says):
@@ -231,6 +232,14 @@ def test_a_function_on_aws_gets_all_its_settings(aws, tmp_path, zipped):
     assert on_aws(tmp_path, *words[:6], "--json").stdout.count('"unchanged"') == 1
 
 
+def test_a_setting_above_awss_limit_is_a_warning_and_aws_decides(aws, tmp_path):
+    done = on_aws(tmp_path, "--bare", "--name", "f", "--role", ROLE, "--timeout", 2400)
+    assert done.exit_code == 0, done.output
+    assert "Warning: timeout 2,400 s is more than the 1,800 s that AWS allowed in" in done.stderr
+    there = aws.client("lambda", "us-east-1").get_function_configuration(FunctionName="f")
+    assert there["Timeout"] == 2400
+
+
 def test_the_role_may_come_from_the_environment(aws, tmp_path):
     assert "AWS_ROLE" in on_aws(tmp_path, "--bare", "--name", "f").stderr
     done = on_aws(tmp_path, "--bare", "--name", "f", AWS_ROLE=ROLE)
@@ -287,10 +296,39 @@ def test_a_large_zip_without_a_bucket_is_refused_with_a_remedy(aws, tmp_path, zi
     Shipment(Code(zipped, ZIP_LIMIT, "", None), "us-east-1", aws, "", print).check()
 
 
+def as_aws(daemon):
+    """Return the environment in which a daemon's local engine stands for AWS Lambda."""
+    key = read_key(daemon.home)
+    return {
+        "AWS_ENDPOINT_URL_LAMBDA": f"http://127.0.0.1:{daemon.ports['local']}",
+        "AWS_ACCESS_KEY_ID": key.access_key,
+        "AWS_SECRET_ACCESS_KEY": key.secret_key,
+    }
+
+
+def test_the_local_engine_is_never_reached_through_a_proxy(tmp_path, daemon):
+    env = dict.fromkeys(("HTTP_PROXY", "http_proxy", "HTTPS_PROXY"), "http://127.0.0.1:1")
+    words = ["--home", daemon.home, "deploy", "--bare", "--name", "direct", "--engine", "local"]
+    assert mu(*words, **env).exit_code == 0
+    env |= as_aws(daemon)
+    done = on_aws(tmp_path, "--bare", "--name", "direct", "--role", ROLE, **env)
+    assert done.exit_code == 0, done.output
+    assert "direct in us-east-1 was updated" in done.stdout  # its role
+
+
+def test_a_credential_process_that_fails_is_no_traceback(tmp_path):
+    config = tmp_path / "config"
+    config.write_text("[profile p]\ncredential_process = /none/program\n")
+    env = {"AWS_CONFIG_FILE": str(config), "AWS_PROFILE": "p", "AWS_EC2_METADATA_DISABLED": "true"}
+    env |= dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
+    done = on_aws(tmp_path, "--bare", "--name", "f", "--role", ROLE, **env)
+    assert done.exit_code == 2
+    assert "the credential_process or a file of profile 'p' cannot be used: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_an_endpoint_in_the_environment_is_used(tmp_path, daemon):
-    url = f"http://127.0.0.1:{daemon.ports['local']}"
-    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_ENDPOINT_URL_LAMBDA": url}
-    done = on_aws(tmp_path, "--bare", "--name", "by-url", "--role", ROLE, **keys)
+    done = on_aws(tmp_path, "--bare", "--name", "by-url", "--role", ROLE, **as_aws(daemon))
     assert done.exit_code == 0, done.output
     there = daemon.lambda_client().get_function_configuration(FunctionName="by-url")
     assert there["Role"] == ROLE
@@ -303,7 +341,7 @@ def test_failing_to_reach_aws_is_reported_in_a_sentence(tmp_path, monkeypatch):
     says = on_aws(tmp_path, *words, **none).stderr
     assert "there are no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in says
     says = on_aws(tmp_path, *words, **none, AWS_PROFILE="nobody").stderr
-    assert "The config profile (nobody) could not be found" in says
+    assert "there is no profile 'nobody' in /none or /none" in says
     monkeypatch.setattr("mu.functions.aws._TRIES", 1)
     keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
     says = on_aws(tmp_path, *words, **keys, AWS_ENDPOINT_URL_LAMBDA="http://127.0.0.1:1").stderr

@@ -349,6 +349,9 @@ def test_a_function_that_fits():
         ({"Timeout": 60}, WARN, "mu deploy --name f --regions us-east-1 --timeout 900, unless"),
         ({"Handler": "index.handler"}, FAIL, "choose another --function, or replace it"),
         ({"State": "Failed", "StateReason": "no key"}, FAIL, "deploy f again"),
+        ({"State": "Inactive"}, WARN, "jobs wait for it"),
+        ({"State": "Pending"}, WARN, "jobs wait for it"),
+        ({"State": "Deleting"}, WARN, "jobs wait for it"),
     ],
 )
 def test_a_function_that_does_not_fit(more, level, remedy):

@@ -2,16 +2,21 @@
 
 import hashlib
 import json
+import os
 import ssl
 import stat
 
+import boto3
 import pytest
+from botocore.exceptions import ClientError
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from kit.cli import inside as mu
 from kit.film import order, put_film, wait_until
 from stage import Daemon, free_ports_conf
 
+from mu.cli.localkey import write_profile
+from mu.engines.local.key import make_key
 from mu.net.certificates import Authority, Facts
 
 
@@ -184,3 +189,62 @@ def test_a_folder_without_write_permission_is_reported(home, tmp_path):
     (tmp_path / "file").touch()
     done = mu("--home", home, "keys", "export", tmp_path / "file" / "x")
     assert (done.exit_code, "cannot write " in done.stderr) == (2, True)
+
+
+def exports(home):
+    """Return what a shell has after eval "$(mu keys local)"."""
+    said = mu("--home", home, "keys", "local")
+    assert said.exit_code == 0, said.stderr
+    words = [line.removeprefix("export ") for line in said.stdout.splitlines()]
+    return dict(word.split("=", 1) for word in words if "=" in word)
+
+
+def test_the_key_of_the_local_engine_works_for_aws_clients_and_others_do_not(daemon, tmp_path):
+    found = exports(daemon.home)
+    assert found["AWS_ENDPOINT_URL_LAMBDA"] == f"http://127.0.0.1:{daemon.ports['local']}"
+
+    def functions(**variables):
+        with pytest.MonkeyPatch.context() as patch:
+            for name in [name for name in os.environ if name.startswith("AWS_")]:
+                patch.delenv(name)
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            return boto3.Session().client("lambda").list_functions()["Functions"]
+
+    assert functions(**found) == daemon.lambda_client().list_functions()["Functions"]
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        with pytest.raises(ClientError) as refused:
+            functions(**{**found, name: "another"})
+        assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
+    file = tmp_path / "new" / "credentials"
+    said = mu("--home", daemon.home, "keys", "local", "--profile", "mu", "--file", file)
+    assert f"{file}: profile mu, for the local engine" in said.stdout
+    assert found["AWS_SECRET_ACCESS_KEY"] not in said.stdout
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    profile = {"AWS_SHARED_CREDENTIALS_FILE": str(file), "AWS_PROFILE": "mu"}
+    assert functions(**profile) == functions(**found)
+
+
+def test_writing_a_profile_keeps_all_others_and_replaces_its_own_only(tmp_path):
+    file = tmp_path / "credentials"
+    others = "# mine\n[default]\naws_access_key_id = AKIAEXAMPLE\n\n[ä]\nregion = x"
+    file.write_text(others)
+    write_profile(file, "mu", ["aws_access_key_id = MULOCAL1"])
+    assert file.read_text() == f"{others}\n\n[mu]\naws_access_key_id = MULOCAL1\n"
+    file.write_text(file.read_text() + "\n[last]\nregion = y\n")
+    write_profile(file, "mu", ["aws_access_key_id = MULOCAL2"])
+    expected = f"{others}\n\n[mu]\naws_access_key_id = MULOCAL2\n\n[last]\nregion = y\n"
+    assert file.read_text() == expected
+    with pytest.raises(ValueError, match="choose another name"):
+        write_profile(file, "default", ["aws_access_key_id = MULOCAL3"])
+    assert file.read_text() == expected
+
+
+def test_the_key_of_a_home_without_one_and_of_a_daemon_that_is_not_running(tmp_path):
+    done = mu("--home", tmp_path, "keys", "local")
+    assert (done.exit_code, list(tmp_path.iterdir())) == (2, [])
+    assert "local/key is missing: the daemon makes it when it starts" in done.stderr
+    make_key(tmp_path)
+    assert mu("--home", tmp_path, "keys", "local").exit_code == 4
+    done = mu("--home", tmp_path, "keys", "local", "--file", "x")
+    assert (done.exit_code, "--file needs --profile NAME" in done.stderr) == (2, True)

@@ -68,6 +68,35 @@ def test_a_job_succeeds_in_spite_of_faults(start, faults, shows):
         assert job["dismissed"] > 0
 
 
+def test_a_job_waits_for_a_function_that_is_not_ready(start):
+    daemon = start("inactive=2")
+    body = {"pipeline": "hello", "function": "png2y4m", "workers": 2}
+    job = daemon.wait(daemon.ask("/jobs", body)["id"])
+    assert (job["state"], job["error"]) == ("done", None)
+    assert job["launches"]["throttled"] > 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("answer=InvalidZipFileException:1", "InvalidZipFileException: "),
+        ("skew=-900", "this machine's clock is 900 s behind AWS's (InvalidSignatureException: "),
+    ],
+)
+def test_what_cannot_succeed_fails_soon_and_with_the_reason(tmp_path, s3, joiner, fault, says):
+    daemon = Daemon(tmp_path, s3.env, conf("none"))
+    daemon.create_function("png2y4m", joiner)
+    daemon.stop()
+    daemon = Daemon(tmp_path, s3.env, conf(fault))
+    try:
+        job = daemon.ask("/jobs", {"pipeline": "hello", "function": "png2y4m"})
+        job = daemon.wait(job["id"])
+        assert job["state"] == "failed"
+        assert f"engine local refused to launch: {says}" in job["error"]
+    finally:
+        daemon.stop()
+
+
 def test_a_region_that_denies_every_call_fails_the_job_with_its_message(start):
     daemon = start("refuse=eu-west-1")
     body = hello(8, regions=["us-east-1", "eu-west-1"])
@@ -88,11 +117,12 @@ def test_credentials_that_expire_during_a_job_are_looked_up_again(start, s3, tmp
             fcntl.flock(count, fcntl.LOCK_EX)
             count.write("x")
             number = count.tell()
+            key = json.loads(pathlib.Path(HOME, "local", "key").read_text())
             print(json.dumps({
-                "Version": 1, "AccessKeyId": f"key{number}", "SecretAccessKey": "s",
-                "SessionToken": "t", "Expiration": "2099-01-01T00:00:00Z",
+                "Version": 1, "AccessKeyId": key["access_key"], "SecretAccessKey": key["secret_key"],
+                "SessionToken": f"t{number}", "Expiration": "2099-01-01T00:00:00Z",
             }))
-        """)
+        """).replace("HOME", repr(str(tmp_path / "home")))
     )
     config = tmp_path / "aws.conf"
     config.write_text(f"[profile roles]\ncredential_process = {sys.executable} {keys}\n")

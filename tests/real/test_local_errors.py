@@ -64,7 +64,7 @@ def test_errors_are_the_exceptions_that_boto3_knows(engine: Engine) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"Timeout": 901}, "'901' at 'timeout' failed .* less than or equal to 900"),
+        ({"Timeout": 1801}, "'1801' at 'timeout' failed .* less than or equal to 1800"),
         ({"MemorySize": 10_241}, "at 'memorySize' failed"),
         ({"EphemeralStorage": {"Size": 10_241}}, "at 'size' failed"),
         ({"Handler": "m." + "h" * 127}, "'handler' failed .* length less than or equal to 128"),
@@ -262,3 +262,30 @@ def test_a_function_that_times_out_is_killed(engine: Engine) -> None:
 
 def test_the_role_is_stored(engine: Engine) -> None:
     assert engine.lam.get_function_configuration(FunctionName="f")["Role"] == ROLE
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("evil.example", 403),
+        ("evil.example:13590", 403),
+        ("localhost.evil.example", 403),
+        ("", 403),
+    ],
+)
+def test_a_foreign_host_is_refused_even_with_a_signature(engine, host, status):
+    answer = engine.raw("GET", FUNCTIONS, Host=host)
+    assert (answer.status, answer.headers["x-amzn-ErrorType"]) == (status, "AccessDeniedException")
+    assert "Host must be" in answer.told["message"]
+
+
+@pytest.mark.parametrize("host", ["localhost:{}", "127.0.0.1:{}", "LOCALHOST", "[::1]:{}"])
+def test_the_names_of_this_machine_are_accepted(engine, host):
+    assert engine.raw("GET", FUNCTIONS, Host=host.format(engine.port)).status == 200
+
+
+@pytest.mark.parametrize("name", ["Host", "Authorization", "X-Amz-Date", "X-Amz-Nothing"])
+def test_a_header_that_is_not_utf_8_is_refused(engine, name):
+    answer = engine.raw("GET", FUNCTIONS, **{name: "\xff\xfe"})
+    assert answer.status == 403
+    assert "Exception" in answer.headers["x-amzn-ErrorType"]

@@ -17,6 +17,7 @@ from kit.local import Engine, running_engine
 from stage import Daemon, free_ports_conf
 
 from mu.engines.local.faults import REASONS, FaultInjector, Faults
+from mu.engines.local.key import read_key
 
 EngineWith = Callable[[str], Engine]
 
@@ -32,13 +33,15 @@ def lines(notes: Path) -> list[Any]:
     return [json.loads(line) for line in notes.read_text().splitlines()] if notes.exists() else []
 
 
-def client_of(engine: Engine, region: str, key: str = "AKID") -> Any:
+def client_of(engine: Engine, region: str, token: str | None = None) -> Any:
+    key = read_key(engine.home)
     return boto3.client(
         "lambda",
         endpoint_url=f"http://127.0.0.1:{engine.port}",
         region_name=region,
-        aws_access_key_id=key,
-        aws_secret_access_key="secret",
+        aws_access_key_id=key.access_key,
+        aws_secret_access_key=key.secret_key,
+        aws_session_token=token,
         config=Config(retries={"total_max_attempts": 1}),
     )
 
@@ -143,7 +146,7 @@ def test_late_events_start_later(engine_with: EngineWith, notes: Path) -> None:
 def test_calls_in_a_region_are_denied_and_keys_expire(engine_with: EngineWith) -> None:
     engine = engine_with(
         "refuse=us-east-2,us-west-1 expire=3"
-    )  # creating the function was the first call of AKID
+    )  # creating the function was the first call without a token
     for region in ("us-east-2", "us-west-1"):
         status, code, _, _ = refusal_of(client_of(engine, region).list_functions)
         assert (status, code) == (403, "AccessDeniedException")

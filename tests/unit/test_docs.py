@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mu.aws import limits
 from mu.events import Finish
 from mu.jobs.life import TRANSITIONS
 from mu.jobs.summary import OF_NOW
@@ -51,6 +52,11 @@ def life_of_a_job() -> str:
 def test_the_configuration_page_is_up_to_date():
     page = ROOT / "docs" / "configuration.md"
     assert page.read_text() == reference(), "generate it: python tests/unit/test_docs.py"
+
+
+def test_the_page_of_limits_is_up_to_date():
+    page = ROOT / "docs" / "limits.md"
+    assert page.read_text() == limits.page(), "generate it: python tests/unit/test_docs.py"
 
 
 def test_the_configuration_page_has_every_option():
@@ -127,6 +133,7 @@ def test_the_control_page_names_the_fields_that_a_restart_may_change():
 
 if __name__ == "__main__":
     (ROOT / "docs" / "configuration.md").write_text(reference())
+    (ROOT / "docs" / "limits.md").write_text(limits.page())
     architecture = ROOT / "docs" / "architecture.md"
     before, _, rest = architecture.read_text().partition("```mermaid\n")
     after = rest.partition("```\n")[2]

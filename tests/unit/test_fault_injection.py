@@ -28,6 +28,9 @@ def test_all_faults_are_read() -> None:
         text, 0.3, 0.05, 0.02, 0.1, 1.0, 0.1, 3.0, ("a-1", "b-2"), 9, 7
     )
     assert str(Faults.parse(text)) == text
+    text = "answer=SlowDown,ServiceException:0.5 inactive=40 skew=-600"
+    codes = ("SlowDown", "ServiceException")
+    assert Faults.parse(text) == Faults(text, answer=0.5, codes=codes, inactive=40.0, skew=-600)
     assert Faults.parse("none") == Faults.parse("") == Faults()
 
 
@@ -45,6 +48,11 @@ def test_all_faults_are_read() -> None:
         ("late=2:1", "late must be P:SECONDS, a probability from 0 to 1 and 0 to 86400 seconds"),
         ("late=0.1:-1", "0 to 86400 seconds, got '0.1:-1'"),
         ("late=0.1:86401", "0 to 86400 seconds, got '0.1:86401'"),
+        ("answer=SlowDown", "answer must be CODE,...:P, error codes of AWS and a probability"),
+        ("answer=:1", "answer must be CODE,...:P, error codes of AWS and a probability"),
+        ("answer=Slow:1", "answer has an unknown error code 'Slow'"),
+        ("inactive=-1", "inactive must be 0 to 86400 seconds, got '-1'"),
+        ("skew=1h", "skew must be a whole number of seconds, got '1h'"),
         ("refuse=", "refuse must be regions separated by commas, got ''"),
         ("refuse=a,,b", "refuse must be regions separated by commas, got 'a,,b'"),
         ("expire=-1", "expire must be an integer of at least 0, got '-1'"),

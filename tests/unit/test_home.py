@@ -1,11 +1,12 @@
-"""The secrets in the daemon's home, as they are found there."""
+"""The daemon's home: its secrets, and what notices that it is gone."""
 
+import shutil
 import stat
 from pathlib import Path
 
 import pytest
 
-from mu.home import close_to_others, read_token
+from mu.home import Presence, close_to_others, read_token
 
 
 def test_the_first_start_makes_a_token_that_only_its_owner_can_read(tmp_path):
@@ -49,3 +50,34 @@ def test_a_secret_that_cannot_be_closed_is_said(tmp_path, monkeypatch):
     assert close_to_others(path) == (
         f"other users may read {path}, and its mode cannot be changed: Operation not permitted"
     )
+
+
+def test_files_that_stay_are_present(tmp_path):
+    (tmp_path / "a").write_text("1")
+    present = Presence(tmp_path, tmp_path / "a")
+    (tmp_path / "a").write_text("2")
+    (tmp_path / "b").write_text("3")
+    assert present.gone() is None
+
+
+@pytest.mark.parametrize("how", ["removed", "moved", "replaced"])
+def test_a_folder_that_is_removed_moved_or_replaced_is_noticed(tmp_path, how):
+    home = tmp_path / "home"
+    home.mkdir()
+    present = Presence(home)
+    if how == "removed":
+        home.rmdir()
+    else:
+        home.rename(tmp_path / "elsewhere")
+    if how == "replaced":
+        home.mkdir()
+    assert present.gone() == home
+
+
+def test_a_file_in_a_folder_that_became_a_file_is_noticed(tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "lock").touch()
+    present = Presence(tmp_path / "home" / "lock")
+    shutil.rmtree(tmp_path / "home")
+    (tmp_path / "home").touch()
+    assert present.gone() == tmp_path / "home" / "lock"

@@ -199,3 +199,18 @@ def test_a_torn_end_is_cut_to_the_last_whole_group(tmp_path):
         groups.add(count)
     assert groups == set(range(6))
     assert os.path.getsize(path) > 0
+
+
+def test_nothing_is_on_disk_once_the_file_was_removed(bench):
+    told = []
+    bench.journal.write("a", "1")
+    bench.commit()
+    (bench.path).unlink()
+    bench.journal.write("a", "2")
+    bench.journal.on_disk(told.append, "too late")
+    bench.clock.advance(0)
+    bench.clock.turn()
+    assert told == []
+    assert [reason.partition(": ")[2] for reason in bench.failures] == [
+        "it was removed while mu was running"
+    ]

@@ -1,14 +1,21 @@
 """The Lambda engine against a real HTTP server on the loopback, with scripted responses."""
 
+import socket
+import time
+
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
+from twisted.internet.task import deferLater
+from twisted.internet.tcp import Client
 from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
+from mu.engines.connections import Timeouts
 from mu.engines.lambda_api import LambdaEngine
+from mu.engines.routes import Route
 from mu.engines.signing import Credentials
 from mu.invocations import (
     Accepted,
@@ -62,13 +69,16 @@ class LambdaEngineTests(TestCase):
         site.buildProtocol = lambda addr: (
             self.connections.append(made(addr)) or self.connections[-1]
         )
-        port = reactor.listenTCP(0, site, interface="127.0.0.1")
-        self.addCleanup(port.stopListening)
-        self.url = f"http://127.0.0.1:{port.getHost().port}"  # type: ignore[attr-defined]
+        self.port = reactor.listenTCP(0, site, interface="127.0.0.1")
+        self.addCleanup(self.port.stopListening)
+        self.url = f"http://127.0.0.1:{self.port.getHost().port}"  # type: ignore[attr-defined]
         self.engine = self.make_engine()
 
-    def make_engine(self, credentials=lambda expired: KEYS, url=None):
-        engine = LambdaEngine("aws", reactor, lambda region: url or self.url, credentials, 0.5)
+    def make_engine(self, credentials=lambda expired: KEYS, url=None, **timeouts):
+        times = Timeouts(**timeouts)
+        engine = LambdaEngine(
+            "aws", reactor, lambda region: Route(url or self.url, region), credentials, times
+        )
         self.addCleanup(engine.stop)
         return engine
 
@@ -119,22 +129,117 @@ class LambdaEngineTests(TestCase):
             " (deploy the function 'my function', or name another one)"
         )
         assert await self.answer((403, {}, b"<html>no</html>")) == Refused(
-            "403: b'<html>no</html>' (the daemon's role or user needs lambda:InvokeFunction on the"
-            " function; run mu doctor to check)"
+            "403: b'<html>no</html>' (grant your user or role lambda:InvokeFunction on"
+            " function:my function in eu-west-1; mu doctor --policy daemon prints the policy)"
         )
 
+    async def test_a_zip_that_cannot_be_unpacked_is_refused_although_it_is_a_502(self):
+        headers = {"x-amzn-errortype": "InvalidZipFileException"}
+        assert await self.answer((502, headers, b'{"Message": "no zip"}')) == Refused(
+            "InvalidZipFileException: no zip (deploy the function again)"
+        )
+
+    async def test_a_function_that_is_not_ready_is_waited_for(self):
+        for code in ("ResourceConflictException", "CodeArtifactUserPendingException"):
+            answer = await self.answer((409, {"x-amzn-errortype": code}, b'{"message": "Pending"}'))
+            assert isinstance(answer, Throttled)
+            assert answer.reason.startswith(f"{code}: Pending (AWS is preparing the function")
+
+    async def test_throttling_has_any_status(self):
+        for status in (400, 429, 503):
+            headers = {"x-amzn-errortype": "ThrottlingException"}
+            answer = await self.answer((status, headers, b'{"message": "Rate exceeded"}'))
+            assert answer == Throttled("ThrottlingException: Rate exceeded")
+
+    async def test_a_wrong_clock_is_reported_with_its_difference(self):
+        headers = {"x-amzn-errortype": "InvalidSignatureException"}
+        body = b"""{"message": "Signature expired: 20261127T120000Z is now earlier than
+            20261127T120501Z (20261127T121001Z - 5 min.)"}""".replace(b"\n           ", b"")
+        answer = await self.answer((403, headers, body))
+        assert isinstance(answer, Refused)
+        assert answer.reason.startswith("this machine's clock is 601 s behind AWS's (InvalidSig")
+        assert "timedatectl set-ntp true" in answer.reason
+
+    async def test_a_missing_right_is_named_with_its_resource(self):
+        headers = {"x-amzn-errortype": "AccessDeniedException"}
+        resource = "arn:aws:lambda:eu-west-1:1:function:f"
+        why = "because no identity-based policy allows the lambda:InvokeFunction action"
+        said = (
+            f"User: u is not authorized to perform: lambda:InvokeFunction on resource: {resource}"
+        )
+        answer = await self.answer((403, headers, f'{{"Message": "{said} {why}"}}'.encode()))
+        assert isinstance(answer, Refused)
+        assert f"(grant your user or role lambda:InvokeFunction on {resource};" in answer.reason
+
     async def test_a_lost_connection_leaves_the_outcome_unknown(self):
-        assert isinstance(await self.answer((500, {}, b"{}")), Throttled)
         assert isinstance(await self.answer(("hang up", {}, b"")), Unknown)
-        assert len(self.api.asked) == 2  # the engine does not retry by itself
+        assert len(self.api.asked) == 1  # it was new, so the engine does not repeat the request
+
+    async def test_a_reused_connection_that_breaks_is_replaced_once(self):
+        assert await self.answer((202, {}, b"")) == Accepted()
+        assert await self.answer(("hang up", {}, b"")) == Accepted()
+        assert [body for _, body in self.api.asked] == [INVOCATION.payload] * 3
+        assert len(self.connections) == 2
+        assert isinstance(await self.answer(*[("hang up", {}, b"")] * 2), Unknown)
+        assert len(self.api.asked) == 5
+
+    async def test_a_reused_connection_that_stays_silent_is_replaced_once(self):
+        self.engine = self.make_engine(first_byte_s=0.7)
+        assert await self.answer((202, {}, b"")) == Accepted()
+        assert await self.answer(("say nothing", {}, b"")) == Accepted()
+        assert len(self.api.asked) == 3
+        answer = await self.answer(*[("say nothing", {}, b"")] * 2)
+        assert isinstance(answer, Unknown)
+        assert answer.reason.endswith("no answer within 0.7 s")
+
+    async def test_a_reused_connection_that_broke_is_not_replaced_if_nothing_listens(self):
+        assert await self.answer((202, {}, b"")) == Accepted()
+        await self.port.stopListening()
+        assert isinstance(await self.answer(("hang up", {}, b"")), Unreached)
+
+    async def test_a_part_of_an_answer_is_not_repeated(self):
+        self.engine = self.make_engine(timeout_s=1.5)
+        assert await self.answer((202, {}, b"")) == Accepted()
+        answer = await self.answer(("headers only", {}, b""))
+        assert isinstance(answer, Unknown)
+        assert answer.reason.endswith("no whole answer within 1.5 s")
+        assert len(self.api.asked) == 2
+        for request, _ in self.api.asked:
+            if request.transport is not None:
+                request.transport.abortConnection()
+
+    async def test_idle_connections_are_closed(self):
+        self.engine = self.make_engine(idle_s=0.2)
+        await self.engine.launch(INVOCATION)
+        await gatherResults([self.engine.launch(INVOCATION) for _ in range(3)])
+        assert self.open_connections() == 3
+        until = time.monotonic() + 5
+        while self.open_connections() and time.monotonic() < until:
+            await deferLater(reactor, 0.02)
+        assert self.open_connections() == 0
+        assert await self.engine.launch(INVOCATION) == Accepted()
+        assert len(self.connections) == 4
+
+    def open_connections(self):
+        return len([one for one in reactor.getReaders() if isinstance(one, Client)])
+
+    async def test_connections_have_keepalive(self):
+        self.engine = self.make_engine(keepalive_s=17)
+        assert await self.answer((202, {}, b"")) == Accepted()
+        (client,) = [one for one in reactor.getReaders() if isinstance(one, Client)]
+        handle = client.getHandle()
+        assert handle.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 17
 
     async def test_a_timeout_leaves_the_outcome_unknown(self):
+        self.engine = self.make_engine(timeout_s=0.3)
         answer = await self.answer(("say nothing", {}, b""))
         assert isinstance(answer, Unknown)
         for request, _ in self.api.asked:
             request.transport.abortConnection()
 
     async def test_a_response_that_never_ends_leaves_the_outcome_unknown(self):
+        self.engine = self.make_engine(timeout_s=0.5)
         answer = await self.answer(("headers only", {}, b""))
         assert isinstance(answer, Unknown)
         for request, _ in self.api.asked:

@@ -87,7 +87,7 @@ def test_a_session_knows_nothing_of_jobs_or_connections():
 
 
 def test_pipelines_know_states_only():
-    known = {"wire", "messages", "events", "states", "parameters", "plugins"}
+    known = {"wire", "messages", "events", "states", "parameters", "plugins", "aws"}
     assert parts_of_mu("pipelines") <= known
 
 
@@ -97,7 +97,11 @@ def test_what_hangs_from_the_service_knows_neither_it_nor_its_neighbours(part):
 
 
 def test_the_local_engine_knows_nothing_of_the_daemon():
-    assert parts_of_mu("engines.local") == set()
+    assert parts_of_mu("engines.local") <= {"aws", "home", "net"}
+
+
+def test_what_is_known_about_aws_needs_nothing_else_of_mu():
+    assert parts_of_mu("aws") == set()
 
 
 def test_nothing_but_the_plugin_imports_the_service():
@@ -107,7 +111,7 @@ def test_nothing_but_the_plugin_imports_the_service():
 
 @pytest.mark.parametrize("part", ["functions", "doctor"])
 def test_what_makes_functions_knows_little_of_the_daemon(part):
-    assert parts_of_mu(part) <= {"functions", "config", "net"}
+    assert parts_of_mu(part) <= {"functions", "config", "net", "aws"}
 
 
 def test_recorded_courses_are_for_the_command_line_only():
@@ -116,7 +120,7 @@ def test_recorded_courses_are_for_the_command_line_only():
 
 
 def test_the_command_line_takes_little_from_the_daemon_and_gives_it_nothing():
-    lazily = {"functions", "doctor", "net"}
+    lazily = {"functions", "doctor", "net", "engines", "home", "aws"}
     assert parts_of_mu("cli") <= {"config", "parameters", "jobs", "strict_json"} | lazily
     assert {name for path in files("cli") for name in imported(path) if "mu.jobs" in name} <= {
         "mu.jobs.history.replay_job",

@@ -2,12 +2,14 @@
 
 import datetime
 import stat
+from contextlib import suppress
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from OpenSSL import SSL, crypto
 
-from mu.net.certificates import SERVER_NAME, Authority, job_of
+from mu.net.certificates import SERVER_NAME, Authority, job_of, server_options
 
 
 def certificate(identity):
@@ -52,3 +54,58 @@ def test_a_broken_ca_file_is_an_error_and_is_not_replaced(tmp_path):
     with pytest.raises(ValueError, match="PEM"):
         Authority.at_home(tmp_path)
     assert (tmp_path / "ca.key").read_text() == "nonsense"
+
+
+def handshake(version, ciphers=None):
+    """Return what a worker with these abilities and our port agree on: version and cipher suite."""
+    authority = Authority.new()
+    options = server_options(authority.mint_server("127.0.0.1"), authority.pem)
+    worker = authority.mint_job("j1", 600)
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_max_proto_version(version)
+    if ciphers:
+        context.set_cipher_list(ciphers)
+    pem = crypto.FILETYPE_PEM
+    context.use_certificate(crypto.load_certificate(pem, worker.certificate.encode()))
+    context.use_privatekey(crypto.load_privatekey(pem, worker.key.encode()))
+    client, server = SSL.Connection(context, None), SSL.Connection(options.getContext(), None)
+    client.set_connect_state()
+    server.set_accept_state()
+    for _ in range(4):
+        for end, other in ((client, server), (server, client)):
+            with suppress(SSL.WantReadError):
+                end.do_handshake()
+            with suppress(SSL.WantReadError):
+                other.bio_write(end.bio_read(2**16))
+    return server.get_protocol_version_name(), server.get_cipher_name()
+
+
+def test_a_worker_that_can_speak_tls_1_3_does():
+    version, cipher = handshake(SSL.TLS1_3_VERSION)
+    assert version == "TLSv1.3"
+    assert "GCM" in cipher or "POLY1305" in cipher
+
+
+@pytest.mark.parametrize(
+    "suite",
+    [
+        "ECDHE-ECDSA-AES128-GCM-SHA256",
+        "ECDHE-ECDSA-AES256-GCM-SHA384",
+        "ECDHE-ECDSA-CHACHA20-POLY1305",
+    ],
+)
+def test_with_tls_1_2_authenticated_encryption_is_accepted(suite):
+    assert handshake(SSL.TLS1_2_VERSION, suite.encode()) == ("TLSv1.2", suite)
+
+
+@pytest.mark.parametrize(
+    "suite",
+    [
+        "ECDHE-ECDSA-AES128-SHA",
+        "ECDHE-ECDSA-AES256-SHA384",
+        "ECDHE-ECDSA-AES128-SHA256",
+    ],
+)
+def test_with_tls_1_2_other_cipher_suites_are_refused(suite):
+    with pytest.raises(SSL.Error, match="no shared cipher"):
+        handshake(SSL.TLS1_2_VERSION, suite.encode())

@@ -27,14 +27,22 @@ from twisted.python.logfile import LogFile
 
 from mu.engines.local.faults import NO_FAULTS, FaultInjector, Faults
 from mu.engines.local.http import LambdaResource, QuietSite
+from mu.engines.local.key import KeyFileError, make_key, read_key
 from mu.engines.local.lifetime import Lifetime
+from mu.engines.local.neighbours import started_at
 from mu.engines.local.operations import LambdaOperations
 from mu.engines.local.pool import SandboxPool
 from mu.engines.local.queue import InvocationLimits, InvocationQueue
+from mu.engines.local.signatures import Verifier
 from mu.engines.local.store import FunctionStore
 from mu.engines.reactors import ILocalReactor
+from mu.engines.signing import Credentials
+from mu.home import Presence
+from mu.net.hosts import AllowedHosts, split_hosts
 
 LOG_LIMIT = 2**20
+HOME_CHECK_S = 1.0
+"""How often the engine checks that its folder is still there."""
 log = Logger("mu.engines.local")
 
 
@@ -83,6 +91,12 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         default=NO_FAULTS,
         help='as in mu.conf, for example "throttle=0.3 seed=7"',
     )
+    parser.add_argument(
+        "--allowed-hosts",
+        type=split_hosts,
+        default=[],
+        help="names for this machine besides localhost; see [mu] in mu.conf",
+    )
     return parser.parse_args(arguments)
 
 
@@ -130,6 +144,10 @@ def write_json(path: Path, fields: Mapping[str, object]) -> None:
 
 async def serve(reactor: ILocalReactor, options: argparse.Namespace, folder: Path) -> None:
     """Listen, and print where. Raises CannotStart."""
+    try:
+        make_key(folder.parent)
+    except (OSError, KeyFileError) as error:
+        raise CannotStart(str(error)) from error
     store = FunctionStore(folder / "functions")
     pool = SandboxPool(
         reactor, folder, tmp_memory=options.tmp_memory, shared_tmp=options.shared_tmp
@@ -141,7 +159,8 @@ async def serve(reactor: ILocalReactor, options: argparse.Namespace, folder: Pat
         raise CannotStart(str(error)) from error
     if setup.shared_tmp:
         log.warn("sandboxes share the machine's /tmp: {why}", why=setup.why_shared)
-    engine: dict[str, object] = {"id": uuid.uuid4().hex, "pid": os.getpid()}
+    pid = os.getpid()
+    engine: dict[str, object] = {"id": uuid.uuid4().hex, "pid": pid, "started": started_at(pid)}
     engine |= {"private_tmp": not setup.shared_tmp, "why_shared": setup.why_shared}
     limits = InvocationLimits(options.concurrency, options.invoke_rate, tuple(options.retry_pauses))
     invocations = InvocationQueue(reactor, store, pool, limits)
@@ -151,7 +170,11 @@ async def serve(reactor: ILocalReactor, options: argparse.Namespace, folder: Pat
     calls = LambdaOperations(reactor, store, pool, invocations, faults)
     lifetime = Lifetime(reactor, lambda: invocations.idle, options.linger, reactor.stop)
     pool.on_idle = lifetime.touched
-    resource = LambdaResource(calls, engine, lifetime.touched, lifetime.attached, faults)
+    verifier = Verifier(lambda: _key_of(folder.parent), reactor.seconds)
+    hosts = AllowedHosts(options.allowed_hosts)
+    resource = LambdaResource(
+        calls, engine, lifetime.touched, lifetime.attached, faults, verifier, hosts
+    )
     site = cast(ServerFactory, QuietSite(resource))
     try:
         port = reactor.listenTCP(options.port, site, interface="127.0.0.1", backlog=1024)
@@ -162,8 +185,27 @@ async def serve(reactor: ILocalReactor, options: argparse.Namespace, folder: Pat
     write_json(folder / "engine.json", engine)
     remove = (folder / "engine.json").unlink
     reactor.addSystemEventTrigger("after", "shutdown", remove, missing_ok=True)
+    present = Presence(folder, folder / "engine.lock")
+
+    def check_home() -> None:
+        gone = present.gone()
+        if gone is None:
+            reactor.callLater(HOME_CHECK_S, check_home)
+            return
+        log.critical("the engine ends: {gone} was removed or replaced", gone=str(gone))
+        _stop(reactor)
+
+    check_home()
     log.info("engine {id} listens on 127.0.0.1:{port}", id=engine["id"], port=engine["port"])
     _tell_starter(json.dumps(engine))
+
+
+def _key_of(home: Path) -> Credentials | None:
+    try:
+        return read_key(home)
+    except (OSError, KeyFileError) as error:
+        log.error("cannot read the key of this home: {why}", why=str(error))
+        return None
 
 
 def _tell_starter(line: str) -> None:

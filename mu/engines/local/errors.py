@@ -2,6 +2,9 @@
 
 import json
 import math
+import time
+
+from mu.aws.answers import TABLE
 
 _CAPITALISED = {"ResourceNotFoundException", "ServiceException"}
 """The errors whose message key is `Message`; the others have `message`."""
@@ -85,3 +88,35 @@ def too_often(wait_s: float) -> LambdaError:
     error = LambdaError(429, "TooManyRequestsException", "Rate exceeded", Reason=reason)
     error.headers["Retry-After"] = str(math.ceil(wait_s))
     return error
+
+
+def of_table(code: str) -> LambdaError:
+    """The error of this code in mu.aws.answers, with the usual status."""
+    return LambdaError(TABLE[code].status, code, f"Injected by the local engine: {code}")
+
+
+def not_ready(function: str, first: bool) -> LambdaError:
+    """What AWS answers for a function that nobody called for weeks, until it is ready."""
+    if first:
+        why = "its code artifact user is still being provisioned"
+        code = "CodeArtifactUserPendingException"
+        return LambdaError(409, code, f"The function {function} could not be invoked because {why}")
+    message = "The operation cannot be performed at this time. The function is currently in the"
+    message += " following state: Pending"
+    return LambdaError(409, "ResourceConflictException", message)
+
+
+def clock_skewed(now: float, ahead: int) -> LambdaError:
+    """What AWS answers if the caller's clock is `ahead` seconds ahead of its own."""
+
+    def at(moment: float) -> str:
+        return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(moment))
+
+    there = now - ahead
+    if ahead < 0:
+        message = f"Signature expired: {at(now)} is now earlier than {at(there - 300)}"
+        message += f" ({at(there)} - 5 min.)"
+    else:
+        message = f"Signature not yet current: {at(now)} is still later than {at(there + 300)}"
+        message += f" ({at(there)} + 5 min.)"
+    return LambdaError(403, "InvalidSignatureException", message)

@@ -8,17 +8,21 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from mu.aws.answers import TABLE
 from mu.engines.local.errors import (
     GatewayError,
     LambdaError,
     access_denied,
+    clock_skewed,
     expired_token,
+    not_ready,
+    of_table,
     too_many,
 )
 
 NONE = "none"
 PROBABILITIES = ("throttle", "error", "cut", "duplicate", "lose")
-ALLOWED = (*PROBABILITIES, "late", "refuse", "expire", "seed")
+ALLOWED = (*PROBABILITIES, "late", "answer", "inactive", "refuse", "expire", "skew", "seed")
 REASONS = (
     "ReservedFunctionConcurrentInvocationLimitExceeded",
     "ConcurrentInvocationLimitExceeded",
@@ -36,8 +40,11 @@ ERRORS: tuple[Callable[[], LambdaError], ...] = (
 class Faults:
     """The faults to inject, parsed from `text`; probabilities are drawn for each Invoke.
 
-    A late event starts `late_s` seconds after it was accepted. Every call in the regions `refuse`
-    is denied, and so is every call with the same access key after the first `expire`.
+    A late event starts `late_s` seconds after it was accepted. With the probability `answer`, a call
+    fails with one of the error `codes` of mu.aws.answers. A function is not ready for `inactive`
+    seconds after it was first invoked. Every call in the regions `refuse` is denied, and so is every
+    call with the same access key after the first `expire`; with `skew`, the clock of every caller
+    counts as that many seconds ahead.
     """
 
     text: str = NONE
@@ -51,6 +58,10 @@ class Faults:
     refuse: tuple[str, ...] = ()
     expire: int | None = None
     seed: int = 0
+    answer: float = 0.0
+    codes: tuple[str, ...] = ()
+    inactive: float = 0.0
+    skew: int = 0
 
     @classmethod
     def parse(cls, text: str) -> "Faults":
@@ -88,6 +99,26 @@ def _read(name: str, value: str) -> dict[str, Any]:
                     f" got {value!r}"
                 )
             return {"late": late, "late_s": late_s}
+        case "answer":
+            names, _, chance = value.rpartition(":")
+            codes, answer = tuple(names.split(",")), _number(chance, 1.0)
+            if unknown := [code for code in codes if code and code not in TABLE]:
+                raise ValueError(f"answer has an unknown error code {unknown[0]!r}")
+            if answer is None or not all(codes):
+                raise ValueError(
+                    "answer must be CODE,...:P, error codes of AWS and a probability from 0 to 1,"
+                    f" got {value!r}"
+                )
+            return {"answer": answer, "codes": codes}
+        case "inactive":
+            seconds_s = _number(value, 86_400.0)
+            if seconds_s is None:
+                raise ValueError(f"inactive must be 0 to 86400 seconds, got {value!r}")
+            return {name: seconds_s}
+        case "skew":
+            if not re.fullmatch("-?[0-9]{1,8}", value):
+                raise ValueError(f"skew must be a whole number of seconds, got {value!r}")
+            return {name: int(value)}
         case "refuse":
             regions = tuple(value.split(","))
             if not all(re.fullmatch("[a-z0-9-]+", region) for region in regions):
@@ -137,15 +168,31 @@ class FaultInjector:
         self._reasons = itertools.cycle(REASONS)
         self._calls: Counter[str] = Counter()
         """How many calls each access key has made."""
+        self._woken: dict[str, float] = {}
+        """When each function was first invoked."""
 
-    def admit(self, key: str, region: str) -> None:
-        """Raise LambdaError if a call signed with this key for this region must be denied."""
+    def admit(self, key: str, region: str, now: float = 0.0) -> None:
+        """Raise LambdaError if a call signed with this key for this region must be denied.
+
+        `now` is in seconds since the epoch.
+        """
+        if self._faults.skew:
+            raise clock_skewed(now, self._faults.skew)
         if region in self._faults.refuse:
             raise access_denied(region)
         if self._faults.expire is not None:
             self._calls[key] += 1
             if self._calls[key] > self._faults.expire:
                 raise expired_token()
+
+    def wake(self, function: str, now: float) -> None:
+        """Raise LambdaError if the function is not ready at this time."""
+        if not self._faults.inactive:
+            return
+        first = function not in self._woken
+        since = self._woken.setdefault(function, now)
+        if now - since < self._faults.inactive:
+            raise not_ready(function, first)
 
     def next_invoke(self) -> CallFaults:
         """Return the faults of the next call of Invoke. Raises LambdaError if it must fail."""
@@ -162,5 +209,7 @@ class FaultInjector:
             raise throttled
         if error:
             raise random.choice(ERRORS)()
+        if faults.answer and random.random() < faults.answer:
+            raise of_table(random.choice(faults.codes))
         copies = 0 if lose else 1 + duplicate
         return CallFaults(copies, faults.late_s if late else 0.0, cut)

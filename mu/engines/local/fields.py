@@ -4,11 +4,12 @@ import json
 import re
 from collections.abc import Mapping
 
+from mu.aws.limits import ENVIRONMENT
 from mu.engines.local.errors import invalid, unfit
 
 Fields = Mapping[str, object]
 """A JSON object from a request."""
-ENVIRONMENT_LIMIT = 4096
+ENVIRONMENT_LIMIT = ENVIRONMENT.most
 _RESERVED = {
     "_HANDLER",
     "_X_AMZN_TRACE_ID",

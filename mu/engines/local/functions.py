@@ -5,6 +5,7 @@ import uuid
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from mu.aws.limits import MEMORY, TIMEOUT, TMP
 from mu.engines.local.errors import LambdaError, invalid
 from mu.engines.local.fields import (
     Fields,
@@ -135,9 +136,9 @@ def changed(function: Function, fields: Fields) -> Function:
         runtime=text(fields, "Runtime", function.runtime, 40, r"python3\.\d+"),
         role=text(fields, "Role", function.role, 10_000),
         description=text(fields, "Description", function.description, 256),
-        timeout=number(fields, "Timeout", function.timeout, 1, 900),
-        memory=number(fields, "MemorySize", function.memory, 128, 10_240),
-        ephemeral=number(ephemeral, "Size", function.ephemeral, 512, 10_240),
+        timeout=number(fields, "Timeout", function.timeout, TIMEOUT.least, TIMEOUT.most),
+        memory=number(fields, "MemorySize", function.memory, MEMORY.least, MEMORY.most),
+        ephemeral=number(ephemeral, "Size", function.ephemeral, TMP.least, TMP.most),
         environment=variables(fields, function.environment),
         architectures=architectures(fields, function.architectures),
     )

@@ -1,7 +1,9 @@
 """The engine's HTTP server: routes, access control, and the path on which daemons attach."""
 
+import hmac
 import json
 import re
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from typing import IO
@@ -17,8 +19,9 @@ from zope.interface import implementer
 from mu.engines.local.errors import LambdaError, too_large
 from mu.engines.local.faults import FaultInjector
 from mu.engines.local.operations import NO_ANSWER, ApiResponse, Call, LambdaOperations
+from mu.engines.local.signatures import Verifier, read_signature
+from mu.net.hosts import AllowedHosts
 
-_SCOPE = re.compile(r"AWS4-HMAC-SHA256 .*Credential=([^,/]+)/\d+/([a-z0-9-]+)/lambda/")
 _NAMED = r"/2015-03-31/functions/([^/]+)"
 UPLOAD_LIMIT = 70_167_211
 Operation = Callable[[Call], ApiResponse | Deferred[ApiResponse]]
@@ -55,7 +58,8 @@ class LambdaResource:
 
     A daemon attaches with GET /mu/<engine id>: the response starts with one line, `engine` in
     JSON, and stays open as long as the daemon lives. `attached` is called with a Deferred that
-    fires when the daemon's connection is lost; `touched` is called for every other request.
+    fires when the daemon's connection is lost; `touched` is called for every other request that is
+    signed with the key of this home.
     """
 
     isLeaf = True
@@ -69,10 +73,12 @@ class LambdaResource:
         touched: Callable[[], None],
         attached: Callable[[Deferred[None]], None],
         faults: FaultInjector,
+        verifier: Verifier,
+        hosts: AllowedHosts,
     ) -> None:
         self._routes = routes(calls)
         self._engine, self._touched, self._attached = engine, touched, attached
-        self._faults = faults
+        self._faults, self._verifier, self._hosts = faults, verifier, hosts
 
     def getChildWithDefault(self, name: bytes, request: Request) -> "LambdaResource":
         return self
@@ -82,10 +88,9 @@ class LambdaResource:
 
     def render(self, request: Request) -> int:
         path = request.path.decode("ascii", "replace")
-        if path == f"/mu/{self._engine['id']}":
+        if hmac.compare_digest(request.path, f"/mu/{self._engine['id']}".encode()):
             self._attach(request)
             return NOT_DONE_YET
-        self._touched()
         gone: list[Failure] = []
         request.notifyFinish().addErrback(gone.append)
         responding = maybeDeferred(self._dispatch, request, path).addErrback(self._error)
@@ -108,16 +113,35 @@ class LambdaResource:
         self._attached(request.notifyFinish())
 
     def _dispatch(self, request: Request, path: str) -> ApiResponse | Deferred[ApiResponse]:
-        key, region = signer_of(request)
-        self._faults.admit(key, region)
+        for host in _values(request, "host"):
+            if host not in self._hosts:
+                why = f"Host must be an IP address, localhost or an allowed host, got {host!r:.200}"
+                raise LambdaError(403, "AccessDeniedException", why)
+        if _values(request, "origin"):
+            raise LambdaError(403, "AccessDeniedException", "Web pages may not use this endpoint")
+        signature = read_signature(",".join(_values(request, "authorization")))
         if getattr(request, "too_large", False):
             raise too_large(UPLOAD_LIMIT)
-        method = request.method.decode()
+        method, region = request.method.decode("ascii", "replace"), signature.region
+        body = request.content.read() if request.content else b""
+        names = [
+            name.decode("latin-1").lower() for name, _ in request.requestHeaders.getAllRawHeaders()
+        ]
+        uri = request.uri.decode("utf-8", "surrogateescape")
+
+        def header(name: str) -> list[str]:
+            return _values(request, name)
+
+        self._verifier.verify(signature, method, uri, names, header, body)
+        self._touched()
+        # Several temporary credentials share an access key, and have a token each.
+        key = "/".join((signature.access_key, *_values(request, "x-amz-security-token")))
+        self._faults.admit(key, region, time.time())
         for wanted, pattern, operation in self._routes:
             match = pattern.fullmatch(path) if wanted == method else None
             if match is not None:
                 name = unquote(match[1]) if pattern.groups else ""
-                return operation(_call(request, name, region))
+                return operation(_call(request, name, region, body))
         message = f"This endpoint has no {method} {path}"
         raise LambdaError(404, "UnknownOperationException", message)
 
@@ -129,30 +153,19 @@ class LambdaResource:
         return ApiResponse(error.status, error.body, error.headers)
 
 
-def signer_of(request: Request) -> tuple[str, str]:
-    """Return the access key and the region of the signature. Raises LambdaError without one.
-
-    The signature itself is not checked, since the port is open to this machine only. This keeps
-    out web pages in the user's browser, which cannot send this header to another site without
-    its consent, and which send Origin.
-    """
-    match = _SCOPE.match(request.getHeader("Authorization") or "")
-    if match is None:
-        raise LambdaError(
-            403, "MissingAuthenticationTokenException", "Missing Authentication Token"
-        )
-    if request.getHeader("Origin") is not None:
-        raise LambdaError(403, "AccessDeniedException", "Web pages may not use this endpoint")
-    return match[1], match[2]
+def _values(request: Request, header: str) -> list[str]:
+    """Return the values of a header, whatever bytes they have."""
+    values = request.requestHeaders.getRawHeaders(header.encode("latin-1"), [])
+    return [value.decode("utf-8", "surrogateescape") for value in values]
 
 
-def _call(request: Request, name: str, region: str) -> Call:
+def _call(request: Request, name: str, region: str, body: bytes) -> Call:
     def header(wanted: str) -> str:
         return request.getHeader(wanted) or ""
 
     versions = request.args.get(b"Qualifier", [b""])
     version = versions[0].decode("ascii", "replace")
-    return Call(name, region, request.content.read() if request.content else b"", header, version)
+    return Call(name, region, body, header, version)
 
 
 def send(request: Request, response: ApiResponse) -> None:

@@ -15,6 +15,7 @@ from uuid import uuid4
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.threads import deferToThreadPool
 
+from mu.aws.limits import EVENT, PAYLOAD
 from mu.engines.local.errors import LambdaError, conflict, invalid, no_json, no_such, unfit
 from mu.engines.local.faults import FaultInjector
 from mu.engines.local.fields import Fields, architectures, number, section, text
@@ -24,7 +25,7 @@ from mu.engines.local.queue import InvocationQueue
 from mu.engines.local.store import FunctionStore
 from mu.engines.reactors import ILocalReactor
 
-LIMITS = {"Event": 2**20, "RequestResponse": 6 * 2**20, "DryRun": 6 * 2**20}
+LIMITS = {"Event": EVENT.most, "RequestResponse": PAYLOAD.most, "DryRun": PAYLOAD.most}
 TAIL_BYTES = 4096
 _NAME = re.compile(
     r"(?:arn:aws:lambda:(?P<region>[a-z0-9-]+):)?(?:\d{12}:)?(?:function:)?"
@@ -228,6 +229,7 @@ class LambdaOperations:
         injected = self._faults.next_invoke()
         self._invocations.admit()
         function, region = self._find(call)
+        self._faults.wake(function.name, self._reactor.seconds())
         kind = call.headers("X-Amz-Invocation-Type") or "RequestResponse"
         if kind not in LIMITS:
             raise unfit("invocationType", kind, f"satisfy enum value set: {[*LIMITS]}")

@@ -24,10 +24,12 @@ from twisted.python.failure import Failure
 from twisted.web.client import Agent, Response
 
 import mu
+from mu.engines.local.neighbours import is_locked, is_ours, listens
 from mu.engines.reactors import ILocalReactor
 
 ANSWER_S, START_S, STOP_S, RESTART_S = 5.0, 30.0, 5.0, 1.0
-_INFO = ("id", "pid", "port", "private_tmp", "why_shared")
+LINE_LIMIT = 2**16
+_INFO = {"id": str, "pid": int, "port": int, "private_tmp": bool, "why_shared": str}
 
 
 class LocalEngineError(Exception):
@@ -43,12 +45,28 @@ class EngineInfo:
     port: int
     private_tmp: bool
     why_shared: str
+    started: int | None = None
+    """When the process started, in the kernel's ticks; None in earlier versions."""
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "EngineInfo":
-        """Raises ValueError or KeyError for anything else."""
+        """Raises ValueError for anything else."""
         fields = json.loads(text)
-        return cls(**{name: fields[name] for name in _INFO})
+        if not isinstance(fields, dict):
+            raise ValueError("it is not a JSON object")
+        for name, kind in _INFO.items():
+            if type(fields.get(name)) is not kind:
+                raise ValueError(f"{name} must be {kind.__name__}, got {fields.get(name)!r:.100}")
+        started = fields.get("started")
+        known = {name: fields[name] for name in _INFO}
+        return cls(**known, started=started if type(started) is int else None)
+
+    def check(self) -> None:
+        """Raise LocalEngineError unless the process is ours, and the one that listens there."""
+        if self.pid < 1 or not is_ours(self.pid, self.started):
+            raise LocalEngineError(f"process {self.pid} is not the engine that engine.json names")
+        if not listens(self.pid, self.port):
+            raise LocalEngineError(f"process {self.pid} does not listen on port {self.port}")
 
 
 class _Starting(ProcessProtocol):
@@ -91,9 +109,15 @@ class _Attachment(Protocol):
         self._lost, self._line = lost, b""
 
     def dataReceived(self, data: bytes) -> None:
+        if self.info.called:
+            return
         self._line += data
-        if self._line.endswith(b"\n") and not self.info.called:
+        if not self._line.endswith(b"\n") and len(self._line) < LINE_LIMIT:
+            return
+        try:
             self.info.callback(EngineInfo.from_json(self._line))
+        except ValueError as error:
+            self.info.errback(LocalEngineError(f"its response is not an engine's: {error}"))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self.info.called:
@@ -122,12 +146,16 @@ class LocalEngineProcess:
         linger_s: float = 60.0,
         shared_tmp: bool = False,
         faults: str = "none",
+        allowed_hosts: str = "none",
     ) -> None:
         self.info: EngineInfo | None = None
         self._home, self._port, self._reactor = home.resolve(), port, reactor
         self._options = ["--concurrency", str(concurrency), "--linger", str(linger_s)]
         self._options += ["--invoke-rate", str(invoke_rate), "--faults", faults]
+        self._options += ["--allowed-hosts", allowed_hosts]
         self._options += ["--shared-tmp"] if shared_tmp else []
+        self._process: int | None = None
+        """A pidfd of the engine that is attached: unlike its pid, it cannot become another's."""
         self._starting: Deferred[int] | None = None
         self._gone: Deferred[None] | None = None
         self._ended: Deferred[None] = succeed(None)
@@ -154,15 +182,14 @@ class LocalEngineProcess:
         self.leave()
         if self._starting is not None:
             await _copy(self._starting).addErrback(lambda _: 0)
-        if self.info is not None:
-            await self._end(self.info.pid)
+        if self.info is not None and self._process is not None:
+            await self._end(self._process)
         await self._ended
 
-    async def _end(self, pid: int) -> None:
+    async def _end(self, process: int) -> None:
         self._gone = Deferred()
-        process = os.pidfd_open(pid)  # the pid is still the engine's: the connection to it is open
         signal.pidfd_send_signal(process, signal.SIGTERM)
-        kill = self._reactor.callLater(STOP_S, self._kill, pid)
+        kill = self._reactor.callLater(STOP_S, self._kill, process)
         await self._gone
         if kill.active():
             kill.cancel()
@@ -170,7 +197,7 @@ class LocalEngineProcess:
         end = self._reactor.seconds() + STOP_S
         while not _has_ended(process) and self._reactor.seconds() < end:
             await deferLater(self._reactor, 0.02)
-        os.close(process)
+        self._forget_process()
 
     async def _start(self) -> int:
         found = await self._find()
@@ -190,27 +217,52 @@ class LocalEngineProcess:
         return found.port
 
     async def _find(self) -> EngineInfo | None:
+        """Attach to the engine that runs for this home, if there is one."""
+        folder = self._home / "local"
         try:
-            known = EngineInfo.from_json((self._home / "local" / "engine.json").read_bytes())
-        except (OSError, ValueError, KeyError):
+            known = EngineInfo.from_json((folder / "engine.json").read_bytes())
+        except (OSError, ValueError):
+            return None
+        if not is_locked(folder / "engine.lock"):
+            self.log.info("{folder}/engine.json is left over: its engine has ended", folder=folder)
             return None
         try:
             return await self._attach(known)
-        except Exception as error:  # another program may answer at that port, or none
+        except Exception as error:  # anything else may answer at that port, or nothing
             self.log.info("no local engine on port {port}: {why}", port=known.port, why=str(error))
             return None
 
     async def _attach(self, known: EngineInfo) -> EngineInfo:
-        agent = Agent(self._reactor, connectTimeout=ANSWER_S)
-        url = f"http://127.0.0.1:{known.port}/mu/{known.id}".encode()
-        response = await agent.request(b"GET", url).addTimeout(ANSWER_S, self._reactor)
-        assert isinstance(response, Response)
-        if response.code != 200:
-            response._transport.abortConnection()
-            raise LocalEngineError(f"port {known.port} belongs to another program")
-        attachment = _Attachment(self._lost)
-        response.deliverBody(attachment)
-        return await attachment.info.addTimeout(ANSWER_S, self._reactor)
+        """Connect to an engine, after making sure that it is ours. Raises various exceptions.
+
+        Any program may listen on the port of an engine that has ended, and any process may have its
+        id. So both are checked before the port is contacted, and again once it has answered.
+        """
+        process = os.pidfd_open(known.pid)
+        response: Response | None = None
+        try:
+            known.check()
+            agent = Agent(self._reactor, connectTimeout=ANSWER_S)
+            url = f"http://127.0.0.1:{known.port}/mu/{known.id}".encode()
+            answered = await agent.request(b"GET", url).addTimeout(ANSWER_S, self._reactor)
+            assert isinstance(answered, Response)
+            response = answered
+            if response.code != 200:
+                raise LocalEngineError(f"port {known.port} belongs to another program")
+            attachment = _Attachment(self._lost)
+            response.deliverBody(attachment)
+            found = await attachment.info.addTimeout(ANSWER_S, self._reactor)
+            if (found.id, found.pid) != (known.id, known.pid):
+                raise LocalEngineError(f"port {known.port} belongs to another engine")
+            known.check()
+        except BaseException:
+            os.close(process)
+            if response is not None:
+                response._transport.loseConnection()
+            raise
+        self._forget_process()
+        self._process = process
+        return known
 
     def _spawn(self) -> Deferred[EngineInfo]:
         starting = _Starting()
@@ -237,8 +289,14 @@ class LocalEngineProcess:
             gone, self._gone = self._gone, None
             gone.callback(None)
         elif not self._stopped and lost is not None:
+            self._forget_process()
             self.log.error("local engine {pid} ended unexpectedly; restarting it", pid=lost.pid)
             self._restart = self._reactor.callLater(RESTART_S, self._try_restart)
+
+    def _forget_process(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            os.close(process)
 
     def _try_restart(self) -> None:
         def failed(failure: Failure) -> None:
@@ -248,10 +306,10 @@ class LocalEngineProcess:
 
         self.start().addErrback(failed)
 
-    def _kill(self, pid: int) -> None:
-        if self.info is not None and self.info.pid == pid:
-            self.log.warn("local engine {pid} does not stop; killing it", pid=pid)
-            os.kill(pid, signal.SIGKILL)
+    def _kill(self, process: int) -> None:
+        if self.info is not None and process == self._process:
+            self.log.warn("local engine {pid} does not stop; killing it", pid=self.info.pid)
+            signal.pidfd_send_signal(process, signal.SIGKILL)
 
 
 def _has_ended(process: int) -> bool:

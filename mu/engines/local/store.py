@@ -25,10 +25,11 @@ from pathlib import Path
 
 from twisted.logger import Logger
 
+from mu.aws.limits import UNZIPPED
 from mu.engines.local.errors import invalid
 from mu.engines.local.functions import Function
 
-UNZIPPED_LIMIT = 262_144_000
+UNZIPPED_LIMIT = UNZIPPED.most
 _NOT_THE_ZIPS_FAULT = {
     errno.ENOSPC,
     errno.EDQUOT,
