@@ -31,6 +31,7 @@ from mu.engines.local.lifetime import Lifetime
 from mu.engines.local.operations import LambdaOperations
 from mu.engines.local.pool import SandboxPool
 from mu.engines.local.queue import InvocationLimits, InvocationQueue
+from mu.engines.local.role import ProfileKeys
 from mu.engines.local.store import FunctionStore
 from mu.engines.reactors import ILocalReactor
 
@@ -135,10 +136,14 @@ async def serve(reactor: ILocalReactor, options: argparse.Namespace, folder: Pat
         reactor, folder, tmp_memory=options.tmp_memory, shared_tmp=options.shared_tmp
     )
     reactor.addSystemEventTrigger("before", "shutdown", pool.stop)
+    keys = ProfileKeys(os.environ, reactor)
+    pool.role = keys.variables
+    finding = keys.start()
     try:
         setup = await pool.start()
     except RuntimeError as error:
         raise CannotStart(str(error)) from error
+    await finding
     if setup.shared_tmp:
         log.warn("sandboxes share the machine's /tmp: {why}", why=setup.why_shared)
     engine: dict[str, object] = {"id": uuid.uuid4().hex, "pid": os.getpid()}
