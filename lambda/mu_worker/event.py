@@ -9,6 +9,10 @@ LARGEST_VARIABLE = 128 * 1024
 """The largest variable (NAME=VALUE and a NUL) with which Linux starts a program, in bytes."""
 
 
+LONGEST_LAUNCH = 64
+"""The most characters of a launch id that a hello can have."""
+
+
 class EventError(ValueError):
     """A key of the event is invalid; `key` names it, such as `env.PATH`."""
 
@@ -72,10 +76,15 @@ def read_event(keys: Mapping[str, object]) -> WorkerEvent:
     if "env" in given:
         read["env"] = _environment(given["env"])
     event = WorkerEvent(**read)  # type: ignore[arg-type]  # each was parsed for its type
+    for key, host in (("addr", event.addr), ("server_name", event.server_name)):
+        if host is not None and not _is_host(host):
+            raise _bad(key, host, "a host name or an IP address")
     if any(c in event.launch for c in ",()"):
         raise EventError(
-            "launch", f"event key launch must not contain , ( or ), got {event.launch!r}"
+            "launch", f"event key launch must not contain , ( or ), got {event.launch!r:.200}"
         )
+    if len(event.launch) > LONGEST_LAUNCH:  # such a hello would be taken for an original worker's
+        raise _bad("launch", event.launch, f"at most {LONGEST_LAUNCH} characters")
     if event.cacert and bool(event.srvcrt) != bool(event.srvkey):
         missing = "srvkey" if event.srvcrt else "srvcrt"
         raise EventError(missing, f"event key {missing} is missing: srvcrt and srvkey go together")
@@ -86,6 +95,7 @@ _TEXTS = (
     *("addr", "cacert", "srvcrt", "srvkey", "server_name", "bucket", "region"),
     *("quality", "infile", "outfile", "job", "launch"),
 )
+_PEMS = ("cacert", "srvcrt", "srvkey")
 _WORDS = ("vars", "args")
 _INTEGERS = {
     "mode": (0, 2),
@@ -106,11 +116,20 @@ def _bad(key: str, value: object, expected: str) -> EventError:
 
 
 def _text(key: str, value: object) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    raise _bad(key, value, "a string")
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise _bad(key, value, "a string")
+    text = str(value)
+    if "\0" in text:
+        raise _bad(key, value, "a string without a NUL")
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise _bad(key, value, "valid Unicode") from None
+    if size >= LARGEST_VARIABLE and key not in _PEMS:
+        raise EventError(
+            key, f"event key {key} must have less than {LARGEST_VARIABLE} bytes, got {size}"
+        )
+    return text
 
 
 def _words(key: str, value: object) -> list[str]:
@@ -119,12 +138,22 @@ def _words(key: str, value: object) -> list[str]:
     return [_text(key, value)]
 
 
+def _is_host(text: str) -> bool:
+    """Return whether it may be a host: no URL, no port, no brackets, no spaces."""
+    plain = text.isprintable() and not any(c in " /[]@?#'\"" for c in text)
+    return plain and text != "" and text.count(":") != 1
+
+
 def _integer(key: str, value: object, least: int, most: int) -> int:
     expected = "an integer" if least < -1 else f"an integer from {least} to {most}"
-    try:
-        number = int(value) if isinstance(value, int | str) else None
-    except ValueError:
-        number = None
+    number = None
+    if isinstance(value, int):
+        number = int(value)
+    elif isinstance(value, str) and len(value) <= 20:
+        digits = value.strip()
+        digits = digits[1:] if digits[:1] in ("+", "-") else digits
+        if digits.isascii() and digits.isdecimal():
+            number = int(value)
     if number is None or not least <= number <= most:
         raise _bad(key, value, expected)
     return number
@@ -132,7 +161,9 @@ def _integer(key: str, value: object, least: int, most: int) -> int:
 
 def _seconds(key: str, value: object) -> float:
     try:
-        seconds = float(value) if isinstance(value, int | float | str) else -1.0
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise ValueError
+        seconds = float(value)
     except (ValueError, OverflowError):
         seconds = -1.0
     if not 0 <= seconds < float("inf"):

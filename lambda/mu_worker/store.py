@@ -137,4 +137,6 @@ def _reason(error: BaseException) -> str:
         if isinstance(answer, dict) and "Error" in answer:
             said = (answer["Error"].get("Code"), answer["Error"].get("Message"))
             return ": ".join(part for part in said if part) or str(error)
-    return f"{type(error).__name__}: {error}"
+    why = os.environ.get("MU_NO_AWS_KEYS", "")
+    hint = f" (the local engine has none for functions: {why})" if why else ""
+    return f"{type(error).__name__}: {error}{hint if 'Credentials' in type(error).__name__ else ''}"

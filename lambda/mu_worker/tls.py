@@ -39,13 +39,18 @@ def client_context(event: WorkerEvent, folder: str) -> ssl.SSLContext | None:
 def certificates(text: str) -> str:
     """Return PEM from PEM, or from the bare base64 bodies of a chain, separated by spaces."""
     if "-----BEGIN" in text:
-        return text
+        return _plain(text)
     return "".join(_pem("CERTIFICATE", body) for body in text.split())
 
 
 def private_key(text: str) -> str:
     """Return PEM from PEM, or from the bare base64 body of an RSA key."""
-    return text if "-----BEGIN" in text else _pem("RSA PRIVATE KEY", "".join(text.split()))
+    return _plain(text) if "-----BEGIN" in text else _pem("RSA PRIVATE KEY", "".join(text.split()))
+
+
+def _plain(text: str) -> str:
+    """Return PEM as OpenSSL takes it: ASCII only, without a byte order mark."""
+    return text.removeprefix("\ufeff").encode("ascii", "replace").decode("ascii")
 
 
 def _pem(kind: str, body: str) -> str:

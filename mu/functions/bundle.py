@@ -23,6 +23,8 @@ ZIP_LIMIT = limits.ZIP.most
 """The largest zip, in bytes, that Lambda accepts directly; larger ones go through S3."""
 UNZIPPED_LIMIT = limits.UNZIPPED.most
 """The most that Lambda unzips, in bytes, layers included. Above it, there is a warning."""
+COMMAND_LIMIT = 131_071
+"""The most bytes of the packaged command: Linux's MAX_ARG_STRLEN, without the NUL at its end."""
 COMMAND_FILE = "mu_command.json"
 
 _LEVEL = 6
@@ -65,6 +67,8 @@ def bundle(
     must be for `architecture`, or for one and the same without it. `out` is replaced only once the
     zip is complete. `zip_limit` None allows any size, for a zip that goes through S3.
     """
+    if command is not None:
+        _check_command(command)
     contents: dict[str, Entry] = {
         name: Entry(path, executable=False) for name, path in worker_sources()
     }
@@ -105,6 +109,23 @@ def bundle(
         partial.unlink(missing_ok=True)
     names = {*contents, COMMAND_FILE} if command is not None else contents
     return Bundle(out, zipped, unzipped, tuple(sorted(names)), libraries, architecture, warnings)
+
+
+def _check_command(command: str) -> None:
+    """Raise BundleError for a packaged command that no shell can be given."""
+    try:
+        size = len(command.encode())
+    except UnicodeEncodeError:
+        raise BundleError(
+            f"the packaged command must be valid UTF-8, got {command!r:.200}"
+        ) from None
+    if "\0" in command:
+        raise BundleError(f"the packaged command must not contain a NUL, got {command!r:.200}")
+    if size > COMMAND_LIMIT:
+        raise BundleError(
+            f"the packaged command must have at most {COMMAND_LIMIT} bytes, since Linux passes no"
+            f" longer argument to a shell, got {size}: put it into a script"
+        )
 
 
 def look_into(path: Path) -> Bundle:

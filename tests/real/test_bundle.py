@@ -491,6 +491,19 @@ def test_a_script_whose_first_line_linux_does_not_take_is_refused(tmp_path, cont
         bundle(tmp_path / "f.zip", executables=[tmp_path / "p.sh"])
 
 
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("x" * 131_072, "at most 131071 bytes.* got 131072: put it into a script"),
+        ("a\0b", "must not contain a NUL"),
+        ("caf\udce9", "must be valid UTF-8"),
+    ],
+)
+def test_a_packaged_command_that_no_shell_can_be_given_is_refused(tmp_path, tool, command, says):
+    with pytest.raises(BundleError, match=says):
+        bundle(tmp_path / "f.zip", executables=[tool], command=command)
+
+
 def test_odd_modes_become_those_that_run(tmp_path, tool):
     for name, mode in [("suid", 0o4700), ("group", 0o610), ("world", 0o646), ("none", 0o600)]:
         (tmp_path / name).write_text(name)

@@ -49,6 +49,25 @@ def test_keys_of_others_are_no_error():
         ({"nonblock": 1.5}, "event key nonblock must be an integer, got 1.5"),
         ({"bucket": ["a"]}, "event key bucket must be a string, got "),
         ({"args": [["a"]]}, "event key args must be a string, got "),
+        ({"bucket": True}, "event key bucket must be a string, got True"),
+        ({"bucket": "a\0"}, r"event key bucket must be a string without a NUL, got 'a\\x00'"),
+        ({"args": ["ok", "\ud800"]}, r"event key args must be valid Unicode, got '\\ud800'"),
+        ({"infile": "x" * 2**17}, "event key infile must have less than 131072 bytes"),
+        ({"vars": {"A": "1"}}, "event key vars must be a string, got {'A': '1'}"),
+        ({"addr": ""}, "event key addr must be a host name or an IP address, got ''"),
+        ({"addr": "a.b\n"}, "event key addr must be a host name"),
+        ({"addr": "https://a.b"}, "event key addr must be a host name"),
+        ({"addr": "a.b:13579"}, "event key addr must be a host name"),
+        ({"addr": "[::1]"}, "event key addr must be a host name"),
+        ({"server_name": "a b"}, "event key server_name must be a host name"),
+        ({"launch": "x" * 65}, "event key launch must be at most 64 characters"),
+        ({"port": "1_3579"}, "event key port must be an integer from 1 to 65535, got '1_3579'"),
+        ({"port": "٨٠"}, "event key port must be an integer"),
+        ({"port": 80.0}, "event key port must be an integer"),
+        ({"port": "9" * 5000}, "event key port must be an integer"),
+        ({"nonblock": []}, "event key nonblock must be an integer"),
+        ({"reconnect_s": True}, "event key reconnect_s must be at least 0 seconds, got True"),
+        ({"reconnect_s": [1]}, "event key reconnect_s must be at least 0 seconds"),
         ({"reconnect_s": -1}, "event key reconnect_s must be at least 0 seconds, got -1"),
         ({"reconnect_s": "nan"}, "event key reconnect_s must be at least 0 seconds, got 'nan'"),
         ({"env": "A=1"}, "event key env must be an object of strings"),
@@ -70,6 +89,17 @@ def test_keys_of_others_are_no_error():
 def test_a_bad_event_is_refused_by_naming_the_key(keys, complaint):
     with pytest.raises(ValueError, match=complaint):
         read_event(keys)
+
+
+@pytest.mark.parametrize(
+    "addr", ["10.0.0.1", "::1", "fe80::1%eth0", "a-b.example.com", "bücher.de"]
+)
+def test_hosts_are_names_or_addresses(addr):
+    assert read_event({"addr": addr}).addr == addr
+
+
+def test_numbers_may_have_spaces_around_them():
+    assert read_event({"port": " 80\r\n", "send_statefile": "-1"}).port == 80
 
 
 def test_a_bad_key_is_not_shown():
@@ -295,6 +325,15 @@ def test_bare_base64_is_taken_as_the_original_sent_it(tmp_path, rsa):
     )
     assert " " in bare(rsa.worker + rsa.ca)
     assert client_context(event, str(tmp_path))
+
+
+def test_pem_may_have_other_line_ends_a_byte_order_mark_and_comments(tmp_path, rsa):
+    given = rsa.event()
+    for key in ("cacert", "srvcrt", "srvkey"):
+        given[key] = "\ufeff" + given[key].replace("\n", "\r\n")
+    assert client_context(read_event(given), str(tmp_path))
+    given["cacert"] = "friendlyName: Bücher\n" + rsa.event()["cacert"]
+    assert client_context(read_event(given), str(tmp_path))
 
 
 def test_the_least_is_tls_1_2_and_the_name_is_checked_only_when_told(tmp_path, rsa):

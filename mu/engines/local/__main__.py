@@ -33,6 +33,7 @@ from mu.engines.local.neighbours import started_at
 from mu.engines.local.operations import LambdaOperations
 from mu.engines.local.pool import SandboxPool
 from mu.engines.local.queue import InvocationLimits, InvocationQueue
+from mu.engines.local.role import ProfileKeys
 from mu.engines.local.signatures import Verifier
 from mu.engines.local.store import FunctionStore
 from mu.engines.reactors import ILocalReactor
@@ -153,10 +154,14 @@ async def serve(reactor: ILocalReactor, options: argparse.Namespace, folder: Pat
         reactor, folder, tmp_memory=options.tmp_memory, shared_tmp=options.shared_tmp
     )
     reactor.addSystemEventTrigger("before", "shutdown", pool.stop)
+    keys = ProfileKeys(os.environ, reactor)
+    pool.role = keys.variables
+    finding = keys.start()
     try:
         setup = await pool.start()
     except RuntimeError as error:
         raise CannotStart(str(error)) from error
+    await finding
     if setup.shared_tmp:
         log.warn("sandboxes share the machine's /tmp: {why}", why=setup.why_shared)
     pid = os.getpid()

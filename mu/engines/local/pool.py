@@ -91,6 +91,8 @@ class SandboxPool:
         self._first_line = True
         self._started = 0.0
         self._transport: IProcessTransport | None = None
+        self.role: Callable[[], dict[str, str]] = dict
+        """Returns variables with AWS keys, beside those in this process's environment."""
         self.on_idle: Callable[[], None] = lambda: None
         self.on_code_unused: Callable[[str], None] = lambda name: None
         shutil.rmtree(home / "sandboxes", ignore_errors=True)
@@ -137,6 +139,7 @@ class SandboxPool:
             tmpfs=tmpfs,
             region=region,
             environment=function.environment,
+            role=self.role(),
             code=self._shown(code),
             folder=str(self._home / "sandboxes" / f"{request}.{self._number}"),
             log=str(self._new_log(function.name, request)),

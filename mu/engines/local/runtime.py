@@ -136,7 +136,7 @@ def _prepare(task: SandboxTask, setup: SandboxSetup) -> None:
     if setup.outer_ids is not None:
         kernel.unshare(kernel.NEW_USERS)
         kernel.map_user(*setup.outer_ids, 0, 0)
-    role = role_variables(os.environ)
+    role = role_variables(os.environ) | task.role
     os.environ.clear()
     os.environ.update(environment_of(task, setup, role))
     time.tzset()

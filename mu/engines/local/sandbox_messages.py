@@ -53,6 +53,7 @@ class SandboxTask:
     tmpfs: int
     region: str
     environment: dict[str, str]
+    role: dict[str, str]
     code: str
     folder: str
     log: str
