@@ -327,8 +327,8 @@ class SessionWorld:
         return name
 
     def _connect(self, body: Body) -> None:
-        options, connections = self._config.worker, self._factory.connections
-        port = Port(self._job_id, self._book, options, self._clock, connections)
+        options = self._config.worker
+        port = Port(self._job_id, self._book, options, self._clock, self._factory)
         self._connections += 1
         pipe = Pipe(f"{body.name}/{self._connections}", port, self._random.random() < 0.3)
         self._pipes.append(pipe)
