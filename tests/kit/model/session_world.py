@@ -395,7 +395,12 @@ class SessionWorld:
         authority = SimpleNamespace(
             pem="", mint_job=lambda *_: SimpleNamespace(certificate="", key="")
         )
-        engine = SimpleNamespace(launch=self._launch, size=lambda *_: succeed("nobody knows"))
+        engine = SimpleNamespace(
+            launch=self._launch,
+            size=lambda *_: succeed("nobody knows"),
+            concurrency=lambda *_: succeed(None),
+            growth=0,
+        )
         self._conductor = Conductor(
             self._config,
             self._book,
