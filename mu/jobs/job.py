@@ -5,6 +5,7 @@ Every change is a record, which `record` writes and applies. `advance` then does
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -95,6 +96,7 @@ class Job(RecordedJob):
         self.allowance = JobAllowance(self.limits.job_bytes, self.limits.attempt_bytes)
         self._owner = owner
         self._spares = Spares()
+        self._originals: dict[WorkerLine, str] = {}  # original workers, and their launches
         self._pauses: dict[int, IDelayedCall] = {}
         self._uncounted: Counter[str] = Counter()  # answers that are not recorded yet
         self._advancing = False
@@ -311,6 +313,9 @@ class Job(RecordedJob):
 
     def join(self, hello: Hello, line: WorkerLine) -> None:
         """Reattach a worker to its attempt, give it an actor, keep it as a spare or dismiss it."""
+        if not hello.session:  # an original worker cannot say which launch started it
+            hello = replace(hello, launch=self.launches.outstanding())
+            self._originals[line] = hello.launch
         session = self._sessions.get(hello.session)
         launch = self.launches.get(hello.launch)
         if not self.active:
@@ -323,6 +328,8 @@ class Job(RecordedJob):
             self._dismiss(line, f"the attempt of session {hello.session} has ended")
         elif hello.received:
             self._dismiss(line, f"session {hello.session} is not known")
+        elif not hello.launch and self.spec.engine != EXTERNAL:
+            self._dismiss(line, f"job {self.id} has no launch that this worker could be from")
         elif hello.launch and launch is None:
             self._dismiss(line, f"job {self.id} did not launch {hello.launch!r}")
         elif launch is not None and launch.session not in (None, hello.session):
@@ -335,7 +342,7 @@ class Job(RecordedJob):
         """Note that a worker's connection is lost."""
         self._spares.leave(line)
         if hello.session not in self._sessions:
-            self._owner.freed(hello.launch)
+            self._owner.freed(hello.launch or self._originals.pop(line, ""))
         self.bill.ended(hello.session or line.peer, self.clock.seconds())
 
     def _place(self, line: WorkerLine, hello: Hello) -> None:

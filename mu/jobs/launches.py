@@ -114,6 +114,17 @@ class Launches(Mapping[str, Launch]):
             if launch.answer not in ("", LATE):
                 yield name, launch
 
+    def outstanding(self) -> str:
+        """Return the id of the oldest launch whose worker has not connected; empty: there is none.
+
+        A worker that may still come in time goes before those that are late.
+        """
+        for launches in (self._coming, self._all):
+            for name, launch in launches.items():
+                if launch.session is None and launch.due < math.inf:  # it was invoked
+                    return name
+        return ""
+
     def overdue(self, now: float) -> dict[str, Launch]:
         """Return the launches whose worker should have connected by now."""
         return {name: one for name, one in self._coming.items() if one.due <= now}
@@ -121,7 +132,8 @@ class Launches(Mapping[str, Launch]):
     def lose(self, known: Set[str]) -> None:
         """Apply that the workers of all but the `known` sessions are lost; they may reconnect."""
         for launch in self._all.values():
-            if launch.session is not None and launch.session not in known:
+            lost = launch.session and launch.session not in known
+            if lost:  # an original worker, which has no session, cannot reconnect
                 launch.session = None
 
     def restart(self, now: float) -> list[str]:

@@ -1,4 +1,4 @@
-"""Limits connections that have not shown a certificate yet, and the log lines about them."""
+"""Connections that have not shown a certificate yet: few of them, and few lines about them in the log."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -8,9 +8,9 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger, LogLevel
 
 SUM_S = 10.0
-"""For this many seconds, each reason is logged once, and further cases are only counted."""
+"""Within this many seconds, each reason is logged once; what follows is counted."""
 MOST_REASONS = 20
-"""How many different reasons are counted separately in that time."""
+"""How many different reasons are told apart within that time."""
 
 
 class Stranger(Protocol):
@@ -23,7 +23,7 @@ class Stranger(Protocol):
 
 
 class Strangers:
-    """The strangers of one port, at most `limit`; beyond that, the oldest is closed."""
+    """The strangers of one port, at most `limit`; the oldest makes way for a new one."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -38,7 +38,7 @@ class Strangers:
             self.drop_oldest()
 
     def discard(self, stranger: Stranger) -> None:
-        """Forget a connection that has shown its certificate or was lost."""
+        """It has shown its certificate, or is gone."""
         self._waiting.pop(stranger, None)
 
     def drop_oldest(self) -> bool:
@@ -52,7 +52,9 @@ class Strangers:
 
 
 class SumClock(Protocol):
-    """What the sums need from the reactor."""
+    """What the sums need of the reactor."""
+
+    def seconds(self) -> float: ...
 
     def callLater(self, delay: float, callable: Callable[..., object]) -> IDelayedCall: ...
 
@@ -60,7 +62,7 @@ class SumClock(Protocol):
 class LogSums:
     """Logs what happens to connections: the first of each reason at once, then one line of sums.
 
-    `line` is a format with {peer} and {reason}, `sums` one with {count}, {seconds} and {reasons}.
+    `line` and `sums` are formats, of {peer} and {reason}, and of {count}, {seconds} and {reasons}.
     """
 
     def __init__(
@@ -73,23 +75,25 @@ class LogSums:
         self._level = level
         self._seen: set[str] = set()
         self._more: Counter[str] = Counter()  # since the last line, by reason
+        self._since = 0.0
         self._timer: IDelayedCall | None = None
 
     def add(self, peer: object, reason: str) -> None:
-        """Log or count that it happened to a connection, for this reason."""
-        if reason in self._seen:
-            self._more[reason] += 1
-        elif len(self._seen) >= MOST_REASONS:
-            self._more["other reasons"] += 1
-        else:
+        """It happened to a connection, for this reason."""
+        now = self._clock.seconds()
+        if self._timer is None and now - self._since >= SUM_S:
+            self._seen.clear()
+            self._since = now
+        if reason not in self._seen and len(self._seen) < MOST_REASONS:
             self._seen.add(reason)
             self._log.emit(self._level, self._line, peer=peer, reason=reason)
+            return
+        self._more[reason if reason in self._seen else "other reasons"] += 1
         if self._timer is None:
-            self._timer = self._clock.callLater(SUM_S, self._sum_up)
+            self._timer = self._clock.callLater(self._since + SUM_S - now, self._sum_up)
 
     def _sum_up(self) -> None:
         self._timer = None
-        self._seen.clear()
         more, self._more = self._more, Counter()
         if more:
             self._log.emit(

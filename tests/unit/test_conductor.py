@@ -110,11 +110,10 @@ def test_an_unknown_launch_may_still_bring_its_worker():
 def test_workers_that_never_come_fail_their_actors():
     bench = Bench()
     job = bench.start(workers=2)
-    bench.port.join(job.id)
     bench.reactor.advance(121)
     assert job.state == "failed"
     assert job.error.startswith(
-        "1 of 2 actors failed: actor 1: no worker connected within 120 s of its launch: "
+        "2 of 2 actors failed: actor 0: no worker connected within 120 s of its launch: "
     )
     assert "the log of function 'one'" in job.error
     assert "reach 127.0.0.1:" in job.error
@@ -403,14 +402,14 @@ class PlanLater(Threads):
             super().callInThreadWithCallback(tell, call, *args)
 
 
-def test_workers_that_come_before_the_plan_need_no_launch():
+def test_workers_that_come_before_the_plan_were_launched_by_nobody():
     bench = Bench()
     bench.threads = threads = PlanLater()
     job = bench.start(Patient, workers=3, spares=1)
-    early = [bench.port.join(job.id, Hello(f"{n}a")) for n in range(2)]
+    early = [bench.port.join(job.id, hello) for hello in (Hello("aa"), Hello())]
     threads.work()
-    assert [line.heard[-1] for line in early] == [b"welcome:0:1:0", b"welcome:1:1:0"]
-    assert len(bench.engine.asked) == 2  # for the third actor, and the spare
+    assert [line.heard for line in early] == [[b"quit:"], [b"quit:"]]
+    assert len(bench.engine.asked) == 4
 
 
 def test_of_the_workers_that_come_before_the_plan_no_more_stay_than_the_order_has_spares():

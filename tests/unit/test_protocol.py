@@ -1,11 +1,11 @@
 """The worker port, over real TLS in memory: who gets in, and what is said."""
 
 import pytest
-from kit.parts import Line, MemoryWorker, Port, make_job
+from kit.parts import Line, MemoryWorker, Port, make_job, new_job
 from twisted.logger import capturedLogs, formatEvent
 from twisted.test.iosim import FakeTransport, connect
 
-from mu.journal.records import Launching, Planned
+from mu.journal.records import Launched, Launching, Planned
 from mu.messages import Hello
 from mu.net.certificates import Authority
 from mu.net.strangers import MOST_REASONS, SUM_S
@@ -169,6 +169,39 @@ def test_a_worker_of_a_job_that_ended_is_told_to_quit_and_counted():
     line = Port(job).join()
     assert line.heard == [b"quit:"]
     assert job.dismissed == 1
+
+
+def test_original_workers_play_only_as_many_actors_as_workers_were_launched():
+    job = new_job(Greet, workers=3, engine="lambda")
+    job.record(Planned([{}] * 3, [0, 1, 2]))
+    port = Port(with_launches(job, "l1", "l2", "l3"))
+    job.launches.invoked("l1", 0.0)
+    job.launches.invoked("l2", 0.0)
+    lines = [port.join() for _ in range(3)]
+    assert [line.heard for line in lines] == [[b"set:a:1"], [b"set:a:1"], [b"quit:"]]
+    late = port.join(hello=Hello("aa", "l1"))
+    assert late.heard == [b"quit:"], "an original worker came for this launch"
+    assert job.dismissed == 2
+
+
+def test_an_original_worker_that_comes_late_still_plays():
+    job = with_launches(make_job(Greet, engine="lambda"), "l1")
+    job.record(Launched("l1", "late", 0.0))
+    assert Port(job).join().heard == [b"set:a:1"]
+
+
+def test_a_worker_of_ours_without_a_launch_plays_only_in_external_jobs():
+    job = with_launches(make_job(Greet, workers=2, engine="lambda"), "l1", "l2")
+    port = Port(job)
+    assert [port.join(hello=Hello(name)).heard for name in ("aa", "bb")] == [[b"quit:"]] * 2
+    assert port.join(hello=Hello("aa", "l1")).heard[0] == b"welcome:0:1:0"
+
+
+def test_workers_of_an_external_job_play_only_the_actors_that_wait():
+    job = make_job(Greet, workers=2)
+    port = Port(job)
+    lines = [port.join() for _ in range(4)]
+    assert [line.heard[-1] for line in lines] == [b"set:a:1", b"set:a:1", b"quit:", b"quit:"]
 
 
 def test_a_second_worker_of_one_launch_is_told_to_quit_and_counted():
