@@ -24,6 +24,7 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
+from mu import hosts
 from mu.config import Config, ConfigError, read_config
 from mu.control import Control
 from mu.engines.lambda_api import (
@@ -165,6 +166,10 @@ class MuService(Service):
                 "local", lambda region: f"http://127.0.0.1:{self.ports['local']}", local_credentials
             )
         engines = registry.engines | self._lambda_engines
+        default = config.launch.engine
+        if default not in (known := {*engines, "local", EXTERNAL}):  # local may be switched off
+            names = ", ".join(sorted(known))
+            raise ConfigError(f"[launch] engine = {default} is unknown; the engines are {names}")
         ledger = self._open_journal()
         conductor = self._conductor = Conductor(
             config, self._book, ledger, self._authority, engines, self._in_thread, self._reactor
@@ -188,11 +193,29 @@ class MuService(Service):
         if self._archive is not None:
             self._archive.note("ports", json.dumps(self.ports))
         write_private(self._ports_file, json.dumps(self.ports) + "\n")
+        self._warn_of_addresses()
         self.log.info(
             "mu is ready: home {home}, ports {ports}",
             home=str(config.home),
             ports=", ".join(f"{name} {number}" for name, number in self.ports.items()),
         )
+
+    def _warn_of_addresses(self) -> None:
+        """Warn of ports where no worker can come."""
+        config = self._config
+        ports = {"worker": config.worker.host}
+        if self._relay_socket is not None and config.relay.address == "auto":
+            ports["relay"] = config.relay.host
+        public = config.launch.public_host
+        for name, host in ports.items():
+            if ":" in public and hosts.is_address(host) and ":" not in host:
+                self.log.warn(
+                    "public_host = {public} is an IPv6 address, and [{name}] host = {host} accepts"
+                    " IPv4 only: unless something forwards to it, set it to ::",
+                    public=public,
+                    name=name,
+                    host=host,
+                )
 
     def _in_thread(self, call: Callable[..., Any], *args: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._threads, call, *args)
@@ -274,10 +297,10 @@ class MuService(Service):
         self._relay = Relay(
             options, self._config.home / "relay", RelayJobs(self._book), self._reactor
         )
-        identity = self._authority.mint_server(host, address.rpartition(":")[0] or host)
+        identity = self._authority.mint_server(host, hosts.split(address)[0] if address else host)
         tls = RelayTLSFactory(self._authority.server_options(identity), False, self._relay)
         self._listen("relay", self._relay_socket, tls).transport = RelayServer
-        return address or f"{host}:{self.ports['relay']}"
+        return address or hosts.join(host, self.ports["relay"])
 
     def _listen(self, name: str, opened: socket.socket, factory: IProtocolFactory) -> tcp.Port:
         port = self._reactor.adoptStreamPort(
