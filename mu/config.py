@@ -3,7 +3,8 @@
 Each class below is a section of the file: its options with their types, defaults and bounds.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from configparser import ConfigParser
 from configparser import Error as ParserError
 from dataclasses import Field, dataclass, field, fields, replace
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mu.engines.cost import GB_S_USD, REQUEST_USD
 from mu.engines.local.faults import NO_FAULTS, Faults
+from mu.hosts import read_host, read_place, read_public_host
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -20,16 +22,44 @@ T = TypeVar("T")
 Section = TypeVar("Section", bound="DataclassInstance")
 
 
+LARGEST = 2**53
+"""Of any number without a limit of its own."""
+YEAR_S = 366 * 86400.0
+"""The largest time, in seconds."""
+
+
 class ConfigError(ValueError):
     """The configuration is invalid; the text names the option, its value and what is allowed."""
 
 
-def _option(default: T, minimum: float | None = None, maximum: float | None = None) -> T:
-    return field(default=default, metadata={"minimum": minimum, "maximum": maximum})
+def _option(
+    default: T, minimum: float | None = None, maximum: float | None = None, live: bool = False
+) -> T:
+    """`live`: a running daemon can take a new value of it (see `reloaded`)."""
+    return field(default=default, metadata={"minimum": minimum, "maximum": maximum, "live": live})
+
+
+def _live(default: T, minimum: float | None = None, maximum: float | None = None) -> T:
+    return _option(default, minimum, maximum, live=True)
+
+
+def _text(default: str, form: Callable[[str], str], live: bool = False) -> str:
+    """`form` returns the value for a text, or raises ValueError."""
+    return field(default=default, metadata={"form": form, "live": live})
 
 
 def _choice(default: str, *others: str) -> str:
-    return field(default=default, metadata={"choices": (default, *others)})
+    return field(default=default, metadata={"choices": (default, *others), "live": True})
+
+
+def _region(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9-]{1,64}", text):
+        raise ValueError(f"must be a region such as us-east-1, got {text:.200}")
+    return text
+
+
+def _auto_or_place(text: str) -> str:
+    return text if text == "auto" else read_place(text)
 
 
 def _port(default: int) -> int:
@@ -45,17 +75,17 @@ class MuSection:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSection:
-    host: str = _option("0.0.0.0")
+    host: str = _text("0.0.0.0", read_host)
     port: int = _port(13579)
     frame_limit: int = _option(16 * 2**20, 2**10, 10**12 - 1)
     hello_s: float = _option(20.0, 0.1)
     heartbeat_s: float = _option(15.0, 0.1)
     silence_s: float = _option(60.0, 0.1)
-    hold_s: float = _option(10.0, 0)
-    reconnect_s: float = _option(60.0, 0)
-    log_bytes: int = _option(65536, 0)
-    max_held: int = _option(1000, 1)
-    max_info: int = _option(16 * 2**20, 1024)
+    hold_s: float = _live(10.0, 0)
+    reconnect_s: float = _live(60.0, 0)
+    log_bytes: int = _live(65536, 0)
+    max_held: int = _live(1000, 1)
+    max_info: int = _live(16 * 2**20, 1024)
     max_connections: int = _option(20_000, 1)
     max_handshakes: int = _option(2000, 1)
 
@@ -63,9 +93,9 @@ class WorkerSection:
 @dataclass(frozen=True, slots=True)
 class RelaySection:
     enabled: bool = _option(True)
-    host: str = _option("0.0.0.0")
+    host: str = _text("0.0.0.0", read_host)
     port: int = _port(13337)
-    address: str = _option("auto")
+    address: str = _text("auto", _auto_or_place)
     frame_limit: int = _option(256 * 2**20, 2**10, 10**12 - 1)
     hello_s: float = _option(20.0, 0.1)
     settle_s: float = _option(0.5, 0, 60)
@@ -80,10 +110,10 @@ class RelaySection:
 
 @dataclass(frozen=True, slots=True)
 class ControlSection:
-    host: str = _option("127.0.0.1")
+    host: str = _text("127.0.0.1", read_host)
     port: int = _port(13580)
     max_body: int = _option(2**20, 1)
-    max_depth: int = _option(100, 10, 500)
+    max_depth: int = _live(100, 10, 500)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,29 +128,29 @@ class LocalSection:
 
 @dataclass(frozen=True, slots=True)
 class LaunchSection:
-    public_host: str = _option("127.0.0.1")
-    region: str = _option("us-east-1")
-    engine: str = _option("local")
-    in_flight: int = _option(64, 1)
+    public_host: str = _text("127.0.0.1", read_public_host)
+    region: str = _text("us-east-1", _region, live=True)
+    engine: str = _live("local")
+    in_flight: int = _live(64, 1)
     timeout_s: float = _option(30.0, 0.1)
     first_byte_s: float = _option(10.0, 0.1)
     idle_s: float = _option(60.0, 0.1)
     keepalive_s: float = _option(30.0, 1)
-    hello_timeout_s: float = _option(120.0, 0.1)
-    accept_timeout_s: float = _option(600.0, 0.1)
-    outage_s: float = _option(600.0, 0)
+    hello_timeout_s: float = _live(120.0, 0.1)
+    accept_timeout_s: float = _live(600.0, 0.1)
+    outage_s: float = _live(600.0, 0)
     growth: int = _option(1000, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class JobsSection:
-    max_workers: int = _option(10_000, 1)
-    deadline_s: float = _option(3600.0, 1)
-    worker_timeout_s: float = _option(900.0, 1)
-    retries: int = _option(2, 0)
-    retry_pause_s: float = _option(1.0, 0)
-    spares: int = _option(0, 0)
-    stragglers: float = _option(3.0, 0)
+    max_workers: int = _live(10_000, 1)
+    deadline_s: float = _live(3600.0, 1)
+    worker_timeout_s: float = _live(900.0, 1)
+    retries: int = _live(2, 0, 1000)
+    retry_pause_s: float = _live(1.0, 0)
+    spares: int = _live(0, 0)
+    stragglers: float = _live(3.0, 0)
     keep: int = _option(1000, 1)
 
 
@@ -128,17 +158,17 @@ class JobsSection:
 class JournalSection:
     enabled: bool = _option(True)
     commit_s: float = _option(0.1, 0, 10)
-    keep_days: float = _option(30.0, 0)
-    max_bytes: int = _option(2**30, 2**20)
+    keep_days: float = _live(30.0, 0)
+    max_bytes: int = _live(2**30, 2**20)
     max_attempt_bytes: int = _option(2**28, 2**10)
     max_job_bytes: int = _option(2**32, 2**10)
 
 
 @dataclass(frozen=True, slots=True)
 class CostSection:
-    x86_gb_s_usd: float = _option(GB_S_USD["x86_64"], 0)
-    arm_gb_s_usd: float = _option(GB_S_USD["arm64"], 0)
-    request_usd: float = _option(REQUEST_USD, 0)
+    x86_gb_s_usd: float = _live(GB_S_USD["x86_64"], 0)
+    arm_gb_s_usd: float = _live(GB_S_USD["arm64"], 0)
+    request_usd: float = _live(REQUEST_USD, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,18 +197,30 @@ def read_config(path: Path | None) -> Config:
     """
     try:
         config = _read_sections(Config(), _parse(path))
+        if config.jobs.spares > config.jobs.max_workers:
+            raise ValueError(
+                f"[jobs] spares must be at most max_workers, {config.jobs.max_workers}, got"
+                f" {config.jobs.spares}"
+            )
+        base = path.parent if path else Path()
+        home = Path(base, _expanded(config.home)).absolute()
     except ValueError as error:
-        raise ConfigError(f"{path}: {error}") from None
-    base = path.parent if path else Path()
-    home = Path(base, config.home.expanduser()).absolute()
+        raise ConfigError(f"{path or 'the defaults'}: {error}") from None
     return replace(config, mu=replace(config.mu, home=home))
+
+
+def _expanded(home: Path) -> Path:
+    try:
+        return home.expanduser()
+    except RuntimeError as error:  # ~nobody/.mu
+        raise ValueError(f"[mu] home = {home}: {error}") from None
 
 
 def _parse(path: Path | None) -> ConfigParser:
     parser = ConfigParser(interpolation=None, default_section="")
     if path is not None:
         try:
-            parser.read_string(path.read_text(encoding="utf-8"), path.name)
+            parser.read_string(path.read_text(encoding="utf-8-sig"), path.name)
         except OSError as error:
             raise ValueError(f"cannot be read: {error.strerror}") from None
         except UnicodeDecodeError as error:
@@ -217,7 +259,7 @@ def _read_section(name: str, default: Section, given: Mapping[str, str]) -> Sect
 def _read_option(where: str, text: str, option: Field[object]) -> object:
     """Parse the text of an option. Raises ValueError."""
     kind, bounds = option.type, option.metadata
-    shown = " ".join(text.split())  # a value may have several lines, an error only one
+    shown = f"{' '.join(text.split()):.200}"  # a value may have several lines, an error only one
     if kind is Faults:
         try:
             return Faults.parse(text)
@@ -225,24 +267,71 @@ def _read_option(where: str, text: str, option: Field[object]) -> object:
             raise ValueError(f"{where} = {shown}: {error}") from None
     if not text:
         raise ValueError(f"{where} must not be empty")
+    if re.search(r"\s[#;]", text):
+        raise ValueError(f"{where}: a comment must have a line of its own, got {shown}")
     if kind is bool:
         if text.lower() not in ConfigParser.BOOLEAN_STATES:
             raise ValueError(f"{where} must be yes or no, got {shown}")
         return ConfigParser.BOOLEAN_STATES[text.lower()]
     if kind is int or kind is float:
-        try:
-            number = kind(text)
-        except ValueError:
-            what = "a whole number" if kind is int else "a number"
-            raise ValueError(f"{where} must be {what}, got {shown}") from None
-        low, high = bounds["minimum"], bounds["maximum"]
-        if not low <= number or (high is not None and number > high):
-            raise ValueError(f"{where} must be {_bounds(low, high)}, got {shown}")
-        return number
+        return _read_number(where, text, kind, bounds["minimum"], bounds["maximum"])
     if "choices" in bounds and text not in bounds["choices"]:
         raise ValueError(f"{where} must be {' or '.join(bounds['choices'])}, got {shown}")
+    if not text.isprintable():
+        raise ValueError(f"{where} must be one line of printable text, got {shown!r}")
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        raise ValueError(f"{where} must not be in quotes, got {shown}")
+    if "form" in bounds:
+        try:
+            return bounds["form"](text)
+        except ValueError as error:
+            raise ValueError(f"{where} {error}") from None
     return Path(text) if kind is Path else text
 
 
+def _read_number(
+    where: str, text: str, kind: type[int] | type[float], low: float, high: float | None
+) -> float:
+    """Return the value of an option that is a number. Raises ValueError."""
+    shown = f"{' '.join(text.split()):.200}"
+    try:
+        number = kind(text)
+    except ValueError:
+        what = "a whole number" if kind is int else "a number"
+        raise ValueError(f"{where} must be {what}, got {shown}") from None
+    if not low <= number or (high is not None and number > high):
+        raise ValueError(f"{where} must be {_bounds(low, high)}, got {shown}")
+    most = YEAR_S if where.endswith("_s") else LARGEST
+    if number > most:
+        raise ValueError(f"{where} must be {_bounds(low, most)}, got {shown}")
+    return number
+
+
 def _bounds(low: float, high: float | None) -> str:
-    return f"at least {low:.15g}" if high is None else f"between {low:.15g} and {high:.15g}"
+    return f"at least {low:.15g}" if high is None else f"between {low:.15g} and {high:.16g}"
+
+
+def reloaded(now: Config, new: Config) -> tuple[Config, list[str], list[str]]:
+    """Return what a running daemon makes of a new configuration.
+
+    That is `now` with the new values of those options that need no restart, the names of these, and
+    the names of the other options that differ.
+    """
+    taken: list[str] = []
+    left: list[str] = []
+    sections = {}
+    for section in fields(now):
+        before, after = getattr(now, section.name), getattr(new, section.name)
+        values = {}
+        for option in fields(before):
+            value = getattr(after, option.name)
+            if value == getattr(before, option.name):
+                continue
+            name = f"[{section.name}] {option.name}"
+            if option.metadata.get("live"):
+                values[option.name] = value
+                taken.append(name)
+            else:
+                left.append(name)
+        sections[section.name] = replace(before, **values)
+    return replace(now, **sections), taken, left

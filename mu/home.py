@@ -113,14 +113,17 @@ def open_port(section: str, host: str, port: int, last: int = 0) -> socket.socke
         )[0]
         opened = socket.socket(family, kind, protocol)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if host == "::":  # all addresses, whatever the system's default is
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         opened.bind(address)
         opened.listen(BACKLOG)
         opened.setblocking(False)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that DNS cannot have
         if opened is not None:
             opened.close()
+        why = getattr(error, "strerror", None) or str(error)
         raise ConfigError(
-            f"[{section}] host = {host}, port = {port}: cannot listen there: {error.strerror};"
+            f"[{section}] host = {host}, port = {port}: cannot listen there: {why};"
             " give another port, or 0 for a free one"
         ) from None
     return opened

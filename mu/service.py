@@ -29,6 +29,7 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
+from mu import hosts
 from mu.config import Config, ConfigError, read_config
 from mu.control import Control
 from mu.engines.connections import Timeouts
@@ -190,6 +191,10 @@ class MuService(Service):
                 lambda: self._local is not None and self._local.info is not None,
             )
         engines = registry.engines | self._lambda_engines
+        default = config.launch.engine
+        if default not in (known := {*engines, "local", EXTERNAL}):  # local may be switched off
+            names = ", ".join(sorted(known))
+            raise ConfigError(f"[launch] engine = {default} is unknown; the engines are {names}")
         ledger = self._open_journal()
         conductor = self._conductor = Conductor(
             config, self._book, ledger, self._authority, engines, self._in_thread, self._reactor
@@ -206,20 +211,38 @@ class MuService(Service):
         control = Control(
             config, self._token, self._book, registry, conductor, {*engines, EXTERNAL}
         )
-        names = (config.control.host, config.launch.public_host)
-        hosts = AllowedHosts([*names, *split_hosts(config.mu.allowed_hosts)])
-        site = BoundedSite(TextResource(control.app.resource()), config.control.max_body, hosts)
+        ours = (config.control.host, config.launch.public_host)
+        allowed = AllowedHosts([*ours, *split_hosts(config.mu.allowed_hosts)])
+        site = BoundedSite(TextResource(control.app.resource()), config.control.max_body, allowed)
         self._listen("control", self._control_socket, site)
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         if self._archive is not None:
             self._archive.note("ports", json.dumps(self.ports))
         write_private(self._ports_file, json.dumps(self.ports) + "\n")
+        self._warn_of_addresses()
         self.log.info(
             "mu is ready: home {home}, ports {ports}",
             home=str(config.home),
             ports=", ".join(f"{name} {number}" for name, number in self.ports.items()),
         )
+
+    def _warn_of_addresses(self) -> None:
+        """Warn of ports where no worker can come."""
+        config = self._config
+        ports = {"worker": config.worker.host}
+        if self._relay_socket is not None and config.relay.address == "auto":
+            ports["relay"] = config.relay.host
+        public = config.launch.public_host
+        for name, host in ports.items():
+            if ":" in public and hosts.is_address(host) and ":" not in host:
+                self.log.warn(
+                    "public_host = {public} is an IPv6 address, and [{name}] host = {host} accepts"
+                    " IPv4 only: unless something forwards to it, set it to ::",
+                    public=public,
+                    name=name,
+                    host=host,
+                )
 
     def _in_thread(self, call: Callable[..., Any], *args: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._threads, call, *args)
@@ -318,10 +341,10 @@ class MuService(Service):
         self._relay = Relay(
             options, self._config.home / "relay", RelayJobs(self._book), self._reactor
         )
-        identity = self._authority.mint_server(host, address.rpartition(":")[0] or host)
+        identity = self._authority.mint_server(host, hosts.split(address)[0] if address else host)
         tls = RelayTLSFactory(self._authority.server_options(identity), False, self._relay)
         self._listen("relay", self._relay_socket, tls).transport = RelayServer
-        return address or f"{host}:{self.ports['relay']}"
+        return address or hosts.join(host, self.ports["relay"])
 
     def _listen(self, name: str, opened: socket.socket, factory: IProtocolFactory) -> tcp.Port:
         port = self._reactor.adoptStreamPort(

@@ -302,7 +302,10 @@ class CommandRunner:
     def _connect(self, number: int, argument: str) -> None:
         if self._tools.neighbour.connected:
             raise CommandFailed("already connected")
-        host, _, rest = argument.partition(":")
+        if argument.startswith("["):  # an IPv6 address
+            host, _, rest = argument[1:].partition("]:")
+        else:
+            host, _, rest = argument.partition(":")
         port, colon, hello = rest.partition(":")
         if not (host and colon and port.isdecimal() and 0 < int(port) < 65536):
             raise CommandFailed(f"expected connect:HOST:PORT:HELLO, got connect:{argument}")

@@ -28,12 +28,15 @@ def dial(
 ) -> socket.socket:
     """Connect, including the TLS handshake. This blocks: the loop must call it in a thread.
 
-    Raises DialError.
+    An IPv6 address may be in brackets. Raises DialError.
     """
+    addr = addr.removeprefix("[").removesuffix("]")
+    place = f"[{addr}]:{port}" if ":" in addr else f"{addr}:{port}"
     try:
         sock = socket.create_connection((addr, port), DIAL_TIMEOUT_S)
-    except OSError as error:
-        raise DialError(f"cannot reach {addr}:{port}: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a name that DNS cannot have
+        why = getattr(error, "strerror", None) or error
+        raise DialError(f"cannot reach {place}: {why}") from error
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if context is None:
@@ -43,7 +46,7 @@ def dial(
     except OSError as error:  # ssl.SSLError and CertificateError are OSErrors
         sock.close()
         reason = getattr(error, "verify_message", "") or getattr(error, "reason", "") or error
-        raise DialError(f"TLS with {addr}:{port} failed: {reason}") from error
+        raise DialError(f"TLS with {place} failed: {reason}") from error
 
 
 class Channel:

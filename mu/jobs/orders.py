@@ -5,7 +5,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from mu.config import Config
+from mu.config import YEAR_S, Config
 from mu.jobs.body import read_body
 from mu.jobs.event_keys import check_event
 from mu.jobs.function_name import FunctionName
@@ -67,7 +67,6 @@ def job_fields(config: Config) -> tuple[Parameter, ...]:
     )
 
 
-YEAR_S = 366 * 86400.0
 _REGION = re.compile(r"[a-z0-9-]{1,64}")
 
 

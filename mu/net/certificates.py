@@ -24,6 +24,7 @@ from twisted.internet.ssl import (
 from twisted.internet.ssl import Certificate as TwistedCertificate
 
 from mu.home import write_private
+from mu.hosts import read_host
 
 SERVER_NAME = "mu-coordinator"
 JOB_URI = "urn:mu:job:"
@@ -173,7 +174,7 @@ class Authority:
 
     def mint_server(self, *hosts: str) -> Identity:
         """Return a server's identity, for SERVER_NAME and these hosts (names or addresses)."""
-        names = [x509.DNSName(SERVER_NAME), *map(_host_name, hosts)]
+        names = [x509.DNSName(SERVER_NAME), *map(_host_name, map(read_host, hosts))]
         return self._mint(
             SERVER_NAME, names, ExtendedKeyUsageOID.SERVER_AUTH, _SERVER_YEARS * _YEAR
         )

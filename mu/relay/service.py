@@ -44,7 +44,10 @@ class RelayOptions(usage.Options):
         if not (home / "ca.key").exists():
             raise usage.UsageError(f"{home} has no CA: --export needs the coordinator's home")
         folder = Path(self["export"])
-        Authority.at_home(home).export_relay(folder, self["host"])
+        try:
+            Authority.at_home(home).export_relay(folder, self["host"])
+        except (OSError, ValueError) as error:
+            raise usage.UsageError(f"--export {folder} --host {self['host']}: {error}") from None
         print(f"mu-relay: wrote {', '.join(FILES)} to {folder}; keep relay.key private")
         raise SystemExit(0)
 

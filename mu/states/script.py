@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from mu.events import Answered, Elapsed, Event, Informed, Lost
+from mu.hosts import join
 from mu.messages import HELLO, expected_reply, parse_retval
 from mu.states.base import ErrorState, TerminalState
 from mu.states.context import Context, SendCommand, State, shortened
@@ -134,7 +135,7 @@ class ScriptWorker(Context):
 
     async def connect(self, host: str, port: int, hello: str) -> None:
         """Open the worker's connection to the relay, and send `hello` on it."""
-        await self.ask(f"connect:{host}:{port}:{hello}")
+        await self.ask(f"connect:{join(host, port)}:{hello}")
 
     async def close_connect(self) -> None:
         await self.ask("close_connect:")

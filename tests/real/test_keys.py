@@ -181,7 +181,7 @@ def test_a_relays_key_is_exported_for_its_hosts_but_never_the_cas(home, tmp_path
 
 
 def test_a_host_that_cannot_be_in_a_certificate_is_reported(home, tmp_path):
-    done = mu("--home", home, "keys", "export", tmp_path / "x", "--relay", "naïve.example")
+    done = mu("--home", home, "keys", "export", tmp_path / "x", "--relay", "https://x")
     assert (done.exit_code, "cannot be put into a certificate" in done.stderr) == (2, True)
 
 

@@ -748,6 +748,26 @@ def test_a_malformed_connect_fails(boss, argument):
     assert answer == f"FAIL(expected connect:HOST:PORT:HELLO, got connect:{argument})"
 
 
+@pytest.mark.parametrize(
+    "argument", ["[::1]", "[::1]:", "[::1]:1", "[::1:1:H", "::1:1:H", "[]:1:H"]
+)
+def test_a_malformed_ipv6_connect_fails(boss, argument):
+    answer = boss.converse().ask(f"connect:{argument}")
+    assert answer == f"FAIL(expected connect:HOST:PORT:HELLO, got connect:{argument})"
+
+
+def test_a_relay_may_have_an_ipv6_address(boss):
+    peer = boss.converse()
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as relay:
+        where = f"[::1]:{relay.getsockname()[1]}:HELLO_STATE:u:1:2"
+        assert peer.ask(f"connect:{where}") == f"OK:CONNECT({where})"
+        assert relay_frame(relay)[1] == b"HELLO_STATE:u:1:2"
+    answer = boss.converse().ask("connect:[::1]:1:H")
+    assert answer == "FAIL(cannot reach [::1]:1: Connection refused)"
+    answer = boss.converse().ask("connect:a..b:1:H")
+    assert answer.startswith("FAIL(cannot reach a..b:1: ")
+
+
 def test_a_relay_that_is_not_there_fails(boss):
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]

@@ -2,12 +2,12 @@
 
 import configparser
 import itertools
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
-from mu.config import Config, ConfigError, read_config
+from mu.config import Config, ConfigError, read_config, reloaded
 
 SHIPPED = Path(__file__).parents[2] / "etc" / "mu.conf"
 
@@ -66,6 +66,40 @@ def test_a_relative_home_starts_at_the_files_folder(tmp_path):
         ("[control]\nhost =\n", "[control] host must not be empty"),
         ("[mu]\non_stop = stop\n", "[mu] on_stop must be keep or cancel, got stop"),
         ("[local]\nfaults = trottle=1\n", "[local] faults = trottle=1: unknown fault 'trottle'"),
+        ("[worker]\nhello_s = inf\n", "[worker] hello_s must be between 0.1 and 31622400, got inf"),
+        (
+            "[worker]\nhello_s = 1e999\n",
+            "[worker] hello_s must be between 0.1 and 31622400, got 1e9",
+        ),
+        ("[jobs]\ndeadline_s = 1e12\n", "[jobs] deadline_s must be between 1 and 31622400"),
+        ("[jobs]\nstragglers = inf\n", "[jobs] stragglers must be between 0 and 9007199254740992"),
+        ("[jobs]\nretries = 1001\n", "[jobs] retries must be between 0 and 1000, got 1001"),
+        ("[jobs]\nmax_workers = 5\nspares = 6\n", "[jobs] spares must be at most max_workers, 5"),
+        (
+            f"[journal]\nmax_bytes = {10**30}\n",
+            "[journal] max_bytes must be between 1048576 and 90",
+        ),
+        (f"[journal]\nmax_bytes = {'9' * 5000}\n", "[journal] max_bytes must be a whole number"),
+        ("[journal]\nkeep_days = nan\n", "[journal] keep_days must be at least 0, got nan"),
+        ("[worker]\nport = 13579 # ours\n", "[worker] port: a comment must have a line of its own"),
+        ("[mu]\nhome = /x ; mine\n", "[mu] home: a comment must have a line of its own"),
+        ('[mu]\nhome = "/x"\n', '[mu] home must not be in quotes, got "/x"'),
+        ("[mu]\nhome = /x\n  /y\n", "[mu] home must be one line of printable text, got '/x /y'"),
+        ("[mu]\nhome = a\0b\n", "[mu] home must be one line of printable text"),
+        ("[mu]\nhome = ~nobody-here/x\n", "[mu] home = ~nobody-here/x: "),
+        ("[launch]\nregion = US East\n", "[launch] region must be a region such as us-east-1"),
+        ("[launch]\npublic_host = http://x\n", "[launch] public_host must be a host name or an IP"),
+        ("[launch]\npublic_host = x:13579\n", "without a port, got x:13579"),
+        ("[launch]\npublic_host = 0.0.0.0\n", "[launch] public_host must be an address at which"),
+        (
+            "[relay]\naddress = relay\n",
+            "[relay] address must be HOST:PORT, with an IPv6 address as",
+        ),
+        ("[relay]\naddress = ::1:13337\n", "[relay] address must be HOST:PORT"),
+        ("[worker]\nhost = a b\n", "[worker] host must not contain spaces, got a b"),
+        ("[mu]\nhome = a\n[worker]\nport = 1\n[mu]\non_stop = keep\n", "'mu' already exists"),
+        ("[]\n", "no section headers"),
+        ("[worker]\nport\n", "parsing errors"),
         ("port = 1\n", "no section headers"),
         ("[worker]\nport = 1\nport = 2\n", "already exists"),
     ],
@@ -83,3 +117,29 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "latin").write_bytes(b"[mu]\nhome = \xff\n")
     with pytest.raises(ConfigError, match="latin: cannot be read"):
         read_config(tmp_path / "latin")
+
+
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_file_of_another_editor_is_the_same(tmp_path, start, end):
+    text = "[launch]\npublic_host =  [2001:DB8::1] \n\n; so\n[RELAY]\n".replace("RELAY", "relay")
+    text += "Address: [::1]:13337\n[worker]\nhost = münchen.example\nport=0\n"
+    path = tmp_path / "mu.conf"
+    path.write_bytes((start + text.replace("\n", end)).encode())
+    config = read_config(path)
+    assert config.launch.public_host == "2001:db8::1"
+    assert config.relay.address == "[::1]:13337"
+    assert (config.worker.host, config.worker.port) == ("xn--mnchen-3ya.example", 0)
+
+
+def test_only_options_that_need_no_restart_are_reloaded():
+    now, new = Config(), read_config(None)
+    assert reloaded(now, now) == (now, [], [])
+    jobs = replace(now.jobs, retries=7, keep=5)
+    launch = replace(now.launch, public_host="::1", region="eu-west-1")
+    new = replace(now, jobs=jobs, launch=launch)
+    config, taken, left = reloaded(now, new)
+    assert (config.jobs.retries, config.jobs.keep) == (7, now.jobs.keep)
+    assert (config.launch.region, config.launch.public_host) == ("eu-west-1", "127.0.0.1")
+    assert taken == ["[launch] region", "[jobs] retries"]
+    assert left == ["[launch] public_host", "[jobs] keep"]

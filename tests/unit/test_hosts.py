@@ -1,56 +1,94 @@
-"""Host headers: this machine's names and all IP addresses, and nothing that can be rebound."""
+"""Hosts and ports as people write them."""
 
-import socket
+import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mu.net.hosts import AllowedHosts, split_hosts
-
-HOSTS = AllowedHosts(["mu.example.org", "Other"])
-
-
-@pytest.mark.parametrize(
-    "host",
-    [
-        "localhost",
-        "localhost:13580",
-        "LocalHost.:13580",
-        "127.0.0.1:13580",
-        "10.1.2.3",
-        "[::1]:13580",
-        "[fe80::1]",
-        "mu.example.org:80",
-        "MU.example.ORG.",
-        "other",
-        socket.gethostname(),
-    ],
-)
-def test_our_own_names_and_addresses_are_allowed(host):
-    assert host in HOSTS
+from mu.hosts import join, read_host, read_place, read_public_host, split
 
 
 @pytest.mark.parametrize(
-    "host",
+    ("text", "host"),
     [
-        "",
-        "evil.example",
-        "evil.example:13580",
-        "127.0.0.1.evil.example",
-        "localhost.evil.example",
-        "mu.example.org.evil.example",
-        "localhost@evil.example",
-        "evil.example#localhost",
-        "localhost:13580:evil",
-        "[localhost]x",
-        "0x7f000001.",
-        "[]",
-        ":13580",
+        ("mu.example.org", "mu.example.org"),
+        ("localhost", "localhost"),
+        ("my_host", "my_host"),
+        ("mu.example.org.", "mu.example.org."),
+        ("203.0.113.7", "203.0.113.7"),
+        ("::1", "::1"),
+        ("[::1]", "::1"),
+        ("2001:DB8:0:0::1", "2001:db8::1"),
+        ("münchen.example", "xn--mnchen-3ya.example"),
+        ("MÜNCHEN.example", "xn--mnchen-3ya.example"),
+        ("日本.example", "xn--wgv71a.example"),
     ],
 )
-def test_other_names_are_not(host):
-    assert host not in HOSTS
+def test_a_host_is_taken(text, host):
+    assert read_host(text) == read_public_host(text) == host
 
 
-def test_the_option_is_a_list_of_names():
-    assert split_hosts("none") == []
-    assert split_hosts("a, b  c,d") == ["a", "b", "c", "d"]
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("http://mu.example", "must be a host name or an IP address without a scheme, got http:"),
+        ("mu.example:13579", "without a port, got mu.example:13579"),
+        ("203.0.113.7:80", "without a port, got 203.0.113.7:80"),
+        ("[::1]:80", "without a port, got [::1]:80"),
+        ("mu .example", "must not contain spaces"),
+        ("mu.example/", "must be just a host name or an IP address"),
+        ("me@mu.example", "must be just a host name or an IP address"),
+        ("[mu.example]", "must be a host name or an IP address, got [mu.example]"),
+        *(
+            (text, "must be a host name")
+            for text in ("", ".", "a..b", "-a.b", "a-", "*.b", "a" * 64)
+        ),
+        *(
+            (text, "must be a host name")
+            for text in ("10.1", "999.1.1.1", "1.2.3.4.5", "010.0.0.1")
+        ),
+        *(
+            (text, "must be a host name")
+            for text in ("\ud800.b", "a\0b", "ab\u202e", "\N{SNOWMAN}.b")
+        ),
+    ],
+)
+def test_what_is_no_host_is_refused(text, says):
+    for read in (read_host, read_public_host):
+        with pytest.raises(ValueError, match=re.escape(says)):
+            read(text)
+
+
+@pytest.mark.parametrize("text", ["0.0.0.0", "::", "[::]", "fe80::1%eth0"])
+def test_where_a_port_may_listen_but_nobody_can_come_is_no_public_host(text):
+    assert read_host(text)
+    with pytest.raises(ValueError, match="must"):
+        read_public_host(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [("a:1", "a", 1), ("1.2.3.4:65535", "1.2.3.4", 65535), ("[::1]:13337", "::1", 13337)],
+)
+def test_a_place_is_split_and_joined(text, host, port):
+    assert split(text) == (host, port)
+    assert join(host, port) == read_place(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["a", "a:", ":1", "a:0", "a:65536", "::1:13337", "[::1]", "a:b", "a:٣", "a:-1", "[]:1"]
+)
+def test_what_is_no_place_is_refused(text):
+    with pytest.raises(ValueError, match="must be"):
+        read_place(text)
+
+
+@given(st.text(max_size=30) | st.from_regex(r"[a-z0-9.:\[\]%-]{1,20}", fullmatch=True))
+def test_any_text_is_a_host_or_a_value_error(text):
+    try:
+        host = read_host(text)
+    except ValueError:
+        return
+    assert host.isascii()
+    assert read_host(host) == host
