@@ -59,12 +59,16 @@ class Control:
         starter: Starter,
         engines: Collection[str],
     ) -> None:
-        self._config = config
-        self._token = token.encode("ascii")
+        self.reload(config, token)
         self._book = book
         self._registry = registry
         self._starter = starter
         self._engines = engines
+
+    def reload(self, config: Config, token: str) -> None:
+        """Use these for all requests from now on."""
+        self._config = config
+        self._token = token.encode("ascii")
 
     @app.route("/health", methods=["GET"])
     def health(self, request: Request) -> bytes:

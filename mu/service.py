@@ -30,7 +30,7 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from mu import hosts
-from mu.config import Config, ConfigError, read_config
+from mu.config import Config, ConfigError, read_config, reloaded
 from mu.control import Control
 from mu.engines.connections import Timeouts
 from mu.engines.lambda_api import (
@@ -70,6 +70,7 @@ from mu.protocol import WorkerFactory
 from mu.registry import Registry
 from mu.relay.hub import Relay
 from mu.relay.transport import RelayServer, RelayTLSFactory
+from mu.signals import LogFiles, Signals, ignore_hang_up
 
 GOODBYE_S = 3.0
 """How long a stopping daemon waits for its workers to close their connections."""
@@ -117,9 +118,13 @@ class MuService(Service):
 
     log = Logger()
 
-    def __init__(self, config: Config, reactor: DaemonReactor) -> None:
-        """Open the home folder and the ports. Raises ConfigError if that fails."""
+    def __init__(self, config: Config, reactor: DaemonReactor, source: Path | None = None) -> None:
+        """Open the home folder and the ports. Raises ConfigError if that fails.
+
+        `source` is the file that the configuration comes from.
+        """
         self._config = config
+        self._source = source
         self._reactor = reactor
         home = config.home
         try:
@@ -160,12 +165,16 @@ class MuService(Service):
         self._workers = WorkerFactory(self._book, config.worker, reactor)
         self._threads = _Threads(0, BLOCKING_CALLS, "mu-blocking")
         self._conductor: Conductor | None = None
+        self._control: Control | None = None
         self._relay: Relay | None = None
         self._journal: Journal | None = None
         self._archive: Archive | None = None
 
     def startService(self) -> None:
         super().startService()
+        self._log_files = LogFiles()
+        signals = Signals(self._reactor, self._reload)
+        self._reactor.callWhenRunning(signals.install)
         starting = Deferred.fromCoroutine(self._start())
         starting.addErrback(self._could_not_start)
 
@@ -208,7 +217,7 @@ class MuService(Service):
         if self._stopping:
             return
         conductor.resume()
-        control = Control(
+        control = self._control = Control(
             config, self._token, self._book, registry, conductor, {*engines, EXTERNAL}
         )
         ours = (config.control.host, config.launch.public_host)
@@ -389,6 +398,46 @@ class MuService(Service):
         # The reactor's own way to an exit status other than 0; it may not be running yet.
         self._reactor.callWhenRunning(os.kill, os.getpid(), signal.SIGTERM)
 
+    # ------------------------------------------------ reloading
+
+    def _reload(self) -> None:
+        """Do what SIGHUP asks for: take what can change while the daemon runs, and log what cannot."""
+        if self._stopping or self._control is None or self._conductor is None:
+            self.log.info("received SIGHUP while starting or stopping: nothing is reloaded")
+            return
+        try:
+            files = ", ".join(self._log_files.reopen()) or "none"
+            self.log.info("received SIGHUP; log files reopened: {files}", files=files)
+        except OSError as error:
+            self.log.error("a log file cannot be reopened: {error}", error=error)
+        try:
+            token = read_token(self._config.home / "token")
+            self.log.info("token: {what}", what="unchanged" if token == self._token else "reloaded")
+            self._token = token
+        except (OSError, ValueError) as error:
+            self.log.error("the old token stays in use: {error}", error=error)
+        self._reload_config()
+        self._control.reload(self._config, self._token)
+        self._conductor.reload(self._config)
+        self.log.info("not reloaded: the ports, the CA and the local engine need a restart")
+
+    def _reload_config(self) -> None:
+        if self._source is None:
+            self.log.info("configuration: there is no file, so that nothing changed")
+            return
+        try:
+            new = read_config(self._source)
+        except ConfigError as error:
+            self.log.error("the old configuration stays in use: {error}", error=error)
+            return
+        self._config, taken, left = reloaded(self._config, new)
+        self.log.info(
+            "configuration {file}: reloaded for new jobs: {taken}; needs a restart: {left}",
+            file=str(self._source),
+            taken=", ".join(taken) or "nothing",
+            left=", ".join(left) or "nothing",
+        )
+
     # ------------------------------------------------ stopping
 
     async def _stop(self) -> None:
@@ -447,8 +496,9 @@ def makeService(options: Options, reactor: DaemonReactor | None = None) -> MuSer
         from twisted.internet import reactor as installed
 
         reactor = cast(DaemonReactor, installed)
-    path = options["config"]
+    path = None if options["config"] is None else Path(options["config"]).absolute()
+    ignore_hang_up()
     try:
-        return MuService(read_config(None if path is None else Path(path)), reactor)
+        return MuService(read_config(path), reactor, path)
     except ConfigError as error:
         raise SystemExit(f"mu: {error}") from None

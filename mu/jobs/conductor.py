@@ -49,22 +49,15 @@ class Conductor:
             engines,
             clock,
             in_thread,
-            Limits(
-                log_bytes=config.worker.log_bytes,
-                max_held=config.worker.max_held,
-                max_info=config.worker.max_info,
-                attempt_bytes=config.journal.max_attempt_bytes,
-                job_bytes=config.journal.max_job_bytes,
-                hold_s=config.worker.hold_s,
-                retry_pause_s=config.jobs.retry_pause_s,
-                hello_s=config.launch.hello_timeout_s,
-                accept_s=config.launch.accept_timeout_s,
-            ),
-            Prices(
-                {"x86_64": config.cost.x86_gb_s_usd, "arm64": config.cost.arm_gb_s_usd},
-                config.cost.request_usd,
-            ),
+            _limits(config),
+            _prices(config),
         )
+
+    def reload(self, config: Config) -> None:
+        """Take a new configuration for the jobs that begin from now on."""
+        self.coordinator.config = config
+        self.coordinator.limits = _limits(config)
+        self.coordinator.prices = _prices(config)
 
     @property
     def stopping(self) -> bool:
@@ -163,3 +156,24 @@ class Conductor:
         job.when_over().addCallback(lambda _: self._runs.pop(job.id))
         self._book.add(job)
         return run
+
+
+def _limits(config: Config) -> Limits:
+    return Limits(
+        log_bytes=config.worker.log_bytes,
+        max_held=config.worker.max_held,
+        max_info=config.worker.max_info,
+        attempt_bytes=config.journal.max_attempt_bytes,
+        job_bytes=config.journal.max_job_bytes,
+        hold_s=config.worker.hold_s,
+        retry_pause_s=config.jobs.retry_pause_s,
+        hello_s=config.launch.hello_timeout_s,
+        accept_s=config.launch.accept_timeout_s,
+    )
+
+
+def _prices(config: Config) -> Prices:
+    return Prices(
+        {"x86_64": config.cost.x86_gb_s_usd, "arm64": config.cost.arm_gb_s_usd},
+        config.cost.request_usd,
+    )

@@ -18,6 +18,7 @@ from mu.net.certificates import Authority, Identity, server_options
 from mu.relay.hub import Relay, RelayReactor
 from mu.relay.spool import SpoolError
 from mu.relay.transport import RelayServer, RelayTLSFactory
+from mu.signals import LogFiles, SignalReactor, Signals, ignore_hang_up
 
 FILES = "ca.pem", "relay.pem", "relay.key"
 
@@ -68,7 +69,7 @@ class AnyJob:
         return False
 
 
-class PortReactor(RelayReactor, Protocol):
+class PortReactor(RelayReactor, SignalReactor, Protocol):
     """What the service needs from the reactor."""
 
     def adoptStreamPort(
@@ -97,6 +98,7 @@ class RelayService(Service):
                 f"[mu] home = {home}: must contain {', '.join(FILES)} (see --export): {error}"
             ) from None
         self._ports_file = home / "ports.json"
+        self._reactor = reactor
         opened = open_port("relay", options.host, options.port)
         try:
             self._relay = Relay(options, home / "relay", AnyJob(options.relay_keep_s), reactor)
@@ -109,6 +111,21 @@ class RelayService(Service):
         opened.close()  # the reactor has its own copy
         write_private(self._ports_file, json.dumps({"relay": number}) + "\n")
         self.log.info("the relay is ready: port {port}", port=number)
+
+    def startService(self) -> None:
+        super().startService()
+        self._log_files = LogFiles()
+        signals = Signals(self._reactor, self._reload)
+        self._reactor.callWhenRunning(signals.install)
+
+    def _reload(self) -> None:
+        """Do what SIGHUP asks for."""
+        try:
+            files = ", ".join(self._log_files.reopen()) or "none"
+            self.log.info("received SIGHUP; log files reopened: {files}", files=files)
+        except OSError as error:
+            self.log.error("a log file cannot be reopened: {error}", error=error)
+        self.log.info("not reloaded: the configuration and the certificates need a restart")
 
     def stopService(self) -> Deferred[list[tuple[bool, None]]]:
         super().stopService()
@@ -127,6 +144,7 @@ def makeService(options: RelayOptions, reactor: PortReactor | None = None) -> Re
         from twisted.internet import reactor as installed
 
         reactor = cast(PortReactor, installed)
+    ignore_hang_up()
     try:
         return RelayService(read_config(_path(options["config"])), reactor)
     except ConfigError as error:
