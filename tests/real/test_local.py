@@ -13,6 +13,8 @@ from tempfile import TemporaryDirectory
 import pytest
 from kit.film import wait_until
 from kit.local import (
+    CHECKOUT,
+    COLD,
     HANDLER,
     ROLE,
     Engine,
@@ -288,3 +290,78 @@ def test_two_hundred_events_start_within_seconds(tmp_path: Path) -> None:
         )
         last = max(float(line) for line in entered.read_text().split())
         print(f"200 entered within {last - began:.2f} s")
+
+
+HIDDEN = ("token", "ca.key", "journal.db", "local/key", "local/engine.json", "local/logs")
+
+
+@pytest.mark.parametrize("inside", ["", "checkout/deep/"])
+def test_sandboxes_do_not_see_the_daemons_home(anywhere: Path, inside: str) -> None:
+    home = anywhere / inside / "home"
+    home.mkdir(parents=True)
+    for name in ("token", "ca.key", "journal.db"):
+        (home / name).write_text("a secret")
+    with running_engine(home) as engine:
+        if not engine.told["private_tmp"]:
+            pytest.skip(engine.told["why_shared"])
+        engine.create("f", Timeout=20)
+        engine.create("g", Timeout=20)
+        # The bundle is visible, and so is the path of the home: not what else is in it.
+        code = engine.shell("f", "pwd")[1].strip()
+        seen = code.partition("/local/functions/")[0]
+        for root in {seen, str(home)}:
+            for name in HIDDEN:
+                assert engine.shell("f", f"cat {root}/{name}")[0] == 1
+        assert engine.shell("f", f"find {seen} -path {code} -prune -o -type f -print")[1] == ""
+        assert engine.shell("f", f"ls {seen}/local/functions")[1] == "f\n"
+        assert engine.shell("f", "./tool.sh")[1] == "the tool runs\n"
+        # Nor can they uncover it, write there, or find it by another process.
+        assert engine.shell("f", f"touch {seen}/x {code}/x")[0] == 1
+        uncover = f"umount {seen} || umount -l {seen}; cat {seen}/token"
+        for command in (uncover, f"unshare -Urm sh -c '{uncover}'"):
+            assert "a secret" not in engine.shell("f", command)[1]
+        for root in {seen, str(home)}:
+            by_others = f"for each in /proc/[0-9]*; do cat $each/root{root}/token; done"
+            assert engine.shell("f", by_others)[1] == ""
+    assert (home / "token").read_text() == "a secret"
+
+
+def test_a_venv_in_the_home_stays_visible(tmp_path: Path) -> None:
+    kept = tmp_path / "venv" / "lib"
+    kept.mkdir(parents=True)
+    (kept / "ours.py").write_text("NAME = 'ours'\n")
+    (tmp_path / "token").write_text("a secret")
+    handler = "import ours\ndef handler(event, context):\n    return [ours.NAME, ours.__file__]\n"
+    with running_engine(tmp_path, PYTHONPATH=f"{kept}:{COLD}:{CHECKOUT}") as engine:
+        if not engine.told["private_tmp"]:
+            pytest.skip(engine.told["why_shared"])
+        engine.create("f", Code={"ZipFile": bundle(handler)})
+        name, file = engine.invoke("f")
+        assert name == "ours"
+        assert not Path(file).is_relative_to("/tmp")
+
+
+def test_sandboxes_cannot_read_or_kill_one_another(tmp_path: Path) -> None:
+    name = f"94.{time.time_ns()}"
+    with running_engine(tmp_path) as engine, ThreadPoolExecutor() as threads:
+        if not engine.told["private_tmp"]:
+            pytest.skip(engine.told["why_shared"])
+        engine.create("f", Timeout=20)
+        victim = (
+            f"echo secret > /dev/shm/mine; echo secret > /tmp/mine; SECRET=secret sleep {name} &"
+            " sleep 1.5; cat /dev/shm/mine; readlink /proc/self/ns/ipc; kill $!"
+        )
+        running = threads.submit(engine.shell, "f", victim)
+        [sleeper] = wait_until(lambda: sleepers(name), what="it runs")
+        ours = os.readlink("/proc/self/ns/ipc")
+        look = (
+            "ls /dev/shm /tmp; cat /proc/[0-9]*/environ | tr '\\0' '\\n' | grep SECRET=;"
+            f" kill -9 {sleeper}; ls -d /proc/{sleeper}"
+        )
+        status, said, _ = engine.shell("f", look)
+        assert (status, said) == (2, "/dev/shm:\n\n/tmp:\n")
+        assert "killed" in str(engine.fail("f", do="shell", command="kill -9 -1"))
+        status, said, _ = running.result()
+        secret, ipc = said.split("\n")[:2]
+        assert (secret, ipc != ours) == ("secret", True)
+        assert not list(Path("/dev/shm").glob("mine"))

@@ -163,7 +163,10 @@ async def serve(reactor: ILocalReactor, options: argparse.Namespace, folder: Pat
         raise CannotStart(str(error)) from error
     await finding
     if setup.shared_tmp:
-        log.warn("sandboxes share the machine's /tmp: {why}", why=setup.why_shared)
+        log.warn(
+            "sandboxes share the machine's /tmp, and can read this home: {why}",
+            why=setup.why_shared,
+        )
     pid = os.getpid()
     engine: dict[str, object] = {"id": uuid.uuid4().hex, "pid": pid, "started": started_at(pid)}
     engine |= {"private_tmp": not setup.shared_tmp, "why_shared": setup.why_shared}

@@ -6,8 +6,11 @@ Use them in single-threaded processes: unshare and setns affect only the calling
 import ctypes
 import os
 import signal
+from collections.abc import Iterable
+from contextlib import suppress
 
 NEW_MOUNTS = 0x00020000  # CLONE_NEWNS
+NEW_IPC = 0x08000000  # CLONE_NEWIPC
 NEW_USERS = 0x10000000  # CLONE_NEWUSER
 NEW_PIDS = 0x20000000  # CLONE_NEWPID
 
@@ -16,9 +19,14 @@ _RELATIME = 1 << 21
 _NO_SETUID, _NO_DEVICES = 2, 4
 _SAME_IN_STATVFS = 2 | 4 | 8 | 1024 | 2048  # nosuid nodev noexec noatime nodiratime
 _ST_RELATIME = 4096
-_SET_DEATH_SIGNAL, _SET_SUBREAPER = 1, 36
+_SET_DEATH_SIGNAL, _SET_SUBREAPER, _DROP_FROM_BOUNDING_SET = 1, 36, 24
+_CAPABILITIES_VERSION_3 = 0x20080522
+_KEPT_CAPABILITIES = {0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 31}
+"""CAP_CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE, SYS_CHROOT
+and SETFCAP: with them, root can use its files, but neither mounts nor other processes."""
 
 TMP = os.path.realpath("/tmp")
+SHARED_MEMORY, SHARED_MEMORY_MB = os.path.realpath("/dev/shm"), 64
 _PAGE_MB = os.sysconf("SC_PAGESIZE") / 2**20
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -79,14 +87,49 @@ def bind(source: str, target: str, *, read_only: bool = False) -> None:
 
 
 def enter_private_tmp(folder: str, tmpfs_mb: int) -> None:
-    """Give this process its own /tmp: a tmpfs of that size, or <folder>/tmp if it is 0."""
+    """Give this process its own /tmp: a tmpfs of that size, or <folder>/tmp if it is 0.
+
+    Also gives it shared memory of its own: /dev/shm, and System V IPC where the system allows it.
+    """
     unshare(NEW_MOUNTS)
+    with suppress(OSError):
+        unshare(NEW_IPC)
+    if os.path.isdir(SHARED_MEMORY):
+        size = f"size={SHARED_MEMORY_MB}m,mode=1777"
+        mount("mu", SHARED_MEMORY, "tmpfs", _NO_SETUID | _NO_DEVICES, size)
     if tmpfs_mb:
         mount("mu", TMP, "tmpfs", _NO_SETUID | _NO_DEVICES, f"size={tmpfs_mb}m,mode=1777")
         return
     os.mkdir(f"{folder}/tmp")
     os.chmod(f"{folder}/tmp", 0o1777)
     bind(f"{folder}/tmp", TMP)
+
+
+def hide(folder: str, kept: Iterable[str]) -> None:
+    """Cover `folder` with an empty one, in which only the directories `kept` are left, read-only.
+
+    Call it in a mount namespace of one's own.
+    """
+    opened = [(path, os.open(path, os.O_PATH | os.O_DIRECTORY)) for path in kept]
+    flags = _NO_SETUID | _NO_DEVICES
+    mount("mu", folder, "tmpfs", flags, "size=64k,mode=755")
+    for path, descriptor in opened:
+        os.makedirs(path, exist_ok=True)
+        bind(f"/proc/self/fd/{descriptor}", path, read_only=True)
+        os.close(descriptor)  # it would lead out of here, by its parent directory
+    mount("none", folder, "", _REMOUNT | _READ_ONLY | flags)
+
+
+def drop_capabilities() -> None:
+    """Keep root, and all programs that it starts, from undoing mounts and reaching other processes."""
+    for number in range(64):
+        if number not in _KEPT_CAPABILITIES:
+            _libc.prctl(_DROP_FROM_BOUNDING_SET, number, 0, 0, 0)  # fails for unknown ones
+    kept = sum(1 << number for number in _KEPT_CAPABILITIES)
+    header = (ctypes.c_uint32 * 2)(_CAPABILITIES_VERSION_3, 0)
+    # Effective, permitted and inheritable: the lower 32 bits of each, then the upper ones.
+    wanted = (ctypes.c_uint32 * 6)(kept, kept, 0, 0, 0, 0)
+    _checked(_libc.capset(header, wanted), "capset")
 
 
 def die_with_parent(parent: int, death_signal: signal.Signals = signal.SIGKILL) -> None:

@@ -75,6 +75,24 @@ def _inside(path: str, root: str) -> bool:
     return path.startswith(root + "/")
 
 
+def kept_in(home: str, paths: Iterable[str]) -> list[str]:
+    """Return the directories among `paths` that lie in `home`, without those nested in others.
+
+    Those in its `local`, which are the bundles, are left out: a sandbox sees its own one only.
+    """
+    real_home = os.path.realpath(home)
+    kept: list[str] = []
+    for real in sorted({os.path.realpath(path) for path in paths}):
+        if (
+            _inside(real, real_home)
+            and not _inside(real, f"{real_home}/local")
+            and os.path.isdir(real)
+            and not (kept and _inside(real, kept[-1]))
+        ):
+            kept.append(real)
+    return kept
+
+
 def needed(setup: SandboxSetup) -> list[str]:
     """Return the directories that sandboxes read from."""
     interpreter = os.path.dirname(os.path.realpath(sys.executable))
@@ -116,7 +134,9 @@ def enter_namespaces(setup: SandboxSetup) -> SandboxSetup:
         target = moved(root, place)
         os.makedirs(target, exist_ok=True)
         kernel.bind(root, target, read_only=True)
-    return replace(setup, place=place, outer_ids=ids)
+    kept = tuple(moved(path, place) for path in kept_in(setup.home, needed(setup)))
+    home = moved(setup.home, place)
+    return replace(setup, place=place, outer_ids=ids, home=home, kept=kept)
 
 
 def why_not(setup: SandboxSetup) -> str:
@@ -125,9 +145,9 @@ def why_not(setup: SandboxSetup) -> str:
     child = os.fork()
     if child == 0:
         try:
-            enter_namespaces(setup)
+            entered = enter_namespaces(setup)
             if os.fork() == 0:  # as pid 1, like the warm parent
-                _try_sandbox(writing)
+                _try_sandbox(entered, writing)
             os.wait()
         except OSError as error:
             os.write(writing, str(error).encode())
@@ -139,12 +159,13 @@ def why_not(setup: SandboxSetup) -> str:
     return reason
 
 
-def _try_sandbox(writing: int) -> None:
+def _try_sandbox(setup: SandboxSetup, writing: int) -> None:
     try:
         kernel.next_child_gets_new_pids(os.open("/proc/self/ns/pid", os.O_RDONLY))
         if os.fork() == 0:
             try:
                 kernel.enter_private_tmp("", 1)
+                kernel.hide(setup.home, setup.kept)
             except OSError as error:
                 os.write(writing, str(error).encode())
             os._exit(0)

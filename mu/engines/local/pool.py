@@ -181,6 +181,7 @@ class SandboxPool:
 
     def _spawn(self) -> IProcessTransport:
         setup = SandboxSetup(
+            home=str(self._home.parent),
             functions=str(self._home / "functions"),
             search_path=own_search_path(),
             checkout=CHECKOUT,

@@ -209,7 +209,8 @@ class LocalEngineProcess:
             )
         if not found.private_tmp:
             self.log.warn(
-                "workers share this machine's /tmp, and commands that name it are rejected: {why}",
+                "workers share this machine's /tmp, where commands that name it are rejected, and can read"
+                " this home: {why}",
                 why=found.why_shared,
             )
         self.info, self._port = found, found.port

@@ -136,6 +136,8 @@ def _prepare(task: SandboxTask, setup: SandboxSetup) -> None:
     if setup.outer_ids is not None:
         kernel.unshare(kernel.NEW_USERS)
         kernel.map_user(*setup.outer_ids, 0, 0)
+    elif not setup.shared_tmp:
+        kernel.drop_capabilities()
     role = role_variables(os.environ) | task.role
     os.environ.clear()
     os.environ.update(environment_of(task, setup, role))

@@ -15,14 +15,18 @@ class SandboxSetup:
     Bundles are unzipped in `functions`. If either lies under the machine's /tmp, sandboxes see it
     in `place` instead. `why_shared` says why /tmp cannot be private, and `outer_ids` are the user
     and group ids outside of the user namespace, if there is one.
+    `home` is the daemon's home, which is hidden from sandboxes but for their own code and the
+    directories `kept`; if it lies under /tmp, it is the path in `place`.
     """
 
+    home: str
     functions: str
     search_path: tuple[str, ...]
     checkout: str
     shared_tmp: bool = False
     why_shared: str = ""
     place: str = ""
+    kept: tuple[str, ...] = ()
     outer_ids: tuple[int, int] | None = None
 
     def to_json(self) -> str:
@@ -32,6 +36,7 @@ class SandboxSetup:
     def from_json(cls, text: str) -> "SandboxSetup":
         fields = json.loads(text)
         fields["search_path"] = tuple(fields["search_path"])
+        fields["kept"] = tuple(fields["kept"])
         fields["outer_ids"] = tuple(fields["outer_ids"]) if fields["outer_ids"] else None
         return cls(**fields)
 

@@ -95,6 +95,7 @@ def _supervise(task: SandboxTask, setup: SandboxSetup) -> int:
         kernel.adopt_orphans()
     else:
         kernel.enter_private_tmp(task.folder, task.tmpfs)
+        kernel.hide(setup.home, [*setup.kept, task.code])
         # So that ps and killall see only this sandbox; some containers forbid it.
         with suppress(OSError):
             kernel.mount("proc", "/proc", "proc")
