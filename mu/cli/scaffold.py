@@ -33,6 +33,7 @@ Type=exec
 # not use root.
 User={user}
 ExecStart={command}
+ExecReload=/bin/kill -HUP $MAINPID
 # A daemon that fails to start ends with a signal, which "on-failure" treats as a clean stop.
 Restart=always
 RestartSec=2
