@@ -1,4 +1,4 @@
-"""A small S3 server in memory that takes keys of any name; rclone does not keep line breaks in them."""
+"""A small S3 server in memory that takes keys of any name; rclone does not always keep their line breaks."""
 
 import re
 from collections.abc import Iterator

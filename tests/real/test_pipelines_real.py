@@ -265,7 +265,7 @@ FIVE = 5
 
 @pytest.fixture(scope="module")
 def any_names(tmp_path_factory, ffmpeg_zip):
-    """A daemon and its S3: rclone, which is the other one, does not keep line breaks in keys."""
+    """A daemon and its S3: rclone, which is the other one, does not always keep line breaks."""
     with plain_s3() as s3:
         running = Daemon(tmp_path_factory.mktemp("any"), s3.env, free_ports_conf())
         running.create_function("ffmpeg", ffmpeg_zip, MemorySize=1024)
