@@ -125,7 +125,7 @@ class Conductor:
         """End a job from the journal as failed, because it cannot resume."""
         self.log.error("job {job} cannot resume: {reason}", job=job_id, reason=reason)
         now = self.coordinator.clock.seconds()
-        order = ordered.order if ordered else {}
+        order = ordered.order if ordered and isinstance(ordered.order, dict) else {}
         summary = JobSummary(
             id=job_id,
             pipeline=order.get("pipeline", ""),
