@@ -162,7 +162,7 @@ class MuService(Service):
         self._listening: list[IListeningPort] = []
         self._lambda_engines: dict[str, LambdaEngine] = {}
         self._local: LocalEngineProcess | None = None
-        self._book = JobBook(config.jobs.keep)
+        self._book = JobBook(config.jobs.keep, config.jobs.output_bytes)
         self._workers = WorkerFactory(self._book, config.worker, reactor)
         self._threads = _Threads(0, BLOCKING_CALLS, "mu-blocking")
         self._conductor: Conductor | None = None
