@@ -152,6 +152,7 @@ class JobsSection:
     spares: int = _live(0, 0)
     stragglers: float = _live(3.0, 0)
     keep: int = _option(1000, 1)
+    output_bytes: int = _option(2**26, 0)
 
 
 @dataclass(frozen=True, slots=True)

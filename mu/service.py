@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import socket
+import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -161,7 +162,7 @@ class MuService(Service):
         self._listening: list[IListeningPort] = []
         self._lambda_engines: dict[str, LambdaEngine] = {}
         self._local: LocalEngineProcess | None = None
-        self._book = JobBook(config.jobs.keep)
+        self._book = JobBook(config.jobs.keep, config.jobs.output_bytes)
         self._workers = WorkerFactory(self._book, config.worker, reactor)
         self._threads = _Threads(0, BLOCKING_CALLS, "mu-blocking")
         self._conductor: Conductor | None = None
@@ -264,9 +265,17 @@ class MuService(Service):
             archive = Archive(self._journal_file)
         except JournalError as error:
             raise ConfigError(str(error)) from None
-        ports = json.loads(archive.fact("ports") or "{}") if archive.running() else {}
+        try:
+            ports = archive.ports() if archive.running() else {}
+        except (ValueError, sqlite3.Error) as error:
+            self.log.error(
+                "{path}: the ports of the last start cannot be read: {error}; free ones are used",
+                path=str(self._journal_file),
+                error=str(error),
+            )
+            ports = {}
         archive.close()
-        return dict(ports)
+        return ports
 
     def _open_journal(self) -> Ledger:
         options = self._config.journal
@@ -308,7 +317,15 @@ class MuService(Service):
         if archive is None:
             return
         for told, identity in archive.ended():
-            self._book.add(PastJob(told, identity, archive.workers))
+            try:
+                self._book.add(PastJob(told, identity, archive.workers))
+            except (AttributeError, LookupError, TypeError, ValueError) as error:
+                self.log.error(
+                    "{path}: an ended job cannot be read and is left out: {error}: {told}",
+                    path=str(self._journal_file),
+                    error=str(error),
+                    told=f"{told!r:.200}",
+                )
 
         def read_spec(ordered: Ordered) -> JobSpec:
             body = json.dumps(ordered.order).encode("ascii")
@@ -318,7 +335,7 @@ class MuService(Service):
         found, lost, stopped_at = find(archive, read_spec)
         conductor.restore(found, stopped_at)
         for job_id, (ordered, reason) in lost.items():
-            conductor.bury(job_id, ordered, reason)
+            conductor.bury(job_id, ordered, f"{reason} ({self._journal_file})")
 
     def _journal_failed(self, reason: str) -> None:
         """Exit at once: nothing reported from now on would survive a restart."""

@@ -33,6 +33,13 @@ class Tail:
         dropped = self.end - len(self._bytes)
         return bytes(self._bytes[max(0, start - dropped) :])
 
+    def __len__(self) -> int:
+        return len(self._bytes)
+
+    def drop(self) -> None:
+        """Keep nothing of what there is."""
+        self._bytes.clear()
+
     def __bytes__(self) -> bytes:
         return bytes(self._bytes)
 

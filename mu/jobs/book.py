@@ -35,9 +35,24 @@ class PastJob:
 class JobBook:
     """All known jobs, oldest first. It keeps at most `keep` jobs that have ended."""
 
-    def __init__(self, keep: int = 1000) -> None:
+    def __init__(self, keep: int = 1000, output_bytes: int = 2**26) -> None:
         self._keep = keep
+        self._output_bytes = output_bytes
+        self._outputs: dict[str, int] = {}  # of jobs that have ended, the oldest first
         self._jobs: dict[str, Job | PastJob] = {}
+
+    def ended(self, job: Job) -> None:
+        """A job has ended: drop the output of the oldest ended ones, beyond `output_bytes` in all."""
+        self._outputs[job.id] = sum(len(actor.output) for actor in job.actors)
+        size = sum(self._outputs.values())
+        for job_id in list(self._outputs):
+            oldest = self._jobs.get(job_id)
+            if isinstance(oldest, Job):
+                if size <= self._output_bytes:
+                    return
+                for actor in oldest.actors:
+                    actor.output.drop()
+            size -= self._outputs.pop(job_id)
 
     def add(self, job: Job | PastJob) -> None:
         self._jobs[job.id] = job

@@ -125,7 +125,7 @@ class Conductor:
         """End a job from the journal as failed, because it cannot resume."""
         self.log.error("job {job} cannot resume: {reason}", job=job_id, reason=reason)
         now = self.coordinator.clock.seconds()
-        order = ordered.order if ordered else {}
+        order = ordered.order if ordered and isinstance(ordered.order, dict) else {}
         summary = JobSummary(
             id=job_id,
             pipeline=order.get("pipeline", ""),
@@ -150,10 +150,14 @@ class Conductor:
         for run in list(self._runs.values()):
             run.resume()
 
+    def _ended(self, job: Job) -> None:
+        del self._runs[job.id]
+        self._book.ended(job)
+
     def _add(self, run: Run) -> Run:
         job = run.job
         self._runs[job.id] = run
-        job.when_over().addCallback(lambda _: self._runs.pop(job.id))
+        job.when_over().addCallback(lambda _: self._ended(job))
         self._book.add(job)
         return run
 

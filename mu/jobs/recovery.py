@@ -1,5 +1,6 @@
 """Recovers jobs from the journal, in the state they had when the daemon was killed or stopped."""
 
+import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -55,7 +56,7 @@ def find(
             last = max(last, ordered.at, *map(time_of, records))
             size = sum(len(line) for line in lines if line.startswith('["happened"'))
             found.append(Found(job_id, ordered, read_spec(ordered), records, size))
-        except ValueError as error:
+        except (AttributeError, LookupError, TypeError, ValueError, sqlite3.Error) as error:
             lost[job_id] = ordered, str(error)
     return found, lost, last
 

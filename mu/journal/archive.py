@@ -1,5 +1,6 @@
 """Reads a journal, when a daemon starts or for `mu replay`."""
 
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,17 @@ class Archive:
             "select lines from records where job = ? order by number", (job,)
         )
         for (lines,) in rows:
+            if not isinstance(lines, bytes):
+                raise ValueError(f"{lines!r:.80} is not a row of records")
             yield from lines.decode("ascii").split("\n")
+
+    def ports(self) -> dict[str, int]:
+        """Return the ports of the last start, by name. Raises ValueError."""
+        noted = self.fact("ports")
+        ports = json.loads(noted or "{}")
+        if not (isinstance(ports, dict) and all(map(_is_port, ports.values()))):
+            raise ValueError(f"{noted!r:.80} is not a port for each name")
+        return ports
 
     def fact(self, name: str) -> str:
         """Return the value noted under that name, or an empty string."""
@@ -55,3 +66,7 @@ class Archive:
     def note(self, name: str, value: str) -> None:
         """Note a value that belongs to no job. It is on disk when this returns."""
         self._database.execute("insert or replace into facts values (?, ?)", (name, value))
+
+
+def _is_port(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 65535

@@ -162,6 +162,15 @@ def test_an_odd_host_is_answered_in_json(daemon, host):
     assert "Traceback" not in daemon.process.log.read_text()
 
 
+def test_the_key_of_an_ended_external_job_gives_no_event(daemon):
+    _, first = post(daemon, ORDER, Idempotency_Key="ended")
+    assert "srvkey" in first["event"]
+    daemon.ask(f"/jobs/{first['id']}", method="DELETE")
+    _, again = post(daemon, ORDER, Idempotency_Key="ended")
+    assert (again["id"], again["state"]) == (first["id"], "cancelled")
+    assert "event" not in again
+
+
 @pytest.mark.parametrize("key", [b"\xff", b"\xc3\x28", b"", b"a\tb", b"1\r\nIdempotency-Key: 2"])
 def test_a_bad_idempotency_key_is_refused(daemon, key):
     head = b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nIdempotency-Key: " + key

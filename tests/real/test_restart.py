@@ -159,3 +159,30 @@ def test_a_journal_of_a_newer_version_is_one_line_with_what_to_do(tmp_path, s3):
         StageError, match=r"(?m)^mu: .*journal\.db has format version 99, but this mu"
     ):
         Daemon(tmp_path, s3.env, CONF)
+
+
+def test_damage_in_the_journal_costs_the_damaged_jobs_and_not_the_start(start, s3):
+    slow_film(s3, "damaged", 3)
+    slow_film(s3, "whole", 3)
+    first = start()
+    damaged = first.ask("/jobs", order("damaged", workers=3))
+    whole = first.ask("/jobs", order("whole", workers=3))
+    first.process.kill()
+    path = first.home / "journal.db"
+    with sqlite3.connect(path) as database:
+        mine = (damaged["id"],)
+        database.execute(
+            "delete from records where number = (select min(number) from records where job = ?)",
+            mine,
+        )
+        database.execute("update facts set value = 'garbage' where name = 'ports'")
+        database.execute(
+            "insert into past values ('odd', 1.0, 1, 'not JSON', '[]', '{}')",
+        )
+    database.close()
+    second = start()
+    job = second.ask(f"/jobs/{damaged['id']}")
+    assert job["state"] == "failed"
+    assert job["error"].startswith("it cannot resume after the coordinator's restart: ")
+    assert str(path) in job["error"]
+    assert second.ask(f"/jobs/{whole['id']}")["state"] in ("launching", "running", "done")

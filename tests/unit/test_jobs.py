@@ -238,3 +238,18 @@ def test_a_worker_that_would_fill_the_disk_fails_its_actor_and_no_other():
     good.say(b"RE:0:INFO:k:1")
     assert good.open
     assert sum(map(len, journal.lines("j1"))) < 4000
+
+
+def test_the_output_of_ended_jobs_is_bounded_in_all_and_the_oldest_goes_first():
+    book = JobBook(output_bytes=250)
+    jobs = [make_job(MachineState, workers=2, job_id=f"j{n}") for n in range(4)]
+    for job in jobs:
+        book.add(job)
+        for actor in job.actors:
+            actor.output.write(b"x" * 50)
+    for job in jobs[:3]:
+        book.ended(ended(job))
+    kept = [sum(len(actor.output) for actor in job.actors) for job in jobs]
+    assert kept == [0, 100, 100, 100], "a running job keeps its own"
+    assert jobs[0].actors[0].output.end == 50
+    assert jobs[0].actors[0].output.since(0) == b""

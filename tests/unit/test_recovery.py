@@ -1,5 +1,7 @@
 """A job, back from its records, wherever they end."""
 
+import sqlite3
+
 import pytest
 from kit.journal import HeldJournal
 from kit.parts import Port, make_job, make_spec, recorded_job
@@ -9,6 +11,7 @@ from mu.engines.cost import GB_S_USD
 from mu.events import digest
 from mu.invocations import Size
 from mu.jobs.recovery import find, recover
+from mu.journal.archive import Archive
 from mu.journal.records import (
     Counted,
     Happened,
@@ -344,3 +347,42 @@ def test_a_broken_record_loses_its_job_and_no_other(line):
     archive = HeldJournal([("broken", ordered), ("broken", line), ("whole", ordered)])
     found, lost, _ = find(archive, lambda ordered: make_spec(MachineState))
     assert ([one.id for one in found], list(lost)) == (["whole"], ["broken"])
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "text in place of a blob",
+        5,
+        b"",
+        b"\xff\xfe",
+        b'["ordered",1.0,"uniq",{},"',
+        b'["alive",1.0]',
+        b'["ordered",null,"uniq",{},"",""]',
+        b'["ordered",1.0,"uniq",{},"",""]\nnull',
+    ],
+)
+def test_a_bad_row_in_the_database_loses_its_job_and_no_other(tmp_path, row):
+    path = tmp_path / "journal.db"
+    Archive(path).close()
+    database = sqlite3.connect(path)
+    whole = write_record(Ordered(1.0, "uniq", {}, "", "")).encode()
+    rows = [("broken", row), ("whole", whole)]
+    database.executemany("insert into records (job, lines) values (?, ?)", rows)
+    database.commit()
+    database.close()
+    archive = Archive(path)
+    found, lost, _ = find(archive, lambda ordered: make_spec(MachineState))
+    archive.close()
+    assert ([one.id for one in found], list(lost)) == (["whole"], ["broken"])
+
+
+@pytest.mark.parametrize("noted", ["garbage", "[]", '{"worker": "x"}', '{"worker": 99999}', "null"])
+def test_ports_that_are_none_are_refused_by_name(tmp_path, noted):
+    archive = Archive(tmp_path / "journal.db")
+    archive.note("ports", noted)
+    with pytest.raises(ValueError, match="Expecting value|is not a port for each name"):
+        archive.ports()
+    archive.note("ports", '{"worker": 13579}')
+    assert archive.ports() == {"worker": 13579}
+    archive.close()
