@@ -2,7 +2,10 @@
 
 import base64
 import os
+import shutil
+import tempfile
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -126,11 +129,16 @@ class Beyond(Protocol):
 
 
 class ProxyTests(TestCase):
+    def new_file(self, content):
+        folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, folder)
+        path = Path(folder) / "file"
+        path.write_bytes(content)
+        return str(path)
+
     def setUp(self):
         pem = certificate(HOST)
-        path = self.mktemp()
-        with open(path, "wb") as file:
-            file.write(pem)
+        path = self.new_file(pem)
         self.api = Always202()
         options = ssl.PrivateCertificate.loadPEM(pem).options()
         server = reactor.listenTCP(
@@ -202,9 +210,7 @@ class ProxyTests(TestCase):
 
     async def test_a_certificate_that_is_not_trusted_is_no_launch(self):
         self.use_proxy()
-        other = self.mktemp()
-        with open(other, "wb") as file:
-            file.write(certificate(HOST))
+        other = self.new_file(certificate(HOST))
         self.patch_environment("AWS_CA_BUNDLE", other)
         answer = await self.make_engine().launch(INVOCATION)
         assert isinstance(answer, Unreached)
