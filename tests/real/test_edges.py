@@ -1,6 +1,5 @@
 """A real daemon and bad input: it reports each error and keeps serving everyone else."""
 
-import contextlib
 import json
 import os
 import re
@@ -129,20 +128,25 @@ def test_a_worker_that_does_not_read_is_paused_and_costs_no_memory(hasty):
     assert hasty.wait(job["id"])["state"] == "failed"
 
 
-def test_connections_over_the_limit_are_closed_and_the_others_are_served(tmp_path):
+def is_closed(line):
+    """Whether the other end closes a connection within half a second."""
+    line.settimeout(0.5)
+    try:
+        return line.recv(1) == b""
+    except ConnectionResetError:
+        return True
+    except TimeoutError:
+        return False
+
+
+def test_of_silent_connections_over_the_limit_the_oldest_are_closed(tmp_path):
     conf = free_ports_conf(worker="max_connections = 5", local="enabled = no")
     daemon = Daemon(tmp_path, conf=conf)
     try:
         lines = [dial(daemon) for _ in range(30)]
-        for line in lines:
-            line.settimeout(0.5)
-        closed = 0
-        for line in lines:
-            with contextlib.suppress(TimeoutError):
-                closed += line.recv(1) == b""
-        assert closed == 25
+        assert [is_closed(line) for line in lines] == [True] * 25 + [False] * 5
         log = daemon.process.log.read_text()
-        assert log.count("refused: 5 connections are open") == 25
+        assert log.count(" refused: ") <= 2  # the rest is summed up
         assert "Traceback" not in log
     finally:
         daemon.stop()
