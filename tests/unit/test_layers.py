@@ -1,6 +1,7 @@
 """Imports point one way, and the pure core stays pure."""
 
 import ast
+import configparser
 import subprocess
 import sys
 from importlib import import_module
@@ -188,3 +189,11 @@ def is_deprecated(name: str) -> bool:
     if "__getattr__" not in found or attribute in found:
         return False
     return "__path__" not in found or find_spec(name) is None
+
+
+def test_every_package_is_installed():
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    listed = set(parser["options"]["packages"].split())
+    found = {path.parent.relative_to(ROOT) for path in (ROOT / "mu").rglob("__init__.py")}
+    assert {".".join(path.parts) for path in found} <= listed
