@@ -167,6 +167,6 @@ def test_amazons_runtime_reports_an_invalid_event(unzipped: Path) -> None:
     with runtime(unzipped) as api:
         api.give("bad", {"mode": "sideways"})
         kind, told = api.hear("bad")
-        assert (kind, told["errorType"]) == ("error", "ValueError")
+        assert (kind, told["errorType"]) == ("error", "EventError")
         api.give("good", {"mode": 0, "quality": "still"})
         assert api.hear("good")[1]["output"] == "still from task\n"

@@ -133,7 +133,7 @@ def test_outputs_that_would_be_written_over_something_are_refused(given, says):
         ("keys[0]", {"keys": ["a\0b"]}, "NUL"),
         ("keys", {"keys": [""]}, "empty key"),
         ("prefix", {"keys": []}, "give params.prefix or params.keys"),
-        ("match", {"match": "*"}, "not for params.keys"),
+        ("match", {"match": "*"}, "not to params.keys"),
         ("out_prefix", {"keys": [], "prefix": "a/", "out_prefix": "a/"}, "a second run"),
         ("on_error", {"on_error": "ignore"}, "keep or fail, got 'ignore'"),
     ],

@@ -119,7 +119,7 @@ def test_y4m2png_refuses_chunks_that_are_longer_than_the_job_says(studio, s3, ch
     given = {"bucket": "films", "video": "bbb", "in_format": "y4m_06", "out_format": "wrong"}
     job = run_job(studio, "y4m2png", 1, frames=4, **given)
     assert job["state"] == "failed"
-    assert "bbb-y4m_06/00000000.y4m must have 4 frames at most, got 6" in job["error"]
+    assert "bbb-y4m_06/00000000.y4m must have at most 4 frames, got 6" in job["error"]
     assert not keys_below(s3, "bbb-wrong/")
 
 
