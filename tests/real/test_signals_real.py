@@ -115,9 +115,13 @@ def test_sighup_reopens_twistds_log_file(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_to_end_is_no_fault(calm, number):
     order(calm)
-    os.kill(calm.process.pid, number)
-    while calm.process.runs:
-        os.kill(calm.process.pid, number)
+
+    def signalled_until_it_ends():
+        if calm.process.runs:
+            os.kill(calm.process.pid, number)
+        return not calm.process.runs
+
+    wait_until(signalled_until_it_ends)
     assert calm.process.stop() == -number
     assert "Traceback" not in log_of(calm)
     assert "ReactorNotRunning" not in log_of(calm)
