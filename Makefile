@@ -6,13 +6,16 @@ BIN := $(VENV)/bin
 # The pure core: the unit tests cover all of its branches.
 CORE := mu/wire.py,mu/messages.py,mu/events.py,mu/machine.py,mu/states/*,mu/outbox.py,mu/session.py,mu/session_effects.py,mu/relay/switchboard.py
 
-.PHONY: help demo check test soak lint coverage bench clean
+PYTHONUNBUFFERED := 1
+export PYTHONUNBUFFERED
+
+.PHONY: help demo check test test-real test-unit soak lint coverage bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo      run the main job on this machine (KEEP=1: keep it running until Ctrl-C)'
 	@echo 'make check     lint, then the tests that start no processes (under a minute)'
-	@echo 'make test      lint, then all tests (under 5 minutes)'
+	@echo 'make test      lint, then all tests (some minutes on two cores)'
 	@echo 'make soak      the tests that take longer: many more seeds and jobs'
 	@echo 'make coverage  branch coverage of the unit tests'
 	@echo 'make lint      ruff and mypy'
@@ -25,8 +28,15 @@ demo: $(VENV)/demo.stamp
 check: lint
 	$(BIN)/python -m pytest -q tests/unit
 
+# On two cores: the tests that start processes, beside those that do not.
 test: lint
-	$(BIN)/python -m pytest
+	@$(MAKE) --no-print-directory -j2 -Oline test-real test-unit
+
+test-real:
+	@$(BIN)/python -m pytest tests/real
+
+test-unit:
+	@$(BIN)/python -m pytest -q tests/unit tests/model
 
 soak: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -m soak
