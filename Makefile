@@ -30,7 +30,7 @@ check: lint
 
 # On two cores: the tests that start processes, beside those that do not.
 test: lint
-	@$(MAKE) --no-print-directory -j2 -Oline test-real test-unit
+	@$(MAKE) --no-print-directory -j2 test-real test-unit
 
 test-real:
 	@$(BIN)/python -m pytest tests/real
