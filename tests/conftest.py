@@ -1,5 +1,6 @@
 """Real parts, shared by the end-to-end tests: an S3 server, a daemon, a function of a shell script."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ from kit.install import ROOT, build, copy_of
 from stage import Daemon, S3Server, StageError, free_ports_conf
 
 from mu.functions.bundle import bundle
+
+# In the background of a shell SIGINT is ignored, which the daemons of the tests would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
