@@ -21,13 +21,13 @@ from mu.doctor.account import (
 from mu.doctor.bucket import check_bucket, check_bucket_write
 from mu.doctor.case import Case
 from mu.doctor.coordinator import (
-    FINDERS,
     Reach,
     check_ca,
     check_public_host,
     check_relay,
     check_worker_port,
     find_places,
+    finders_of,
 )
 from mu.doctor.finding import FAIL, UNKNOWN, WARN, Finding
 from mu.doctor.function import (
@@ -92,7 +92,7 @@ def _checks(case: Case) -> Checks:
         yield "relay port", partial(check_relay, home, config, aws, case.relay_user)
     else:
         places.pop("relay", None)
-    finders = FINDERS if aws else ()
+    finders = finders_of(config) if aws else ()
     own = [place.port for place in places.values() if place.host == config.launch.public_host]
     ports = own or [port for port in (config.worker.port, config.relay.port) if port]
     yield "public_host", partial(check_public_host, config, case.source, finders, aws, ports)

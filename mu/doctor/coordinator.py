@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from mu import hosts
@@ -20,7 +21,6 @@ from mu.net.certificates import SERVER_NAME, Authority, Facts
 SOON = timedelta(days=30)
 CONNECT_S = 3.0
 METADATA_S = 1.0
-CHECKIP = "https://checkip.amazonaws.com"
 METADATA = "http://169.254.169.254"
 
 Find = Callable[[], tuple[str, str] | None]
@@ -339,10 +339,10 @@ def by_metadata() -> tuple[str, str] | None:
     return (address, "from EC2's metadata service") if address else None
 
 
-def by_checkip() -> tuple[str, str] | None:
-    """Return the address from which a server of AWS sees this machine."""
-    address = _ask(urllib.request.Request(CHECKIP))
-    return (address, f"as seen by {CHECKIP}") if address else None
+def by_checkip(url: str) -> tuple[str, str] | None:
+    """Return the address from which a server outside sees this machine."""
+    address = _ask(urllib.request.Request(url)) if url != "none" else None
+    return (address, f"as seen by {url}") if address else None
 
 
 def _ask(request: urllib.request.Request) -> str | None:
@@ -356,5 +356,6 @@ def _ask(request: urllib.request.Request) -> str | None:
     return line if line and line.isprintable() else None
 
 
-FINDERS: tuple[Find, ...] = (by_route, by_metadata, by_checkip)
-"""The ways to find this machine's address, in the order in which they are tried."""
+def finders_of(config: Config) -> tuple[Find, ...]:
+    """Return the ways to find this machine's address, in the order in which they are tried."""
+    return by_route, by_metadata, partial(by_checkip, config.launch.checkip)

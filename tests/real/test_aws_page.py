@@ -104,7 +104,7 @@ def test_the_commands_of_the_page_work_from_the_credentials_to_the_clean_up(aws,
     there = engine.lambda_client().get_function_configuration(FunctionName="png2y4m")
     assert there["Role"] == "arn:aws:iam::123456789012:role/mu-worker"
 
-    conf = free_ports_conf(launch="engine = lambda", local="enabled = no")
+    conf = free_ports_conf(launch="engine = lambda\ncheckip = none", local="enabled = no")
     ours = Daemon(folder, env, conf)
     try:
         job = commands("5. A job").splitlines()

@@ -212,9 +212,9 @@ def test_an_instance_knows_its_address_from_its_metadata(metadata, monkeypatch):
 def test_without_an_answer_there_is_no_guess(monkeypatch):
     monkeypatch.delenv("AWS_EC2_METADATA_DISABLED", raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1")
-    monkeypatch.setattr(coordinator, "CHECKIP", "http://127.0.0.1:1")
     assert coordinator.by_metadata() is None
-    assert coordinator.by_checkip() is None
+    assert coordinator.by_checkip("http://127.0.0.1:1") is None
+    assert coordinator.by_checkip("none") is None
 
 
 # ---------------------------------------------------------------- the account
@@ -540,7 +540,7 @@ def test_no_local_engine_is_a_finding(tmp_path):
 
 @pytest.fixture
 def aws(monkeypatch):
-    monkeypatch.setattr("mu.doctor.FINDERS", (guess,))
+    monkeypatch.setattr("mu.doctor.finders_of", lambda config: (guess,))
     with in_process_aws(monkeypatch):
         yield monkeypatch
 
