@@ -131,15 +131,15 @@ def check_relay(home: Path, config: Config, aws: bool, pipeline: str) -> Finding
 
     `pipeline` names one that needs it. Without it, nothing is a failure.
     """
-    options = config.relay
+    check, options = "relay port", config.relay
     if options.address != "auto":
         place = Reach.of(*hosts.split(options.address))
         there = f"the relay at {place}"
         remedy = f"start it: twistd -n mu-relay, and allow TCP port {place.port} there (firewall)"
-        found = _check_certificate("relay", home, place.host, place.port, there, remedy)
+        found = _check_certificate(check, home, place.host, place.port, there, remedy)
     elif not options.enabled:
         found = Finding(
-            "relay",
+            check,
             FAIL if pipeline else OK,
             "there is no relay: [relay] enabled = no",
             "set it to yes and restart the daemon" if pipeline else "",
