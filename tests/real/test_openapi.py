@@ -77,3 +77,14 @@ def test_known_jobs_and_pipelines_match_the_description(asked):
         headers={"Authorization": f"Bearer {asked.token}"},
         excluded_checks=EXCLUDED,
     )
+
+
+@pytest.mark.parametrize("operation", [one.ok() for one in SCHEMA.get_all_operations()])
+def test_the_answer_to_a_foreign_host_matches_the_description(asked, operation):
+    path = dict.fromkeys(("job", "name"), "x")
+    case = operation.Case(
+        path_parameters={name: path[name] for name in path if f"{{{name}}}" in operation.path}
+    )
+    answer = case.call(base_url=asked.url, headers={"Host": "evil.example"}, timeout=10)
+    assert answer.status_code == 421
+    case.validate_response(answer, excluded_checks=EXCLUDED)
