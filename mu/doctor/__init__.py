@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from functools import partial
 
+from mu.aws.answers import Kind
 from mu.doctor.account import (
     GROWTH,
     check_clock,
@@ -56,6 +57,8 @@ Checks = Generator[tuple[str, Callable[[], Finding]], Finding, None]
 
 _NEEDED = ("invoking", "inside", "writing")
 """The checks whose calls are those of a job. For the others, a missing right is no failure."""
+_REACHED = (*_NEEDED, "function", "bucket")
+"""The checks that fail if AWS cannot be reached. Jobs do not need STS and IAM, or the account's settings."""
 
 
 def examine(case: Case) -> Iterator[Finding]:
@@ -74,9 +77,14 @@ def _run(name: str, check: Callable[[], Finding]) -> Finding:
     try:
         return check()
     except AwsError as error:
-        if error.denied and name not in _NEEDED:
-            remedy = f"jobs do not need this right; to have it checked: {error.remedy}"
-            return Finding(name, UNKNOWN, error.sentence, remedy)
+        match error.kind:
+            case Kind.DENIED if name not in _NEEDED:
+                remedy = f"jobs do not need this right; to have it checked: {error.remedy}"
+                return Finding(name, UNKNOWN, error.sentence, remedy)
+            case Kind.BUSY | Kind.NOT_READY:
+                return Finding(name, UNKNOWN, error.sentence, "jobs wait; check again later")
+            case Kind.AGAIN if name not in _REACHED:
+                return Finding(name, UNKNOWN, error.sentence, error.remedy)
         return Finding(name, FAIL, error.sentence, error.remedy)
     except Exception as error:  # a broken check must not hide the findings of the others
         return Finding(name, FAIL, f"the check itself failed: {type(error).__name__}: {error}")
@@ -105,7 +113,7 @@ def _checks(case: Case) -> Checks:
             return
         yield from _of_account(case, case.clients)
     elif not aws:
-        yield "concurrency", partial(check_local_concurrency, config, case.workers)
+        yield "concurrency", partial(check_local_concurrency, config, case.workers, case.at_once)
     if case.clients is not None:
         subjects = [
             Subject(case.clients, region, name)

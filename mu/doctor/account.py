@@ -128,18 +128,19 @@ def _concurrency(clients: Clients, region: str) -> tuple[int, int]:
     return limit["ConcurrentExecutions"], limit["UnreservedConcurrentExecutions"]
 
 
-def check_local_concurrency(config: Config, workers: int) -> Finding:
-    """Compare the local engine's limit with the workers needed."""
+def check_local_concurrency(config: Config, workers: int, at_once: str = "") -> Finding:
+    """Compare the local engine's limit with the workers needed; `at_once` as for check_quota."""
     check, most = "concurrency", config.local.concurrency
-    if workers > most:
-        return Finding(
-            check,
-            WARN,
-            f"the local engine runs {most} workers at a time, but {workers} are needed: the others"
-            " wait",
-            "increase [local] concurrency, if this machine can run that many",
-        )
-    return Finding(check, OK, f"the local engine runs {most} workers at a time; {workers} needed")
+    runs = f"the local engine runs {most} workers at a time"
+    if workers <= most:
+        return Finding(check, OK, f"{runs}; {workers} needed")
+    needs = f"pipeline {at_once} needs {workers} workers at once"
+    return Finding(
+        check,
+        FAIL if at_once else WARN,
+        f"{runs}: {needs if at_once else f'{workers} workers take turns'}",
+        "increase [local] concurrency, if this machine can run that many",
+    )
 
 
 def check_growth(workers: int, functions: int) -> Finding:

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Sequence
 
+from mu.aws.answers import Kind
 from mu.doctor.finding import FAIL, OK, WARN, Finding
 from mu.functions.apis import Clients
 from mu.functions.aws import AwsError, aws_errors
@@ -62,7 +63,7 @@ def check_bucket_write(clients: Clients, region: str, bucket: str) -> Finding:
             with aws_errors(f"deleting s3://{bucket}/{key}"):
                 client.delete_object(Bucket=bucket, Key=key)
         except AwsError as error:
-            if not error.denied:
+            if error.kind is not Kind.DENIED:
                 raise
             left = f"s3://{bucket}/{key}"
     if not same:

@@ -93,6 +93,10 @@ class Reach:
         return self._all(lambda address: address.version == 6)
 
     @property
+    def only_here(self) -> bool:
+        return self._all(lambda address: _reach(address) == "none")
+
+    @property
     def only_private(self) -> bool:
         return self._all(lambda address: _reach(address) == "private")
 
@@ -137,6 +141,8 @@ def check_relay(home: Path, config: Config, aws: bool, pipeline: str) -> Finding
         there = f"the relay at {place}"
         remedy = f"start it: twistd -n mu-relay, and allow TCP port {place.port} there (firewall)"
         found = _check_certificate(check, home, place.host, place.port, there, remedy)
+        if found.level == OK and aws:
+            found = _judge_relay(found, there, place)
     elif not options.enabled:
         found = Finding(
             check,
@@ -149,6 +155,22 @@ def check_relay(home: Path, config: Config, aws: bool, pipeline: str) -> Finding
     if found.level != FAIL or pipeline:
         return found
     return replace(found, level=WARN, sentence=f"{found.sentence}; only some pipelines need it")
+
+
+def _judge_relay(found: Finding, there: str, place: Reach) -> Finding:
+    """Return the finding, or another one if functions on AWS cannot reach the address."""
+    if place.only_here:
+        return replace(
+            found,
+            level=FAIL,
+            sentence=f"{there} has a loopback address: functions on AWS cannot reach it",
+            remedy="set [relay] address to one that they can reach, or to auto",
+        )
+    if place.only_ipv6 or place.only_private:
+        kind = "an IPv6" if place.only_ipv6 else "a private"
+        sentence = f"{there} has {kind} address, which only functions in a VPC may reach"
+        return replace(found, level=WARN, sentence=sentence)
+    return found
 
 
 def _check_own_port(name: str, home: Path, host: str, aws: bool) -> Finding:

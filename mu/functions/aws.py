@@ -43,19 +43,19 @@ _CONNECT_S, _READ_S, _TRIES = 10, 300, 6
 
 
 class AwsError(Exception):
-    """A call that failed: what happened, a remedy if there is one, and AWS's error code.
+    """A call that failed: what happened, a remedy if there is one, AWS's error code and its kind.
 
-    `denied`: these credentials lack the right to make the call.
+    Kind.AGAIN also means that AWS could not be reached. None: it is no answer of AWS.
     """
 
     def __init__(
-        self, sentence: str, remedy: str = "", code: str = "", denied: bool = False
+        self, sentence: str, remedy: str = "", code: str = "", kind: Kind | None = None
     ) -> None:
         super().__init__(f"{sentence}: {remedy}" if remedy else sentence)
         self.sentence = sentence
         self.remedy = remedy
         self.code = code
-        self.denied = denied
+        self.kind = kind
 
 
 @dataclass(slots=True)
@@ -147,6 +147,7 @@ def aws_errors(doing: str) -> Iterator[None]:
             f"{failed}: {error}",
             "check that this machine has network access, and that AWS_ENDPOINT_URL is correct if"
             " it is set",
+            kind=Kind.AGAIN,
         ) from None
     except ResponseParserError as error:
         raise AwsError(
@@ -189,4 +190,4 @@ def _refused(failed: str, error: ClientError) -> AwsError:
             "this account allows less memory, as new accounts do: use --memory with less, or ask AWS"
             " Support for more"
         )
-    return AwsError(sentence, remedy, code, meaning.kind is Kind.DENIED)
+    return AwsError(sentence, remedy, code, meaning.kind)

@@ -27,7 +27,7 @@ from stage import Daemon, free_ports_conf
 
 from mu.aws.limits import BOTO3
 from mu.config import Config, LaunchSection, MuSection, RelaySection, WorkerSection
-from mu.doctor import account, bucket, coordinator, examine, function, inside, role
+from mu.doctor import _run, account, bucket, coordinator, examine, function, inside, role
 from mu.doctor.case import Case
 from mu.doctor.finding import FAIL, OK, UNKNOWN, WARN
 from mu.functions.aws import AwsClients, AwsError, aws_errors
@@ -322,6 +322,13 @@ def test_a_pipeline_that_needs_all_workers_at_once_needs_the_quota_for_them():
     with answers("lambda", ("get_account_settings", limits(10, 10))) as clients:
         found = account.check_quota(clients, "us-east-1", 11, "ring")
     assert (found.level, "pipeline ring needs 11 workers at once" in found.sentence) == (FAIL, True)
+
+
+@pytest.mark.parametrize(("at_once", "level"), [("", WARN), ("ring", FAIL)])
+def test_more_workers_than_the_local_engine_runs_take_turns(at_once, level):
+    most = Config().local.concurrency
+    assert account.check_local_concurrency(Config(), most, at_once).level == OK
+    assert account.check_local_concurrency(Config(), most + 1, at_once).level == level
 
 
 @pytest.mark.parametrize(
@@ -657,6 +664,33 @@ def test_a_right_that_jobs_need_is_a_failure(tmp_path, monkeypatch):
     assert [level for level in levels if level[1] == FAIL] == [("invoking", FAIL)]
 
 
+@pytest.mark.parametrize(
+    ("refusal", "check", "level"),
+    [
+        ("TooManyRequestsException: Rate exceeded", "inside", UNKNOWN),
+        ("ResourceConflictException: being prepared", "inside", UNKNOWN),
+        ("AccessDeniedException: no", "inside", FAIL),
+        ("UnrecognizedClientException: wrong key", "reserve", FAIL),
+    ],
+)
+def test_what_passes_by_itself_is_no_failure(refusal, check, level):
+    with answers("lambda", ("invoke", refusal)) as clients:
+        found = _run(check, lambda: function.check_invoke(subject(clients)))
+    assert found.level == level
+
+
+def test_only_what_jobs_need_fails_if_it_cannot_be_reached(monkeypatch):
+    """A network may have no way to STS or IAM, and one to Lambda."""
+    monkeypatch.setattr("mu.functions.aws._TRIES", 1)
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name.upper(), value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{closed_port()}")
+    clients = AwsClients()
+    found = _run("credentials", lambda: account.check_credentials(clients, "us-east-1"))
+    assert (found.level, "Could not connect" in found.sentence) == (UNKNOWN, True)
+    assert _run("invoking", lambda: function.check_invoke(subject(clients))).level == FAIL
+
+
 def test_without_the_right_to_delete_the_test_object_is_left_behind():
     body = StreamingBody(io.BytesIO(b"mu"), 2)
     told = [
@@ -782,7 +816,9 @@ def test_a_relay_with_a_certificate_of_another_ca_is_noticed(daemon, tmp_path):
     far = Config(relay=RelaySection(address=f"127.0.0.1:{daemon.ports['relay']}"))
     found = coordinator.check_relay(tmp_path, far, True, "chain")
     assert (found.level, "would reject the certificate" in found.sentence) == (FAIL, True)
-    assert coordinator.check_relay(daemon.home, far, True, "chain").level == OK
+    assert coordinator.check_relay(daemon.home, far, False, "chain").level == OK
+    found = coordinator.check_relay(daemon.home, far, True, "chain")
+    assert (found.level, "a loopback address" in found.sentence) == (FAIL, True)
 
 
 def test_no_relay_is_a_failure_only_for_a_pipeline_that_needs_one(tmp_path):
