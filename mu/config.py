@@ -58,6 +58,12 @@ def _region(text: str) -> str:
     return text
 
 
+def _url_or_none(text: str) -> str:
+    if text != "none" and not re.fullmatch(r"https?://[!-~]+", text):
+        raise ValueError(f"must be a URL or none, got {text:.200}")
+    return text
+
+
 def _auto_or_place(text: str) -> str:
     return text if text == "auto" else read_place(text)
 
@@ -129,6 +135,7 @@ class LocalSection:
 @dataclass(frozen=True, slots=True)
 class LaunchSection:
     public_host: str = _text("127.0.0.1", read_public_host)
+    checkip: str = _text("https://checkip.amazonaws.com", _url_or_none, live=True)
     region: str = _text("us-east-1", _region, live=True)
     engine: str = _live("local")
     in_flight: int = _live(64, 1)

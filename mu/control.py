@@ -1,7 +1,7 @@
 """The HTTP control port: a JSON API to order, watch and cancel jobs."""
 
 import hmac
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 from klein import Klein
@@ -12,6 +12,7 @@ from twisted.web.server import Request
 
 import mu
 from mu.config import Config
+from mu.jobs.body import read_body
 from mu.jobs.book import JobBook, PastJob
 from mu.jobs.job import Job
 from mu.jobs.orders import digest, read_order
@@ -33,6 +34,10 @@ class Starter(Protocol):
 
     @property
     def stopping(self) -> bool: ...
+
+
+Examine = Callable[[Mapping[str, object]], Deferred[list[JSON]]]
+"""Makes the checks that a request asks for, and returns the findings. Fails with FieldError."""
 
 
 class Refusal(Exception):
@@ -58,12 +63,14 @@ class Control:
         registry: Registry,
         starter: Starter,
         engines: Collection[str],
+        examine: Examine,
     ) -> None:
         self.reload(config, token)
         self._book = book
         self._registry = registry
         self._starter = starter
         self._engines = engines
+        self._examine = examine
 
     def reload(self, config: Config, token: str) -> None:
         """Use these for all requests from now on."""
@@ -185,6 +192,14 @@ class Control:
         output = actor.output
         request.setHeader("Mu-Log-End", str(output.end))
         return output.since(_number(_argument(request, "after") or "0", "after"))
+
+    @app.route("/doctor", methods=["POST"])
+    async def doctor(self, request: Request) -> bytes:
+        """Return the findings of `mu doctor`, made in this process and with its credentials."""
+        self._authorize(request)
+        assert request.content is not None
+        given = read_body(request.content.read(), self._config.control.max_depth)
+        return _answer(request, await self._examine(given))
 
     # ------------------------------------------------ errors
 

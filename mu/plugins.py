@@ -39,6 +39,8 @@ class Pipeline(ABC):
     """Whether all its actors must run at the same time: refused if too few workers can run."""
     may_run_twice: bool = True
     """Whether a slow actor may be started a second time while its first worker still runs."""
+    uses_relay: bool = False
+    """Whether its workers exchange data through the relay. `mu doctor` then checks the relay's port."""
     relay_keep: bool = False
     """Whether the relay keeps everything that workers send until the job ends, for retries."""
 

@@ -7,8 +7,9 @@ import os
 import signal
 import socket
 import sqlite3
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any, cast
@@ -57,6 +58,7 @@ from mu.jobs.job import Job
 from mu.jobs.orders import read_order
 from mu.jobs.recovery import find
 from mu.jobs.spec import EXTERNAL, JobSpec
+from mu.jobs.summary import JSON
 from mu.journal.archive import Archive
 from mu.journal.database import JournalError
 from mu.journal.ledger import Ledger, NoJournal
@@ -219,7 +221,13 @@ class MuService(Service):
             return
         conductor.resume()
         control = self._control = Control(
-            config, self._token, self._book, registry, conductor, {*engines, EXTERNAL}
+            config,
+            self._token,
+            self._book,
+            registry,
+            conductor,
+            {*engines, EXTERNAL},
+            partial(self._in_thread, self._examine, registry),
         )
         ours = (config.control.host, config.launch.public_host)
         allowed = AllowedHosts([*ours, *split_hosts(config.mu.allowed_hosts)])
@@ -256,6 +264,27 @@ class MuService(Service):
 
     def _in_thread(self, call: Callable[..., Any], *args: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._threads, call, *args)
+
+    def _examine(self, registry: Registry, given: Mapping[str, object]) -> list[JSON]:
+        """Make the checks of `mu doctor`, with this process's credentials. Raises FieldError."""
+        # boto3 takes long to import, and most daemons are never asked.
+        from mu.doctor import examine
+        from mu.doctor.case import Needs, no_local_engine, read_case
+        from mu.functions.aws import AwsClients, LocalClients
+
+        source = str(self._source or "the defaults")
+        port, key = self.ports.get("local"), self._local_key
+        local = (
+            no_local_engine("the local engine is disabled: [local] enabled = no", f"see {source}")
+            if port is None or key is None
+            else LocalClients(port, key.access_key, key.secret_key)
+        )
+        needs = [
+            Needs(one.name, one.uses_relay, one.all_at_once) for one in registry.pipelines.values()
+        ]
+        aws = AwsClients(may_prompt=False)
+        case = read_case(given, self._config, source, aws, local, needs, "the daemon's")
+        return [asdict(finding) for finding in examine(case)]
 
     # ------------------------------------------------ the journal
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from mu_worker.connection import Connection, DialError, dial
-from mu_worker.event import WorkerEvent, read_event
+from mu_worker.event import PROBE, WorkerEvent, read_event
 from mu_worker.session import WorkerSession
 from mu_worker.tls import client_context
 
@@ -29,6 +29,10 @@ def start(keys: Mapping[str, object], root: str) -> dict[str, object]:
         try:
             if event.mode == 0:
                 return _run_packaged(event, folder, root)
+            if event.mode == PROBE:
+                from mu_worker.probe import probe
+
+                return probe(event, folder)
             ending, keep = _serve(event, folder, root)
             return ending
         finally:

@@ -34,13 +34,19 @@ class Limit:
         )
 
 
+NEW_ACCOUNT_CONCURRENCY, NEW_ACCOUNT_MEMORY = 10, 3_008
+"""What new accounts often have: executions at once in a region, and MB for each of them. The quotas page
+says only that both are reduced; users report these numbers. No call returns the memory quota."""
+BOTO3 = (1, 36)
+"""The oldest boto3 that the worker can use: earlier ones lack the option for S3's new checksums."""
+
 CONCURRENCY = Limit(
     "concurrent executions",
     1_000,
     "for each region and account",
     QUOTAS,
-    "New accounts start with less, often 10, and with less memory for each function. AWS raises both by"
-    " itself with use; to ask for more: Service Quotas, quota L-B99A9384.",
+    f"New accounts start with less, often {NEW_ACCOUNT_CONCURRENCY}, and with less memory for each"
+    " function. AWS raises both by itself with use; to ask for more: Service Quotas, quota L-B99A9384.",
 )
 GROWTH = Limit(
     "growth",
@@ -62,7 +68,7 @@ MEMORY = Limit(
     10_240,
     "MB",
     QUOTAS,
-    "1,769 MB gives a whole CPU. New accounts have less, often 3,008 MB.",
+    f"1,769 MB gives a whole CPU. New accounts have less, often {NEW_ACCOUNT_MEMORY:,} MB.",
     128,
 )
 TMP = Limit("/tmp", 10_240, "MB", QUOTAS, "Above 512 MB it costs extra.", 512)

@@ -8,14 +8,6 @@ from mu.functions.aws import AwsError, aws_errors
 from mu.functions.iam import LOGS
 
 
-def role_of(clients: Clients, region: str, name: str) -> str:
-    """Return the ARN of a function's role. Raises AwsError."""
-    with aws_errors(f"looking up function {name} in {region}"):
-        return clients.client("lambda", region).get_function_configuration(FunctionName=name)[
-            "Role"
-        ]
-
-
 def check_role(clients: Clients, region: str, arn: str) -> Finding:
     """Check that the role exists and that Lambda may assume it."""
     check, name = "role", arn.rpartition("/")[2]
@@ -30,8 +22,6 @@ def check_role(clients: Clients, region: str, arn: str) -> Finding:
                 f"role {name} does not exist in this account",
                 "create it as in docs/aws.md; mu doctor --policy prints its policies",
             )
-        if "AccessDenied" in error.code:
-            return Finding(check, WARN, f"not checked: these credentials may not read role {name}")
         raise
     services = _trusted(role["AssumeRolePolicyDocument"])
     if "lambda.amazonaws.com" not in services:
@@ -65,21 +55,16 @@ def check_role_may(clients: Clients, region: str, arn: str, bucket: str) -> Find
         asked.append((("s3:GetObject", "s3:PutObject"), f"{data}/*"))
         asked.append((("s3:ListBucket",), data))
     denied = []
-    try:
-        for actions, resource in asked:
-            with aws_errors(f"simulating role {name}"):
-                answer = clients.client("iam", region).simulate_principal_policy(
-                    PolicySourceArn=arn, ActionNames=list(actions), ResourceArns=[resource]
-                )
-            denied += [
-                result["EvalActionName"]
-                for result in answer["EvaluationResults"]
-                if result["EvalDecision"] != "allowed"
-            ]
-    except AwsError as error:
-        if "AccessDenied" not in error.code:
-            raise
-        return Finding(check, WARN, f"not checked: these credentials may not simulate role {name}")
+    for actions, resource in asked:
+        with aws_errors(f"simulating role {name}"):
+            answer = clients.client("iam", region).simulate_principal_policy(
+                PolicySourceArn=arn, ActionNames=list(actions), ResourceArns=[resource]
+            )
+        denied += [
+            result["EvalActionName"]
+            for result in answer["EvaluationResults"]
+            if result["EvalDecision"] != "allowed"
+        ]
     if not denied:
         data = f", and read and write objects of {bucket}" if bucket else ""
         return Finding(check, OK, f"role {name} may write logs{data}")

@@ -44,7 +44,9 @@ def test_keys_of_others_are_no_error():
     [
         ({"port": 70000}, "event key port must be an integer from 1 to 65535, got 70000"),
         ({"port": "http"}, "event key port must be .*, got 'http'"),
-        ({"mode": 3}, "event key mode must be an integer from 0 to 2, got 3"),
+        ({"mode": 4}, "event key mode must be an integer from 0 to 3, got 4"),
+        ({"mode": 3, "probe": ["a"]}, r"event key probe must be an object of \[HOST, PORT\]"),
+        ({"mode": 3, "probe": {"relay": ["a", 0]}}, "event key probe must be an integer from 1"),
         ({"nonblock": "yes"}, "event key nonblock must be an integer, got 'yes'"),
         ({"nonblock": 1.5}, "event key nonblock must be an integer, got 1.5"),
         ({"bucket": ["a"]}, "event key bucket must be a string, got "),

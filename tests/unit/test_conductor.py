@@ -500,7 +500,13 @@ def test_an_order_that_is_repeated_is_answered_once_it_is_on_disk():
     registry = Registry()
     registry.add(IPipeline, OneState(Patient), "tests")
     control = Control(
-        Config(), "secret", bench.port.book, registry, bench.conductor, {"scripted", "external"}
+        Config(),
+        "secret",
+        bench.port.book,
+        registry,
+        bench.conductor,
+        {"scripted", "external"},
+        lambda given: Deferred(),
     )
     answers = []
     for _ in range(2):
