@@ -12,6 +12,7 @@ import click
 from mu.cli.functions import function_errors
 from mu.cli.options import (
     FAILED,
+    CliError,
     chooses_engine,
     chosen_engine,
     finds_daemon,
@@ -96,7 +97,9 @@ def doctor(
     nothing. The exit status is 1 if a check fails.
 
     The policies are for: "daemon", the user or role that runs the daemon; "deploy", the user who
-    runs mu deploy and mu doctor; "function" and "trust", the functions' role.
+    runs mu deploy and mu doctor; "function" and "trust", the functions' role. They name the
+    functions with their copies and suffixes, the bucket and the role, so give these as to mu deploy,
+    and print them again when one of them changes. What is not given becomes a *.
 
     \b
     Examples:
@@ -104,11 +107,10 @@ def doctor(
       mu doctor --engine lambda --function png2y4m -n 2000 --bucket films --write
       mu doctor --engine local --function hello
       mu doctor --policy
-      mu doctor --policy function --bucket films > function.json
+      mu doctor --policy deploy --function png2y4m --bucket films --role ARN > deploy.json
     """
     if policy is not None:
-        region = split_regions(regions, the_home())[0]
-        _print_policies(policy, functions[0] if functions else "", bucket, role, region)
+        _print_policies(policy, functions, bucket, role, split_regions(regions, the_home()))
         return
     from mu.doctor import Case
     from mu.functions.deploy import names_of
@@ -192,13 +194,20 @@ def _summary(findings: Sequence[Finding]) -> str:
     return "All checks passed."
 
 
-def _print_policies(which: str, function: str, bucket: str, role: str, region: str) -> None:
+def _print_policies(
+    which: str, functions: Sequence[str], bucket: str, role: str, regions: Sequence[str]
+) -> None:
     from mu.aws.sessions import partition_of
-    from mu.functions.iam import in_partition, policies
+    from mu.functions.iam import policies
 
-    partition = partition_of(region)
-    found = {
-        name: in_partition(policy, partition)
-        for name, policy in policies(function, bucket, role).items()
-    }
+    partitions = {partition_of(region) for region in regions}
+    if len(partitions) > 1:
+        raise CliError(
+            f"--regions must be in one partition of AWS, got {', '.join(sorted(partitions))}"
+        )
+    buckets = dict.fromkeys(bucket.replace("{region}", region) for region in regions if bucket)
+    try:
+        found = policies(functions, [*buckets], role, *partitions)
+    except ValueError as error:
+        raise CliError(str(error)) from None
     click.echo(json.dumps(found if which == "all" else found[which], indent=2))

@@ -126,8 +126,9 @@ def _of_role(case: Case, clients: Clients) -> Checks:
         return case.role or role_of(clients, region, case.functions[0])
 
     found = yield "role", lambda: check_role(clients, region, role())
-    if found.level != FAIL:
-        yield "role", lambda: check_role_may(clients, region, role(), case.bucket)
+    function = case.functions[0] if case.functions else ""
+    if found.level != FAIL and (function or case.bucket):
+        yield "role", lambda: check_role_may(clients, region, role(), function, case.bucket)
 
 
 def _share(case: Case) -> int:
