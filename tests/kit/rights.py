@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from urllib.parse import unquote
 
@@ -70,14 +71,26 @@ def failing(event: str) -> Iterator[None]:
 
 def lambda_call(method: str, path: str, region: str) -> Call:
     """Return the call of Lambda that an HTTP request is, by botocore's model of the API."""
-    model = Session().get_service_model("lambda")
-    for name in model.operation_names:
-        http = model.operation_model(name).http
-        form = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", http["requestUri"].rstrip("/"))
-        if http["method"] == method and (found := re.fullmatch(form, path.rstrip("/"))):
+    for name, verb, form in _forms():
+        if verb == method and (found := form.fullmatch(path.rstrip("/"))):
             params = {field: unquote(value) for field, value in found.groupdict().items()}
             return Call("lambda", name, params, region)
     raise AssertionError(f"Lambda has no {method} {path}")
+
+
+@cache
+def _forms() -> list[tuple[str, str, re.Pattern[str]]]:
+    """Return each operation of Lambda with its method and the form of its path."""
+    model = Session().get_service_model("lambda")
+    https = {name: model.operation_model(name).http for name in model.operation_names}
+    return [
+        (
+            name,
+            http["method"],
+            re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", http["requestUri"].rstrip("/"))),
+        )
+        for name, http in https.items()
+    ]
 
 
 def logging(function: str, region: str = "us-east-1", partition: str = "aws") -> list[Request]:

@@ -55,7 +55,9 @@ def listed(value):
 
 
 def needed(calls: Iterable[Call], partition="aws") -> list[Request]:
-    return [request for call in calls for request in call.rights(partition)]
+    """Return what the calls need, each request once."""
+    requests = (request for call in calls for request in call.rights(partition))
+    return list({repr(request): request for request in requests}.values())
 
 
 def check(policy, requests):
@@ -199,14 +201,15 @@ ANSWERS = {
 }
 
 
-def play_all(worker):
+def play_all(client, worker):
     """Play a job of every pipeline whose data is in films; `worker(pipeline)` makes its workers."""
-    client = boto3.client("s3", REGION)
     for key in ("log", "v.mp4", "in/1", "in/2"):
         client.put_object(Bucket="films", Key=key, Body=b"some\nlines\n")
     for name, pipeline in Registry.installed().pipelines.items():
-        bucket = {"bucket": "films"} if "bucket" in str(pipeline.parameters) else {}
-        played = run(pipeline, {**bucket, **PARAMS.get(name, {})}, worker(name), workers=2)
+        params = dict(PARAMS.get(name, {}))
+        if "bucket" in [parameter.name for parameter in pipeline.parameters]:
+            params["bucket"] = "films"
+        played = run(pipeline, params, worker(name))
         for actor in played.actors:
             assert actor.finish is not None
             assert actor.finish.error is None, name
@@ -217,11 +220,11 @@ def test_the_examples_play_every_pipeline():
     assert used == {*PARAMS, "png2y4m", "vpxenc", "xcenc7", "y4m2png"}
 
 
-def planned():
+def planned(client):
     """Return the calls of `plan` and `finish` of all pipelines."""
     s3._regions.clear()
     with recorded_calls() as calls:
-        play_all(lambda name: FakeWorker(ANSWERS.get(name)))
+        play_all(client, lambda name: FakeWorker(ANSWERS.get(name)))
     return calls
 
 
@@ -230,7 +233,7 @@ class DaemonTests(TestCase):
         lambdas = AnyLambda()
         port = reactor.listenTCP(0, Site(lambdas), interface="127.0.0.1")
         self.addCleanup(port.stopListening)
-        url = f"http://127.0.0.1:{port.getHost().port}"
+        url = f"http://127.0.0.1:{port.getHost().port}"  # type: ignore[attr-defined]
         keys = Credentials("AKID", "secret")
         engine = LambdaEngine(
             "lambda", reactor, lambda region: Route(url, region), lambda expired: keys, Timeouts()
@@ -241,8 +244,9 @@ class DaemonTests(TestCase):
             await engine.size(name, REGION)
             assert await engine.concurrency(name, REGION) == 10
         with pytest.MonkeyPatch.context() as monkeypatch, in_process_aws(monkeypatch):
-            boto3.client("s3", REGION).create_bucket(Bucket="films")
-            calls = planned()
+            client = boto3.client("s3", REGION)
+            client.create_bucket(Bucket="films")
+            calls = planned(client)
         calls += [lambda_call(method, path, REGION) for method, path in lambdas.asked]
         check(printed("daemon", *KNOWN), needed(calls))
 
@@ -259,49 +263,59 @@ class DaemonTests(TestCase):
 
 
 class StoreWorker(FakeWorker):
-    """Retrieves and uploads with the worker's own code; its other commands succeed at once."""
+    """Retrieves and uploads with the worker's own code; its other commands succeed at once.
 
-    def __init__(self, store, folder, answers=None, there=lambda key: True):
+    What it retrieves is put there before, by `client`, if its key is `there`.
+    """
+
+    def __init__(self, store, client, folder, answers=None, there=lambda key: True):
         super().__init__(answers)
-        self._store, self._folder, self._there = store, folder, there
+        self._store, self._client, self._there = store, client, there
+        self._file = folder / "file"
 
     def answer(self, command):
         name, _, argument = command.partition(":")
         if name not in ("retrieve", "upload"):
             return super().answer(command)
         ours = self._variables
+        bucket = ours.get("bucket", "films")  # the launch's event has it, too
         key = argument.partition("\0")[0] or ours["inkey" if name == "retrieve" else "outkey"]
-        bucket, path = ours.get("bucket", "films"), str(self._folder / "file")
         try:
             if name == "upload":
-                (self._folder / "file").write_text("made")
-                self._store.upload(None, bucket, key, path)
+                self._file.write_text("made")
+                self._store.upload(None, bucket, key, str(self._file))
             else:
                 if self._there(key):
-                    boto3.client("s3", REGION).put_object(Bucket=bucket, Key=key, Body=b"1")
-                self._store.retrieve(None, bucket, key, path)
+                    self._client.put_object(Bucket=bucket, Key=key, Body=b"1")
+                self._store.retrieve(None, bucket, key, str(self._file))
         except StoreError as error:
             return [f"FAIL({error})"]
         return super().answer(command)
 
 
+def recorded_store():
+    """Return a worker's store, and the list of its calls."""
+    with recorded_calls() as calls:
+        store = ObjectStore(10)
+        store.warm(None)
+    return store, calls
+
+
 @pytest.fixture(scope="module")
 def worked(aws):
     """The calls of workers: those of every pipeline, and large uploads."""
-    with recorded_calls() as calls:
-        store = ObjectStore(10)
-        play_all(lambda name: lambda actor: StoreWorker(store, aws, ANSWERS.get(name)))
-    calls = [call for call in calls if call.service == "s3"]
-    with recorded_calls() as large:
-        store = ObjectStore(10)
-        (aws / "large").write_bytes(bytes(LARGE))
-        store.upload(None, "films", "large", str(aws / "large"))
-        with failing("before-call.s3.UploadPart"):
-            store = ObjectStore(10)
-            with pytest.raises(StoreError):
-                store.upload(None, "films", "larger", str(aws / "large"))
-    assert "AbortMultipartUpload" in [call.operation for call in large]
-    return calls + large
+    store, calls = recorded_store()
+    client = boto3.client("s3", REGION)
+    play_all(client, lambda name: lambda actor: StoreWorker(store, client, aws, ANSWERS.get(name)))
+    large = aws / "large"
+    large.write_bytes(bytes(LARGE))
+    store.upload(None, "films", "large", str(large))
+    with failing("before-call.s3.UploadPart"):
+        store, others = recorded_store()
+        with pytest.raises(StoreError):
+            store.upload(None, "films", "larger", str(large))
+    assert "AbortMultipartUpload" in [call.operation for call in others]
+    return calls + others
 
 
 def test_the_function_policy_allows_what_workers_and_their_logs_do_and_no_more(worked):
@@ -312,10 +326,11 @@ def test_the_function_policy_allows_what_workers_and_their_logs_do_and_no_more(w
 def test_a_last_chunk_that_is_shorter_needs_the_answer_that_an_object_is_missing(aws):
     """Which S3 gives only to those who may list the bucket; others are told that it is forbidden."""
     pipeline = Registry.installed().pipelines["png2y4m"]
-    store = ObjectStore(10)
+    client = boto3.client("s3", REGION)
 
     def worker(actor):
-        return StoreWorker(store, aws, there=lambda key: not key.endswith("03.png"))
+        there = "02.png", "01.png"
+        return StoreWorker(ObjectStore(10), client, aws, there=lambda key: key.endswith(there))
 
     played = run(pipeline, {"bucket": "films", "video": "short", "frames": 3}, worker)
     assert played.actors[0].finish.error is None
