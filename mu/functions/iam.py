@@ -68,9 +68,12 @@ def policies(
     _check("--bucket", _BUCKET, "letters, digits, '.', '-' and '_'", buckets)
     _check("--role", _ROLE, "the ARN of a role", [role] if role else [])
     arn = f"arn:{partition}"
-    names = [pattern for one in functions for pattern in _names(one)] or ["*"]
-    lambdas = [f"{arn}:lambda:*:*:function:{name}" for name in names]
-    logs = [f"{arn}:logs:*:*:log-group:/aws/lambda/{name}" for name in _log_groups(functions)]
+    if role and not role.startswith(f"{arn}:"):
+        raise ValueError(f"--role must be in the partition {partition} of the region, got {role}")
+    names = [one.partition(":")[0] for one in functions]
+    launched = [f"{arn}:lambda:*:*:function:{name}" for name in _patterns(functions)]
+    deployed = [f"{arn}:lambda:*:*:function:{name}" for name in _patterns(names)]
+    logs = [f"{arn}:logs:*:*:log-group:/aws/lambda/{name}" for name in _log_groups(names)]
     found = [f"{arn}:s3:::{bucket}" for bucket in buckets or ["*"]]
     objects = [f"{bucket}/*" for bucket in found]
     roles = [role or f"{arn}:iam::*:role/*"]
@@ -79,13 +82,13 @@ def policies(
     pass_role["Condition"] = {"StringEquals": {"iam:PassedToService": "lambda.amazonaws.com"}}
     return {
         "daemon": _policy(
-            _allow("Launch", LAUNCH, lambdas),
+            _allow("Launch", LAUNCH, launched),
             _allow("Quota", QUOTA, ["*"]),
             _allow("Data", PLAN, objects),
             list_data,
         ),
         "deploy": _policy(
-            _allow("Functions", DEPLOY, lambdas),
+            _allow("Functions", DEPLOY, deployed),
             _allow("Quota", QUOTA, ["*"]),
             _allow("Role", ["iam:GetRole", "iam:SimulatePrincipalPolicy"], roles),
             pass_role,
@@ -114,29 +117,30 @@ def _check(option: str, form: re.Pattern[str], allowed: str, given: Sequence[str
             raise ValueError(f"{option} must be {allowed} for a policy, got {one!r:.200}")
 
 
-def _names(function: str) -> Iterator[str]:
-    """Yield patterns for a function, its copies (NAME-0) and those with a suffix (NAME_1a2b3c4d).
+def _patterns(functions: Sequence[str]) -> Iterator[str]:
+    """Yield patterns for functions, their copies (NAME-0) and those with a suffix (NAME_1a2b3c4d).
 
     A `*` at the end also matches versions and aliases.
     """
-    name, colon, qualifier = function.partition(":")
-    yield name
-    if qualifier:
-        yield name + colon + qualifier
-    yield f"{name}-*"
-    yield f"{name}_????????*"
-
-
-def _log_groups(functions: Sequence[str]) -> Iterator[str]:
-    """Yield patterns for the log groups of the functions.
-
-    AWS checks log streams, and the creation of a group in some regions by the group's bare name.
-    """
     for function in functions:
-        name = function.partition(":")[0]
-        yield from (name, f"{name}:*", f"{name}-*", f"{name}_????????*")
+        name, _, qualifier = function.partition(":")
+        yield name
+        if qualifier:
+            yield function
+        yield from (f"{name}-*", f"{name}_????????*")
     if not functions:
         yield "*"
+
+
+def _log_groups(names: Sequence[str]) -> Iterator[str]:
+    """Yield patterns for the log groups of functions.
+
+    AWS checks them with the log stream, and the creation of a group in some regions without.
+    """
+    for pattern in _patterns(names):
+        yield pattern
+        if not pattern.endswith("*"):
+            yield f"{pattern}:*"
 
 
 def _allow(sid: str, actions: Sequence[str], resources: list[str]) -> Statement:

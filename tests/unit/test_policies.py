@@ -253,6 +253,8 @@ class DaemonTests(TestCase):
             assert [decide([policy], one) for one in invoke.rights()] == [ALLOWED]
         other = Call("lambda", "Invoke", {"FunctionName": "png2y4m:test"}, REGION)
         assert [decide([policy], one) for one in other.rights()] == [IMPLICIT_DENY]
+        for which in ("deploy", "function"):
+            assert printed(which, "--function", "f:live") == printed(which, "--function", "f")
 
 
 # ---------------------------------------------------------------- the functions' role
@@ -440,6 +442,10 @@ def test_several_functions_are_all_named():
         (["--bucket", "*"], "--bucket must be letters, digits, '.', '-' and '_' for a policy"),
         (["--bucket", "arn:aws:s3:us-east-1:1:accesspoint/a"], "--bucket must be letters"),
         (["--role", "mu-worker"], "--role must be the ARN of a role for a policy, got 'mu-worker'"),
+        (
+            ["--role", ROLE, "--regions", "cn-north-1"],
+            f"--role must be in the partition aws-cn of the region, got {ROLE}",
+        ),
         (
             ["--regions", "us-east-1,cn-north-1"],
             "--regions must be in one partition of AWS, got aws, aws-cn",
