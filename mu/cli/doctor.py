@@ -126,7 +126,9 @@ def doctor(
     would show is "unknown".
 
     The policies are for: "daemon", the user or role that runs the daemon; "deploy", the user who
-    runs mu deploy and mu doctor; "function" and "trust", the functions' role.
+    runs mu deploy and mu doctor; "function" and "trust", the functions' role. They name the
+    functions with their copies and suffixes, the bucket and the role, so give these as to mu deploy,
+    and print them again when one of them changes. What is not given becomes a *.
 
     \b
     Examples:
@@ -135,11 +137,10 @@ def doctor(
       mu doctor --engine local --function hello
       mu doctor --function encode --pipeline chain -n 20
       mu doctor --policy
-      mu doctor --policy function --bucket films > function.json
+      mu doctor --policy deploy --function png2y4m --bucket films --role ARN > deploy.json
     """
     if policy is not None:
-        region = split_regions(regions, the_home())[0]
-        _print_policies(policy, functions[0] if functions else "", bucket, role, region)
+        _print_policies(policy, functions, bucket, role, split_regions(regions, the_home()))
         return
     from mu.functions.deploy import names_of
 
@@ -266,13 +267,20 @@ def _counted(number: int, what: str) -> str:
     return f"{number} {what}{'s' if number > 1 else ''}"
 
 
-def _print_policies(which: str, function: str, bucket: str, role: str, region: str) -> None:
+def _print_policies(
+    which: str, functions: Sequence[str], bucket: str, role: str, regions: Sequence[str]
+) -> None:
     from mu.aws.sessions import partition_of
-    from mu.functions.iam import in_partition, policies
+    from mu.functions.iam import policies
 
-    partition = partition_of(region)
-    found = {
-        name: in_partition(policy, partition)
-        for name, policy in policies(function, bucket, role).items()
-    }
+    partitions = {partition_of(region) for region in regions}
+    if len(partitions) > 1:
+        raise CliError(
+            f"--regions must be in one partition of AWS, got {', '.join(sorted(partitions))}"
+        )
+    buckets = dict.fromkeys(bucket.replace("{region}", region) for region in regions if bucket)
+    try:
+        found = policies(functions, [*buckets], role, *partitions)
+    except ValueError as error:
+        raise CliError(str(error)) from None
     click.echo(json.dumps(found if which == "all" else found[which], indent=2))

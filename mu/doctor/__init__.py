@@ -173,5 +173,6 @@ def _of_role(case: Case, clients: Clients, functions: list[Subject]) -> Checks:
         return case.role or functions[0].look_up()["Role"]
 
     found = yield "role", lambda: check_role(clients, region, role())
-    if found.level != FAIL:
-        yield "role", lambda: check_role_may(clients, region, role(), case.bucket)
+    function = case.functions[0] if case.functions else ""
+    if found.level != FAIL and (function or case.bucket):
+        yield "role", lambda: check_role_may(clients, region, role(), function, case.bucket)

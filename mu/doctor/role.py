@@ -46,12 +46,19 @@ def _trusted(policy: TrustPolicy) -> set[str]:
     return trusted
 
 
-def check_role_may(clients: Clients, region: str, arn: str, bucket: str) -> Finding:
+def check_role_may(clients: Clients, region: str, arn: str, function: str, bucket: str) -> Finding:
     """Ask IAM whether the role lets a worker write logs, and read and write objects."""
     check, name = "role may", arn.rpartition("/")[2]
-    asked: list[tuple[Sequence[str], str]] = [(LOGS, "*")]
+    _, partition, _, _, account, *_ = arn.split(":")
+    asked: list[tuple[Sequence[str], str]] = []
+    may = []
+    if function:
+        group = f"arn:{partition}:logs:{region}:{account}:log-group:/aws/lambda/{function}"
+        asked.append((LOGS, f"{group}:log-stream:mu"))
+        may.append("write logs")
     if bucket:
-        data = f"arn:{arn.split(':')[1]}:s3:::{bucket}"  # in the partition of the role
+        may.append(f"read and write objects of {bucket}")
+        data = f"arn:{partition}:s3:::{bucket}"
         asked.append((("s3:GetObject", "s3:PutObject"), f"{data}/*"))
         asked.append((("s3:ListBucket",), data))
     denied = []
@@ -66,8 +73,7 @@ def check_role_may(clients: Clients, region: str, arn: str, bucket: str) -> Find
             if result["EvalDecision"] != "allowed"
         ]
     if not denied:
-        data = f", and read and write objects of {bucket}" if bucket else ""
-        return Finding(check, OK, f"role {name} may write logs{data}")
+        return Finding(check, OK, f"role {name} may {', and '.join(may)}")
     level = FAIL if any(action.startswith("s3:") for action in denied) else WARN
     return Finding(
         check,

@@ -37,6 +37,7 @@ from mu.aws.sessions import (
 )
 
 CREDENTIALS = NO_CREDENTIALS
+POLICY = "mu doctor --policy deploy --function NAME --bucket NAME --role ARN"
 _ISSUING = ("AssumeRole", "AssumeRoleWithWebIdentity", "GetRoleCredentials", "CreateToken")
 """Calls of botocore's own, for credentials; their failures concern the profile."""
 _CONNECT_S, _READ_S, _TRIES = 10, 300, 6
@@ -176,7 +177,7 @@ def _refused(failed: str, error: ClientError) -> AwsError:
     sentence, remedy = f"{failed}: {code}: {message}".rstrip(": ."), ""
     match meaning.kind:
         case Kind.DENIED:
-            remedy = f"{meaning.remedy or answer.missing_right()}; mu doctor --policy prints what mu needs"
+            remedy = f"{meaning.remedy or answer.missing_right()}; {POLICY} prints the policy"
         case Kind.KEYS:
             remedy = f"{meaning.remedy}: {CREDENTIALS}"
         case Kind.CLOCK:

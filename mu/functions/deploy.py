@@ -178,7 +178,7 @@ class Deployment:
             raise DeployError(
                 f"function {name} does not exist in {self.region}, and a new function needs a"
                 " role: give --role ARN, or set AWS_ROLE. docs/aws.md shows how to create a role;"
-                " mu doctor --policy prints its policies"
+                " mu doctor --policy function and --policy trust print its policies"
             )
         fields = {field: value for field, value in _wanted(settings, DEFAULTS).items() if value}
         architecture = code.architecture or "x86_64"

@@ -111,7 +111,13 @@ def test_the_commands_of_the_page_work_from_the_credentials_to_the_clean_up(aws,
     assert "memory 1769 MB" in done.stdout
     assert (folder / "mu.conf").is_file()
     there = engine.lambda_client().get_function_configuration(FunctionName="png2y4m")
-    assert there["Role"] == "arn:aws:iam::123456789012:role/mu-worker"
+    role = "arn:aws:iam::123456789012:role/mu-worker"
+    assert there["Role"] == role
+    for which in ("deploy", "daemon", "function"):
+        for statement in json.loads((folder / f"{which}.json").read_text())["Statement"]:
+            assert (statement["Resource"] == "*") is (statement["Sid"] == "Quota"), statement
+            if statement["Sid"] == "PassRole":
+                assert statement["Resource"] == role
 
     conf = free_ports_conf(launch="engine = lambda\ncheckip = none", local="enabled = no")
     ours = Daemon(folder, env, conf)
