@@ -6,7 +6,6 @@ import math
 import os
 import signal
 import socket
-import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -263,11 +262,12 @@ class MuService(Service):
         """Return the ports that workers of running jobs may still connect to."""
         try:
             archive = Archive(self._journal_file)
+            running = archive.running()
         except JournalError as error:
             raise ConfigError(str(error)) from None
         try:
-            ports = archive.ports() if archive.running() else {}
-        except (ValueError, sqlite3.Error) as error:
+            ports = archive.ports() if running else {}
+        except ValueError as error:
             self.log.error(
                 "{path}: the ports of the last start cannot be read: {error}; free ones are used",
                 path=str(self._journal_file),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from mu.cli.functions import function_errors
 from mu.cli.options import (
     FAILED,
+    CliError,
     chooses_engine,
     chosen_engine,
     finds_daemon,
@@ -25,7 +26,6 @@ from mu.cli.options import (
 
 if TYPE_CHECKING:
     from mu.cli.address import Home
-    from mu.doctor import Case
     from mu.doctor.finding import Finding
     from mu.functions.apis import Clients
 
@@ -72,6 +72,12 @@ _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
     type=click.Choice(POLICIES),
     help="Print the minimal IAM policies as JSON, all or one, and check nothing.",
 )
+@click.option(
+    "--journal", is_flag=True, help="Check only the daemon's journal: the file, and all records."
+)
+@click.option(
+    "--repair", is_flag=True, help="With --journal: save what can be read of a damaged journal."
+)
 @shows_json
 @finds_daemon()
 @click.pass_context
@@ -87,6 +93,8 @@ def doctor(
     bucket: str,
     write: bool,
     policy: str | None,
+    journal: bool,
+    repair: bool,
     as_json: bool,
 ) -> None:
     """Check that a job can run.
@@ -105,12 +113,17 @@ def doctor(
       mu doctor --engine local --function hello
       mu doctor --policy
       mu doctor --policy function --bucket films > function.json
+      mu doctor --journal --repair
     """
+    if repair and not journal:
+        raise CliError("--repair needs --journal: it repairs the journal")
+    if journal:
+        _check_journal(ctx, repair, as_json)
     if policy is not None:
         region = split_regions(regions, the_home())[0]
         _print_policies(policy, functions[0] if functions else "", bucket, role, region)
         return
-    from mu.doctor import Case
+    from mu.doctor import Case, examine
     from mu.functions.deploy import names_of
 
     home = the_home()
@@ -131,13 +144,23 @@ def doctor(
         write,
         known,
     )
-    findings = list(_shown(case, as_json))
-    failed = any(finding.level == "fail" for finding in findings)
+    findings = list(_shown(examine(case), as_json))
+    if not as_json:
+        click.echo(f"\n{_summary(findings)}")
+    _exit(ctx, findings, as_json)
+
+
+def _check_journal(ctx: click.Context, repair: bool, as_json: bool) -> None:
+    from mu.doctor.journal import examine_journal
+
+    path = the_home().path / "journal.db"
+    _exit(ctx, list(_shown(examine_journal(path, repair), as_json)), as_json)
+
+
+def _exit(ctx: click.Context, findings: Sequence[Finding], as_json: bool) -> NoReturn:
     if as_json:
         print_json([asdict(finding) for finding in findings])
-    else:
-        click.echo(f"\n{_summary(findings)}")
-    ctx.exit(FAILED if failed else 0)
+    ctx.exit(FAILED if any(finding.level == "fail" for finding in findings) else 0)
 
 
 def _clients(engine: str, home: Home) -> tuple[Clients | None, list[Finding]]:
@@ -158,17 +181,16 @@ def _clients(engine: str, home: Home) -> tuple[Clients | None, list[Finding]]:
     return clients, [Finding(check, OK, f"listening on port {clients.port}")]
 
 
-def _shown(case: Case, quiet: bool) -> Iterator[Finding]:
+def _shown(findings: Iterable[Finding], quiet: bool) -> Iterator[Finding]:
     """Yield the findings, and print each one when it is made."""
     from rich.table import Table
     from rich.text import Text
 
     from mu.cli.display.text import console
-    from mu.doctor import examine
 
     screen, waiting = console(), console(stderr=True)
     with waiting.status("Checking ..."):
-        for finding in examine(case):
+        for finding in findings:
             if not quiet:
                 row = Table.grid(padding=(0, 1, 0, 0))
                 row.add_column(min_width=4)

@@ -112,7 +112,9 @@ def test_nothing_but_the_plugin_imports_the_service():
 
 @pytest.mark.parametrize("part", ["functions", "doctor"])
 def test_what_makes_functions_knows_little_of_the_daemon(part):
-    assert parts_of_mu(part) <= {"functions", "config", "net", "aws"}
+    known = {"functions", "config", "net", "aws"}
+    known |= {"journal", "home"} if part == "doctor" else set()
+    assert parts_of_mu(part) <= known
 
 
 def test_recorded_courses_are_for_the_command_line_only():
