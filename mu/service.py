@@ -30,6 +30,7 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from mu import hosts
+from mu.clock import keep_steady
 from mu.config import Config, ConfigError, read_config, reloaded
 from mu.control import Control
 from mu.engines.connections import Timeouts
@@ -513,6 +514,7 @@ def makeService(options: Options, reactor: DaemonReactor | None = None) -> MuSer
         from twisted.internet import reactor as installed
 
         reactor = cast(DaemonReactor, installed)
+        keep_steady(reactor)
     path = None if options["config"] is None else Path(options["config"]).absolute()
     ignore_hang_up()
     try:

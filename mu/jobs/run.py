@@ -27,8 +27,8 @@ from mu.pipelines.dealing import is_order
 from mu.places import FIRST, Places, RegionPlaces
 from mu.plugins import Engine, Pipeline
 
-CERTIFICATE_MARGIN_S = 600.0
-"""How long a job's certificate outlives its deadline."""
+CERTIFICATE_MARGIN_S = 86400.0
+"""How long a job's certificate outlives its deadline: clocks differ, and are set."""
 CHECK_S = 1.0
 """How often a job checks for launches and actors that take too long."""
 
