@@ -203,6 +203,10 @@ def read_config(path: Path | None) -> Config:
                 f"[jobs] spares must be at most max_workers, {config.jobs.max_workers}, got"
                 f" {config.jobs.spares}"
             )
+        if 0 < config.jobs.stragglers < 1:
+            raise ValueError(
+                f"[jobs] stragglers must be 0 (never) or at least 1, got {config.jobs.stragglers:g}"
+            )
         base = path.parent if path else Path()
         home = Path(base, _expanded(config.home)).absolute()
     except ValueError as error:

@@ -40,6 +40,10 @@ class Tail:
         """Keep nothing of what there is."""
         self._bytes.clear()
 
+    def misses(self, start: int) -> bool:
+        """Whether nothing is kept of the stream from byte `start` on, although there was some."""
+        return not self._bytes and start < self.end
+
     def __bytes__(self) -> bytes:
         return bytes(self._bytes)
 
