@@ -63,7 +63,7 @@ from mu.journal.ledger import Ledger, NoJournal
 from mu.journal.records import Ordered
 from mu.journal.writer import Journal, JournalReactor
 from mu.net.certificates import Authority
-from mu.net.hosts import AllowedHosts, split_hosts
+from mu.net.host_headers import AllowedHosts, split_hosts
 from mu.net.transport import DirectTLSFactory, PromptServer
 from mu.net.web import BoundedSite, TextResource
 from mu.pipelines.s3 import look_up_from

@@ -9,7 +9,7 @@ from twisted.internet.testing import StringTransport
 from mu.config import Config
 from mu.control import Control
 from mu.jobs.book import JobBook
-from mu.net.hosts import AllowedHosts
+from mu.net.host_headers import AllowedHosts
 from mu.net.web import BoundedSite, TextResource
 from mu.registry import Registry
 from mu.states import TerminalState

@@ -41,7 +41,7 @@ from mu.engines.local.store import FunctionStore
 from mu.engines.reactors import ILocalReactor
 from mu.engines.signing import Credentials
 from mu.home import Presence
-from mu.net.hosts import AllowedHosts, split_hosts
+from mu.net.host_headers import AllowedHosts, split_hosts
 
 LOG_LIMIT = 2**20
 HOME_CHECK_S = 1.0
