@@ -108,6 +108,7 @@ texts = st.one_of(
 
 @settings(max_examples=400, deadline=None)
 @given(option=st.sampled_from(OPTIONS), value=texts)
+@example(option=("local", "faults"), value="1" * 5000)
 @example(option=("worker", "hold_s"), value="nan")
 def test_any_value_of_an_option_is_taken_or_refused_by_its_name(path: Path, option, value):
     section, name = option
