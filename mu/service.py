@@ -6,7 +6,6 @@ import math
 import os
 import signal
 import socket
-import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
@@ -32,6 +31,7 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from mu import hosts
+from mu.clock import keep_steady
 from mu.config import Config, ConfigError, read_config, reloaded
 from mu.control import Control
 from mu.engines.connections import Timeouts
@@ -65,7 +65,7 @@ from mu.journal.ledger import Ledger, NoJournal
 from mu.journal.records import Ordered
 from mu.journal.writer import Journal, JournalReactor
 from mu.net.certificates import Authority
-from mu.net.hosts import AllowedHosts, split_hosts
+from mu.net.host_headers import AllowedHosts, split_hosts
 from mu.net.transport import DirectTLSFactory, PromptServer
 from mu.net.web import BoundedSite, TextResource
 from mu.pipelines.s3 import look_up_from
@@ -292,11 +292,12 @@ class MuService(Service):
         """Return the ports that workers of running jobs may still connect to."""
         try:
             archive = Archive(self._journal_file)
+            running = archive.running()
         except JournalError as error:
             raise ConfigError(str(error)) from None
         try:
-            ports = archive.ports() if archive.running() else {}
-        except (ValueError, sqlite3.Error) as error:
+            ports = archive.ports() if running else {}
+        except ValueError as error:
             self.log.error(
                 "{path}: the ports of the last start cannot be read: {error}; free ones are used",
                 path=str(self._journal_file),
@@ -542,6 +543,7 @@ def makeService(options: Options, reactor: DaemonReactor | None = None) -> MuSer
         from twisted.internet import reactor as installed
 
         reactor = cast(DaemonReactor, installed)
+        keep_steady(reactor)
     path = None if options["config"] is None else Path(options["config"]).absolute()
     ignore_hang_up()
     try:

@@ -77,7 +77,7 @@ def check(policy, requests):
 def aws(tmp_path_factory):
     """AWS in this process, with a bucket and two roles; a folder for files."""
     with pytest.MonkeyPatch.context() as monkeypatch, in_process_aws(monkeypatch):
-        monkeypatch.setattr("mu.doctor.FINDERS", ())
+        monkeypatch.setattr("mu.doctor.finders_of", lambda config: ())
         monkeypatch.setattr("mu.functions.aws._TRIES", 1)
         iam = boto3.client("iam", REGION)
         for name in ("mu-worker", "other"):
