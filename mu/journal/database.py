@@ -61,12 +61,12 @@ def _text(value: bytes) -> str:
     return value.decode("utf-8", "replace")
 
 
-def unusable(path: Path, error: sqlite3.Error) -> JournalError:
-    """Return the error for a journal that SQLite cannot use."""
+def unusable(path: Path, error: sqlite3.Error, verb: str = "use") -> JournalError:
+    """Return the error for a journal that SQLite cannot use, read or write."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return JournalDamaged(path, str(error))
-    return JournalError(f"cannot use {path}: {error}")
+    return JournalError(f"cannot {verb} {path}: {error}")
 
 
 def _open_to_write(path: Path) -> sqlite3.Connection:

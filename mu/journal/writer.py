@@ -145,7 +145,9 @@ class Journal:
                         raise sqlite3.OperationalError("it was removed while mu was running")
                     self._reactor.callFromThread(self._committed)
         except sqlite3.Error as error:
-            self._reactor.callFromThread(self._on_failure, str(unusable(self._path, error)))
+            self._reactor.callFromThread(
+                self._on_failure, str(unusable(self._path, error, "write"))
+            )
         finally:
             database.close()
 

@@ -29,7 +29,7 @@ def ask(book):
     """Return the status and the body of the response to a GET."""
     control = Control(Config(), "t0ken", book, Registry({}, {}, []), None, set(), None)
     site = BoundedSite(TextResource(control.app.resource()), 1000, AllowedHosts())
-    site.clock = Reactor()
+    site.reactor = Reactor()
 
     def ask(path):
         transport = StringTransport()

@@ -40,12 +40,10 @@ from mu.engines.local.signatures import Verifier
 from mu.engines.local.store import FunctionStore
 from mu.engines.reactors import ILocalReactor
 from mu.engines.signing import Credentials
-from mu.home import Presence
+from mu.home_watch import HomeWatch
 from mu.net.host_headers import AllowedHosts, split_hosts
 
 LOG_LIMIT = 2**20
-HOME_CHECK_S = 1.0
-"""How often the engine checks that its folder is still there."""
 log = Logger("mu.engines.local")
 
 
@@ -195,17 +193,12 @@ async def serve(reactor: ILocalReactor, options: argparse.Namespace, folder: Pat
     write_json(folder / "engine.json", engine)
     remove = (folder / "engine.json").unlink
     reactor.addSystemEventTrigger("after", "shutdown", remove, missing_ok=True)
-    present = Presence(folder, folder / "engine.lock")
 
-    def check_home() -> None:
-        gone = present.gone()
-        if gone is None:
-            reactor.callLater(HOME_CHECK_S, check_home)
-            return
+    def home_gone(gone: Path) -> None:
         log.critical("the engine ends: {gone} was removed or replaced", gone=str(gone))
         _stop(reactor)
 
-    check_home()
+    HomeWatch(reactor, home_gone, folder, folder / "engine.lock").check()
     log.info("engine {id} listens on 127.0.0.1:{port}", id=engine["id"], port=engine["port"])
     _tell_starter(json.dumps(engine))
 
