@@ -137,7 +137,7 @@ def doctor(
       mu doctor --engine local --function hello
       mu doctor --function encode --pipeline chain -n 20
       mu doctor --policy
-      mu doctor --policy deploy --function png2y4m --bucket films --role ARN > deploy.json
+      mu doctor --policy deploy --function png2y4m --bucket films > deploy.json
     """
     if policy is not None:
         _print_policies(policy, functions, bucket, role, split_regions(regions, the_home()))
