@@ -145,7 +145,7 @@ def doctor(
       mu doctor --engine local --function hello
       mu doctor --function encode --pipeline chain -n 20
       mu doctor --policy
-      mu doctor --policy deploy --function png2y4m --role ARN > deploy.json
+      mu doctor --policy deploy --function png2y4m --bucket films > deploy.json
       mu doctor --journal --repair
     """
     if repair and not journal:

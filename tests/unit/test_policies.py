@@ -102,7 +102,7 @@ def deploy(folder, *words, status=0):
 
 @pytest.fixture(scope="module")
 def deployed(aws):
-    """All calls of mu deploy and mu doctor, with each of their options that matters."""
+    """The calls of mu deploy and mu doctor, with each option that matters; and of mu doctor alone."""
     small, large = zipped(aws, "small"), zipped(aws, "large", LARGE)
     name, role, through = ("--name", "png2y4m"), ("--role", ROLE), ("--bucket", "films")
     client = boto3.client("lambda", REGION)
@@ -116,15 +116,39 @@ def deployed(aws):
         deploy(aws, "--zip", small, *name, *through, *role, "--copies", 2)
         deploy(aws, "--zip", small, *name, *role, "--suffix", "--copies", 1)
         words = ("--engine", "lambda", "--function", "png2y4m", *KNOWN[2:], "--write")
-        mu("--home", aws, "doctor", *words)
+        with recorded_calls() as checks:
+            mu("--home", aws, "doctor", *words)
         deploy(aws, *name, "--delete")
-    return calls
+    return calls, checks
 
 
-def test_the_deploy_policy_allows_what_mu_deploy_and_mu_doctor_do_and_no_more(deployed):
-    check(printed("deploy", *KNOWN), needed(deployed))
-    made = {call.operation for call in deployed}
+@pytest.fixture
+def deploying(deployed):
+    """All calls of mu deploy and mu doctor."""
+    return deployed[0]
+
+
+@pytest.fixture
+def checking(deployed):
+    """Those of mu doctor."""
+    return deployed[1]
+
+
+def test_the_deploy_policy_allows_what_mu_deploy_and_mu_doctor_do_and_no_more(deploying):
+    check(printed("deploy", *KNOWN), needed(deploying))
+    made = {call.operation for call in deploying}
     assert made >= {"PutFunctionEventInvokeConfig", "UpdateFunctionEventInvokeConfig"}
+
+
+def test_a_daemon_makes_the_checks_of_mu_doctor_but_those_that_jobs_do_not_need(checking):
+    """See docs/aws.md. What is denied there is unknown, and is no failure."""
+    policy = printed("daemon", *KNOWN)
+    assert {one.action for one in needed(checking) if decide([policy], one) != ALLOWED} == {
+        "lambda:GetFunctionEventInvokeConfig",
+        "iam:GetRole",
+        "iam:SimulatePrincipalPolicy",
+        "s3:DeleteObject",
+    }
 
 
 def test_another_role_is_passed_with_a_policy_for_that_role(aws):
@@ -393,12 +417,12 @@ def test_only_those_who_deploy_may_delete_and_only_below_mu():
         ("us-isob-east-1", "aws-iso-b"),
     ],
 )
-def test_policies_are_for_the_partition_of_the_region(deployed, worked, region, partition):
+def test_policies_are_for_the_partition_of_the_region(deploying, worked, region, partition):
     role = ROLE.replace("arn:aws:", f"arn:{partition}:")
     known = ("--function", "png2y4m", "--bucket", "films", "--role", role, "--regions", region)
     logs = logging("png2y4m", region, partition)
     for which, requests in [
-        ("deploy", needed(deployed, partition)),
+        ("deploy", needed(deploying, partition)),
         ("function", needed(worked, partition) + logs),
     ]:
         policy, standard = printed(which, *known), printed(which, *KNOWN)
@@ -409,14 +433,12 @@ def test_policies_are_for_the_partition_of_the_region(deployed, worked, region, 
     assert f"arn:{partition}:iam::*:role/*" in str(printed("deploy", "--regions", region))
 
 
-@pytest.mark.parametrize("which", ["daemon", "deploy", "function"])
-def test_without_names_everything_is_allowed_that_is_with_them(deployed, worked, which):
-    general = printed(which)
-    requests = (
-        needed(deployed) if which == "deploy" else needed(worked) if which == "function" else []
-    )
-    assert [one for one in requests if decide([general], one) != ALLOWED] == []
-    assert decide([general], Request("s3:ListBucket", "arn:aws:s3:::any")) == ALLOWED
+def test_without_names_the_policies_are_for_all(deploying, worked):
+    for which, requests in (("deploy", needed(deploying)), ("function", needed(worked))):
+        assert [one for one in requests if decide([printed(which)], one) != ALLOWED] == []
+    for which in ("daemon", "deploy", "function"):
+        listing = Request("s3:ListBucket", "arn:aws:s3:::any")
+        assert decide([printed(which)], listing) == ALLOWED
 
 
 @pytest.mark.parametrize("which", ["daemon", "deploy", "function"])
