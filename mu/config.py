@@ -76,6 +76,7 @@ def _port(default: int) -> int:
 class MuSection:
     home: Path = _option(Path("~/.mu"))
     on_stop: str = _choice("keep", "cancel")
+    debug: bool = _live(False)
     allowed_hosts: str = _option("none")
 
 

@@ -12,6 +12,7 @@ from twisted.web.server import Request
 
 import mu
 from mu.config import Config
+from mu.home import Tokens
 from mu.jobs.body import read_body
 from mu.jobs.book import JobBook, PastJob
 from mu.jobs.job import Job
@@ -50,7 +51,7 @@ class Refusal(Exception):
 
 
 class Control:
-    """The routes. All but /health require `Authorization: Bearer <token>`."""
+    """The routes. All but /health require `Authorization: Bearer <token>`; GET takes either token."""
 
     log = Logger()
     app: Any = Klein()
@@ -58,24 +59,25 @@ class Control:
     def __init__(
         self,
         config: Config,
-        token: str,
+        tokens: Tokens,
         book: JobBook,
         registry: Registry,
         starter: Starter,
         engines: Collection[str],
         examine: Examine,
     ) -> None:
-        self.reload(config, token)
+        self.reload(config, tokens)
         self._book = book
         self._registry = registry
         self._starter = starter
         self._engines = engines
         self._examine = examine
 
-    def reload(self, config: Config, token: str) -> None:
+    def reload(self, config: Config, tokens: Tokens) -> None:
         """Use these for all requests from now on."""
         self._config = config
-        self._token = token.encode("ascii")
+        self._token = tokens.control.encode("ascii")
+        self._read_token = tokens.read.encode("ascii")
 
     @app.route("/health", methods=["GET"])
     def health(self, request: Request) -> bytes:
@@ -235,11 +237,20 @@ class Control:
     # ------------------------------------------------ inside
 
     def _authorize(self, request: Request) -> None:
+        """Raise Refusal unless the request has the control token, or reads with the read token."""
         given = request.getHeader(b"authorization") or b""
-        if not hmac.compare_digest(given, b"Bearer " + self._token):
+        home = self._config.home
+        if hmac.compare_digest(given, b"Bearer " + self._token):
+            return
+        if not hmac.compare_digest(given, b"Bearer " + self._read_token):
             request.setHeader("WWW-Authenticate", "Bearer")
-            home = self._config.home
             raise Refusal(401, f"send Authorization: Bearer <the content of {home}/token>")
+        if request.method != b"GET":
+            raise Refusal(
+                403,
+                f"the token in {home}/read-token may only read; for {_asked(request):.200} send the"
+                f" one in {home}/token",
+            )
 
     def _find(self, job_id: str) -> Job | PastJob:
         job = self._book.get(job_id)

@@ -14,7 +14,6 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorSocket
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
-from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
@@ -26,7 +25,7 @@ from mu.control import Control
 from mu.engines.builtin import BuiltinEngines, EngineReactor
 from mu.engines.local.key import make_key
 from mu.examiner import Examiner
-from mu.home import allow_many_files, close_to_others, lock, read_token
+from mu.home import Tokens, allow_many_files, close_to_others, lock, read_tokens
 from mu.home_watch import HomeWatch
 from mu.jobs.book import JobBook
 from mu.jobs.conductor import Conductor
@@ -36,6 +35,7 @@ from mu.jobs.spec import EXTERNAL
 from mu.journal.database import JournalError
 from mu.journal.keeper import JournalKeeper
 from mu.journal.writer import JournalReactor
+from mu.logs import DaemonLogger
 from mu.net.certificates import Authority
 from mu.net.host_headers import AllowedHosts, split_hosts
 from mu.net.transport import DirectTLSFactory, PromptServer
@@ -89,7 +89,7 @@ class _Threads(ThreadPool):
 class MuService(Service):
     """The coordinator's ports, engines and jobs, for one configuration."""
 
-    log = Logger()
+    log = DaemonLogger()
 
     def __init__(self, config: Config, reactor: DaemonReactor, source: Path | None = None) -> None:
         """Open the home folder and the ports. Raises ConfigError if that fails.
@@ -104,8 +104,10 @@ class MuService(Service):
             home.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = lock(home)
             self._authority = Authority.at_home(home)
-            self._reloader = Reloader(config, read_token(home / "token"), source)
-            for said in map(close_to_others, (home / "token", home / "ca.key")):
+            self._reloader = Reloader(config, read_tokens(home), source)
+            for said in map(
+                close_to_others, (home / "token", home / "read-token", home / "ca.key")
+            ):
                 if said is not None:
                     self.log.warn("{said}", said=said)
             self._local_key = make_key(home) if config.local.enabled else None
@@ -146,6 +148,7 @@ class MuService(Service):
 
     async def _start(self) -> None:
         config = self._config
+        DaemonLogger.debugging = config.mu.debug
         allow_many_files()
         self._threads.start()
         self._watch.check()
@@ -167,7 +170,7 @@ class MuService(Service):
         )
         self._control = Control(
             config,
-            self._reloader.token,
+            self._reloader.tokens,
             self._book,
             registry,
             conductor,
@@ -261,10 +264,11 @@ class MuService(Service):
         runs = self._control is not None and not self._stopping
         self._reloader.reload(self._take if runs else None)
 
-    def _take(self, config: Config, token: str) -> None:
+    def _take(self, config: Config, tokens: Tokens) -> None:
         assert self._control is not None
         assert self._conductor is not None
-        self._control.reload(config, token)
+        DaemonLogger.debugging = config.mu.debug
+        self._control.reload(config, tokens)
         self._conductor.reload(config)
         self._journal.reload(config)
 

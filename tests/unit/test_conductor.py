@@ -16,6 +16,7 @@ from twisted.web.test.requesthelper import DummyRequest
 
 from mu.config import Config, LaunchSection
 from mu.control import Control
+from mu.home import Tokens
 from mu.interfaces import IPipeline
 from mu.invocations import Accepted, Refused, Size, Throttled, Unknown
 from mu.jobs.conductor import Conductor
@@ -508,7 +509,7 @@ def test_an_order_that_is_repeated_is_answered_once_it_is_on_disk():
     registry.add(IPipeline, OneState(Patient), "tests")
     control = Control(
         Config(),
-        "secret",
+        Tokens("secret", "reader"),
         bench.port.book,
         registry,
         bench.conductor,

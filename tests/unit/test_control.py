@@ -8,6 +8,7 @@ from twisted.internet.testing import StringTransport
 
 from mu.config import Config
 from mu.control import Control
+from mu.home import Tokens
 from mu.jobs.book import JobBook
 from mu.net.host_headers import AllowedHosts
 from mu.net.web import BoundedSite, TextResource
@@ -27,7 +28,9 @@ def book():
 @pytest.fixture
 def ask(book):
     """Return the status and the body of the response to a GET."""
-    control = Control(Config(), "t0ken", book, Registry({}, {}, []), None, set(), None)
+    control = Control(
+        Config(), Tokens("t0ken", "reader"), book, Registry({}, {}, []), None, set(), None
+    )
     site = BoundedSite(TextResource(control.app.resource()), 1000, AllowedHosts())
     site.reactor = Reactor()
 

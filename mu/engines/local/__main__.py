@@ -22,7 +22,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.protocol import ServerFactory
-from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
+from twisted.logger import globalLogBeginner, textFileLogObserver
 from twisted.python.failure import Failure
 from twisted.python.logfile import LogFile
 
@@ -41,10 +41,11 @@ from mu.engines.local.store import FunctionStore
 from mu.engines.reactors import ILocalReactor
 from mu.engines.signing import Credentials
 from mu.home_watch import HomeWatch
+from mu.logs import DaemonLogger
 from mu.net.host_headers import AllowedHosts, split_hosts
 
 LOG_LIMIT = 2**20
-log = Logger("mu.engines.local")
+log = DaemonLogger("mu.engines.local")
 
 
 class CannotStart(Exception):
