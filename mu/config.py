@@ -210,11 +210,20 @@ def read_config(path: Path | None) -> Config:
                 f"[jobs] spares must be at most max_workers, {config.jobs.max_workers}, got"
                 f" {config.jobs.spares}"
             )
+        if 0 < config.jobs.stragglers < 1:
+            raise ValueError(
+                f"[jobs] stragglers must be 0 (never) or at least 1, got {config.jobs.stragglers:g}"
+            )
         base = path.parent if path else Path()
         home = Path(base, _expanded(config.home)).absolute()
     except ValueError as error:
-        raise ConfigError(f"{path or 'the defaults'}: {error}") from None
+        raise ConfigError(f"{path or 'the defaults'}: {_printable(str(error))}") from None
     return replace(config, mu=replace(config.mu, home=home))
+
+
+def _printable(text: str) -> str:
+    """Return a text with escapes for what a terminal would not print."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _expanded(home: Path) -> Path:
@@ -231,10 +240,10 @@ def _parse(path: Path | None) -> ConfigParser:
             parser.read_string(path.read_text(encoding="utf-8-sig"), path.name)
         except OSError as error:
             raise ValueError(f"cannot be read: {error.strerror}") from None
-        except UnicodeDecodeError as error:
+        except ValueError as error:  # not UTF-8, or a NUL in the file's name
             raise ValueError(f"cannot be read: {error}") from None
         except ParserError as error:
-            raise ValueError(" ".join(str(error).split())) from None
+            raise ValueError(f"{' '.join(str(error).split()):.500}") from None
     return parser
 
 
@@ -242,7 +251,7 @@ def _read_sections(config: Config, parser: ConfigParser) -> Config:
     known = [section.name for section in fields(config)]
     for name in parser.sections():
         if name not in known:
-            raise ValueError(f"unknown section [{name}]; the sections are {', '.join(known)}")
+            raise ValueError(f"unknown section [{name:.80}]; the sections are {', '.join(known)}")
     given = {
         name: _read_section(name, getattr(config, name), parser[name]) for name in parser.sections()
     }
@@ -255,7 +264,7 @@ def _read_section(name: str, default: Section, given: Mapping[str, str]) -> Sect
     for option in given:
         if option not in options:
             raise ValueError(
-                f"unknown option {option!r} in [{name}]; the options are {', '.join(options)}"
+                f"unknown option {option[:80]!r} in [{name}]; the options are {', '.join(options)}"
             )
     values = {
         option: _read_option(f"[{name}] {option}", text.strip(), options[option])

@@ -181,7 +181,14 @@ class Control:
             )
         request.setHeader("Content-Type", "text/plain; charset=utf-8")
         number = _argument(request, "actor")
+        dropped = Refusal(
+            404,
+            f"the output of job {job_id} was dropped: that of newer jobs has taken its place (see"
+            " [jobs] output_bytes in mu.conf)",
+        )
         if number is None:
+            if any(actor.output.misses(0) for actor in job.actors) and job.ended:
+                raise dropped
             return b"".join(
                 b"== actor %d ==\n%b\n" % (actor.number, bytes(actor.output))
                 for actor in job.actors
@@ -189,9 +196,11 @@ class Control:
         actor = job.actor(_number(number, "actor"))
         if actor is None:
             raise Refusal(404, f"job {job_id} has no actor {number:.200}", "actor")
-        output = actor.output
+        output, after = actor.output, _number(_argument(request, "after") or "0", "after")
+        if output.misses(after) and job.ended:
+            raise dropped
         request.setHeader("Mu-Log-End", str(output.end))
-        return output.since(_number(_argument(request, "after") or "0", "after"))
+        return output.since(after)
 
     @app.route("/doctor", methods=["POST"])
     async def doctor(self, request: Request) -> bytes:

@@ -12,8 +12,8 @@ DIAL_S = 5.0
 """For each address of a host."""
 PROGRAMS = (
     *("awk", "curl", "grep", "sed", "sh", "sort", "xargs"),
-    *("bzip2", "diff", "file", "find", "git", "gzip", "jq", "openssl", "perl", "ps"),
-    *("python3", "tar", "time", "unzip", "wget", "which", "xz", "zip"),
+    *("bzip2", "cpio", "diff", "file", "find", "git", "gzip", "jq", "less", "openssl", "perl"),
+    *("ps", "tar", "time", "unzip", "wget", "which", "xz", "zip"),
 )
 """Programs that scripts often use, and that a small image may lack."""
 

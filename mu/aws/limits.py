@@ -37,6 +37,8 @@ class Limit:
 NEW_ACCOUNT_CONCURRENCY, NEW_ACCOUNT_MEMORY = 10, 3_008
 """What new accounts often have: executions at once in a region, and MB for each of them. The quotas page
 says only that both are reduced; users report these numbers. No call returns the memory quota."""
+MANAGED_TIMEOUT_S = 5_400
+"""The longest timeout of a function on Managed Instances."""
 BOTO3 = (1, 36)
 """The oldest boto3 that the worker can use: earlier ones lack the option for S3's new checksums."""
 
@@ -60,7 +62,7 @@ TIMEOUT = Limit(
     1_800,
     "s",
     f"{MODEL}, from 19 November 2026",
-    "Before, 900 s. On Managed Instances, 5,400 s.",
+    f"Before, 900 s. On Managed Instances, {MANAGED_TIMEOUT_S:,} s.",
     1,
 )
 MEMORY = Limit(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -94,6 +94,12 @@ _WITH_SHELL = (
     type=click.Choice(POLICIES),
     help="Print the minimal IAM policies as JSON, all or one, and check nothing.",
 )
+@click.option(
+    "--journal", is_flag=True, help="Check only the daemon's journal: the file, and all records."
+)
+@click.option(
+    "--repair", is_flag=True, help="With --journal: save what can be read of a damaged journal."
+)
 @shows_json
 @finds_daemon()
 @click.pass_context
@@ -112,6 +118,8 @@ def doctor(
     write: bool,
     run: bool,
     policy: str | None,
+    journal: bool,
+    repair: bool,
     as_json: bool,
 ) -> None:
     """Check that a job can run.
@@ -137,8 +145,13 @@ def doctor(
       mu doctor --engine local --function hello
       mu doctor --function encode --pipeline chain -n 20
       mu doctor --policy
-      mu doctor --policy deploy --function png2y4m --bucket films > deploy.json
+      mu doctor --policy deploy --function png2y4m --role ARN > deploy.json
+      mu doctor --journal --repair
     """
+    if repair and not journal:
+        raise CliError("--repair needs --journal: it repairs the journal")
+    if journal:
+        _check_journal(ctx, repair, as_json)
     if policy is not None:
         _print_policies(policy, functions, bucket, role, split_regions(regions, the_home()))
         return
@@ -159,13 +172,25 @@ def doctor(
         "write": write,
         "run": run,
     }
-    findings = list(_shown({key: value for key, value in asked.items() if value}, as_json))
-    failed = any(finding["level"] == "fail" for finding in findings)
+    given = {key: value for key, value in asked.items() if value}
+    findings = list(_shown(_findings(given), as_json))
+    if not as_json:
+        click.echo(f"\n{_summary(findings)}")
+    _exit(ctx, findings, as_json)
+
+
+def _check_journal(ctx: click.Context, repair: bool, as_json: bool) -> None:
+    from mu.doctor.journal import examine_journal
+
+    path = the_home().path / "journal.db"
+    found = map(_json, examine_journal(path, repair))
+    _exit(ctx, list(_shown(found, as_json)), as_json)
+
+
+def _exit(ctx: click.Context, findings: Sequence[FindingJson], as_json: bool) -> NoReturn:
     if as_json:
         print_json(findings)
-    else:
-        click.echo(f"\n{_summary(findings)}")
-    ctx.exit(FAILED if failed else 0)
+    ctx.exit(FAILED if any(finding["level"] == "fail" for finding in findings) else 0)
 
 
 def _findings(asked: Mapping[str, object]) -> Iterator[FindingJson]:
@@ -228,8 +253,8 @@ def _json(finding: Finding) -> FindingJson:
     }
 
 
-def _shown(asked: Mapping[str, object], quiet: bool) -> Iterator[FindingJson]:
-    """Yield the findings, and print each one when it is known."""
+def _shown(findings: Iterable[FindingJson], quiet: bool) -> Iterator[FindingJson]:
+    """Yield the findings, and print each one when it is made."""
     from rich.table import Table
     from rich.text import Text
 
@@ -237,7 +262,7 @@ def _shown(asked: Mapping[str, object], quiet: bool) -> Iterator[FindingJson]:
 
     screen, waiting = console(), console(stderr=True)
     with waiting.status("Checking ..."):
-        for finding in _findings(asked):
+        for finding in findings:
             if not quiet:
                 row = Table.grid(padding=(0, 1, 0, 0))
                 row.add_column(min_width=7)

@@ -149,7 +149,7 @@ def _of_function(case: Case, function: Subject, places: dict[str, Reach]) -> Che
     if function.managed:
         yield "instances", partial(check_managed, function)
     if aws and places:
-        yield "route", partial(check_route, function, places)
+        yield "route", partial(check_route, function, places, case.relay_user)
     yield "retries", partial(check_retries, function)
     found = yield "invoking", partial(check_invoke, function)
     if found.level == FAIL or not places:  # without a daemon there is nothing to connect to

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mu import hosts
 from mu.config import Config
-from mu.doctor.finding import FAIL, OK, WARN, Finding
+from mu.doctor.finding import FAIL, OK, UNKNOWN, WARN, Finding
 from mu.net.certificates import SERVER_NAME, Authority, Facts
 
 SOON = timedelta(days=30)
@@ -198,7 +198,7 @@ def _check_own_port(name: str, home: Path, host: str, aws: bool) -> Finding:
         home,
         near,
         ports[name],
-        f"port {ports[name]}, named in ports.json,",
+        f"port {ports[name]} of ports.json",
         "restart the daemon: it was killed, or does not accept connections",
     )
 
@@ -207,6 +207,8 @@ def _check_certificate(
     check: str, home: Path, host: str, port: int, what: str, remedy: str
 ) -> Finding:
     """Connect to a port, and check that its certificate is one that workers accept."""
+    if not (home / "ca.pem").exists():
+        return Finding(check, UNKNOWN, f"{what} is not checked: {home} has no CA yet")
     context = ssl.create_default_context(cafile=str(home / "ca.pem"))
     try:
         with (
@@ -278,8 +280,8 @@ def check_public_host(
             "use an IPv4 address, or a name that has one",
         )
     sentence = f"workers connect to {host}{named}"
-    numbers = [str(port) for port in ports] or ["of [worker] and [relay]"]
-    open_port = f"allow TCP ports {' and '.join(numbers)} from anywhere (security group)"
+    numbers = " and ".join(map(str, ports)) or "of [worker] and [relay]"
+    open_port = f"allow inbound TCP from anywhere to port {numbers} (security group)"
     guess = _first(finders)
     if guess is not None and guess[0] not in judged:
         return Finding(

@@ -3,15 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mu.aws.limits import RUNTIMES, TIMEOUT
+from mu.aws.limits import MANAGED_TIMEOUT_S, RUNTIMES, TIMEOUT
 from mu.doctor.coordinator import Reach
 from mu.doctor.finding import FAIL, OK, WARN, Finding
 from mu.functions.apis import Clients, FunctionConfiguration, LambdaApi
 from mu.functions.aws import AwsError, aws_errors
 from mu.functions.deploy import EVENT_AGE_S, HANDLER, RETRIES, failure_of
 
-LONGEST_S = TIMEOUT.most
-"""The longest timeout of a function, except on Managed Instances."""
 _STATES = {
     "Pending": "AWS is preparing it",
     "Inactive": "it was idle for weeks, and after the first launch AWS prepares it for 1 to 2 minutes",
@@ -93,13 +91,14 @@ def check_function(function: Subject, worker_timeout_s: float) -> Finding:
             "jobs wait for it, up to [launch] accept_timeout_s",
         )
     timeout = there["Timeout"]
-    if timeout < min(worker_timeout_s, LONGEST_S):
+    longest = min(int(worker_timeout_s), MANAGED_TIMEOUT_S if function.managed else TIMEOUT.most)
+    if timeout < longest:
         return Finding(
             check,
             WARN,
             f"{function} is killed after {timeout} s, but [jobs] worker_timeout_s allows workers"
             f" {worker_timeout_s:g} s",
-            f"{again} --timeout {min(int(worker_timeout_s), LONGEST_S)}, unless no worker needs it",
+            f"{again} --timeout {longest}, unless no worker needs it",
         )
     architecture = there.get("Architectures", ["x86_64"])[0]
     tmp = there.get("EphemeralStorage", {"Size": 512})["Size"]
@@ -165,9 +164,10 @@ def check_managed(function: Subject) -> Finding:
     )
 
 
-def check_route(function: Subject, places: Mapping[str, Reach]) -> Finding:
+def check_route(function: Subject, places: Mapping[str, Reach], pipeline: str = "") -> Finding:
     """Check that the function's network has a way to the addresses of the ports, by their kind.
 
+    `pipeline` names one that needs the relay; without it, no way to the relay is no failure.
     A function outside a VPC has IPv4 and the internet. One inside has IPv6 only if its subnets are
     dual-stack and Ipv6AllowedForDualStack is set.
     """
@@ -175,10 +175,11 @@ def check_route(function: Subject, places: Mapping[str, Reach]) -> Finding:
     vpc = function.look_up().get("VpcConfig", {})
     inside = bool(vpc.get("VpcId"))
     for port, place in places.items():
+        level = WARN if port == "relay" and not pipeline else FAIL
         if place.only_ipv6 and not vpc.get("Ipv6AllowedForDualStack"):
             return Finding(
                 check,
-                FAIL,
+                level,
                 f"the {port} port is at {place}, an IPv6 address, and {function} has no IPv6",
                 "use an IPv4 address, or a name that has one; IPv6 works only from a VPC's dual-stack"
                 " subnets, with Ipv6AllowedForDualStack in the function's VpcConfig",
@@ -186,7 +187,7 @@ def check_route(function: Subject, places: Mapping[str, Reach]) -> Finding:
         if place.only_private and not inside:
             return Finding(
                 check,
-                FAIL,
+                level,
                 f"the {port} port is at {place}, a private address, and {function} is not in a VPC",
                 "use a public address, or put the function into the same VPC",
             )

@@ -83,22 +83,22 @@ def check_inside(
     try:
         told = json.loads(payload)
         if "FunctionError" in answer:
-            return _not_a_worker(function, str(told["errorMessage"]))
+            return _untold(function, str(told["errorMessage"]))
         found = Surroundings.read(told)
     except (ValueError, LookupError, TypeError, AttributeError):
         shown = payload[:200].decode("utf-8", "replace")
-        return _not_a_worker(function, f"it answered {shown}")
+        return _untold(function, f"it answered {shown}")
     tell(found)
     lacks = f"lacks {', '.join(found.lacks)}" if found.lacks else "lacks no common program"
     return Finding(check, OK, f"{function} ran with Python {found.python}; it {lacks}")
 
 
-def _not_a_worker(function: Subject, why: str) -> Finding:
-    again = f"deploy {function.name} again"
+def _untold(function: Subject, why: str) -> Finding:
+    check, again = "inside", f"deploy {function.name} again"
     if "event key mode" in why:
         older = f"the worker in {function} is older than this doctor, and cannot tell what it has"
-        return Finding("inside", UNKNOWN, older, again)
-    return Finding("inside", FAIL, f"{function} ran, but not as a worker of mu: {why}", again)
+        return Finding(check, UNKNOWN, older, again)
+    return Finding(check, FAIL, f"{function} ran, but did not tell what it has: {why}", again)
 
 
 def check_port_inside(

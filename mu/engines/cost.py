@@ -72,6 +72,13 @@ class Meter:
             self._ended[worker] = since, at, size
             self._add(size, at - since)
 
+    def move(self, seconds: float) -> None:
+        """Add that to all times so far."""
+        for worker, (since, size) in self._running.items():
+            self._running[worker] = since + seconds, size
+        for worker, (since, until, size) in self._ended.items():
+            self._ended[worker] = since + seconds, until + seconds, size
+
     def stop(self, at: float) -> None:
         """End all workers that are still running; from now on, the sums do not change."""
         for worker in list(self._running):

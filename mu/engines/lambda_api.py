@@ -1,5 +1,6 @@
 """Invokes functions on AWS Lambda, or on the local engine, which has the same API."""
 
+import time
 from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import quote, urlsplit
@@ -68,10 +69,13 @@ class LambdaEngine(Engine):
         timeouts: Timeouts,
         growth: int = 0,
         is_up: Callable[[], bool] = lambda: True,
+        now: Callable[[], float] = time.time,
     ) -> None:
+        """`now` is for signatures: the system's time, which may jump."""
         self.name = name
         self.growth = growth
         self._is_up = is_up
+        self._now = now
         self._reactor = reactor
         self._find_route = find_route
         self._find_credentials = find_credentials
@@ -108,7 +112,7 @@ class LambdaEngine(Engine):
             route, origin = await self._route(region)
             signer, base = self._signer(region, route, credentials)
             path = base + self._path(function) + "configuration"
-            head = signer.head(path, b"", self._reactor.seconds(), "GET")
+            head = signer.head(path, b"", self._now(), "GET")
             response = await self._send(origin, head)
             configuration = json_object(response.body)
             if response.status != 200:
@@ -145,7 +149,7 @@ class LambdaEngine(Engine):
                 return {}
             route, origin = await self._route(region)
             signer, base = self._signer(region, route, credentials)
-            head = signer.head(base + path, b"", self._reactor.seconds(), "GET")
+            head = signer.head(base + path, b"", self._now(), "GET")
             response = await self._send(origin, head)
             return json_object(response.body) if response.status == 200 else {}
         except (AwsTrouble, NotSent, NoAnswer, ValueError):
@@ -173,7 +177,7 @@ class LambdaEngine(Engine):
             )
         signer, base = self._signer(invocation.region, route, credentials)
         path = base + self._path(invocation.function) + "invocations"
-        head = signer.head(path, invocation.payload, self._reactor.seconds())
+        head = signer.head(path, invocation.payload, self._now())
         try:
             response = await self._send(origin, head + invocation.payload)
         except NotSent as error:
@@ -187,7 +191,7 @@ class LambdaEngine(Engine):
         if response.status == 202:
             self._worked = True
             return Accepted()
-        answer, kind = _answer_to(response, invocation, self._reactor.seconds())
+        answer, kind = _answer_to(response, invocation, self._now())
         if kind is Kind.EXPIRED and self._credentials == credentials:
             self._expired, self._credentials = credentials, None
         return answer

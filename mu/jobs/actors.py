@@ -40,6 +40,10 @@ class Tail:
         """Keep nothing of what there is."""
         self._bytes.clear()
 
+    def misses(self, start: int) -> bool:
+        """Whether nothing is kept of the stream from byte `start` on, although there was some."""
+        return not self._bytes and start < self.end
+
     def __bytes__(self) -> bytes:
         return bytes(self._bytes)
 
@@ -90,6 +94,8 @@ class Attempt:
         self.actor = actor
         self.number = number
         self.began = began
+        self.downtime = 0.0
+        """How long no daemon was running meanwhile, in seconds; below 0: the clock was set back."""
         self.last_reply = ""
         self.since = began
         self.machine = actor.job.machine(actor)
@@ -180,7 +186,7 @@ class Actor:
         if self.outcome is not None:
             return attempt  # another attempt finished first
         if record.error is None:
-            self.took = record.at - attempt.began
+            self.took = record.at - attempt.began - attempt.downtime
             self.outcome = Finish(result=record.result)
         else:
             self.spent += record.charged

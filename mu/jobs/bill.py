@@ -53,6 +53,11 @@ class Bill:
             for worker in self._meter.running - known:
                 self._meter.ended(worker, at)
 
+    def move(self, seconds: float) -> None:
+        """Add that to all times so far: the clock was set, or no worker ran for so long."""
+        if self._meter is not None:
+            self._meter.move(seconds)
+
     def close(self, at: float) -> None:
         """Stop counting all workers."""
         if self._meter is not None:

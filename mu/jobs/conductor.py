@@ -173,6 +173,7 @@ def _limits(config: Config) -> Limits:
         retry_pause_s=config.jobs.retry_pause_s,
         hello_s=config.launch.hello_timeout_s,
         accept_s=config.launch.accept_timeout_s,
+        reconnect_s=config.worker.reconnect_s,
     )
 
 

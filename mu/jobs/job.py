@@ -245,6 +245,8 @@ class Job(RecordedJob):
         """
         if self._advancing:  # an actor may end while it gets its worker; the loop below handles it
             return
+        if self.active and self.allowance.spent:
+            self.stop("failed", self.allowance.excess)
         self._advancing = True
         try:
             while self.active and (self._failed or (self._queue and self._spares)):
@@ -353,7 +355,8 @@ class Job(RecordedJob):
             self._arrive(line, hello, waits=True)
             self._spares.add(line, hello)
         else:
-            self._arrive(line, hello, waits=False)
+            if hello.launch:  # without one, any number may come: only their sum is recorded
+                self._arrive(line, hello, waits=False)
             self._dismiss(line, f"job {self.id} has no actor without a worker")
 
     def _arrive(self, line: WorkerLine, hello: Hello, waits: bool) -> None:

@@ -250,11 +250,19 @@ class RecordedJob(ABC):
                 self.stopped = record
                 self._step(Step.STOPPED)
             case Resumed(at=at, stopped_at=stopped_at):
-                self.downtime += at - stopped_at
                 self.launches.lose(self._past_sessions | self._sessions.keys())  # all but spares
                 self.bill.lose(self._sessions.keys(), stopped_at)
+                self._apply_downtime(at - stopped_at)
             case Alive(at=at):
                 self._recorded_alive = at
+
+    def _apply_downtime(self, seconds: float) -> None:
+        """Apply that no daemon was running for that long; below 0: the clock was set back."""
+        self.downtime += seconds
+        self.bill.move(seconds - min(max(0.0, seconds), self.limits.reconnect_s))
+        for actor in self.actors:
+            for attempt in actor.attempts:
+                attempt.downtime += seconds
 
     def order_recorded(self) -> None:
         """Note that the order is on disk; the job may have been stopped before that."""

@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 
 from mu.config import Config
 from mu.engines.cost import Prices
+from mu.hosts import join
 from mu.invocations import Accepted, Answer, Invocation, Refused, Size, Unknown, region_of
 from mu.jobs.job import Job
 from mu.jobs.life import JobState
@@ -27,8 +28,8 @@ from mu.pipelines.dealing import is_order
 from mu.places import FIRST, Places, RegionPlaces
 from mu.plugins import Engine, Pipeline
 
-CERTIFICATE_MARGIN_S = 600.0
-"""How long a job's certificate outlives its deadline."""
+CERTIFICATE_MARGIN_S = 86400.0
+"""How long a job's certificate outlives its deadline: clocks differ, and are set."""
 CHECK_S = 1.0
 """How often a job checks for launches and actors that take too long."""
 
@@ -315,10 +316,11 @@ class Run:
 
     def _check(self) -> None:
         launch = self._coordinator.config.launch
+        address = join(launch.public_host, self._coordinator.worker_port)
         self.job.check(
             f"no worker connected within {launch.hello_timeout_s:g} s of its launch: see the log"
             f" of function {self.job.spec.function!r}, and whether workers can reach"
-            f" {launch.public_host}:{self._coordinator.worker_port} (public_host in mu.conf)"
+            f" {address} (public_host in mu.conf)"
         )
         if self.job.active:
             now = self._coordinator.clock.seconds()

@@ -172,6 +172,14 @@ class Alive:
     at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Incomplete:
+    """Records of this job were lost in a damaged journal, so that it cannot resume."""
+
+    kind: ClassVar[str] = "incomplete"
+    reason: str
+
+
 Record = (
     Ordered
     | Planned
@@ -187,6 +195,7 @@ Record = (
     | Resumed
     | Sized
     | Alive
+    | Incomplete
 )
 
 _KINDS = {one.kind: one for one in Record.__args__}

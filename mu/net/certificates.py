@@ -32,7 +32,7 @@ JOB_URI = "urn:mu:job:"
 TLS_1_2_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """Cipher suites with authenticated encryption and forward secrecy; TLS 1.3 has no others."""
 
-_BACKDATE = datetime.timedelta(minutes=10)  # clocks differ
+_BACKDATE = datetime.timedelta(days=1)  # clocks differ, and are set
 _CA_YEARS = 20
 _SERVER_YEARS = 5
 _YEAR = datetime.timedelta(days=365)

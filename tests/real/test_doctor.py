@@ -168,7 +168,9 @@ def test_the_address_that_workers_on_aws_connect_to(host, level):
 def test_the_ports_to_open_are_named():
     where = Config(launch=LaunchSection(public_host="8.8.8.8"))
     found = coordinator.check_public_host(where, "mu.conf", [], True, [13579, 13337])
-    assert found.remedy == "allow TCP ports 13579 and 13337 from anywhere (security group)"
+    assert (
+        found.remedy == "allow inbound TCP from anywhere to port 13579 and 13337 (security group)"
+    )
 
 
 def test_a_guessed_address_is_shown_with_its_source():
@@ -479,6 +481,13 @@ def test_the_way_from_the_function_to_the_coordinator(host, vpc, level, says):
     assert says in found.sentence
 
 
+@pytest.mark.parametrize(("pipeline", "level"), [("", WARN), ("chain", FAIL)])
+def test_no_way_to_the_relay_is_a_failure_for_a_pipeline_that_needs_it(pipeline, level):
+    places = {"relay": coordinator.Reach.of("2600:1f18::1", 13337)}
+    with answers("lambda", ("get_function_configuration", told())) as clients:
+        assert function.check_route(subject(clients), places, pipeline).level == level
+
+
 @pytest.mark.parametrize(("most", "says"), [(None, "16 for each CPU"), (40, "up to 40")])
 def test_workers_on_managed_instances_share_an_environment(most, says):
     arn = "arn:aws:lambda:us-east-1:123456789012:capacity-provider:ours"
@@ -490,7 +499,8 @@ def test_workers_on_managed_instances_share_an_environment(most, says):
         "lambda", ("get_function_configuration", told(CapacityProviderConfig=config))
     ) as c:
         managed = subject(c)
-        function.check_function(managed, 900.0)
+        found = function.check_function(managed, 5400.0)
+    assert "--timeout 5400, unless" in found.remedy
     assert managed.managed
     found = function.check_managed(managed)
     assert found.level == WARN
@@ -523,7 +533,7 @@ def test_a_worker_of_an_earlier_version_is_not_a_failure(tmp_path):
 def test_a_function_that_is_no_worker_is_noticed(payload, tmp_path):
     found, around = ran(payload, tmp_path)
     assert (found.level, around) == (FAIL, [])
-    assert "not as a worker of mu: it answered" in found.sentence
+    assert "did not tell what it has: it answered" in found.sentence
 
 
 @pytest.mark.parametrize(
@@ -793,6 +803,11 @@ def test_a_relay_with_a_certificate_of_another_ca_is_noticed(daemon, tmp_path):
     assert coordinator.check_relay(daemon.home, far, False, "chain").level == OK
     found = coordinator.check_relay(daemon.home, far, True, "chain")
     assert (found.level, "a loopback address" in found.sentence) == (FAIL, True)
+
+
+def test_a_relay_without_a_ca_to_check_it_with_is_unknown(tmp_path):
+    far = Config(relay=RelaySection(address="127.0.0.1:1"))
+    assert coordinator.check_relay(tmp_path, far, True, "chain").level == UNKNOWN
 
 
 def test_no_relay_is_a_failure_only_for_a_pipeline_that_needs_one(tmp_path):

@@ -3,7 +3,7 @@
 import gc
 import json
 import weakref
-from dataclasses import fields
+from dataclasses import fields, replace
 from io import BytesIO
 
 import pytest
@@ -14,7 +14,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import capturedLogs
 from twisted.web.test.requesthelper import DummyRequest
 
-from mu.config import Config
+from mu.config import Config, LaunchSection
 from mu.control import Control
 from mu.interfaces import IPipeline
 from mu.invocations import Accepted, Refused, Size, Throttled, Unknown
@@ -42,14 +42,14 @@ class Patient(MachineState):
 class Bench:
     """A conductor, its engine, and a port for the workers that it launches."""
 
-    def __init__(self, *script, ledger=None):
+    def __init__(self, *script, ledger=None, config=None):
         self.reactor = Reactor()
         self.threads = Threads()
         self.port = Port(clock=self.reactor)
         self.engine = ScriptedEngine(*script)
         engines = {"scripted": self.engine}
         self.conductor = Conductor(
-            Config(),
+            config or Config(),
             self.port.book,
             ledger or NoJournal(),
             self.port.authority,
@@ -117,6 +117,13 @@ def test_workers_that_never_come_fail_their_actors():
     )
     assert "the log of function 'one'" in job.error
     assert "reach 127.0.0.1:" in job.error
+
+
+def test_the_address_that_workers_cannot_reach_is_told_as_people_write_it():
+    bench = Bench(config=replace(Config(), launch=LaunchSection(public_host="2001:db8::1")))
+    job = bench.start()
+    bench.reactor.advance(121)
+    assert "workers can reach [2001:db8::1]:" in job.error
 
 
 def test_the_deadline_stops_all_that_runs():

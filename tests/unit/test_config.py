@@ -72,6 +72,10 @@ def test_a_relative_home_starts_at_the_files_folder(tmp_path):
             "[worker] hello_s must be between 0.1 and 31622400, got 1e9",
         ),
         ("[jobs]\ndeadline_s = 1e12\n", "[jobs] deadline_s must be between 1 and 31622400"),
+        (
+            "[jobs]\nstragglers = 0.5\n",
+            "[jobs] stragglers must be 0 (never) or at least 1, got 0.5",
+        ),
         ("[jobs]\nstragglers = inf\n", "[jobs] stragglers must be between 0 and 9007199254740992"),
         ("[jobs]\nretries = 1001\n", "[jobs] retries must be between 0 and 1000, got 1001"),
         ("[jobs]\nmax_workers = 5\nspares = 6\n", "[jobs] spares must be at most max_workers, 5"),

@@ -30,6 +30,7 @@ from mu.journal.records import (
     AttemptEnded,
     Counted,
     Happened,
+    Incomplete,
     Launched,
     Launching,
     NobodyCame,
@@ -86,6 +87,7 @@ RECORDS = [
     (Resumed(7.0, 6.0), '["resumed",7.0,6.0]'),
     (Sized({"us-east-1": [1024, "arm64"]}), '["sized",{"us-east-1":[1024,"arm64"]}]'),
     (Alive(8.0), '["alive",8.0]'),
+    (Incomplete("lost"), '["incomplete","lost"]'),
 ]
 HAPPENED = [
     (
