@@ -134,9 +134,8 @@ def _on_function(call: Call, arn: str) -> Iterator[Request]:
 def _deployment(call: Call, arn: str) -> Iterator[Request]:
     """The caller passes the role if one is given, and reads the code itself if it is in S3.
 
-    Refusals of AWS show both: "not authorized to perform: iam:PassRole" for an
-    UpdateFunctionConfiguration (https://github.com/aws/chalice/issues/479), and "make sure your
-    request credentials have permission to GetObject" for code in S3.
+    The latter is known from AWS's refusal, "please make sure your request credentials have permission
+    to GetObject"; the former also from one of an unchanged role: https://github.com/aws/chalice/issues/479
     """
     yield from _on_function(call, arn)
     if role := call.params.get("Role"):
