@@ -6,6 +6,7 @@ belonged. A job that lost rows cannot resume: an `Incomplete` record says why.
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 from collections import Counter
@@ -43,6 +44,8 @@ _TABLES = {
     ),
     "facts": _Layout("rowid, name, value", "rowid", "name", "sqlite_autoindex_facts_1"),
 }
+_ID = re.compile("[0-9a-f]{12}")
+"""The id of a job; a damaged index may have other texts in its place."""
 _BEYOND = 10_000
 """How many keys to try beyond the last known one, if the end of a table cannot be read."""
 
@@ -286,9 +289,10 @@ def _copy(damaged: sqlite3.Connection, fresh: sqlite3.Connection) -> Salvaged:
     for _, name, value in _Table(damaged, "facts").rows():
         fresh.execute("insert or replace into facts values (?, ?)", (name, value))
     unsure = not (records.whole or records.indexed), not (past.whole or past.indexed)
-    saved.unnamed = any(unsure)
     counts = Counter([*records.owners.values(), *records.disputed])
-    for job in dict.fromkeys([*jobs, *counts]):
+    names = [job for job in counts if job in jobs or _ID.fullmatch(job)]
+    saved.unnamed = any(unsure) or len(names) < len(counts)
+    for job in dict.fromkeys([*jobs, *names]):
         reason = _why_incomplete(counts[job], job not in ended, *unsure)
         if reason and job not in saved.forgotten:
             saved.incomplete[job] = reason
