@@ -16,17 +16,21 @@ BACKLOG = 4096
 """How many connections to a port may wait to be accepted."""
 
 
+class HomeInUse(OSError):
+    """Another daemon runs in this home."""
+
+
 def lock(home: Path) -> TextIO:
     """Lock a home folder for this process, as long as the returned file is open.
 
-    Raises OSError if another process holds the lock.
+    Raises HomeInUse if another process holds the lock, and OSError.
     """
     held = (home / "lock").open("a")
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         held.close()
-        raise OSError("another daemon runs there; give this one a different home") from None
+        raise HomeInUse("another daemon runs there; give this one a different home") from None
     return held
 
 

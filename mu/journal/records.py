@@ -5,6 +5,7 @@ existing ones never change.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from json.encoder import encode_basestring_ascii as _quote
 from typing import Any, ClassVar
@@ -226,6 +227,13 @@ def read_record(line: str) -> Record:
         return record
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{line[:80]!r} is not a record: {error}") from None
+
+
+def refuse_gaps(records: Iterable[Record]) -> None:
+    """Raise ValueError if records of the job were lost."""
+    for record in records:
+        if isinstance(record, Incomplete):
+            raise ValueError(record.reason)
 
 
 def time_of(record: Record) -> float:
