@@ -31,14 +31,17 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from mu import hosts
+from mu.aws.logs import aws_log_of
 from mu.config import Config, ConfigError, read_config, reloaded
 from mu.control import Control
 from mu.engines.connections import Timeouts
 from mu.engines.lambda_api import (
     FindCredentials,
     LambdaEngine,
+    ReadLog,
 )
 from mu.engines.local.key import make_key
+from mu.engines.local.logs import local_log_of
 from mu.engines.local.process import LocalEngineProcess
 from mu.engines.reactors import IClientReactor, ILocalReactor
 from mu.engines.routes import Route, aws_credentials, aws_route
@@ -55,6 +58,7 @@ from mu.jobs.book import JobBook, PastJob
 from mu.jobs.conductor import Conductor
 from mu.jobs.job import Job
 from mu.jobs.orders import read_order
+from mu.jobs.reached import Reached
 from mu.jobs.recovery import find
 from mu.jobs.spec import EXTERNAL, JobSpec
 from mu.journal.archive import Archive
@@ -192,12 +196,16 @@ class MuService(Service):
         self._check_home()
         look_up_from(config.launch.region)
         registry = Registry.installed()
-        self._lambda_engines["lambda"] = self._lambda("lambda", aws_route, aws_credentials())
+        self._lambda_engines["lambda"] = self._lambda(
+            "lambda", aws_route, aws_credentials(), aws_log_of
+        )
         if config.local.enabled:
+            logs = config.home / "local" / "logs"
             self._lambda_engines["local"] = self._lambda(
                 "local",
                 lambda region: Route(f"http://127.0.0.1:{self.ports['local']}", region),
                 lambda expired: self._local_key,
+                lambda function, region, since: local_log_of(logs, function, since),
                 lambda: self._local is not None and self._local.info is not None,
             )
         engines = registry.engines | self._lambda_engines
@@ -209,6 +217,7 @@ class MuService(Service):
         conductor = self._conductor = Conductor(
             config, self._book, ledger, self._authority, engines, self._in_thread, self._reactor
         )
+        conductor.coordinator.reached = Reached(config.home / "reached.json")
         self._restore(conductor, registry, {*engines, EXTERNAL})
         self._listen_for_workers()
         conductor.coordinator.worker_port = self.ports["worker"]
@@ -401,13 +410,25 @@ class MuService(Service):
         name: str,
         find_route: Callable[[str], Route],
         credentials: FindCredentials,
+        read_log: ReadLog,
         is_up: Callable[[], bool] = lambda: True,
     ) -> LambdaEngine:
         launch = self._config.launch
         first_byte_s = launch.timeout_s if name == "local" else launch.first_byte_s
         timeouts = Timeouts(launch.timeout_s, first_byte_s, launch.idle_s, launch.keepalive_s)
-        growth = launch.growth if name == "lambda" else 0
-        return LambdaEngine(name, self._reactor, find_route, credentials, timeouts, growth, is_up)
+        local = name == "local"
+        growth = 0 if local else launch.growth
+        return LambdaEngine(
+            name,
+            self._reactor,
+            find_route,
+            credentials,
+            timeouts,
+            growth,
+            is_up,
+            read_log,
+            on_this_machine=local,
+        )
 
     def _could_not_start(self, failure: Failure) -> None:
         self.log.critical("mu cannot start: {why}", why=failure.getErrorMessage())

@@ -35,8 +35,9 @@ from mu.journal.records import (
     NobodyCame,
     Record,
     Stopped,
+    Used,
 )
-from mu.messages import Hello
+from mu.messages import Hello, Use
 from mu.places import FIRST, RETRY, SPARE
 
 ALIVE_S = 10.0
@@ -59,6 +60,9 @@ class Owner(Protocol):
 
     def missed(self, launch_id: str) -> bool:
         """Return whether the worker of a launch, which did not connect, may have found no place."""
+
+    def had_no_place(self, launch_id: str) -> bool:
+        """Return whether it is known that a launch found no place, so that nothing ran."""
 
     def waits_for_place(self) -> str:
         """Describe for users the places that launches wait for; empty: no launch waits."""
@@ -134,6 +138,16 @@ class Job(RecordedJob):
         allowance = self.allowance.attempt()
         return SessionDriver(attempt, name, self.ledger, self.clock, self.limits.hold_s, allowance)
 
+    def used(self, session: str, use: Use) -> None:
+        """Record what a worker ran before its hello, if it tells that for the first time."""
+        launch = self.launches.get(self.launches.of_session(session))
+        if use.command or launch is None or launch.used or self.ending:
+            return
+        now = self.clock.seconds()
+        there_was = now - launch.begun
+        told = (_seconds(use.values.get(name), there_was) for name in ("init_s", "hello_s"))
+        self.record(Used(now, session, round(min(sum(told), there_was), 3)))
+
     def workers_expected(self) -> Iterator[tuple[str, bool]]:
         """Yield the launches whose worker runs or may still start, and whether it has connected."""
         for launch_id, launch in self.launches.holding():
@@ -155,9 +169,12 @@ class Job(RecordedJob):
         self._conclude()  # a daemon that was killed may not have got to this
         self.advance(0 if self.launches else self.spec.spares)
 
-    def measure(self, sizes: Mapping[str, Size]) -> None:
-        """Count the cost from now on, using these sizes, by region."""
-        self.record(sized(sizes))
+    def measure(self, sizes: Mapping[str, Size], longest: Mapping[str, float]) -> None:
+        """Count the cost from now on, using these sizes, by region.
+
+        `longest` says how long a worker that nobody sees can run, in seconds.
+        """
+        self.record(sized(sizes, longest))
 
     def answered(self, launch_id: str, answer: str) -> None:
         """Record that an engine accepted a launch, or may have: a worker is expected."""
@@ -191,9 +208,20 @@ class Job(RecordedJob):
         self._give_up_launches(late, now)
         self._help_stragglers(now)
         self.advance()
-        most, usd = self.spec.max_cost_usd, self.cost_usd
-        if most and usd is not None and usd >= most:
-            self.stop("failed", f"it has cost ${usd:.4f}; max_cost_usd is {most:g}")
+        if self.spec.max_cost_usd and (over := self._over_budget(now)):
+            self.stop("failed", over)
+
+    def _over_budget(self, now: float) -> str:
+        """Return a sentence if the job has cost too much, or may have; empty: it has not."""
+        most, usd, at_most = self.spec.max_cost_usd, self.bill.usd(now), self.bill.usd_at_most(now)
+        if usd is None or at_most is None or at_most < most:
+            return ""
+        unseen = ""
+        if usd < most:
+            unseen = (
+                f", and up to ${at_most:.4f} with {self.bill.absent} workers that have not come"
+            )
+        return f"it has cost ${usd:.4f}{unseen}; max_cost_usd is {most:g}"
 
     def _record_counts(self, now: float) -> None:
         answers, dismissed = dict(self._uncounted), self._dismissed_since
@@ -205,13 +233,14 @@ class Job(RecordedJob):
     def _give_up_launches(self, late: str, now: float) -> None:
         """For each overdue worker, fail one waiting actor, unless other workers are expected."""
         overdue = self.launches.overdue(now)
+        placeless = {one for one in overdue if self._owner.had_no_place(one)}
         blamed = [
             bool(launch.answer)
             for launch_id, launch in overdue.items()
             if not (launch.answer and self._owner.missed(launch_id))
         ]
         for launch_id in overdue:
-            self.record(Launched(launch_id, LATE, now))
+            self.record(Launched(launch_id, LATE, now, launch_id not in placeless))
             self._owner.freed(launch_id)
         missing = max(0, len(self._queue) - self.launches.coming)
         for was_accepted in blamed[:missing]:
@@ -319,6 +348,7 @@ class Job(RecordedJob):
         session = self._sessions.get(hello.session)
         launch = self.launches.get(hello.launch)
         if not self.active:
+            self.bill.came(hello.launch, self.clock.seconds())
             self._dismiss(line, f"job {self.id} has ended")
         elif session is not None:
             self._count_worker(hello, line)
@@ -483,3 +513,8 @@ class Job(RecordedJob):
         self._owner.over()
         for waiting in self._waiting:
             waiting.callback(None)
+
+
+def _seconds(told: object, most: float) -> float:
+    """Return the seconds that a worker told, which may have sent anything."""
+    return min(told, most) if isinstance(told, int | float) and told >= 0 else 0.0

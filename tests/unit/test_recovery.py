@@ -201,7 +201,7 @@ def launched(workers=1, sizes=None, **spec):
     job.ledger = journal = HeldJournal()
     job.record(Planned([{} for _ in range(workers)], list(range(workers))))
     if sizes:
-        job.measure(sizes)
+        job.measure(sizes, dict.fromkeys(sizes, 100.0))
     job.begin()
     for launch in job.launches:
         job.answered(launch, "accepted")

@@ -7,7 +7,7 @@ import pytest
 from kit.parts import make_job
 
 from mu.jobs.book import JobBook, PastJob
-from mu.jobs.run import worker_event
+from mu.jobs.worker_event import worker_event
 from mu.journal.records import Ordered, read_record, write_record
 from mu.net.certificates import Identity
 from mu.service import RelayJobs

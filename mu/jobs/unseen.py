@@ -1,0 +1,80 @@
+"""Bounds the cost that no hello shows: of workers that never come, and before the hello of others.
+
+A worker that cannot reach the coordinator runs until it gives up, and nobody hears of it. So each
+accepted launch counts from its acceptance on, until its worker tells what it has used.
+"""
+
+from dataclasses import dataclass
+
+from mu.engines.cost import Prices
+from mu.invocations import Size
+from mu.worker_code.mu_worker.connection import DIAL_TIMEOUT_S
+
+INIT_S = 10.0
+"""The longest INIT: AWS ends it then (https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html)."""
+DIAL_S = 2 * DIAL_TIMEOUT_S
+"""The longest a worker takes to find that it cannot connect: TCP, then TLS."""
+
+
+def longest_s(timeout_s: float, reconnect_s: float) -> float:
+    """Return how long a worker that cannot reach the coordinator can run, in seconds.
+
+    `timeout_s` is its function's; 0: unknown. `reconnect_s` is its event's.
+    """
+    gives_up_s = DIAL_S + reconnect_s
+    return INIT_S + (min(timeout_s, gives_up_s) if timeout_s else gives_up_s)
+
+
+@dataclass(slots=True)
+class _UnseenRun:
+    """What the worker of one launch may have run unseen."""
+
+    size: Size
+    since: float
+    longest_s: float
+    until: float | None = None
+    """When it said hello; None: it has not."""
+
+    def seconds(self, now: float) -> float:
+        return min(max(0.0, now - self.since), self.longest_s)
+
+
+class Unseen:
+    """The launches of one job whose workers may have run unseen."""
+
+    def __init__(self, prices: Prices) -> None:
+        self._prices = prices
+        self._runs: dict[str, _UnseenRun] = {}
+        self._closed = False
+
+    def accepted(self, launch: str, at: float, size: Size, longest_s: float) -> None:
+        """Count the worker of an accepted launch."""
+        self._runs.setdefault(launch, _UnseenRun(size, at, longest_s))
+
+    def came(self, launch: str, at: float) -> None:
+        """Note a worker's hello: what it ran before it is bounded by then."""
+        run = self._runs.get(launch)
+        if run is not None and run.until is None:
+            run.until = at
+
+    def forget(self, launch: str) -> None:
+        """Count a worker no longer: what it used is known, or it cannot have run."""
+        self._runs.pop(launch, None)
+
+    def close(self) -> None:
+        """Count those that have not come with all that they can still run."""
+        self._closed = True
+
+    @property
+    def absent(self) -> int:
+        """How many workers have not come."""
+        return sum(run.until is None for run in self._runs.values())
+
+    def usd(self, now: float) -> float:
+        """Return what they can have cost so far, at most, in US dollars."""
+        return sum(self._usd(run, now) for run in self._runs.values())
+
+    def _usd(self, run: _UnseenRun, now: float) -> float:
+        if run.until is not None:
+            return self._prices.usd(run.size, run.seconds(run.until))
+        return self._prices.usd(run.size, run.longest_s if self._closed else run.seconds(now))
