@@ -32,6 +32,7 @@ def policies(function: str = "", bucket: str = "", role: str = "") -> dict[str, 
     An unknown function, data bucket or role ARN becomes a `*`.
     """
     functions = [f"arn:aws:lambda:*:*:function:{name}" for name in _copies(function)]
+    logs = [f"arn:aws:logs:*:*:log-group:/aws/lambda/{name}:*" for name in _copies(function)]
     data = bucket or "*"
     roles = role or "arn:aws:iam::*:role/*"
     on_data = [
@@ -41,7 +42,11 @@ def policies(function: str = "", bucket: str = "", role: str = "") -> dict[str, 
     pass_role = _allow("PassRole", ["iam:PassRole"], roles)
     pass_role["Condition"] = {"StringEquals": {"iam:PassedToService": "lambda.amazonaws.com"}}
     return {
-        "daemon": _policy(_allow("Launch", LAUNCH, functions), *on_data),
+        "daemon": _policy(
+            _allow("Launch", LAUNCH, functions),
+            *on_data,
+            _allow("Log", ["logs:FilterLogEvents"], logs),
+        ),
         "deploy": _policy(
             _allow(
                 "Functions",

@@ -6,12 +6,11 @@ accepted launch counts from its acceptance on, until its worker tells what it ha
 
 from dataclasses import dataclass
 
+from mu.aws.limits import INIT
 from mu.engines.cost import Prices
 from mu.invocations import Size
 from mu.worker_code.mu_worker.connection import DIAL_TIMEOUT_S
 
-INIT_S = 10.0
-"""The longest INIT: AWS ends it then (https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html)."""
 DIAL_S = 2 * DIAL_TIMEOUT_S
 """The longest a worker takes to find that it cannot connect: TCP, then TLS."""
 
@@ -22,7 +21,7 @@ def longest_s(timeout_s: float, reconnect_s: float) -> float:
     `timeout_s` is its function's; 0: unknown. `reconnect_s` is its event's.
     """
     gives_up_s = DIAL_S + reconnect_s
-    return INIT_S + (min(timeout_s, gives_up_s) if timeout_s else gives_up_s)
+    return INIT.most + (min(timeout_s, gives_up_s) if timeout_s else gives_up_s)
 
 
 @dataclass(slots=True)

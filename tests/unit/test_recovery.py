@@ -284,6 +284,27 @@ def test_workers_without_an_actor_cost_nothing_from_the_restart_on_unless_they_c
     assert found.cost_usd == pytest.approx(requests + (1101 + 1101) * price)
 
 
+def test_what_nobody_saw_is_bounded_after_a_restart_as_before():
+    job, journal = launched(sizes={"us-east-1": Size(1024)}, workers=4, retries=9)
+    first, second, *_ = job.launches
+    port = Port(job, heartbeat_s=1000, silence_s=1000)
+    job.clock.advance(7)
+    port.join(hello=Hello("aa", first)).say(b'USED:0:{"init_s": 0.5, "hello_s": 0.25}')
+    port.join(hello=Hello("bb", second))  # it tells nothing
+    journal.sync()
+    job.clock.advance(20)
+    price, most = GB_S_USD["x86_64"], job.bill.usd_at_most(job.clock.seconds())
+    assert job.cost_usd == pytest.approx(4 * job.bill._prices.request + (40 + 0.75) * price)
+    assert most == pytest.approx(job.cost_usd + (7 + 27 + 27) * price)
+    found, _ = restarted(job, journal, 0.0)
+    assert found.bill.usd_at_most(found.clock.seconds()) == pytest.approx(most)
+    found.clock.advance(300)
+    found.check("nobody came")
+    assert found.bill.usd_at_most(999.0) - found.bill.usd(999.0) == pytest.approx(
+        (7 + 100 + 100) * price
+    )
+
+
 def test_what_users_see_of_launches_survives_a_restart_exactly():
     job, journal = launched(workers=3)
     first, second, _ = job.launches

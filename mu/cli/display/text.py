@@ -137,8 +137,8 @@ def ended(job: JobJson) -> str:
     summary = _ACTORS_FAILED.match(error)
     if summary:  # the actors' own errors are printed above, in full
         error = f"{summary[0]}."
-    unseen = f" It cost {cost(job)}." if _costs(job)[1] else ""
-    return f"{text}: {shortened(error)}{unseen}"
+    text = f"{text}: {shortened(error)}"
+    return f"{text.rstrip('.')}. It cost {cost(job)}." if _costs(job)[1] else text
 
 
 _ACTORS_FAILED = re.compile(r"\d+ of \d+ actors failed(?=: actor )")
