@@ -98,6 +98,16 @@ class Bill:
         """Return what it can have cost so far, with workers that nobody has seen, if known."""
         return None if self._meter is None else self._meter.usd(now) + self._unseen.usd(now)
 
+    def over(self, limit: float, now: float) -> str:
+        """Return a sentence if the job has cost `limit`, or may have; empty: it has not, or 0."""
+        usd, at_most = self.usd(now), self.usd_at_most(now)
+        if not limit or usd is None or at_most is None or at_most < limit:
+            return ""
+        unseen = ""
+        if usd < limit:
+            unseen = f", and up to ${at_most:.4f} with {self.absent} workers that have not come"
+        return f"it has cost ${usd:.4f}{unseen}; max_cost_usd is {limit:g}"
+
     @property
     def gb_s(self) -> float | None:
         """The GB-seconds used by workers that have ended, if known."""

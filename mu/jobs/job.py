@@ -4,9 +4,9 @@ Every change is a record, which `record` writes and applies. `advance` then does
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -19,10 +19,12 @@ from mu.jobs.bill import sized
 from mu.jobs.driver import SessionDriver, WorkerLine
 from mu.jobs.launches import LATE
 from mu.jobs.life import JobState, Step
+from mu.jobs.owner import Owner
 from mu.jobs.recorded import RecordedJob
 from mu.jobs.spares import Spares, stragglers
 from mu.jobs.spec import EXTERNAL, JobSpec, Limits
 from mu.jobs.summary import JSON, readable
+from mu.jobs.unseen import before_hello_s
 from mu.journal.allowance import JobAllowance
 from mu.journal.ledger import Ledger, NoJournal, Past
 from mu.journal.records import (
@@ -44,37 +46,6 @@ ALIVE_S = 10.0
 """How often a job records that its daemon is running: the most time that a restart miscounts."""
 LONGEST_PAUSE_S = 60.0
 """The longest pause between two attempts at an actor."""
-
-
-class Owner(Protocol):
-    """What a job needs from its owner (a mu.jobs.run.Run)."""
-
-    def changed(self) -> None:
-        """Call the job's `advance` if the job has begun: something happened."""
-
-    def freed(self, launch_id: str) -> None:
-        """Free the place of a launch: its worker has ended, or will not start."""
-
-    def connected(self, launch_id: str) -> None:
-        """Note that the worker of a launch has connected."""
-
-    def missed(self, launch_id: str) -> bool:
-        """Return whether the worker of a launch, which did not connect, may have found no place."""
-
-    def had_no_place(self, launch_id: str) -> bool:
-        """Return whether it is known that a launch found no place, so that nothing ran."""
-
-    def waits_for_place(self) -> str:
-        """Describe for users the places that launches wait for; empty: no launch waits."""
-
-    def launch(self, launches: Sequence[str], urgency: int) -> None:
-        """Make these launches: they are on disk now."""
-
-    def settled(self) -> None:
-        """Find out how the job ended, and call `end`: all actors have ended, or it was stopped."""
-
-    def over(self) -> None:
-        """Clean up: the job's end is on disk."""
 
 
 class Job(RecordedJob):
@@ -144,9 +115,7 @@ class Job(RecordedJob):
         if use.command or launch is None or launch.used or self.ending:
             return
         now = self.clock.seconds()
-        there_was = now - launch.begun
-        told = (_seconds(use.values.get(name), there_was) for name in ("init_s", "hello_s"))
-        self.record(Used(now, session, round(min(sum(told), there_was), 3)))
+        self.record(Used(now, session, before_hello_s(use, now - launch.begun)))
 
     def workers_expected(self) -> Iterator[tuple[str, bool]]:
         """Yield the launches whose worker runs or may still start, and whether it has connected."""
@@ -208,20 +177,8 @@ class Job(RecordedJob):
         self._give_up_launches(late, now)
         self._help_stragglers(now)
         self.advance()
-        if self.spec.max_cost_usd and (over := self._over_budget(now)):
+        if over := self.bill.over(self.spec.max_cost_usd, now):
             self.stop("failed", over)
-
-    def _over_budget(self, now: float) -> str:
-        """Return a sentence if the job has cost too much, or may have; empty: it has not."""
-        most, usd, at_most = self.spec.max_cost_usd, self.bill.usd(now), self.bill.usd_at_most(now)
-        if usd is None or at_most is None or at_most < most:
-            return ""
-        unseen = ""
-        if usd < most:
-            unseen = (
-                f", and up to ${at_most:.4f} with {self.bill.absent} workers that have not come"
-            )
-        return f"it has cost ${usd:.4f}{unseen}; max_cost_usd is {most:g}"
 
     def _record_counts(self, now: float) -> None:
         answers, dismissed = dict(self._uncounted), self._dismissed_since
@@ -513,8 +470,3 @@ class Job(RecordedJob):
         self._owner.over()
         for waiting in self._waiting:
             waiting.callback(None)
-
-
-def _seconds(told: object, most: float) -> float:
-    """Return the seconds that a worker told, which may have sent anything."""
-    return min(told, most) if isinstance(told, int | float) and told >= 0 else 0.0

@@ -11,6 +11,7 @@ from mu.aws.sessions import is_loopback
 from mu.invocations import Accepted, Answer, Invocation, Refused, Size, Unknown, region_of
 from mu.jobs.canary import Canary, Held
 from mu.jobs.coordinator import Coordinator
+from mu.jobs.engine_facts import find_places, find_sizes
 from mu.jobs.job import Job
 from mu.jobs.reached import Way
 from mu.jobs.summary import JSON
@@ -54,7 +55,7 @@ class Staffing:
         job, engine = self._job, self._coordinator.engines.get(self._job.spec.engine)
         if engine is None:  # external
             return
-        sizes = await self._sizes(engine)
+        sizes = await find_sizes(engine, job)
         # Later, only a part of the cost would be counted.
         if sizes and job.active and not job.bill.counts and not job.launches:
             job.measure(sizes, {region: self._longest_s(size) for region, size in sizes.items()})
@@ -63,24 +64,7 @@ class Staffing:
         unproven = [one for one, at in self._versions.items() if not known(self._way(one), at)]
         steps = () if self._surely_reached(engine) else self._coordinator.config.launch.canary
         self._canary = Canary(steps, unproven)
-        await self._find_limits(engine)
-
-    async def _sizes(self, engine: Engine) -> dict[str, Size]:
-        """Return the sizes by region; empty: they are not known, so the cost is not counted."""
-        job, spec = self._job, self._job.spec
-        sizes: dict[str, Size] = {}
-        for region in dict.fromkeys(spec.regions):
-            size = await engine.size(spec.functions[0], region)
-            if isinstance(size, str):
-                if job.bill.counts or job.launches:
-                    return {}
-                why = f"the size of function {spec.functions[0]} in {region} is unknown: {size}"
-                if spec.max_cost_usd:
-                    job.stop("failed", f"max_cost_usd cannot be kept: {why}")
-                self.log.warn("job {job}: its cost is not counted: {why}", job=job.id, why=why)
-                return {}
-            sizes[region] = size
-        return sizes
+        await find_places(engine, job, self._coordinator.places)
 
     def _longest_s(self, size: Size) -> float:
         """Return how long a worker that cannot reach the coordinator can run."""
@@ -88,24 +72,6 @@ class Staffing:
             "reconnect_s", self._coordinator.config.worker.reconnect_s
         )
         return longest_s(size.timeout_s, float(reconnect_s))
-
-    async def _find_limits(self, engine: Engine) -> None:
-        job, spec = self._job, self._job.spec
-        limits = []
-        for region in dict.fromkeys(spec.regions):
-            limit = await engine.concurrency(spec.functions[0], region)
-            limits.append(limit)
-            places = self._coordinator.places.of(spec.engine, region)
-            places.growth = engine.growth
-            if limit is not None:
-                places.tell(limit)
-        most = sum(limit or 0 for limit in limits)
-        if spec.pipeline.all_at_once and None not in limits and most < len(job.actors):
-            job.stop(
-                "failed",
-                f"{spec.pipeline.name} needs all of its {len(job.actors)} actors at once, but engine"
-                f" {spec.engine} runs at most {most} workers",
-            )
 
     # ------------------------------------------------ launching
 

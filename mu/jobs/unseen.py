@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from mu.aws.limits import INIT
 from mu.engines.cost import Prices
 from mu.invocations import Size
+from mu.messages import Use
 from mu.worker_code.mu_worker.connection import DIAL_TIMEOUT_S
 
 DIAL_S = 2 * DIAL_TIMEOUT_S
@@ -22,6 +23,17 @@ def longest_s(timeout_s: float, reconnect_s: float) -> float:
     """
     gives_up_s = DIAL_S + reconnect_s
     return INIT.most + (min(timeout_s, gives_up_s) if timeout_s else gives_up_s)
+
+
+def before_hello_s(use: Use, there_was: float) -> float:
+    """Return for how many seconds a worker says that it ran before its hello.
+
+    It may say anything: what is no number counts as 0, and no more counts than `there_was`.
+    """
+    there_was = max(0.0, there_was)  # the clock may have been set back
+    told = (use.values.get(name) for name in ("init_s", "hello_s"))
+    seconds = (min(one, there_was) for one in told if isinstance(one, int | float) and one >= 0)
+    return round(min(sum(seconds), there_was), 3)
 
 
 @dataclass(slots=True)
