@@ -5,6 +5,7 @@ accepted launch counts from its acceptance on, until its worker tells what it ha
 """
 
 from dataclasses import dataclass
+from math import inf
 
 from mu.aws.limits import INIT
 from mu.engines.cost import Prices
@@ -36,18 +37,17 @@ def before_hello_s(use: Use, there_was: float) -> float:
     return round(min(sum(seconds), there_was), 3)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _UnseenRun:
-    """What the worker of one launch may have run unseen."""
+    """What the worker of one launch may have run without a hello."""
 
-    size: Size
     since: float
     longest_s: float
-    until: float | None = None
-    """When it said hello; None: it has not."""
+    usd_s: float
+    """Its price in US dollars for each second."""
 
-    def seconds(self, now: float) -> float:
-        return min(max(0.0, now - self.since), self.longest_s)
+    def usd(self, until: float) -> float:
+        return min(max(0.0, until - self.since), self.longest_s) * self.usd_s
 
 
 class Unseen:
@@ -55,37 +55,46 @@ class Unseen:
 
     def __init__(self, prices: Prices) -> None:
         self._prices = prices
-        self._runs: dict[str, _UnseenRun] = {}
-        self._closed = False
+        self._absent: dict[str, _UnseenRun] = {}
+        self._came: dict[str, float] = {}  # the cost before the hello, in US dollars
+        self._came_usd = 0.0  # their sum
+        self._closed_usd: float | None = None  # after the end: the sum of the absent ones
 
     def accepted(self, launch: str, at: float, size: Size, longest_s: float) -> None:
         """Count the worker of an accepted launch."""
-        self._runs.setdefault(launch, _UnseenRun(size, at, longest_s))
+        if launch not in self._came:
+            self._absent.setdefault(launch, _UnseenRun(at, longest_s, self._prices.usd(size, 1.0)))
 
     def came(self, launch: str, at: float) -> None:
         """Note a worker's hello: what it ran before it is bounded by then."""
-        run = self._runs.get(launch)
-        if run is not None and run.until is None:
-            run.until = at
+        run = self._take(launch)
+        if run is not None:
+            self._came[launch] = run.usd(at)
+            self._came_usd += self._came[launch]
 
     def forget(self, launch: str) -> None:
         """Count a worker no longer: what it used is known, or it cannot have run."""
-        self._runs.pop(launch, None)
+        self._take(launch)
+        self._came_usd -= self._came.pop(launch, 0.0)
 
     def close(self) -> None:
         """Count those that have not come with all that they can still run."""
-        self._closed = True
+        self._closed_usd = sum(run.usd(inf) for run in self._absent.values())
 
     @property
     def absent(self) -> int:
         """How many workers have not come."""
-        return sum(run.until is None for run in self._runs.values())
+        return len(self._absent)
 
     def usd(self, now: float) -> float:
         """Return what they can have cost so far, at most, in US dollars."""
-        return sum(self._usd(run, now) for run in self._runs.values())
+        absent = self._closed_usd
+        if absent is None:
+            absent = sum(run.usd(now) for run in self._absent.values())
+        return absent + self._came_usd
 
-    def _usd(self, run: _UnseenRun, now: float) -> float:
-        if run.until is not None:
-            return self._prices.usd(run.size, run.seconds(run.until))
-        return self._prices.usd(run.size, run.longest_s if self._closed else run.seconds(now))
+    def _take(self, launch: str) -> _UnseenRun | None:
+        run = self._absent.pop(launch, None)
+        if run is not None and self._closed_usd is not None:
+            self._closed_usd -= run.usd(inf)
+        return run
