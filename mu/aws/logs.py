@@ -13,7 +13,7 @@ EVENTS = 500
 EXCERPT = 500
 """How many characters are quoted."""
 _PLATFORM = ("START ", "END ", "REPORT ", "INIT_START ", "INIT_REPORT ", "XRAY ")
-_TELLING = ("mu worker: ", "[ERROR]", "Task timed out", "Runtime.", "Status: timeout")
+_TELLING = ("mu worker: ", "[ERROR]", "Task timed out", "Runtime.")
 _CONFIG = Config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 2})
 
 
@@ -26,10 +26,11 @@ def telling_line(lines: Iterable[str]) -> str:
     last, telling = "", ""
     for line in lines:
         text = line.strip()
-        if any(sign in text for sign in _TELLING):
+        if text.startswith(_PLATFORM) and "Status: " not in text:
+            continue
+        last = text or last
+        if not text.startswith(_PLATFORM) and any(sign in text for sign in _TELLING):
             telling = text
-        elif text and not text.startswith(_PLATFORM):
-            last = text
     found = telling or last
     return found if len(found) <= EXCERPT else f"{found[:EXCERPT]}…"
 

@@ -30,13 +30,13 @@ class Bill:
         self._longest = record.longest
         self._meter = Meter(self._prices)
 
-    def invoked(self, launch: str, number: int, at: float) -> None:
-        """Count a request that an engine accepted, and its worker until that is seen."""
+    def invoked(self, launch: str, number: int, at: float, seen: bool = False) -> None:
+        """Count a request that an engine accepted, and its worker until that is `seen`."""
         if self._meter is None:
             return
         self._meter.invoked()
         region = region_of(number, self._regions)
-        if region in self._sizes and region in self._longest:
+        if not seen and region in self._sizes and region in self._longest:
             self._unseen.accepted(launch, at, self._sizes[region], self._longest[region])
 
     def began(self, worker: str, launch: int | None, at: float) -> None:

@@ -237,7 +237,8 @@ class RecordedJob(ABC):
                 if self.launches.answer(record):
                     self._staffed()
                 if answer != LATE:
-                    self.bill.invoked(launch, self.launches[launch].number, at)
+                    one = self.launches[launch]  # its worker may be faster than the answer
+                    self.bill.invoked(launch, one.number, at, one.session is not None)
                 elif not ran:
                     self.bill.never_ran(launch)
             case Counted(answers=answers, dismissed=dismissed):

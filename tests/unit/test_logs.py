@@ -29,6 +29,14 @@ REPORT RequestId: 1 Duration: 90000.00 ms
             "2026-11-27 Task timed out after 3.00 seconds",
         ),
         ("hello\nbye", "bye"),
+        (
+            "[ERROR] Runtime.ImportModuleError: no x\nREPORT RequestId: 1 Status: error",
+            "[ERROR] Runtime.ImportModuleError: no x",
+        ),
+        (
+            "REPORT RequestId: 1 Status: error Error Type: Runtime.OutOfMemory",
+            "REPORT RequestId: 1 Status: error Error Type: Runtime.OutOfMemory",
+        ),
         ("", ""),
         ("[ERROR] " + "x" * 1000, "[ERROR] " + "x" * (EXCERPT - 8) + "…"),
     ],

@@ -305,6 +305,20 @@ def test_what_nobody_saw_is_bounded_after_a_restart_as_before():
     )
 
 
+def test_a_worker_that_is_faster_than_its_engines_answer_was_seen():
+    job = recorded_job(make_spec(MachineState, engine="made up"))
+    job.record(Planned([{}], [0]))
+    job.measure({"us-east-1": Size(1024)}, {"us-east-1": 100.0})
+    job.begin()
+    (launch,) = job.launches
+    port = Port(job)
+    port.join(hello=Hello("aa", launch)).say(b'USED:0:{"hello_s": 0}')
+    job.answered(launch, "accepted")
+    port.clock.advance(50)
+    assert job.bill.absent == 0
+    assert job.bill.usd_at_most(50.0) == pytest.approx(job.bill.usd(50.0))
+
+
 def test_what_users_see_of_launches_survives_a_restart_exactly():
     job, journal = launched(workers=3)
     first, second, _ = job.launches
