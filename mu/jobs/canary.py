@@ -62,23 +62,23 @@ class Canary:
         if one is not None:
             yield from _by_purpose(one.held)
 
-    def miss(
-        self, region: str, late: Collection[str], placeless: Collection[str]
-    ) -> Iterator[Held]:
-        """Note launches whose workers did not connect in time; yield those that go ahead now.
+    def miss(self, region: str, late: Collection[str], placeless: Collection[str]) -> None:
+        """Note launches whose workers did not connect in time.
 
         The `placeless` among them cannot have run, so that they say nothing about the function.
         """
-        one = self._regions.get(region)
-        if one is None or not (missed := one.coming.intersection(late)):
-            return
-        one.coming -= missed
+        one = self._regions[region]
+        missed = one.coming.intersection(late)
         unfit = missed.intersection(placeless)
+        one.coming -= missed
         one.ahead -= len(unfit)
         one.failed += len(missed) - len(unfit)
         if not one.coming and missed != unfit:
             one.step += 1
-        yield from _by_purpose(self._release(one))
+
+    def release(self, region: str) -> Iterator[Held]:
+        """Yield the launches for a region that is not proven which may be made by now."""
+        yield from _by_purpose(self._release(self._regions[region]))
 
     def failed(self, region: str) -> int:
         """Return how many workers could not connect from a region that is not proven."""

@@ -57,6 +57,7 @@ class Run:
         self._staffing = Staffing(coordinator, self.job, self.event, self._broken)
         self._unanswered: Sequence[str] = ()  # launches from before a restart
         self._begun = False
+        self._giving_up = False
 
     # ------------------------------------------------ beginning
 
@@ -199,12 +200,21 @@ class Run:
         """Return whether the job goes on; else the canary's workers could not connect."""
         self._timers.pop("canary", None)
         region = self._staffing.move_canary() if self._begun and self._may_begin else ""
-        if region:
+        if region and not self._giving_up:
+            self._giving_up = True
             self._carry(self._give_up(region))
         return not region
 
     async def _give_up(self, region: str) -> None:
-        self.job.stop("failed", await self._staffing.unreached(region))
+        """Stop the job, unless a worker connects from the region after all."""
+        why = await self._staffing.unreached(region)
+        self._giving_up = False
+        if not self._may_begin:
+            return
+        if region in self._staffing.unproven:
+            self.job.stop("failed", why)
+        else:
+            self._check()
 
     def _later(self, timer: str, seconds: float, call: Callable[[], object]) -> None:
         """Call after that time, unless the job has ended by then."""

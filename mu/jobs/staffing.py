@@ -1,7 +1,7 @@
 """Starts one job's workers: asks its engine what it can run, and launches no more than that."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -45,6 +45,7 @@ class Staffing:
         self._broken = broken
         self._launcher: Launcher | None = None
         self._versions: dict[str, str] = {}  # of the function, by region, where they are known
+        self._noted: set[str] = set()
         self._canary = Canary((), ())
         self._since = coordinator.clock.seconds()
 
@@ -150,7 +151,8 @@ class Staffing:
             return
         self._places_of(launch_id).connected(launch_id)
         region = self._region_of(launch_id)
-        if region in self._versions:
+        if region in self._versions and region not in self._noted:
+            self._noted.add(region)  # once: meanwhile, the function may have been deployed again
             self._coordinator.reached.note(self._way(region), self._versions[region])
 
     def missed(self, launch_id: str) -> bool:
@@ -187,6 +189,11 @@ class Staffing:
     # ------------------------------------------------ the canary
 
     @property
+    def unproven(self) -> Collection[str]:
+        """The regions from which no worker has connected, though the canary waits for one."""
+        return self._canary.unproven
+
+    @property
     def holds_back(self) -> bool:
         """Whether launches wait for the canary."""
         return self._canary.waits
@@ -219,30 +226,28 @@ class Staffing:
         job, known = self._job, self._coordinator.reached.knows
         for region in list(self._canary.unproven):
             if known(self._way(region), self._versions[region]):  # also through another job
-                self._release(self._canary.prove(region))
+                self._launch_held(self._canary.prove(region))
         if not self._canary.unproven:
             return ""
         late = job.launches.overdue(self._coordinator.clock.seconds())
         placeless = [one for one in late if not late[one].answer or self.had_no_place(one)]
         for region in list(self._canary.unproven):
-            released = list(self._canary.miss(region, late, placeless))
+            self._canary.miss(region, late, placeless)
             if self._canary.failed(region) > job.spec.retries:
                 return region
-            self._release(released)
+            self._launch_held(self._canary.release(region))
         return ""
 
-    def _release(self, held: Iterable[Held]) -> None:
+    def _launch_held(self, held: Iterable[Held]) -> None:
         for purpose, launches in held:
             self._launch(launches, purpose)
 
     async def unreached(self, region: str) -> str:
         """Return a sentence about a region whose workers cannot connect, with what its log says."""
-        self.stop()
         spec, config = self._job.spec, self._coordinator.config.launch
-        function = spec.functions[0]
-        log = await self._coordinator.engines[spec.engine].log_of(function, region, self._since)
-        failed = self._canary.failed(region)
+        function, failed = spec.functions[0], self._canary.failed(region)
         workers = "1 worker" if failed == 1 else f"{failed} workers"
+        log = await self._coordinator.engines[spec.engine].log_of(function, region, self._since)
         return (
             f"{workers} of function {function!r} in {region} did not connect to {self.address}"
             f" (public_host in mu.conf) within {config.hello_timeout_s:g} s, and no worker has since"

@@ -749,6 +749,19 @@ def test_a_job_whose_first_workers_cannot_connect_stops_with_what_their_log_says
     assert bench.reactor.getDelayedCalls() == []
 
 
+def test_a_worker_that_comes_while_the_log_is_read_saves_the_job():
+    bench = dated_bench()
+    reading = Deferred()
+    bench.engine.log_of = lambda *_: reading
+    job = bench.start(workers=20)
+    bench.reactor.pump([1] * 125)
+    assert (job.active, len(bench.engine.asked)) == (True, 1)
+    joined(bench, job, bench.engine.asked[0])
+    assert len(bench.engine.asked) == 20
+    reading.callback("its log says nothing")
+    assert job.active
+
+
 def test_a_job_with_more_retries_than_the_canary_launches_all_in_the_end():
     bench = dated_bench()
     job = bench.start(workers=15, retries=20)
