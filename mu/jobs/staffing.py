@@ -250,6 +250,6 @@ class Staffing:
         log = await self._coordinator.engines[spec.engine].log_of(function, region, self._since)
         return (
             f"{workers} of function {function!r} in {region} did not connect to {self.address}"
-            f" (public_host in mu.conf) within {config.hello_timeout_s:g} s, and no worker has since"
+            f" (public_host in mu.conf) within {config.hello_timeout_s:g} s, nor has any other since"
             f" its last deployment, so mu started no more: {log}"
         )

@@ -742,7 +742,7 @@ def test_a_job_whose_first_workers_cannot_connect_stops_with_what_their_log_says
     assert (len(asked), job.state) == (9, "failed")
     assert job.error == (
         "9 workers of function 'one' in us-east-1 did not connect to 127.0.0.1:0 (public_host in"
-        " mu.conf) within 120 s, and no worker has since its last deployment, so mu started no more:"
+        " mu.conf) within 120 s, nor has any other since its last deployment, so mu started no more:"
         " its log says: one in us-east-1 at 0 s"
     )
     assert job.bill.usd_at_most(999.0) == pytest.approx(9 * (REQUEST_USD + 50 * X86))
