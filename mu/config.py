@@ -43,9 +43,13 @@ def _live(default: T, minimum: float | None = None, maximum: float | None = None
     return _option(default, minimum, maximum, live=True)
 
 
-def _text(default: str, form: Callable[[str], str], live: bool = False) -> str:
+def _form(default: T, form: Callable[[str], T], live: bool = False) -> T:
     """`form` returns the value for a text, or raises ValueError."""
     return field(default=default, metadata={"form": form, "live": live})
+
+
+def _text(default: str, form: Callable[[str], str], live: bool = False) -> str:
+    return _form(default, form, live)
 
 
 def _choice(default: str, *others: str) -> str:
@@ -62,6 +66,15 @@ def _url_or_none(text: str) -> str:
     if text != "none" and not re.fullmatch(r"https?://[!-~]+", text):
         raise ValueError(f"must be a URL or none, got {text:.200}")
     return text
+
+
+def _canary(text: str) -> tuple[int, ...]:
+    if text == "none":
+        return ()
+    words = text.split()
+    if not all(word.isascii() and word.isdecimal() and 0 < int(word) <= 10_000 for word in words):
+        raise ValueError(f"must be numbers from 1 to 10000, such as 1 8, or none, got {text:.200}")
+    return tuple(map(int, words))
 
 
 def _auto_or_place(text: str) -> str:
@@ -148,6 +161,7 @@ class LaunchSection:
     accept_timeout_s: float = _live(600.0, 0.1)
     outage_s: float = _live(600.0, 0)
     growth: int = _option(1000, 0)
+    canary: tuple[int, ...] = _form((1, 8), _canary, live=True)
 
 
 @dataclass(frozen=True, slots=True)

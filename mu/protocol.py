@@ -14,7 +14,7 @@ from mu.config import WorkerSection
 from mu.jobs.book import JobBook
 from mu.jobs.driver import SessionDriver
 from mu.logs import DaemonLogger
-from mu.messages import BadMessage, Hello, Log, Ping, Pong, Reply, Welcome, from_worker
+from mu.messages import BadMessage, Hello, Log, Ping, Pong, Reply, Use, Welcome, from_worker
 from mu.net.certificates import job_of
 from mu.net.endings import handshake_error, loss
 from mu.net.strangers import LogSums, Strangers
@@ -218,7 +218,10 @@ class WorkerProtocol(Protocol):
             said = from_worker(payload, bool(self._hello.session))
             if isinstance(said, Reply | Log):
                 raise BadMessage("a worker without an actor must not send replies or output")
-            if isinstance(said, Ping):
+            if isinstance(said, Use):
+                assert self._job_id is not None
+                self._book.used(self._job_id, self._hello, said)
+            elif isinstance(said, Ping):
                 self.write(frame(Pong(said.text).payload()))
 
     # ------------------------------------------------ time

@@ -29,6 +29,7 @@ from mu.home import Tokens, allow_many_files, close_to_others, lock, read_tokens
 from mu.home_watch import HomeWatch
 from mu.jobs.book import JobBook
 from mu.jobs.conductor import Conductor
+from mu.jobs.reached import Reached
 from mu.jobs.relayed import RelayJobs
 from mu.jobs.restore import restore
 from mu.jobs.spec import EXTERNAL
@@ -197,6 +198,7 @@ class MuService(Service):
         conductor = Conductor(
             config, self._book, ledger, self._authority, engines, self._in_thread, self._reactor
         )
+        conductor.coordinator.reached = Reached(config.home / "reached.json")
         if journal.archive is not None:
             self._watch.add(journal.path)
             known = {*engines, EXTERNAL}

@@ -50,6 +50,7 @@ class JobJson(TypedDict):
     params: dict[str, object]
     error: str | None
     cost_usd: NotRequired[float | None]
+    cost_usd_at_most: NotRequired[float | None]
     result: object
     engine: NotRequired[str]
     function: NotRequired[str]

@@ -40,6 +40,10 @@ EVENT_LIMIT = PAYLOAD.most
 HEADERS = {"Content-Type": "application/json", "X-Amz-Invocation-Type": "Event"}
 
 
+ReadLog = Callable[[str, str, float], str]
+"""Returns what a function's workers printed in a region since a time, as Engine.log_of does."""
+
+
 class FindCredentials(Protocol):
     """Returns the credentials to sign with, or None if there are none. May block.
 
@@ -53,7 +57,8 @@ class FindCredentials(Protocol):
 class LambdaEngine(Engine):
     """Starts workers by asynchronous invocations of a Lambda function.
 
-    `find_route(region)` says how to reach the API. It and `find_credentials` run in threads.
+    `find_route(region)` says how to reach the API. It, `find_credentials` and `read_log` run in
+    threads.
     Nothing is sent while `is_up` returns False. cancel() does nothing, since Lambda cannot withdraw
     events: workers that start late are told to quit.
     """
@@ -70,9 +75,13 @@ class LambdaEngine(Engine):
         growth: int = 0,
         is_up: Callable[[], bool] = lambda: True,
         now: Callable[[], float] = time.time,
+        read_log: ReadLog | None = None,
+        on_this_machine: bool = False,
     ) -> None:
         """`now` is for signatures: the system's time, which may jump."""
         self.name = name
+        self.on_this_machine = on_this_machine
+        self._read_log = read_log
         self.growth = growth
         self._is_up = is_up
         self._now = now
@@ -122,7 +131,13 @@ class LambdaEngine(Engine):
             if not isinstance(memory, int):
                 return f"MemorySize is not an integer: {memory!r}"
             first = architectures[0] if isinstance(architectures, list) and architectures else None
-            return Size(memory, str(first or "x86_64"))
+            timeout = configuration.get("Timeout")
+            return Size(
+                memory,
+                str(first or "x86_64"),
+                timeout if isinstance(timeout, int) else 0,
+                str(configuration.get("LastModified") or ""),
+            )
         except (AwsTrouble, NotSent, NoAnswer, KeyError, ValueError) as error:
             return f"{type(error).__name__}: {error}"
 
@@ -140,6 +155,12 @@ class LambdaEngine(Engine):
         limits = (await self._ask(region, ACCOUNT_PATH)).get("AccountLimit")
         unreserved = limits.get("UnreservedConcurrentExecutions") if isinstance(limits, dict) else 0
         return unreserved if isinstance(unreserved, int) and unreserved > 0 else None
+
+    def log_of(self, function: str, region: str, since: float) -> Deferred[str]:
+        """Return what workers printed since a time, or where to look, as a clause of an error."""
+        if self._read_log is None:
+            return super().log_of(function, region, since)
+        return deferToThread(self._read_log, function, region, since)
 
     async def _ask(self, region: str, path: str) -> dict[str, object]:
         """Return the JSON object of a GET; empty: it was refused or failed."""

@@ -9,6 +9,7 @@ from mu.jobs.driver import SessionDriver
 from mu.jobs.summary import JSON, readable
 from mu.journal.records import AttemptEnded, NobodyCame
 from mu.machine import Machine
+from mu.messages import Use
 
 SHOWN_REPLY = 1000
 """Characters kept of an actor's last reply, for users."""
@@ -82,6 +83,7 @@ class ParentJob(Protocol):
     @property
     def worker_awaited(self) -> str: ...
     def machine(self, actor: "Actor") -> Machine: ...
+    def used(self, session: str, use: Use) -> None: ...
     def attempt_ended(
         self, attempt: "Attempt", finish: Finish, at: float, charged: bool
     ) -> None: ...
@@ -121,6 +123,11 @@ class Attempt:
         """Note the worker's last reply."""
         self.last_reply = text[:SHOWN_REPLY]
         self.since = at
+
+    def used(self, use: Use) -> None:
+        """Tell the job what the worker says that it used."""
+        if self.session is not None:
+            self.actor.job.used(self.session.name, use)
 
     def ended(self, finish: Finish, at: float, charged: bool) -> None:
         """Tell the job that the session is over; `charged`: whether it counts against `retries`."""

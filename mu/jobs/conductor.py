@@ -11,9 +11,10 @@ from twisted.logger import Logger
 from mu.config import Config
 from mu.engines.cost import Prices
 from mu.jobs.book import JobBook, PastJob
+from mu.jobs.coordinator import Coordinator
 from mu.jobs.job import Job
 from mu.jobs.recovery import Found
-from mu.jobs.run import Coordinator, Run
+from mu.jobs.run import Run
 from mu.jobs.spec import JobSpec, Limits
 from mu.jobs.summary import JSON, JobSummary
 from mu.journal.ledger import Ledger, Past

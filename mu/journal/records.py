@@ -6,7 +6,7 @@ existing ones never change.
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from json.encoder import encode_basestring_ascii as _quote
 from typing import Any, ClassVar
 
@@ -57,6 +57,8 @@ class Launched:
     answer: str
     at: float = 0.0
     """0: written by a version that did not record it."""
+    ran: bool = True
+    """Of a late worker: whether it can have run. It cannot if all places were taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +165,18 @@ class Sized:
 
     kind: ClassVar[str] = "sized"
     sizes: dict[str, list[Any]]
+    longest: dict[str, float] = field(default_factory=dict)
+    """How long a worker that cannot reach the coordinator can run, in seconds, by region."""
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What a worker ran before its hello, as it told itself: INIT, and the time to connect."""
+
+    kind: ClassVar[str] = "used"
+    at: float
+    session: str
+    before_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +209,7 @@ Record = (
     | Stopped
     | Resumed
     | Sized
+    | Used
     | Alive
     | Incomplete
 )

@@ -173,6 +173,13 @@ def _on_role(call: Call, arn: str) -> Iterator[Request]:
     yield Request(f"iam:{call.operation}", role.replace("arn:aws:", f"{arn}:"))
 
 
+def _on_log_group(call: Call, arn: str) -> Iterator[Request]:
+    """As with the right to create a group, AWS's refusals name it alone or with `:log-stream:`."""
+    group = f"{arn}:logs:{call.region}:{ACCOUNT}:log-group:{call.params['logGroupName']}"
+    yield Request(f"logs:{call.operation}", group)
+    yield Request(f"logs:{call.operation}", f"{group}:log-stream:")
+
+
 _RIGHTS: Mapping[str, Mapping[str, Rights]] = {
     "lambda": {
         "CreateFunction": _deployment,
@@ -201,5 +208,6 @@ _RIGHTS: Mapping[str, Mapping[str, Rights]] = {
         "UploadPart": _on_object("PutObject"),
     },
     "iam": {"GetRole": _on_role, "SimulatePrincipalPolicy": _on_role},
+    "logs": {"FilterLogEvents": _on_log_group},
     "sts": {"GetCallerIdentity": _nothing},
 }

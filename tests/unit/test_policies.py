@@ -22,6 +22,7 @@ from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
+from mu.aws.logs import aws_log_of
 from mu.engines.connections import Timeouts
 from mu.engines.lambda_api import LambdaEngine
 from mu.engines.routes import Route
@@ -267,6 +268,10 @@ class DaemonTests(TestCase):
             client = boto3.client("s3", REGION)
             client.create_bucket(Bucket="films")
             calls = planned(client)
+            with recorded_calls() as of_logs:
+                for name in NAMES:
+                    aws_log_of(name, REGION, 0.0)
+        calls += of_logs
         calls += [lambda_call(method, path, REGION) for method, path in lambdas.asked]
         check(printed("daemon", *KNOWN), needed(calls))
 
