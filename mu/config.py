@@ -43,9 +43,9 @@ def _live(default: T, minimum: float | None = None, maximum: float | None = None
     return _option(default, minimum, maximum, live=True)
 
 
-def _form(default: T, form: Callable[[str], T], live: bool = False) -> T:
-    """`form` returns the value for a text, or raises ValueError."""
-    return field(default=default, metadata={"form": form, "live": live})
+def _form(default: T, form: Callable[[str], T], live: bool = False, empty: bool = False) -> T:
+    """`form` returns the value for a text, or raises ValueError. `empty`: the text may be empty."""
+    return field(default=default, metadata={"form": form, "live": live, "empty": empty})
 
 
 def _text(default: str, form: Callable[[str], str], live: bool = False) -> str:
@@ -161,7 +161,7 @@ class LaunchSection:
     accept_timeout_s: float = _live(600.0, 0.1)
     outage_s: float = _live(600.0, 0)
     growth: int = _option(1000, 0)
-    canary: tuple[int, ...] = _form((1, 8), _canary, live=True)
+    canary: tuple[int, ...] = _form((1, 8), _canary, live=True, empty=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +297,7 @@ def _read_option(where: str, text: str, option: Field[object]) -> object:
             return Faults.parse(text)
         except ValueError as error:
             raise ValueError(f"{where} = {shown}: {error}") from None
-    if not text:
+    if not text and not bounds.get("empty"):
         raise ValueError(f"{where} must not be empty")
     if re.search(r"\s[#;]", text):
         raise ValueError(f"{where}: a comment must have a line of its own, got {shown}")

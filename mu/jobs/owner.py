@@ -23,7 +23,7 @@ class Owner(Protocol):
         """Return whether it is known that a launch found no place, so that nothing ran."""
 
     def waits_for_place(self) -> str:
-        """Describe for users the places that launches wait for; empty: no launch waits."""
+        """Describe for users what launches wait for, such as a place; empty: no launch waits."""
 
     def launch(self, launches: Sequence[str], urgency: int) -> None:
         """Make these launches: they are on disk now."""

@@ -161,4 +161,6 @@ def test_the_canary_is_a_list_of_numbers_or_none(tmp_path):
         20,
         200,
     )
-    assert read_config(written(tmp_path, "[launch]\ncanary = none\n")).launch.canary == ()
+    for nothing in ("none", ""):
+        text = f"[launch]\ncanary = {nothing}\n"
+        assert read_config(written(tmp_path, text)).launch.canary == ()
