@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from kit.parts import Reactor, make_job
+from kit.parts import make_job
 from twisted.internet.testing import StringTransport
 
 from mu.config import Config
@@ -29,7 +29,6 @@ def ask(book):
     """Return the status and the body of the response to a GET."""
     control = Control(Config(), "t0ken", book, Registry({}, {}, []), None, set())
     site = BoundedSite(TextResource(control.app.resource()), 1000, AllowedHosts())
-    site.clock = Reactor()
 
     def ask(path):
         transport = StringTransport()
