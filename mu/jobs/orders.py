@@ -39,8 +39,8 @@ def job_fields(config: Config) -> tuple[Parameter, ...]:
         Parameter(
             "stragglers",
             float,
-            "how many times the median (at least 1) an actor may run before a spare starts it"
-            " again; 0: any",
+            "how many times the median an actor may run before a spare starts it again (at least 1;"
+            " 0: never)",
             jobs.stragglers,
             0,
         ),

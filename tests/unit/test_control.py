@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from kit.parts import Reactor, make_job
+from kit.parts import make_job
 from twisted.internet.testing import StringTransport
 
 from mu.config import Config
@@ -32,7 +32,6 @@ def ask(book):
         Config(), Tokens("t0ken", "reader"), book, Registry({}, {}, []), None, set(), None
     )
     site = BoundedSite(TextResource(control.app.resource()), 1000, AllowedHosts())
-    site.reactor = Reactor()
 
     def ask(path):
         transport = StringTransport()
