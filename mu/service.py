@@ -407,7 +407,16 @@ class MuService(Service):
         first_byte_s = launch.timeout_s if name == "local" else launch.first_byte_s
         timeouts = Timeouts(launch.timeout_s, first_byte_s, launch.idle_s, launch.keepalive_s)
         growth = launch.growth if name == "lambda" else 0
-        return LambdaEngine(name, self._reactor, find_route, credentials, timeouts, growth, is_up)
+        return LambdaEngine(
+            name,
+            self._reactor,
+            find_route,
+            credentials,
+            timeouts,
+            growth,
+            is_up,
+            regional=name == "lambda",
+        )
 
     def _could_not_start(self, failure: Failure) -> None:
         self.log.critical("mu cannot start: {why}", why=failure.getErrorMessage())

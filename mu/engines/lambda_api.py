@@ -1,5 +1,6 @@
 """Invokes functions on AWS Lambda, or on the local engine, which has the same API."""
 
+import re
 from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import quote, urlsplit
@@ -18,6 +19,7 @@ from mu.engines.signing import Credentials, Signer
 from mu.invocations import (
     Accepted,
     Answer,
+    ConcurrencyLimit,
     Invocation,
     Refused,
     Size,
@@ -36,6 +38,9 @@ AGAIN_S = 5.0
 """How soon they are looked up again after that failed."""
 EVENT_LIMIT = PAYLOAD.most
 """Maximum event size in bytes; AWS refuses smaller ones, too, and says so."""
+PASSING = (Kind.BUSY, Kind.NOT_READY, Kind.AGAIN, Kind.EXPIRED)
+"""Errors after which a question is asked again."""
+_UNQUALIFIED = re.compile(r"((.*:)?function:|([a-z0-9-]+:)?[0-9]{12}:|)[^:]+")
 HEADERS = {"Content-Type": "application/json", "X-Amz-Invocation-Type": "Event"}
 
 
@@ -68,8 +73,10 @@ class LambdaEngine(Engine):
         timeouts: Timeouts,
         growth: int = 0,
         is_up: Callable[[], bool] = lambda: True,
+        regional: bool = True,
     ) -> None:
         self.name = name
+        self.regional = regional
         self.growth = growth
         self._is_up = is_up
         self._reactor = reactor
@@ -96,11 +103,11 @@ class LambdaEngine(Engine):
         """Close all connections."""
         return self._connections.close()
 
-    def size(self, function: str, region: str) -> Deferred[Size | str]:
+    def size(self, function: str, region: str) -> Deferred[Size | Unreached | str]:
         """Return a function's memory and architecture, or why they are unknown."""
         return Deferred.fromCoroutine(self._size(function, region))
 
-    async def _size(self, function: str, region: str) -> Size | str:
+    async def _size(self, function: str, region: str) -> Size | Unreached | str:
         try:
             credentials = await self._current_credentials()
             if credentials is None:
@@ -113,29 +120,36 @@ class LambdaEngine(Engine):
             configuration = json_object(response.body)
             if response.status != 200:
                 error = ErrorAnswer.read(response.status, response.headers, response.body)
-                return f"{error.code or error.status}: {error.message}"
+                said = f"{error.code or error.status}: {error.message}"
+                passing = error.meaning(self._reactor.seconds()).kind in PASSING
+                return Unreached(said) if passing else said
             memory, architectures = configuration["MemorySize"], configuration.get("Architectures")
             if not isinstance(memory, int):
                 return f"MemorySize is not an integer: {memory!r}"
             first = architectures[0] if isinstance(architectures, list) and architectures else None
             return Size(memory, str(first or "x86_64"))
-        except (AwsTrouble, NotSent, NoAnswer, KeyError, ValueError) as error:
+        except (NotSent, NoAnswer) as error:
+            return Unreached(str(error))
+        except AwsTrouble as error:
+            return Unreached(str(error)) if error.passing or self._worked else str(error)
+        except (KeyError, ValueError) as error:
             return f"{type(error).__name__}: {error}"
 
-    def concurrency(self, function: str, region: str) -> Deferred[int | None]:
+    def concurrency(self, function: str, region: str) -> Deferred[ConcurrencyLimit | None]:
         """Return how many workers may run at once: the function's reserve, or the account's limit."""
         return Deferred.fromCoroutine(self._concurrency(function, region))
 
-    async def _concurrency(self, function: str, region: str) -> int | None:
-        name = quote(
-            function.partition(":")[0] if ":function:" not in function else function, safe=""
-        )
+    async def _concurrency(self, function: str, region: str) -> ConcurrencyLimit | None:
+        form = _UNQUALIFIED.match(function)  # a version or alias has no reserve of its own
+        name = quote(form[0] if form else function, safe="")
         reserved = await self._ask(region, CONCURRENCY_PATH.format(name))
         if isinstance(own := reserved.get("ReservedConcurrentExecutions"), int):
-            return own
+            return ConcurrencyLimit(own, reserved=True)
         limits = (await self._ask(region, ACCOUNT_PATH)).get("AccountLimit")
         unreserved = limits.get("UnreservedConcurrentExecutions") if isinstance(limits, dict) else 0
-        return unreserved if isinstance(unreserved, int) and unreserved > 0 else None
+        return (
+            ConcurrencyLimit(unreserved) if isinstance(unreserved, int) and unreserved > 0 else None
+        )
 
     async def _ask(self, region: str, path: str) -> dict[str, object]:
         """Return the JSON object of a GET; empty: it was refused or failed."""

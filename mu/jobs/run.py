@@ -7,13 +7,25 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mu.config import Config
 from mu.engines.cost import Prices
-from mu.invocations import Accepted, Answer, Invocation, Refused, Size, Unknown, region_of
+from mu.invocations import (
+    Accepted,
+    Answer,
+    Invocation,
+    Refused,
+    Size,
+    Unknown,
+    Unreached,
+    function_of,
+    region_of,
+)
 from mu.jobs.job import Job
+from mu.jobs.launches import LATE
 from mu.jobs.life import JobState
 from mu.jobs.recovery import Found, recover
 from mu.jobs.spec import JobSpec, Limits
@@ -24,13 +36,17 @@ from mu.launch import Launcher, invocations
 from mu.net.certificates import SERVER_NAME, Authority, Identity
 from mu.parameters import Params
 from mu.pipelines.dealing import is_order
-from mu.places import FIRST, Places, RegionPlaces
+from mu.places import Places, RegionPlaces
 from mu.plugins import Engine, Pipeline
 
 CERTIFICATE_MARGIN_S = 600.0
 """How long a job's certificate outlives its deadline."""
 CHECK_S = 1.0
 """How often a job checks for launches and actors that take too long."""
+LIMITS_S = 60.0
+"""How often a job that waits for places asks again how many there are."""
+OUTAGE_PAUSES_S = (0.5, 10.0)
+"""The first and the longest pause between questions to an engine that cannot be reached."""
 
 
 @dataclass(slots=True)
@@ -87,6 +103,9 @@ class Run:
         self._launcher: Launcher | None = None
         self._event: JSON | None = None
         self._unanswered: Sequence[str] = ()  # launches from before a restart
+        self._functions = spec.functions
+        self._reserved: set[str] = set()  # regions where its functions have places of their own
+        self._asked_at = 0.0  # when the engine was asked for its limits
         self._begun = False
 
     # ------------------------------------------------ beginning
@@ -114,7 +133,8 @@ class Run:
         self.job.record(Resumed(self._coordinator.clock.seconds(), stopped_at))
         self._unanswered = self.job.restart()
         for launch_id, connected in self.job.workers_expected():
-            self._places_of(launch_id).hold(launch_id, connected)
+            function, now = self._function_of(launch_id), self._coordinator.clock.seconds()
+            self._places_of(launch_id).hold(launch_id, function, connected, now)
 
     def resume(self) -> None:
         """Resume a restored job."""
@@ -148,7 +168,7 @@ class Run:
             return
         self._begun = True
         job.begin()
-        self.launch(self._unanswered, FIRST)
+        self.launch(self._unanswered)
 
     @property
     def _may_begin(self) -> bool:
@@ -176,8 +196,8 @@ class Run:
             return
         sizes: dict[str, Size] = {}
         for region in dict.fromkeys(spec.regions):
-            size = await engine.size(spec.functions[0], region)
-            if isinstance(size, str):
+            size = await self._size(engine, region)
+            if not isinstance(size, Size):
                 why = f"the size of function {spec.functions[0]} in {region} is unknown: {size}"
                 if spec.max_cost_usd:
                     job.stop("failed", f"max_cost_usd cannot be kept: {why}")
@@ -187,22 +207,59 @@ class Run:
         if job.active:
             job.measure(sizes)
 
+    async def _size(self, engine: Engine, region: str) -> Size | str:
+        """Ask for a function's size; an engine that cannot be reached is waited for."""
+        coordinator, function = self._coordinator, self.job.spec.functions[0]
+        pause_s, longest_s = OUTAGE_PAUSES_S
+        until = coordinator.clock.seconds() + coordinator.config.launch.outage_s
+        while True:
+            size = await engine.size(function, region)
+            if not isinstance(size, Unreached):
+                return size
+            if not self._may_begin or coordinator.clock.seconds() >= until:
+                return size.reason
+            await deferLater(coordinator.clock, pause_s)
+            pause_s = min(2 * pause_s, longest_s)
+
     async def _find_limits(self) -> None:
         """Ask the engine how many workers it runs at once."""
         job, spec = self.job, self.job.spec
         engine = self._coordinator.engines.get(spec.engine)
         if engine is None:  # external
             return
-        limits = []
+        self._asked_at = self._coordinator.clock.seconds()
+        most: list[int | None] = []
         for region in dict.fromkeys(spec.regions):
-            limit = await engine.concurrency(spec.functions[0], region)
-            limits.append(limit)
-            places = self._coordinator.places.of(spec.engine, region)
-            places.growth = engine.growth
-            if limit is not None:
-                places.tell(limit)
+            found = await engine.concurrency(self._functions[0], region)
+            if found is not None and found.reserved:
+                self._reserve(region)
+            most.append(None if found is None else found.most)
+            for places in self._all_places(region):
+                places.growth = engine.growth
+                if found is not None:
+                    places.tell(found.most)
+            if found is not None and found.reserved and not found.most:
+                why = f"function {self._functions[0]} may not run in {region}"
+                job.stop("failed", f"{why}: its reserved concurrency is 0")
+                return
+        if spec.pipeline.all_at_once and not job.launches:
+            self._check_all_at_once(most)
+
+    def _reserve(self, region: str) -> None:
+        """Use places of the functions' own in a region: AWS reserves them. All copies have as many."""
+        if region in self._reserved:
+            return
+        shared = self._places(region, "")
+        self._reserved.add(region)
+        now = self._coordinator.clock.seconds()
+        for launch_id in self.job.launches:
+            shared.move(launch_id, self._places_of(launch_id), now)
+
+    def _check_all_at_once(self, limits: Sequence[int | None]) -> None:
+        """Stop the job if its actors need one another at once, and places are too few."""
+        job, spec = self.job, self.job.spec
         most = sum(limit or 0 for limit in limits)
-        if spec.pipeline.all_at_once and None not in limits and most < len(job.actors):
+        if None not in limits and most < len(job.actors):
             job.stop(
                 "failed",
                 f"{spec.pipeline.name} needs all of its {len(job.actors)} actors at once, but engine"
@@ -217,27 +274,40 @@ class Run:
 
     def freed(self, launch_id: str) -> None:
         if launch_id in self.job.launches:
-            self._places_of(launch_id).free(launch_id)
+            self._places_of(launch_id).free(launch_id, self._coordinator.clock.seconds())
 
     def connected(self, launch_id: str) -> None:
         if launch_id in self.job.launches:
-            self._places_of(launch_id).connected(launch_id)
+            now = self._coordinator.clock.seconds()
+            self._places_of(launch_id).connected(launch_id, self._function_of(launch_id), now)
 
     def missed(self, launch_id: str) -> bool:
         return self._places_of(launch_id).miss(launch_id, self._coordinator.clock.seconds())
 
     def waits_for_place(self) -> str:
-        for region in dict.fromkeys(self.job.spec.regions):
-            places = self._coordinator.places.of(self.job.spec.engine, region)
-            if places.full and self._launcher and self._launcher.wanted(region) is not None:
-                return f"a place: {places}"
-        return ""
+        places = None if self._launcher is None else self._launcher.waits_for()
+        return "" if places is None else f"a place: {places}"
+
+    def _function_of(self, launch_id: str) -> str:
+        number = self.job.launches[launch_id].number
+        return function_of(number, self._functions, self.job.spec.regions)
 
     def _places_of(self, launch_id: str) -> RegionPlaces:
-        spec, number = self.job.spec, self.job.launches[launch_id].number
-        return self._coordinator.places.of(spec.engine, region_of(number, spec.regions))
+        region = region_of(self.job.launches[launch_id].number, self.job.spec.regions)
+        return self._places(region, self._function_of(launch_id))
 
-    def launch(self, launches: Sequence[str], urgency: int) -> None:
+    def _all_places(self, region: str) -> list[RegionPlaces]:
+        functions = self._functions if region in self._reserved else [""]
+        return [self._places(region, function) for function in functions]
+
+    def _places(self, region: str, function: str) -> RegionPlaces:
+        """Return the places in a region: the function's own, or those of all functions."""
+        name, engine = self.job.spec.engine, self._coordinator.engines.get(self.job.spec.engine)
+        regional = engine is None or engine.regional
+        own = function if region in self._reserved else ""
+        return self._coordinator.places.of(name, region if regional else "", own)
+
+    def launch(self, launches: Sequence[str]) -> None:
         job, coordinator = self.job, self._coordinator
         if not launches or not self._may_begin:
             return
@@ -249,13 +319,14 @@ class Run:
                 self._hear,
                 self._broken,
                 lambda invocation: job.invoked(invocation.launch),
-                lambda region: coordinator.places.of(job.spec.engine, region),
+                lambda invocation: self._places(invocation.region, invocation.function),
                 coordinator.config.launch.outage_s,
+                job.urgency,
+                lambda launch_id: job.launches[launch_id].answer != LATE,
             )
         numbered = [(name, job.launches[name].number) for name in launches]
         spec = job.spec
-        made = invocations(self.event(), spec.functions, spec.regions, numbered)
-        self._launcher.add(made, urgency)
+        self._launcher.add(invocations(self.event(), self._functions, spec.regions, numbered))
 
     def settled(self) -> None:
         if self._launcher is not None:
@@ -315,16 +386,20 @@ class Run:
 
     def _check(self) -> None:
         launch = self._coordinator.config.launch
-        self.job.check(
-            f"no worker connected within {launch.hello_timeout_s:g} s of its launch: see the log"
-            f" of function {self.job.spec.function!r}, and whether workers can reach"
-            f" {launch.public_host}:{self._coordinator.worker_port} (public_host in mu.conf)"
-        )
+        self.job.keep_records()
+        if self._begun:
+            self.job.check(
+                f"no worker connected within {launch.hello_timeout_s:g} s of its launch: see the log"
+                f" of function {self.job.spec.function!r}, and whether workers can reach"
+                f" {launch.public_host}:{self._coordinator.worker_port} (public_host in mu.conf)"
+            )
         if self.job.active:
             now = self._coordinator.clock.seconds()
             for region in dict.fromkeys(self.job.spec.regions):
-                places = self._coordinator.places.of(self.job.spec.engine, region)
-                places.probe(now, launch.hello_timeout_s)
+                for places in self._all_places(region):
+                    places.probe(now, launch.hello_timeout_s)
+            if now - self._asked_at >= LIMITS_S and self.waits_for_place():
+                self._carry(self._find_limits())
             self._later("check", CHECK_S, self._check)
 
     def _later(self, timer: str, seconds: float, call: Callable[[], object]) -> None:

@@ -400,6 +400,7 @@ class SessionWorld:
             size=lambda *_: succeed("nobody knows"),
             concurrency=lambda *_: succeed(None),
             growth=0,
+            regional=True,
         )
         self._conductor = Conductor(
             self._config,
