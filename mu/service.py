@@ -66,7 +66,7 @@ from mu.net.certificates import Authority
 from mu.net.hosts import AllowedHosts, split_hosts
 from mu.net.transport import DirectTLSFactory, PromptServer
 from mu.net.web import BoundedSite, TextResource
-from mu.pipelines.s3 import look_up_from
+from mu.pipelines import s3
 from mu.protocol import WorkerFactory
 from mu.registry import Registry
 from mu.relay.hub import Relay
@@ -190,7 +190,8 @@ class MuService(Service):
         allow_many_files()
         self._threads.start()
         self._check_home()
-        look_up_from(config.launch.region)
+        s3.look_up_from(config.launch.region)
+        s3.wait_out(config.launch.outage_s, self._warn_from_thread)
         registry = Registry.installed()
         self._lambda_engines["lambda"] = self._lambda("lambda", aws_route, aws_credentials())
         if config.local.enabled:
@@ -253,6 +254,9 @@ class MuService(Service):
                     name=name,
                     host=host,
                 )
+
+    def _warn_from_thread(self, why: str) -> None:
+        self._reactor.callFromThread(self.log.warn, "{why}", why=why)
 
     def _in_thread(self, call: Callable[..., Any], *args: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._threads, call, *args)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
+from typing import Any
 
 MODEL = "errors of Invoke in botocore 1.44.8's model of Lambda"
 COMMON = "https://docs.aws.amazon.com/lambda/latest/api/CommonErrors.html"
@@ -32,6 +33,10 @@ class Kind(Enum):
     KEYS = "the credentials are wrong"
     EXPIRED = "the credentials have expired: try again with others"
     CLOCK = "this machine's clock is wrong"
+
+
+PASSING = (Kind.BUSY, Kind.AGAIN)
+"""Errors after which the same request may succeed, whatever it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,6 +339,13 @@ class ErrorAnswer:
         if "explicit deny" in self.message:
             return f"a policy denies {right} explicitly: change that policy"
         return f"grant your user or role {right}"
+
+
+def is_passing(response: Mapping[str, Any]) -> bool:
+    """Whether an error in botocore's form is a fault that passes, so that a retry may help."""
+    error, metadata = response.get("Error", {}), response.get("ResponseMetadata", {})
+    code, status = str(error.get("Code", "")), metadata.get("HTTPStatusCode", 400)
+    return ErrorAnswer(status, code, "", {}, {}).meaning(0.0).kind in PASSING
 
 
 def how_far(ahead: float) -> str:

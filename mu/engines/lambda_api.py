@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
-from mu.aws.answers import ErrorAnswer, Kind, how_far, json_object
+from mu.aws.answers import PASSING, ErrorAnswer, Kind, how_far, json_object
 from mu.aws.limits import PAYLOAD
 from mu.aws.sessions import NO_CREDENTIALS, AwsTrouble
 from mu.engines.connections import Connections, NoAnswer, NotSent, Origin, Response, Timeouts
@@ -38,8 +38,6 @@ AGAIN_S = 5.0
 """How soon they are looked up again after that failed."""
 EVENT_LIMIT = PAYLOAD.most
 """Maximum event size in bytes; AWS refuses smaller ones, too, and says so."""
-PASSING = (Kind.BUSY, Kind.NOT_READY, Kind.AGAIN, Kind.EXPIRED)
-"""Errors after which a question is asked again."""
 _UNQUALIFIED = re.compile(r"((.*:)?function:|([a-z0-9-]+:)?[0-9]{12}:|)[^:]+")
 HEADERS = {"Content-Type": "application/json", "X-Amz-Invocation-Type": "Event"}
 
@@ -121,8 +119,8 @@ class LambdaEngine(Engine):
             if response.status != 200:
                 error = ErrorAnswer.read(response.status, response.headers, response.body)
                 said = f"{error.code or error.status}: {error.message}"
-                passing = error.meaning(self._reactor.seconds()).kind in PASSING
-                return Unreached(said) if passing else said
+                kind = error.meaning(self._reactor.seconds()).kind
+                return Unreached(said) if kind in PASSING else said
             memory, architectures = configuration["MemorySize"], configuration.get("Architectures")
             if not isinstance(memory, int):
                 return f"MemorySize is not an integer: {memory!r}"
@@ -182,9 +180,8 @@ class LambdaEngine(Engine):
         except AwsTrouble as error:
             return Unreached(str(error)) if error.passing else Refused(str(error))
         if credentials is None:
-            return Refused(
-                f"there are no AWS credentials: {NO_CREDENTIALS}, on the machine where the daemon runs"
-            )
+            none = f"there are no AWS credentials: {NO_CREDENTIALS}, on the machine where the daemon runs"
+            return Unreached(none) if self._worked else Refused(none)
         signer, base = self._signer(invocation.region, route, credentials)
         path = base + self._path(invocation.function) + "invocations"
         head = signer.head(path, invocation.payload, self._reactor.seconds())
