@@ -6,7 +6,7 @@ Above that limit, an engine still accepts an event with a 202, but then delays o
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -54,6 +54,8 @@ class RegionPlaces:
     def __init__(self) -> None:
         self.growth = 0
         """How many workers of one function may start within GROWTH_S seconds; 0: any number."""
+        self.promised: dict[str, int] = {}
+        """How many places each job whose actors all need one another has been promised."""
         self._told: int | None = None
         self._learned: int | None = None
         self._changed_at = 0.0  # when _learned changed
@@ -253,7 +255,34 @@ class Places:
 
     def __init__(self) -> None:
         self._all: dict[tuple[str, str, str], RegionPlaces] = {}
+        self._asking: dict[str, None] = {}  # jobs that wait for a promise, in order
 
     def of(self, engine: str, region: str, function: str = "") -> RegionPlaces:
         """Return the places of an engine in a region; with `function`, those reserved for it."""
         return self._all.setdefault((engine, region, function), RegionPlaces())
+
+    def promise(self, job: str, wanted: Mapping[RegionPlaces, int], running: bool = False) -> bool:
+        """Return whether a job whose actors all need one another may begin.
+
+        Two such jobs that each had a part of the places would wait for ever. So all that begin must
+        fit in together; others wait in the order in which they ask. One that is `running` already,
+        from before a restart, may go on.
+        """
+        self._asking.setdefault(job)
+        first = next(iter(self._asking)) == job
+        fits = all(
+            places.limit is None or sum(places.promised.values()) + count <= places.limit
+            for places, count in wanted.items()
+        )
+        if not running and not (first and fits):
+            return False
+        del self._asking[job]
+        for places, count in wanted.items():
+            places.promised[job] = count
+        return True
+
+    def release(self, job: str) -> None:
+        """Take back what was promised to a job that has ended."""
+        self._asking.pop(job, None)
+        for places in self._all.values():
+            places.promised.pop(job, None)

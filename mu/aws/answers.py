@@ -255,6 +255,7 @@ TABLE = {
 _ABOUT_TIME = ("InvalidSignatureException", "SignatureDoesNotMatch", "RequestExpired")
 """Codes that AWS also sends when a request's time is too far off its own."""
 _TIMES = re.compile(r"(\d{8}T\d{6}Z) is .*\((\d{8}T\d{6}Z) [-+]")
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]*)?")
 _ACTION = re.compile(r"not authorized to perform: ([\w-]+:[\w*-]+)(?: on resource: (\S+))?")
 
 
@@ -312,13 +313,13 @@ class ErrorAnswer:
 
     def clock_ahead(self, now: float) -> float | None:
         """Return by how many seconds this machine's clock is ahead of AWS's, if the answer says."""
-        if times := _TIMES.search(self.message):
-            ours, theirs = (
-                datetime.strptime(time, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-                for time in times.groups()
-            )
-            return (ours - theirs).total_seconds()
         try:
+            if times := _TIMES.search(self.message):
+                ours, theirs = (
+                    datetime.strptime(time, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+                    for time in times.groups()
+                )
+                return (ours - theirs).total_seconds()
             there = email.utils.parsedate_to_datetime(self.headers.get("date", ""))
             return now - there.timestamp()
         except (ValueError, TypeError):
@@ -328,7 +329,7 @@ class ErrorAnswer:
     def wait_s(self) -> float | None:
         """How long to wait before a retry, if the answer says so."""
         wait = self.headers.get("retry-after") or str(self.fields.get("retryAfterSeconds", ""))
-        return float(wait) if wait.replace(".", "", 1).isdigit() else None
+        return float(wait) if _SECONDS.fullmatch(wait) else None
 
     def missing_right(self, action: str = "this permission", resource: str = "") -> str:
         """Return which action on which resource is denied, or the given ones if AWS does not say."""

@@ -199,6 +199,8 @@ class LambdaEngine(Engine):
             self._worked = True
             return Accepted()
         answer, kind = _answer_to(response, invocation, self._reactor.seconds())
+        if kind is Kind.KEYS and self._worked and isinstance(answer, Refused):  # they were rotated
+            answer, kind = Throttled(answer.reason), Kind.EXPIRED
         if kind is Kind.EXPIRED and self._credentials == credentials:
             self._expired, self._credentials = credentials, None
         return answer
@@ -276,7 +278,7 @@ def _answer_to(response: Response, invocation: Invocation, now: float) -> tuple[
     """Return what an error means for the launch, and of which kind it is."""
     error = ErrorAnswer.read(response.status, response.headers, response.body)
     meaning = error.meaning(now)
-    remedy = meaning.remedy.format(function=invocation.function)
+    remedy = meaning.remedy.replace("{function!r}", repr(invocation.function))
     said = f"{error.code or error.status}: {error.message}"
     match meaning.kind:
         case Kind.BUSY:

@@ -1,6 +1,7 @@
 """Runs one job from its order to its end: its plan, launches, time limits and finish."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -105,6 +106,7 @@ class Run:
         self._unanswered: Sequence[str] = ()  # launches from before a restart
         self._functions = spec.functions
         self._reserved: set[str] = set()  # regions where its functions have places of their own
+        self._waits_turn = False
         self._asked_at = 0.0  # when the engine was asked for its limits
         self._begun = False
 
@@ -164,6 +166,8 @@ class Run:
         ):  # later, only a part of the cost would be counted
             await self._measure()
         await self._find_limits()
+        if job.spec.pipeline.all_at_once:
+            await self._await_promise()
         if not self._may_begin:
             return
         self._begun = True
@@ -245,6 +249,25 @@ class Run:
         if spec.pipeline.all_at_once and not job.launches:
             self._check_all_at_once(most)
 
+    async def _await_promise(self) -> None:
+        """Wait until there are places for all actors, which need one another at once."""
+        job, coordinator = self.job, self._coordinator
+        if job.spec.engine not in coordinator.engines:  # external
+            return
+        numbers = range(len(job.actors))
+        wanted = Counter(
+            self._places(
+                region_of(number, job.spec.regions),
+                function_of(number, self._functions, job.spec.regions),
+            )
+            for number in numbers
+        )
+        while self._may_begin:
+            if coordinator.places.promise(job.id, wanted, running=bool(job.launches)):
+                return
+            self._waits_turn = True
+            await deferLater(coordinator.clock, CHECK_S)
+
     def _reserve(self, region: str) -> None:
         """Use places of the functions' own in a region: AWS reserves them. All copies have as many."""
         if region in self._reserved:
@@ -285,6 +308,8 @@ class Run:
         return self._places_of(launch_id).miss(launch_id, self._coordinator.clock.seconds())
 
     def waits_for_place(self) -> str:
+        if self._waits_turn and not self._begun:
+            return "places for all its actors at once"
         places = None if self._launcher is None else self._launcher.waits_for()
         return "" if places is None else f"a place: {places}"
 
@@ -339,6 +364,7 @@ class Run:
         self._launcher = self._event = None  # the job keeps its run
         for launch_id in job.launches:
             self.freed(launch_id)
+        self._coordinator.places.release(job.id)
         self.log.info(
             "job {job} is {state}{why}",
             job=job.id,

@@ -333,7 +333,7 @@ def test_keys_that_aws_rejects_and_that_stay_the_same_are_reported(monkeypatch):
     assert keys is not None
     assert find(keys.__class__("other", "keys")) == keys
     with pytest.raises(
-        AwsTrouble, match="AWS says that the credentials of profile 'default' have expired"
+        AwsTrouble, match="AWS no longer accepts the credentials of profile 'default'"
     ):
         find(keys)
 

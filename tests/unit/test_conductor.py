@@ -895,3 +895,43 @@ def settle(bench, ledger, seconds=1):
     for _ in range(seconds):
         bench.reactor.advance(1)
         ledger.sync()
+
+
+class Together(OneState):
+    """All its actors need one another."""
+
+    all_at_once = True
+
+
+def together(bench, workers, **spec):
+    return bench.start(Patient, workers=workers, pipeline=Together(Patient), **spec)
+
+
+def test_two_jobs_whose_actors_need_one_another_do_not_share_places_that_suffice_for_one():
+    bench = bench_with(5)
+    other = bench.start(Patient, workers=1)
+    first = together(bench, 3)
+    second = together(bench, 4)
+    third = together(bench, 1)  # would fit, but it does not overtake
+    bench.reactor.pump([1] * 30)
+    assert len(bench.engine.asked) == 1 + 3
+    assert second.actors[0].waits_for() == "places for all its actors at once"
+    assert third.launches == {}
+    bench.conductor.cancel(first)
+    bench.conductor.cancel(other)
+    bench.reactor.pump([1] * 3)
+    assert len(bench.engine.asked) == 1 + 3 + 4 + 1
+    bench.conductor.cancel(second)
+    bench.conductor.cancel(third)
+    assert together(bench, 5).launches
+
+
+def test_a_job_that_waits_for_places_for_all_may_be_cancelled_and_holds_up_nobody():
+    bench = bench_with(3)
+    first, second, third = together(bench, 2), together(bench, 3), together(bench, 1)
+    bench.conductor.cancel(second)
+    bench.reactor.pump([1] * 3)
+    assert second.state == "cancelled"
+    assert len(bench.engine.asked) == 3
+    assert first.active
+    assert third.active

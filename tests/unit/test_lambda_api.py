@@ -257,6 +257,19 @@ class LambdaEngineTests(TestCase):
         assert isinstance(answer, Refused)
         assert "AWS_ACCESS_KEY_ID" in answer.reason
 
+    async def test_keys_that_were_rotated_are_looked_up_again(self):
+        keys = [KEYS, Credentials("AKID2", "secret")]
+        self.engine = self.make_engine(credentials=lambda expired: keys.pop(0))
+        assert await self.answer((202, {}, b"")) == Accepted()
+        headers = {"x-amzn-errortype": "UnrecognizedClientException"}
+        assert isinstance(await self.answer((403, headers, b"{}")), Throttled)
+        assert await self.answer((202, {}, b"")) == Accepted()
+        assert keys == []
+
+    async def test_an_answer_from_something_else_is_no_fault_in_mu(self):
+        for headers in ({"location": "http://{x}"}, {"retry-after": "\xb2"}, {"date": "0"}):
+            assert isinstance(await self.answer((302, headers, b"")), Refused)
+
     async def test_credentials_that_are_gone_after_a_launch_are_waited_for(self):
         keys = [KEYS, None]
         self.engine = self.make_engine(credentials=lambda expired: keys.pop(0))
