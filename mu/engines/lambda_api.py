@@ -1,6 +1,7 @@
 """Invokes functions on AWS Lambda, or on the local engine, which has the same API."""
 
 import re
+import time
 from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import quote, urlsplit
@@ -113,13 +114,13 @@ class LambdaEngine(Engine):
             route, origin = await self._route(region)
             signer, base = self._signer(region, route, credentials)
             path = base + self._path(function) + "configuration"
-            head = signer.head(path, b"", self._reactor.seconds(), "GET")
+            head = signer.head(path, b"", time.time(), "GET")
             response = await self._send(origin, head)
             configuration = json_object(response.body)
             if response.status != 200:
                 error = ErrorAnswer.read(response.status, response.headers, response.body)
                 said = f"{error.code or error.status}: {error.message}"
-                kind = error.meaning(self._reactor.seconds()).kind
+                kind = error.meaning(time.time()).kind
                 return Unreached(said) if kind in PASSING else said
             memory, architectures = configuration["MemorySize"], configuration.get("Architectures")
             if not isinstance(memory, int):
@@ -157,7 +158,7 @@ class LambdaEngine(Engine):
                 return {}
             route, origin = await self._route(region)
             signer, base = self._signer(region, route, credentials)
-            head = signer.head(base + path, b"", self._reactor.seconds(), "GET")
+            head = signer.head(base + path, b"", time.time(), "GET")
             response = await self._send(origin, head)
             return json_object(response.body) if response.status == 200 else {}
         except (AwsTrouble, NotSent, NoAnswer, ValueError):
@@ -184,7 +185,7 @@ class LambdaEngine(Engine):
             return Unreached(none) if self._worked else Refused(none)
         signer, base = self._signer(invocation.region, route, credentials)
         path = base + self._path(invocation.function) + "invocations"
-        head = signer.head(path, invocation.payload, self._reactor.seconds())
+        head = signer.head(path, invocation.payload, time.time())
         try:
             response = await self._send(origin, head + invocation.payload)
         except NotSent as error:
@@ -198,7 +199,7 @@ class LambdaEngine(Engine):
         if response.status == 202:
             self._worked = True
             return Accepted()
-        answer, kind = _answer_to(response, invocation, self._reactor.seconds())
+        answer, kind = _answer_to(response, invocation, time.time())
         if kind is Kind.KEYS and self._worked and isinstance(answer, Refused):  # they were rotated
             answer, kind = Throttled(answer.reason), Kind.EXPIRED
         if kind is Kind.EXPIRED and self._credentials == credentials:
