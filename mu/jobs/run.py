@@ -45,7 +45,7 @@ CERTIFICATE_MARGIN_S = 600.0
 CHECK_S = 1.0
 """How often a job checks for launches and actors that take too long."""
 LIMITS_S = 60.0
-"""How often a job that waits for places asks again how many there are."""
+"""How often a job that waits for places, or does not know how many there are, asks for them again."""
 OUTAGE_PAUSES_S = (0.5, 10.0)
 """The first and the longest pause between questions to an engine that cannot be reached."""
 
@@ -107,6 +107,7 @@ class Run:
         self._functions = spec.functions
         self._reserved: set[str] = set()  # regions where its functions have places of their own
         self._waits_turn = False
+        self._knows_limits = True
         self._asked_at = 0.0  # when the engine was asked for its limits
         self._begun = False
 
@@ -235,17 +236,18 @@ class Run:
         most: list[int | None] = []
         for region in dict.fromkeys(spec.regions):
             found = await engine.concurrency(self._functions[0], region)
-            if found is not None and found.reserved:
+            if found is not None and found.reserved and self._launcher is None:
                 self._reserve(region)
             most.append(None if found is None else found.most)
             for places in self._all_places(region):
                 places.growth = engine.growth
-                if found is not None:
+                if found is not None and found.reserved == (region in self._reserved):
                     places.tell(found.most)
             if found is not None and found.reserved and not found.most:
                 why = f"function {self._functions[0]} may not run in {region}"
                 job.stop("failed", f"{why}: its reserved concurrency is 0")
                 return
+        self._knows_limits = None not in most
         if spec.pipeline.all_at_once and not job.launches:
             self._check_all_at_once(most)
 
@@ -424,7 +426,8 @@ class Run:
             for region in dict.fromkeys(self.job.spec.regions):
                 for places in self._all_places(region):
                     places.probe(now, launch.hello_timeout_s)
-            if now - self._asked_at >= LIMITS_S and self.waits_for_place():
+            asks_again = self._begun and now - self._asked_at >= LIMITS_S
+            if asks_again and (self.waits_for_place() or not self._knows_limits):
                 self._carry(self._find_limits())
             self._later("check", CHECK_S, self._check)
 

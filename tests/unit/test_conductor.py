@@ -935,3 +935,23 @@ def test_a_job_that_waits_for_places_for_all_may_be_cancelled_and_holds_up_nobod
     assert len(bench.engine.asked) == 3
     assert first.active
     assert third.active
+
+
+def test_a_reserve_that_is_set_while_a_job_runs_is_no_limit_for_other_functions():
+    bench = bench_with(3)
+    job = bench.start(Patient, workers=5)
+    bench.engine.concurrency = lambda function, region: succeed(ConcurrencyLimit(1, True))
+    bench.reactor.pump([1] * 62)
+    assert len(bench.engine.asked) == 3
+    bench.port.join(job.id, Hello("aa", bench.engine.asked[0])).hang_up()
+    bench.reactor.pump([1] * 15)
+    assert len(bench.engine.asked) == 4
+
+
+def test_a_limit_that_could_not_be_asked_for_at_first_is_asked_for_again():
+    bench = bench_with(None)
+    bench.start(Patient, workers=2)
+    bench.engine.places = 2
+    bench.reactor.pump([1] * 62)
+    bench.start(Patient, workers=2)
+    assert len(bench.engine.asked) == 2
