@@ -1,5 +1,6 @@
 """S3 for plans: buckets in any region, and failures as sentences. moto answers in this process."""
 
+import time
 from urllib.parse import parse_qs, urlsplit
 
 import boto3
@@ -81,7 +82,7 @@ class Outage:
 
     def __init__(self, patch, *errors):
         self.errors, self.pauses, self.told = list(errors), [], []
-        patch.setattr(s3.time, "sleep", self.pauses.append)
+        patch.setattr(time, "sleep", self.pauses.append)
         patch.setattr(s3, "_outage_s", 600.0)
         patch.setattr(s3, "_warn", self.told.append)
         found = s3._client
@@ -120,7 +121,7 @@ def test_an_outage_is_waited_out(aws, call):
 
 def test_an_outage_that_lasts_is_an_error(aws):
     outage = Outage(aws, *[DOWN] * 100)
-    aws.setattr(s3.time, "monotonic", lambda: sum(outage.pauses))
+    aws.setattr(time, "monotonic", lambda: sum(outage.pauses))
     with pytest.raises(s3.S3Error, match="Could not connect"):
         s3.size("far", "a b")
     assert 580 < sum(outage.pauses) <= 600
