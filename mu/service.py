@@ -31,7 +31,6 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from mu import hosts
-from mu.clock import make_steady
 from mu.config import Config, ConfigError, read_config, reloaded
 from mu.control import Control
 from mu.engines.connections import Timeouts
@@ -462,7 +461,6 @@ class MuService(Service):
             self.log.error("the old configuration stays in use: {error}", error=error)
             return
         self._config, taken, left = reloaded(self._config, new)
-        s3.wait_out(self._config.launch.outage_s, self._warn_from_thread)
         self.log.info(
             "configuration {file}: reloaded for new jobs: {taken}; needs a restart: {left}",
             file=str(self._source),
@@ -528,7 +526,6 @@ def makeService(options: Options, reactor: DaemonReactor | None = None) -> MuSer
         from twisted.internet import reactor as installed
 
         reactor = cast(DaemonReactor, installed)
-        make_steady(reactor)
     path = None if options["config"] is None else Path(options["config"]).absolute()
     ignore_hang_up()
     try:

@@ -1,7 +1,6 @@
 """Invokes functions on AWS Lambda, or on the local engine, which has the same API."""
 
 import re
-import time
 from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import quote, urlsplit
@@ -114,13 +113,13 @@ class LambdaEngine(Engine):
             route, origin = await self._route(region)
             signer, base = self._signer(region, route, credentials)
             path = base + self._path(function) + "configuration"
-            head = signer.head(path, b"", time.time(), "GET")
+            head = signer.head(path, b"", self._reactor.seconds(), "GET")
             response = await self._send(origin, head)
             configuration = json_object(response.body)
             if response.status != 200:
                 error = ErrorAnswer.read(response.status, response.headers, response.body)
                 said = f"{error.code or error.status}: {error.message}"
-                kind = error.meaning(time.time()).kind
+                kind = error.meaning(self._reactor.seconds()).kind
                 return Unreached(said) if kind in PASSING else said
             memory, architectures = configuration["MemorySize"], configuration.get("Architectures")
             if not isinstance(memory, int):
@@ -158,7 +157,7 @@ class LambdaEngine(Engine):
                 return {}
             route, origin = await self._route(region)
             signer, base = self._signer(region, route, credentials)
-            head = signer.head(base + path, b"", time.time(), "GET")
+            head = signer.head(base + path, b"", self._reactor.seconds(), "GET")
             response = await self._send(origin, head)
             return json_object(response.body) if response.status == 200 else {}
         except (AwsTrouble, NotSent, NoAnswer, ValueError):
@@ -185,7 +184,7 @@ class LambdaEngine(Engine):
             return Unreached(none) if self._worked else Refused(none)
         signer, base = self._signer(invocation.region, route, credentials)
         path = base + self._path(invocation.function) + "invocations"
-        head = signer.head(path, invocation.payload, time.time())
+        head = signer.head(path, invocation.payload, self._reactor.seconds())
         try:
             response = await self._send(origin, head + invocation.payload)
         except NotSent as error:
@@ -199,7 +198,7 @@ class LambdaEngine(Engine):
         if response.status == 202:
             self._worked = True
             return Accepted()
-        answer, kind = _answer_to(response, invocation, time.time())
+        answer, kind = _answer_to(response, invocation, self._reactor.seconds())
         if kind is Kind.KEYS and self._worked and isinstance(answer, Refused):  # they were rotated
             answer, kind = Throttled(answer.reason), Kind.EXPIRED
         if kind is Kind.EXPIRED and self._credentials == credentials:

@@ -12,7 +12,6 @@ from twisted.internet.tcp import Port
 from twisted.logger import Logger
 from twisted.python import usage
 
-from mu.clock import make_steady
 from mu.config import Config, ConfigError, read_config
 from mu.home import allow_many_files, lock, open_port, write_private
 from mu.net.certificates import Authority, Identity, server_options
@@ -145,7 +144,6 @@ def makeService(options: RelayOptions, reactor: PortReactor | None = None) -> Re
         from twisted.internet import reactor as installed
 
         reactor = cast(PortReactor, installed)
-        make_steady(reactor)
     ignore_hang_up()
     try:
         return RelayService(read_config(_path(options["config"])), reactor)

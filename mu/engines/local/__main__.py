@@ -12,7 +12,6 @@ import fcntl
 import json
 import os
 import sys
-import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +25,6 @@ from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
 from twisted.python.failure import Failure
 from twisted.python.logfile import LogFile
 
-from mu.clock import make_steady
 from mu.engines.local.faults import NO_FAULTS, FaultInjector, Faults
 from mu.engines.local.http import LambdaResource, QuietSite
 from mu.engines.local.key import KeyFileError, make_key, read_key
@@ -180,7 +178,7 @@ async def serve(reactor: ILocalReactor, options: argparse.Namespace, folder: Pat
     calls = LambdaOperations(reactor, store, pool, invocations, faults)
     lifetime = Lifetime(reactor, lambda: invocations.idle, options.linger, reactor.stop)
     pool.on_idle = lifetime.touched
-    verifier = Verifier(lambda: _key_of(folder.parent), time.time)
+    verifier = Verifier(lambda: _key_of(folder.parent), reactor.seconds)
     hosts = AllowedHosts(options.allowed_hosts)
     resource = LambdaResource(
         calls, engine, lifetime.touched, lifetime.attached, faults, verifier, hosts
@@ -259,7 +257,6 @@ def main(arguments: list[str] | None = None) -> int:
     from twisted.internet import reactor as installed
 
     reactor = cast(ILocalReactor, installed)
-    make_steady(reactor)
     started = Deferred.fromCoroutine(serve(reactor, options, folder))
 
     def failed(failure: Failure) -> None:
