@@ -1,6 +1,5 @@
 """Invokes functions on AWS Lambda, or on the local engine, which has the same API."""
 
-import re
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -12,6 +11,7 @@ from twisted.logger import Logger
 
 from mu.aws.answers import PASSING, ErrorAnswer, Kind, how_far, json_object
 from mu.aws.limits import PAYLOAD
+from mu.aws.names import unqualified
 from mu.aws.sessions import NO_CREDENTIALS, AwsTrouble
 from mu.engines.connections import Connections, NoAnswer, NotSent, Origin, Response, Timeouts
 from mu.engines.reactors import IClientReactor
@@ -39,7 +39,6 @@ AGAIN_S = 5.0
 """How soon they are looked up again after that failed."""
 EVENT_LIMIT = PAYLOAD.most
 """Maximum event size in bytes; AWS refuses smaller ones, too, and says so."""
-_UNQUALIFIED = re.compile(r"((.*:)?function:|([a-z0-9-]+:)?[0-9]{12}:|)[^:]+")
 HEADERS = {"Content-Type": "application/json", "X-Amz-Invocation-Type": "Event"}
 
 
@@ -157,8 +156,7 @@ class LambdaEngine(Engine):
         return Deferred.fromCoroutine(self._concurrency(function, region))
 
     async def _concurrency(self, function: str, region: str) -> ConcurrencyLimit | None:
-        form = _UNQUALIFIED.match(function)  # a version or alias has no reserve of its own
-        name = quote(form[0] if form else function, safe="")
+        name = quote(unqualified(function), safe="")  # a version or alias has no reserve of its own
         reserved = await self._ask(region, CONCURRENCY_PATH.format(name))
         if isinstance(own := reserved.get("ReservedConcurrentExecutions"), int):
             return ConcurrencyLimit(own, reserved=True)
