@@ -166,6 +166,7 @@ def check(params: Params) -> None:
         parse(params.suffix, ["ext"])
     except ValueError as error:
         raise FieldError(field, f"{field}: {error}") from None
+    check_command("params.command", params.command)
     check_command("params.command", Names(params).script(MOST, "", MOST))
     _refuse_long_commands(params, params.keys)
     if not (params.keys or params.prefix or params.match):
