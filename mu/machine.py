@@ -13,6 +13,7 @@ from mu.events import (
     CancelTimer,
     Effect,
     Elapsed,
+    Entered,
     Event,
     Finish,
     Informed,
@@ -126,6 +127,8 @@ class Machine:
             late, seconds = self._timed.pop(event.timer)
             who = "it" if late is self.state else late.label
             event = Lost(event.at, f"{who} took longer than its timeout of {seconds:g} s")
+        if isinstance(event, Entered):
+            self.worker.numbered = event.numbered
         if self.state is None:
             self.state = self.begin(self.worker)
         if not self._take(event):

@@ -104,7 +104,9 @@ class FakeWorker:
     a function of the command that returns either. The longest matching key is used.
     """
 
-    def __init__(self, answers: Answers | None = None) -> None:
+    def __init__(self, answers: Answers | None = None, numbered: bool = True) -> None:
+        """`numbered=False`: as a worker of the original mu, which does not number its replies."""
+        self.numbered = numbered
         self._answers = dict(answers or {})
         self._variables: dict[str, str] = {}
 
@@ -176,7 +178,7 @@ def play(driven: Machine, worker: FakeWorker | None = None) -> PlayedActor:
     worker = worker or FakeWorker()
     played = PlayedActor()
     at, number = 0.0, 0
-    coming: list[Event] = [Entered(at), Answered(at, HELLO)]
+    coming: list[Event] = [Entered(at, worker.numbered), Answered(at, HELLO)]
     timers: dict[str, float] = {}
     while played.finish is None and (coming or timers):
         if not coming:
@@ -193,7 +195,8 @@ def play(driven: Machine, worker: FakeWorker | None = None) -> PlayedActor:
                     number += 1
                     at += 1.0
                     played.commands.append(command)
-                    coming += [event(text, at, number) for text in worker.answer(command)]
+                    answers = worker.answer(command)
+                    coming += [event(text, at, number * worker.numbered) for text in answers]
                 case SetTimer(timer=name, seconds=seconds):
                     timers[name] = at + seconds
                 case Finish():
