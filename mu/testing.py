@@ -13,12 +13,12 @@
 `run` plays a whole job, including its plan and finish, with a worker that replies as a real one
 would. Its commands succeed unless you give other replies.
 
->>> from mu.pipelines.png2y4m import png2y4m
->>> job = run(png2y4m, {"bucket": "b"}, FakeWorker({"retrieve:": "FAIL(no such key)"}))
+>>> from mu.pipelines.vpxenc import vpxenc
+>>> job = run(vpxenc, {"bucket": "b"}, FakeWorker({"retrieve:": "FAIL(no such key)"}))
 >>> job.actors[0].commands[0]
 'seti:nonblock:0'
 >>> job.actors[0].finish.error
-"Retrieve (retrieving frames): the worker answered 'FAIL(no such key)'"
+"Encode (encoding): the worker answered 'FAIL(no such key)'"
 """
 
 import copy
@@ -73,14 +73,18 @@ def talk(
     params: Mapping[str, object] | None = None,
     actor: int = 0,
     given: Mapping[str, object] | None = None,
+    numbered: bool = False,
 ) -> list[Effect]:
-    """Return all effects of a machine that gets these replies, one second apart."""
-    return effects_of(machine(first, params, actor, given), *answers)
+    """Return all effects of a machine that gets these replies, one second apart.
+
+    `numbered`: its worker numbers its replies. Those that are texts here still have no number.
+    """
+    return effects_of(machine(first, params, actor, given), *answers, numbered=numbered)
 
 
-def effects_of(driven: Machine, *answers: str | Event) -> list[Effect]:
+def effects_of(driven: Machine, *answers: str | Event, numbered: bool = False) -> list[Effect]:
     """Enter the machine, give it the replies, and return all effects."""
-    effects = driven.receive(Entered(0.0))
+    effects = driven.receive(Entered(0.0, numbered))
     for at, answer in enumerate(answers, 1):
         effects += driven.receive(event(answer, float(at)) if isinstance(answer, str) else answer)
     return effects

@@ -1,9 +1,12 @@
 """png2y4m: convert PNG frames in S3 to Y4M chunks, each of the same number of frames.
 
-Each actor retrieves its frames one after the other, runs the packaged command on them (which
-reads ##INFILE##, a %08d pattern, and writes ##OUTFILE##), and uploads the chunk. A second run
-writes the same bytes to the same key. The last chunk may be shorter: frames that are missing in S3
-are left out if no later frame of the chunk exists.
+Each actor retrieves its frames, runs the packaged command on them (which reads ##INFILE##, a %08d
+pattern, and writes ##OUTFILE##), and uploads the chunk. A second run writes the same bytes to the
+same key. The last chunk may be shorter: frames that are missing in S3 are left out if no later
+frame of the chunk exists.
+
+Frames are retrieved side by side by a script, if the worker numbers its replies. Otherwise, they
+are retrieved one after the other, by states.
 """
 
 import re
@@ -12,14 +15,18 @@ from collections.abc import Sequence
 from mu.events import Answered, Event, Finish
 from mu.parameters import Parameter, Params
 from mu.pipelines.texts import check_bucket, check_given, check_key, check_last
+from mu.pipelines.transfers import AT_ONCE
 from mu.plugins import ActorInput, Pipeline
 from mu.states import (
+    ActorFailed,
+    CommandFailed,
     CommandListState,
-    Context,
     ErrorState,
     ForLoopState,
     JobFacts,
     Previous,
+    Script,
+    ScriptWorker,
     State,
     TerminalState,
 )
@@ -28,6 +35,48 @@ from mu.states.context import SendCommand
 _NO_SUCH_KEY = re.compile(r"FAIL\(.*: NoSuchKey(: [^:()]*)?\)", re.DOTALL)
 _FRAMES = "_frames"
 """The key in `info` for the number of frames in the chunk, once one was missing."""
+
+
+# ---------------------------------------------------------------- side by side
+
+
+async def convert(worker: ScriptWorker) -> dict[str, object]:
+    """Retrieve the frames side by side, convert and upload them."""
+    keys = worker.input["in_keys"]
+    await worker.together(
+        worker.run("rm -rf ##TMPDIR##; mkdir -p ##TMPDIR##"),
+        worker.set("bucket", worker.job.params.bucket),
+        worker.set("cmdinfile", "##TMPDIR##/%08d.png"),
+        worker.set("cmdoutfile", "##TMPDIR##/out.y4m"),
+        worker.seti("nonblock", 1),
+        worker.seti("bg_silent", 1),
+    )
+    shares = (range(first, len(keys), AT_ONCE) for first in range(AT_ONCE))
+    found = await worker.together(*(retrieve(worker, share) for share in shares))
+    numbers = sorted(number for some in found for number in some)
+    for place, number in enumerate(numbers):
+        if number != place:
+            raise ActorFailed(f"there is no {keys[place]}, but there is {keys[number]}")
+    await worker.run()
+    await worker.upload(worker.out_key, "##TMPDIR##/out.y4m")
+    return {"key": worker.out_key, "frames": len(numbers)}
+
+
+async def retrieve(worker: ScriptWorker, numbers: range) -> list[int]:
+    """Retrieve these frames one after the other; return the numbers of those that exist."""
+    found = []
+    for number in numbers:
+        try:
+            await worker.retrieve(worker.in_keys[number], f"##TMPDIR##/{number + 1:08d}.png")
+        except CommandFailed as error:
+            if number == 0 or not _NO_SUCH_KEY.fullmatch(error.reply):
+                raise
+        else:
+            found.append(number)
+    return found
+
+
+# ---------------------------------------------------------------- one after the other
 
 
 class Converted(TerminalState):
@@ -137,8 +186,8 @@ class Png2Y4M(Pipeline):
             for chunk in range(params.offset, params.offset + params.workers)
         ]
 
-    def begin(self, worker: Context) -> Configure:
-        return Configure(worker, worker.actor)
+    def begin(self, worker: ScriptWorker) -> State | Script:
+        return convert(worker) if worker.numbered else Configure(worker, worker.actor)
 
     def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, object]:
         """Raises ValueError for missing frames: only the last chunk of a video may be shorter."""
