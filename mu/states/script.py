@@ -263,7 +263,7 @@ class ScriptState(State):
 
     @property
     def label(self) -> str:
-        expected = self.get_expect()
+        expected = dict.fromkeys(self.get_expect())
         return f"{self._name} (waits for {', '.join(expected)})" if expected else self._name
 
     def get_expect(self) -> list[str]:
