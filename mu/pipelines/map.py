@@ -1,6 +1,9 @@
 """map: run a shell command for each key of an S3 prefix, or of a list, and upload its output.
 
-An actor may have several keys, which it handles one after the other: retrieve, run, upload.
+An actor may have several keys: retrieve, run, upload. While the command runs on one key, the inputs
+of the next are retrieved and the outputs of those before are uploaded, if the worker numbers its
+replies. Otherwise, an actor handles one key after the other.
+
 `finish` writes a manifest with the outcome of each key, below the output prefix. A second run
 writes to the same keys.
 """
@@ -8,8 +11,10 @@ writes to the same keys.
 import fnmatch
 import json
 import re
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import accumulate
 from typing import Any
 
 from mu.events import Finish
@@ -27,8 +32,9 @@ from mu.pipelines.texts import (
     command_bytes,
     readable,
 )
+from mu.pipelines.transfers import AT_ONCE
 from mu.plugins import ActorInput, Pipeline
-from mu.states import ActorFailed, JobFacts, Script, ScriptWorker
+from mu.states import ActorFailed, JobFacts, Script, ScriptWorker, Started
 
 TRUSTED = ("in", "out", "actor")  # mu's own: two files below ##TMPDIR##, a number
 UNTRUSTED = ("stem", "ext", "name", "key")  # from the key, which may contain anything
@@ -37,8 +43,11 @@ TAIL = 500
 """How many characters of the end of a failed command's output are kept."""
 MOST_OF_KEY = 16 * LONGEST_KEY
 """More bytes than a key adds to a command: each of its names once, quoted."""
+MB = 1_000_000
 MOST = 999_999
 """More keys than one actor has, and more actors than a job has."""
+AHEAD_MB = 32
+"""The default of `ahead_mb`. The smallest /tmp of a function has 512 MB."""
 SHOWN = 5
 """How many failed keys the job's result lists. The manifest lists all."""
 
@@ -67,13 +76,16 @@ class Names:
     def out_file(self, folder: str, key: str) -> str:
         return f"{folder}/out{_ending(self._own_suffix(key))}"
 
-    def script(self, number: int, key: str, actor: int) -> str:
-        """Return the worker's shell command for this key, its actor's `number`th."""
+    def script(self, number: int, key: str, actor: int, tidy: bool = True) -> str:
+        """Return the worker's shell command for this key, its actor's `number`th.
+
+        `tidy`: it begins with removing the files of the key before.
+        """
         folder = folder_of(number)
         files = {"in": self.in_file(folder, key), "out": self.out_file(folder, key)}
-        tidy = f"rm -rf {folder_of(number - 1)}\n" if number else ""  # a worker's disk is small
+        before = f"rm -rf {folder_of(number - 1)}\n" if tidy and number else ""
         command = self.command.fill({**files, "actor": str(actor), **self._parts(key)})
-        return f"{tidy}mkdir -p {folder}\n{command}"
+        return f"{before}mkdir -p {folder}\n{command}"
 
     def _own_suffix(self, key: str) -> str:
         return fill(self._suffix, self._parts(key))
@@ -101,45 +113,119 @@ def _ending(name: str) -> str:
 
 
 async def map_keys(worker: ScriptWorker) -> dict[str, list[Row]]:
-    """Handle the actor's keys one after the other; return a row for each."""
-    names = Names(worker.job.params)
-    keep_going = worker.job.params.on_error == "keep"
-    rows: list[Row] = []
-    for number, key in enumerate(worker.input["keys"]):
-        row: Row = {"key": key}
-        try:
-            await map_one(worker, names, row, number)
-        except ActorFailed as error:
-            row["error"] = readable(str(error))
-            if not keep_going:
-                tail = f": {row['tail']}" if row.get("tail") else ""
-                raise ActorFailed(f"{key!r}: {row['error']}{tail}") from error
-        rows.append(row)
+    """Handle the actor's keys; return a row for each."""
+    rows: list[Row] = [{"key": key} for key in worker.input["keys"]]
+    if worker.numbered and worker.job.params.ahead_mb:
+        await overlapping(worker, rows)
+    else:
+        names = Names(worker.job.params)
+        for number, row in enumerate(rows):
+            with failing(worker, row):
+                await retrieve(worker, names, number, row)
+                size = await work(worker, names, number, row, tidy=True)
+                await upload(worker, names, number, row, size)
     return {"keys": rows}
 
 
-async def map_one(worker: ScriptWorker, names: Names, row: Row, number: int) -> None:
-    """Retrieve, run, upload; put the outcome in the key's row. Raises ActorFailed."""
-    key = row["key"]
-    folder = folder_of(number)
+async def overlapping(worker: ScriptWorker, rows: list[Row]) -> None:
+    """Run the commands one after the other, and copy other keys' files meanwhile.
+
+    When a command begins, the inputs of later keys have at most `ahead_mb`, as far as their sizes
+    are known, and so have the outputs of earlier ones that are still to be uploaded.
+    """
+    names = Names(worker.job.params)
+    limit = worker.job.params.ahead_mb * MB
+    sizes: list[int] = worker.input.get("sizes", [])
+    coming: deque[Started[None]] = deque()  # the inputs of keys from the current one on
+    leaving: deque[tuple[Started[None], int]] = deque()  # the outputs of earlier ones, their sizes
+    await worker.together(worker.seti("nonblock", 1), worker.seti("bg_silent", 1))
+    for number, row in enumerate(rows):
+        while len(coming) <= ahead(sizes, number, len(rows), limit):
+            following = number + len(coming)
+            fetch = retrieve(worker, names, following, rows[following])
+            coming.append(await worker.start(fetch))
+        size = None
+        with failing(worker, row):
+            await coming.popleft()
+            size = await work(worker, names, number, row)
+        leaving.append((await worker.start(leave(worker, names, number, row, size)), size or 0))
+        while sum(size for _, size in leaving) > limit or len(leaving) > AT_ONCE:
+            await leaving.popleft()[0]
+    for stored, _ in leaving:
+        await stored
+
+
+def ahead(sizes: Sequence[int], number: int, keys: int, limit: int) -> int:
+    """Return how many inputs to retrieve while the command runs on key `number`.
+
+    As many as have at most `limit` bytes together, and one if sizes are unknown.
+    """
+    most = min(AT_ONCE, keys - number - 1)
+    if not sizes:
+        return min(1, most)
+    total = accumulate(sizes[number + 1 : number + 1 + most])
+    return sum(size <= limit for size in total)
+
+
+@contextmanager
+def failing(worker: ScriptWorker, row: Row) -> Iterator[None]:
+    """Note in the key's row why it fails; raise that again if it is to fail the actor."""
+    try:
+        yield
+    except ActorFailed as error:
+        row["error"] = readable(str(error))
+        if worker.job.params.on_error != "keep":
+            tail = f": {row['tail']}" if row.get("tail") else ""
+            raise ActorFailed(f"{row['key']!r}: {row['error']}{tail}") from error
+
+
+async def retrieve(worker: ScriptWorker, names: Names, number: int, row: Row) -> None:
     if "in" in names.command.names:
-        await worker.retrieve(key, names.in_file(folder, key))
+        await worker.retrieve(row["key"], names.in_file(folder_of(number), row["key"]))
+
+
+async def work(
+    worker: ScriptWorker, names: Names, number: int, row: Row, tidy: bool = False
+) -> int | None:
+    """Run the command; return the size of its output in bytes, if it has one.
+
+    `tidy`: remove the files of the key before. Raises ActorFailed.
+    """
+    key, folder = row["key"], folder_of(number)
     begun = worker.now
-    ran = await worker.run(names.script(number, key, worker.actor), check=False)
+    ran = await worker.run(names.script(number, key, worker.actor, tidy), check=False)
     row |= {"status": ran.status, "seconds": round(worker.now - begun, 3)}
     if ran.status:
         row["tail"] = readable(ran.output[-TAIL:])
         raise ActorFailed(f"exit status {ran.status}")
-    if "out" in names.command.names:
-        out = names.out_file(folder, key)
-        counted = await worker.run(
-            f"rm -f {names.in_file(folder, key)}; wc -c < {out}", check=False
-        )
-        if counted.status or not counted.output.strip().isdecimal():
-            row["tail"] = readable(ran.output[-TAIL:])
-            raise ActorFailed("the command exited with 0, but wrote no file {out}")
-        await worker.upload(names.out_key(key), out)
-        row |= {"bytes": int(counted.output), "out_key": names.out_key(key)}
+    if "out" not in names.command.names:
+        return None
+    counted = await worker.run(
+        f"rm -f {names.in_file(folder, key)}; wc -c < {names.out_file(folder, key)}", check=False
+    )
+    if counted.status or not counted.output.strip().isdecimal():
+        row["tail"] = readable(ran.output[-TAIL:])
+        raise ActorFailed("the command exited with 0, but wrote no file {out}")
+    return int(counted.output)
+
+
+async def upload(
+    worker: ScriptWorker, names: Names, number: int, row: Row, size: int | None
+) -> None:
+    if size is not None:
+        out_key = names.out_key(row["key"])
+        await worker.upload(out_key, names.out_file(folder_of(number), row["key"]))
+        row |= {"bytes": size, "out_key": out_key}
+
+
+async def leave(
+    worker: ScriptWorker, names: Names, number: int, row: Row, size: int | None
+) -> None:
+    """Upload the output, and remove the key's files."""
+    with failing(worker, row):
+        await upload(worker, names, number, row, size)
+    with suppress(ActorFailed):
+        await worker.run(f"rm -rf {folder_of(number)}")
 
 
 # ---------------------------------------------------------------- the plan
@@ -191,18 +277,27 @@ def check(params: Params) -> None:
 
 
 def input_keys(params: Params) -> list[str]:
-    """Return the keys to handle: the given ones, or those in the bucket. Raises S3Error."""
+    """Return the keys to handle. Raises S3Error."""
+    return inputs(params)[0]
+
+
+def inputs(params: Params) -> tuple[list[str], list[int]]:
+    """Return the keys to handle: the given ones, or those in the bucket with their sizes in bytes.
+
+    Raises S3Error.
+    """
     if params.keys:
-        return list(params.keys)
+        return list(params.keys), []
     own = params.out_prefix
     below = own != params.prefix and own.startswith(params.prefix)
-    return [
-        key
-        for key in s3.keys_below(params.bucket, params.prefix)
+    found = [
+        (key, size)
+        for key, size in s3.objects_below(params.bucket, params.prefix)
         if not (key.endswith("/") or (below and key.startswith(own)))
         and key != own + params.manifest
         and (not params.match or fnmatch.fnmatchcase(key.rpartition("/")[2], params.match))
     ]
+    return [key for key, _ in found], [size for _, size in found]
 
 
 def _refuse_long_commands(params: Params, keys: Sequence[str]) -> None:
@@ -285,6 +380,14 @@ class Map(Pipeline):
             minimum=0,
         ),
         Parameter(
+            "ahead_mb",
+            int,
+            "how many MB of inputs to retrieve before their turn, one input where sizes are unknown,"
+            " and of outputs to upload later; 0: one key after the other",
+            AHEAD_MB,
+            minimum=0,
+        ),
+        Parameter(
             "on_error",
             str,
             "if a key fails: keep (list it in the manifest) or fail (fail its actor)",
@@ -303,7 +406,7 @@ class Map(Pipeline):
 
     def plan(self, params: Params) -> list[ActorInput]:
         check(params)
-        keys = input_keys(params)
+        keys, sizes = inputs(params)
         if not keys:
             matching = f" that matches {params.match}" if params.match else ""
             raise ValueError(
@@ -313,7 +416,12 @@ class Map(Pipeline):
         _refuse_long_commands(params, keys)
         each = params.per_worker
         actors = -(-len(keys) // each) if each else min(params.workers, len(keys))
-        return [{"keys": keys[number::actors]} for number in range(actors)]
+        planned: list[ActorInput] = []
+        for number in range(actors):
+            planned.append({"keys": keys[number::actors]})
+            if sizes:
+                planned[-1]["sizes"] = sizes[number::actors]
+        return planned
 
     def begin(self, worker: ScriptWorker) -> Script:
         return map_keys(worker)

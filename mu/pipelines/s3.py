@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["S3Error", "keys_below", "put", "readable_url", "size"]
+__all__ = ["S3Error", "keys_below", "objects_below", "put", "readable_url", "size"]
 
 KNOWN_S = 300.0
 """How long a bucket's region is believed: it may be deleted, and made again elsewhere."""
@@ -32,13 +32,18 @@ def look_up_from(region: str) -> None:
 
 def keys_below(bucket: str, prefix: str) -> Iterator[str]:
     """Yield all keys that begin with `prefix`, in S3's order. Raises S3Error."""
+    return (key for key, _ in objects_below(bucket, prefix))
+
+
+def objects_below(bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
+    """Yield the same keys with their sizes in bytes. Raises S3Error."""
     with _explained(f"list s3://{bucket}/{prefix}"):
         pages = (
             _client(bucket).get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         )
         for page in pages:
             for found in page.get("Contents", ()):
-                yield found["Key"]
+                yield found["Key"], found["Size"]
 
 
 def put(bucket: str, key: str, body: bytes, content_type: str) -> None:
