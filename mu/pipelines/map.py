@@ -12,8 +12,8 @@ import fnmatch
 import json
 import re
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import accumulate
 from typing import Any
 
@@ -76,16 +76,21 @@ class Names:
     def out_file(self, folder: str, key: str) -> str:
         return f"{folder}/out{_ending(self._own_suffix(key))}"
 
-    def script(self, number: int, key: str, actor: int, tidy: bool = True) -> str:
+    def script(self, number: int, key: str, actor: int, used: Iterable[int]) -> str:
         """Return the worker's shell command for this key, its actor's `number`th.
 
-        `tidy`: it begins with removing the files of the key before.
+        It first removes the files of the keys `used`, since a worker's disk is small.
         """
         folder = folder_of(number)
         files = {"in": self.in_file(folder, key), "out": self.out_file(folder, key)}
-        before = f"rm -rf {folder_of(number - 1)}\n" if tidy and number else ""
+        folders = " ".join(map(folder_of, used))
+        tidy = f"rm -rf {folders}\n" if folders else ""
         command = self.command.fill({**files, "actor": str(actor), **self._parts(key)})
-        return f"{before}mkdir -p {folder}\n{command}"
+        return f"{tidy}mkdir -p {folder}\n{command}"
+
+    def longest_script(self, key: str = "") -> str:
+        """Return the command for a key at its longest, whatever the numbers."""
+        return self.script(MOST, key, MOST, [MOST] * (AT_ONCE + 2))
 
     def _own_suffix(self, key: str) -> str:
         return fill(self._suffix, self._parts(key))
@@ -112,120 +117,123 @@ def _ending(name: str) -> str:
 # ---------------------------------------------------------------- an actor
 
 
+class Item:
+    """One of the actor's keys, its `number`th: what is done with it, and its row in the manifest."""
+
+    def __init__(self, worker: ScriptWorker, names: Names, number: int, key: str) -> None:
+        self.number = number
+        self.row: Row = {"key": key}
+        self.held = 0
+        """The size of an output that is not uploaded yet, in bytes."""
+        self._worker = worker
+        self._names = names
+        self._in_file = names.in_file(folder_of(number), key)
+        self._out_file = names.out_file(folder_of(number), key)
+
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        """Note in the row why the key fails, and raise that again if it is to fail the actor."""
+        row = self.row
+        try:
+            yield
+        except ActorFailed as error:
+            row["error"] = readable(str(error))
+            if self._worker.job.params.on_error != "keep":
+                tail = f": {row['tail']}" if row.get("tail") else ""
+                raise ActorFailed(f"{row['key']!r}: {row['error']}{tail}") from error
+
+    async def retrieve(self) -> None:
+        if "in" in self._names.command.names:
+            await self._worker.retrieve(self.row["key"], self._in_file)
+
+    async def run(self, used: Iterable[int]) -> None:
+        """Remove the files of the keys `used`, run the command, measure its output.
+
+        Raises ActorFailed.
+        """
+        row, worker = self.row, self._worker
+        begun = worker.now
+        script = self._names.script(self.number, row["key"], worker.actor, used)
+        ran = await worker.run(script, check=False)
+        row |= {"status": ran.status, "seconds": round(worker.now - begun, 3)}
+        if ran.status:
+            row["tail"] = readable(ran.output[-TAIL:])
+            raise ActorFailed(f"exit status {ran.status}")
+        if "out" in self._names.command.names:
+            measure = f"rm -f {self._in_file}; wc -c < {self._out_file}"
+            counted = await worker.run(measure, check=False)
+            if counted.status or not counted.output.strip().isdecimal():
+                row["tail"] = readable(ran.output[-TAIL:])
+                raise ActorFailed("the command exited with 0, but wrote no file {out}")
+            self.held = int(counted.output)
+
+    async def upload(self) -> None:
+        """Upload the output of a command that has succeeded. Raises ActorFailed."""
+        if "out" in self._names.command.names:
+            out_key = self._names.out_key(self.row["key"])
+            await self._worker.upload(out_key, self._out_file)
+            self.row |= {"bytes": self.held, "out_key": out_key}
+
+
 async def map_keys(worker: ScriptWorker) -> dict[str, list[Row]]:
     """Handle the actor's keys; return a row for each."""
-    rows: list[Row] = [{"key": key} for key in worker.input["keys"]]
+    names = Names(worker.job.params)
+    items = [Item(worker, names, *one) for one in enumerate(worker.input["keys"])]
     if worker.numbered and worker.job.params.ahead_mb:
-        await overlapping(worker, rows)
+        await overlapping(worker, items)
     else:
-        names = Names(worker.job.params)
-        for number, row in enumerate(rows):
-            with failing(worker, row):
-                await retrieve(worker, names, number, row)
-                size = await work(worker, names, number, row, tidy=True)
-                await upload(worker, names, number, row, size)
-    return {"keys": rows}
+        for item in items:
+            with item.failing():
+                await item.retrieve()
+                await item.run(used=range(item.number)[-1:])
+                await item.upload()
+    return {"keys": [item.row for item in items]}
 
 
-async def overlapping(worker: ScriptWorker, rows: list[Row]) -> None:
+async def overlapping(worker: ScriptWorker, items: Sequence[Item]) -> None:
     """Run the commands one after the other, and copy other keys' files meanwhile.
 
-    When a command begins, the inputs of later keys have at most `ahead_mb`, as far as their sizes
-    are known, and so have the outputs of earlier ones that are still to be uploaded.
+    When a command begins, the inputs of later keys have at most `ahead_mb` together, as far as
+    their sizes are known, and so have the outputs of earlier ones that wait for their upload.
     """
-    names = Names(worker.job.params)
     limit = worker.job.params.ahead_mb * MB
-    sizes: list[int] = worker.input.get("sizes", [])
-    coming: deque[Started[None]] = deque()  # the inputs of keys from the current one on
-    leaving: deque[tuple[Started[None], int]] = deque()  # the outputs of earlier ones, their sizes
+    coming: deque[Started[None]] = deque()  # retrievals, from the current item's on
+    leaving: deque[tuple[Item, Started[None]]] = deque()  # uploads
+    used: list[int] = []  # items whose files are no longer needed
+
+    async def leave(item: Item) -> None:
+        with item.failing():
+            if "error" not in item.row:
+                await item.upload()
+        item.held = 0
+        used.append(item.number)
+
     await worker.together(worker.seti("nonblock", 1), worker.seti("bg_silent", 1))
-    for number, row in enumerate(rows):
-        while len(coming) <= ahead(sizes, number, len(rows), limit):
-            following = number + len(coming)
-            fetch = retrieve(worker, names, following, rows[following])
-            coming.append(await worker.start(fetch))
-        size = None
-        with failing(worker, row):
+    for item in items:
+        following = item.number + len(coming)
+        for later in items[following : item.number + 1 + ahead(worker.input, item.number, limit)]:
+            coming.append(await worker.start(later.retrieve()))
+        with item.failing():
             await coming.popleft()
-            size = await work(worker, names, number, row)
-        leaving.append((await worker.start(leave(worker, names, number, row, size)), size or 0))
-        while sum(size for _, size in leaving) > limit or len(leaving) > AT_ONCE:
-            await leaving.popleft()[0]
-    for stored, _ in leaving:
+            done = [used.pop() for _ in range(len(used))]
+            await item.run(done)
+        leaving.append((item, await worker.start(leave(item))))
+        while sum(one.held for one, _ in leaving) > limit or len(leaving) > AT_ONCE:
+            await leaving.popleft()[1]
+    for _, stored in leaving:
         await stored
 
 
-def ahead(sizes: Sequence[int], number: int, keys: int, limit: int) -> int:
-    """Return how many inputs to retrieve while the command runs on key `number`.
+def ahead(given: Mapping[str, Any], number: int, limit: int) -> int:
+    """Return how many inputs to retrieve before the command runs on the actor's `number`th key.
 
-    As many as have at most `limit` bytes together, and one if sizes are unknown.
+    As many of the next as have at most `limit` bytes together, or one if the sizes are unknown.
     """
-    most = min(AT_ONCE, keys - number - 1)
-    if not sizes:
+    most = min(AT_ONCE, len(given["keys"]) - number - 1)
+    if "sizes" not in given:
         return min(1, most)
-    total = accumulate(sizes[number + 1 : number + 1 + most])
-    return sum(size <= limit for size in total)
-
-
-@contextmanager
-def failing(worker: ScriptWorker, row: Row) -> Iterator[None]:
-    """Note in the key's row why it fails; raise that again if it is to fail the actor."""
-    try:
-        yield
-    except ActorFailed as error:
-        row["error"] = readable(str(error))
-        if worker.job.params.on_error != "keep":
-            tail = f": {row['tail']}" if row.get("tail") else ""
-            raise ActorFailed(f"{row['key']!r}: {row['error']}{tail}") from error
-
-
-async def retrieve(worker: ScriptWorker, names: Names, number: int, row: Row) -> None:
-    if "in" in names.command.names:
-        await worker.retrieve(row["key"], names.in_file(folder_of(number), row["key"]))
-
-
-async def work(
-    worker: ScriptWorker, names: Names, number: int, row: Row, tidy: bool = False
-) -> int | None:
-    """Run the command; return the size of its output in bytes, if it has one.
-
-    `tidy`: remove the files of the key before. Raises ActorFailed.
-    """
-    key, folder = row["key"], folder_of(number)
-    begun = worker.now
-    ran = await worker.run(names.script(number, key, worker.actor, tidy), check=False)
-    row |= {"status": ran.status, "seconds": round(worker.now - begun, 3)}
-    if ran.status:
-        row["tail"] = readable(ran.output[-TAIL:])
-        raise ActorFailed(f"exit status {ran.status}")
-    if "out" not in names.command.names:
-        return None
-    counted = await worker.run(
-        f"rm -f {names.in_file(folder, key)}; wc -c < {names.out_file(folder, key)}", check=False
-    )
-    if counted.status or not counted.output.strip().isdecimal():
-        row["tail"] = readable(ran.output[-TAIL:])
-        raise ActorFailed("the command exited with 0, but wrote no file {out}")
-    return int(counted.output)
-
-
-async def upload(
-    worker: ScriptWorker, names: Names, number: int, row: Row, size: int | None
-) -> None:
-    if size is not None:
-        out_key = names.out_key(row["key"])
-        await worker.upload(out_key, names.out_file(folder_of(number), row["key"]))
-        row |= {"bytes": size, "out_key": out_key}
-
-
-async def leave(
-    worker: ScriptWorker, names: Names, number: int, row: Row, size: int | None
-) -> None:
-    """Upload the output, and remove the key's files."""
-    with failing(worker, row):
-        await upload(worker, names, number, row, size)
-    with suppress(ActorFailed):
-        await worker.run(f"rm -rf {folder_of(number)}")
+    totals = accumulate(given["sizes"][number + 1 : number + 1 + most])
+    return sum(total <= limit for total in totals)
 
 
 # ---------------------------------------------------------------- the plan
@@ -252,7 +260,7 @@ def check(params: Params) -> None:
         parse(params.suffix, ["ext"])
     except ValueError as error:
         raise FieldError(field, f"{field}: {error}") from None
-    check_command("params.command", Names(params).script(MOST, "", MOST))
+    check_command("params.command", Names(params).longest_script())
     _refuse_long_commands(params, params.keys)
     if not (params.keys or params.prefix or params.match):
         raise FieldError(
@@ -303,10 +311,10 @@ def inputs(params: Params) -> tuple[list[str], list[int]]:
 def _refuse_long_commands(params: Params, keys: Sequence[str]) -> None:
     """Raise FieldError if a key makes the command too long for the worker's shell."""
     names = Names(params)
-    if command_bytes(names.script(MOST, "", MOST)) + MOST_OF_KEY < LONGEST_COMMAND:
+    if command_bytes(names.longest_script()) + MOST_OF_KEY < LONGEST_COMMAND:
         return
     for key in keys:
-        size = command_bytes(names.script(MOST, key, MOST))
+        size = command_bytes(names.longest_script(key))
         if size > LONGEST_COMMAND:
             raise FieldError(
                 "params.command",
