@@ -125,6 +125,7 @@ class Item:
         self.row: Row = {"key": key}
         self.held = 0
         """The size of an output that is not uploaded yet, in bytes."""
+        self._tail = ""  # the end of what the command printed
         self._worker = worker
         self._names = names
         self._in_file = names.in_file(folder_of(number), key)
@@ -147,25 +148,28 @@ class Item:
             await self._worker.retrieve(self.row["key"], self._in_file)
 
     async def run(self, used: Iterable[int]) -> None:
-        """Remove the files of the keys `used`, run the command, measure its output.
-
-        Raises ActorFailed.
-        """
+        """Remove the files of the keys `used`, and run the command. Raises ActorFailed."""
         row, worker = self.row, self._worker
         begun = worker.now
         script = self._names.script(self.number, row["key"], worker.actor, used)
         ran = await worker.run(script, check=False)
         row |= {"status": ran.status, "seconds": round(worker.now - begun, 3)}
+        self._tail = readable(ran.output[-TAIL:])
         if ran.status:
-            row["tail"] = readable(ran.output[-TAIL:])
+            row["tail"] = self._tail
             raise ActorFailed(f"exit status {ran.status}")
-        if "out" in self._names.command.names:
-            measure = f"rm -f {self._in_file}; wc -c < {self._out_file}"
-            counted = await worker.run(measure, check=False)
-            if counted.status or not counted.output.strip().isdecimal():
-                row["tail"] = readable(ran.output[-TAIL:])
-                raise ActorFailed("the command exited with 0, but wrote no file {out}")
-            self.held = int(counted.output)
+
+    async def measure(self) -> None:
+        """Remove the input, and look how much the command has written. Raises ActorFailed."""
+        if "out" not in self._names.command.names:
+            return
+        counted = await self._worker.run(
+            f"rm -f {self._in_file}; wc -c < {self._out_file}", check=False
+        )
+        if counted.status or not counted.output.strip().isdecimal():
+            self.row["tail"] = self._tail
+            raise ActorFailed("the command exited with 0, but wrote no file {out}")
+        self.held = int(counted.output)
 
     async def upload(self) -> None:
         """Upload the output of a command that has succeeded. Raises ActorFailed."""
@@ -186,6 +190,7 @@ async def map_keys(worker: ScriptWorker) -> dict[str, list[Row]]:
             with item.failing():
                 await item.retrieve()
                 await item.run(used=range(item.number)[-1:])
+                await item.measure()
                 await item.upload()
     return {"keys": [item.row for item in items]}
 
@@ -194,16 +199,20 @@ async def overlapping(worker: ScriptWorker, items: Sequence[Item]) -> None:
     """Run the commands one after the other, and copy other keys' files meanwhile.
 
     When a command begins, the inputs of later keys have at most `ahead_mb` together, as far as
-    their sizes are known, and so have the outputs of earlier ones that wait for their upload.
+    their sizes are known, and so have the outputs of earlier ones that wait for their upload. One
+    that is not measured yet counts as the largest of the last ones.
     """
     limit = worker.job.params.ahead_mb * MB
     coming: deque[Started[None]] = deque()  # retrievals, from the current item's on
     leaving: deque[tuple[Item, Started[None]]] = deque()  # uploads
+    outputs: deque[int] = deque(maxlen=AT_ONCE)  # the sizes of the last ones
     used: list[int] = []  # items whose files are no longer needed
 
     async def leave(item: Item) -> None:
         with item.failing():
             if "error" not in item.row:
+                await item.measure()
+                outputs.append(item.held)
                 await item.upload()
         item.held = 0
         used.append(item.number)
@@ -217,6 +226,7 @@ async def overlapping(worker: ScriptWorker, items: Sequence[Item]) -> None:
             await coming.popleft()
             done = [used.pop() for _ in range(len(used))]
             await item.run(done)
+        item.held = max(outputs, default=limit + 1)
         leaving.append((item, await worker.start(leave(item))))
         while sum(one.held for one, _ in leaving) > limit or len(leaving) > AT_ONCE:
             await leaving.popleft()[1]
