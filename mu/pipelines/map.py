@@ -43,13 +43,12 @@ TAIL = 500
 """How many characters of the end of a failed command's output are kept."""
 MOST_OF_KEY = 16 * LONGEST_KEY
 """More bytes than a key adds to a command: each of its names once, quoted."""
-MB = 1_000_000
 MOST = 999_999
 """More keys than one actor has, and more actors than a job has."""
-AHEAD_MB = 32
-"""The default of `ahead_mb`. The smallest /tmp of a function has 512 MB."""
 SHOWN = 5
 """How many failed keys the job's result lists. The manifest lists all."""
+
+MB = 1_000_000
 
 Row = dict[str, Any]
 """The outcome of one key, in the manifest's form."""
@@ -402,7 +401,7 @@ class Map(Pipeline):
             int,
             "how many MB of inputs to retrieve before their turn, one input where sizes are unknown,"
             " and of outputs to upload later; 0: one key after the other",
-            AHEAD_MB,
+            32,  # the smallest /tmp of a function has 512 MB
             minimum=0,
         ),
         Parameter(
