@@ -127,9 +127,8 @@ class Machine:
             late, seconds = self._timed.pop(event.timer)
             who = "it" if late is self.state else late.label
             event = Lost(event.at, f"{who} took longer than its timeout of {seconds:g} s")
-        if isinstance(event, Entered):
-            self.worker.numbered = event.numbered
         if self.state is None:
+            self.worker.numbered = isinstance(event, Entered) and event.numbered
             self.state = self.begin(self.worker)
         if not self._take(event):
             self._hold(event)

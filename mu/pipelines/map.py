@@ -127,8 +127,14 @@ class Item:
         self._tail = ""  # the end of what the command printed
         self._worker = worker
         self._names = names
-        self._in_file = names.in_file(folder_of(number), key)
-        self._out_file = names.out_file(folder_of(number), key)
+
+    @property
+    def _in_file(self) -> str:
+        return self._names.in_file(folder_of(self.number), self.row["key"])
+
+    @property
+    def _out_file(self) -> str:
+        return self._names.out_file(folder_of(self.number), self.row["key"])
 
     @contextmanager
     def failing(self) -> Iterator[None]:
@@ -223,7 +229,7 @@ async def overlapping(worker: ScriptWorker, items: Sequence[Item]) -> None:
             coming.append(await worker.start(later.retrieve()))
         with item.failing():
             await coming.popleft()
-            done = [used.pop() for _ in range(len(used))]
+            done, used[:] = used[:], []
             await item.run(done)
         item.held = max(outputs, default=limit + 1)
         leaving.append((item, await worker.start(leave(item))))

@@ -87,14 +87,14 @@ class _Together(_Request):
 
 @dataclass(frozen=True, slots=True)
 class _Start(_Request):
-    """A Started, at once."""
+    """A Started of this, at once."""
 
     awaitable: Awaitable[object]
 
 
 @dataclass(frozen=True, slots=True)
 class _Join(_Request):
-    """What that task returns."""
+    """The result of a task that was started."""
 
     task: "_Task"
 
@@ -181,10 +181,11 @@ class ScriptWorker(Context):
         return list(await _Together(awaitables))
 
     async def start(self, awaitable: Awaitable[_T]) -> Started[_T]:
-        """Begin something that runs while the script goes on; await the result for its outcome.
+        """Begin something that runs while the script goes on; await the handle for its result.
 
-        What was never awaited is awaited when the script, or the part of it that began this,
-        returns. If that raises instead, what it began is ended. `numbered` is as for `together`.
+        The script, or the part of a `together` that called this, is not done before what it began;
+        it fails if that failed and was not awaited. If it raises itself, what it began is ended.
+        About the replies of workers of the original mu, see `together`.
         """
         started: Started[_T] = await _Start(awaitable)
         return started
@@ -239,11 +240,11 @@ class _Task:
     result: object = None
     error: Exception | None = None
     told: bool = False
-    """Whether something awaited its end."""
+    """Whether its result or error was given to a task that awaited it."""
 
     @property
     def untold(self) -> bool:
-        """Whether it failed, and nothing knows."""
+        """Whether it failed, and no task was told."""
         return self.error is not None and not self.told
 
 
