@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-__all__ = ["S3Error", "keys_below", "put", "readable_url", "size"]
+__all__ = ["S3Error", "keys_below", "objects_below", "put", "readable_url", "size"]
 
 KNOWN_S = 300.0
 """How long a bucket's region is believed: it may be deleted, and made again elsewhere."""
@@ -55,13 +55,18 @@ def wait_out(outage_s: float, warn: Callable[[str], object]) -> None:
 
 def keys_below(bucket: str, prefix: str) -> Iterator[str]:
     """Yield all keys that begin with `prefix`, in S3's order. Raises S3Error."""
+    return (key for key, _ in objects_below(bucket, prefix))
+
+
+def objects_below(bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
+    """Yield the same keys with their sizes in bytes. Raises S3Error."""
     asked = {"Bucket": bucket, "Prefix": prefix}
     while True:
         page = _patiently(
             f"list s3://{bucket}/{prefix}", lambda: _client(bucket).list_objects_v2(**asked)
         )
         for found in page.get("Contents", ()):
-            yield found["Key"]
+            yield found["Key"], found["Size"]
         if not page.get("NextContinuationToken"):
             return
         asked["ContinuationToken"] = page["NextContinuationToken"]
