@@ -6,6 +6,7 @@ mu.interfaces.IPipeline or IEngine, and gives it the defaults of these classes.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from zope.interface import implementer
@@ -20,10 +21,29 @@ from mu.states.script import Script, ScriptWorker
 if TYPE_CHECKING:  # so that pipelines can be imported without Twisted
     from twisted.internet.defer import Deferred
 
-__all__ = ["ActorInput", "Engine", "Pipeline"]
+__all__ = ["ActorInput", "Engine", "JobFailed", "Outcome", "Pipeline"]
 
 ActorInput = dict[str, Any]
 """The input that a plan gives an actor: JSON values by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Finish):
+    """How an actor ended: its error or result, as in Finish, and which actor it was."""
+
+    actor: int = 0
+    input: ActorInput = field(default_factory=dict)
+
+
+class JobFailed(Exception):
+    """Raise it in `finish` to fail the job with this message, and to keep its result.
+
+    `result` is a JSON value, as `finish` would return it.
+    """
+
+    def __init__(self, message: str, result: object = None) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 @implementer(IPipeline)
@@ -72,12 +92,12 @@ class Pipeline(ABC):
         It must be pure: after a restart, it is called again for attempts that continue.
         """
 
-    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> object:
+    def finish(self, job: JobFacts, outcomes: Sequence[Outcome]) -> object:
         """Return the job's result, a JSON value. By default there is none.
 
-        `outcomes` has one mu.events.Finish for each actor, failed ones included. It runs in a
-        thread when all actors have ended. It may run again after a crash of the daemon, so it must
-        be idempotent.
+        `outcomes` has one Outcome for each actor, failed ones included. It runs in a thread when
+        all actors have ended. It may run again after a crash of the daemon, so it must be
+        idempotent. To fail the job, raise JobFailed, which keeps the result.
         """
         return None
 

@@ -30,7 +30,7 @@ from mu.events import Answered, Effect, Elapsed, Entered, Event, Finish, Informe
 from mu.machine import Machine
 from mu.messages import HELLO, Command, parse_info
 from mu.parameters import Params, read_fields
-from mu.plugins import Pipeline
+from mu.plugins import JobFailed, Outcome, Pipeline
 from mu.states.base import MachineState
 from mu.states.context import JobFacts, State
 from mu.states.script import Script, ScriptWorker, first_state
@@ -165,10 +165,11 @@ class PlayedActor:
 
 @dataclass(frozen=True, slots=True)
 class PlayedJob:
-    """The actors of a job, and its result."""
+    """The actors of a job, its result, and why `finish` failed it, if it did."""
 
     actors: list[PlayedActor]
     result: Any
+    error: str | None = None
 
 
 def play(driven: Machine, worker: FakeWorker | None = None) -> PlayedActor:
@@ -223,10 +224,14 @@ def run(
     for number, given in enumerate(inputs):
         driven = Machine(ScriptWorker(facts, number, given), first_state(pipeline.begin))
         actors.append(play(driven, _fake(worker, number)))
-    outcomes = [
-        actor.finish or Finish("it waits for something that never happens") for actor in actors
-    ]
-    return PlayedJob(actors, pipeline.finish(facts, outcomes))
+    outcomes = []
+    for number, actor in enumerate(actors):
+        ended = actor.finish or Finish("it waits for something that never happens")
+        outcomes.append(Outcome(ended.error, ended.result, number, inputs[number]))
+    try:
+        return PlayedJob(actors, pipeline.finish(facts, outcomes))
+    except JobFailed as failed:
+        return PlayedJob(actors, failed.result, str(failed))
 
 
 def _fake(

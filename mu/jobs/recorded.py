@@ -6,6 +6,7 @@ This code has no clock and no side effects; mu.jobs.job has both.
 from abc import ABC, abstractmethod
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from mu.engines.cost import Prices
@@ -33,6 +34,7 @@ from mu.journal.records import (
     Stopped,
 )
 from mu.machine import Machine
+from mu.plugins import Outcome
 from mu.states.context import JobFacts
 
 T = TypeVar("T")
@@ -147,6 +149,11 @@ class RecordedJob(ABC):
         return self.life is not JobState.ORDERED
 
     @property
+    def cancelled(self) -> bool:
+        """Whether it was stopped by a request, not because something failed."""
+        return self.stopped is not None and self.stopped.state == JobState.CANCELLED.value
+
+    @property
     def ended(self) -> bool:
         return self.life in OVER
 
@@ -168,14 +175,20 @@ class RecordedJob(ABC):
         """Return a new machine for an attempt at an actor."""
         return new_machine(self.spec.pipeline, self.facts, actor.number, actor.input, self.limits)
 
+    def outcomes(self) -> list[Outcome]:
+        """Return how its actors ended, as far as they have."""
+        return [
+            Outcome(actor.outcome.error, actor.outcome.result, actor.number, dict(actor.input))
+            for actor in self.actors
+            if actor.outcome is not None
+        ]
+
     def failures(self) -> str | None:
-        """Return a sentence about the actors that failed, or None."""
-        failed = [actor for actor in self.actors if actor.outcome and actor.outcome.error]
-        if not failed:
+        """Return a sentence about the actors that failed, if they are more than it tolerates."""
+        failed = [outcome for outcome in self.outcomes() if outcome.error]
+        if len(failed) <= self.spec.tolerate:
             return None
-        named = "; ".join(
-            f"actor {actor.number}: {actor.outcome.error}" for actor in failed[:5] if actor.outcome
-        )
+        named = "; ".join(f"actor {one.actor}: {one.error}" for one in failed[:5])
         more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
         return f"{len(failed)} of {len(self.actors)} actors failed: {named}{more}"
 
@@ -249,6 +262,8 @@ class RecordedJob(ABC):
             case Stopped():
                 self.stopped = record
                 self._step(Step.STOPPED)
+                if self.cancelled:
+                    self._cancel_waiting(record)
             case Resumed(at=at, stopped_at=stopped_at):
                 self.downtime += at - stopped_at
                 self.launches.lose(self._past_sessions | self._sessions.keys())  # all but spares
@@ -316,6 +331,11 @@ class RecordedJob(ABC):
             self._sessions.pop(name, None)
             self._past_sessions.add(name)
             self.bill.ended(name, record.at)
+
+    def _cancel_waiting(self, record: Stopped) -> None:
+        for actor in self.actors:
+            if actor.free:
+                self._change(actor, partial(actor.cancel, record))
 
     def _change(self, actor: Actor, change: Callable[[], T]) -> T:
         """Change an actor, and update the job's counts and queues."""

@@ -25,7 +25,7 @@ from mu.net.certificates import SERVER_NAME, Authority, Identity
 from mu.parameters import Params
 from mu.pipelines.dealing import is_order
 from mu.places import FIRST, Places, RegionPlaces
-from mu.plugins import Engine, Pipeline
+from mu.plugins import Engine, JobFailed, Pipeline
 
 CERTIFICATE_MARGIN_S = 600.0
 """How long a job's certificate outlives its deadline."""
@@ -338,11 +338,14 @@ class Run:
         if job.stopped is not None:
             job.end(job.stopped.state, job.stopped.reason)
             return
-        error = job.failures() if job.counts["failed"] > job.spec.tolerate else None
+        error = job.failures()
         result = None
-        outcomes = [actor.outcome for actor in job.actors]
+        outcomes = job.outcomes()
         try:
-            result = await self._coordinator.in_thread(pipeline.finish, job.facts, outcomes)
+            try:
+                result = await self._coordinator.in_thread(pipeline.finish, job.facts, outcomes)
+            except JobFailed as failed:  # it knows better than mu what the job was for
+                error, result = str(failed), failed.result
             json.dumps(result, allow_nan=False)
         except Exception as raised:  # a pipeline's author may raise anything
             self.log.failure("job {job}: its finish failed", job=job.id)

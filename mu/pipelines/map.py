@@ -9,10 +9,9 @@ import fnmatch
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mu.events import Finish
 from mu.parameters import FieldError, Parameter, Params
 from mu.pipelines import s3
 from mu.pipelines.templates import ShellTemplate, fill, parse
@@ -27,7 +26,8 @@ from mu.pipelines.texts import (
     command_bytes,
     readable,
 )
-from mu.plugins import ActorInput, Pipeline
+from mu.pipelines.tolerance import Tolerance, tolerates
+from mu.plugins import ActorInput, JobFailed, Outcome, Pipeline
 from mu.states import ActorFailed, JobFacts, Script, ScriptWorker
 
 TRUSTED = ("in", "out", "actor")  # mu's own: two files below ##TMPDIR##, a number
@@ -40,7 +40,9 @@ MOST_OF_KEY = 16 * LONGEST_KEY
 MOST = 999_999
 """More keys than one actor has, and more actors than a job has."""
 SHOWN = 5
-"""How many failed keys the job's result lists. The manifest lists all."""
+"""How many failed keys the job's result and error list. The manifest lists all."""
+SHOWN_TAIL = 100
+"""How many characters of the end of a failed command's output the job's error has."""
 
 Row = dict[str, Any]
 """The outcome of one key, in the manifest's form."""
@@ -287,8 +289,14 @@ class Map(Pipeline):
         Parameter(
             "on_error",
             str,
-            "if a key fails: keep (list it in the manifest) or fail (fail its actor)",
+            "if a key fails: keep (continue with the next one) or fail (fail its actor)",
             "keep",
+        ),
+        Tolerance(
+            "tolerate",
+            str,
+            "how many keys may fail in a job that is done: a number, or a percentage such as 5%",
+            "0",
         ),
         Parameter(
             "manifest",
@@ -318,38 +326,66 @@ class Map(Pipeline):
     def begin(self, worker: ScriptWorker) -> Script:
         return map_keys(worker)
 
-    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, object]:
+    def finish(self, job: JobFacts, outcomes: Sequence[Outcome]) -> dict[str, object]:
+        """Write the manifest. Raises JobFailed if more keys failed than are tolerated."""
         params = job.params
-        rows = [row for outcome in outcomes if not outcome.error for row in outcome.result["keys"]]
-        rows.sort(key=lambda row: str(row["key"]))
-        lost = [
-            {"actor": number, "error": outcome.error}
-            for number, outcome in enumerate(outcomes)
-            if outcome.error
-        ]
-        known = {row["key"] for row in rows}
-        unknown = [key for key in input_keys(params) if key not in known] if lost else []
+        rows = rows_of(outcomes)
+        lost = [outcome for outcome in outcomes if outcome.error]
+        unknown = [key for outcome in lost for key in outcome.input["keys"] if key not in rows]
+        known = sorted(rows.values(), key=lambda row: str(row["key"]))
         manifest = {
             "job": job.id,
             "bucket": params.bucket,
             "command": params.command,
-            "keys": rows,
-            "failed_actors": lost,
-            "unknown": unknown,
+            "keys": known,
+            "failed_actors": [{"actor": one.actor, "error": one.error} for one in lost],
+            "unknown": sorted(unknown),
         }
         where = params.out_prefix + params.manifest
         text = json.dumps(manifest, indent=1) + "\n"
         s3.put(params.bucket, where, text.encode(), "application/json")
-        failed = [row for row in rows if "error" in row]
-        return {
+        failed = [row for row in known if "error" in row]
+        result = {
             "manifest": where,
-            "done": len(rows) - len(failed),
+            "done": len(known) - len(failed),
             "failed": len(failed),
             "unknown": len(unknown),
-            "bytes": sum(row.get("bytes", 0) for row in rows),
-            "seconds": round(sum(row.get("seconds", 0.0) for row in rows), 3),
+            "bytes": sum(row.get("bytes", 0) for row in known),
+            "seconds": round(sum(row.get("seconds", 0.0) for row in known), 3),
             "failures": failed[:SHOWN],
         }
+        total = len(known) + len(unknown)
+        if not tolerates(params.tolerate, len(failed) + len(unknown), total):
+            why = [f"{len(known) - len(failed)} of {total} keys"]
+            if failed:
+                why.append(f"{len(failed)} failed: {_listed(map(_why, failed))}")
+            if unknown:
+                actors = (f"actor {outcome.actor}: {outcome.error}" for outcome in lost)
+                why.append(f"{len(unknown)} unknown: {_listed(actors)}")
+            raise JobFailed("; ".join(why), result)
+        return result
+
+
+def rows_of(outcomes: Sequence[Outcome]) -> dict[str, Row]:
+    """Return the rows of all keys whose outcome is known, by key."""
+    return {
+        row["key"]: row
+        for outcome in outcomes
+        if not outcome.error
+        for row in outcome.result["keys"]
+    }
+
+
+def _why(row: Row) -> str:
+    """Return why a key failed, such as `a.txt: exit status 1: the end of its output`."""
+    tail = " ".join(row.get("tail", "").split())[-SHOWN_TAIL:]
+    return ": ".join(word for word in (row["key"], row["error"], tail) if word)
+
+
+def _listed(sentences: Iterable[str]) -> str:
+    listed = list(sentences)
+    more = f"; and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
+    return "; ".join(listed[:SHOWN]) + more
 
 
 map_pipeline = Map()

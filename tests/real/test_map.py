@@ -13,6 +13,7 @@ from mu.machine import Machine
 from mu.parameters import FieldError, Params, read_fields
 from mu.pipelines import s3 as mu_s3
 from mu.pipelines.map import map_pipeline
+from mu.plugins import JobFailed, Outcome
 from mu.states.context import JobFacts
 from mu.states.script import ScriptWorker, first_state
 from mu.testing import FakeWorker, play, run, talk
@@ -374,14 +375,55 @@ def test_every_key_is_mapped_whatever_its_name_and_all_is_as_on_one_machine(mapp
     assert job["workers"] == 3
 
 
-def test_a_key_that_fails_is_in_the_manifest_and_the_others_are_done(mapper, s3):
+@pytest.mark.parametrize(
+    ("tolerate", "ends"), [("0", False), (1, False), ("66%", False), (2, True), ("67%", True)]
+)
+def test_more_failed_keys_than_are_tolerated_fail_the_job(bucket, tolerate, ends):
+    failing = {
+        "run:": lambda command: f"OK:RETVAL({int('good' not in command)}):OUTPUT(no):COMMAND()"
+    }
+    given = {"bucket": "b", "command": "x {key}", "out_prefix": "o/", "tolerate": tolerate}
+    job = run(map_pipeline, given | {"keys": ["bad", "good", "worse"]}, failing)
+    error = "1 of 3 keys; 2 failed: bad: exit status 1: no; worse: exit status 1: no"
+    assert job.error == (None if ends else error)
+    assert (job.result["done"], job.result["failed"]) == (1, 2), "the result is kept"
+
+
+@pytest.mark.parametrize("tolerate", [-1, "-1", "101%", "a few", True, 1.5, "5 %"])
+def test_a_tolerance_is_a_number_or_a_percentage(tolerate):
+    with pytest.raises(FieldError, match=r"params.tolerate must be a number .* got"):
+        params(tolerate=tolerate)
+
+
+def test_keys_of_actors_that_are_lost_are_not_done(bucket):
+    outcomes = [
+        Outcome(None, {"keys": [{"key": key} for key in KEYS[0::2]]}, 0, {"keys": KEYS[0::2]}),
+        Outcome("its worker is gone", None, 1, {"keys": KEYS[1::2]}),
+    ]
+    with pytest.raises(JobFailed, match="^3 of 5 keys; 2 unknown: actor 1: its worker is gone$"):
+        map_pipeline.finish(JobFacts("j1", params()), outcomes)
+    assert bucket.written["out/manifest.json"]["unknown"] == KEYS[1::2]
+    map_pipeline.finish(JobFacts("j1", params(tolerate=2)), outcomes)
+
+
+def test_the_error_names_a_few_keys_and_counts_the_others(bucket):
+    failing = {"run:": "OK:RETVAL(1):OUTPUT(" + "x" * 500 + "):COMMAND()"}
+    keys = [f"k{number}" for number in range(8)]
+    given = {"bucket": "b", "command": "x", "out_prefix": "o/", "keys": keys}
+    error = run(map_pipeline, given, failing).error
+    assert error.startswith(f"0 of 8 keys; 8 failed: k0: exit status 1: {'x' * 100}; k1:")
+    assert error.endswith("; and 3 more")
+
+
+def test_a_key_that_fails_fails_the_job_and_the_others_are_done(mapper, s3):
     put(s3, "some/", {"1": b"good\n", "2": b"bad\n", "3": b"good\n"})
     command = (
         'grep -q good {in} || {{ echo "no good: $(cat {in})" >&2; exit 7; }}; sum {in} > {out}'
     )
     keys = ["some/1", "some/2", "some/3", "some/absent"]
     job = map_job(mapper, workers=1, keys=keys, out_prefix="sums/", command=command)
-    assert (job["state"], job["error"]) == ("done", None)
+    assert job["state"] == "failed"
+    assert job["error"].startswith("2 of 4 keys; 2 failed: some/2: exit status 7: no good: bad; ")
     assert (job["result"]["done"], job["result"]["failed"]) == (2, 2)
     bad, absent = job["result"]["failures"]
     assert (bad["key"], bad["status"], bad["tail"]) == ("some/2", 7, "no good: bad\n")

@@ -26,6 +26,7 @@ from mu.journal.records import Ordered
 from mu.messages import Hello
 from mu.net.strangers import LogSums
 from mu.pipelines.dealing import deal
+from mu.plugins import JobFailed
 from mu.registry import Registry
 from mu.states import MachineState, OnePassState
 
@@ -163,6 +164,18 @@ def test_a_plan_that_is_none_fails_the_job(monkeypatch, planned, says):
         job = Bench().start()
     assert job.state == "failed"
     assert says in job.error
+
+
+def test_a_finish_can_fail_the_job_and_keep_its_result(monkeypatch):
+    def finish(self, job, outcomes):
+        raise JobFailed("1 of 2 texts is empty", [one.actor for one in outcomes])
+
+    monkeypatch.setattr(OneState, "finish", finish)
+    bench = Bench()
+    job = bench.start(workers=2)
+    for _ in range(2):
+        bench.port.join(job.id).hang_up()
+    assert (job.state, job.error, job.result) == ("failed", "1 of 2 texts is empty", [0, 1])
 
 
 def test_a_finish_that_raises_fails_the_job(monkeypatch):

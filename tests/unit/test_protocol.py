@@ -484,7 +484,7 @@ def test_stopping_a_job_tells_its_workers_to_quit():
     lines = [port.join(), port.join()]
     job.stop("cancelled", "cancelled by request")
     assert [line.heard for line in lines] == [[b"quit:"], [b"quit:"]]
-    assert job.counts["failed"] == 2
+    assert job.counts["cancelled"] == 2
 
 
 def test_a_state_that_raises_is_logged_with_its_trace():
