@@ -14,9 +14,11 @@ import mu
 from mu.config import Config
 from mu.jobs.book import JobBook, PastJob
 from mu.jobs.job import Job
-from mu.jobs.orders import digest, read_order
+from mu.jobs.orders import digest, read_order, rerun_of
+from mu.jobs.rerun import EarlierJob, NoRerun
 from mu.jobs.spec import EXTERNAL, JobSpec
 from mu.jobs.summary import COUNTED, JSON
+from mu.journal.records import Planned
 from mu.parameters import FieldError
 from mu.plugins import Pipeline
 from mu.registry import Registry
@@ -26,7 +28,9 @@ from mu.strict_json import dumps
 class Starter(Protocol):
     """Carries out orders (a mu.jobs.conductor.Conductor)."""
 
-    def start(self, spec: JobSpec) -> Deferred[Job]: ...
+    async def earlier(self, job_id: str) -> EarlierJob: ...
+    async def plan_rerun(self, spec: JobSpec, earlier: EarlierJob) -> Planned: ...
+    def start(self, spec: JobSpec, plan: Planned | None = None) -> Deferred[Job]: ...
     def recorded(self, job: Job) -> Deferred[None]: ...
     def event(self, job: Job) -> JSON: ...
     def cancel(self, job: Job) -> Deferred[None]: ...
@@ -100,11 +104,12 @@ class Control:
         key = _idempotency_key(request)
         job = self._book.with_key(key) if key else None
         if job is None:
+            spec, plan = await self._read_order(body, key)
+            job = self._book.with_key(key) if key else None  # if it was ordered meanwhile
+        if job is None:
             if self._starter.stopping:
                 raise Refusal(503, "the daemon is stopping; try again after its restart")
-            pipelines, engines = self._registry.pipelines, self._engines
-            spec = read_order(body, self._config, pipelines, engines, key)
-            job = await self._starter.start(spec)
+            job = await self._starter.start(spec, plan)
             request.setResponseCode(201)
         elif job.digest != digest(body):
             raise Refusal(
@@ -117,6 +122,16 @@ class Control:
         if isinstance(job, Job) and job.spec.engine == EXTERNAL and not job.ended:
             told["event"] = self._starter.event(job)
         return _answer(request, told)
+
+    async def _read_order(self, body: bytes, key: str) -> tuple[JobSpec, Planned | None]:
+        """Return the order, and the plan of a rerun. Raises FieldError and NoRerun."""
+        pipelines, engines = self._registry.pipelines, self._engines
+        old = rerun_of(body, self._config)
+        if not old:
+            return read_order(body, self._config, pipelines, engines, key), None
+        earlier = await self._starter.earlier(old)
+        spec = read_order(body, self._config, pipelines, engines, key, earlier.order)
+        return spec, await self._starter.plan_rerun(spec, earlier)
 
     @app.route("/jobs", methods=["GET"])
     def jobs(self, request: Request) -> bytes:
@@ -193,6 +208,10 @@ class Control:
         error = failure.value
         assert isinstance(error, Refusal)
         return _error(request, error.status, str(error), error.field)
+
+    @app.handle_errors(NoRerun)
+    def no_rerun(self, request: Request, failure: Failure) -> bytes:
+        return _error(request, 409, failure.getErrorMessage(), "rerun")
 
     @app.handle_errors(FieldError)
     def bad_field(self, request: Request, failure: Failure) -> bytes:

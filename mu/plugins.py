@@ -5,7 +5,7 @@ mu.interfaces.IPipeline or IEngine, and gives it the defaults of these classes.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -85,6 +85,17 @@ class Pipeline(ABC):
         """
         return list(range(actors))
 
+    def rerun(self, params: Params, outcomes: Sequence[Outcome]) -> Mapping[int, ActorInput]:
+        """Return the input of each actor that a rerun of a job runs again, by its number.
+
+        By default these are the actors that failed, with the same input. `outcomes` are those that
+        `finish` got. An actor that was done may run again with a part of its input; `finish` then
+        gets two outcomes of it, the earlier one first. Otherwise the new outcome replaces the old.
+        It runs in a thread, so it may do I/O. To refuse, raise ValueError with a message for the
+        user.
+        """
+        return {outcome.actor: outcome.input for outcome in outcomes if outcome.error}
+
     @abstractmethod
     def begin(self, worker: ScriptWorker) -> State | Script:
         """Return the first state of an attempt at an actor, or a script (a coroutine).
@@ -95,7 +106,8 @@ class Pipeline(ABC):
     def finish(self, job: JobFacts, outcomes: Sequence[Outcome]) -> object:
         """Return the job's result, a JSON value. By default there is none.
 
-        `outcomes` has one Outcome for each actor, failed ones included. It runs in a thread when
+        `outcomes` has one Outcome for each actor, failed ones included; in a rerun, also those of
+        the earlier job that stay (see `rerun`). It runs in a thread when
         all actors have ended. It may run again after a crash of the daemon, so it must be
         idempotent. To fail the job, raise JobFailed, which keeps the result.
         """

@@ -44,6 +44,7 @@ class JobJson(TypedDict):
     result: object
     engine: NotRequired[str]
     function: NotRequired[str]
+    rerun: NotRequired[str | None]
     event: NotRequired[dict[str, object]]
 
 

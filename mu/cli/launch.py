@@ -185,15 +185,15 @@ def launch(
     client = the_client()
     order["params"] = read_params(pipeline_named(client.pipelines(), pipeline), params)
     with _private_file(event_out) as keep_event:
-        job = _place(client, order, idempotency_key)
+        job = place(client, order, idempotency_key)
         if event_out is not None and "event" in job:
             keep_event(json.dumps(job.pop("event")))
-    _report(job, event_out, watched, as_json)
+    report(job, event_out, watched, as_json)
     if watched:
         watch_to_end(ctx, client, job, as_json, stderr="event" in job and not as_json)
 
 
-def _place(client: Client, order: dict[str, object], key: str | None) -> JobJson:
+def place(client: Client, order: dict[str, object], key: str | None) -> JobJson:
     """Place the order, and return the job."""
     from mu.cli.client import DaemonUnreachable, RequestRefused
 
@@ -210,7 +210,7 @@ def _place(client: Client, order: dict[str, object], key: str | None) -> JobJson
         ) from None
 
 
-def _report(job: JobJson, event_out: Path | None, watched: bool, as_json: bool) -> None:
+def report(job: JobJson, event_out: Path | None, watched: bool, as_json: bool) -> None:
     """Print the id, the event or the JSON on stdout for programs, and a sentence on stderr."""
     from mu.cli.display.text import ordered
 

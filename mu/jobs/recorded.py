@@ -16,6 +16,7 @@ from mu.jobs.bill import Bill
 from mu.jobs.driver import SessionDriver
 from mu.jobs.launches import LATE, Launches
 from mu.jobs.life import ACTIVE, OVER, SHOWN, JobState, Step, follow
+from mu.jobs.rerun import merged, read_outcomes
 from mu.jobs.spec import EXTERNAL, JobSpec, Limits, new_machine
 from mu.jobs.summary import COUNTED, JSON, JobSummary, readable
 from mu.journal.records import (
@@ -82,6 +83,7 @@ class RecordedJob(ABC):
         self.stopped: Stopped | None = None
         """Why it was stopped, if it was."""
         self._by_number: dict[int, Actor] = {}
+        self._earlier: list[Outcome] = []  # of the job that this one reruns
         self._order: Sequence[int] = ()  # the order in which actors get workers
         # Actors that could begin now, in that order. The first of a plain dict may take O(n) to find.
         self._queue: OrderedDict[int, Actor] = OrderedDict()
@@ -176,12 +178,13 @@ class RecordedJob(ABC):
         return new_machine(self.spec.pipeline, self.facts, actor.number, actor.input, self.limits)
 
     def outcomes(self) -> list[Outcome]:
-        """Return how its actors ended, as far as they have."""
-        return [
+        """Return how its actors ended, as far as they have, and what stays of an earlier job."""
+        own = [
             Outcome(actor.outcome.error, actor.outcome.result, actor.number, dict(actor.input))
             for actor in self.actors
             if actor.outcome is not None
         ]
+        return merged(self._earlier, own)
 
     def failures(self) -> str | None:
         """Return a sentence about the actors that failed, if they are more than it tolerates."""
@@ -190,7 +193,8 @@ class RecordedJob(ABC):
             return None
         named = "; ".join(f"actor {one.actor}: {one.error}" for one in failed[:5])
         more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
-        return f"{len(failed)} of {len(self.actors)} actors failed: {named}{more}"
+        actors = {actor.number for actor in self.actors} | {one.actor for one in self._earlier}
+        return f"{len(failed)} of {len(actors)} actors failed: {named}{more}"
 
     def summary(self, now: float) -> JobSummary:
         """Return what users see."""
@@ -199,7 +203,7 @@ class RecordedJob(ABC):
         return JobSummary(
             id=self.id,
             pipeline=spec.pipeline.name,
-            workers=len(self.actors) or spec.workers,
+            workers=len(self.actors) if self.planned else spec.workers,
             state=self.state,
             counts={state: self.counts[state] for state in COUNTED},
             created=self.created,
@@ -212,6 +216,7 @@ class RecordedJob(ABC):
             function=spec.function,
             spares=spec.spares,
             retries=spec.retries,
+            rerun=spec.rerun or None,
             launches=dict(launches.counts),
             dismissed=self.dismissed,
             error=self.error and readable(self.error),
@@ -275,6 +280,8 @@ class RecordedJob(ABC):
         """Note that the order is on disk; the job may have been stopped before that."""
         if self.life is JobState.ORDERED:
             self._step(Step.RECORDED)
+            if self.planned:  # a rerun has its plan from the start
+                self._follow_plan()
 
     def _step(self, step: Step) -> None:
         self.life = follow(self.life, step)
@@ -286,7 +293,9 @@ class RecordedJob(ABC):
 
     def _apply_plan(self, record: Planned) -> None:
         self.planned = len(record.inputs)
-        wanted = set(self.spec.actors or range(self.planned))
+        chosen = self.spec.actors or range(self.planned)
+        wanted = set(chosen if record.actors is None else record.actors)
+        self._earlier = read_outcomes(record)
         log_bytes, inputs, at = self.limits.log_bytes, record.inputs, self.created
         self.actors = [Actor(self, n, inputs[n], at, log_bytes) for n in sorted(wanted)]
         self._by_number = {actor.number: actor for actor in self.actors}
@@ -295,6 +304,10 @@ class RecordedJob(ABC):
         self.counts["waiting"] += len(self.actors)
         self._unfinished = len(self.actors)
         self._untried = wanted
+        if self.recorded:
+            self._follow_plan()
+
+    def _follow_plan(self) -> None:
         self._step(Step.PLANNED)
         if self.spec.engine == EXTERNAL:
             self._staffed()

@@ -91,11 +91,16 @@ class Run:
 
     # ------------------------------------------------ beginning
 
-    def start(self) -> Deferred[Job]:
-        """Begin the job; the Deferred fires with the job once its order is on disk."""
+    def start(self, plan: Planned | None = None) -> Deferred[Job]:
+        """Begin the job; the Deferred fires with the job once its order is on disk.
+
+        `plan` is that of a rerun, which the pipeline does not make again.
+        """
         job, spec = self.job, self.job.spec
         ordered = Ordered(job.created, job.uniq, spec.order, spec.key, spec.digest, job.relay)
         job.ledger.record(job.id, ordered)
+        if plan is not None:
+            job.record(plan)
         started: Deferred[Job] = Deferred()
         job.ledger.on_disk(self._recorded, started)
         return started

@@ -37,6 +37,7 @@ class JobSummary:
     function: str = ""
     spares: int = 0
     retries: int = 0
+    rerun: str | None = None
     launches: Mapping[str, int] = field(default_factory=dict)
     dismissed: int = 0
     error: str | None = None

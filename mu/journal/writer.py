@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReac
 from twisted.logger import Logger
 
 from mu.home import Presence
+from mu.journal.archive import Archive
 from mu.journal.database import open_database
 from mu.journal.ledger import Past
 from mu.journal.records import Record, write_record
@@ -86,6 +87,13 @@ class Journal:
             return
         self._waiting.append((self.written, call, args))
         self._commit_soon()
+
+    def lines(self, job: str) -> list[str]:
+        archive = Archive(self._path, read_only=True)
+        try:
+            return list(archive.lines(job))
+        finally:
+            archive.close()
 
     def prune(self, keep: int, max_age_s: float, max_bytes: int) -> None:
         """Delete ended jobs: all but the last `keep`, older ones, the oldest beyond `max_bytes`."""

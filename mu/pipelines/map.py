@@ -46,6 +46,7 @@ SHOWN_TAIL = 100
 
 Row = dict[str, Any]
 """The outcome of one key, in the manifest's form."""
+_LOST: Row = {"error": "its actor failed"}
 
 
 # ---------------------------------------------------------------- names
@@ -322,6 +323,17 @@ class Map(Pipeline):
         each = params.per_worker
         actors = -(-len(keys) // each) if each else min(params.workers, len(keys))
         return [{"keys": keys[number::actors]} for number in range(actors)]
+
+    def rerun(self, params: Params, outcomes: Sequence[Outcome]) -> dict[int, ActorInput]:
+        """Run the keys that failed or are unknown, each in its actor."""
+        rows = rows_of(outcomes)
+        inputs: dict[int, ActorInput] = {}
+        for outcome in outcomes:
+            keys = [key for key in outcome.input["keys"] if "error" in rows.get(key, _LOST)]
+            if keys:
+                before = inputs.get(outcome.actor, {"keys": []})["keys"]
+                inputs[outcome.actor] = {"keys": list(dict.fromkeys([*before, *keys]))}
+        return inputs
 
     def begin(self, worker: ScriptWorker) -> Script:
         return map_keys(worker)

@@ -9,10 +9,10 @@ are left out if no later frame of the chunk exists.
 import re
 from collections.abc import Sequence
 
-from mu.events import Answered, Event, Finish
+from mu.events import Answered, Event
 from mu.parameters import Parameter, Params
 from mu.pipelines.texts import check_bucket, check_given, check_key, check_last
-from mu.plugins import ActorInput, Pipeline
+from mu.plugins import ActorInput, Outcome, Pipeline
 from mu.states import (
     CommandListState,
     Context,
@@ -140,7 +140,7 @@ class Png2Y4M(Pipeline):
     def begin(self, worker: Context) -> Configure:
         return Configure(worker, worker.actor)
 
-    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, object]:
+    def finish(self, job: JobFacts, outcomes: Sequence[Outcome]) -> dict[str, object]:
         """Raises ValueError for missing frames: only the last chunk of a video may be shorter."""
         done = [outcome.result for outcome in outcomes if not outcome.error]
         for chunk in sorted(done, key=lambda chunk: str(chunk["key"]))[:-1]:

@@ -6,10 +6,9 @@ Frames are numbered as in the whole video: chunk k of n frames begins with frame
 
 from collections.abc import Sequence
 
-from mu.events import Finish
 from mu.parameters import Parameter, Params
 from mu.pipelines.texts import check_bucket, check_given, check_key, check_last
-from mu.plugins import ActorInput, Pipeline
+from mu.plugins import ActorInput, Outcome, Pipeline
 from mu.states import ActorFailed, JobFacts, Script, ScriptWorker
 
 AT_ONCE = 8
@@ -81,7 +80,7 @@ class Y4M2Png(Pipeline):
     def begin(self, worker: ScriptWorker) -> Script:
         return split(worker)
 
-    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, object]:
+    def finish(self, job: JobFacts, outcomes: Sequence[Outcome]) -> dict[str, object]:
         """Raises ValueError for missing frames: only the last chunk of a video may be shorter."""
         done = [outcome.result for outcome in outcomes if not outcome.error]
         done.sort(key=lambda chunk: int(chunk["first"]))

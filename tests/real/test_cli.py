@@ -224,7 +224,18 @@ def test_watching_a_failed_job_ends_with_1_and_shows_each_failure(daemon, failed
     assert "cannot join" in error
     assert hint == f"Output of actor 1: mu log {failed['id']} -a 1"
     assert result[:2] == ["Result:", "  keys:"], "it is kept, and written out"
+    assert result[-1] == f"To run what failed again: mu rerun {failed['id']}"
     assert last.endswith(" s: 1 of 3 actors failed.")
+
+
+def test_rerun_starts_a_job_with_what_failed_and_the_changes(daemon, failed):
+    ended = run("rerun", failed["id"], "--retries", 0, "-p", "offset=0", "-w", daemon=daemon)
+    assert ended.returncode == 1
+    first, *_, last = ended.stdout.splitlines()
+    assert first.endswith(f"with 1 worker on engine local, a rerun of job {failed['id']}")
+    assert last.endswith(" s: 1 of 3 actors failed."), "it has the others' outcomes"
+    refused = run("rerun", failed["id"], "-p", "frame=1", daemon=daemon)
+    assert "did you mean 'frames'?" in refused.stderr
 
 
 def test_watching_a_cancelled_job_ends_with_3(daemon, idle):

@@ -1,6 +1,7 @@
 """map: without a network, then on real workers with keys that hold whatever a key may hold."""
 
 import json
+import urllib.error
 
 import pytest
 from stage import S3Server
@@ -465,3 +466,30 @@ def test_a_bucket_that_is_not_there_is_a_sentence(mapper):
     job = map_job(mapper, bucket="absent-bucket", prefix="x/", out_prefix="o/", command="true")
     assert job["state"] == "failed"
     assert "cannot list s3://absent-bucket/x/: NoSuchBucket" in job["error"]
+
+
+# ---------------------------------------------------------------- reruns
+
+
+def test_a_rerun_runs_the_failed_keys_only_and_its_manifest_has_all(mapper, s3):
+    put(s3, "again/", {f"{number}.txt": f"{number}\n".encode() for number in range(6)})
+    given = {"prefix": "again/", "out_prefix": "twice/"}
+    job = map_job(mapper, command="grep -v [14] {in} > {out}", **given)
+    assert job["state"] == "failed"
+    assert job["error"].startswith("4 of 6 keys; 2 failed: again/1.txt: exit status 1; again/4.txt")
+    first = get(s3, "twice/0.txt")
+    put(s3, "again/", {"0.txt": b"changed since\n"})
+    asked = {"rerun": job["id"], "params": {"command": "echo mended > {out}"}}
+    again = mapper.wait(mapper.ask("/jobs", asked)["id"])
+    assert (again["state"], again["error"], again["rerun"]) == ("done", None, job["id"])
+    assert again["result"]["done"] == 6
+    assert again["counts"]["done"] == again["workers"] == 1, "both failed in the same actor"
+    manifest = json.loads(get(s3, "twice/manifest.json"))
+    assert [row["key"] for row in manifest["keys"]] == [f"again/{n}.txt" for n in range(6)]
+    assert not any("error" in row for row in manifest["keys"])
+    assert get(s3, "twice/1.txt") == get(s3, "twice/4.txt") == b"mended\n"
+    assert get(s3, "twice/0.txt") == first
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        mapper.ask("/jobs", {"rerun": again["id"]})
+    assert refused.value.code == 409
+    assert "has nothing to rerun: none of its inputs failed" in refused.value.msg

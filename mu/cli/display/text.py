@@ -105,7 +105,8 @@ def ordered(job: JobJson) -> str:
     """Return the first line about a job: what was ordered."""
     engine = job.get("engine")
     on = f" on engine {engine}" if engine else ""
-    return f"Job {job['id']}: {job['pipeline']} with {many(job['workers'], 'worker')}{on}"
+    rerun = f", a rerun of job {job['rerun']}" if job.get("rerun") else ""
+    return f"Job {job['id']}: {job['pipeline']} with {many(job['workers'], 'worker')}{on}{rerun}"
 
 
 def ended(job: JobJson) -> str:
