@@ -127,6 +127,9 @@ def pipelines(name: str | None, as_json: bool) -> None:
     metavar="KEY",
     help="Repeating the same order with the same key does not start a second job.",
 )
+@click.option(
+    "--skip-existing", is_flag=True, help="With map: skip inputs whose output is up to date."
+)
 @click.option("-w", "--watch", "watched", is_flag=True, help="Wait until the job has ended.")
 @shows_json
 @finds_daemon()
@@ -141,6 +144,7 @@ def launch(
     event: str | None,
     event_out: Path | None,
     idempotency_key: str | None,
+    skip_existing: bool,
     watched: bool,
     as_json: bool,
     **given: object,
@@ -182,6 +186,8 @@ def launch(
     order = {name: value for name, value in order.items() if value is not None}
     if event_out is not None and order.get("engine", "external") != "external":
         raise CliError("--event-out is for engine external; others start the workers themselves")
+    if skip_existing:
+        params = (*params, "skip_existing=yes")
     client = the_client()
     order["params"] = read_params(pipeline_named(client.pipelines(), pipeline), params)
     with _private_file(event_out) as keep_event:

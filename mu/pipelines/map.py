@@ -10,6 +10,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from os.path import commonprefix
 from typing import Any
 
 from mu.parameters import FieldError, Parameter, Params
@@ -171,6 +172,11 @@ def check(params: Params) -> None:
         raise FieldError(field, f"{field}: {error}") from None
     check_command("params.command", Names(params).script(MOST, "", MOST))
     _refuse_long_commands(params, params.keys)
+    if params.skip_existing and "out" not in Names(params).command.names:
+        raise FieldError(
+            "params.skip_existing",
+            "params.skip_existing needs {out} in params.command: there are no outputs to look for",
+        )
     if not (params.keys or params.prefix or params.match):
         raise FieldError(
             "params.prefix",
@@ -206,6 +212,20 @@ def input_keys(params: Params) -> list[str]:
         and key != own + params.manifest
         and (not params.match or fnmatch.fnmatchcase(key.rpartition("/")[2], params.match))
     ]
+
+
+def up_to_date(params: Params, keys: Sequence[str]) -> list[Row]:
+    """Return the rows of keys whose output is there, and not older than the input. Raises S3Error."""
+    names = Names(params)
+    start = commonprefix(keys)  # noqa: RUF071, a prefix is no folder
+    inputs = {one.key: one for one in s3.objects_below(params.bucket, start)}
+    outputs = {one.key: one for one in s3.objects_below(params.bucket, params.out_prefix)}
+    rows = []
+    for key in keys:
+        source, made = inputs.get(key), outputs.get(names.out_key(key))
+        if source and made and made.modified >= source.modified:
+            rows.append({"key": key, "skipped": True, "bytes": made.size, "out_key": made.key})
+    return rows
 
 
 def _refuse_long_commands(params: Params, keys: Sequence[str]) -> None:
@@ -293,6 +313,12 @@ class Map(Pipeline):
             "if a key fails: keep (continue with the next one) or fail (fail its actor)",
             "keep",
         ),
+        Parameter(
+            "skip_existing",
+            bool,
+            "skip the keys whose output is there already, and not older than the input",
+            False,
+        ),
         Tolerance(
             "tolerate",
             str,
@@ -320,9 +346,16 @@ class Map(Pipeline):
             )
         _refuse_clashes(params, keys)
         _refuse_long_commands(params, keys)
+        skipped = up_to_date(params, keys) if params.skip_existing else []
+        known = {row["key"] for row in skipped}
+        keys = [key for key in keys if key not in known]
         each = params.per_worker
         actors = -(-len(keys) // each) if each else min(params.workers, len(keys))
-        return [{"keys": keys[number::actors]} for number in range(actors)]
+        inputs: list[ActorInput] = [{"keys": keys[number::actors]} for number in range(actors)]
+        if skipped:  # the first actor has their rows, for the manifest; a plan needs an actor
+            inputs = inputs or [{"keys": []}]
+            inputs[0]["skipped"] = skipped
+        return inputs
 
     def rerun(self, params: Params, outcomes: Sequence[Outcome]) -> dict[int, ActorInput]:
         """Run the keys that failed or are unknown, each in its actor."""
@@ -332,7 +365,8 @@ class Map(Pipeline):
             keys = [key for key in outcome.input["keys"] if "error" in rows.get(key, _LOST)]
             if keys:
                 before = inputs.get(outcome.actor, {"keys": []})["keys"]
-                inputs[outcome.actor] = {"keys": list(dict.fromkeys([*before, *keys]))}
+                again = {"keys": list(dict.fromkeys([*before, *keys]))}
+                inputs[outcome.actor] = {**outcome.input, **again}
         return inputs
 
     def begin(self, worker: ScriptWorker) -> Script:
@@ -362,6 +396,7 @@ class Map(Pipeline):
             "done": len(known) - len(failed),
             "failed": len(failed),
             "unknown": len(unknown),
+            "skipped": sum("skipped" in row for row in known),
             "bytes": sum(row.get("bytes", 0) for row in known),
             "seconds": round(sum(row.get("seconds", 0.0) for row in known), 3),
             "failures": failed[:SHOWN],
@@ -380,12 +415,11 @@ class Map(Pipeline):
 
 def rows_of(outcomes: Sequence[Outcome]) -> dict[str, Row]:
     """Return the rows of all keys whose outcome is known, by key."""
-    return {
-        row["key"]: row
-        for outcome in outcomes
-        if not outcome.error
-        for row in outcome.result["keys"]
-    }
+    rows: dict[str, Row] = {}
+    for outcome in outcomes:
+        done = [] if outcome.error else outcome.result["keys"]
+        rows |= {row["key"]: row for row in [*outcome.input.get("skipped", []), *done]}
+    return rows
 
 
 def _why(row: Row) -> str:

@@ -8,9 +8,11 @@ the bucket's own region, wherever it is.
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-__all__ = ["S3Error", "keys_below", "put", "readable_url", "size"]
+__all__ = ["S3Error", "S3Object", "keys_below", "objects_below", "put", "readable_url", "size"]
 
 KNOWN_S = 300.0
 """How long a bucket's region is believed: it may be deleted, and made again elsewhere."""
@@ -24,6 +26,16 @@ class S3Error(ValueError):
     """A request failed; the message says which one, and what S3 replied."""
 
 
+@dataclass(frozen=True, slots=True)
+class S3Object:
+    """An object in a list of a bucket."""
+
+    key: str
+    size: int
+    """In bytes."""
+    modified: datetime
+
+
 def look_up_from(region: str) -> None:
     """Ask this region where a bucket is, if the environment and the profile name no region."""
     global _start_region
@@ -32,13 +44,18 @@ def look_up_from(region: str) -> None:
 
 def keys_below(bucket: str, prefix: str) -> Iterator[str]:
     """Yield all keys that begin with `prefix`, in S3's order. Raises S3Error."""
+    return (found.key for found in objects_below(bucket, prefix))
+
+
+def objects_below(bucket: str, prefix: str) -> Iterator[S3Object]:
+    """Yield all objects whose key begins with `prefix`, in S3's order. Raises S3Error."""
     with _explained(f"list s3://{bucket}/{prefix}"):
         pages = (
             _client(bucket).get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         )
         for page in pages:
             for found in page.get("Contents", ()):
-                yield found["Key"]
+                yield S3Object(found["Key"], found["Size"], found["LastModified"])
 
 
 def put(bucket: str, key: str, body: bytes, content_type: str) -> None:

@@ -33,9 +33,14 @@ class FakeBucket:
     def __init__(self, keys):
         self.keys = keys
         self.written = {}
+        self.times = {}
 
     def keys_below(self, bucket, prefix):
         return (key for key in sorted(self.keys) if key.startswith(prefix))
+
+    def objects_below(self, bucket, prefix):
+        for key in self.keys_below(bucket, prefix):
+            yield mu_s3.S3Object(key, 7, self.times.get(key, 0))
 
     def put(self, bucket, key, body, content_type):
         self.written[key] = json.loads(body)
@@ -45,6 +50,7 @@ class FakeBucket:
 def bucket(monkeypatch):
     fake = FakeBucket(["in/", "in/a.txt", "in/b.TXT", "in/deep/a.txt", "in/out/a.txt", "other"])
     monkeypatch.setattr(mu_s3, "keys_below", fake.keys_below)
+    monkeypatch.setattr(mu_s3, "objects_below", fake.objects_below)
     monkeypatch.setattr(mu_s3, "put", fake.put)
     return fake
 
@@ -82,6 +88,31 @@ def test_match_picks_keys_by_their_last_part(bucket):
     assert dealt(workers=1, keys=[], prefix="in/", match="a.*", out_prefix="o/") == [
         ["in/a.txt", "in/deep/a.txt", "in/out/a.txt"]
     ]
+
+
+def test_outputs_that_are_there_and_not_older_are_skipped_but_stay_in_the_manifest(bucket):
+    bucket.keys += ["out/a.txt", "out/b.TXT"]
+    bucket.times = {"in/a.txt": 5, "out/a.txt": 5, "in/b.TXT": 5, "out/b.TXT": 4}
+    given = {"keys": [], "prefix": "in/", "out_prefix": "out/", "skip_existing": True}
+    (actor,) = map_pipeline.plan(params(1, **given))
+    assert actor["keys"] == ["in/b.TXT", "in/deep/a.txt", "in/out/a.txt"]
+    row = {"key": "in/a.txt", "skipped": True, "bytes": 7, "out_key": "out/a.txt"}
+    assert actor["skipped"] == [row]
+    lost = Outcome("its worker is gone", None, 0, actor)
+    with pytest.raises(JobFailed, match="^1 of 4 keys; 3 unknown"):
+        map_pipeline.finish(JobFacts("j1", params()), [lost])
+    assert bucket.written["out/manifest.json"]["keys"] == [row]
+    assert map_pipeline.rerun(params(), [lost]) == {0: actor}
+    done = Outcome(None, {"keys": [{"key": key} for key in actor["keys"]]}, 0, actor)
+    result = map_pipeline.finish(JobFacts("j1", params()), [done])
+    assert (result["done"], result["skipped"]) == (4, 1)
+
+
+def test_where_everything_is_up_to_date_one_actor_says_so(bucket):
+    bucket.keys += ["out/other"]
+    given = {"keys": ["other"], "skip_existing": True}
+    (actor,) = map_pipeline.plan(params(9, **given))
+    assert (actor["keys"], len(actor["skipped"])) == ([], 1)
 
 
 def test_where_there_is_nothing_the_plan_says_where_it_looked(bucket):
@@ -138,6 +169,7 @@ def test_outputs_that_would_be_written_over_something_are_refused(given, says):
         ("match", {"match": "*"}, "not to params.keys"),
         ("out_prefix", {"keys": [], "prefix": "a/", "out_prefix": "a/"}, "a second run"),
         ("on_error", {"on_error": "ignore"}, "keep or fail, got 'ignore'"),
+        ("skip_existing", {"skip_existing": True, "command": "x"}, "needs {out} in"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_its_field(field, given, says):
@@ -258,6 +290,7 @@ def test_the_manifest_says_what_became_of_each_key(told, bucket):
         "done": 1,
         "failed": 2,
         "unknown": 0,
+        "skipped": 0,
         "bytes": 12,
         "seconds": 2.0,
         "failures": [two, three],
@@ -489,6 +522,9 @@ def test_a_rerun_runs_the_failed_keys_only_and_its_manifest_has_all(mapper, s3):
     assert not any("error" in row for row in manifest["keys"])
     assert get(s3, "twice/1.txt") == get(s3, "twice/4.txt") == b"mended\n"
     assert get(s3, "twice/0.txt") == first
+    newer = map_job(mapper, command="cp {in} {out}", skip_existing=True, **given)
+    assert (newer["result"]["done"], newer["result"]["skipped"]) == (6, 5)
+    assert get(s3, "twice/0.txt") == b"changed since\n"
     with pytest.raises(urllib.error.HTTPError) as refused:
         mapper.ask("/jobs", {"rerun": again["id"]})
     assert refused.value.code == 409
