@@ -21,6 +21,7 @@ from mu.events import (
 )
 from mu.states.base import ErrorState, Expect, MachineState, TerminalState, advance
 from mu.states.context import HELD_LIMIT, Held, State
+from mu.states.origin import explained
 from mu.states.script import ScriptWorker
 
 INFO_LIMIT = 16 * 2**20
@@ -62,10 +63,7 @@ class Machine:
     @property
     def label(self) -> str:
         """The label of the current state."""
-        try:
-            return self.state.label if self.state else ""
-        except Exception:  # in a pipeline author's str_extra
-            return type(self.state).__name__
+        return label_of(self.state) if self.state else ""
 
     @property
     def last_label(self) -> str:
@@ -94,7 +92,7 @@ class Machine:
                 self._retime()
         except Exception as error:  # in a pipeline author's code: fail only this actor
             self.crash = error
-            self.finished = Finish(f"{self.label or 'begin'}: {type(error).__name__}: {error}")
+            self.finished = Finish(f"{self.label or 'begin'}: {explained(error)}")
         if self.finished:
             effects += map(CancelTimer, self._timed)
             effects.append(self.finished)
@@ -182,6 +180,14 @@ class Machine:
             encode(finish)  # raises TypeError or ValueError if the result is not a JSON value
             return finish
         return None
+
+
+def label_of(state: State) -> str:
+    """Return the label of a state, whatever its author's code does."""
+    try:
+        return state.label
+    except Exception:  # in a pipeline author's str_extra
+        return type(state).__name__
 
 
 def _living(state: State) -> Iterator[State]:

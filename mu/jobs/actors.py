@@ -70,6 +70,8 @@ class ParentJob(Protocol):
     id: str
 
     @property
+    def pipeline_name(self) -> str: ...
+    @property
     def worker_timeout_s(self) -> float: ...
     @property
     def retries(self) -> int: ...
@@ -100,6 +102,10 @@ class Attempt:
     @property
     def job_id(self) -> str:
         return self.actor.job.id
+
+    @property
+    def pipeline_name(self) -> str:
+        return self.actor.job.pipeline_name
 
     @property
     def actor_number(self) -> int:

@@ -125,6 +125,10 @@ class RecordedJob(ABC):
         return switch not in (0, "0", "")
 
     @property
+    def pipeline_name(self) -> str:
+        return self.spec.pipeline.name
+
+    @property
     def key(self) -> str:
         return self.spec.key
 

@@ -12,6 +12,7 @@ from typing import Any
 from mu.jobs.spec import JobSpec
 from mu.journal.records import AttemptEnded, NobodyCame, Ordered, Planned, read_record
 from mu.plugins import ActorInput, Outcome
+from mu.states.origin import explained, is_deliberate
 
 NO_END = "it had not ended when its job did"
 """The error of an actor that never had a worker."""
@@ -117,8 +118,8 @@ def _asked(spec: JobSpec, earlier: EarlierJob) -> dict[int, ActorInput]:
                     f" {actor!r:.80}: {given!r:.80}"
                 )
         json.dumps(list(again.values()), allow_nan=False)
-    except ValueError as error:  # its text is written for users
-        raise NoRerun(f"job {earlier.id} cannot be rerun: {error}") from None
     except Exception as error:  # a pipeline's author may raise anything
-        raise NoRerun(f"the rerun of {name} failed: {type(error).__name__}: {error}") from error
+        if isinstance(error, ValueError) and is_deliberate(error):  # its text is for users
+            raise NoRerun(f"job {earlier.id} cannot be rerun: {error}") from None
+        raise NoRerun(f"the rerun of {name} failed: {explained(error)}") from error
     return again

@@ -26,6 +26,7 @@ from mu.parameters import Params
 from mu.pipelines.dealing import is_order
 from mu.places import FIRST, Places, RegionPlaces
 from mu.plugins import Engine, JobFailed, Pipeline
+from mu.states.origin import explained, is_deliberate
 
 CERTIFICATE_MARGIN_S = 600.0
 """How long a job's certificate outlives its deadline."""
@@ -168,8 +169,12 @@ class Run:
             _check_plan(inputs, most, spec.actors)
             return Planned(inputs, _order(pipeline, spec.params, len(inputs)))
         except Exception as error:  # a pipeline's author may raise anything
-            if not isinstance(error, ValueError):  # whose text is written for users
-                self.log.failure("job {job}: its plan failed", job=self.job.id)
+            if not _is_for_users(error):
+                self.log.failure(
+                    "job {job}: the plan of {pipeline} failed",
+                    job=self.job.id,
+                    pipeline=pipeline.name,
+                )
             self.job.stop("failed", f"the plan of {pipeline.name} failed: {_sentence(error)}")
             return None
 
@@ -353,7 +358,9 @@ class Run:
                 error, result = str(failed), failed.result
             json.dumps(result, allow_nan=False)
         except Exception as raised:  # a pipeline's author may raise anything
-            self.log.failure("job {job}: its finish failed", job=job.id)
+            self.log.failure(
+                "job {job}: the finish of {pipeline} failed", job=job.id, pipeline=pipeline.name
+            )
             error = error or f"the finish of {pipeline.name} failed: {_sentence(raised)}"
             result = None
         if not self._coordinator.stopping:
@@ -427,4 +434,9 @@ def _order(pipeline: Pipeline, params: Params, actors: int) -> list[int]:
 
 
 def _sentence(error: Exception) -> str:
-    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    """Return an error for users; the text of a deliberate ValueError is written for them."""
+    return str(error) if _is_for_users(error) else explained(error)
+
+
+def _is_for_users(error: Exception) -> bool:
+    return isinstance(error, ValueError) and is_deliberate(error)

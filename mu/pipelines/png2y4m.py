@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from mu.events import Answered, Event
 from mu.parameters import Parameter, Params
 from mu.pipelines.texts import check_bucket, check_given, check_key, check_last
-from mu.plugins import ActorInput, Outcome, Pipeline
+from mu.plugins import ActorInput, JobFailed, Outcome, Pipeline
 from mu.states import (
     CommandListState,
     Context,
@@ -141,15 +141,17 @@ class Png2Y4M(Pipeline):
         return Configure(worker, worker.actor)
 
     def finish(self, job: JobFacts, outcomes: Sequence[Outcome]) -> dict[str, object]:
-        """Raises ValueError for missing frames: only the last chunk of a video may be shorter."""
+        """Raises JobFailed for missing frames: only the last chunk of a video may be shorter."""
         done = [outcome.result for outcome in outcomes if not outcome.error]
+        result: dict[str, object] = {"keys": [chunk["key"] for chunk in done]}
         for chunk in sorted(done, key=lambda chunk: str(chunk["key"]))[:-1]:
             if chunk.get("frames", job.params.frames) != job.params.frames:
-                raise ValueError(
+                raise JobFailed(
                     f"{chunk['key']} must have {job.params.frames} frames, got {chunk['frames']}:"
-                    " only the last may have fewer"
+                    " only the last may have fewer",
+                    result,
                 )
-        return {"keys": [chunk["key"] for chunk in done]}
+        return result
 
 
 png2y4m = Png2Y4M()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from mu.parameters import Parameter, Params
 from mu.pipelines.texts import check_bucket, check_given, check_key, check_last
-from mu.plugins import ActorInput, Outcome, Pipeline
+from mu.plugins import ActorInput, JobFailed, Outcome, Pipeline
 from mu.states import ActorFailed, JobFacts, Script, ScriptWorker
 
 AT_ONCE = 8
@@ -81,17 +81,19 @@ class Y4M2Png(Pipeline):
         return split(worker)
 
     def finish(self, job: JobFacts, outcomes: Sequence[Outcome]) -> dict[str, object]:
-        """Raises ValueError for missing frames: only the last chunk of a video may be shorter."""
+        """Raises JobFailed for missing frames: only the last chunk of a video may be shorter."""
         done = [outcome.result for outcome in outcomes if not outcome.error]
         done.sort(key=lambda chunk: int(chunk["first"]))
+        folder = f"{job.params.video}-{job.params.out_format}"
+        result = {"folder": folder, "frames": sum(chunk["frames"] for chunk in done)}
         for chunk in done[:-1]:
             if chunk["frames"] != job.params.frames:
-                raise ValueError(
+                raise JobFailed(
                     f"the chunk that begins with frame {chunk['first']} must have"
-                    f" {job.params.frames} frames, got {chunk['frames']}: only the last may have fewer"
+                    f" {job.params.frames} frames, got {chunk['frames']}: only the last may have fewer",
+                    result,
                 )
-        folder = f"{job.params.video}-{job.params.out_format}"
-        return {"folder": folder, "frames": sum(chunk["frames"] for chunk in done)}
+        return result
 
 
 y4m2png = Y4M2Png()

@@ -136,7 +136,7 @@ def test_the_deadline_stops_all_that_runs():
             ValueError("there is no bucket films"),
             "the plan of one failed: there is no bucket films",
         ),
-        (KeyError("x"), "the plan of one failed: KeyError: 'x'"),
+        (KeyError("x"), "the plan of one failed: KeyError: 'x' ("),
     ],
 )
 def test_a_plan_that_raises_fails_the_job_with_a_sentence(monkeypatch, raised, says):
@@ -146,7 +146,8 @@ def test_a_plan_that_raises_fails_the_job_with_a_sentence(monkeypatch, raised, s
     monkeypatch.setattr(OneState, "plan", plan)
     with capturedLogs():
         job = Bench().start()
-    assert (job.state, job.error) == ("failed", says)
+    assert job.state == "failed"
+    assert job.error.startswith(says)
 
 
 @pytest.mark.parametrize(

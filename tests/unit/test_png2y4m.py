@@ -5,6 +5,7 @@ import pytest
 from mu.events import Finish, Send
 from mu.parameters import Params, read_fields
 from mu.pipelines.png2y4m import png2y4m
+from mu.plugins import JobFailed
 from mu.states import JobFacts
 from mu.testing import talk
 
@@ -117,5 +118,5 @@ def test_the_result_names_the_chunks():
     outcomes = [Finish("failed"), *(Finish(result=one) for one in results)]
     assert png2y4m.finish(job, outcomes) == {"keys": ["a", "b", "c"]}
     results[1]["frames"] = 1
-    with pytest.raises(ValueError, match="b must have 2 frames, got 1: only the last"):
+    with pytest.raises(JobFailed, match="b must have 2 frames, got 1: only the last"):
         png2y4m.finish(job, outcomes)
