@@ -1,7 +1,7 @@
 """The HTTP control port: a JSON API to order, watch and cancel jobs."""
 
 import hmac
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
 from klein import Klein
@@ -82,7 +82,7 @@ class Control:
     def pipelines(self, request: Request) -> bytes:
         self._authorize(request)
         known = sorted(self._registry.pipelines.items())
-        told = [pipeline_json(pipeline) for _, pipeline in known]
+        told = [self._describe(pipeline) for _, pipeline in known]
         broken = [
             {"name": broken.name, "owner": broken.owner, "error": broken.reason}
             for broken in self._registry.broken
@@ -94,7 +94,10 @@ class Control:
         self._authorize(request)
         if name not in self._registry.pipelines:
             raise Refusal(404, f"there is no pipeline {name!r:.200}; GET /pipelines lists them")
-        return _answer(request, pipeline_json(self._registry.pipelines[name]))
+        return _answer(request, self._describe(self._registry.pipelines[name]))
+
+    def _describe(self, pipeline: Pipeline) -> JSON:
+        return pipeline_json(pipeline, self._registry.warnings.get(pipeline.name, []))
 
     @app.route("/jobs", methods=["POST"])
     async def start(self, request: Request) -> bytes:
@@ -243,12 +246,13 @@ class Control:
         return job
 
 
-def pipeline_json(pipeline: Pipeline) -> JSON:
+def pipeline_json(pipeline: Pipeline, warnings: Sequence[str] = ()) -> JSON:
     """Return a pipeline's JSON for users."""
     return {
         "name": pipeline.name,
         "description": pipeline.description,
         "parameters": [parameter.describe() for parameter in pipeline.parameters],
+        "warnings": list(warnings),
     }
 
 

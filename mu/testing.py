@@ -22,6 +22,7 @@ would. Its commands succeed unless you give other replies.
 """
 
 import copy
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +35,7 @@ from mu.plugins import JobFailed, Outcome, Pipeline
 from mu.states.base import MachineState
 from mu.states.context import JobFacts, State
 from mu.states.script import Script, ScriptWorker, first_state
+from mu.states.spelling import misspelt, package_of
 
 __all__ = [
     "FakeWorker",
@@ -63,6 +65,7 @@ def machine(
     """Return a machine that begins with `first`; `given` is the actor's input."""
     worker = ScriptWorker(JobFacts("j1", Params(params or {})), actor, given)
     if isinstance(first, type):
+        _warn(misspelt(first.__module__))
         return Machine(worker, lambda worker: first(worker, worker.actor))
     return Machine(worker, first_state(first))
 
@@ -217,6 +220,7 @@ def run(
     `worker` is a FakeWorker, which is copied for each actor, or its answers, or a function that
     returns the FakeWorker for an actor.
     """
+    _warn(misspelt(package_of(pipeline)))
     checked = Params(read_fields(pipeline.parameters, params or {}), workers=workers)
     inputs = pipeline.plan(checked)
     facts = JobFacts("j1", checked, len(inputs), "127.0.0.1:13337", "uniq")
@@ -232,6 +236,11 @@ def run(
         return PlayedJob(actors, pipeline.finish(facts, outcomes))
     except JobFailed as failed:
         return PlayedJob(actors, failed.result, str(failed))
+
+
+def _warn(sentences: list[str]) -> None:
+    for said in sentences:
+        warnings.warn(said, stacklevel=3)
 
 
 def _fake(

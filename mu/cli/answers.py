@@ -66,6 +66,7 @@ class PipelineJson(TypedDict):
     name: str
     description: NotRequired[str]
     parameters: NotRequired[list[ParameterJson]]
+    warnings: NotRequired[list[str]]
     owner: NotRequired[str]
     error: NotRequired[str]
 
