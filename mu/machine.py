@@ -19,10 +19,12 @@ from mu.events import (
     Lost,
     encode,
 )
+from mu.messages import HELLO, STARTED, may_bring
 from mu.states.base import ErrorState, Expect, MachineState, TerminalState, advance
 from mu.states.context import HELD_LIMIT, Held, State
 from mu.states.origin import explained
 from mu.states.script import ScriptWorker
+from mu.states.together import SuperpositionState
 
 INFO_LIMIT = 16 * 2**20
 """Default size limit of a worker's INFO, in characters."""
@@ -56,6 +58,8 @@ class Machine:
     """For each timer: the state that set it, and its timeout in seconds."""
     _timers: int = 0
     _info_size: int = 0
+    _numbered: bool = True
+    """Whether the worker says which command a reply answers; those of the original do not."""
 
     def __post_init__(self) -> None:
         self.worker.held_limit = self.held_limit
@@ -99,6 +103,27 @@ class Machine:
         return effects
 
     @property
+    def is_stranded(self) -> bool:
+        """Whether it waits for replies that no outstanding command can bring.
+
+        Only a timeout or the loss of its worker can then end it. False if that is not certain.
+        """
+        state = self.state
+        if not self._numbered or self.finished or not isinstance(state, MachineState):
+            return False
+        if any(_heeds_info(part) for part in _living(state)):
+            return False
+        wanted = self.expected
+        prefixes = wanted if isinstance(wanted, list) else [wanted]
+        commands = self.worker.outstanding.values()
+        return not any(
+            prefix is None
+            or prefix.startswith("INFO")
+            or any(may_bring(one, prefix) for one in commands)
+            for prefix in prefixes
+        )
+
+    @property
     def _has_parts(self) -> bool:
         return isinstance(self.state, MachineState) and bool(self.state._side_by_side())
 
@@ -120,6 +145,8 @@ class Machine:
     def _react(self, event: Event) -> None:
         if isinstance(event, Informed):
             self._note(event.key, event.value)
+        elif isinstance(event, Answered):
+            self._settle(event)
         if isinstance(event, Elapsed) and event.timer in self._timed:
             late, seconds = self._timed.pop(event.timer)
             who = "it" if late is self.state else late.label
@@ -131,6 +158,14 @@ class Machine:
             return
         while any(self._retake(held) for held in self._held):
             pass
+
+    def _settle(self, reply: Answered) -> None:
+        """Note which command has its last reply."""
+        if reply.command:
+            if not reply.text.startswith(STARTED):
+                self.worker.outstanding.pop(reply.command, None)
+        elif not reply.text.startswith(HELLO):
+            self._numbered = False
 
     def _note(self, key: str, value: str) -> None:
         """Store an INFO from the worker. Raises OverflowError if it is too large."""
@@ -180,6 +215,12 @@ class Machine:
             encode(finish)  # raises TypeError or ValueError if the result is not a JSON value
             return finish
         return None
+
+
+def _heeds_info(state: State) -> bool:
+    """Return whether an INFO from the worker may move this state."""
+    own = getattr(type(state), "info_updated", None)
+    return own not in (MachineState.info_updated, SuperpositionState.info_updated)
 
 
 def label_of(state: State) -> str:

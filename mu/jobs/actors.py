@@ -135,7 +135,10 @@ class Attempt:
         wanted = self.machine.expected
         if not wanted:
             return "its worker"
-        return " or ".join(map(str, wanted)) if isinstance(wanted, list) else str(wanted)
+        replies = " or ".join(map(str, wanted)) if isinstance(wanted, list) else str(wanted)
+        if self.machine.is_stranded:
+            return f"{replies}, which no outstanding command can bring"
+        return replies
 
 
 class Actor:

@@ -68,7 +68,7 @@ class SessionDriver:
     log = Logger()
     __slots__ = (
         *("name", "part"),
-        *("_busy", "_clock", "_job_id", "_late", "_ledger", "_session", "_timers"),
+        *("_busy", "_clock", "_job_id", "_late", "_ledger", "_session", "_stranded", "_timers"),
     )
 
     def __init__(
@@ -88,6 +88,7 @@ class SessionDriver:
         self._job_id = part.job_id
         self._timers: dict[str, IDelayedCall] = {}
         self._busy = False
+        self._stranded: State | None = None  # the last state that was warned of
         self._late: list[tuple[DiskStep, int]] = []  # arrived while effects were performed
 
     # ------------------------------------------------ state
@@ -155,11 +156,22 @@ class SessionDriver:
         self._perform(effects)
 
     def _look_back(self, before: State | None, began: float) -> None:
-        """Warn of a state that blocked the daemon while it handled an event."""
+        """Warn of a state that blocked the daemon during an event, or waits for what cannot come."""
+        machine = self.part.machine
+        if machine.state is not self._stranded and machine.is_stranded:
+            self._stranded = machine.state
+            self.log.warn(
+                "job {job}, actor {actor}: {state} of {pipeline} waits for {reply}, which no"
+                " outstanding command can bring: only a timeout ends this",
+                job=self._job_id,
+                actor=self.part.actor_number,
+                pipeline=self.part.pipeline_name,
+                state=machine.label,
+                reply=machine.expected,
+            )
         took = self._clock.seconds() - began
         if took < BLOCKED_S:
             return
-        machine = self.part.machine
         states = [label_of(before) if before else "begin"]
         if machine.state is not before:
             states.append(machine.label)

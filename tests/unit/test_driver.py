@@ -177,3 +177,15 @@ def test_a_state_that_blocks_the_daemon_is_named_in_the_log():
     assert said.startswith(
         "job j1, actor 0: one blocked the daemon for 2.5 s, in the state Sleepy (dreaming):"
     )
+
+
+def test_a_state_that_waits_in_vain_is_named_in_the_log_once():
+    class Forgetful(CommandListState):
+        commandlist = (("OK:HELLO", "echo:1"), ("OK:ECHO", None), ("OK:UPLOAD", None))
+
+    session, *_ = drive(Forgetful)
+    with capturedLogs() as logs:
+        session.receive(b"RE:1:OK:ECHO(1)")
+        session.receive(b"RE:0:INFO:a:b")
+    (said,) = [formatEvent(event) for event in logs if "outstanding" in event["log_format"]]
+    assert said.startswith("job j1, actor 0: Forgetful of one waits for OK:UPLOAD, which no")
