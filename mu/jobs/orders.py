@@ -166,7 +166,8 @@ def _rerun_order(given: Mapping[str, object], earlier: Mapping[str, Any]) -> dic
             raise FieldError(
                 name, f"{name} cannot be given with rerun, which runs the actors that failed"
             )
-    order = {name: value for name, value in earlier.items() if name != "actors"}
+    dropped = {"actors", "copies"} if "function" in given else {"actors"}
+    order = {name: value for name, value in earlier.items() if name not in dropped}
     params = given.get("params", {})
     if isinstance(params, Mapping):  # if not, the check of all orders says so
         params = {**earlier["params"], **params}

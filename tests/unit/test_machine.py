@@ -461,8 +461,9 @@ class TwoReplies(CommandListState):
 
 def test_a_state_waits_in_vain_if_its_reply_can_come_from_no_command():
     never = type("Never", (OnePassState,), {"expect": "OK:RETVAL"})
-    fetch = type("Fetch", (OnePassState,), {"expect": "OK:HELLO", "command": "retrieve:a"})
-    fetch.nextState = never
+    fetch = type(
+        "Fetch", (OnePassState,), {"expect": HELLO, "command": "retrieve:a", "nextState": never}
+    )
     assert waiting_in_vain(fetch) == [True]
     again = type("Again", (OnePassState,), {"expect": "OK:HELLO"})
     assert waiting_in_vain(type("Greet", (again,), {"nextState": again})) == [True]
@@ -483,8 +484,10 @@ def test_a_state_that_waits_for_an_info_or_any_reply_or_quit_may_go_on():
         ) == [False]
     watcher = type("Greet", (OnePassState,), {"expect": HELLO, "nextState": InfoWatcherState})
     assert waiting_in_vain(watcher) == [False]
-    leaving = type("Leave", (OnePassState,), {"expect": HELLO, "command": "quit:"})
-    leaving.nextState = type("Last", (OnePassState,), {"expect": "OK"})
+    last = type("Last", (OnePassState,), {"expect": "OK"})
+    leaving = type(
+        "Leave", (OnePassState,), {"expect": HELLO, "command": "quit:", "nextState": last}
+    )
     assert waiting_in_vain(leaving) == [False]
 
 
