@@ -164,7 +164,7 @@ def test_an_order_is_the_same_when_it_is_read_again_after_a_restart():
 
 def test_a_rerun_takes_the_earlier_order_with_the_changes_that_are_given():
     earlier = read(actors=[0, 2], copies=3, function="film", retries=7, params={"text": "a"}).order
-    body = {"rerun": "j1", "params": {"rounds": 2}}
+    body: dict[str, object] = {"rerun": "j1", "params": {"rounds": 2}}
     again = read(json.dumps(body).encode(), earlier)
     assert (again.rerun, again.actors, again.retries, again.copies) == ("j1", (), 7, 3)
     assert (again.params.text, again.params.rounds) == ("a", 2)
