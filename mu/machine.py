@@ -113,14 +113,16 @@ class Machine:
             return False
         if any(_heeds_info(part) for part in _living(state)):
             return False
-        wanted = self.expected
-        prefixes = wanted if isinstance(wanted, list) else [wanted]
+        try:
+            wanted = self.expected
+        except Exception:  # in a pipeline author's get_expect
+            return False
         commands = self.worker.outstanding.values()
-        return not any(
-            prefix is None
-            or prefix.startswith("INFO")
-            or any(may_bring(one, prefix) for one in commands)
-            for prefix in prefixes
+        return all(
+            isinstance(prefix, str)
+            and not prefix.startswith("INFO")
+            and not any(may_bring(one, prefix) for one in commands)
+            for prefix in (wanted if isinstance(wanted, list) else [wanted])
         )
 
     @property

@@ -8,7 +8,7 @@ as anything is waiting for the disk, and otherwise after `commit_s` seconds.
 
 import sqlite3
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
@@ -88,10 +88,10 @@ class Journal:
         self._waiting.append((self.written, call, args))
         self._commit_soon()
 
-    def lines(self, job: str) -> list[str]:
+    def lines(self, job: str) -> Iterator[str]:
         archive = Archive(self._path, read_only=True)
         try:
-            return list(archive.lines(job))
+            yield from archive.lines(job)
         finally:
             archive.close()
 

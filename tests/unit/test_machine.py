@@ -504,5 +504,14 @@ def test_a_superposition_waits_in_vain_if_none_of_its_parts_can_go_on():
     assert waiting_in_vain(Both, (1, "OK:ECHO(a)")) == [False, True]
 
 
+def test_a_state_that_cannot_say_what_it_expects_does_not_wait_in_vain():
+    def get_expect(self):
+        return self.nothing
+
+    last = type("Last", (MachineState,), {"get_expect": get_expect})
+    greet = type("Greet", (OnePassState,), {"expect": HELLO, "nextState": last})
+    assert waiting_in_vain(greet) == [False]
+
+
 def test_of_a_worker_that_numbers_nothing_nobody_knows():
     assert waiting_in_vain(TwoReplies, (0, "OK:RUNNING(x)"), (0, "FAIL(no)")) == [False] * 3
