@@ -143,6 +143,6 @@ def _show_end(client: Client, screen: Console, job: JobJson) -> None:
         screen.print("Result:")
         for line in outline(job["result"], "  "):
             screen.print(line, soft_wrap=True)
-    if job["state"] == "failed":
+    if job["state"] == "failed" and any(job["counts"].values()):
         screen.print(f"To run what failed again: mu rerun {job['id']}", style="dim")
     screen.print(ended(job), style=COLOURS.get(job["state"], ""))

@@ -53,7 +53,7 @@ class JobSummary:
     def read(cls, told: JSON) -> "JobSummary":
         """Return the summary in this JSON; an earlier version may have written fewer fields."""
         known = {one.name for one in fields(cls)}
-        counts = dict.fromkeys(COUNTED, 0) | told["counts"]
+        counts = dict.fromkeys(COUNTED, 0) | told.get("counts", {})
         given = {name: value for name, value in told.items() if name in known}
         return cls(**given | {"counts": counts})
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from mu.parameters import FieldError
+from mu.pipelines.map import map_pipeline
 from mu.states import OnePassState
 from mu.states.origin import is_deliberate
 from mu.testing import talk
@@ -60,6 +61,12 @@ def test_an_error_that_mu_raises_for_a_state_says_which_line_of_the_state_asked_
 
     (finish,) = talk(Mistaken, "OK:HELLO")
     assert finish.error.endswith(f"got 5 ({line_of('# no text')})")
+
+
+def test_mus_own_pipelines_are_authors_too():
+    (finish,) = talk(map_pipeline.begin, "OK:HELLO", given={"keys": []})
+    assert "unknown parameter 'command'" in finish.error
+    assert "(pipelines/map.py, line " in finish.error
 
 
 def test_an_error_outside_any_authors_code_has_no_line():

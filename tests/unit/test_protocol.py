@@ -498,5 +498,5 @@ def test_a_state_that_raises_is_logged_with_its_trace():
     with capturedLogs() as logs:
         line = Port(job).join()
     assert line.heard == [b"quit:"]
-    assert job.actors[0].error == "Broken: LookupError: where is it"
+    assert job.actors[0].error.startswith("Broken: LookupError: where is it (unit/test_protocol.py")
     assert any("Traceback" in text and "post_transition" in text for text in logged(logs))

@@ -71,7 +71,11 @@ RECORDS = [
         Ordered(1.0, "u", {"pipeline": "hello"}, "key", "d1", "10.0.0.1:13337"),
         '["ordered",1.0,"u",{"pipeline":"hello"},"key","d1","10.0.0.1:13337"]',
     ),
-    (Planned([{"key": "a"}, {}], [1, 0]), '["planned",[{"key":"a"},{}],[1,0]]'),
+    (Planned([{"key": "a"}, {}], [1, 0]), '["planned",[{"key":"a"},{}],[1,0],null,[]]'),
+    (
+        Planned([{"key": "a"}, {}], [1, 0], [1], [[0, None, "done", {"key": "a"}]]),
+        '["planned",[{"key":"a"},{}],[1,0],[1],[[0,null,"done",{"key":"a"}]]]',
+    ),
     (Launching(1.5, "l1", 3), '["launching",1.5,"l1",3]'),
     (Launched("l1", "accepted", 1.75), '["launched","l1","accepted",1.75]'),
     (Counted(1.8, {"throttled": 2}, 1), '["counted",1.8,{"throttled":2},1]'),
@@ -128,6 +132,7 @@ def test_the_encoding_of_each_record_never_changes(record, line):
     [
         ('["launched","l1","late"]', Launched("l1", "late")),
         ('["ordered",1.0,"u",{},"","d1"]', Ordered(1.0, "u", {}, "", "d1")),
+        ('["planned",[{}],[0]]', Planned([{}], [0])),
     ],
 )
 def test_records_of_older_versions_lack_the_last_fields(line, record):
