@@ -83,14 +83,15 @@ class Y4M2Png(Pipeline):
     def finish(self, job: JobFacts, outcomes: Sequence[Outcome]) -> dict[str, object]:
         """Raises JobFailed for missing frames: only the last chunk of a video may be shorter."""
         done = [outcome.result for outcome in outcomes if not outcome.error]
-        done.sort(key=lambda chunk: int(chunk["first"]))
         folder = f"{job.params.video}-{job.params.out_format}"
         result = {"folder": folder, "frames": sum(chunk["frames"] for chunk in done)}
-        for chunk in done[:-1]:
-            if chunk["frames"] != job.params.frames:
+        last = self.plan(job.params)[-1]["first"]
+        for chunk in done:
+            if chunk["first"] != last and chunk["frames"] != job.params.frames:
                 raise JobFailed(
                     f"the chunk that begins with frame {chunk['first']} must have"
-                    f" {job.params.frames} frames, got {chunk['frames']}: only the last may have fewer",
+                    f" {job.params.frames} frames, got {chunk['frames']}: only the last may have"
+                    " fewer",
                     result,
                 )
         return result

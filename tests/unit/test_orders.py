@@ -173,3 +173,12 @@ def test_a_rerun_takes_the_earlier_order_with_the_changes_that_are_given():
     assert (again.functions, again.retries) == (["other"], 0)
     kept = read(json.dumps(again.order).encode())
     assert kept.rerun == "j1", "the journal has it"
+
+
+def test_stragglers_below_the_median_are_refused():
+    field, says = refusal(stragglers=0.5)
+    assert (field, says) == (
+        "stragglers",
+        "stragglers must be 0 (never) or at least 1, got 0.5",
+    )
+    assert [read(stragglers=factor).stragglers for factor in (0, 1, 2.5)] == [0, 1, 2.5]
