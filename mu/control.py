@@ -1,7 +1,7 @@
 """The HTTP control port: a JSON API to order, watch and cancel jobs."""
 
 import hmac
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from klein import Klein
@@ -16,9 +16,11 @@ from mu.home import Tokens
 from mu.jobs.body import read_body
 from mu.jobs.book import JobBook, PastJob
 from mu.jobs.job import Job
-from mu.jobs.orders import digest, read_order
+from mu.jobs.orders import digest, read_order, rerun_of
+from mu.jobs.rerun import EarlierJob, NoRerun
 from mu.jobs.spec import EXTERNAL, JobSpec
 from mu.jobs.summary import COUNTED, JSON
+from mu.journal.records import Planned
 from mu.parameters import FieldError
 from mu.plugins import Pipeline
 from mu.registry import Registry
@@ -28,7 +30,9 @@ from mu.strict_json import dumps
 class Starter(Protocol):
     """Carries out orders (a mu.jobs.conductor.Conductor)."""
 
-    def start(self, spec: JobSpec) -> Deferred[Job]: ...
+    async def earlier(self, job_id: str) -> EarlierJob: ...
+    async def plan_rerun(self, spec: JobSpec, earlier: EarlierJob) -> Planned: ...
+    def start(self, spec: JobSpec, plan: Planned | None = None) -> Deferred[Job]: ...
     def recorded(self, job: Job) -> Deferred[None]: ...
     def event(self, job: Job) -> JSON: ...
     def cancel(self, job: Job) -> Deferred[None]: ...
@@ -87,7 +91,7 @@ class Control:
     def pipelines(self, request: Request) -> bytes:
         self._authorize(request)
         known = sorted(self._registry.pipelines.items())
-        told = [pipeline_json(pipeline) for _, pipeline in known]
+        told = [self._describe(pipeline) for _, pipeline in known]
         broken = [
             {"name": broken.name, "owner": broken.owner, "error": broken.reason}
             for broken in self._registry.broken
@@ -99,7 +103,10 @@ class Control:
         self._authorize(request)
         if name not in self._registry.pipelines:
             raise Refusal(404, f"there is no pipeline {name!r:.200}; GET /pipelines lists them")
-        return _answer(request, pipeline_json(self._registry.pipelines[name]))
+        return _answer(request, self._describe(self._registry.pipelines[name]))
+
+    def _describe(self, pipeline: Pipeline) -> JSON:
+        return pipeline_json(pipeline, self._registry.warnings.get(pipeline.name, []))
 
     @app.route("/jobs", methods=["POST"])
     async def start(self, request: Request) -> bytes:
@@ -109,11 +116,12 @@ class Control:
         key = _idempotency_key(request)
         job = self._book.with_key(key) if key else None
         if job is None:
+            spec, plan = await self._read_order(body, key)
+            job = self._book.with_key(key) if key else None  # if it was ordered meanwhile
+        if job is None:
             if self._starter.stopping:
                 raise Refusal(503, "the daemon is stopping; try again after its restart")
-            pipelines, engines = self._registry.pipelines, self._engines
-            spec = read_order(body, self._config, pipelines, engines, key)
-            job = await self._starter.start(spec)
+            job = await self._starter.start(spec, plan)
             request.setResponseCode(201)
         elif job.digest != digest(body):
             raise Refusal(
@@ -126,6 +134,16 @@ class Control:
         if isinstance(job, Job) and job.spec.engine == EXTERNAL and not job.ended:
             told["event"] = self._starter.event(job)
         return _answer(request, told)
+
+    async def _read_order(self, body: bytes, key: str) -> tuple[JobSpec, Planned | None]:
+        """Return the order, and the plan of a rerun. Raises FieldError and NoRerun."""
+        pipelines, engines = self._registry.pipelines, self._engines
+        old = rerun_of(body, self._config)
+        if not old:
+            return read_order(body, self._config, pipelines, engines, key), None
+        earlier = await self._starter.earlier(old)
+        spec = read_order(body, self._config, pipelines, engines, key, earlier.order)
+        return spec, await self._starter.plan_rerun(spec, earlier)
 
     @app.route("/jobs", methods=["GET"])
     def jobs(self, request: Request) -> bytes:
@@ -220,6 +238,10 @@ class Control:
         assert isinstance(error, Refusal)
         return _error(request, error.status, str(error), error.field)
 
+    @app.handle_errors(NoRerun)
+    def no_rerun(self, request: Request, failure: Failure) -> bytes:
+        return _error(request, 409, failure.getErrorMessage(), "rerun")
+
     @app.handle_errors(FieldError)
     def bad_field(self, request: Request, failure: Failure) -> bytes:
         error = failure.value
@@ -259,12 +281,13 @@ class Control:
         return job
 
 
-def pipeline_json(pipeline: Pipeline) -> JSON:
+def pipeline_json(pipeline: Pipeline, warnings: Sequence[str] = ()) -> JSON:
     """Return a pipeline's JSON for users."""
     return {
         "name": pipeline.name,
         "description": pipeline.description,
         "parameters": [parameter.describe() for parameter in pipeline.parameters],
+        "warnings": list(warnings),
     }
 
 

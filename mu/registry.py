@@ -19,6 +19,7 @@ from zope.interface.verify import verifyObject
 from mu.interfaces import IEngine, IPipeline
 from mu.parameters import Parameter
 from mu.plugins import Engine, Pipeline
+from mu.states.spelling import misspelt, package_of
 
 log = Logger()
 
@@ -39,6 +40,8 @@ class Registry:
     pipelines: dict[str, Pipeline] = field(default_factory=dict)
     engines: dict[str, Engine] = field(default_factory=dict)
     broken: list[Broken] = field(default_factory=list)
+    warnings: dict[str, list[str]] = field(default_factory=dict)
+    """What is suspicious in pipelines, by their names."""
     _owners: dict[tuple[type[Interface], str], str] = field(default_factory=dict)
 
     @classmethod
@@ -72,8 +75,15 @@ class Registry:
         self._owners[interface, str(name)] = owner
         if interface is IPipeline:
             self.pipelines[str(name)] = _with_defaults(Pipeline, plugin)
+            self._warn(str(name), owner, misspelt(package_of(plugin)))
         else:
             self.engines[str(name)] = _with_defaults(Engine, plugin)
+
+    def _warn(self, name: str, owner: str, sentences: list[str]) -> None:
+        if sentences:
+            self.warnings[name] = sentences
+        for said in sentences:
+            log.warn("plugin {name} ({owner}): {said}", name=name, owner=owner, said=said)
 
     def _refuse(self, name: str, owner: str, reason: str) -> None:
         self.broken.append(Broken(name, owner, reason))

@@ -37,8 +37,13 @@ def pipeline_named(pipelines: Iterable[PipelineJson], name: str) -> PipelineJson
     return known[name]
 
 
-def read_params(pipeline: PipelineJson, words: Sequence[str]) -> dict[str, object]:
-    """Return the values in arguments such as `frames=6`. Raises BadArgument."""
+def read_params(
+    pipeline: PipelineJson, words: Sequence[str], whole: bool = True
+) -> dict[str, object]:
+    """Return the values in arguments such as `frames=6`. Raises BadArgument.
+
+    `whole`: all required parameters must be there.
+    """
     known = {described["name"]: described for described in pipeline["parameters"]}
     values: dict[str, object] = {}
     for word in words:
@@ -52,7 +57,7 @@ def read_params(pipeline: PipelineJson, words: Sequence[str]) -> dict[str, objec
             raise BadArgument(f"-p {key} is given twice")
         values[key] = _read_value(known[key], text)
     for described in known.values():
-        if described["required"] and described["name"] not in values:
+        if whole and described["required"] and described["name"] not in values:
             raise BadArgument(
                 f"{pipeline['name']} requires -p {described['name']}=...: {described['help']}"
                 f" ({expected(described)})"

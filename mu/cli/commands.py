@@ -20,6 +20,7 @@ from mu.cli.functions import bundle
 from mu.cli.keys import keys
 from mu.cli.options import BROKEN_PIPE, INTERRUPTED, CliError, NoDaemon, finds_daemon
 from mu.cli.replay import replay
+from mu.cli.rerun import rerun
 from mu.cli.scaffold import init
 
 
@@ -92,7 +93,7 @@ def cli() -> None:
 for command in (
     *(launch.launch, launch.pipelines),
     *(jobs.jobs, jobs.watch, jobs.workers, jobs.log, jobs.cancel),
-    *(bundle, deploy, doctor, init, keys, replay),
+    *(bundle, deploy, doctor, init, keys, replay, rerun),
 ):
     cli.add_command(command)
 

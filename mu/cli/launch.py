@@ -127,6 +127,9 @@ def pipelines(name: str | None, as_json: bool) -> None:
     metavar="KEY",
     help="Repeating the same order with the same key does not start a second job.",
 )
+@click.option(
+    "--skip-existing", is_flag=True, help="With map: skip inputs whose output is up to date."
+)
 @click.option("-w", "--watch", "watched", is_flag=True, help="Wait until the job has ended.")
 @shows_json
 @finds_daemon()
@@ -141,6 +144,7 @@ def launch(
     event: str | None,
     event_out: Path | None,
     idempotency_key: str | None,
+    skip_existing: bool,
     watched: bool,
     as_json: bool,
     **given: object,
@@ -182,18 +186,20 @@ def launch(
     order = {name: value for name, value in order.items() if value is not None}
     if event_out is not None and order.get("engine", "external") != "external":
         raise CliError("--event-out is for engine external; others start the workers themselves")
+    if skip_existing:
+        params = (*params, "skip_existing=yes")
     client = the_client()
     order["params"] = read_params(pipeline_named(client.pipelines(), pipeline), params)
     with _private_file(event_out) as keep_event:
-        job = _place(client, order, idempotency_key)
+        job = place(client, order, idempotency_key)
         if event_out is not None and "event" in job:
             keep_event(json.dumps(job.pop("event")))
-    _report(job, event_out, watched, as_json)
+    report(job, event_out, watched, as_json)
     if watched:
         watch_to_end(ctx, client, job, as_json, stderr="event" in job and not as_json)
 
 
-def _place(client: Client, order: dict[str, object], key: str | None) -> JobJson:
+def place(client: Client, order: dict[str, object], key: str | None) -> JobJson:
     """Place the order, and return the job."""
     from mu.cli.client import DaemonUnreachable, RequestRefused
 
@@ -210,7 +216,7 @@ def _place(client: Client, order: dict[str, object], key: str | None) -> JobJson
         ) from None
 
 
-def _report(job: JobJson, event_out: Path | None, watched: bool, as_json: bool) -> None:
+def report(job: JobJson, event_out: Path | None, watched: bool, as_json: bool) -> None:
     """Print the id, the event or the JSON on stdout for programs, and a sentence on stderr."""
     from mu.cli.display.text import ordered
 

@@ -65,6 +65,7 @@ def job_fields(config: Config) -> tuple[Parameter, ...]:
             1000,
         ),
         Parameter("event", dict, "more keys for the workers' event, such as env", {}),
+        Parameter("rerun", str, "the job of which to rerun what failed", ""),
     )
 
 
@@ -76,15 +77,29 @@ def digest(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
+def rerun_of(body: bytes, config: Config) -> str:
+    """Return the id of the job that an order reruns; empty: it is no rerun. Raises FieldError."""
+    job_id = read_body(body, config.control.max_depth).get("rerun", "")
+    if not isinstance(job_id, str):
+        raise FieldError("rerun", f"rerun must be the id of a job, got {job_id!r:.200}")
+    return job_id
+
+
 def read_order(
     body: bytes,
     config: Config,
     pipelines: Mapping[str, Pipeline],
     engines: Collection[str],
     key: str = "",
+    earlier: Mapping[str, Any] | None = None,
 ) -> JobSpec:
-    """Read and check the order in a request's body. Raises FieldError."""
+    """Read and check the order in a request's body. Raises FieldError.
+
+    `earlier` is the order of the job that it reruns, which provides what the body does not have.
+    """
     given = read_body(body, config.control.max_depth)
+    if earlier is not None:
+        given = _rerun_order(given, earlier)
     order = read_fields(job_fields(config), given, known="fields")
     pipeline = pipelines.get(order.pipeline)
     if pipeline is None:
@@ -135,11 +150,33 @@ def read_order(
         stragglers=order.stragglers,
         max_cost_usd=order.max_cost_usd,
         copies=order.copies,
+        rerun=order.rerun,
         order={**order, "workers": workers, "params": _given(params)},
         event=order.event,
         key=key,
         digest=digest(body),
     )
+
+
+def _rerun_order(given: Mapping[str, object], earlier: Mapping[str, Any]) -> dict[str, object]:
+    """Return an earlier job's order with the changes that are given. Raises FieldError."""
+    if given.get("pipeline", earlier["pipeline"]) != earlier["pipeline"]:
+        raise FieldError(
+            "pipeline",
+            f"pipeline must be {earlier['pipeline']}, as in the job that is rerun, got"
+            f" {given['pipeline']!r:.200}",
+        )
+    for name in ("workers", "actors"):
+        if name in given:
+            raise FieldError(
+                name, f"{name} cannot be given with rerun, which runs the actors that failed"
+            )
+    dropped = {"actors", "copies"} if "function" in given else {"actors"}
+    order = {name: value for name, value in earlier.items() if name not in dropped}
+    params = given.get("params", {})
+    if isinstance(params, Mapping):  # if not, the check of all orders says so
+        params = {**earlier["params"], **params}
+    return {**order, **given, "params": params}
 
 
 def _locate(order: Params, said: bool) -> None:

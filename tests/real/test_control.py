@@ -26,6 +26,32 @@ def post(daemon, body, **headers):
 ORDER = json.dumps({"pipeline": "hello", "engine": "external", "workers": 3}).encode()
 
 
+def test_a_job_is_rerun_once_it_has_ended_with_the_changes_in_the_order(daemon):
+    _, first = post(daemon, ORDER)
+
+    def rerun(job=first["id"], key=None, **more):
+        body = json.dumps({"rerun": job, **more}).encode()
+        return post(daemon, body, **({"Idempotency_Key": key} if key else {}))
+
+    status, answer = rerun()
+    assert (status, answer["error"]["field"]) == (409, "rerun")
+    assert "still runs" in answer["error"]["message"]
+    assert rerun("absent")[0] == 409
+    daemon.ask(f"/jobs/{first['id']}", method="DELETE")
+    for field, value in (("workers", 2), ("actors", [1]), ("pipeline", "map"), ("rerun", 5)):
+        status, answer = rerun(**{field: value}) if field != "rerun" else rerun(5)
+        assert (status, answer["error"]["field"]) == (400, field)
+    status, answer = rerun(params={"rounds": "many"})
+    assert (status, answer["error"]["field"]) == (400, "params.rounds")
+    status, again = rerun(key="again", params={"rounds": 2}, function="other", retries=7)
+    assert (status, again["rerun"], again["workers"]) == (201, first["id"], 3)
+    assert again["params"] == first["params"] | {"rounds": 2}
+    assert (again["function"], again["retries"]) == ("other", 7)
+    status, same = rerun(key="again", params={"rounds": 2}, function="other", retries=7)
+    assert (status, same["id"]) == (200, again["id"])
+    daemon.ask(f"/jobs/{again['id']}", method="DELETE")
+
+
 @pytest.mark.parametrize(
     ("body", "says"),
     [
