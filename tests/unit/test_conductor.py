@@ -941,6 +941,37 @@ def together(bench, workers, **spec):
     return bench.start(Patient, workers=workers, pipeline=Together(Patient), **spec)
 
 
+@pytest.mark.parametrize(("regional", "fits"), [(True, True), (False, False)])
+def test_actors_that_need_one_another_are_refused_if_their_regions_share_too_few_places(
+    regional, fits
+):
+    bench = bench_with(3)
+    bench.engine.regional = regional
+    job = together(bench, 6, regions=("east", "west"))
+    assert job.active == fits
+    assert len(bench.engine.asked) == (6 if fits else 0)
+
+
+def test_actors_that_need_one_another_are_refused_if_one_of_their_regions_has_too_few_places():
+    bench = bench_with(3)
+    bench.engine.concurrency = lambda function, region: succeed(
+        ConcurrencyLimit(2 if region == "west" else 10)
+    )
+    job = together(bench, 6, regions=("east", "west"))
+    assert (job.state, job.error) == (
+        "failed",
+        "one needs all of its 6 actors at once, but engine scripted runs at most 2 workers where 3"
+        " of them would start",
+    )
+
+
+def test_copies_with_a_reserve_each_count_for_actors_that_need_one_another():
+    bench = bench_with(5)
+    bench.engine.concurrency = lambda function, region: succeed(ConcurrencyLimit(2, True))
+    assert together(bench, 6, function="f", copies=3).active
+    assert len(bench.engine.asked) == 6
+
+
 def test_two_jobs_whose_actors_need_one_another_do_not_share_places_that_suffice_for_one():
     bench = bench_with(5)
     other = bench.start(Patient, workers=1)
