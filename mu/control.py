@@ -19,7 +19,7 @@ from mu.jobs.job import Job
 from mu.jobs.orders import digest, read_order
 from mu.jobs.spec import EXTERNAL, JobSpec
 from mu.jobs.summary import COUNTED, JSON
-from mu.parameters import FieldError
+from mu.parameters import RESTART, FieldError
 from mu.plugins import Pipeline
 from mu.registry import Registry
 from mu.strict_json import dumps
@@ -98,7 +98,10 @@ class Control:
     def pipeline(self, request: Request, name: str) -> bytes:
         self._authorize(request)
         if name not in self._registry.pipelines:
-            raise Refusal(404, f"there is no pipeline {name!r:.200}; GET /pipelines lists them")
+            raise Refusal(
+                404,
+                f"there is no pipeline {name!r:.200}; GET /pipelines lists them; {RESTART}",
+            )
         return _answer(request, pipeline_json(self._registry.pipelines[name]))
 
     @app.route("/jobs", methods=["POST"])

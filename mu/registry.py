@@ -13,11 +13,9 @@ from typing import Any
 from twisted.logger import Logger
 from twisted.plugin import getPlugins
 from zope.interface import Interface
-from zope.interface.exceptions import Invalid
-from zope.interface.verify import verifyObject
 
 from mu.interfaces import IEngine, IPipeline
-from mu.parameters import Parameter
+from mu.plugin_check import why_not, why_not_loaded
 from mu.plugins import Engine, Pipeline
 
 log = Logger()
@@ -52,7 +50,7 @@ class Registry:
                 try:
                     plugin = entry.load()
                 except Exception as error:  # foreign code may raise anything on import
-                    registry._refuse(entry.name, owner, f"{type(error).__name__}: {error}")
+                    registry._refuse(entry.name, owner, why_not_loaded(entry, error))
                 else:
                     registry.add(interface, plugin, owner, entry.name)
             for plugin in _dropins(interface):
@@ -62,7 +60,7 @@ class Registry:
     def add(self, interface: type[Interface], plugin: object, owner: str, called: str = "") -> None:
         """Add a plugin, or note why it is rejected; `called` is what to call one without a name."""
         name = getattr(plugin, "name", None)
-        reason = _why_not(interface, plugin)
+        reason = why_not(interface, plugin)
         taken = self._owners.get((interface, str(name)))
         if not reason and taken is not None:
             reason = f"the name is taken by {taken}"
@@ -90,34 +88,6 @@ def _with_defaults(base: type, plugin: object) -> Any:
             member = getattr(plugin, name)
             own[name] = staticmethod(member) if callable(member) else member
     return type(base)(type(plugin).__name__, (base,), own)()
-
-
-def _why_not(interface: type[Interface], plugin: object) -> str:
-    """Return why a plugin is rejected; empty: it is not."""
-    try:
-        verifyObject(interface, plugin)
-    except Invalid as error:
-        return " ".join(str(error).split())
-    name = getattr(plugin, "name", None)
-    if not isinstance(name, str) or not name:
-        return f"name must be a non-empty str, got {name!r}"
-    return _wrong_parameters(getattr(plugin, "parameters", ())) if interface is IPipeline else ""
-
-
-def _wrong_parameters(parameters: object) -> str:
-    if not isinstance(parameters, list | tuple) or not all(
-        isinstance(parameter, Parameter) for parameter in parameters
-    ):
-        return f"parameters must be a sequence of mu.parameters.Parameter, got {parameters!r}"
-    names = [parameter.name for parameter in parameters]
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        return f"two parameters are named {twice[0]!r}"
-    if "workers" in names:
-        return (
-            "no parameter may be named 'workers': params.workers is the number of workers ordered"
-        )
-    return ""
 
 
 def _dropins(interface: type[Interface]) -> Iterator[object]:
