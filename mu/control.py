@@ -140,6 +140,9 @@ class Control:
             if after not in ids:
                 raise Refusal(400, f"after must be the id of a job, got {after!r:.200}", "after")
             jobs = jobs[ids.index(after) + 1 :]
+        last = _argument(request, "last")
+        if last is not None:
+            jobs = jobs[max(0, len(jobs) - _number(last, "last")) :]
         return _answer(request, [job.describe() for job in jobs[:limit]])
 
     @app.route("/jobs/<job_id>", methods=["GET"])

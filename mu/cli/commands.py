@@ -50,7 +50,11 @@ class CommandLine(click.Group):
 
         name = args[0]
         near = get_close_matches(name, self.commands, 1)
-        if near and name not in self.commands and not name.startswith("-"):
+        if (
+            near
+            and name not in self.commands
+            and not (name.startswith("-") or ctx.resilient_parsing)
+        ):
             raise click.UsageError(f"No such command {name!r}. Did you mean {near[0]!r}?", ctx)
         return super().resolve_command(ctx, args)
 

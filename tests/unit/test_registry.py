@@ -134,7 +134,7 @@ class Nameless(Pipeline):
 
 
 class Crooked(Good):
-    def begin(self): ...
+    def begin(self): ...  # type: ignore[override]
 
 
 DERIVE = "an object of a class derived from mu.plugins.Pipeline, as in `class Mine(Pipeline)`"
