@@ -83,6 +83,12 @@ def cli() -> None:
       MU_HOME, ./etc/mu.conf, /etc/mu.conf, ~/.mu
 
     \b
+    Completion of names, ids and parameters by Tab, for the file that your shell starts with:
+      ~/.bashrc                   eval "$(_MU_COMPLETE=bash_source mu)"
+      ~/.zshrc                    eval "$(_MU_COMPLETE=zsh_source mu)"
+      ~/.config/fish/config.fish  _MU_COMPLETE=fish_source mu | source
+
+    \b
     Exit status:
       0  success; for a job that was watched: it is done
       1  the job failed; a replayed attempt diverged; mu doctor found an error
