@@ -19,13 +19,15 @@ _EXAMPLES = {"name": '"mine"', "description": '"One sentence for users."', "para
 def why_not(interface: type[Interface], plugin: object) -> str:
     """Return why a plugin is refused; empty: it is not."""
     base, kind = ("Engine", "engine") if interface is IEngine else ("Pipeline", "pipeline")
-    if isinstance(plugin, ModuleType):
-        called = plugin.__name__
-        return f"it is the module {called}: name an object in it, as in `{called}:{kind}`"
-    if isinstance(plugin, type):
-        called = plugin.__name__
-        return f"it is the class {called}: register an object of it, as in `{kind} = {called}()`"
     if not interface.providedBy(plugin):
+        if isinstance(plugin, ModuleType):
+            called = plugin.__name__
+            return f"it is the module {called}: name an object in it, as in `{called}:{kind}`"
+        if isinstance(plugin, type):
+            called = plugin.__name__
+            return (
+                f"it is the class {called}: register an object of it, as in `{kind} = {called}()`"
+            )
         return (
             f"it must be an object of a class derived from mu.plugins.{base}, as in `class Mine({base})`"
             f" and `{kind} = Mine()`, or provide mu.interfaces.{interface.__name__}, got"
@@ -51,8 +53,15 @@ def why_not_loaded(entry: EntryPoint, error: Exception) -> str:
                 f' `[tool.setuptools]` and `py-modules = ["{error.name}"]`, or `packages`'
             )
         return f"{reason}: add it to the package's dependencies, and install it"
-    if isinstance(error, AttributeError) and error.obj is sys.modules.get(entry.module):
+    module = sys.modules.get(entry.module)
+    if isinstance(error, AttributeError) and module is not None and error.obj is module:
         return f"{reason}: add `{entry.attr} = Mine()` with your class, or correct the entry point"
+    return why_not_imported(error)
+
+
+def why_not_imported(error: BaseException) -> str:
+    """Return why a plugin's module could not be imported."""
+    reason = f"{type(error).__name__}: {error}"
     abstract = isinstance(error, TypeError) and re.search(r"abstract methods? (.*)", str(error))
     if abstract:
         methods = [

@@ -257,6 +257,25 @@ def test_a_dropin_is_found_in_twisted_plugins(tmp_path):
     assert broken == []
 
 
+@pytest.mark.parametrize(
+    ("dropin", "says"),
+    [
+        ("import nothing_like_this\n", "No module named 'nothing_like_this'"),
+        ("def (\n", "SyntaxError: invalid syntax"),
+        (
+            "from mu.plugins import Pipeline\nclass Mine(Pipeline): name = 'm'\nmine = Mine()\n",
+            "abstract method begin: add `def begin(self, worker): ...`",
+        ),
+    ],
+)
+def test_a_dropin_that_cannot_be_imported_is_reported_once(tmp_path, dropin, says):
+    pipelines, broken = installed_with(tmp_path, {"twisted/plugins/strange.py": dropin}, "")
+    assert "png2y4m" in pipelines
+    ((name, owner, reason),) = broken
+    assert (name, owner) == ("strange", f"a dropin in {tmp_path}/twisted/plugins")
+    assert says in reason
+
+
 NO_SUCH = "AttributeError: module 'stranger' has no attribute 'pipeline': add `pipeline = Mine()`"
 ABSTRACT = """
 from mu.plugins import Pipeline
@@ -277,6 +296,7 @@ pipeline = Mine()
         ("pipeline = 5\n", DERIVE),
         (PLUGIN + "pipeline = Pipeline('png2y4m')\n", "the name is taken by"),
         ("", NO_SUCH),
+        ("raise AttributeError('no luck')\n", "AttributeError: no luck"),
         ("import json\njson.nothing\n", "AttributeError: module 'json' has no attribute 'nothing'"),
         (ABSTRACT, "add `def begin(self, worker): ...`"),
     ],
