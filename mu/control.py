@@ -21,7 +21,7 @@ from mu.jobs.rerun import EarlierJob, NoRerun
 from mu.jobs.spec import EXTERNAL, JobSpec
 from mu.jobs.summary import COUNTED, JSON
 from mu.journal.records import Planned
-from mu.parameters import FieldError
+from mu.parameters import RESTART, FieldError
 from mu.plugins import Pipeline
 from mu.registry import Registry
 from mu.strict_json import dumps
@@ -102,7 +102,10 @@ class Control:
     def pipeline(self, request: Request, name: str) -> bytes:
         self._authorize(request)
         if name not in self._registry.pipelines:
-            raise Refusal(404, f"there is no pipeline {name!r:.200}; GET /pipelines lists them")
+            raise Refusal(
+                404,
+                f"there is no pipeline {name!r:.200}; GET /pipelines lists them; {RESTART}",
+            )
         return _answer(request, self._describe(self._registry.pipelines[name]))
 
     def _describe(self, pipeline: Pipeline) -> JSON:
@@ -155,6 +158,9 @@ class Control:
             if after not in ids:
                 raise Refusal(400, f"after must be the id of a job, got {after!r:.200}", "after")
             jobs = jobs[ids.index(after) + 1 :]
+        last = _argument(request, "last")
+        if last is not None:
+            jobs = jobs[max(0, len(jobs) - _number(last, "last")) :]
         return _answer(request, [job.describe() for job in jobs[:limit]])
 
     @app.route("/jobs/<job_id>", methods=["GET"])

@@ -51,7 +51,11 @@ class CommandLine(click.Group):
 
         name = args[0]
         near = get_close_matches(name, self.commands, 1)
-        if near and name not in self.commands and not name.startswith("-"):
+        if (
+            near
+            and name not in self.commands
+            and not (name.startswith("-") or ctx.resilient_parsing)
+        ):
             raise click.UsageError(f"No such command {name!r}. Did you mean {near[0]!r}?", ctx)
         return super().resolve_command(ctx, args)
 
@@ -78,6 +82,12 @@ def cli() -> None:
     mu finds the daemon by the first of these that is set or exists:
       --home FOLDER, --config FILE or --url URL (before or after a command)
       MU_HOME, ./etc/mu.conf, /etc/mu.conf, ~/.mu
+
+    \b
+    Completion of names, ids and parameters by Tab, for the file that your shell starts with:
+      ~/.bashrc                   eval "$(_MU_COMPLETE=bash_source mu)"
+      ~/.zshrc                    eval "$(_MU_COMPLETE=zsh_source mu)"
+      ~/.config/fish/config.fish  _MU_COMPLETE=fish_source mu | source
 
     \b
     Exit status:

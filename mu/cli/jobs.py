@@ -54,7 +54,7 @@ def jobs(limit: int, as_json: bool) -> None:
       mu jobs --limit 3
       mu jobs --json | jq -r '.[] | select(.state == "failed") | .id'
     """
-    found = the_client().jobs()[-limit:]
+    found = the_client().jobs(last=limit)
     if as_json:
         print_json(found)
         return

@@ -12,6 +12,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mu.cli.completion import (
+    complete_engine,
+    complete_function,
+    complete_param,
+    complete_pipeline,
+)
 from mu.cli.jobs import watch_to_end
 from mu.cli.options import (
     CliError,
@@ -28,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_pipeline)
 @shows_json
 @finds_daemon()
 def pipelines(name: str | None, as_json: bool) -> None:
@@ -53,7 +59,7 @@ def pipelines(name: str | None, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("pipeline")
+@click.argument("pipeline", shell_complete=complete_pipeline)
 @click.option("-n", "--workers", type=int, metavar="N", help="Number of workers.  [default: 1]")
 @click.option("--actors", metavar="0,7,12-15", help="Run only these actors.  [default: all]")
 @click.option(
@@ -61,15 +67,20 @@ def pipelines(name: str | None, as_json: bool) -> None:
     "params",
     multiple=True,
     metavar="NAME=VALUE",
+    shell_complete=complete_param,
     help="Set a parameter of the pipeline; mu pipelines NAME lists them. Repeatable.",
 )
 @click.option(
     "--engine",
     metavar="NAME",
+    shell_complete=complete_engine,
     help="Where workers run: local, lambda or external.  [default: from mu.conf]",
 )
 @click.option(
-    "--function", metavar="NAME", help="The Lambda function.  [default: the pipeline's name]"
+    "--function",
+    metavar="NAME",
+    shell_complete=complete_function,
+    help="The Lambda function.  [default: the pipeline's name]",
 )
 @click.option(
     "--copies",

@@ -10,7 +10,7 @@ from mu.jobs.body import read_body
 from mu.jobs.event_keys import check_event
 from mu.jobs.function_name import FunctionName
 from mu.jobs.spec import EXTERNAL, JobSpec
-from mu.parameters import FieldError, Parameter, Params, read_fields
+from mu.parameters import RESTART, FieldError, Parameter, Params, read_fields
 from mu.plugins import Pipeline
 
 
@@ -105,7 +105,8 @@ def read_order(
     if pipeline is None:
         names = ", ".join(sorted(pipelines)) or "none"
         raise FieldError(
-            "pipeline", f"unknown pipeline {order.pipeline!r:.200}; the pipelines are {names}"
+            "pipeline",
+            f"unknown pipeline {order.pipeline!r:.200}; the pipelines are {names}; {RESTART}",
         )
     _locate(order, "regions" in given)
     regions = tuple(order.regions)
@@ -126,7 +127,9 @@ def read_order(
     check_event(order.event)
     if order.engine not in engines:
         known = ", ".join(sorted(engines))
-        raise FieldError("engine", f"unknown engine {order.engine!r:.200}; the engines are {known}")
+        raise FieldError(
+            "engine", f"unknown engine {order.engine!r:.200}; the engines are {known}; {RESTART}"
+        )
     if order.max_cost_usd and order.engine == EXTERNAL:
         raise FieldError(
             "max_cost_usd", "max_cost_usd cannot be kept: the cost of external workers is unknown"
