@@ -75,5 +75,5 @@ def test_only_the_last_chunk_may_be_shorter():
     assert finish(6, 6, 2) == {"folder": "v-png16", "frames": 14}
     with pytest.raises(JobFailed, match="begins with frame 7 must have 6 frames, got 5"):
         finish(6, 5, 6)
-    with pytest.raises(ValueError, match="begins with frame 7 must have 6 frames, got 5"):
+    with pytest.raises(JobFailed, match="begins with frame 7 must have 6 frames, got 5"):
         finish(6, 5)
