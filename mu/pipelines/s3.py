@@ -2,28 +2,45 @@
 
 botocore is imported by the first call, so that pipelines can be listed and tested without it.
 Credentials, proxies and AWS_ENDPOINT_URL_S3 come from the daemon's environment. Requests are signed for
-the bucket's own region, wherever it is.
+the bucket's own region, wherever it is. During an outage, requests are tried again: a job must not fail
+because S3 could not be reached for a minute when all its work was done.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 __all__ = ["S3Error", "S3Object", "keys_below", "objects_below", "put", "readable_url", "size"]
 
 KNOWN_S = 300.0
 """How long a bucket's region is believed: it may be deleted, and made again elsewhere."""
 
+PAUSES_S = (0.5, 10.0)
+"""The first and the longest pause between two tries during an outage."""
+
+T = TypeVar("T")
+
 _start_region: str | None = None
 _regions: dict[str, tuple[str | None, float]] = {}
 """The regions of buckets, and when they were looked up."""
 
 
+_outage_s = 0.0
+_warn: Callable[[str], object] = print
+
+
 class S3Error(ValueError):
-    """A request failed; the message says which one, and what S3 replied."""
+    """A request failed; the message says which one, and what S3 replied.
+
+    `passing`: whether the same request may succeed later.
+    """
+
+    def __init__(self, message: str, passing: bool = False) -> None:
+        super().__init__(message)
+        self.passing = passing
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +59,12 @@ def look_up_from(region: str) -> None:
     _start_region = region
 
 
+def wait_out(outage_s: float, warn: Callable[[str], object]) -> None:
+    """Try requests again for that time while S3 or credentials are out of reach; `warn` is told why."""
+    global _outage_s, _warn
+    _outage_s, _warn = outage_s, warn
+
+
 def keys_below(bucket: str, prefix: str) -> Iterator[str]:
     """Yield all keys that begin with `prefix`, in S3's order. Raises S3Error."""
     return (found.key for found in objects_below(bucket, prefix))
@@ -49,26 +72,34 @@ def keys_below(bucket: str, prefix: str) -> Iterator[str]:
 
 def objects_below(bucket: str, prefix: str) -> Iterator[S3Object]:
     """Yield all objects whose key begins with `prefix`, in S3's order. Raises S3Error."""
-    with _explained(f"list s3://{bucket}/{prefix}"):
-        pages = (
-            _client(bucket).get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    asked = {"Bucket": bucket, "Prefix": prefix}
+    while True:
+        page = _patiently(
+            f"list s3://{bucket}/{prefix}", lambda: _client(bucket).list_objects_v2(**asked)
         )
-        for page in pages:
-            for found in page.get("Contents", ()):
-                yield S3Object(found["Key"], found["Size"], found["LastModified"])
+        for found in page.get("Contents", ()):
+            yield S3Object(found["Key"], found["Size"], found["LastModified"])
+        if not page.get("NextContinuationToken"):
+            return
+        asked["ContinuationToken"] = page["NextContinuationToken"]
 
 
 def put(bucket: str, key: str, body: bytes, content_type: str) -> None:
     """Store an object. Raises S3Error."""
-    with _explained(f"write s3://{bucket}/{key}"):
+
+    def write() -> None:
         _client(bucket).put_object(Bucket=bucket, Key=key, Body=body, ContentType=content_type)
+
+    _patiently(f"write s3://{bucket}/{key}", write)
 
 
 def size(bucket: str, key: str) -> int:
     """Return the size of an object in bytes. Raises S3Error."""
-    with _explained(f"read s3://{bucket}/{key}"):
-        length: int = _client(bucket).head_object(Bucket=bucket, Key=key)["ContentLength"]
-        return length
+    head = _patiently(
+        f"read s3://{bucket}/{key}", lambda: _client(bucket).head_object(Bucket=bucket, Key=key)
+    )
+    length: int = head["ContentLength"]
+    return length
 
 
 def readable_url(bucket: str, key: str, seconds: int) -> str:
@@ -76,12 +107,31 @@ def readable_url(bucket: str, key: str, seconds: int) -> str:
 
     A missing object is an error here, rather than later on every worker.
     """
-    with _explained(f"read s3://{bucket}/{key}"):
+
+    def sign() -> str:
         client = _client(bucket, own_host=True)
         client.head_object(Bucket=bucket, Key=key)
         names = {"Bucket": bucket, "Key": key}
         url: str = client.generate_presigned_url("get_object", Params=names, ExpiresIn=seconds)
         return url
+
+    return _patiently(f"read s3://{bucket}/{key}", sign)
+
+
+def _patiently(attempt: str, call: Callable[[], T]) -> T:
+    """Call, and again while that may help. Raises S3Error."""
+    pause_s, longest_s = PAUSES_S
+    until = time.monotonic() + _outage_s
+    while True:
+        try:
+            with _explained(attempt):
+                return call()
+        except S3Error as error:
+            if not error.passing or time.monotonic() + pause_s > until:
+                raise
+            _warn(f"{error}; trying again")
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, longest_s)
 
 
 def _client(bucket: str, own_host: bool = False) -> Any:
@@ -128,8 +178,15 @@ def _client_in(session: Any, region: str | None, host: str | None = None) -> Any
 @contextmanager
 def _explained(attempt: str) -> Iterator[None]:
     """Turn the exceptions of botocore into an S3Error."""
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        ConnectionError,
+        HTTPClientError,
+        SSLError,
+    )
 
+    from mu.aws.answers import is_passing
     from mu.aws.sessions import AwsTrouble
 
     try:
@@ -137,6 +194,11 @@ def _explained(attempt: str) -> Iterator[None]:
     except ClientError as error:
         answer = error.response.get("Error", {})
         parts = [str(answer[part]) for part in ("Code", "Message") if answer.get(part)]
-        raise S3Error(f"cannot {attempt}: {': '.join(parts) or error}") from error
-    except (BotoCoreError, AwsTrouble) as error:
-        raise S3Error(f"cannot {attempt}: {error}") from error
+        passing = is_passing(error.response)
+        raise S3Error(f"cannot {attempt}: {': '.join(parts) or error}", passing) from error
+    except AwsTrouble as error:
+        raise S3Error(f"cannot {attempt}: {error}", error.passing) from error
+    except BotoCoreError as error:
+        passing = isinstance(error, ConnectionError | HTTPClientError)
+        passing = passing and not isinstance(error, SSLError)
+        raise S3Error(f"cannot {attempt}: {error}", passing) from error
