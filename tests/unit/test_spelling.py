@@ -32,8 +32,9 @@ class Derived(Good):
 
 
 class Misspelt(OnePassState):
-    """The subject of these tests."""
+    """The subject of these tests, in a package of its own: others need no warning of it."""
 
+    __module__ = "made_up.states"
     expct = "OK"
     comand = "quit:"
     nextstate = TerminalState
@@ -43,6 +44,7 @@ class Misspelt(OnePassState):
 
 
 class Loop(ForLoopState):
+    __module__ = "made_up.loops"
     iter_fin = 5
     expects = "OK"
 
@@ -67,7 +69,7 @@ def test_what_looks_like_an_attribute_of_a_state_is_suspicious_and_nothing_else(
 
 @pytest.mark.parametrize("test", [lambda: talk(Misspelt, "OK"), lambda: run(OneState(Good))])
 def test_a_test_of_such_a_class_warns(test, monkeypatch):
-    monkeypatch.setattr("mu.testing.package_of", lambda pipeline: __name__)
+    monkeypatch.setattr("mu.testing.package_of", lambda pipeline: "made_up")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         test()
@@ -75,7 +77,7 @@ def test_a_test_of_such_a_class_warns(test, monkeypatch):
 
 
 def test_a_pipeline_with_such_a_class_is_loaded_with_a_warning():
-    Own = type("Own", (OneState,), {"__module__": __name__.partition(".")[0] + ".x"})
+    Own = type("Own", (OneState,), {"__module__": "made_up.pipeline"})
     registry = Registry()
     with capturedLogs() as logs:
         registry.add(IPipeline, Own(Good), "own of a package")
