@@ -1,7 +1,7 @@
 """The HTTP control port: a JSON API to order, watch and cancel jobs."""
 
 import hmac
-from collections.abc import Collection
+from collections.abc import Collection, Coroutine
 from typing import Any, Protocol
 
 from klein import Klein
@@ -11,10 +11,12 @@ from twisted.python.failure import Failure
 from twisted.web.server import Request
 
 import mu
+from mu.aws.s3 import EMBEDDED_BUCKET, S3Error, S3Place
 from mu.config import Config
+from mu.jobs.body import read_body
 from mu.jobs.book import JobBook, PastJob
 from mu.jobs.job import Job
-from mu.jobs.orders import digest, read_order
+from mu.jobs.orders import digest, read_order, refuse_unreachable
 from mu.jobs.spec import EXTERNAL, JobSpec
 from mu.jobs.summary import COUNTED, JSON
 from mu.parameters import FieldError
@@ -33,6 +35,12 @@ class Starter(Protocol):
 
     @property
     def stopping(self) -> bool: ...
+
+
+class FindBucket(Protocol):
+    """Says where a bucket is, and starts the embedded S3 server for its own. Raises S3Error."""
+
+    def __call__(self, bucket: str) -> Coroutine[Any, Any, S3Place]: ...
 
 
 class Refusal(Exception):
@@ -58,12 +66,14 @@ class Control:
         registry: Registry,
         starter: Starter,
         engines: Collection[str],
+        find_bucket: FindBucket,
     ) -> None:
         self.reload(config, token)
         self._book = book
         self._registry = registry
         self._starter = starter
         self._engines = engines
+        self._find_bucket = find_bucket
 
     def reload(self, config: Config, token: str) -> None:
         """Use these for all requests from now on."""
@@ -91,6 +101,30 @@ class Control:
         if name not in self._registry.pipelines:
             raise Refusal(404, f"there is no pipeline {name!r:.200}; GET /pipelines lists them")
         return _answer(request, pipeline_json(self._registry.pipelines[name]))
+
+    @app.route("/s3", methods=["POST"])
+    async def s3(self, request: Request) -> bytes:
+        """Say where a bucket is, or the one for files; the embedded server is started for its own."""
+        self._authorize(request)
+        assert request.content is not None
+        body = read_body(request.content.read(), self._config.control.max_depth)
+        known = {"bucket": self._bucket_for_files(), "engine": self._config.launch.engine}
+        for field, value in body.items():
+            if field not in known:
+                names = " and ".join(known)
+                raise Refusal(400, f"unknown field {field!r:.200}; the fields are {names}", field)
+            if not isinstance(value, str) or not value:
+                raise Refusal(400, f"{field} must be a name, got {value!r:.200}", field)
+            known[field] = value
+        refuse_unreachable(known["bucket"], known["engine"], "bucket")
+        bucket = known["bucket"]
+        try:
+            place = await self._find_bucket(bucket)
+        except S3Error as error:
+            raise Refusal(409, str(error)) from None
+        told = {"bucket": bucket, "embedded": place.embedded, "endpoint": place.endpoint or None}
+        told |= {"region": place.region or None, "addressing": place.addressing}
+        return _answer(request, told | {"profile": place.profile or None})
 
     @app.route("/jobs", methods=["POST"])
     async def start(self, request: Request) -> bytes:
@@ -216,6 +250,10 @@ class Control:
             request.setHeader("WWW-Authenticate", "Bearer")
             home = self._config.home
             raise Refusal(401, f"send Authorization: Bearer <the content of {home}/token>")
+
+    def _bucket_for_files(self) -> str:
+        name = self._config.s3.bucket
+        return EMBEDDED_BUCKET if name == "none" else name
 
     def _find(self, job_id: str) -> Job | PastJob:
         job = self._book.get(job_id)

@@ -24,13 +24,14 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import ServerFactory
 from twisted.internet.task import deferLater
-from twisted.internet.threads import deferToThreadPool
+from twisted.internet.threads import blockingCallFromThread, deferToThreadPool
 from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from mu import hosts
+from mu.aws.s3 import EMBEDDED_BUCKET, S3Error, S3Place
 from mu.config import Config, ConfigError, read_config, reloaded
 from mu.control import Control
 from mu.engines.connections import Timeouts
@@ -38,8 +39,8 @@ from mu.engines.lambda_api import (
     FindCredentials,
     LambdaEngine,
 )
-from mu.engines.local.key import make_key
-from mu.engines.local.process import LocalEngineProcess
+from mu.engines.local.key import S3_KEY, make_key
+from mu.engines.local.process import LocalEngineError, LocalEngineProcess
 from mu.engines.reactors import IClientReactor, ILocalReactor
 from mu.engines.routes import Route, aws_credentials, aws_route
 from mu.home import (
@@ -66,7 +67,7 @@ from mu.net.certificates import Authority
 from mu.net.hosts import AllowedHosts, split_hosts
 from mu.net.transport import DirectTLSFactory, PromptServer
 from mu.net.web import BoundedSite, TextResource
-from mu.pipelines.s3 import look_up_from
+from mu.pipelines.s3 import find_with, look_up_from
 from mu.protocol import WorkerFactory
 from mu.registry import Registry
 from mu.relay.hub import Relay
@@ -191,6 +192,7 @@ class MuService(Service):
         self._threads.start()
         self._check_home()
         look_up_from(config.launch.region)
+        find_with(self._bucket_from_thread)
         registry = Registry.installed()
         self._lambda_engines["lambda"] = self._lambda("lambda", aws_route, aws_credentials())
         if config.local.enabled:
@@ -213,13 +215,14 @@ class MuService(Service):
         self._listen_for_workers()
         conductor.coordinator.worker_port = self.ports["worker"]
         conductor.coordinator.relay = self._start_relay()
+        conductor.coordinator.s3 = self._s3_of_workers
         if config.local.enabled:
             await self._start_local_engine()
         if self._stopping:
             return
         conductor.resume()
         control = self._control = Control(
-            config, self._token, self._book, registry, conductor, {*engines, EXTERNAL}
+            config, self._token, self._book, registry, conductor, {*engines, EXTERNAL}, self._bucket
         )
         ours = (config.control.host, config.launch.public_host)
         allowed = AllowedHosts([*ours, *split_hosts(config.mu.allowed_hosts)])
@@ -256,6 +259,51 @@ class MuService(Service):
 
     def _in_thread(self, call: Callable[..., Any], *args: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._threads, call, *args)
+
+    # ------------------------------------------------ S3
+
+    async def _bucket(self, bucket: str) -> S3Place:
+        """Return where a bucket is; the embedded server is started for its own. Raises S3Error."""
+        if bucket != EMBEDDED_BUCKET:
+            return self._configured_s3()
+        if self._local is None:
+            raise S3Error(
+                "the embedded S3 server needs the local engine, and [local] enabled is no: set"
+                " [s3] bucket in mu.conf, or give the job a bucket"
+            )
+        try:
+            await self._local.start_s3()
+        except LocalEngineError as error:
+            raise S3Error(str(error)) from None
+        return self._embedded_s3(self._local.s3_port)
+
+    def _bucket_from_thread(self, bucket: str) -> S3Place:
+        """Return where a bucket is, for `plan` and `finish`."""
+        if bucket != EMBEDDED_BUCKET:
+            return self._configured_s3()
+        asking = cast(Any, lambda: Deferred.fromCoroutine(self._bucket(bucket)))
+        return cast(S3Place, blockingCallFromThread(self._reactor, asking))
+
+    def _s3_of_workers(self, bucket: str, engine: str) -> S3Place:
+        """Return where a bucket is for workers; those on AWS cannot reach the embedded server."""
+        if bucket == EMBEDDED_BUCKET and engine in ("local", EXTERNAL):
+            port = self._local.s3_port if self._local is not None else 0
+            return self._embedded_s3(port) if port else self._configured_s3()
+        return self._configured_s3()
+
+    def _configured_s3(self) -> S3Place:
+        s3 = self._config.s3
+        return S3Place(
+            _unless_auto(s3.endpoint),
+            _unless_auto(s3.region),
+            s3.addressing,
+            _unless_none(s3.profile),
+        )
+
+    def _embedded_s3(self, port: int) -> S3Place:
+        key = make_key(self._config.home, S3_KEY)
+        url = f"http://127.0.0.1:{port}"
+        return S3Place(url, "", "path", "", key.access_key, key.secret_key)
 
     # ------------------------------------------------ the journal
 
@@ -393,6 +441,8 @@ class MuService(Service):
             linger_s=local.linger_s,
             faults=str(local.faults),
             allowed_hosts=self._config.mu.allowed_hosts,
+            s3_port=self._config.s3.port,
+            s3_profile=_unless_none(self._config.s3.profile),
         )
         self.ports["local"] = await self._local.start()
 
@@ -505,6 +555,14 @@ class RelayJobs:
     def ended(self, job_id: str) -> bool:
         job = self._book.get(job_id)
         return job is not None and job.ended
+
+
+def _unless_auto(text: str) -> str:
+    return "" if text == "auto" else text
+
+
+def _unless_none(text: str) -> str:
+    return "" if text == "none" else text
 
 
 def makeService(options: Options, reactor: DaemonReactor | None = None) -> MuService:

@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from mu.aws.s3 import FROM_ENVIRONMENT, S3Place
 from mu.config import Config
 from mu.engines.cost import Prices
 from mu.invocations import Accepted, Answer, Invocation, Refused, Size, Unknown, region_of
@@ -52,6 +53,8 @@ class Coordinator:
     """The port that workers connect to; 0: it does not listen yet."""
     relay: str = ""
     """HOST:PORT of the relay; empty: there is none."""
+    s3: Callable[[str, str], S3Place] = lambda bucket, engine: FROM_ENVIRONMENT
+    """Returns where a bucket is for the workers of an engine."""
     places: Places = field(default_factory=Places)
     """How many workers each engine runs at once, for all jobs."""
 
@@ -290,6 +293,7 @@ class Run:
                 config.launch.public_host,
                 coordinator.worker_port,
                 config.worker.reconnect_s,
+                coordinator.s3(_bucket_of(job.spec), job.spec.engine),
             )
         return self._event
 
@@ -372,7 +376,13 @@ class Run:
 
 
 def worker_event(
-    job: Job, identity: Identity, cacert: str, host: str, port: int, reconnect_s: float
+    job: Job,
+    identity: Identity,
+    cacert: str,
+    host: str,
+    port: int,
+    reconnect_s: float,
+    s3: S3Place = FROM_ENVIRONMENT,
 ) -> JSON:
     """Return the event for a job's workers, without the launch id."""
     spec = job.spec
@@ -389,9 +399,19 @@ def worker_event(
         "reconnect_s": reconnect_s,
         "relay_ext": 1,
     }
-    if "bucket" in spec.params:
-        event["bucket"] = spec.params["bucket"]
-    return event | dict(spec.event)
+    if bucket := _bucket_of(spec):
+        event["bucket"] = bucket
+    if s3.region:
+        event["region"] = s3.region
+    given = dict(spec.event)
+    if variables := s3.variables():
+        given["env"] = {**variables, **given.get("env", {})}
+    return event | given
+
+
+def _bucket_of(spec: JobSpec) -> Any:
+    """Return the bucket that a job names; empty: none."""
+    return dict.get(spec.params, "bucket", "")  # a parameter may hide `get`
 
 
 def _check_plan(inputs: object, most: int, actors: Sequence[int]) -> None:

@@ -14,6 +14,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import capturedLogs
 from twisted.web.test.requesthelper import DummyRequest
 
+from mu.aws.s3 import S3Place
 from mu.config import Config
 from mu.control import Control
 from mu.interfaces import IPipeline
@@ -494,13 +495,18 @@ def test_a_job_that_cannot_resume_is_shown_with_all_that_a_job_has(ordered):
     assert told["error"].endswith(": its pipeline is gone")
 
 
+async def no_bucket(bucket: str) -> S3Place:
+    raise NotImplementedError
+
+
 def test_an_order_that_is_repeated_is_answered_once_it_is_on_disk():
     journal = HeldJournal()
     bench = Bench(ledger=journal)
     registry = Registry()
     registry.add(IPipeline, OneState(Patient), "tests")
+    engines = {"scripted", "external"}
     control = Control(
-        Config(), "secret", bench.port.book, registry, bench.conductor, {"scripted", "external"}
+        Config(), "secret", bench.port.book, registry, bench.conductor, engines, no_bucket
     )
     answers = []
     for _ in range(2):
