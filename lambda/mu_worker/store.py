@@ -9,6 +9,11 @@ from typing import Any
 Client = Any  # boto3 creates its classes at run time
 
 CHUNK_BYTES = 2**20
+KEYS = (
+    "with the local engine, put AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY into the daemon's environment"
+    " (with systemd, into mu.env), or name a profile in [s3] of mu.conf; elsewhere, into the worker's own"
+)
+"""Where a worker without credentials gets them."""
 TRIES = 3
 """How many times to try a download whose connection breaks."""
 
@@ -115,7 +120,7 @@ def _new_client(region: str, connections: int) -> Client:
             request_checksum_calculation="when_required",  # not every S3 server supports the newer ones
             response_checksum_validation="when_required",
             retries={"mode": "standard", "total_max_attempts": 5},
-            s3={"addressing_style": "auto"},
+            s3={"addressing_style": os.environ.get("MU_S3_ADDRESSING") or "auto"},
             max_pool_connections=connections,
         ),
     )
@@ -137,6 +142,8 @@ def _reason(error: BaseException) -> str:
         if isinstance(answer, dict) and "Error" in answer:
             said = (answer["Error"].get("Code"), answer["Error"].get("Message"))
             return ": ".join(part for part in said if part) or str(error)
-    why = os.environ.get("MU_NO_AWS_KEYS", "")
-    hint = f" (the local engine has none for functions: {why})" if why else ""
-    return f"{type(error).__name__}: {error}{hint if 'Credentials' in type(error).__name__ else ''}"
+    if type(error).__name__ == "NoCredentialsError":
+        why = os.environ.get("MU_NO_AWS_KEYS", "")  # set by the local engine
+        hint = f" (the local engine has none for functions: {why})" if why else ""
+        return f"this worker has no AWS credentials{hint}: {KEYS}"
+    return f"{type(error).__name__}: {error}"
