@@ -19,7 +19,7 @@ from mu.jobs.job import Job
 from mu.jobs.orders import digest, read_order, refuse_unreachable
 from mu.jobs.spec import EXTERNAL, JobSpec
 from mu.jobs.summary import COUNTED, JSON
-from mu.parameters import FieldError
+from mu.parameters import FieldError, Parameter, read_fields
 from mu.plugins import Pipeline
 from mu.registry import Registry
 from mu.strict_json import dumps
@@ -108,16 +108,18 @@ class Control:
         self._authorize(request)
         assert request.content is not None
         body = read_body(request.content.read(), self._config.control.max_depth)
-        known = {"bucket": self._bucket_for_files(), "engine": self._config.launch.engine}
-        for field, value in body.items():
-            if field not in known:
-                names = " and ".join(known)
-                raise Refusal(400, f"unknown field {field!r:.200}; the fields are {names}", field)
-            if not isinstance(value, str) or not value:
-                raise Refusal(400, f"{field} must be a name, got {value!r:.200}", field)
-            known[field] = value
-        refuse_unreachable(known["bucket"], known["engine"], "bucket")
-        bucket = known["bucket"]
+        name = self._config.s3.bucket
+        fields = (
+            Parameter("bucket", str, "the bucket", EMBEDDED_BUCKET if name == "none" else name),
+            Parameter("engine", str, "the workers' engine", self._config.launch.engine),
+        )
+        asked = read_fields(fields, body, known="fields")
+        bucket, engine = asked.bucket, asked.engine
+        if engine not in self._engines:
+            names = ", ".join(sorted(self._engines))
+            said = f"unknown engine {engine!r:.200}; the engines are {names}"
+            raise Refusal(400, said, "engine")
+        refuse_unreachable(bucket, engine, "bucket")
         try:
             place = await self._find_bucket(bucket)
         except S3Error as error:
@@ -250,10 +252,6 @@ class Control:
             request.setHeader("WWW-Authenticate", "Bearer")
             home = self._config.home
             raise Refusal(401, f"send Authorization: Bearer <the content of {home}/token>")
-
-    def _bucket_for_files(self) -> str:
-        name = self._config.s3.bucket
-        return EMBEDDED_BUCKET if name == "none" else name
 
     def _find(self, job_id: str) -> Job | PastJob:
         job = self._book.get(job_id)

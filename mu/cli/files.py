@@ -40,11 +40,23 @@ class LocalFile:
 
 
 def prefix_for(path: Path, role: str = "") -> str:
-    """Return the prefix for the files of a folder (or a file) of this machine, always the same one."""
+    """Return the prefix for the files of a folder (or a file) of this machine, always the same one.
+
+    No other folder, user or machine has it, so that its objects can be deleted with their files.
+    """
     whole = path.resolve()
-    digest = hashlib.sha256(os.fsencode(f"{socket.gethostname()}:{role}:{whole}")).hexdigest()
+    words = (_machine(), str(os.getuid()), role, os.fsdecode(whole))
+    digest = hashlib.sha256("\0".join(words).encode("utf-8", "surrogateescape")).hexdigest()
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", whole.name).strip("._") or "files"
     return f"{name[:40]}{role}-{digest[:10]}/"
+
+
+def _machine() -> str:
+    """Return what tells this machine from others."""
+    try:
+        return socket.gethostname() + Path("/etc/machine-id").read_text()
+    except OSError:
+        return socket.gethostname()
 
 
 def scan(folder: Path) -> tuple[list[LocalFile], list[str]]:

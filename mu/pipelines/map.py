@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from mu.aws.keys import no_files
+from mu.aws.s3 import EMBEDDED_BUCKET
 from mu.events import Finish
 from mu.parameters import FieldError, Parameter, Params
 from mu.pipelines import s3
@@ -245,6 +247,9 @@ def _refuse_clashes(params: Params, keys: Sequence[str]) -> None:
                 " {ext} in params.suffix if the keys differ only in their extension"
             )
         written[out_key] = key
+    if params.bucket == EMBEDDED_BUCKET:  # its objects are files
+        for refused, why in no_files([*keys, *written, params.out_prefix + params.manifest]):
+            raise ValueError(f"the embedded S3 server cannot hold {refused!r}: {why}")
 
 
 # ---------------------------------------------------------------- the pipeline
