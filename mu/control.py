@@ -124,9 +124,10 @@ class Control:
             place = await self._find_bucket(bucket)
         except S3Error as error:
             raise Refusal(409, str(error)) from None
-        told = {"bucket": bucket, "embedded": place.embedded, "endpoint": place.endpoint or None}
-        told |= {"region": place.region or None, "addressing": place.addressing}
-        return _answer(request, told | {"profile": place.profile or None})
+        told = {"bucket": bucket, "engine": engine, "embedded": place.embedded}
+        told |= {"endpoint": place.endpoint or None, "region": place.region or None}
+        told |= {"addressing": place.addressing, "profile": place.profile or None}
+        return _answer(request, told)
 
     @app.route("/jobs", methods=["POST"])
     async def start(self, request: Request) -> bytes:

@@ -116,7 +116,9 @@ def explained(attempt: str, who: str, remedy: str) -> Iterator[None]:
     except NoCredentialsError as error:
         raise S3Error(f"cannot {attempt}: {who} has no AWS credentials: {remedy}") from error
     except ClientError as error:
-        raise S3Error(f"cannot {attempt}: {answer_of(error.response) or error}") from error
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        whose = f" (with the credentials of {who})" if status == 403 else ""
+        raise S3Error(f"cannot {attempt}: {answer_of(error.response) or error}{whose}") from error
     except (BotoCoreError, Boto3Error, AwsTrouble) as error:
         raise S3Error(f"cannot {attempt}: {error}") from error
 

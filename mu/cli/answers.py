@@ -114,6 +114,7 @@ class PlaceJson(TypedDict):
     """Where a bucket is."""
 
     bucket: str
+    engine: str
     embedded: bool
     endpoint: str | None
     region: str | None

@@ -48,14 +48,15 @@ def fetch(job: str, folder: Path | None) -> None:
 def bring(client: Client, job: JobJson, folder: Path) -> None:
     """Download a job's files to a folder, and say so."""
     from mu.cli.files import shown
-    from mu.cli.store import find_store
+    from mu.cli.store import store_of
 
     bucket = job["params"].get("bucket")
     if not isinstance(bucket, str):
         raise CliError(
             f"job {job['id']} has no files: its pipeline {job['pipeline']} names no bucket"
         )
-    store = find_store(client, bucket)
+    # Workers of any engine may have written there; from now on, only this command reads it.
+    store = store_of(client.s3(bucket, "external"))
     names, prefix = files_of(store, job)
     copied = store.download(names, folder, prefix)
     click.echo(copied.sentence("Downloaded", f"{shown(folder)}"), err=True)

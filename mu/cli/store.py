@@ -8,9 +8,10 @@ clock. A downloaded file gets its object's time, by which the next download reco
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -23,7 +24,9 @@ from mu.cli.files import LocalFile, listed, refuse_names, shown
 from mu.cli.options import CliError, local_key, the_home, where
 
 if TYPE_CHECKING:
-    from mu.cli.client import Client
+    from rich.progress import Progress, TaskID
+
+    from mu.cli.answers import PlaceJson
 
 AT_ONCE = 8
 """Requests to S3 at the same time."""
@@ -65,12 +68,8 @@ class Copied:
         return what + same + (f"; {self.deleted} deleted there" if self.deleted else "") + "."
 
 
-def find_store(client: Client, bucket: str, engine: str = "") -> FileStore:
-    """Return the store of a bucket; empty: the one for files. The daemon says where it is.
-
-    Raises CliError if this machine cannot reach it.
-    """
-    told = client.s3(bucket, engine)
+def store_of(told: PlaceJson) -> FileStore:
+    """Return the store of the bucket that the daemon has told. Raises CliError if it is out of reach."""
     bucket, remote = told["bucket"], "url" in where()
     endpoint = told["endpoint"] or ""
     if remote and (told["embedded"] or _is_loopback(endpoint)):
@@ -129,16 +128,16 @@ class FileStore:
         }
         size = sum(file.size for file in changed.values())
         with (
+            _local_errors("read"),
             explained(f"upload to {self.url(prefix)}", "this command line", REMEDY),
             self._manager() as manager,
-            _bar(f"Upload to {self.url(prefix)}", len(changed), size) as heard,
+            _bar("Uploading", len(changed), size) as heard,
         ):
             _wait(
                 (
                     manager.upload(str(file.path), self._bucket, key, subscribers=[heard])
                     for key, file in changed.items()
-                ),
-                heard.file_done,
+                )
             )
         moving = [key for key, file in changed.items() if not file.is_unchanged()]
         if moving:  # the next upload must not take them for copies
@@ -159,10 +158,10 @@ class FileStore:
         changed = {key: path for key, path in wanted.items() if not _is_copy(path, there[key])}
         size = sum(there[key].size for key in changed)
         with (
-            _local_errors(),
+            _local_errors("write"),
             explained(f"download from {self.url(prefix)}", "this command line", REMEDY),
             self._manager() as manager,
-            _bar(f"Download to {shown(folder)}", len(changed), size) as heard,
+            _bar("Downloading", len(changed), size) as heard,
         ):
             for path in changed.values():
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -170,8 +169,7 @@ class FileStore:
                 (
                     manager.download(self._bucket, key, str(path), subscribers=[heard])
                     for key, path in changed.items()
-                ),
-                heard.file_done,
+                )
             )
             for key, path in changed.items():
                 os.utime(path, (there[key].stored, there[key].stored))
@@ -239,33 +237,35 @@ def _is_copy(path: Path, there: StoredObject) -> bool:
     return known.st_size == there.size and abs(known.st_mtime - there.stored) < 1e-3
 
 
-def _wait(transfers: Iterable[Any], done: Callable[[], None]) -> None:
+def _wait(transfers: Iterable[Any]) -> None:
     """Start all transfers, then wait for each of them; the first that failed raises."""
     for transfer in list(transfers):
         transfer.result()
-        done()
 
 
 @contextlib.contextmanager
-def _local_errors() -> Iterator[None]:
+def _local_errors(doing: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         where = f" {shown(error.filename)}" if error.filename else ""
-        raise CliError(f"cannot write{where}: {error.strerror or error}") from None
+        raise CliError(f"cannot {doing}{where}: {error.strerror or error}") from None
 
 
 class _Heard:
-    """A subscriber of transfers, which moves the bar."""
+    """A subscriber of transfers, which moves the bar. They call it in threads of their own."""
 
-    def __init__(self, advance: Callable[[int], None], file_done: Callable[[], None]) -> None:
-        self._advance, self.file_done = advance, file_done
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress, self._task = progress, task
+        self._files = itertools.count(1)
 
     def on_queued(self, **of: object) -> None: ...
-    def on_done(self, **of: object) -> None: ...
 
     def on_progress(self, bytes_transferred: int, **of: object) -> None:
-        self._advance(bytes_transferred)
+        self._progress.advance(self._task, bytes_transferred)
+
+    def on_done(self, **of: object) -> None:
+        self._progress.update(self._task, done=next(self._files))
 
 
 @contextlib.contextmanager
@@ -279,24 +279,18 @@ def _bar(what: str, files: int, size: int) -> Iterator[_Heard]:
         TimeRemainingColumn,
         TransferSpeedColumn,
     )
+    from rich.table import Column
 
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[done]}/{task.fields[files]} files"),
-        DownloadColumn(),
-        TransferSpeedColumn(),
+        TextColumn("{task.description} {task.fields[done]}/{task.fields[files]}"),
+        BarColumn(bar_width=None, table_column=Column(ratio=1)),
+        DownloadColumn(table_column=Column(no_wrap=True)),
+        TransferSpeedColumn(table_column=Column(no_wrap=True)),
         TimeRemainingColumn(),
     )
     screen = console(stderr=True)
     shown = bool(files) and screen.is_terminal
-    with Progress(*columns, console=screen, transient=True, disable=not shown) as progress:
-        task = progress.add_task(what, total=size, files=files, done=0)
-        done = 0
-
-        def file_done() -> None:
-            nonlocal done
-            done += 1
-            progress.update(task, done=done)
-
-        yield _Heard(lambda more: progress.advance(task, more), file_done)
+    with Progress(
+        *columns, console=screen, transient=True, expand=True, disable=not shown
+    ) as progress:
+        yield _Heard(progress, progress.add_task(what, total=size, files=files, done=0))

@@ -14,6 +14,8 @@ import boto3
 import pytest
 from kit.moto_aws import in_process_aws
 from kit.parts import make_job
+from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 
 from mu.aws.keys import no_files
@@ -24,6 +26,7 @@ from mu.cli.files import LocalFile, look_at, prefix_for, scan
 from mu.cli.options import CliError
 from mu.cli.store import FileStore, StoredObject
 from mu.config import ConfigError, read_config
+from mu.engines.local import s3_server
 from mu.engines.local.s3_server import EmbeddedS3
 from mu.jobs.run import worker_event
 from mu.net.certificates import Identity
@@ -295,7 +298,7 @@ class Starts:
     """A reactor that keeps the process that is started, and what it was started with."""
 
     def __init__(self):
-        self.clock = MemoryReactorClock()
+        self.clock = Clock()
         self.signals = []
 
     def spawnProcess(self, protocol, program, arguments, env, childFDs):
@@ -303,6 +306,8 @@ class Starts:
         return self
 
     def signalProcess(self, name):
+        if self.protocol.ended.called:
+            raise ProcessExitedAlready
         self.signals.append(name)
 
     def callLater(self, *call):
@@ -316,7 +321,6 @@ def started(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.setenv("RCLONE_LOG_LEVEL", "DEBUG")
     monkeypatch.setenv("AWS_PROFILE", "mine")
-    monkeypatch.setattr(Starts, "addTimeout", lambda self, *_: self, raising=False)
     reactor = Starts()
     (tmp_path / "local").mkdir()
     server = EmbeddedS3(tmp_path, 0, reactor)
@@ -349,4 +353,7 @@ def test_a_server_that_cannot_start_says_why_and_may_be_asked_again(started):
     assert why.startswith("the S3 server did not start: Error: unknown flag")
     again = server.start()
     assert not again.called
+    reactor.clock.advance(s3_server.START_S)
+    assert again.addErrback(lambda failure: "it did not answer").result == "it did not answer"
+    assert reactor.signals == ["TERM"]
     assert not (home / "local" / "s3.json").exists()

@@ -63,9 +63,9 @@ class _RunningS3(ProcessProtocol):
                 self.log.info("S3 server: {text}", text=text)
 
     def processEnded(self, reason: Failure) -> None:
+        self.ended.callback(None)
         if not self.port.called:
             self.port.errback(S3ServerError(f"the S3 server did not start: {self._last}"))
-        self.ended.callback(None)
 
 
 class EmbeddedS3:
@@ -130,7 +130,8 @@ class EmbeddedS3:
             key = make_key(self._home, S3_KEY)
         except (OSError, ValueError) as error:
             return _fail(f"the S3 server cannot start: {error}")
-        running = self._running = _RunningS3()
+        running, self._process = _RunningS3(), None
+        self._running = running
         running.ended.addCallback(lambda _: self._ended(running))
         command = [sys.executable, "-P", "-m", "mu.engines.local.tied", str(os.getpid())]
         command += [rclone, "--config", "/dev/null", "serve", "s3", *_OPTIONS]
