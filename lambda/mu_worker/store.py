@@ -10,8 +10,7 @@ Client = Any  # boto3 creates its classes at run time
 
 CHUNK_BYTES = 2**20
 KEYS = (
-    "with the local engine, put AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY into the daemon's environment"
-    " (with systemd, into mu.env), or name a profile in [s3] of mu.conf; elsewhere, into the worker's own"
+    "the local engine takes them from the daemon's environment (mu.env) or [s3] profile in mu.conf"
 )
 """Where a worker without credentials gets them."""
 TRIES = 3
@@ -145,5 +144,5 @@ def _reason(error: BaseException) -> str:
     if type(error).__name__ == "NoCredentialsError":
         why = os.environ.get("MU_NO_AWS_KEYS", "")  # set by the local engine
         hint = f" (the local engine has none for functions: {why})" if why else ""
-        return f"this worker has no AWS credentials{hint}: {KEYS}"
+        return f"this worker has no AWS credentials{hint}; {KEYS}"
     return f"{type(error).__name__}: {error}"

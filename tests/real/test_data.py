@@ -122,7 +122,6 @@ def contents(folder):
 def test_the_commands_of_the_page_work_on_a_machine_with_nothing_but_mu(mine):
     done = mine.run(commands("From a folder to a folder"))
     assert done.returncode == 0, done.stderr
-    assert "Created function map on the local engine, with the worker alone.\n" in done.stderr
     assert "Uploaded 2 files (21 bytes) to s3://mu_files/lists-" in done.stderr
     assert done.stdout.count(" finished after ") == 2
     user = mine.folder / "user"
@@ -281,7 +280,9 @@ def test_the_embedded_server_is_restarted_if_it_dies_and_survives_a_killed_daemo
     machine = Machine(tmp_path)
     machine.files("in", {"a": "a\n"})
     launch = ("launch", "map", "--in", "in", "--out", "out", "-p", UPPER)
-    assert machine.mu(*launch)[0] == 0
+    status, _, told = machine.mu(*launch)
+    assert status == 0
+    assert "Created function map on the local engine, with the worker alone.\n" in told
     pid, port = machine.s3_server()
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: machine.s3_pids() not in ([], [pid]))
@@ -375,10 +376,13 @@ def test_each_process_says_that_it_lacks_credentials_and_where_to_put_them(mine)
     assert "mu.env" in out
     assert "[s3] of mu.conf" in out
 
+    mine.mu("deploy", "--bare", "--name", "map")
     given = ("-p", 'keys=["a"]', "-p", "on_error=fail", "--retries", "0")
     status, out, _ = mine.mu("launch", "map", *params, *given, "--watch")
     assert status == 1
-    assert "this worker has no AWS credentials: with the local engine, put AWS_ACCESS_KEY_ID" in out
+    assert (
+        "this worker has no AWS credentials; the local engine takes them from the daemon's" in out
+    )
 
     mine.files("plain", {"a": "1"})
     status, _, told = mine.mu("launch", "map", "--in", "plain", *params)
