@@ -1,7 +1,7 @@
 """The HTTP control port: a JSON API to order, watch and cancel jobs."""
 
 import hmac
-from collections.abc import Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any, Protocol
 
 from klein import Klein
@@ -13,6 +13,7 @@ from twisted.web.server import Request
 import mu
 from mu.aws.s3 import EMBEDDED_BUCKET, S3Error, S3Place
 from mu.config import Config
+from mu.home import Tokens
 from mu.jobs.body import read_body
 from mu.jobs.book import JobBook, PastJob
 from mu.jobs.job import Job
@@ -43,6 +44,10 @@ class FindBucket(Protocol):
     def __call__(self, bucket: str) -> Coroutine[Any, Any, S3Place]: ...
 
 
+Examine = Callable[[Mapping[str, object]], Deferred[list[JSON]]]
+"""Makes the checks that a request asks for, and returns the findings. Fails with FieldError."""
+
+
 class Refusal(Exception):
     """An answer other than 2xx; the text says why."""
 
@@ -53,7 +58,7 @@ class Refusal(Exception):
 
 
 class Control:
-    """The routes. All but /health require `Authorization: Bearer <token>`."""
+    """The routes. All but /health require `Authorization: Bearer <token>`; GET takes either token."""
 
     log = Logger()
     app: Any = Klein()
@@ -61,24 +66,27 @@ class Control:
     def __init__(
         self,
         config: Config,
-        token: str,
+        tokens: Tokens,
         book: JobBook,
         registry: Registry,
         starter: Starter,
         engines: Collection[str],
         find_bucket: FindBucket,
+        examine: Examine,
     ) -> None:
-        self.reload(config, token)
+        self.reload(config, tokens)
         self._book = book
         self._registry = registry
         self._starter = starter
         self._engines = engines
         self._find_bucket = find_bucket
+        self._examine = examine
 
-    def reload(self, config: Config, token: str) -> None:
+    def reload(self, config: Config, tokens: Tokens) -> None:
         """Use these for all requests from now on."""
         self._config = config
-        self._token = token.encode("ascii")
+        self._token = tokens.control.encode("ascii")
+        self._read_token = tokens.read.encode("ascii")
 
     @app.route("/health", methods=["GET"])
     def health(self, request: Request) -> bytes:
@@ -211,7 +219,14 @@ class Control:
             )
         request.setHeader("Content-Type", "text/plain; charset=utf-8")
         number = _argument(request, "actor")
+        dropped = Refusal(
+            404,
+            f"the output of job {job_id} was dropped: that of newer jobs has taken its place (see"
+            " [jobs] output_bytes in mu.conf)",
+        )
         if number is None:
+            if any(actor.output.misses(0) for actor in job.actors) and job.ended:
+                raise dropped
             return b"".join(
                 b"== actor %d ==\n%b\n" % (actor.number, bytes(actor.output))
                 for actor in job.actors
@@ -219,9 +234,19 @@ class Control:
         actor = job.actor(_number(number, "actor"))
         if actor is None:
             raise Refusal(404, f"job {job_id} has no actor {number:.200}", "actor")
-        output = actor.output
+        output, after = actor.output, _number(_argument(request, "after") or "0", "after")
+        if output.misses(after) and job.ended:
+            raise dropped
         request.setHeader("Mu-Log-End", str(output.end))
-        return output.since(_number(_argument(request, "after") or "0", "after"))
+        return output.since(after)
+
+    @app.route("/doctor", methods=["POST"])
+    async def doctor(self, request: Request) -> bytes:
+        """Return the findings of `mu doctor`, made in this process and with its credentials."""
+        self._authorize(request)
+        assert request.content is not None
+        given = read_body(request.content.read(), self._config.control.max_depth)
+        return _answer(request, await self._examine(given))
 
     # ------------------------------------------------ errors
 
@@ -248,11 +273,20 @@ class Control:
     # ------------------------------------------------ inside
 
     def _authorize(self, request: Request) -> None:
+        """Raise Refusal unless the request has the control token, or reads with the read token."""
         given = request.getHeader(b"authorization") or b""
-        if not hmac.compare_digest(given, b"Bearer " + self._token):
+        home = self._config.home
+        if hmac.compare_digest(given, b"Bearer " + self._token):
+            return
+        if not hmac.compare_digest(given, b"Bearer " + self._read_token):
             request.setHeader("WWW-Authenticate", "Bearer")
-            home = self._config.home
             raise Refusal(401, f"send Authorization: Bearer <the content of {home}/token>")
+        if request.method != b"GET":
+            raise Refusal(
+                403,
+                f"the token in {home}/read-token may only read; for {_asked(request):.200} send the"
+                f" one in {home}/token",
+            )
 
     def _find(self, job_id: str) -> Job | PastJob:
         job = self._book.get(job_id)

@@ -71,10 +71,14 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """A function's memory and architecture, which determine its price."""
+    """A function's memory and architecture, which determine its price, and its other facts."""
 
     memory_mb: int
     architecture: str = "x86_64"
+    timeout_s: float = 0.0
+    """How long one worker may run, in seconds; 0: unknown."""
+    version: str = ""
+    """Changes with each deployment, for example its time; empty: unknown."""
 
 
 Answer = Accepted | Throttled | Unreached | Refused | Unknown

@@ -97,6 +97,14 @@ class RegionPlaces:
         self._learned, self._learned_at = running, now
         return True
 
+    def none_was_free(self) -> bool:
+        """Return whether a worker that did not connect surely found no place, so that it never ran.
+
+        That is so while others are running, unless the engine reports more places than those.
+        """
+        running = sum(self._taken.values())
+        return running > 0 and (self._told is None or running >= self._told)
+
     def probe(self, now: float, every_s: float) -> None:
         """Raise the learned limit by one every `every_s` seconds: there may be more places by now."""
         if self._learned is not None and now - self._learned_at >= every_s:

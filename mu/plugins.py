@@ -39,6 +39,8 @@ class Pipeline(ABC):
     """Whether all its actors must run at the same time: refused if too few workers can run."""
     may_run_twice: bool = True
     """Whether a slow actor may be started a second time while its first worker still runs."""
+    uses_relay: bool = False
+    """Whether its workers exchange data through the relay. `mu doctor` then checks the relay's port."""
     relay_keep: bool = False
     """Whether the relay keeps everything that workers send until the job ends, for retries."""
 
@@ -89,6 +91,9 @@ class Engine(ABC):
     name: str
     """The unique name by which orders select it."""
 
+    on_this_machine: bool = False
+    """Whether its workers run on this machine, so that they reach its loopback addresses."""
+
     growth: int = 0
     """How many workers of one function may start within 10 s; 0: any number."""
 
@@ -107,9 +112,18 @@ class Engine(ABC):
     def size(self, function: str, region: str) -> "Deferred[Size | str]":
         """Return a Deferred of the function's size, or of a sentence that says why it is unknown.
 
-        Without the size, a job's cost is not counted, and `max_cost_usd` cannot be kept.
+        Without the size, a job's cost is not counted, and `max_cost_usd` cannot be kept. With a
+        `version` in it, the first job after a deployment launches few workers until one connects.
         """
         return _succeed(f"engine {self.name} does not report the size of its functions")
+
+    def log_of(self, function: str, region: str, since: float) -> "Deferred[str]":
+        """Return a Deferred of what workers printed since then, or of where to look.
+
+        It is a clause of an error, for example `its log says: cannot reach 10.0.0.1:13579`. `since` is in
+        seconds since the epoch.
+        """
+        return _succeed(f"see the log of function {function!r}")
 
     def concurrency(self, function: str, region: str) -> "Deferred[int | None]":
         """Return a Deferred of how many workers may run at once; None, the default: unknown.

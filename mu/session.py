@@ -46,6 +46,7 @@ from mu.messages import (
     Ping,
     Pong,
     Reply,
+    Use,
     Welcome,
     encode,
     from_worker,
@@ -101,6 +102,7 @@ class Part(Protocol):
     @property
     def timeout_s(self) -> float: ...
     def heard(self, text: str, at: float) -> None: ...
+    def used(self, use: Use) -> None: ...
     def ended(self, finish: Finish, at: float, charged: bool) -> None: ...
 
 
@@ -334,6 +336,8 @@ class Session(Generic[L]):
         elif isinstance(said, Log):
             if not self.over:
                 self.part.output.write(said.output)
+        elif isinstance(said, Use):
+            self.part.used(said)
         elif isinstance(said, Ping):
             self._write(frame(Pong(said.text).payload()))
         return self._take()

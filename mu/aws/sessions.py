@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -209,6 +210,7 @@ def lambda_endpoint(session: Any, region: str) -> Endpoint:
     return Endpoint(url.partition("/2015-03-31/")[0], signed_for)
 
 
+@cache
 def partition_of(region: str) -> str:
     """Return the partition of a region, such as aws-cn; `aws` if botocore does not know the region."""
     try:

@@ -9,7 +9,7 @@ from typing import cast
 from urllib.parse import quote, urlencode, urlsplit
 
 from mu.cli.address import Address, NotRunning
-from mu.cli.answers import ActorJson, JobJson, PipelineJson, PlaceJson
+from mu.cli.answers import ActorJson, FindingJson, JobJson, PipelineJson, PlaceJson
 
 TIMEOUT_S = 30.0
 
@@ -82,6 +82,12 @@ class Client:
     def pipelines(self) -> list[PipelineJson]:
         return cast(list[PipelineJson], self._list("/pipelines"))
 
+    def doctor(self, case: Mapping[str, object]) -> list[FindingJson]:
+        """Have the daemon make the checks of `mu doctor`."""
+        body = json.dumps(case).encode("ascii")
+        found = self._list("/doctor", "POST", body)
+        return cast(list[FindingJson], found)
+
     def find_job(self, name: str) -> JobJson:
         """Return the job with this id or id prefix, or the `last` one. Raises RequestRefused."""
         if name != "last":
@@ -126,8 +132,8 @@ class Client:
             raise DaemonUnreachable(f"the daemon at {self._address.url} failed: {message}")
         raise RequestRefused(message, status, field)
 
-    def _list(self, path: str) -> list[object]:
-        found = self._json(self.ask("GET", path))
+    def _list(self, path: str, method: str = "GET", body: bytes | None = None) -> list[object]:
+        found = self._json(self.ask(method, path, body))
         if not isinstance(found, list):
             raise self._not_mu("its answer is not a JSON list")
         return found

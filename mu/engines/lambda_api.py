@@ -1,5 +1,6 @@
 """Invokes functions on AWS Lambda, or on the local engine, which has the same API."""
 
+import time
 from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import quote, urlsplit
@@ -39,6 +40,10 @@ EVENT_LIMIT = PAYLOAD.most
 HEADERS = {"Content-Type": "application/json", "X-Amz-Invocation-Type": "Event"}
 
 
+ReadLog = Callable[[str, str, float], str]
+"""Returns what a function's workers printed in a region since a time, as Engine.log_of does."""
+
+
 class FindCredentials(Protocol):
     """Returns the credentials to sign with, or None if there are none. May block.
 
@@ -52,7 +57,8 @@ class FindCredentials(Protocol):
 class LambdaEngine(Engine):
     """Starts workers by asynchronous invocations of a Lambda function.
 
-    `find_route(region)` says how to reach the API. It and `find_credentials` run in threads.
+    `find_route(region)` says how to reach the API. It, `find_credentials` and `read_log` run in
+    threads.
     Nothing is sent while `is_up` returns False. cancel() does nothing, since Lambda cannot withdraw
     events: workers that start late are told to quit.
     """
@@ -68,10 +74,17 @@ class LambdaEngine(Engine):
         timeouts: Timeouts,
         growth: int = 0,
         is_up: Callable[[], bool] = lambda: True,
+        now: Callable[[], float] = time.time,
+        read_log: ReadLog | None = None,
+        on_this_machine: bool = False,
     ) -> None:
+        """`now` is for signatures: the system's time, which may jump."""
         self.name = name
+        self.on_this_machine = on_this_machine
+        self._read_log = read_log
         self.growth = growth
         self._is_up = is_up
+        self._now = now
         self._reactor = reactor
         self._find_route = find_route
         self._find_credentials = find_credentials
@@ -108,7 +121,7 @@ class LambdaEngine(Engine):
             route, origin = await self._route(region)
             signer, base = self._signer(region, route, credentials)
             path = base + self._path(function) + "configuration"
-            head = signer.head(path, b"", self._reactor.seconds(), "GET")
+            head = signer.head(path, b"", self._now(), "GET")
             response = await self._send(origin, head)
             configuration = json_object(response.body)
             if response.status != 200:
@@ -118,7 +131,13 @@ class LambdaEngine(Engine):
             if not isinstance(memory, int):
                 return f"MemorySize is not an integer: {memory!r}"
             first = architectures[0] if isinstance(architectures, list) and architectures else None
-            return Size(memory, str(first or "x86_64"))
+            timeout = configuration.get("Timeout")
+            return Size(
+                memory,
+                str(first or "x86_64"),
+                timeout if isinstance(timeout, int) else 0,
+                str(configuration.get("LastModified") or ""),
+            )
         except (AwsTrouble, NotSent, NoAnswer, KeyError, ValueError) as error:
             return f"{type(error).__name__}: {error}"
 
@@ -137,6 +156,12 @@ class LambdaEngine(Engine):
         unreserved = limits.get("UnreservedConcurrentExecutions") if isinstance(limits, dict) else 0
         return unreserved if isinstance(unreserved, int) and unreserved > 0 else None
 
+    def log_of(self, function: str, region: str, since: float) -> Deferred[str]:
+        """Return what workers printed since a time, or where to look, as a clause of an error."""
+        if self._read_log is None:
+            return super().log_of(function, region, since)
+        return deferToThread(self._read_log, function, region, since)
+
     async def _ask(self, region: str, path: str) -> dict[str, object]:
         """Return the JSON object of a GET; empty: it was refused or failed."""
         try:
@@ -145,7 +170,7 @@ class LambdaEngine(Engine):
                 return {}
             route, origin = await self._route(region)
             signer, base = self._signer(region, route, credentials)
-            head = signer.head(base + path, b"", self._reactor.seconds(), "GET")
+            head = signer.head(base + path, b"", self._now(), "GET")
             response = await self._send(origin, head)
             return json_object(response.body) if response.status == 200 else {}
         except (AwsTrouble, NotSent, NoAnswer, ValueError):
@@ -173,7 +198,7 @@ class LambdaEngine(Engine):
             )
         signer, base = self._signer(invocation.region, route, credentials)
         path = base + self._path(invocation.function) + "invocations"
-        head = signer.head(path, invocation.payload, self._reactor.seconds())
+        head = signer.head(path, invocation.payload, self._now())
         try:
             response = await self._send(origin, head + invocation.payload)
         except NotSent as error:
@@ -187,7 +212,7 @@ class LambdaEngine(Engine):
         if response.status == 202:
             self._worked = True
             return Accepted()
-        answer, kind = _answer_to(response, invocation, self._reactor.seconds())
+        answer, kind = _answer_to(response, invocation, self._now())
         if kind is Kind.EXPIRED and self._credentials == credentials:
             self._expired, self._credentials = credentials, None
         return answer

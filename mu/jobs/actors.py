@@ -9,6 +9,7 @@ from mu.jobs.driver import SessionDriver
 from mu.jobs.summary import JSON, readable
 from mu.journal.records import AttemptEnded, NobodyCame
 from mu.machine import Machine
+from mu.messages import Use
 
 SHOWN_REPLY = 1000
 """Characters kept of an actor's last reply, for users."""
@@ -39,6 +40,10 @@ class Tail:
     def drop(self) -> None:
         """Keep nothing of what there is."""
         self._bytes.clear()
+
+    def misses(self, start: int) -> bool:
+        """Whether nothing is kept of the stream from byte `start` on, although there was some."""
+        return not self._bytes and start < self.end
 
     def __bytes__(self) -> bytes:
         return bytes(self._bytes)
@@ -78,6 +83,7 @@ class ParentJob(Protocol):
     @property
     def worker_awaited(self) -> str: ...
     def machine(self, actor: "Actor") -> Machine: ...
+    def used(self, session: str, use: Use) -> None: ...
     def attempt_ended(
         self, attempt: "Attempt", finish: Finish, at: float, charged: bool
     ) -> None: ...
@@ -90,6 +96,8 @@ class Attempt:
         self.actor = actor
         self.number = number
         self.began = began
+        self.downtime = 0.0
+        """How long no daemon was running meanwhile, in seconds; below 0: the clock was set back."""
         self.last_reply = ""
         self.since = began
         self.machine = actor.job.machine(actor)
@@ -115,6 +123,11 @@ class Attempt:
         """Note the worker's last reply."""
         self.last_reply = text[:SHOWN_REPLY]
         self.since = at
+
+    def used(self, use: Use) -> None:
+        """Tell the job what the worker says that it used."""
+        if self.session is not None:
+            self.actor.job.used(self.session.name, use)
 
     def ended(self, finish: Finish, at: float, charged: bool) -> None:
         """Tell the job that the session is over; `charged`: whether it counts against `retries`."""
@@ -180,7 +193,7 @@ class Actor:
         if self.outcome is not None:
             return attempt  # another attempt finished first
         if record.error is None:
-            self.took = record.at - attempt.began
+            self.took = record.at - attempt.began - attempt.downtime
             self.outcome = Finish(result=record.result)
         else:
             self.spent += record.charged

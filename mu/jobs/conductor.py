@@ -11,9 +11,10 @@ from twisted.logger import Logger
 from mu.config import Config
 from mu.engines.cost import Prices
 from mu.jobs.book import JobBook, PastJob
+from mu.jobs.coordinator import Coordinator
 from mu.jobs.job import Job
 from mu.jobs.recovery import Found
-from mu.jobs.run import Coordinator, Run
+from mu.jobs.run import Run
 from mu.jobs.spec import JobSpec, Limits
 from mu.jobs.summary import JSON, JobSummary
 from mu.journal.ledger import Ledger, Past
@@ -173,6 +174,7 @@ def _limits(config: Config) -> Limits:
         retry_pause_s=config.jobs.retry_pause_s,
         hello_s=config.launch.hello_timeout_s,
         accept_s=config.launch.accept_timeout_s,
+        reconnect_s=config.worker.reconnect_s,
     )
 
 

@@ -4,9 +4,9 @@ Every change is a record, which `record` writes and applies. `advance` then does
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -19,10 +19,12 @@ from mu.jobs.bill import sized
 from mu.jobs.driver import SessionDriver, WorkerLine
 from mu.jobs.launches import LATE
 from mu.jobs.life import JobState, Step
+from mu.jobs.owner import Owner
 from mu.jobs.recorded import RecordedJob
 from mu.jobs.spares import Spares, stragglers
 from mu.jobs.spec import EXTERNAL, JobSpec, Limits
 from mu.jobs.summary import JSON, readable
+from mu.jobs.unseen import before_hello_s
 from mu.journal.allowance import JobAllowance
 from mu.journal.ledger import Ledger, NoJournal, Past
 from mu.journal.records import (
@@ -35,42 +37,15 @@ from mu.journal.records import (
     NobodyCame,
     Record,
     Stopped,
+    Used,
 )
-from mu.messages import Hello
+from mu.messages import Hello, Use
 from mu.places import FIRST, RETRY, SPARE
 
 ALIVE_S = 10.0
 """How often a job records that its daemon is running: the most time that a restart miscounts."""
 LONGEST_PAUSE_S = 60.0
 """The longest pause between two attempts at an actor."""
-
-
-class Owner(Protocol):
-    """What a job needs from its owner (a mu.jobs.run.Run)."""
-
-    def changed(self) -> None:
-        """Call the job's `advance` if the job has begun: something happened."""
-
-    def freed(self, launch_id: str) -> None:
-        """Free the place of a launch: its worker has ended, or will not start."""
-
-    def connected(self, launch_id: str) -> None:
-        """Note that the worker of a launch has connected."""
-
-    def missed(self, launch_id: str) -> bool:
-        """Return whether the worker of a launch, which did not connect, may have found no place."""
-
-    def waits_for_place(self) -> str:
-        """Describe for users the places that launches wait for; empty: no launch waits."""
-
-    def launch(self, launches: Sequence[str], urgency: int) -> None:
-        """Make these launches: they are on disk now."""
-
-    def settled(self) -> None:
-        """Find out how the job ended, and call `end`: all actors have ended, or it was stopped."""
-
-    def over(self) -> None:
-        """Clean up: the job's end is on disk."""
 
 
 class Job(RecordedJob):
@@ -134,6 +109,14 @@ class Job(RecordedJob):
         allowance = self.allowance.attempt()
         return SessionDriver(attempt, name, self.ledger, self.clock, self.limits.hold_s, allowance)
 
+    def used(self, session: str, use: Use) -> None:
+        """Record what a worker ran before its hello, if it tells that for the first time."""
+        launch = self.launches.get(self.launches.of_session(session))
+        if use.command or launch is None or launch.used or self.ending:
+            return
+        now = self.clock.seconds()
+        self.record(Used(now, session, before_hello_s(use, now - launch.begun)))
+
     def workers_expected(self) -> Iterator[tuple[str, bool]]:
         """Yield the launches whose worker runs or may still start, and whether it has connected."""
         for launch_id, launch in self.launches.holding():
@@ -155,9 +138,12 @@ class Job(RecordedJob):
         self._conclude()  # a daemon that was killed may not have got to this
         self.advance(0 if self.launches else self.spec.spares)
 
-    def measure(self, sizes: Mapping[str, Size]) -> None:
-        """Count the cost from now on, using these sizes, by region."""
-        self.record(sized(sizes))
+    def measure(self, sizes: Mapping[str, Size], longest: Mapping[str, float]) -> None:
+        """Count the cost from now on, using these sizes, by region.
+
+        `longest` says how long a worker that nobody sees can run, in seconds.
+        """
+        self.record(sized(sizes, longest))
 
     def answered(self, launch_id: str, answer: str) -> None:
         """Record that an engine accepted a launch, or may have: a worker is expected."""
@@ -191,9 +177,8 @@ class Job(RecordedJob):
         self._give_up_launches(late, now)
         self._help_stragglers(now)
         self.advance()
-        most, usd = self.spec.max_cost_usd, self.cost_usd
-        if most and usd is not None and usd >= most:
-            self.stop("failed", f"it has cost ${usd:.4f}; max_cost_usd is {most:g}")
+        if over := self.bill.over(self.spec.max_cost_usd, now):
+            self.stop("failed", over)
 
     def _record_counts(self, now: float) -> None:
         answers, dismissed = dict(self._uncounted), self._dismissed_since
@@ -205,13 +190,14 @@ class Job(RecordedJob):
     def _give_up_launches(self, late: str, now: float) -> None:
         """For each overdue worker, fail one waiting actor, unless other workers are expected."""
         overdue = self.launches.overdue(now)
+        placeless = {one for one in overdue if self._owner.had_no_place(one)}
         blamed = [
             bool(launch.answer)
             for launch_id, launch in overdue.items()
             if not (launch.answer and self._owner.missed(launch_id))
         ]
         for launch_id in overdue:
-            self.record(Launched(launch_id, LATE, now))
+            self.record(Launched(launch_id, LATE, now, launch_id not in placeless))
             self._owner.freed(launch_id)
         missing = max(0, len(self._queue) - self.launches.coming)
         for was_accepted in blamed[:missing]:
@@ -245,6 +231,8 @@ class Job(RecordedJob):
         """
         if self._advancing:  # an actor may end while it gets its worker; the loop below handles it
             return
+        if self.active and self.allowance.spent:
+            self.stop("failed", self.allowance.excess)
         self._advancing = True
         try:
             while self.active and (self._failed or (self._queue and self._spares)):
@@ -319,6 +307,7 @@ class Job(RecordedJob):
         session = self._sessions.get(hello.session)
         launch = self.launches.get(hello.launch)
         if not self.active:
+            self.bill.came(hello.launch, self.clock.seconds())
             self._dismiss(line, f"job {self.id} has ended")
         elif session is not None:
             self._count_worker(hello, line)
@@ -353,7 +342,8 @@ class Job(RecordedJob):
             self._arrive(line, hello, waits=True)
             self._spares.add(line, hello)
         else:
-            self._arrive(line, hello, waits=False)
+            if hello.launch:  # without one, any number may come: only their sum is recorded
+                self._arrive(line, hello, waits=False)
             self._dismiss(line, f"job {self.id} has no actor without a worker")
 
     def _arrive(self, line: WorkerLine, hello: Hello, waits: bool) -> None:

@@ -17,12 +17,16 @@ class Launch:
     """One invocation and its worker."""
 
     number: int
+    begun: float
+    """When it was recorded, before its invocation, in seconds since the epoch."""
     due: float = math.inf
     """When it is overdue, in seconds since the epoch."""
     answer: str = ""
     """The engine's answer; empty: none yet."""
     session: str | None = None
     """The session of the worker that connected with it; None: none has."""
+    used: bool = False
+    """Whether the worker has told what it ran before its hello."""
 
 
 class Launches(Mapping[str, Launch]):
@@ -69,7 +73,7 @@ class Launches(Mapping[str, Launch]):
 
     def begin(self, record: Launching) -> None:
         """Apply a new launch."""
-        launch = Launch(record.number)
+        launch = Launch(record.number, record.at)
         self._all[record.launch] = self._coming[record.launch] = launch
         self._unanswered += 1
 

@@ -40,7 +40,8 @@ def job_fields(config: Config) -> tuple[Parameter, ...]:
         Parameter(
             "stragglers",
             float,
-            "how many times the median an actor may run before a spare starts it again",
+            "how many times the median an actor may run before a spare starts it again (at least 1;"
+            " 0: never)",
             jobs.stragglers,
             0,
         ),
@@ -101,6 +102,10 @@ def read_order(
     if order.on_failure not in ("finish", "stop"):
         raise FieldError(
             "on_failure", f"on_failure must be finish or stop, got {order.on_failure!r:.200}"
+        )
+    if 0 < order.stragglers < 1:
+        raise FieldError(
+            "stragglers", f"stragglers must be 0 (never) or at least 1, got {order.stragglers:g}"
         )
     params = read_fields(pipeline.parameters, order.params, "params")
     workers = _workers(order, "workers" in given, config.jobs.max_workers)

@@ -31,8 +31,10 @@ from mu.journal.records import (
     Resumed,
     Sized,
     Stopped,
+    Used,
 )
 from mu.machine import Machine
+from mu.messages import Use
 from mu.states.context import JobFacts
 
 T = TypeVar("T")
@@ -100,6 +102,10 @@ class RecordedJob(ABC):
     @abstractmethod
     def worker_awaited(self) -> str:
         """Describe for users what an actor without a worker waits for."""
+
+    @abstractmethod
+    def used(self, session: str, use: Use) -> None:
+        """Record what a worker tells that it has used."""
 
     @abstractmethod
     def attempt_ended(self, attempt: Attempt, finish: Finish, at: float, charged: bool) -> None:
@@ -182,7 +188,8 @@ class RecordedJob(ABC):
     def summary(self, now: float) -> JobSummary:
         """Return what users see."""
         spec, launches = self.spec, self.launches
-        usd, gb_s = self.bill.usd(self.finished or now), self.bill.gb_s
+        at = self.finished or now
+        usd, at_most, gb_s = self.bill.usd(at), self.bill.usd_at_most(at), self.bill.gb_s
         return JobSummary(
             id=self.id,
             pipeline=spec.pipeline.name,
@@ -203,6 +210,7 @@ class RecordedJob(ABC):
             dismissed=self.dismissed,
             error=self.error and readable(self.error),
             cost_usd=None if usd is None else round(usd, 6),
+            cost_usd_at_most=None if at_most is None else round(at_most, 6),
             gb_s=None if gb_s is None else round(gb_s, 3),
             result=self.result,
         )
@@ -225,11 +233,14 @@ class RecordedJob(ABC):
                 self.bill.measure(record)
             case Launching():
                 self.launches.begin(record)
-            case Launched(answer=answer):
+            case Launched(launch=launch, answer=answer, at=at, ran=ran):
                 if self.launches.answer(record):
                     self._staffed()
                 if answer != LATE:
-                    self.bill.invoked()
+                    one = self.launches[launch]  # its worker may be faster than the answer
+                    self.bill.invoked(launch, one.number, at, one.session is not None)
+                elif not ran:
+                    self.bill.never_ran(launch)
             case Counted(answers=answers, dismissed=dismissed):
                 self.launches.counts.update(answers)
                 self._dismissed += dismissed
@@ -238,6 +249,10 @@ class RecordedJob(ABC):
                 if session and not waits:
                     self._past_sessions.add(session)
                     self.bill.ended(session, at)
+            case Used(session=session, before_s=before_s):
+                launch = self.launches.of_session(session)
+                self.launches[launch].used = True
+                self.bill.used_before(session, launch, before_s)
             case Assigned():
                 self._apply_assignment(record)
             case AttemptEnded():
@@ -250,11 +265,19 @@ class RecordedJob(ABC):
                 self.stopped = record
                 self._step(Step.STOPPED)
             case Resumed(at=at, stopped_at=stopped_at):
-                self.downtime += at - stopped_at
                 self.launches.lose(self._past_sessions | self._sessions.keys())  # all but spares
                 self.bill.lose(self._sessions.keys(), stopped_at)
+                self._apply_downtime(at - stopped_at)
             case Alive(at=at):
                 self._recorded_alive = at
+
+    def _apply_downtime(self, seconds: float) -> None:
+        """Apply that no daemon was running for that long; below 0: the clock was set back."""
+        self.downtime += seconds
+        self.bill.move(seconds - min(max(0.0, seconds), self.limits.reconnect_s))
+        for actor in self.actors:
+            for attempt in actor.attempts:
+                attempt.downtime += seconds
 
     def order_recorded(self) -> None:
         """Note that the order is on disk; the job may have been stopped before that."""
@@ -289,6 +312,7 @@ class RecordedJob(ABC):
         self.first_hello = self.first_hello or at
         self.last_hello = at
         number = self.launches.arrive(launch, session)
+        self.bill.came(launch, at)
         if session:
             self.bill.began(session, number, at)
 

@@ -55,5 +55,7 @@ def stragglers(actors: Sequence[Actor], factor: float, now: float) -> Iterator[A
     longest = factor * statistics.median(times)
     for actor in actors:
         running = actor.outcome is None and len(actor.attempts) == 1
-        if running and now - actor.attempts[0].began > longest:
-            yield actor
+        if running:
+            attempt = actor.attempts[0]
+            if now - attempt.began - attempt.downtime > longest:
+                yield actor

@@ -78,6 +78,8 @@ class Limits:
     """How long a worker may take to say hello after its launch was accepted."""
     accept_s: float = 600.0
     """How long an engine may take to accept a launch, including throttling."""
+    reconnect_s: float = 60.0
+    """How long a worker runs without a daemon."""
 
 
 def new_machine(

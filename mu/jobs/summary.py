@@ -9,7 +9,7 @@ from mu.messages import encode
 COUNTED = "waiting", "running", "done", "failed"
 """The states of actors, in the order of `counts`."""
 
-OF_NOW = "dismissed", "cost_usd", "gb_s"
+OF_NOW = "dismissed", "cost_usd", "cost_usd_at_most", "gb_s"
 """Fields that a restart of the daemon may change; all others are on disk."""
 
 JSON = dict[str, Any]
@@ -41,6 +41,7 @@ class JobSummary:
     dismissed: int = 0
     error: str | None = None
     cost_usd: float | None = None
+    cost_usd_at_most: float | None = None
     gb_s: float | None = None
     result: Any = None
 

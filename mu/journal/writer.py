@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReac
 from twisted.logger import Logger
 
 from mu.home import Presence
-from mu.journal.database import open_database
+from mu.journal.database import open_database, unusable
 from mu.journal.ledger import Past
 from mu.journal.records import Record, write_record
 
@@ -145,8 +145,9 @@ class Journal:
                         raise sqlite3.OperationalError("it was removed while mu was running")
                     self._reactor.callFromThread(self._committed)
         except sqlite3.Error as error:
-            sentence = f"cannot write {self._path}: {error}"
-            self._reactor.callFromThread(self._on_failure, sentence)
+            self._reactor.callFromThread(
+                self._on_failure, str(unusable(self._path, error, "write"))
+            )
         finally:
             database.close()
 

@@ -159,6 +159,7 @@ def _run(job: JobFacts, words: str, wait: str = "") -> str:
 class Chain(Pipeline):
     name = "chain"
     may_run_twice = False  # two workers with one name would interfere with each other at the relay
+    uses_relay = True
     relay_keep = True  # so that a later attempt gets its neighbour's state again
     description = (
         "Number the lines of one large object, reading its parts in parallel, and hash it."

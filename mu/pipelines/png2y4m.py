@@ -143,11 +143,12 @@ class Png2Y4M(Pipeline):
     def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, object]:
         """Raises ValueError for missing frames: only the last chunk of a video may be shorter."""
         done = [outcome.result for outcome in outcomes if not outcome.error]
-        for chunk in sorted(done, key=lambda chunk: str(chunk["key"]))[:-1]:
-            if chunk.get("frames", job.params.frames) != job.params.frames:
+        last = self.plan(job.params)[-1]["out_key"]
+        for chunk in done:
+            if chunk["key"] != last and chunk.get("frames", job.params.frames) != job.params.frames:
                 raise ValueError(
                     f"{chunk['key']} must have {job.params.frames} frames, got {chunk['frames']}:"
-                    " only the last may have fewer"
+                    f" only the last, {last}, may have fewer"
                 )
         return {"keys": [chunk["key"] for chunk in done]}
 

@@ -227,6 +227,7 @@ SHARED = (
 class XcEnc(Pipeline):
     name = "xcenc"
     may_run_twice = False  # two workers with one name would interfere with each other at the relay
+    uses_relay = True
     relay_keep = True  # so that a later attempt gets its neighbour's state again
     description = "Encode Y4M chunks as VP8 in parallel, with few key frames (ExCamera)."
     parameters = (

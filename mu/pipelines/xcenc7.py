@@ -62,6 +62,7 @@ class FetchOverlapping(Begin):
 class XcEnc7(Pipeline):
     name = "xcenc7"
     may_run_twice = False  # two workers with one name would interfere with each other at the relay
+    uses_relay = True
     relay_keep = True  # so that a later attempt gets its neighbour's state again
     description = (
         "Encode overlapping Y4M chunks as VP8 in parallel, with few key frames (ExCamera)."

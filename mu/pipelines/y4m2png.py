@@ -84,12 +84,13 @@ class Y4M2Png(Pipeline):
     def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, object]:
         """Raises ValueError for missing frames: only the last chunk of a video may be shorter."""
         done = [outcome.result for outcome in outcomes if not outcome.error]
-        done.sort(key=lambda chunk: int(chunk["first"]))
-        for chunk in done[:-1]:
-            if chunk["frames"] != job.params.frames:
+        last = self.plan(job.params)[-1]["first"]
+        for chunk in done:
+            if chunk["first"] != last and chunk["frames"] != job.params.frames:
                 raise ValueError(
                     f"the chunk that begins with frame {chunk['first']} must have"
-                    f" {job.params.frames} frames, got {chunk['frames']}: only the last may have fewer"
+                    f" {job.params.frames} frames, got {chunk['frames']}: only the last may have"
+                    " fewer"
                 )
         folder = f"{job.params.video}-{job.params.out_format}"
         return {"folder": folder, "frames": sum(chunk["frames"] for chunk in done)}

@@ -85,6 +85,9 @@ class Owner:
     def missed(self, launch_id: str) -> bool:
         return False
 
+    def had_no_place(self, launch_id: str) -> bool:
+        return False
+
     def waits_for_place(self) -> str:
         return ""
 

@@ -69,6 +69,35 @@ def test_an_invalid_order_is_refused(daemon, body, says):
     json.dumps(answer, ensure_ascii=False).encode()  # fails for half of a surrogate pair
 
 
+@pytest.mark.parametrize(
+    ("body", "field", "says"),
+    [
+        ({"engine": "external"}, "engine", "engine must be lambda or local, got 'external'"),
+        ({"functions": ["a b"]}, "functions", "functions must be 1 to 64 letters, digits, - and _"),
+        ({"functions": "a"}, "functions", "functions must be a list, got 'a'"),
+        ({"regions": []}, "regions", "regions must name at least one region, got []"),
+        ({"regions": [1]}, "regions", "regions must be names of AWS regions, got 1"),
+        ({"workers": 0}, "workers", "workers must be between 1 and"),
+        ({"pipeline": "hallo"}, "pipeline", "unknown pipeline 'hallo'; the pipelines are chain,"),
+        ({"bucket": "a\0b"}, "bucket", "bucket must not contain a NUL"),
+        ({"functoin": "a"}, "functoin", "functoin is unknown; the fields are"),
+    ],
+)
+def test_an_invalid_checkup_is_refused_with_the_field(daemon, body, field, says):
+    with pytest.raises(urllib.error.HTTPError) as told:
+        daemon.ask("/doctor", body)
+    answer = json.loads(told.value.msg)["error"]
+    assert (told.value.code, answer["field"]) == (400, field)
+    assert says in answer["message"]
+
+
+def test_a_checkup_needs_the_token(daemon):
+    request = urllib.request.Request(daemon.url + "/doctor", b"{}")
+    with pytest.raises(urllib.error.HTTPError) as told:
+        urllib.request.urlopen(request, timeout=10)
+    assert told.value.code == 401
+
+
 def test_params_that_the_pipeline_refuses_are_refused_with_the_field(daemon):
     params = {"bucket": "b", "prefix": "p/", "command": "wc {outt}", "out_prefix": "o/"}
     status, answer = post(daemon, json.dumps({"pipeline": "map", "params": params}).encode())

@@ -6,6 +6,7 @@ import sqlite3
 import time
 
 import pytest
+from kit.cli import inside as mu
 from kit.faults import workers_of
 from kit.film import chunk, kill, order, processes, put_film, wait_until
 from stage import Daemon, StageError, free_ports_conf
@@ -186,3 +187,22 @@ def test_damage_in_the_journal_costs_the_damaged_jobs_and_not_the_start(start, s
     assert job["error"].startswith("it cannot resume after the coordinator's restart: ")
     assert str(path) in job["error"]
     assert second.ask(f"/jobs/{whole['id']}")["state"] in ("launching", "running", "done")
+
+
+def test_a_damaged_journal_is_named_and_repaired_and_its_jobs_resume(start, s3):
+    slow_film(s3, "repaired", 3)
+    first = start()
+    ordered = half_way(first, first.ask("/jobs", order("repaired", workers=3)))
+    first.process.kill()
+    path = first.home / "journal.db"
+    with path.open("r+b") as file:
+        file.write(b"rubbish " * 8)
+    with pytest.raises(StageError, match=r"(?m)^mu: .*journal\.db is damaged: .*--repair"):
+        start()
+    repaired = mu("--home", first.home, "doctor", "--journal", "--repair")
+    assert (repaired.exit_code, "0 jobs lost something" in repaired.stdout) == (0, True)
+    second = start()
+    job = second.wait(ordered["id"])
+    assert (job["state"], job["error"]) == ("done", None)
+    workers = second.ask(f"/jobs/{job['id']}/workers")
+    assert [worker["attempt"] for worker in workers] == [1] * 3

@@ -104,3 +104,18 @@ def test_a_failed_actor_is_shown_with_the_state_before():
     assert [column.header for column in table.columns] == [
         *("actor", "state", "at", "last event", "last reply")
     ]
+
+
+def test_the_most_that_a_job_can_have_cost_is_shown_if_it_is_more():
+    job = {"cost_usd": 0.00124, "cost_usd_at_most": 0.00121}
+    assert (text.cost(job), text.short_cost(job)) == ("$0.0012", "$0.0012")
+    job["cost_usd_at_most"] = 7.8
+    assert text.cost(job) == "$0.0012 (at most $7.8000)"
+    assert text.short_cost(job) == "$0.0012-7.8000"
+    failed = {"id": "x", "state": "failed", "error": "why", "created": 0.0, "finished": 2.0}
+    assert text.ended(failed | job).endswith(
+        "failed after 2.0 s: why. It cost $0.0012 (at most $7.8000)."
+    )
+    del job["cost_usd_at_most"]  # from an older daemon
+    assert text.cost(job) == "$0.0012"
+    assert text.cost(job | {"cost_usd": None}) == ""

@@ -3,7 +3,7 @@
 import gc
 import json
 import weakref
-from dataclasses import fields
+from dataclasses import fields, replace
 from io import BytesIO
 
 import pytest
@@ -15,11 +15,14 @@ from twisted.logger import capturedLogs
 from twisted.web.test.requesthelper import DummyRequest
 
 from mu.aws.s3 import S3Place
-from mu.config import Config
+from mu.config import Config, LaunchSection
 from mu.control import Control
+from mu.engines.cost import GB_S_USD, REQUEST_USD
+from mu.home import Tokens
 from mu.interfaces import IPipeline
 from mu.invocations import Accepted, Refused, Size, Throttled, Unknown
 from mu.jobs.conductor import Conductor
+from mu.jobs.reached import Reached
 from mu.jobs.recovery import find
 from mu.jobs.summary import JobSummary
 from mu.journal.ledger import NoJournal
@@ -29,6 +32,8 @@ from mu.net.strangers import LogSums
 from mu.pipelines.dealing import deal
 from mu.registry import Registry
 from mu.states import MachineState, OnePassState
+
+X86 = GB_S_USD["x86_64"]
 
 
 class Leave(OnePassState):
@@ -43,14 +48,14 @@ class Patient(MachineState):
 class Bench:
     """A conductor, its engine, and a port for the workers that it launches."""
 
-    def __init__(self, *script, ledger=None):
+    def __init__(self, *script, ledger=None, config=None):
         self.reactor = Reactor()
         self.threads = Threads()
         self.port = Port(clock=self.reactor)
         self.engine = ScriptedEngine(*script)
         engines = {"scripted": self.engine}
         self.conductor = Conductor(
-            Config(),
+            config or Config(),
             self.port.book,
             ledger or NoJournal(),
             self.port.authority,
@@ -118,6 +123,13 @@ def test_workers_that_never_come_fail_their_actors():
     )
     assert "the log of function 'one'" in job.error
     assert "reach 127.0.0.1:" in job.error
+
+
+def test_the_address_that_workers_cannot_reach_is_told_as_people_write_it():
+    bench = Bench(config=replace(Config(), launch=LaunchSection(public_host="2001:db8::1")))
+    job = bench.start()
+    bench.reactor.advance(121)
+    assert "workers can reach [2001:db8::1]:" in job.error
 
 
 def test_the_deadline_stops_all_that_runs():
@@ -458,14 +470,16 @@ def test_the_cost_of_a_resumed_job_is_not_counted_from_the_middle():
     found, _, last = find(journal, lambda ordered: make_spec(Patient, engine="scripted"))
     bench.conductor.restore(found, last)
     bench.conductor.resume()
-    assert engine.asked_for == []
+    (job,) = bench.port.book.live()
+    engine.asked_for[0].callback(Size(1024))
+    assert (job.state, job.describe()["cost_usd"]) == ("running", None)
 
 
 def test_an_ended_job_keeps_neither_its_launcher_nor_its_certificate():
     bench = Bench()
     job = bench.start(Patient)
     run = bench.conductor._runs[job.id]
-    launcher = weakref.ref(run._launcher)
+    launcher = weakref.ref(run._staffing._launcher)
     assert "srvkey" in run._event
     bench.conductor.cancel(job)
     gc.collect()
@@ -504,9 +518,15 @@ def test_an_order_that_is_repeated_is_answered_once_it_is_on_disk():
     bench = Bench(ledger=journal)
     registry = Registry()
     registry.add(IPipeline, OneState(Patient), "tests")
-    engines = {"scripted", "external"}
     control = Control(
-        Config(), "secret", bench.port.book, registry, bench.conductor, engines, no_bucket
+        Config(),
+        Tokens("secret", "reader"),
+        bench.port.book,
+        registry,
+        bench.conductor,
+        {"scripted", "external"},
+        no_bucket,
+        lambda given: Deferred(),
     )
     answers = []
     for _ in range(2):
@@ -675,3 +695,220 @@ def test_the_deadline_counts_the_time_spent_waiting_for_a_place():
     bench.reactor.pump([1] * 31)
     assert (job.state, job.error) == ("failed", "the deadline of 30 s has passed")
     assert len(bench.engine.asked) == 1
+
+
+# ---------------------------------------------------------------- what nobody sees, and the canary
+
+
+class Dated(ScriptedEngine):
+    """An engine that knows its function's size, timeout and version."""
+
+    version = "monday"
+    growth = 0
+
+    def size(self, function, region):
+        return succeed(Size(1024, timeout_s=40.0, version=self.version))
+
+    def log_of(self, function, region, since):
+        return succeed(f"its log says: {function} in {region} at {since:g} s")
+
+
+def dated_bench(*script, **options):
+    bench = Bench(**options)
+    bench.engine = Dated(*script)
+    bench.conductor.coordinator.engines = {"scripted": bench.engine}
+    return bench
+
+
+def joined(bench, job, launch):
+    return bench.port.join(job.id, Hello(launch[:8], launch))
+
+
+def test_the_first_job_of_a_function_launches_one_worker_and_then_all_and_the_next_all_at_once():
+    bench = dated_bench()
+    job = bench.start(workers=20)
+    asked = bench.engine.asked
+    assert len(asked) == 1
+    assert job.actors[19].waits_for() == "the first workers to connect to 127.0.0.1:0"
+    joined(bench, job, asked[0])
+    assert len(asked) == 20
+    bench.start(workers=20)
+    assert len(asked) == 40
+    bench.engine.version = "tuesday"  # it was deployed again
+    third = bench.start(workers=20)
+    assert len(asked) == 41
+    joined(bench, third, asked[40])
+    assert len(asked) == 60
+
+
+def test_a_worker_of_another_job_lets_all_start_too():
+    bench = dated_bench()
+    bench.start(workers=5)
+    other = bench.start(workers=5)
+    asked = bench.engine.asked
+    assert len(asked) == 2
+    joined(bench, other, asked[1])
+    bench.reactor.advance(1)
+    assert len(asked) == 10
+
+
+def test_a_job_whose_first_workers_cannot_connect_stops_with_what_their_log_says():
+    bench = dated_bench()
+    job = bench.start(workers=1000, retries=2)
+    asked = bench.engine.asked
+    bench.reactor.pump([1] * 121)
+    assert (len(asked), job.state) == (9, "launching")
+    bench.reactor.pump([1] * 121)
+    assert (len(asked), job.state) == (9, "failed")
+    assert job.error == (
+        "9 workers of function 'one' in us-east-1 did not connect to 127.0.0.1:0 (public_host in"
+        " mu.conf) within 120 s, nor has any other since its last deployment, so mu started no more:"
+        " its log says: one in us-east-1 at 0 s"
+    )
+    assert job.bill.usd_at_most(999.0) == pytest.approx(9 * (REQUEST_USD + 50 * X86))
+    assert bench.reactor.getDelayedCalls() == []
+
+
+def test_a_worker_that_comes_while_the_log_is_read_saves_the_job():
+    bench = dated_bench()
+    reading = Deferred()
+    bench.engine.log_of = lambda *_: reading
+    job = bench.start(workers=20)
+    bench.reactor.pump([1] * 125)
+    assert (job.active, len(bench.engine.asked)) == (True, 1)
+    joined(bench, job, bench.engine.asked[0])
+    assert len(bench.engine.asked) == 20
+    reading.callback("its log says nothing")
+    assert job.active
+
+
+def test_a_job_with_more_retries_than_the_canary_launches_all_in_the_end():
+    bench = dated_bench()
+    job = bench.start(workers=15, retries=20)
+    bench.reactor.pump([1] * 242)
+    assert (len(bench.engine.asked) > 15, job.active) == (True, True)
+
+
+def test_a_job_of_one_worker_says_what_the_log_says_too():
+    bench = dated_bench()
+    job = bench.start(retries=0)
+    bench.reactor.pump([1] * 121)
+    assert job.error.startswith("1 worker of function 'one' in us-east-1 did not connect to ")
+
+
+def test_a_canary_that_no_engine_accepts_is_replaced():
+    bench = dated_bench(Deferred())
+    job = bench.start(workers=3, retries=1, deadline_s=6000.0)
+    bench.reactor.pump([10] * 61)
+    assert (len(bench.engine.asked), job.active) == (2, True)
+    joined(bench, job, bench.engine.asked[1])
+    assert len(bench.engine.asked) == 4
+
+
+def test_with_no_canary_all_launch_at_once():
+    bench = dated_bench()
+    config = bench.conductor.coordinator.config
+    off = replace(config, launch=replace(config.launch, canary=()))
+    bench.conductor.reload(off)
+    bench.start(workers=20)
+    assert len(bench.engine.asked) == 20
+
+
+def test_workers_on_this_machine_reach_its_loopback_address():
+    bench = dated_bench()
+    bench.engine.on_this_machine = True
+    bench.start(workers=20)
+    assert len(bench.engine.asked) == 20
+    bench.start(workers=20, event={"addr": "127.0.0.1"})
+    assert len(bench.engine.asked) == 40
+    bench.start(workers=20, event={"addr": "192.0.2.1"})
+    assert len(bench.engine.asked) == 41
+
+
+def test_held_launches_go_on_after_a_restart_with_a_canary_of_their_own():
+    journal = HeldJournal()
+    before = dated_bench(ledger=journal)
+    before.conductor.start(make_spec(Patient, 20, engine="scripted"))
+    for _ in range(3):  # the order, the launches, the answer
+        journal.sync()
+    assert len(before.engine.asked) == 1
+    bench = dated_bench(ledger=HeldJournal())
+    found, _, last = find(journal, lambda ordered: make_spec(Patient, 20, engine="scripted"))
+    bench.conductor.restore(found, last)
+    bench.conductor.resume()
+    (job,) = bench.port.book.live()
+    assert len(bench.engine.asked) == 1
+    assert job.bill.absent == 2  # with the one from before
+    joined(bench, job, bench.engine.asked[0])
+    assert len(bench.engine.asked) == 19
+
+
+def test_max_cost_usd_stops_a_job_whose_workers_may_run_unseen():
+    bench = dated_bench()
+    bench.conductor.coordinator.reached = Everyone()
+    job = bench.start(workers=10, max_cost_usd=10 * 20 * X86)
+    bench.reactor.pump([1] * 18)
+    assert job.state == "running"
+    bench.reactor.pump([1] * 3)
+    assert job.state == "failed"
+    assert job.error.startswith("it has cost $0.0000, and up to $0.00")
+    assert job.error.endswith(" with 10 workers that have not come; max_cost_usd is 0.00333334")
+    left = job.bill.usd_at_most(21.0)
+    assert left == pytest.approx(10 * (REQUEST_USD + 50 * X86))
+    joined(bench, job, bench.engine.asked[0])  # it is told to quit, and counts as it was
+    assert job.bill.usd_at_most(21.0) < left
+
+
+class Everyone(Reached):
+    """Knows that everyone reaches the daemon."""
+
+    def knows(self, way, version):
+        return True
+
+
+def test_a_late_worker_that_found_no_place_costs_nothing():
+    bench = dated_bench()
+    bench.conductor.coordinator.reached = Everyone()
+    job = bench.start(Patient, workers=2)
+    line = joined(bench, job, bench.engine.asked[0])
+    bench.reactor.pump([1] * 100)
+    assert job.bill.absent == 1
+    bench.reactor.pump([1] * 21)
+    assert (job.bill.absent, job.actors[1].failures) == (0, [])
+    line.hang_up()
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds"),
+    [
+        (b'{"init_s": 0.5, "hello_s": 0.25}', 0.75),
+        (b'{"hello_s": 0.25, "other": [1]}', 0.25),
+        (b'{"init_s": 1e9}', 10.0),
+        (b'{"init_s": -5, "hello_s": "x"}', 0.0),
+        (b'{"init_s": NaN, "hello_s": null}', 0.0),
+        (b'{"init_s": 1' + b"0" * 400 + b"}", 10.0),
+    ],
+)
+def test_what_a_worker_ran_before_its_hello_counts_as_it_tells_within_reason(told, seconds):
+    bench = dated_bench()
+    job = bench.start(Patient, workers=2)
+    bench.reactor.advance(10.0)
+    line = joined(bench, job, bench.engine.asked[0])
+    at_hello = job.cost_usd
+    line.say(b"USED:3:" + told)  # of a command
+    assert job.cost_usd == at_hello
+    for _ in range(2):
+        line.say(b"USED:0:" + told)
+    assert job.cost_usd - at_hello == pytest.approx(seconds * X86)
+    line.hang_up()
+
+
+def test_a_spare_tells_what_it_used_too():
+    bench = dated_bench()
+    job = bench.start(Patient, workers=1, spares=1)
+    bench.reactor.advance(10.0)
+    joined(bench, job, bench.engine.asked[0])
+    spare = joined(bench, job, bench.engine.asked[1])
+    before = job.cost_usd
+    assert spare.say(b'USED:0:{"init_s": 0.5}') == [b"welcome:-:0:0"]
+    assert job.cost_usd - before == pytest.approx(0.5 * X86)

@@ -28,7 +28,7 @@ from mu.cli.store import FileStore, StoredObject
 from mu.config import ConfigError, read_config
 from mu.engines.local import s3_server
 from mu.engines.local.s3_server import EmbeddedS3
-from mu.jobs.run import worker_event
+from mu.jobs.worker_event import worker_event
 from mu.net.certificates import Identity
 from mu.states import TerminalState
 

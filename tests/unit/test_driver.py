@@ -34,6 +34,9 @@ class Attempt:
         self.output = SimpleNamespace(write=lambda output: None)
         self.ends = []
 
+    def used(self, use):
+        pass
+
     def heard(self, text, at):
         pass
 

@@ -1,6 +1,7 @@
 """The Lambda engine against a real HTTP server on the loopback, with scripted responses."""
 
 import socket
+import threading
 import time
 
 from botocore.auth import SigV4Auth
@@ -282,6 +283,28 @@ class LambdaEngineTests(TestCase):
         assert await self.size(200, {}, b'{"MemorySize": 128}') == Size(128, "x86_64")
         request, _ = self.api.asked[0]
         assert request.uri == b"/2015-03-31/functions/f/configuration"
+
+    async def test_a_functions_timeout_and_the_time_of_its_deployment_are_read_too(self):
+        body = (
+            b'{"MemorySize": 512, "Timeout": 900, "LastModified": "2026-11-27T10:00:00.000+0000"}'
+        )
+        assert await self.size(200, {}, body) == Size(
+            512, "x86_64", 900, "2026-11-27T10:00:00.000+0000"
+        )
+
+    async def test_the_log_of_a_function_is_read_in_a_thread(self):
+        asked = []
+
+        def read_log(*which):
+            asked.append((which, threading.current_thread()))
+            return "its log says: no"
+
+        assert await self.engine.log_of("f", "eu-west-1", 5.0) == "see the log of function 'f'"
+        self.engine._read_log = read_log
+        assert await self.engine.log_of("f", "eu-west-1", 5.0) == "its log says: no"
+        ((which, thread),) = asked
+        assert which == ("f", "eu-west-1", 5.0)
+        assert thread is not threading.main_thread()
 
     async def test_an_unknown_size_has_a_reason(self):
         assert await self.size(404, {}, b'{"Message": "Function not found"}') == (

@@ -159,3 +159,12 @@ def test_the_region_of_an_arn_is_where_the_job_runs():
 def test_an_order_is_the_same_when_it_is_read_again_after_a_restart():
     order = read(function=ARN + ":7", copies=3, event={"env": {"A": "b"}}).order
     assert read(json.dumps(order).encode()).order == order
+
+
+def test_stragglers_below_the_median_are_refused():
+    field, says = refusal(stragglers=0.5)
+    assert (field, says) == (
+        "stragglers",
+        "stragglers must be 0 (never) or at least 1, got 0.5",
+    )
+    assert [read(stragglers=factor).stragglers for factor in (0, 1, 2.5)] == [0, 1, 2.5]

@@ -126,3 +126,16 @@ def test_each_engine_and_region_has_places_of_its_own():
     assert places.of("lambda", "east") is places.of("lambda", "east")
     assert places.of("lambda", "east") is not places.of("lambda", "west")
     assert places.of("lambda", "east") is not places.of("local", "east")
+
+
+def test_a_late_worker_had_no_place_if_others_run_and_no_more_places_are_reported():
+    places = RegionPlaces("r")
+    places.take("late")
+    assert not places.none_was_free()
+    places.take("runs")
+    places.connected("runs")
+    assert places.none_was_free()
+    places.tell(10)
+    assert not places.none_was_free()
+    places.tell(1)
+    assert places.none_was_free()

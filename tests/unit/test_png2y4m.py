@@ -112,10 +112,13 @@ def test_a_frame_that_may_be_there_is_never_left_out(other):
 
 
 def test_the_result_names_the_chunks():
-    job = JobFacts("j", params(frames=2))
-    results = [{"key": "a"}, {"key": "b", "frames": 2}, {"key": "c", "frames": 1}]
+    job = JobFacts("j", Params(read_fields(png2y4m.parameters, {"frames": 2}), workers=3))
+    keys = [chunk["out_key"] for chunk in png2y4m.plan(job.params)]
+    results = [{"key": keys[0]}, {"key": keys[1], "frames": 2}, {"key": keys[2], "frames": 1}]
     outcomes = [Finish("failed"), *(Finish(result=one) for one in results)]
-    assert png2y4m.finish(job, outcomes) == {"keys": ["a", "b", "c"]}
+    assert png2y4m.finish(job, outcomes) == {"keys": keys}
     results[1]["frames"] = 1
-    with pytest.raises(ValueError, match="b must have 2 frames, got 1: only the last"):
-        png2y4m.finish(job, outcomes)
+    says = f"{keys[1]} must have 2 frames, got 1: only the last, {keys[2]}, may have fewer"
+    for done in (outcomes, outcomes[:3]):  # without the last chunk, this one is not the last either
+        with pytest.raises(ValueError, match=says):
+            png2y4m.finish(job, done)

@@ -87,6 +87,9 @@ class Attempt:
         self.printed: list[bytes] = []
         self.output = SimpleNamespace(write=self.printed.append)
 
+    def used(self, use):
+        pass
+
     def heard(self, text, at):
         self.last = text
 

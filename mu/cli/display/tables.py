@@ -20,6 +20,7 @@ from mu.cli.display.text import (
     cut,
     many,
     one_line,
+    short_cost,
     shortened,
     span,
     took,
@@ -28,7 +29,7 @@ from mu.cli.display.text import (
 
 def jobs_table(jobs: Sequence[JobJson], now: float) -> RenderableType:
     """Return the errors of failed jobs, and a row for each job in the given order."""
-    names = ("job", "pipeline", "state", "workers", "created", "duration")
+    names = ("job", "pipeline", "state", "workers", "created", "duration", "cost")
     rows = [
         (
             job["id"],
@@ -37,6 +38,7 @@ def jobs_table(jobs: Sequence[JobJson], now: float) -> RenderableType:
             counted(job["counts"]),
             ago(now - job["created"]),
             span(took(job, now)),
+            short_cost(job),
         )
         for job in jobs
     ]

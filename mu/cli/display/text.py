@@ -99,9 +99,23 @@ def took(job: JobJson, now: float) -> float:
 
 
 def cost(job: JobJson) -> str:
-    """Return `$0.0123`, or nothing if the cost is zero or unknown."""
-    dollars = job.get("cost_usd")
-    return f"${dollars:.4f}" if dollars else ""
+    """Return `$0.0123`, or `$0.0123 (at most $0.0456)`; nothing if it is zero or unknown."""
+    known, most = _costs(job)
+    return f"{known} (at most {most})" if most else known
+
+
+def short_cost(job: JobJson) -> str:
+    """Return the same as `$0.0123` or `$0.0123-0.0456`, for a table."""
+    known, most = _costs(job)
+    return f"{known}-{most.removeprefix('$')}" if most else known
+
+
+def _costs(job: JobJson) -> tuple[str, str]:
+    """Return the cost, and the most that it may be if that is more than is shown of it."""
+    dollars, at_most = job.get("cost_usd"), job.get("cost_usd_at_most")
+    known = f"${dollars:.4f}" if dollars else ""
+    most = f"${at_most:.4f}" if known and at_most else ""
+    return known, "" if most == known else most
 
 
 def ordered(job: JobJson) -> str:
@@ -123,7 +137,8 @@ def ended(job: JobJson) -> str:
     summary = _ACTORS_FAILED.match(error)
     if summary:  # the actors' own errors are printed above, in full
         error = f"{summary[0]}."
-    return f"{text}: {shortened(error)}"
+    text = f"{text}: {shortened(error)}"
+    return f"{text.rstrip('.')}. It cost {cost(job)}." if _costs(job)[1] else text
 
 
 _ACTORS_FAILED = re.compile(r"\d+ of \d+ actors failed(?=: actor )")
