@@ -41,11 +41,12 @@ class S3Place:
         """Return the variables with which a worker finds the server. Only the embedded one has keys."""
         told = {"AWS_ENDPOINT_URL_S3": self.endpoint}
         told[ADDRESSING] = "" if self.addressing == "auto" else self.addressing
+        told = {name: value for name, value in told.items() if value}
         if self.embedded:
             told["AWS_ACCESS_KEY_ID"] = self.access_key
             told["AWS_SECRET_ACCESS_KEY"] = self.secret_key
-        set_ones = {name: value for name, value in told.items() if value}
-        return set_ones | ({"AWS_SESSION_TOKEN": ""} if self.embedded else {})
+            told["AWS_SESSION_TOKEN"] = ""  # that of other keys does not fit
+        return told
 
     def session(self) -> Any:
         """Return a new session of botocore: the default one is not thread-safe. Raises AwsTrouble."""

@@ -219,7 +219,12 @@ def watch_to_end(
             )
         ctx.exit(INTERRUPTED)
     if out is not None:
-        bring(client, job, out)
+        try:
+            bring(client, job, out)
+        except CliError as error:
+            if job["state"] == "done":
+                raise
+            click.echo(f"Nothing was downloaded: {error.message}", err=True)
     ctx.exit(STATUS.get(job["state"], FAILED))
 
 

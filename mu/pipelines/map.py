@@ -248,7 +248,10 @@ def _refuse_clashes(params: Params, keys: Sequence[str]) -> None:
             )
         written[out_key] = key
     if params.bucket == EMBEDDED_BUCKET:  # its objects are files
-        for refused, why in no_files([*keys, *written, params.out_prefix + params.manifest]):
+        there = s3.keys_below(params.bucket, params.out_prefix)
+        for refused, why in no_files(
+            [*keys, *written, params.out_prefix + params.manifest, *there]
+        ):
             raise ValueError(f"the embedded S3 server cannot hold {refused!r}: {why}")
 
 

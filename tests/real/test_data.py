@@ -169,9 +169,27 @@ def test_only_what_has_changed_is_copied_and_what_is_gone_is_no_input(mine):
 def test_a_job_that_fails_still_brings_what_it_made_and_its_status(mine):
     mine.files("some", {"good": "good\n", "bad": "bad\n"})
     command = "command=grep good {in} > {out} || exit 7"
-    order = ("launch", "map", "--in", "some", "--out", "found", "-p", command)
+    order = ("launch", "map", "--in", "some", "--out", "found", "--retries", "0", "-p", command)
     mine.mu(*order, "-p", "on_error=keep")
     assert contents(mine.folder / "user" / "found") == {"good": "good\n"}
+    status, _, told = mine.mu(*order, "-p", "on_error=fail")
+    assert status == 1, told
+
+
+def test_a_file_that_becomes_a_folder_and_a_folder_that_becomes_a_file_are_uploaded(mine):
+    folder = mine.files("swap", {"x": "a file\n", "y/z": "in a folder\n"})
+    launch = ("launch", "map", "--in", "swap", "--out", "swapped", "-p", UPPER)
+    assert mine.mu(*launch)[0] == 0
+    (folder / "x").unlink()
+    shutil.rmtree(folder / "y")
+    mine.files("swap", {"x/a": "in a folder\n", "y": "a file\n"})
+    status, out, told = mine.mu(*launch)
+    assert status == 1  # what the last job made is in the way, and is not deleted
+    assert "Uploaded 2 files (19 bytes)" in told
+    assert "/x' cannot be a file and a folder" in out
+    shutil.rmtree(mine.folder / "user" / "swapped")
+    assert mine.mu(*launch, "-p", "out_prefix=elsewhere/")[0] == 0
+    assert contents(mine.folder / "user" / "swapped") == {"x/a": "IN A FOLDER\n", "y": "A FILE\n"}
 
 
 def test_what_is_left_out_and_what_cannot_be_held_is_named_before_anything_is_uploaded(mine):
