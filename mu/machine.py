@@ -13,6 +13,7 @@ from mu.events import (
     CancelTimer,
     Effect,
     Elapsed,
+    Entered,
     Event,
     Finish,
     Informed,
@@ -127,6 +128,7 @@ class Machine:
             who = "it" if late is self.state else late.label
             event = Lost(event.at, f"{who} took longer than its timeout of {seconds:g} s")
         if self.state is None:
+            self.worker.numbered = isinstance(event, Entered) and event.numbered
             self.state = self.begin(self.worker)
         if not self._take(event):
             self._hold(event)

@@ -12,7 +12,7 @@ from zope.interface import implementer
 
 from mu.events import Finish
 from mu.interfaces import IEngine, IPipeline
-from mu.invocations import Answer, Invocation, Size
+from mu.invocations import Answer, ConcurrencyLimit, Invocation, Size, Unreached
 from mu.parameters import Parameter, Params
 from mu.states.context import JobFacts, State
 from mu.states.script import Script, ScriptWorker
@@ -109,11 +109,15 @@ class Engine(ABC):
         """Drop what is queued for a job, if the engine can. By default nothing is dropped."""
         return _succeed(None)
 
-    def size(self, function: str, region: str) -> "Deferred[Size | str]":
+    regional: bool = True
+    """Whether each region runs workers of its own, so that they do not share places."""
+
+    def size(self, function: str, region: str) -> "Deferred[Size | Unreached | str]":
         """Return a Deferred of the function's size, or of a sentence that says why it is unknown.
 
         Without the size, a job's cost is not counted, and `max_cost_usd` cannot be kept. With a
         `version` in it, the first job after a deployment launches few workers until one connects.
+        After an Unreached, it is asked again for as long as launches would be.
         """
         return _succeed(f"engine {self.name} does not report the size of its functions")
 
@@ -125,7 +129,7 @@ class Engine(ABC):
         """
         return _succeed(f"see the log of function {function!r}")
 
-    def concurrency(self, function: str, region: str) -> "Deferred[int | None]":
+    def concurrency(self, function: str, region: str) -> "Deferred[ConcurrencyLimit | None]":
         """Return a Deferred of how many workers may run at once; None, the default: unknown.
 
         Launches beyond that wait in mu, so that the engine neither drops nor delays them.

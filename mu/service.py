@@ -42,7 +42,7 @@ from mu.net.certificates import Authority
 from mu.net.host_headers import AllowedHosts, split_hosts
 from mu.net.transport import DirectTLSFactory, PromptServer
 from mu.net.web import BoundedSite, TextResource
-from mu.pipelines.s3 import find_with, look_up_from
+from mu.pipelines import s3
 from mu.plugins import Engine
 from mu.ports import Ports
 from mu.protocol import WorkerFactory
@@ -155,8 +155,7 @@ class MuService(Service):
         allow_many_files()
         self._threads.start()
         self._watch.check()
-        look_up_from(config.launch.region)
-        find_with(self._buckets.find_from_thread)
+        self._set_up_s3(config)
         registry = Registry.installed()
         engines = registry.engines | self._engines.by_name
         _check_default(config.launch.engine, {*engines, "local", EXTERNAL})
@@ -255,6 +254,14 @@ class MuService(Service):
                     host=host,
                 )
 
+    def _set_up_s3(self, config: Config) -> None:
+        s3.look_up_from(config.launch.region)
+        s3.find_with(self._buckets.find_from_thread)
+        s3.wait_out(config.launch.outage_s, self._warn_from_thread)
+
+    def _warn_from_thread(self, why: str) -> None:
+        self._reactor.callFromThread(self.log.warn, "{why}", why=why)
+
     def _in_thread(self, call: Callable[..., Any], *args: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._threads, call, *args)
 
@@ -275,6 +282,7 @@ class MuService(Service):
         assert self._control is not None
         assert self._conductor is not None
         DaemonLogger.debugging = config.mu.debug
+        self._set_up_s3(config)
         self._control.reload(config, tokens)
         self._conductor.reload(config)
         self._journal.reload(config)

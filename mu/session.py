@@ -188,7 +188,7 @@ class Session(Generic[L]):
 
     def _begin(self, now: float) -> None:
         self._set_timer(WORKER_TIMER, self.part.timeout_s, now)
-        self._handle(Entered(now))
+        self._handle(Entered(now, numbered=bool(self.name)))
         self._handle(Answered(now, HELLO))
 
     def restore(

@@ -13,12 +13,12 @@
 `run` plays a whole job, including its plan and finish, with a worker that replies as a real one
 would. Its commands succeed unless you give other replies.
 
->>> from mu.pipelines.png2y4m import png2y4m
->>> job = run(png2y4m, {"bucket": "b"}, FakeWorker({"retrieve:": "FAIL(no such key)"}))
+>>> from mu.pipelines.vpxenc import vpxenc
+>>> job = run(vpxenc, {"bucket": "b"}, FakeWorker({"retrieve:": "FAIL(no such key)"}))
 >>> job.actors[0].commands[0]
 'seti:nonblock:0'
 >>> job.actors[0].finish.error
-"Retrieve (retrieving frames): the worker answered 'FAIL(no such key)'"
+"Encode (encoding): the worker answered 'FAIL(no such key)'"
 """
 
 import copy
@@ -73,14 +73,18 @@ def talk(
     params: Mapping[str, object] | None = None,
     actor: int = 0,
     given: Mapping[str, object] | None = None,
+    numbered: bool = False,
 ) -> list[Effect]:
-    """Return all effects of a machine that gets these replies, one second apart."""
-    return effects_of(machine(first, params, actor, given), *answers)
+    """Return all effects of a machine that gets these replies, one second apart.
+
+    `numbered`: its worker numbers its replies. Those that are texts here still have no number.
+    """
+    return effects_of(machine(first, params, actor, given), *answers, numbered=numbered)
 
 
-def effects_of(driven: Machine, *answers: str | Event) -> list[Effect]:
+def effects_of(driven: Machine, *answers: str | Event, numbered: bool = False) -> list[Effect]:
     """Enter the machine, give it the replies, and return all effects."""
-    effects = driven.receive(Entered(0.0))
+    effects = driven.receive(Entered(0.0, numbered))
     for at, answer in enumerate(answers, 1):
         effects += driven.receive(event(answer, float(at)) if isinstance(answer, str) else answer)
     return effects
@@ -104,7 +108,9 @@ class FakeWorker:
     a function of the command that returns either. The longest matching key is used.
     """
 
-    def __init__(self, answers: Answers | None = None) -> None:
+    def __init__(self, answers: Answers | None = None, numbered: bool = True) -> None:
+        """`numbered=False`: as a worker of the original mu, which does not number its replies."""
+        self.numbered = numbered
         self._answers = dict(answers or {})
         self._variables: dict[str, str] = {}
 
@@ -176,7 +182,7 @@ def play(driven: Machine, worker: FakeWorker | None = None) -> PlayedActor:
     worker = worker or FakeWorker()
     played = PlayedActor()
     at, number = 0.0, 0
-    coming: list[Event] = [Entered(at), Answered(at, HELLO)]
+    coming: list[Event] = [Entered(at, worker.numbered), Answered(at, HELLO)]
     timers: dict[str, float] = {}
     while played.finish is None and (coming or timers):
         if not coming:
@@ -193,7 +199,8 @@ def play(driven: Machine, worker: FakeWorker | None = None) -> PlayedActor:
                     number += 1
                     at += 1.0
                     played.commands.append(command)
-                    coming += [event(text, at, number) for text in worker.answer(command)]
+                    answers = worker.answer(command)
+                    coming += [event(text, at, number * worker.numbered) for text in answers]
                 case SetTimer(timer=name, seconds=seconds):
                     timers[name] = at + seconds
                 case Finish():

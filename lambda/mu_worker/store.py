@@ -108,10 +108,17 @@ class ObjectStore:
 def _new_client(region: str, connections: int) -> Client:
     import boto3
     from botocore.config import Config
+    from botocore.session import Session
 
-    # a new session: the default one would keep the environment of a warm sandbox's earlier event
+    # A new session: the default one would keep the environment of a warm sandbox's earlier event.
+    # But it shares the default one's models of the API, which take most of the time to load.
+    session = Session()
+    if boto3.DEFAULT_SESSION is None:
+        boto3.setup_default_session()
+    models = boto3.DEFAULT_SESSION._session.get_component("data_loader")
+    session.register_component("data_loader", models)
     return boto3.session.Session(
-        region_name=region
+        region_name=region, botocore_session=session
     ).client(
         "s3",
         config=Config(

@@ -7,6 +7,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from mu.aws import sessions
+from mu.aws.names import plain_name
 
 EVENTS = 500
 """How many log events of a function are looked at."""
@@ -33,11 +34,6 @@ def telling_line(lines: Iterable[str]) -> str:
             telling = text
     found = telling or last
     return found if len(found) <= EXCERPT else f"{found[:EXCERPT]}…"
-
-
-def plain_name(function: str) -> str:
-    """Return the name in an ARN, or in a name with a version or an alias."""
-    return (function.partition(":function:")[2] or function).partition(":")[0]
 
 
 def aws_log_of(function: str, region: str, since: float) -> str:

@@ -18,7 +18,14 @@ ADDRESSING = "MU_S3_ADDRESSING"
 
 
 class S3Error(ValueError):
-    """A request to S3 failed; the message says which one, and what S3 replied."""
+    """A request to S3 failed; the message says which one, and what S3 replied.
+
+    `passing`: whether the same request may succeed later.
+    """
+
+    def __init__(self, message: str, passing: bool = False) -> None:
+        super().__init__(message)
+        self.passing = passing
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +115,16 @@ def explained(attempt: str, who: str, remedy: str) -> Iterator[None]:
     `who` is the process that makes the request, and `remedy` says where it gets credentials.
     """
     from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        ConnectionError,
+        HTTPClientError,
+        NoCredentialsError,
+        SSLError,
+    )
 
+    from mu.aws.answers import is_passing
     from mu.aws.sessions import AwsTrouble
 
     try:
@@ -119,9 +134,14 @@ def explained(attempt: str, who: str, remedy: str) -> Iterator[None]:
     except ClientError as error:
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         whose = f" (with the credentials of {who})" if status == 403 else ""
-        raise S3Error(f"cannot {attempt}: {answer_of(error.response) or error}{whose}") from error
-    except (BotoCoreError, Boto3Error, AwsTrouble) as error:
-        raise S3Error(f"cannot {attempt}: {error}") from error
+        said = f"cannot {attempt}: {answer_of(error.response) or error}{whose}"
+        raise S3Error(said, is_passing(error.response)) from error
+    except AwsTrouble as error:
+        raise S3Error(f"cannot {attempt}: {error}", error.passing) from error
+    except (BotoCoreError, Boto3Error) as error:
+        passing = isinstance(error, ConnectionError | HTTPClientError)
+        passing = passing and not isinstance(error, SSLError)
+        raise S3Error(f"cannot {attempt}: {error}", passing) from error
 
 
 def answer_of(response: Mapping[str, Any]) -> str:

@@ -95,4 +95,5 @@ class BuiltinEngines:
             is_up=is_up,
             read_log=read_log,
             on_this_machine=local,
+            regional=not local,
         )

@@ -5,11 +5,8 @@ So few go ahead, until one of them connects. This is pure.
 """
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-
-Held = tuple[int, list[str]]
-"""Launches that wait for the canary, with one purpose (mu.places)."""
 
 
 @dataclass(slots=True)
@@ -23,7 +20,7 @@ class _Unproven:
     """How many launches went ahead, without those that found no place."""
     failed: int = 0
     """How many of their workers did not connect."""
-    held: list[tuple[int, str]] = field(default_factory=list)
+    held: list[str] = field(default_factory=list)
 
 
 class Canary:
@@ -47,20 +44,18 @@ class Canary:
         """The regions from which no worker has connected."""
         return self._regions.keys()
 
-    def admit(self, region: str, purpose: int, launches: Sequence[str]) -> list[str]:
+    def admit(self, region: str, launches: Sequence[str]) -> list[str]:
         """Return those that may be launched now, and hold back the others."""
         one = self._regions.get(region)
         if one is None:
             return list(launches)
-        one.held += [(purpose, launch) for launch in launches]
-        one.held.sort(key=lambda held: held[0])
-        return [launch for _, launch in self._release(one)]
+        one.held += launches
+        return self._release(one)
 
-    def prove(self, region: str) -> Iterator[Held]:
-        """Note that a worker connected from a region; yield the launches that it held back."""
+    def prove(self, region: str) -> list[str]:
+        """Note that a worker connected from a region; return the launches that it held back."""
         one = self._regions.pop(region, None)
-        if one is not None:
-            yield from _by_purpose(one.held)
+        return [] if one is None else one.held
 
     def miss(self, region: str, late: Collection[str], placeless: Collection[str]) -> None:
         """Note launches whose workers did not connect in time.
@@ -76,23 +71,18 @@ class Canary:
         if not one.coming and missed != unfit:
             one.step += 1
 
-    def release(self, region: str) -> Iterator[Held]:
-        """Yield the launches for a region that is not proven which may be made by now."""
-        yield from _by_purpose(self._release(self._regions[region]))
+    def release(self, region: str) -> list[str]:
+        """Return the launches for a region that is not proven which may be made by now."""
+        return self._release(self._regions[region])
 
     def failed(self, region: str) -> int:
         """Return how many workers could not connect from a region that is not proven."""
         return self._regions[region].failed
 
-    def _release(self, one: _Unproven) -> list[tuple[int, str]]:
+    def _release(self, one: _Unproven) -> list[str]:
         most = sum(self._steps[: one.step + 1]) if one.step < len(self._steps) else math.inf
         free = int(min(len(one.held), max(0, most - one.ahead)))
         released, one.held = one.held[:free], one.held[free:]
         one.ahead += free
-        one.coming.update(launch for _, launch in released)
+        one.coming.update(released)
         return released
-
-
-def _by_purpose(held: Sequence[tuple[int, str]]) -> Iterator[Held]:
-    for purpose in sorted({one for one, _ in held}):
-        yield purpose, [launch for one, launch in held if one == purpose]

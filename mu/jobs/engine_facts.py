@@ -1,24 +1,29 @@
-"""What a job asks its engine before it launches: how large its functions are, and how many may run."""
+"""What a job asks its engine before it launches: how large its functions are."""
 
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from mu.invocations import Size
+from mu.invocations import Size, Unreached
+from mu.jobs.coordinator import Coordinator
 from mu.jobs.job import Job
-from mu.places import Places
 from mu.plugins import Engine
+
+OUTAGE_PAUSES_S = (0.5, 10.0)
+"""The first and the longest pause between questions to an engine that cannot be reached."""
 
 log = Logger()
 
 
-async def find_sizes(engine: Engine, job: Job) -> dict[str, Size]:
+async def find_sizes(engine: Engine, job: Job, coordinator: Coordinator) -> dict[str, Size]:
     """Return the sizes of the job's functions by region; empty: they are not known.
 
-    Then the job's cost is not counted, and a job with a cost limit stops.
+    Then the job's cost is not counted, and a job with a cost limit stops. An engine that cannot be
+    reached is waited for, unless the job goes on after a restart: it has launches.
     """
     spec = job.spec
     sizes: dict[str, Size] = {}
     for region in dict.fromkeys(spec.regions):
-        size = await engine.size(spec.functions[0], region)
+        size = await _size(engine, region, job, coordinator)
         if isinstance(size, str):
             if not job.bill.counts and not job.launches:
                 why = f"the size of function {spec.functions[0]} in {region} is unknown: {size}"
@@ -30,21 +35,15 @@ async def find_sizes(engine: Engine, job: Job) -> dict[str, Size]:
     return sizes
 
 
-async def find_places(engine: Engine, job: Job, all_places: Places) -> None:
-    """Learn how many workers the engine runs at once. A job that needs more at once stops."""
-    spec = job.spec
-    limits = []
-    for region in dict.fromkeys(spec.regions):
-        limit = await engine.concurrency(spec.functions[0], region)
-        limits.append(limit)
-        places = all_places.of(spec.engine, region)
-        places.growth = engine.growth
-        if limit is not None:
-            places.tell(limit)
-    most = sum(limit or 0 for limit in limits)
-    if spec.pipeline.all_at_once and None not in limits and most < len(job.actors):
-        job.stop(
-            "failed",
-            f"{spec.pipeline.name} needs all of its {len(job.actors)} actors at once, but engine"
-            f" {spec.engine} runs at most {most} workers",
-        )
+async def _size(engine: Engine, region: str, job: Job, coordinator: Coordinator) -> Size | str:
+    pause_s, longest_s = OUTAGE_PAUSES_S
+    until = coordinator.clock.seconds() + coordinator.config.launch.outage_s
+    while True:
+        size = await engine.size(job.spec.functions[0], region)
+        if not isinstance(size, Unreached):
+            return size
+        goes_on = job.active and not coordinator.stopping and not job.launches
+        if not goes_on or coordinator.clock.seconds() >= until:
+            return size.reason
+        await deferLater(coordinator.clock, pause_s)
+        pause_s = min(2 * pause_s, longest_s)

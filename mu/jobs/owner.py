@@ -25,7 +25,7 @@ class Owner(Protocol):
     def waits_for_place(self) -> str:
         """Describe for users what launches wait for, such as a place; empty: no launch waits."""
 
-    def launch(self, launches: Sequence[str], urgency: int) -> None:
+    def launch(self, launches: Sequence[str]) -> None:
         """Make these launches: they are on disk now."""
 
     def settled(self) -> None:

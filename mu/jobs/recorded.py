@@ -4,7 +4,7 @@ This code has no clock and no side effects; mu.jobs.job has both.
 """
 
 from abc import ABC, abstractmethod
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from mu.jobs.bill import Bill
 from mu.jobs.driver import SessionDriver
 from mu.jobs.launches import LATE, Launches
 from mu.jobs.life import ACTIVE, OVER, SHOWN, JobState, Step, follow
+from mu.jobs.queue import ActorQueue
 from mu.jobs.spec import EXTERNAL, JobSpec, Limits, new_machine
 from mu.jobs.summary import COUNTED, JSON, JobSummary, readable
 from mu.journal.records import (
@@ -83,8 +84,7 @@ class RecordedJob(ABC):
         """Why it was stopped, if it was."""
         self._by_number: dict[int, Actor] = {}
         self._order: Sequence[int] = ()  # the order in which actors get workers
-        # Actors that could begin now, in that order. The first of a plain dict may take O(n) to find.
-        self._queue: OrderedDict[int, Actor] = OrderedDict()
+        self._queue = ActorQueue()  # actors that could begin now
         self._failed: list[Actor] = []  # actors to retry
         self._unfinished = 0  # actors without an outcome
         self._untried: set[int] = set()  # actors that have not had a worker
@@ -259,7 +259,7 @@ class RecordedJob(ABC):
                 self._apply_end(record)
             case NobodyCame():
                 actor = self._by_number[record.actor]
-                self._queue.pop(actor.number, None)
+                self._queue.remove(actor)
                 self._change(actor, lambda: actor.take_absence(record))
             case Stopped():
                 self.stopped = record
@@ -299,7 +299,7 @@ class RecordedJob(ABC):
         self.actors = [Actor(self, n, inputs[n], at, log_bytes) for n in sorted(wanted)]
         self._by_number = {actor.number: actor for actor in self.actors}
         self._order = [number for number in record.order if number in wanted]
-        self._queue = OrderedDict((number, self._by_number[number]) for number in self._order)
+        self._queue = ActorQueue(self._order, self.actors)
         self.counts["waiting"] += len(self.actors)
         self._unfinished = len(self.actors)
         self._untried = wanted
@@ -318,7 +318,7 @@ class RecordedJob(ABC):
 
     def _apply_assignment(self, record: Assigned) -> None:
         actor = self._by_number[record.actor]
-        self._queue.pop(actor.number, None)
+        self._queue.remove(actor)
         launch = self.launches.get(record.launch)
         if launch is None or launch.session is None:
             self._apply_arrival(record.session, record.launch, record.at)

@@ -19,7 +19,6 @@ from mu.jobs.staffing import Staffing
 from mu.jobs.summary import JSON
 from mu.jobs.worker_event import event_for
 from mu.journal.records import Ordered, Planned, Resumed
-from mu.places import FIRST
 
 CHECK_S = 1.0
 """How often a job checks for launches and actors that take too long."""
@@ -113,7 +112,7 @@ class Run:
             return
         self._begun = True
         job.begin()
-        self.launch(self._unanswered, FIRST)
+        self.launch(self._unanswered)
 
     @property
     def _may_begin(self) -> bool:
@@ -155,9 +154,9 @@ class Run:
     def waits_for_place(self) -> str:
         return self._staffing.waits_for()
 
-    def launch(self, launches: Sequence[str], urgency: int) -> None:
+    def launch(self, launches: Sequence[str]) -> None:
         if launches and self._may_begin:
-            self._staffing.launch(launches, urgency)
+            self._staffing.launch(launches)
 
     def settled(self) -> None:
         self._staffing.stop()
@@ -184,16 +183,20 @@ class Run:
     # ------------------------------------------------ time
 
     def _check(self) -> None:
+        self.job.keep_records()
         if not self._move_canary():
             return
         launch = self._coordinator.config.launch
-        self.job.check(
-            f"no worker connected within {launch.hello_timeout_s:g} s of its launch: see the log"
-            f" of function {self.job.spec.function!r}, and whether workers can reach"
-            f" {self._staffing.address} (public_host in mu.conf)"
-        )
+        if self._begun:
+            self.job.check(
+                f"no worker connected within {launch.hello_timeout_s:g} s of its launch: see the log"
+                f" of function {self.job.spec.function!r}, and whether workers can reach"
+                f" {self._staffing.address} (public_host in mu.conf)"
+            )
         if self.job.active:
             self._staffing.probe()
+            if self._begun:
+                self._carry(self._staffing.ask_again())
             self._later("check", CHECK_S, self._check)
 
     def _move_canary(self) -> bool:

@@ -1,7 +1,7 @@
 """Starts one job's workers: asks its engine what it can run, and launches no more than that."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -9,10 +9,12 @@ from twisted.python.failure import Failure
 from mu import hosts
 from mu.aws.sessions import is_loopback
 from mu.invocations import Accepted, Answer, Invocation, Refused, Size, Unknown, region_of
-from mu.jobs.canary import Canary, Held
+from mu.jobs.canary import Canary
 from mu.jobs.coordinator import Coordinator
-from mu.jobs.engine_facts import find_places, find_sizes
+from mu.jobs.engine_facts import find_sizes
 from mu.jobs.job import Job
+from mu.jobs.job_places import JobPlaces
+from mu.jobs.launches import LATE
 from mu.jobs.reached import Way
 from mu.jobs.summary import JSON
 from mu.jobs.unseen import longest_s
@@ -44,6 +46,7 @@ class Staffing:
         self._event = event
         self._broken = broken
         self._launcher: Launcher | None = None
+        self._places = JobPlaces(coordinator, job)
         self._versions: dict[str, str] = {}  # of the function, by region, where they are known
         self._noted: set[str] = set()
         self._canary = Canary((), ())
@@ -52,11 +55,14 @@ class Staffing:
     # ------------------------------------------------ what the engine can run
 
     async def look_up(self) -> None:
-        """Ask the engine for the sizes of the job's functions, and how many workers it runs."""
+        """Ask the engine for the sizes of the job's functions, and how many workers it runs.
+
+        If its actors need one another at once, wait until there are places for all of them.
+        """
         job, engine = self._job, self._coordinator.engines.get(self._job.spec.engine)
         if engine is None:  # external
             return
-        sizes = await find_sizes(engine, job)
+        sizes = await find_sizes(engine, job, self._coordinator)
         # Later, only a part of the cost would be counted.
         if sizes and job.active and not job.bill.counts and not job.launches:
             job.measure(sizes, {region: self._longest_s(size) for region, size in sizes.items()})
@@ -65,7 +71,9 @@ class Staffing:
         unproven = [one for one, at in self._versions.items() if not known(self._way(one), at)]
         steps = () if self._surely_reached(engine) else self._coordinator.config.launch.canary
         self._canary = Canary(steps, unproven)
-        await find_places(engine, job, self._coordinator.places)
+        await self._places.find_limits(engine, may_reserve=True)
+        if job.spec.pipeline.all_at_once:
+            await self._places.await_promise()
 
     def _longest_s(self, size: Size) -> float:
         """Return how long a worker that cannot reach the coordinator can run."""
@@ -76,17 +84,17 @@ class Staffing:
 
     # ------------------------------------------------ launching
 
-    def launch(self, launches: Sequence[str], purpose: int) -> None:
+    def launch(self, launches: Sequence[str]) -> None:
         """Launch these, or hold some back until the canary's workers have connected."""
         by_region: dict[str, list[str]] = defaultdict(list)
         for launch_id in launches:
             by_region[self._region_of(launch_id)].append(launch_id)
         admitted: list[str] = []
         for region, ids in by_region.items():
-            admitted += self._canary.admit(region, purpose, ids)
-        self._launch(admitted, purpose)
+            admitted += self._canary.admit(region, ids)
+        self._launch(admitted)
 
-    def _launch(self, launches: Sequence[str], purpose: int) -> None:
+    def _launch(self, launches: Sequence[str]) -> None:
         job, coordinator = self._job, self._coordinator
         if not launches:
             return
@@ -98,12 +106,14 @@ class Staffing:
                 self._hear,
                 self._broken,
                 lambda invocation: job.invoked(invocation.launch),
-                lambda region: coordinator.places.of(job.spec.engine, region),
+                lambda invocation: self._places.of(invocation.region, invocation.function),
                 coordinator.config.launch.outage_s,
+                job.urgency,
+                lambda launch_id: job.launches[launch_id].answer != LATE,
             )
         numbered = [(launch_id, job.launches[launch_id].number) for launch_id in launches]
         made = invocations(self._event(), job.spec.functions, job.spec.regions, numbered)
-        self._launcher.add(made, purpose)
+        self._launcher.add(made)
 
     def _hear(self, invocation: Invocation, answer: Answer) -> None:
         """Handle an engine's answer."""
@@ -132,56 +142,54 @@ class Staffing:
         """Free everything: the job has ended."""
         self.stop()
         self._launcher = None
-        for launch_id in self._job.launches:
-            self.freed(launch_id)
+        self._places.release()
 
     # ------------------------------------------------ places
 
     def hold_places(self) -> None:
         """Take the places of workers that run since before a restart."""
-        for launch_id, connected in self._job.workers_expected():
-            self._places_of(launch_id).hold(launch_id, connected)
+        self._places.hold()
 
     def freed(self, launch_id: str) -> None:
         if launch_id in self._job.launches:
-            self._places_of(launch_id).free(launch_id)
+            self._places.free(launch_id)
 
     def connected(self, launch_id: str) -> None:
         if launch_id not in self._job.launches:
             return
-        self._places_of(launch_id).connected(launch_id)
+        self._places.connected(launch_id)
         region = self._region_of(launch_id)
         if region in self._versions and region not in self._noted:
             self._noted.add(region)  # once: meanwhile, the function may have been deployed again
             self._coordinator.reached.note(self._way(region), self._versions[region])
 
     def missed(self, launch_id: str) -> bool:
-        return self._places_of(launch_id).miss(launch_id, self._coordinator.clock.seconds())
+        return self._places.missed(launch_id)
 
     def had_no_place(self, launch_id: str) -> bool:
-        return self._places_of(launch_id).none_was_free()
+        return self._places.had_none(launch_id)
 
     def waits_for(self) -> str:
         """Describe for users what launches wait for; empty: no launch waits."""
+        if self._places.waits_turn:
+            return "places for all its actors at once"
         if self._canary.waits:
             return f"the first workers to connect to {self.address}"
-        for region in dict.fromkeys(self._job.spec.regions):
-            places = self._coordinator.places.of(self._job.spec.engine, region)
-            if places.full and self._launcher and self._launcher.wanted(region) is not None:
-                return f"a place: {places}"
-        return ""
+        return f"a place: {places}" if (places := self._awaited_places) else ""
+
+    @property
+    def _awaited_places(self) -> RegionPlaces | None:
+        return None if self._launcher is None else self._launcher.waits_for()
+
+    async def ask_again(self) -> None:
+        """Ask the engine for its limits again, if there may be others by now."""
+        engine = self._coordinator.engines.get(self._job.spec.engine)
+        if engine is not None and self._places.asks_again(self._awaited_places is not None):
+            await self._places.find_limits(engine, may_reserve=self._launcher is None)
 
     def probe(self) -> None:
         """Find out now and then whether there are more places."""
-        now, every_s = (
-            self._coordinator.clock.seconds(),
-            self._coordinator.config.launch.hello_timeout_s,
-        )
-        for region in dict.fromkeys(self._job.spec.regions):
-            self._coordinator.places.of(self._job.spec.engine, region).probe(now, every_s)
-
-    def _places_of(self, launch_id: str) -> RegionPlaces:
-        return self._coordinator.places.of(self._job.spec.engine, self._region_of(launch_id))
+        self._places.probe()
 
     def _region_of(self, launch_id: str) -> str:
         return region_of(self._job.launches[launch_id].number, self._job.spec.regions)
@@ -226,7 +234,7 @@ class Staffing:
         job, known = self._job, self._coordinator.reached.knows
         for region in list(self._canary.unproven):
             if known(self._way(region), self._versions[region]):  # also through another job
-                self._launch_held(self._canary.prove(region))
+                self._launch(self._canary.prove(region))
         if not self._canary.unproven:
             return ""
         late = job.launches.overdue(self._coordinator.clock.seconds())
@@ -235,12 +243,8 @@ class Staffing:
             self._canary.miss(region, late, placeless)
             if self._canary.failed(region) > job.spec.retries:
                 return region
-            self._launch_held(self._canary.release(region))
+            self._launch(self._canary.release(region))
         return ""
-
-    def _launch_held(self, held: Iterable[Held]) -> None:
-        for purpose, launches in held:
-            self._launch(launches, purpose)
 
     async def unreached(self, region: str) -> str:
         """Return a sentence about a region whose workers cannot connect, with what its log says."""

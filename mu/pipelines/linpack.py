@@ -39,7 +39,8 @@ class Linpack(Pipeline):
     )
 
     def check(self, params: Params) -> None:
-        check_command("params.command", params.command)
+        if params.command:
+            check_command("params.command", params.command)
 
     def begin(self, worker: ScriptWorker) -> Script:
         return run_all(worker)

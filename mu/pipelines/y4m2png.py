@@ -9,11 +9,9 @@ from collections.abc import Sequence
 from mu.events import Finish
 from mu.parameters import Parameter, Params
 from mu.pipelines.texts import check_bucket, check_given, check_key, check_last
+from mu.pipelines.transfers import AT_ONCE
 from mu.plugins import ActorInput, Pipeline
 from mu.states import ActorFailed, JobFacts, Script, ScriptWorker
-
-AT_ONCE = 8
-"""How many uploads run at the same time on one worker."""
 
 
 async def split(worker: ScriptWorker) -> dict[str, int]:

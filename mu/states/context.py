@@ -83,6 +83,10 @@ class Context:
         """When each state was constructed, and the name of its class."""
         self.loops: dict[str, list[str]] = {}
         """By break key: the iteration keys of the loops that use it now (see ForLoopState)."""
+        self.numbered = False
+        """Whether the worker says which command a reply answers, so that several of one kind may run
+        at the same time. A worker of the original mu does not, and neither did attempts that began
+        under a version of mu without this attribute."""
         self.now = 0.0
         """The time of the current event, in seconds since the epoch."""
         self.sent = 0

@@ -33,8 +33,8 @@ class FakeBucket:
         self.keys = keys
         self.written = {}
 
-    def keys_below(self, bucket, prefix):
-        return (key for key in sorted(self.keys) if key.startswith(prefix))
+    def objects_below(self, bucket, prefix):
+        return ((key, len(key)) for key in sorted(self.keys) if key.startswith(prefix))
 
     def put(self, bucket, key, body, content_type):
         self.written[key] = json.loads(body)
@@ -43,7 +43,7 @@ class FakeBucket:
 @pytest.fixture
 def bucket(monkeypatch):
     fake = FakeBucket(["in/", "in/a.txt", "in/b.TXT", "in/deep/a.txt", "in/out/a.txt", "other"])
-    monkeypatch.setattr(mu_s3, "keys_below", fake.keys_below)
+    monkeypatch.setattr(mu_s3, "objects_below", fake.objects_below)
     monkeypatch.setattr(mu_s3, "put", fake.put)
     return fake
 
@@ -121,7 +121,7 @@ def test_outputs_that_would_be_written_over_something_are_refused(given, says):
         ),
         ("bucket", {"bucket": ""}, "must not be empty"),
         ("command", {"command": "#" * 131_000}, "at most 131071 bytes"),
-        ("command", {"keys": ["k" * 900], "command": "#" * 130_500 + "{key}"}, "bytes; Linux"),
+        ("command", {"keys": ["k" * 900], "command": "#" * 130_300 + "{key}"}, "bytes; Linux"),
         ("keys", {"keys": ["ü" * 513]}, "at most 1024 bytes, got 1026"),
         ("prefix", {"keys": [], "prefix": "p" * 1025}, "at most 1024 bytes"),
         ("out_prefix", {"out_prefix": "p" * 1024}, "at most 1024 bytes"),
@@ -224,14 +224,17 @@ def test_a_command_without_in_retrieves_nothing_and_one_without_out_uploads_noth
     assert [c.partition(":")[0] for c in commands("k", command="curl {key}")] == ["run"]
 
 
-@pytest.fixture
-def told(bucket):
+OK = "OK:RETVAL(0):OUTPUT():COMMAND()"
+
+
+@pytest.fixture(params=[True, False], ids=["overlapping", "one after the other"])
+def told(request, bucket):
     """Play a job with one actor; return its Finish, the job's result and the manifest."""
 
     def play(answers, **given):
         asked = {"bucket": "b", "command": "sort {in} > {out}", "out_prefix": "out/", **given}
         answers = {"run:rm -f ": "OK:RETVAL(0):OUTPUT(12\n):COMMAND(wc)", **answers}
-        job = run(map_pipeline, asked, answers)
+        job = run(map_pipeline, asked, FakeWorker(answers, numbered=request.param))
         (manifest,) = bucket.written.values()
         return job.actors[0].finish, job.result, manifest
 
@@ -244,18 +247,23 @@ def test_the_manifest_says_what_became_of_each_key(told, bucket):
             return "FAIL(could not retrieve b/in/b: NoSuchKey)"
         return "OK:RETRIEVE(b/k)"
 
-    ended = ["OK:RETVAL(0):OUTPUT():COMMAND()", "OK:RETVAL(3):OUTPUT(no \udcff):COMMAND()"]
+    ended = [OK, "OK:RETVAL(3):OUTPUT(no \udcff):COMMAND()"]
     finish, result, manifest = told(
-        {"retrieve:": answer, "run:": lambda _: ended.pop(0)},
+        {
+            "retrieve:": answer,
+            "run:": lambda command: ended.pop(0) if "sort" in command else OK,
+        },
         keys=["in/a", "in/b", "in/c"],
     )
     assert finish.error is None
     assert manifest["job"] == "j1"
     one, two, three = manifest["keys"]
+    seconds = [one["seconds"], three["seconds"]]  # a fake worker takes 1 s for each command
+    assert min(seconds) >= 1
     assert one == {
         "key": "in/a",
         "status": 0,
-        "seconds": 1.0,
+        "seconds": seconds[0],
         "bytes": 12,
         "out_key": "out/in/a",
     }
@@ -264,7 +272,7 @@ def test_the_manifest_says_what_became_of_each_key(told, bucket):
     assert three == {
         "key": "in/c",
         "status": 3,
-        "seconds": 1.0,
+        "seconds": seconds[1],
         "error": "exit status 3",
         "tail": "no \ufffd",
     }
@@ -275,7 +283,7 @@ def test_the_manifest_says_what_became_of_each_key(told, bucket):
         "failed": 2,
         "unknown": 0,
         "bytes": 12,
-        "seconds": 2.0,
+        "seconds": sum(seconds),
         "failures": [two, three],
     }
 

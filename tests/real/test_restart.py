@@ -94,6 +94,31 @@ def test_a_daemon_may_be_killed_again_and_again(start, s3):
     assert joined(s3, "often", 5)
 
 
+def test_files_that_are_copied_side_by_side_are_copied_once_in_spite_of_restarts(start, s3):
+    client = s3.client()
+    for number in range(16):
+        client.put_object(
+            Bucket="films", Key=f"beside/{number:02d}", Body=f"text {number}".encode()
+        )
+    daemon = start()
+    command = "sleep 0.1; tr a-z A-Z < {in} > {out}"
+    params = {"bucket": "films", "prefix": "beside/", "out_prefix": "up/", "command": command}
+    ordered = {"pipeline": "map", "function": "png2y4m", "workers": 2, "params": params}
+    job = half_way(daemon, daemon.ask("/jobs", ordered))
+    for _ in range(2):
+        time.sleep(0.3)
+        daemon.process.kill()
+        daemon = start()
+    assert daemon.wait(job["id"])["result"]["done"] == 16
+    workers = daemon.ask(f"/jobs/{job['id']}/workers")
+    assert [(worker["attempt"], worker["failures"]) for worker in workers] == [(1, [])] * 2
+    outputs = [
+        client.get_object(Bucket="films", Key=f"up/{number:02d}")["Body"].read()
+        for number in range(16)
+    ]
+    assert outputs == [f"TEXT {number}".encode() for number in range(16)]
+
+
 def test_a_clean_stop_keeps_running_jobs_for_the_next_start(start, s3):
     slow_film(s3, "kept", 3)
     first = start()

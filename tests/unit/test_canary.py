@@ -1,32 +1,27 @@
 """Which launches go ahead before any worker of a function has connected."""
 
 from mu.jobs.canary import Canary
-from mu.places import FIRST, RETRY, SPARE
 
 IDS = [f"l{number}" for number in range(30)]
 
 
 def holding(steps=(1, 8), launches=IDS, regions=("east",)):
     canary = Canary(steps, regions)
-    return canary, canary.admit("east", FIRST, launches)
-
-
-def all_of(held):
-    return [launch for _, launches in held for launch in launches]
+    return canary, canary.admit("east", launches)
 
 
 def after(canary, late, placeless=()):
     """Return what goes ahead once these are late."""
     canary.miss("east", late, placeless)
-    return all_of(canary.release("east"))
+    return canary.release("east")
 
 
 def test_one_goes_ahead_and_all_others_follow_once_it_connects():
     canary, ahead = holding()
     assert (ahead, canary.waits) == (["l0"], True)
-    assert all_of(canary.prove("east")) == IDS[1:]
+    assert canary.prove("east") == IDS[1:]
     assert (canary.waits, list(canary.unproven)) == (False, [])
-    assert canary.admit("east", FIRST, ["more"]) == ["more"]
+    assert canary.admit("east", ["more"]) == ["more"]
 
 
 def test_if_it_does_not_connect_eight_follow_and_then_all():
@@ -51,19 +46,18 @@ def test_a_launch_counts_once_however_often_it_is_called_late():
     assert canary.failed("east") == 1
 
 
-def test_retries_go_before_first_launches_and_spares_last():
+def test_more_launches_wait_behind_those_that_are_held_back():
     canary, _ = holding()
-    assert canary.admit("east", SPARE, ["s"]) == []
-    assert canary.admit("east", RETRY, ["r"]) == []
-    assert list(canary.prove("east")) == [(RETRY, ["r"]), (FIRST, IDS[1:]), (SPARE, ["s"])]
+    assert canary.admit("east", ["more"]) == []
+    assert canary.prove("east") == [*IDS[1:], "more"]
 
 
 def test_a_region_that_is_known_launches_all_and_each_other_has_a_canary_of_its_own():
     canary = Canary((1,), ("west", "north"))
-    assert canary.admit("east", FIRST, ["a", "b"]) == ["a", "b"]
-    assert canary.admit("west", FIRST, ["c", "d"]) == ["c"]
-    assert canary.admit("north", FIRST, ["e", "f"]) == ["e"]
-    assert all_of(canary.prove("west")) == ["d"]
+    assert canary.admit("east", ["a", "b"]) == ["a", "b"]
+    assert canary.admit("west", ["c", "d"]) == ["c"]
+    assert canary.admit("north", ["e", "f"]) == ["e"]
+    assert canary.prove("west") == ["d"]
     assert canary.waits
 
 

@@ -20,7 +20,7 @@ from mu.control import Control
 from mu.engines.cost import GB_S_USD, REQUEST_USD
 from mu.home import Tokens
 from mu.interfaces import IPipeline
-from mu.invocations import Accepted, Refused, Size, Throttled, Unknown
+from mu.invocations import Accepted, ConcurrencyLimit, Refused, Size, Throttled, Unknown, Unreached
 from mu.jobs.conductor import Conductor
 from mu.jobs.reached import Reached
 from mu.jobs.recovery import find
@@ -610,7 +610,7 @@ class SmallEngine(ScriptedEngine):
         self.places = places
 
     def concurrency(self, function, region):
-        return succeed(self.places)
+        return succeed(None if self.places is None else ConcurrencyLimit(self.places))
 
 
 def bench_with(places):
@@ -695,6 +695,292 @@ def test_the_deadline_counts_the_time_spent_waiting_for_a_place():
     bench.reactor.pump([1] * 31)
     assert (job.state, job.error) == ("failed", "the deadline of 30 s has passed")
     assert len(bench.engine.asked) == 1
+
+
+def test_a_functions_own_reserve_limits_that_function_alone():
+    bench = bench_with(5)
+
+    def concurrency(function, region):
+        return succeed(ConcurrencyLimit(2, True) if function == "own" else ConcurrencyLimit(5))
+
+    bench.engine.concurrency = concurrency
+    bench.start(Patient, workers=4, function="own")
+    assert len(bench.engine.asked) == 2
+    job = bench.start(Patient, workers=7, function="shared")
+    assert len(bench.engine.asked) == 2 + 5
+    assert job.actors[6].waits_for() == "a place: 5 of 5 in use"
+    bench.start(Patient, function="own")
+    assert len(bench.engine.asked) == 2 + 5
+
+
+def test_each_copy_of_a_function_has_a_reserve_of_its_own():
+    bench = bench_with(5)
+    bench.engine.concurrency = lambda function, region: succeed(ConcurrencyLimit(2, True))
+    bench.start(Patient, workers=9, function="f", copies=3)
+    assert len(bench.engine.asked) == 6
+
+
+def test_a_function_with_a_reserve_of_zero_fails_the_job():
+    bench = bench_with(5)
+    bench.engine.concurrency = lambda function, region: succeed(ConcurrencyLimit(0, True))
+    job = bench.start(function="f")
+    assert (job.state, job.error) == (
+        "failed",
+        "function f may not run in us-east-1: its reserved concurrency is 0",
+    )
+
+
+@pytest.mark.parametrize(("regional", "launched"), [(True, 4), (False, 2)])
+def test_regions_may_have_places_of_their_own_or_share_them(regional, launched):
+    bench = bench_with(2)
+    bench.engine.regional = regional
+    bench.start(Patient, workers=6, regions=("east", "west"))
+    assert len(bench.engine.asked) == launched
+
+
+def test_a_higher_limit_is_noticed_while_a_job_waits():
+    bench = bench_with(1)
+    bench.start(Patient, workers=3)
+    bench.engine.places = 2
+    bench.reactor.pump([1] * 62)
+    assert len(bench.engine.asked) == 2
+
+
+def test_the_last_actor_does_not_wait_behind_others_because_a_launch_was_for_a_spare():
+    """Workers of a job are alike, so that what a launch was ordered for says nothing."""
+    bench = bench_with(1)
+    job = bench.start(Patient, spares=1, retries=1)
+    other = bench.start(workers=9)
+    bench.port.join(job.id, Hello("aa", bench.engine.asked[0])).hang_up()
+    bench.reactor.pump([1] * 20)
+    assert bench.engine.asked[1] in job.launches
+    assert bench.engine.asked[1] not in other.launches
+
+
+def test_a_launch_that_was_given_up_is_not_made_any_more():
+    bench = Bench(*[Throttled("busy")] * 1000)
+    job = bench.start(retries=5, deadline_s=5000.0)
+    bench.reactor.pump([1] * 601)
+    (first, *rest) = job.launches
+    assert job.launches[first].answer == "late"
+    assert rest
+    asked = len(bench.engine.asked)
+    bench.reactor.pump([1] * 100)
+    assert set(bench.engine.asked[asked:]) == set(rest)
+    assert bench.conductor.coordinator.places.of("scripted", "us-east-1").in_use == 1
+
+
+def test_workers_that_are_done_before_another_is_missed_show_how_many_run_at_once():
+    bench = bench_with(None)
+    job = bench.start(workers=8, retries=0)
+    asked = bench.engine.asked
+    bench.reactor.pump([1] * 40)
+    lines = [bench.port.join(job.id, Hello(launch[:8], launch)) for launch in asked[:3]]
+    for line in lines:
+        line.hang_up()
+    bench.reactor.pump([1] * 81)  # the other five are missed while nothing runs
+    assert (job.counts["done"], job.counts["waiting"]) == (3, 5)
+    assert len(asked) == 8 + 3
+
+
+def test_a_function_whose_workers_never_come_fails_its_job_in_spite_of_others_that_run():
+    bench = bench_with(None)
+    good = bench.start(Patient, function="good", worker_timeout_s=9000.0, deadline_s=9999.0)
+    line = bench.port.join(good.id, Hello("aa", bench.engine.asked[0]))
+    line.say(b"ping:1")
+    job = bench.start(function="broken", retries=1, deadline_s=5000.0)
+    for _ in range(1500):
+        bench.reactor.advance(1)
+        line.say(b"ping:1")
+    assert job.state == "failed"
+    assert "no worker connected within 120 s" in job.error
+    assert good.counts["running"] == 1
+
+
+class Hidden(ScriptedEngine):
+    """Cannot be reached until it is found."""
+
+    found = False
+
+    def size(self, function, region):
+        return succeed(Size(1024) if self.found else Unreached("no route"))
+
+
+def test_a_cost_limit_is_kept_although_the_engine_cannot_be_reached_at_first():
+    bench = Bench()
+    bench.engine = Hidden()
+    bench.conductor.coordinator.engines = {"scripted": bench.engine}
+    job = bench.start(Patient, max_cost_usd=1.0)
+    bench.reactor.pump([1] * 300)
+    assert (job.state, bench.engine.asked) == ("launching", [])
+    bench.engine.found = True
+    bench.reactor.pump([1] * 20)
+    assert len(bench.engine.asked) == 1
+    assert job.cost_usd is not None
+
+
+def test_a_cost_limit_fails_the_job_when_the_outage_lasts():
+    bench = Bench()
+    bench.engine = Hidden()
+    bench.conductor.coordinator.engines = {"scripted": bench.engine}
+    job = bench.start(max_cost_usd=1.0, deadline_s=9999.0)
+    bench.reactor.pump([1] * 620)
+    assert job.state == "failed"
+    assert "max_cost_usd cannot be kept: the size of function one in us-east-1" in job.error
+
+
+def test_a_worker_that_connects_again_keeps_its_place_and_its_cost():
+    bench = bench_with(2)
+    bench.engine.size = lambda function, region: succeed(Size(1024))
+    job = bench.start(Patient, spares=1)
+    first, second = bench.engine.asked
+    places = bench.conductor.coordinator.places.of("scripted", "us-east-1")
+    lines = [
+        bench.port.join(job.id, Hello(name, (name == "aa" and first) or second))
+        for name in ("aa", "bb")
+    ]
+    again = [
+        bench.port.join(job.id, Hello(name, (name == "aa" and first) or second))
+        for name in ("aa", "bb")
+    ]
+    assert [line.open for line in (*lines, *again)] == [False, False, True, True]
+    assert places.in_use == 2
+    before = job.cost_usd
+    bench.reactor.advance(10)
+    assert job.cost_usd - before == pytest.approx(2 * 10 * 1.66667e-05)
+
+
+def test_each_missing_worker_fails_another_actor():
+    bench = Bench()
+    job = bench.start(workers=6, retries=2)
+    bench.reactor.pump([1] * 121)
+    assert [len(actor.failures) for actor in job.actors] == [1] * 6
+    bench.reactor.pump([1] * 121)
+    assert [len(actor.failures) for actor in job.actors] == [2] * 6
+    assert job.state == "running"
+
+
+def test_an_actor_that_waited_in_vain_does_not_go_before_the_one_that_it_waited_for():
+    bench = bench_with(3)
+    job = bench.start(Patient, workers=3, retries=3, deadline_s=9000.0, worker_timeout_s=20.0)
+    asked = bench.engine.asked
+    bench.port.join(job.id, Hello("aa", asked[0])).hang_up()
+    lines = [
+        bench.port.join(job.id, Hello(name, asked[place])) for place, name in ((1, "bb"), (2, "cc"))
+    ]
+    bench.reactor.pump([1] * 21)
+    for line in lines:
+        line.hang_up()
+    bench.reactor.pump([1] * 5)
+    assert [actor.tried for actor in job.actors] == [1, 1, 1]
+    for place, launch in enumerate(asked[3:]):
+        bench.port.join(job.id, Hello(f"d{place}", launch))
+        assert [actor.tried for actor in job.actors] == [2] * (place + 1) + [1] * (2 - place)
+
+
+def test_nothing_is_launched_before_the_limits_are_known():
+    bench = bench_with(2)
+    answer = Deferred()
+    bench.engine.concurrency = lambda function, region: answer
+    bench.start(Patient, workers=5)
+    bench.reactor.pump([1] * 20)
+    assert bench.engine.asked == []
+    answer.callback(ConcurrencyLimit(2))
+    assert len(bench.engine.asked) == 2
+
+
+class Chained(OneState):
+    """Its actors wait for those before them."""
+
+    relay_keep = True
+
+
+def test_the_place_of_a_lost_worker_goes_to_its_actors_retry():
+    """Otherwise those that wait for this actor would take all places, and keep them."""
+    ledger = HeldJournal()
+    bench = Bench(ledger=ledger)
+    bench.engine = SmallEngine(2)
+    bench.conductor.coordinator.engines = {"scripted": bench.engine}
+    started = []
+    spec = make_spec(Patient, 6, engine="scripted", pipeline=Chained(Patient), retries=5)
+    bench.conductor.start(spec).addCallback(started.append)
+    settle(bench, ledger, 3)
+    (job,) = started
+    asked = bench.engine.asked
+    for tried in range(5):
+        taken = len(asked)
+        line = bench.port.join(job.id, Hello(f"{tried:02x}", asked[-1]))
+        settle(bench, ledger)
+        line.hang_up()
+        while len(asked) == taken:
+            settle(bench, ledger)
+    assert [actor.tried for actor in job.actors] == [5, 0, 0, 0, 0, 0]
+
+
+def settle(bench, ledger, seconds=1):
+    for _ in range(seconds):
+        bench.reactor.advance(1)
+        ledger.sync()
+
+
+class Together(OneState):
+    """All its actors need one another."""
+
+    all_at_once = True
+
+
+def together(bench, workers, **spec):
+    return bench.start(Patient, workers=workers, pipeline=Together(Patient), **spec)
+
+
+def test_two_jobs_whose_actors_need_one_another_do_not_share_places_that_suffice_for_one():
+    bench = bench_with(5)
+    other = bench.start(Patient, workers=1)
+    first = together(bench, 3)
+    second = together(bench, 4)
+    third = together(bench, 1)  # would fit, but it does not overtake
+    bench.reactor.pump([1] * 30)
+    assert len(bench.engine.asked) == 1 + 3
+    assert second.actors[0].waits_for() == "places for all its actors at once"
+    assert third.launches == {}
+    bench.conductor.cancel(first)
+    bench.conductor.cancel(other)
+    bench.reactor.pump([1] * 3)
+    assert len(bench.engine.asked) == 1 + 3 + 4 + 1
+    bench.conductor.cancel(second)
+    bench.conductor.cancel(third)
+    assert together(bench, 5).launches
+
+
+def test_a_job_that_waits_for_places_for_all_may_be_cancelled_and_holds_up_nobody():
+    bench = bench_with(3)
+    first, second, third = together(bench, 2), together(bench, 3), together(bench, 1)
+    bench.conductor.cancel(second)
+    bench.reactor.pump([1] * 3)
+    assert second.state == "cancelled"
+    assert len(bench.engine.asked) == 3
+    assert first.active
+    assert third.active
+
+
+def test_a_reserve_that_is_set_while_a_job_runs_is_no_limit_for_other_functions():
+    bench = bench_with(3)
+    job = bench.start(Patient, workers=5)
+    bench.engine.concurrency = lambda function, region: succeed(ConcurrencyLimit(1, True))
+    bench.reactor.pump([1] * 62)
+    assert len(bench.engine.asked) == 3
+    bench.port.join(job.id, Hello("aa", bench.engine.asked[0])).hang_up()
+    bench.reactor.pump([1] * 15)
+    assert len(bench.engine.asked) == 4
+
+
+def test_a_limit_that_could_not_be_asked_for_at_first_is_asked_for_again():
+    bench = bench_with(None)
+    bench.start(Patient, workers=2)
+    bench.engine.places = 2
+    bench.reactor.pump([1] * 62)
+    bench.start(Patient, workers=2)
+    assert len(bench.engine.asked) == 2
 
 
 # ---------------------------------------------------------------- what nobody sees, and the canary
@@ -912,3 +1198,57 @@ def test_a_spare_tells_what_it_used_too():
     before = job.cost_usd
     assert spare.say(b'USED:0:{"init_s": 0.5}') == [b"welcome:-:0:0"]
     assert job.cost_usd - before == pytest.approx(0.5 * X86)
+
+
+def test_a_function_that_cannot_connect_stops_its_job_although_another_takes_the_places():
+    bench = dated_bench()
+    good = bench.start(Patient, function="good", worker_timeout_s=9000.0, deadline_s=9999.0)
+    line = joined(bench, good, bench.engine.asked[0])
+    job = bench.start(workers=20, function="broken", retries=1, deadline_s=9999.0)
+    for _ in range(1200):
+        bench.reactor.advance(1)
+        line.say(b"ping:1")
+    assert job.state == "failed"
+    assert "of function 'broken' in us-east-1 did not connect to 127.0.0.1:0" in job.error
+    assert good.counts["running"] == 1
+
+
+def test_actors_that_need_one_another_wait_for_places_and_then_for_the_canary():
+    bench = dated_bench()
+    bench.engine.concurrency = lambda *_: succeed(ConcurrencyLimit(4))
+    first, second = together(bench, 3), together(bench, 3)
+    asked = bench.engine.asked
+    assert len(asked) == 1
+    assert second.actors[0].waits_for() == "places for all its actors at once"
+    joined(bench, first, asked[0])
+    assert len(asked) == 3
+    bench.conductor.cancel(first)
+    bench.reactor.pump([1] * 3)
+    assert len(asked) == 6
+
+
+def test_held_launches_take_no_places_from_other_jobs():
+    bench = dated_bench()
+    bench.engine.concurrency = lambda *_: succeed(ConcurrencyLimit(3))
+    job = bench.start(Patient, workers=5)
+    other = bench.start(Patient, workers=5, function="other")
+    asked = bench.engine.asked
+    assert len(asked) == 2
+    joined(bench, other, asked[1])
+    assert len(asked) == 3
+    joined(bench, job, asked[0])
+    assert job.actors[4].waits_for() == "a place: 3 of 3 in use"
+
+
+def test_a_job_goes_on_after_a_restart_although_its_engine_cannot_be_reached():
+    journal = HeldJournal()
+    before = dated_bench(ledger=journal)
+    before.conductor.start(make_spec(Patient, 3, engine="scripted"))
+    for _ in range(3):  # the order, the launches, the answer
+        journal.sync()
+    bench = dated_bench(ledger=HeldJournal())
+    bench.engine.size = lambda function, region: succeed(Unreached("no route"))
+    found, _, last = find(journal, lambda ordered: make_spec(Patient, 3, engine="scripted"))
+    bench.conductor.restore(found, last)
+    bench.conductor.resume()
+    assert len(bench.engine.asked) == 2

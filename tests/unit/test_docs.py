@@ -117,6 +117,20 @@ def test_the_script_in_pipelines_md_runs():
     assert played.commands[-1] == "upload:out.y4m\0##TMPDIR##/out.y4m"
 
 
+def test_the_script_that_does_several_things_side_by_side_in_pipelines_md_runs():
+    script = examples("Side by side")["count_all"]
+    words = {"run:": "OK:RETVAL(0):OUTPUT(7\n):COMMAND(wc)"}
+    driven = machine(script, {"bucket": "b"}, given={"keys": ["x", "y"]})
+    played = play(driven, FakeWorker(words))
+    assert played.finish == Finish(result=14)
+    assert [command.partition("##")[0] for command in played.commands[2:]] == [
+        "retrieve:x\0",
+        "retrieve:y\0",
+        "run:wc -w < ",
+        "run:wc -w < ",
+    ]
+
+
 def test_the_states_in_pipelines_md_run():
     first = examples("As states")["Fetch"]
     answers = {"run:": "OK:RETVAL(0):OUTPUT(7):COMMAND(wc)"}

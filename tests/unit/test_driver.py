@@ -153,4 +153,6 @@ def test_a_fault_in_a_session_is_logged_with_its_event():
     with capturedLogs() as logs:
         session.begin()
     assert part.ends == [("a fault in mu: ZeroDivisionError: division by zero", 0.0, True)]
-    assert any("a fault in mu: Entered(at=0.0)" in formatEvent(event) for event in logs)
+    assert any(
+        "a fault in mu: Entered(at=0.0, numbered=False)" in formatEvent(event) for event in logs
+    )

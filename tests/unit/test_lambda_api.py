@@ -3,6 +3,7 @@
 import socket
 import threading
 import time
+from urllib.parse import unquote
 
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -20,6 +21,7 @@ from mu.engines.routes import Route
 from mu.engines.signing import Credentials
 from mu.invocations import (
     Accepted,
+    ConcurrencyLimit,
     Invocation,
     Refused,
     Size,
@@ -255,6 +257,49 @@ class LambdaEngineTests(TestCase):
         answer = await self.make_engine(credentials=lambda expired: None).launch(INVOCATION)
         assert isinstance(answer, Refused)
         assert "AWS_ACCESS_KEY_ID" in answer.reason
+
+    async def test_keys_that_were_rotated_are_looked_up_again(self):
+        keys = [KEYS, Credentials("AKID2", "secret")]
+        self.engine = self.make_engine(credentials=lambda expired: keys.pop(0))
+        assert await self.answer((202, {}, b"")) == Accepted()
+        headers = {"x-amzn-errortype": "UnrecognizedClientException"}
+        assert isinstance(await self.answer((403, headers, b"{}")), Throttled)
+        assert await self.answer((202, {}, b"")) == Accepted()
+        assert keys == []
+
+    async def test_an_answer_from_something_else_is_no_fault_in_mu(self):
+        for headers in ({"location": "http://{x}"}, {"retry-after": "\xb2"}, {"date": "0"}):
+            assert isinstance(await self.answer((302, headers, b"")), Refused)
+
+    async def test_credentials_that_are_gone_after_a_launch_are_waited_for(self):
+        keys = [KEYS, None]
+        self.engine = self.make_engine(credentials=lambda expired: keys.pop(0))
+        assert await self.answer((202, {}, b"")) == Accepted()
+        headers = {"x-amzn-errortype": "ExpiredTokenException"}
+        assert isinstance(await self.answer((403, headers, b"{}")), Throttled)
+        assert isinstance(await self.engine.launch(INVOCATION), Unreached)
+
+    async def test_an_outage_while_the_size_is_asked_for_is_told_from_a_refusal(self):
+        headers = {"x-amzn-errortype": "TooManyRequestsException"}
+        assert isinstance(await self.size(429, headers, b"{}"), Unreached)
+        assert isinstance(await self.size(503, {}, b""), Unreached)
+        self.engine = self.make_engine(url="http://127.0.0.1:1")
+        assert isinstance(await self.engine.size("f", "us-east-1"), Unreached)
+
+    async def test_the_limit_is_the_functions_reserve_or_what_all_functions_share(self):
+        for name in ("f", "f:live", "123456789012:f", "arn:aws:lambda:r:123456789012:function:f:1"):
+            self.api.asked.clear()
+            self.api.script[:] = [(200, {}, b'{"ReservedConcurrentExecutions": 7}')]
+            limit = await self.engine.concurrency(name, "us-east-1")
+            assert limit == ConcurrencyLimit(7, reserved=True)
+            request, _ = self.api.asked[0]
+            asked = unquote(request.uri.decode().split("/")[3])
+            assert asked == name.removesuffix(":live").removesuffix(":1")
+        account = b'{"AccountLimit": {"UnreservedConcurrentExecutions": 9}}'
+        self.api.script[:] = [(200, {}, b"{}"), (200, {}, account)]
+        assert await self.engine.concurrency("f", "us-east-1") == ConcurrencyLimit(9)
+        self.api.script[:] = [(403, {}, b"{}"), (403, {}, b"{}")]
+        assert await self.engine.concurrency("f", "us-east-1") is None
 
     async def test_expired_credentials_are_replaced_for_the_next_launch(self):
         keys = [KEYS, Credentials("AKID2", "secret")]

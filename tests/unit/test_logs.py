@@ -8,6 +8,7 @@ import pytest
 from kit.moto_aws import in_process_aws
 
 from mu.aws.logs import EXCERPT, aws_log_of, telling_line
+from mu.aws.names import plain_name, unqualified
 from mu.engines.local.logs import local_log_of
 
 AWS = """\
@@ -76,3 +77,21 @@ def test_cloudwatch_is_asked_for_the_functions_log_group(monkeypatch):
         assert aws_log_of(arn, "us-east-1", now - 60) == (
             "its log says: mu worker: cannot reach 10.0.0.1:13579: timed out"
         )
+
+
+@pytest.mark.parametrize("qualifier", ["", ":live", ":$LATEST"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "",
+        "function:",
+        "123456789012:",
+        "123456789012:function:",
+        "eu-west-1:123456789012:",
+        "arn:aws:lambda:eu-west-1:123456789012:function:",
+    ],
+)
+def test_every_form_of_a_functions_name_has_the_same_log(place, qualifier):
+    function = f"{place}film-2{qualifier}"
+    assert plain_name(function) == "film-2"
+    assert unqualified(function) == f"{place}film-2"

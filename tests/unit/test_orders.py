@@ -122,6 +122,7 @@ def test_an_error_is_short_however_long_the_value(field):
         ("123456789012:film", "123456789012:film-1"),
         ("123456789012:function:film:prod", "123456789012:function:film-1:prod"),
         ("function:film", "function:film-1"),
+        ("eu-west-1:123456789012:film:prod", "eu-west-1:123456789012:film-1:prod"),
         (ARN, ARN + "-1"),
         (ARN + ":prod", ARN + "-1:prod"),
         (
@@ -150,6 +151,7 @@ def test_what_is_no_functions_name_is_refused(name):
 
 def test_the_region_of_an_arn_is_where_the_job_runs():
     assert read(function=ARN).regions == ("eu-west-1",)
+    assert read(function="eu-west-1:123456789012:film").regions == ("eu-west-1",)
     assert read(function=ARN, regions=["eu-west-1"]).regions == ("eu-west-1",)
     field, says = refusal(function=ARN, regions=["eu-west-1", "us-east-1"])
     assert field == "regions"

@@ -2,11 +2,11 @@
 
 import pytest
 
-from mu.events import Finish, Send
+from mu.events import Answered, Finish, Send
 from mu.parameters import Params, read_fields
 from mu.pipelines.png2y4m import png2y4m
 from mu.states import JobFacts
-from mu.testing import talk
+from mu.testing import FakeWorker, machine, play, talk
 
 
 def params(**given):
@@ -109,6 +109,69 @@ def test_a_chunk_without_any_frame_or_with_a_gap_fails_its_actor():
 def test_a_frame_that_may_be_there_is_never_left_out(other):
     (*_, finish) = run(*ANSWERS, *FRAME, *FRAME[:2], other)
     assert finish.error
+
+
+# ---------------------------------------------------------------- side by side
+
+
+def play_with(answer, frames, numbered=True):
+    given = params(video="v", bucket="b", frames=frames)
+    driven = machine(png2y4m.begin, given, given=png2y4m.plan(given)[0])
+    return play(driven, FakeWorker({"retrieve:": answer}, numbered))
+
+
+def test_frames_are_retrieved_side_by_side_and_then_converted():
+    given = params(video="v", bucket="b", frames=10)
+    settings = [*ANSWERS[1:], "OK:SETI(bg_silent)", "OK:SETI(nonblock)"]
+    begun = ["OK:HELLO", *(Answered(1.0, text, n) for n, text in enumerate(settings, 1))]
+
+    def after(*answers):
+        about = {"params": given, "given": png2y4m.plan(given)[0], "numbered": True}
+        return talk(png2y4m.begin, *begun, *answers, **about)[8:]
+
+    frames = [Send(f"retrieve:v-png16/{n:08d}.png\0##TMPDIR##/{n:08d}.png") for n in range(1, 11)]
+    sent = [Send("seti:bg_silent:1"), Send("seti:nonblock:1"), *frames[:8]]
+    assert after() == sent  # as many as a worker copies at a time
+    arrived = [Answered(2.0, "OK:RETRIEVE(b/k)", n) for n in range(20, 10, -1)]
+    assert after(arrived[2]) == [*sent, frames[8]]
+    arrived = [*arrived[2:], *arrived[:2]]
+    assert after(*arrived[:-1]) == [*sent, *frames[8:]]
+    assert after(*arrived)[12:] == [Send("run:")]
+    last = [Answered(3.0, "OK:RETVAL(0)", 21), Answered(4.0, "OK:UPLOAD(b/k)", 22)]
+    result = {"key": "v-y4m_10/00000000.y4m", "frames": 10}
+    assert after(*arrived, *last)[13:] == [Send("upload:"), Send("quit:"), Finish(result=result)]
+
+
+def test_a_reply_that_is_about_no_frame_fails_the_actor():
+    given = params(video="v", bucket="b", frames=2)
+    driven = machine(png2y4m.begin, given, given=png2y4m.plan(given)[0])
+    play(driven, FakeWorker({"retrieve:": []}))
+    effects = driven.receive(Answered(99.0, "OK:RETRIEVE(b/k)", 5))
+    assert effects == [
+        Finish("Retrieve (retrieving frames): the worker answered 'OK:RETRIEVE(b/k)'")
+    ]
+
+
+def test_side_by_side_too_the_last_chunk_may_be_shorter_and_a_gap_fails_its_actor():
+    def absent(*numbers):
+        return lambda command: (
+            MISSING if int(command.split(".")[0][-8:]) in numbers else "OK:RETRIEVE(b/k)"
+        )
+
+    assert play_with(absent(*range(12, 21)), 20).finish.result["frames"] == 11
+    assert "NoSuchKey" in play_with(absent(1), 4).finish.error
+    error = play_with(absent(2, 3), 4).finish.error
+    assert (
+        error
+        == "Retrieve (retrieving frames): there is no v-png16/00000002.png, but there is v-png16/00000004.png"
+    )
+    assert "Denied" in play_with(lambda _: "FAIL(x: AccessDenied: Access Denied)", 4).finish.error
+
+
+def test_with_an_original_worker_frames_are_retrieved_one_after_the_other():
+    played = play_with("OK:RETRIEVE(b/k)", 2, numbered=False)
+    assert played.commands[0] == "seti:nonblock:0"
+    assert played.commands.count("retrieve:") == 2
 
 
 def test_the_result_names_the_chunks():

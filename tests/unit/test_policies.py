@@ -28,7 +28,7 @@ from mu.engines.lambda_api import LambdaEngine
 from mu.engines.routes import Route
 from mu.engines.signing import Credentials
 from mu.functions.bundle import bundle
-from mu.invocations import Accepted, Invocation
+from mu.invocations import Accepted, ConcurrencyLimit, Invocation
 from mu.pipelines import s3
 from mu.registry import Registry
 from mu.testing import FakeWorker, run
@@ -263,7 +263,7 @@ class DaemonTests(TestCase):
         for name in NAMES:
             assert await engine.launch(Invocation("l1", name, REGION, b"{}")) == Accepted()
             await engine.size(name, REGION)
-            assert await engine.concurrency(name, REGION) == 10
+            assert await engine.concurrency(name, REGION) == ConcurrencyLimit(10)
         with pytest.MonkeyPatch.context() as monkeypatch, in_process_aws(monkeypatch):
             client = boto3.client("s3", REGION)
             client.create_bucket(Bucket="films")

@@ -56,6 +56,7 @@ from mu.testing import FakeWorker, machine, play
 
 ALL = [
     (Entered(1.5), '["entered",1.5]'),
+    (Entered(1.5, True), '["entered",1.5,true]'),
     (Answered(2.0, "OK:GET(\udcff\n)", 3), '["answered",2.0,"OK:GET(\\udcff\\n)",3]'),
     (Informed(2.0, "k", "a:b", 0), '["informed",2.0,"k","a:b",0]'),
     (Elapsed(3.0, "state1"), '["elapsed",3.0,"state1"]'),

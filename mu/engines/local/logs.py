@@ -4,7 +4,8 @@ from contextlib import suppress
 from heapq import nlargest
 from pathlib import Path
 
-from mu.aws.logs import plain_name, telling_line
+from mu.aws.logs import telling_line
+from mu.aws.names import plain_name
 
 FILES = 20
 """How many invocations are looked at, the newest."""

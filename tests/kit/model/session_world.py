@@ -401,6 +401,7 @@ class SessionWorld:
             concurrency=lambda *_: succeed(None),
             growth=0,
             on_this_machine=False,
+            regional=True,
         )
         self._conductor = Conductor(
             self._config,
