@@ -16,6 +16,7 @@ import mu
 from mu.cli import jobs, launch
 from mu.cli.deploy import deploy
 from mu.cli.doctor import doctor
+from mu.cli.fetch import fetch
 from mu.cli.functions import bundle
 from mu.cli.keys import keys
 from mu.cli.options import BROKEN_PIPE, INTERRUPTED, CliError, NoDaemon, finds_daemon
@@ -28,13 +29,14 @@ class CommandLine(click.Group):
     """A group of commands that turns errors into one sentence and a documented exit status."""
 
     def invoke(self, ctx: click.Context) -> object:
+        from mu.aws.s3 import S3Error
         from mu.cli.address import NoAddress, NotRunning
         from mu.cli.arguments import BadArgument
         from mu.cli.client import RequestRefused
 
         try:
             return super().invoke(ctx)
-        except (NoAddress, BadArgument, RequestRefused) as error:
+        except (NoAddress, BadArgument, RequestRefused, S3Error) as error:
             raise CliError(str(error)) from None
         except NotRunning as error:
             raise NoDaemon(str(error)) from None
@@ -103,7 +105,7 @@ def cli() -> None:
 for command in (
     *(launch.launch, launch.pipelines),
     *(jobs.jobs, jobs.watch, jobs.workers, jobs.log, jobs.cancel),
-    *(bundle, deploy, doctor, init, keys, replay, rerun),
+    *(bundle, deploy, doctor, fetch, init, keys, replay, rerun),
 ):
     cli.add_command(command)
 

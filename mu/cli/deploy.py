@@ -313,6 +313,19 @@ def _clients(engine: str, home: Home) -> Clients:
     return local_clients(home)
 
 
+def deploy_bare(home: Home, name: str) -> None:
+    """Create a function with the worker alone on the local engine, unless one has this name."""
+    with function_errors():
+        from mu.functions.deploy import Deployment, Settings
+
+        region, clients = home.config.launch.region, _clients("local", home)
+        if Deployment(clients, region, lambda sentence: None).exists(name):
+            return
+        with _code(None, True, "local", Ingredients((), "", "", (), (), None)) as code:
+            _Targets([name], [region], clients, False, True).deploy(code, Settings(LOCAL_ROLE), "")
+    click.echo(f"Created function {name} on the local engine, with the worker alone.", err=True)
+
+
 # ---------------------------------------------------------------- output
 
 

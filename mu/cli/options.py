@@ -156,18 +156,18 @@ def local_clients(home: Home) -> LocalClients:
     return LocalClients(port, key.access_key, key.secret_key)
 
 
-def local_key(home: Home) -> Credentials:
-    """Return the key of the home's local engine. Raises NoAddress."""
+def local_key(home: Home, name: str = "key") -> Credentials:
+    """Return a key of the home: its local engine's, or its S3 server's. Raises NoAddress."""
     from mu.cli.address import NoAddress
     from mu.engines.local.key import KeyFileError, key_file, read_key
 
     try:
-        return read_key(home.path)
+        return read_key(home.path, name)
     except FileNotFoundError:
         raise NoAddress(
-            f"{key_file(home.path)} is missing: the daemon makes it when it starts, with {home.start}"
+            f"{key_file(home.path, name)} is missing: the daemon makes it when it starts, with {home.start}"
         ) from None
     except OSError as error:
-        raise NoAddress(f"cannot read {key_file(home.path)}: {error.strerror}") from None
+        raise NoAddress(f"cannot read {key_file(home.path, name)}: {error.strerror}") from None
     except KeyFileError as error:
         raise NoAddress(str(error)) from None

@@ -5,6 +5,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from mu.aws.s3 import EMBEDDED_BUCKET
 from mu.config import YEAR_S, Config
 from mu.jobs.body import read_body
 from mu.jobs.event_keys import check_event
@@ -134,6 +135,7 @@ def read_order(
         raise FieldError(
             "max_cost_usd", "max_cost_usd cannot be kept: the cost of external workers is unknown"
         )
+    refuse_unreachable(params.get("bucket"), order.engine, "params.bucket")
     checked = Params(params, workers=workers)
     pipeline.check(checked)
     return JobSpec(
@@ -180,6 +182,16 @@ def _rerun_order(given: Mapping[str, object], earlier: Mapping[str, Any]) -> dic
     if isinstance(params, Mapping):  # if not, the check of all orders says so
         params = {**earlier["params"], **params}
     return {**order, **given, "params": params}
+
+
+def refuse_unreachable(bucket: object, engine: str, field: str) -> None:
+    """Raise FieldError if workers of this engine cannot reach the server of the bucket."""
+    if bucket == EMBEDDED_BUCKET and engine not in ("local", EXTERNAL):
+        raise FieldError(
+            field,
+            f"workers of engine {engine} cannot reach the embedded S3 server of this machine: name a"
+            " bucket, with -p bucket=NAME or in [s3] of mu.conf (docs/data.md)",
+        )
 
 
 def _locate(order: Params, said: bool) -> None:

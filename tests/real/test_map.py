@@ -7,6 +7,7 @@ from zipfile import ZipFile
 import pytest
 from stage import S3Server
 
+from mu.aws.s3 import EMBEDDED_BUCKET
 from mu.events import Finish, Send
 from mu.functions.bundle import bundle
 from mu.journal.archive import Archive
@@ -187,6 +188,23 @@ def test_a_key_from_the_bucket_that_makes_the_command_too_long_is_refused_by_the
     map_pipeline.check(params(**given))
     with pytest.raises(FieldError, match="with the key \"in/''.* it has 14.* bytes; Linux passes"):
         map_pipeline.plan(params(**given))
+
+
+@pytest.mark.parametrize(
+    ("given", "refused"),
+    [
+        ({"keys": ["a.x", "a/b.x"], "suffix": "", "out_prefix": "o/"}, "'o/a/b'"),
+        ({"keys": ["a.x"], "out_prefix": "a.x/"}, "'a.x/a.x'"),
+        ({"keys": ["c/d"], "out_prefix": "o/"}, "'o/c/d'"),  # o/c is there
+        ({"keys": ["manifest.json/a"], "out_prefix": "o/"}, "'o/manifest.json/a'"),
+    ],
+)
+def test_outputs_that_cannot_be_files_are_refused_for_the_embedded_server(bucket, given, refused):
+    given = {"command": "cp {in} {out}", **given}
+    map_pipeline.plan(params(bucket="films", **given))
+    bucket.keys = ["o/c", *given["keys"]]
+    with pytest.raises(ValueError, match=f"the embedded S3 server cannot hold {refused}: "):
+        map_pipeline.plan(params(bucket=EMBEDDED_BUCKET, **given))
 
 
 # ---------------------------------------------------------------- an actor

@@ -14,6 +14,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import capturedLogs
 from twisted.web.test.requesthelper import DummyRequest
 
+from mu.aws.s3 import S3Place
 from mu.config import Config, LaunchSection
 from mu.control import Control
 from mu.engines.cost import GB_S_USD, REQUEST_USD
@@ -522,6 +523,10 @@ def test_a_job_that_cannot_resume_is_shown_with_all_that_a_job_has(ordered):
     assert told["error"].endswith(": its pipeline is gone")
 
 
+async def no_bucket(bucket: str) -> S3Place:
+    raise NotImplementedError
+
+
 def test_an_order_that_is_repeated_is_answered_once_it_is_on_disk():
     journal = HeldJournal()
     bench = Bench(ledger=journal)
@@ -534,6 +539,7 @@ def test_an_order_that_is_repeated_is_answered_once_it_is_on_disk():
         registry,
         bench.conductor,
         {"scripted", "external"},
+        no_bucket,
         lambda given: Deferred(),
     )
     answers = []
