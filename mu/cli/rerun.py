@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from mu.cli.completion import complete_engine, complete_function
 from mu.cli.jobs import watch_to_end
 from mu.cli.launch import place, report
 from mu.cli.options import finds_daemon, job_argument, shows_json, the_client
@@ -18,8 +19,13 @@ from mu.cli.options import finds_daemon, job_argument, shows_json, the_client
     metavar="NAME=VALUE",
     help="Change a parameter of the pipeline. Repeatable.",
 )
-@click.option("--engine", metavar="NAME", help="Where workers run.")
-@click.option("--function", metavar="NAME", help="Another function, such as one with more memory.")
+@click.option("--engine", metavar="NAME", shell_complete=complete_engine, help="Where workers run.")
+@click.option(
+    "--function",
+    metavar="NAME",
+    shell_complete=complete_function,
+    help="Another function, such as one with more memory.",
+)
 @click.option("--copies", type=int, metavar="N", help="Number of copies of the function.")
 @click.option(
     "--region", "--regions", "regions", multiple=True, metavar="NAME,...", help="AWS regions."

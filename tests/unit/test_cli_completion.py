@@ -61,7 +61,7 @@ def test_pipelines_and_their_parameters_are_offered(tmp_path, words, found):
     assert offered_by(tmp_path, PIPELINES, *words) == found
 
 
-@pytest.mark.parametrize("command", ["watch", "workers", "log", "cancel", "replay"])
+@pytest.mark.parametrize("command", ["watch", "workers", "log", "cancel", "replay", "rerun"])
 def test_jobs_are_offered_the_latest_first(tmp_path, command):
     assert offered_by(tmp_path, JOBS, command, "") == ["last", "ab22", "aa11"]
 
@@ -75,6 +75,7 @@ def test_the_functions_of_jobs_and_of_the_local_engine_are_offered(tmp_path):
         "thumbs",
         "words",
     ]
+    assert offered("rerun", "last", "--function", "", home=tmp_path) == ["sort"]
     assert offered("doctor", "--function", "", home=tmp_path) == ["sort"]
 
 
