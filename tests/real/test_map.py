@@ -96,7 +96,7 @@ def test_outputs_that_are_there_and_not_older_are_skipped_but_stay_in_the_manife
     given = {"keys": [], "prefix": "in/", "out_prefix": "out/", "skip_existing": True}
     (actor,) = map_pipeline.plan(params(1, **given))
     assert actor["keys"] == ["in/b.TXT", "in/deep/a.txt", "in/out/a.txt"]
-    row = {"key": "in/a.txt", "skipped": True, "bytes": 7, "out_key": "out/a.txt"}
+    row = {"key": "in/a.txt", "skipped": True, "bytes": 9, "out_key": "out/a.txt"}
     assert actor["skipped"] == [row]
     lost = Outcome("its worker is gone", None, 0, actor)
     with pytest.raises(JobFailed, match="^1 of 4 keys; 3 unknown"):
