@@ -12,7 +12,7 @@ import json
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from threading import Thread
 from urllib.parse import urlsplit
@@ -48,7 +48,7 @@ png2y4m_in_turn = in_turn(Png2Y4M)
 """
 JOIN = "#!/bin/sh\ncat $(dirname $1)/*.png > $2\n"
 BUCKET = "bench"
-WORKERS = 1
+BODY = b"x" * 10_000
 
 
 # ---------------------------------------------------------------- a server far away
@@ -97,29 +97,29 @@ async def forward(source: asyncio.StreamReader, target: asyncio.StreamWriter) ->
 # ---------------------------------------------------------------- what the journal says
 
 
-def courses(home: Path, job: str) -> Iterator[list[tuple[float, str]]]:
-    """Yield the replies of each worker of the job, with their times."""
+def course(home: Path, job: str) -> list[tuple[float, str]]:
+    """Return the replies of the job's worker with their times, from its assignment to its end."""
     archive = Archive(home / "journal.db", read_only=True)
-    found: dict[int, list[tuple[float, str]]] = {}
+    found: list[tuple[float, str]] = []
     for line in archive.lines(job):
         match read_record(line):
-            case Assigned(at=at, actor=actor):
-                found[actor] = [(at, "")]
-            case Happened(actor=actor, event=["answered", at, text, *_]):
-                found[actor].append((at, text))
-            case AttemptEnded(at=at, actor=actor):
-                found[actor].append((at, ""))
+            case Happened(event=["answered", at, text, *_]):
+                found.append((at, text))
+            case Assigned(at=at) | AttemptEnded(at=at):
+                found.append((at, ""))
     archive.close()
-    yield from found.values()
+    return found
 
 
-def whole_s(course: list[tuple[float, str]]) -> float:
-    return course[-1][0] - course[0][0]
+def whole_s(replies: list[tuple[float, str]]) -> float:
+    return replies[-1][0] - replies[0][0]
 
 
-def retrieval_s(course: list[tuple[float, str]]) -> float:
-    first = max(at for at, text in course if text.startswith(("OK:SET(outkey", "OK:SETI(nonblock")))
-    return max(at for at, text in course if text.startswith("OK:RETRIEVE(")) - first
+def retrieval_s(replies: list[tuple[float, str]]) -> float:
+    """Return the time from the last setting to the last frame."""
+    last = ("OK:SET(outkey", "OK:SETI(nonblock")
+    begun = max(at for at, text in replies if text.startswith(last))
+    return max(at for at, text in replies if text.startswith("OK:RETRIEVE(")) - begun
 
 
 # ---------------------------------------------------------------- the jobs
@@ -129,8 +129,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--delay-ms", type=float, default=30, help="of each of S3's answers")
     parser.add_argument("--work-ms", type=float, default=50, help="of the program for an input")
-    parser.add_argument("--inputs", type=int, default=20, help="for each worker of map")
-    parser.add_argument("--frames", type=int, default=24, help="for each worker of png2y4m")
+    parser.add_argument("--inputs", type=int, default=20, help="of map's worker")
+    parser.add_argument("--frames", type=int, default=24, help="of png2y4m's worker")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
@@ -152,58 +152,54 @@ def main() -> None:
 
 def measure(folder: Path, options: argparse.Namespace) -> dict[str, float]:
     """Return the times of an actor in each pipeline, and the ratios: medians of all runs."""
-    plugins = folder / "plugins" / "twisted" / "plugins"
-    plugins.mkdir(parents=True)
-    (plugins / "in_turn.py").write_text(IN_TURN)
-    (folder / "join").write_text(JOIN)
-    (folder / "join").chmod(0o755)
-    s3 = S3Server(folder / "s3", folder / "s3.log")
-    client = s3.client()
-    client.create_bucket(Bucket=BUCKET)
-    for number in range(WORKERS * options.inputs):
-        client.put_object(Bucket=BUCKET, Key=f"texts/{number:04d}.txt", Body=b"text" * 2500)
-    for number in range(1, WORKERS * options.frames + 1):
-        client.put_object(Bucket=BUCKET, Key=f"film-png16/{number:08d}.png", Body=b"x" * 10000)
-    proxy = DelayingProxy(urlsplit(s3.url).port or 0, options.delay_ms / 1000)
-    env = {**s3.env, "AWS_ENDPOINT_URL_S3": proxy.url, "PYTHONPATH": str(folder / "plugins")}
-    daemon = Daemon(folder / "daemon", env)
-    try:
-        command = "##INFILE## ##OUTFILE##"
-        made = bundle(
-            folder / "join.zip", executables=[folder / "join"], command=f"./join {command}"
-        )
-        daemon.create_function("join", made.path)
-        texts = {
-            "prefix": "texts/",
-            "out_prefix": "out/",
-            "command": f"sleep {options.work_ms / 1000}; cp {{in}} {{out}}",
-        }
-        film = {"video": "film", "frames": options.frames}
-        jobs = {
-            "map": (texts, whole_s),
-            "png2y4m": (film, retrieval_s),
-        }
-        times: dict[str, list[float]] = {}
+    command = f"sleep {options.work_ms / 1000}; cp {{in}} {{out}}"
+    jobs = {
+        "map": ({"prefix": "texts/", "out_prefix": "out/", "command": command}, whole_s),
+        "png2y4m": ({"video": "film", "frames": options.frames}, retrieval_s),
+    }
+    times: dict[str, list[float]] = {}
+    with ExitStack() as stack:
+        daemon = start(folder, options, stack)
         for _ in range(options.runs):
             for pipeline, (params, seconds_of) in jobs.items():
                 for way in ("", "-in-turn"):
-                    job = run(daemon, pipeline + way, params)
-                    spent = map(seconds_of, courses(daemon.home, job))
-                    name = f"{pipeline}{way.replace('-', '_')}_s"
-                    times.setdefault(name, []).extend(spent)
-    finally:
-        daemon.stop()
-        s3.stop()
+                    spent = seconds_of(course(daemon.home, run(daemon, pipeline + way, params)))
+                    times.setdefault(f"{pipeline}{way.replace('-', '_')}_s", []).append(spent)
     figures = {name: statistics.median(spent) for name, spent in times.items()}
     for pipeline in jobs:
         figures[f"{pipeline}_ratio"] = figures[f"{pipeline}_in_turn_s"] / figures[f"{pipeline}_s"]
     return figures
 
 
+def start(folder: Path, options: argparse.Namespace, stack: ExitStack) -> Daemon:
+    """Start the S3 server with the inputs, and a daemon with the function and all pipelines."""
+    s3 = S3Server(folder / "s3", folder / "s3.log")
+    stack.callback(s3.stop)
+    client = s3.client()
+    client.create_bucket(Bucket=BUCKET)
+    for number in range(options.inputs):
+        client.put_object(Bucket=BUCKET, Key=f"texts/{number:04d}.txt", Body=BODY)
+    for number in range(options.frames):
+        client.put_object(Bucket=BUCKET, Key=f"film-png16/{1 + number:08d}.png", Body=BODY)
+    proxy = DelayingProxy(urlsplit(s3.url).port or 0, options.delay_ms / 1000)
+    plugins = folder / "plugins" / "twisted" / "plugins"
+    plugins.mkdir(parents=True)
+    (plugins / "in_turn.py").write_text(IN_TURN)
+    env = {**s3.env, "AWS_ENDPOINT_URL_S3": proxy.url, "PYTHONPATH": str(folder / "plugins")}
+    daemon = Daemon(folder / "daemon", env)
+    stack.callback(daemon.stop)
+    join = folder / "join"
+    join.write_text(JOIN)
+    join.chmod(0o755)
+    made = bundle(folder / "join.zip", executables=[join], command="./join ##INFILE## ##OUTFILE##")
+    daemon.create_function("join", made.path)
+    return daemon
+
+
 def run(daemon: Daemon, pipeline: str, params: dict[str, object]) -> str:
-    """Run a job; return its id, once its journal is on disk."""
+    """Run a job with one worker; return its id. Its journal is then on disk."""
     given = {"bucket": BUCKET, **params}
-    order = {"pipeline": pipeline, "function": "join", "workers": WORKERS, "params": given}
+    order = {"pipeline": pipeline, "function": "join", "params": given}
     job = daemon.wait(daemon.ask("/jobs", order)["id"])
     if job["state"] != "done":
         raise SystemExit(f"the job is {job['state']}: {job['error']}")

@@ -10,6 +10,7 @@ from configparser import Error as ParserError
 from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
 
 from mu.engines.cost import GB_S_USD, REQUEST_USD
 from mu.engines.local.faults import NO_FAULTS, Faults
@@ -60,6 +61,23 @@ def _region(text: str) -> str:
     if not re.fullmatch(r"[a-z0-9-]{1,64}", text):
         raise ValueError(f"must be a region such as us-east-1, got {text:.200}")
     return text
+
+
+def _auto_or_region(text: str) -> str:
+    return text if text == "auto" else _region(text)
+
+
+def _auto_or_url(text: str) -> str:
+    if text == "auto":
+        return text
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # the port is not a number
+        good = False
+    if not good or parts.query or parts.fragment or parts.username is not None:
+        raise ValueError(f"must be auto or a URL such as https://s3.example.org, got {text:.200}")
+    return text.rstrip("/")
 
 
 def _url_or_none(text: str) -> str:
@@ -147,6 +165,16 @@ class LocalSection:
 
 
 @dataclass(frozen=True, slots=True)
+class S3Section:
+    endpoint: str = _text("auto", _auto_or_url, live=True)
+    region: str = _text("auto", _auto_or_region, live=True)
+    addressing: str = _choice("auto", "path", "virtual")
+    profile: str = _option("none")
+    bucket: str = _live("none")
+    port: int = _port(0)
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchSection:
     public_host: str = _text("127.0.0.1", read_public_host)
     checkip: str = _text("https://checkip.amazonaws.com", _url_or_none, live=True)
@@ -203,6 +231,7 @@ class Config:
     relay: RelaySection = field(default_factory=RelaySection)
     control: ControlSection = field(default_factory=ControlSection)
     local: LocalSection = field(default_factory=LocalSection)
+    s3: S3Section = field(default_factory=S3Section)
     launch: LaunchSection = field(default_factory=LaunchSection)
     jobs: JobsSection = field(default_factory=JobsSection)
     journal: JournalSection = field(default_factory=JournalSection)

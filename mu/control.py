@@ -1,7 +1,7 @@
 """The HTTP control port: a JSON API to order, watch and cancel jobs."""
 
 import hmac
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
 from klein import Klein
@@ -11,17 +11,18 @@ from twisted.python.failure import Failure
 from twisted.web.server import Request
 
 import mu
+from mu.aws.s3 import EMBEDDED_BUCKET, S3Error, S3Place
 from mu.config import Config
 from mu.home import Tokens
 from mu.jobs.body import read_body
 from mu.jobs.book import JobBook, PastJob
 from mu.jobs.job import Job
-from mu.jobs.orders import digest, read_order, rerun_of
+from mu.jobs.orders import digest, read_order, refuse_unreachable, rerun_of
 from mu.jobs.rerun import EarlierJob, NoRerun
 from mu.jobs.spec import EXTERNAL, JobSpec
 from mu.jobs.summary import COUNTED, JSON
 from mu.journal.records import Planned
-from mu.parameters import FieldError
+from mu.parameters import RESTART, FieldError, Parameter, read_fields
 from mu.plugins import Pipeline
 from mu.registry import Registry
 from mu.strict_json import dumps
@@ -39,6 +40,12 @@ class Starter(Protocol):
 
     @property
     def stopping(self) -> bool: ...
+
+
+class FindBucket(Protocol):
+    """Says where a bucket is, and starts the embedded S3 server for its own. Raises S3Error."""
+
+    def __call__(self, bucket: str) -> Coroutine[Any, Any, S3Place]: ...
 
 
 Examine = Callable[[Mapping[str, object]], Deferred[list[JSON]]]
@@ -68,6 +75,7 @@ class Control:
         registry: Registry,
         starter: Starter,
         engines: Collection[str],
+        find_bucket: FindBucket,
         examine: Examine,
     ) -> None:
         self.reload(config, tokens)
@@ -75,6 +83,7 @@ class Control:
         self._registry = registry
         self._starter = starter
         self._engines = engines
+        self._find_bucket = find_bucket
         self._examine = examine
 
     def reload(self, config: Config, tokens: Tokens) -> None:
@@ -102,11 +111,41 @@ class Control:
     def pipeline(self, request: Request, name: str) -> bytes:
         self._authorize(request)
         if name not in self._registry.pipelines:
-            raise Refusal(404, f"there is no pipeline {name!r:.200}; GET /pipelines lists them")
+            raise Refusal(
+                404,
+                f"there is no pipeline {name!r:.200}; GET /pipelines lists them; {RESTART}",
+            )
         return _answer(request, self._describe(self._registry.pipelines[name]))
 
     def _describe(self, pipeline: Pipeline) -> JSON:
         return pipeline_json(pipeline, self._registry.warnings.get(pipeline.name, []))
+
+    @app.route("/s3", methods=["POST"])
+    async def s3(self, request: Request) -> bytes:
+        """Say where a bucket is, or the one for files; the embedded server is started for its own."""
+        self._authorize(request)
+        assert request.content is not None
+        body = read_body(request.content.read(), self._config.control.max_depth)
+        name = self._config.s3.bucket
+        fields = (
+            Parameter("bucket", str, "the bucket", EMBEDDED_BUCKET if name == "none" else name),
+            Parameter("engine", str, "the workers' engine", self._config.launch.engine),
+        )
+        asked = read_fields(fields, body, known="fields")
+        bucket, engine = asked.bucket, asked.engine
+        if engine not in self._engines:
+            names = ", ".join(sorted(self._engines))
+            said = f"unknown engine {engine!r:.200}; the engines are {names}"
+            raise Refusal(400, said, "engine")
+        refuse_unreachable(bucket, engine, "bucket")
+        try:
+            place = await self._find_bucket(bucket)
+        except S3Error as error:
+            raise Refusal(409, str(error)) from None
+        told = {"bucket": bucket, "engine": engine, "embedded": place.embedded}
+        told |= {"endpoint": place.endpoint or None, "region": place.region or None}
+        told |= {"addressing": place.addressing, "profile": place.profile or None}
+        return _answer(request, told)
 
     @app.route("/jobs", methods=["POST"])
     async def start(self, request: Request) -> bytes:
@@ -155,6 +194,9 @@ class Control:
             if after not in ids:
                 raise Refusal(400, f"after must be the id of a job, got {after!r:.200}", "after")
             jobs = jobs[ids.index(after) + 1 :]
+        last = _argument(request, "last")
+        if last is not None:
+            jobs = jobs[max(0, len(jobs) - _number(last, "last")) :]
         return _answer(request, [job.describe() for job in jobs[:limit]])
 
     @app.route("/jobs/<job_id>", methods=["GET"])

@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from mu import hosts
+from mu.buckets import Buckets
 from mu.clock import keep_steady
 from mu.config import Config, ConfigError, read_config
 from mu.control import Control
@@ -122,6 +123,7 @@ class MuService(Service):
             raise ConfigError(str(error)) from None
         self._ports = Ports(config, last, reactor, home / "ports.json")
         self._engines = BuiltinEngines(config, self._local_key, reactor)
+        self._buckets = Buckets(lambda: self._config, self._engines, reactor)
         self._book = JobBook(config.jobs.keep, config.jobs.output_bytes)
         self._workers = WorkerFactory(self._book, config.worker, reactor)
         self._threads = _Threads(0, BLOCKING_CALLS, "mu-blocking")
@@ -161,6 +163,7 @@ class MuService(Service):
         self._listen_for_workers()
         conductor.coordinator.worker_port = self._ports.numbers["worker"]
         conductor.coordinator.relay = self._start_relay()
+        conductor.coordinator.s3 = self._buckets.of_workers
         if config.local.enabled:
             self._ports.numbers["local"] = await self._engines.start_local()
         if self._stopping:
@@ -176,6 +179,7 @@ class MuService(Service):
             registry,
             conductor,
             {*engines, EXTERNAL},
+            self._buckets.find,
             partial(self._in_thread, examiner),
         )
         self._listen_for_orders(self._control)
@@ -252,6 +256,7 @@ class MuService(Service):
 
     def _set_up_s3(self, config: Config) -> None:
         s3.look_up_from(config.launch.region)
+        s3.find_with(self._buckets.find_from_thread)
         s3.wait_out(config.launch.outage_s, self._warn_from_thread)
 
     def _warn_from_thread(self, why: str) -> None:

@@ -120,3 +120,15 @@ class HistoryJson(TypedDict):
     pipeline: str
     created: float
     attempts: list[AttemptJson]
+
+
+class PlaceJson(TypedDict):
+    """Where a bucket is."""
+
+    bucket: str
+    engine: str
+    embedded: bool
+    endpoint: str | None
+    region: str | None
+    addressing: str
+    profile: str | None

@@ -9,7 +9,7 @@ from typing import cast
 from urllib.parse import quote, urlencode, urlsplit
 
 from mu.cli.address import Address, NotRunning
-from mu.cli.answers import ActorJson, FindingJson, JobJson, PipelineJson
+from mu.cli.answers import ActorJson, FindingJson, JobJson, PipelineJson, PlaceJson
 
 TIMEOUT_S = 30.0
 
@@ -45,9 +45,10 @@ class Client:
         self._address = address
         self._timeout_s = timeout_s
 
-    def jobs(self) -> list[JobJson]:
-        """Return all jobs, oldest first."""
-        return cast(list[JobJson], self._list("/jobs"))
+    def jobs(self, last: int | None = None) -> list[JobJson]:
+        """Return all jobs, or the `last` ones, oldest first."""
+        found = cast(list[JobJson], self._list(f"/jobs?last={last}" if last else "/jobs"))
+        return found[-last:] if last else found  # an older daemon returns all
 
     def job(self, job_id: str) -> JobJson:
         return self._job("GET", _path(job_id))
@@ -60,6 +61,13 @@ class Client:
         # The keys are sorted: a repeated order must have the same bytes.
         body = json.dumps(order, sort_keys=True).encode("ascii")
         return self._job("POST", "/jobs", body, headers)
+
+    def s3(self, bucket: str = "", engine: str = "") -> PlaceJson:
+        """Return where a bucket is; empty: the one for files. `engine` is that of its job."""
+        given = {"bucket": bucket, "engine": engine}
+        body = json.dumps({name: value for name, value in given.items() if value}).encode("ascii")
+        headers = {"Content-Type": "application/json"}
+        return cast(PlaceJson, self._object("POST", "/s3", body, headers))
 
     def cancel(self, job_id: str) -> JobJson:
         return self._job("DELETE", _path(job_id))
@@ -89,12 +97,12 @@ class Client:
             except RequestRefused as refused:
                 if refused.status != 404:
                     raise
-        jobs = self.jobs()
         if name == "last":
+            jobs = self.jobs(last=1)
             if not jobs:
                 raise RequestRefused("there is no last job: no job has been started yet", 404)
             return jobs[-1]
-        found = [job for job in jobs if name and job["id"].startswith(name)]
+        found = [job for job in self.jobs() if name and job["id"].startswith(name)]
         if not found:
             raise RequestRefused(f"there is no job {name!r}; `mu jobs` lists all jobs", 404)
         if len(found) > 1:
@@ -138,10 +146,15 @@ class Client:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> JobJson:
+        return cast(JobJson, self._object(method, path, body, headers))
+
+    def _object(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None
+    ) -> object:
         found = self._json(self.ask(method, path, body, headers))
         if not isinstance(found, dict):
             raise self._not_mu("its answer is not a JSON object")
-        return cast(JobJson, found)
+        return found
 
     def _json(self, answer: Answer) -> object:
         try:

@@ -16,6 +16,7 @@ import mu
 from mu.cli import jobs, launch
 from mu.cli.deploy import deploy
 from mu.cli.doctor import doctor
+from mu.cli.fetch import fetch
 from mu.cli.functions import bundle
 from mu.cli.keys import keys
 from mu.cli.options import BROKEN_PIPE, INTERRUPTED, CliError, NoDaemon, finds_daemon
@@ -28,13 +29,14 @@ class CommandLine(click.Group):
     """A group of commands that turns errors into one sentence and a documented exit status."""
 
     def invoke(self, ctx: click.Context) -> object:
+        from mu.aws.s3 import S3Error
         from mu.cli.address import NoAddress, NotRunning
         from mu.cli.arguments import BadArgument
         from mu.cli.client import RequestRefused
 
         try:
             return super().invoke(ctx)
-        except (NoAddress, BadArgument, RequestRefused) as error:
+        except (NoAddress, BadArgument, RequestRefused, S3Error) as error:
             raise CliError(str(error)) from None
         except NotRunning as error:
             raise NoDaemon(str(error)) from None
@@ -51,7 +53,11 @@ class CommandLine(click.Group):
 
         name = args[0]
         near = get_close_matches(name, self.commands, 1)
-        if near and name not in self.commands and not name.startswith("-"):
+        if (
+            near
+            and name not in self.commands
+            and not (name.startswith("-") or ctx.resilient_parsing)
+        ):
             raise click.UsageError(f"No such command {name!r}. Did you mean {near[0]!r}?", ctx)
         return super().resolve_command(ctx, args)
 
@@ -80,6 +86,12 @@ def cli() -> None:
       MU_HOME, ./etc/mu.conf, /etc/mu.conf, ~/.mu
 
     \b
+    Completion of names, ids and parameters by Tab, for the file that your shell starts with:
+      ~/.bashrc                   eval "$(_MU_COMPLETE=bash_source mu)"
+      ~/.zshrc                    eval "$(_MU_COMPLETE=zsh_source mu)"
+      ~/.config/fish/config.fish  _MU_COMPLETE=fish_source mu | source
+
+    \b
     Exit status:
       0  success; for a job that was watched: it is done
       1  the job failed; a replayed attempt diverged; mu doctor found an error
@@ -93,7 +105,7 @@ def cli() -> None:
 for command in (
     *(launch.launch, launch.pipelines),
     *(jobs.jobs, jobs.watch, jobs.workers, jobs.log, jobs.cancel),
-    *(bundle, deploy, doctor, init, keys, replay, rerun),
+    *(bundle, deploy, doctor, fetch, init, keys, replay, rerun),
 ):
     cli.add_command(command)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mu.aws import limits
+from mu.cli.completion import complete_function
 from mu.cli.functions import (
     Ingredients,
     describes_bundle,
@@ -58,7 +59,10 @@ LOCAL_ROLE = "arn:aws:iam::000000000000:role/none"
 )
 @click.option("--bare", is_flag=True, help="Deploy the worker only, without a program.")
 @click.option(
-    "--name", metavar="NAME", help="The function.  [default: the first program's or zip's name]"
+    "--name",
+    metavar="NAME",
+    shell_complete=complete_function,
+    help="The function.  [default: the first program's or zip's name]",
 )
 @click.option("--suffix", is_flag=True, help="Add a random suffix to the name.")
 @click.option(
@@ -307,6 +311,19 @@ def _clients(engine: str, home: Home) -> Clients:
     if off := local_engine_off(home):
         raise CliError(off)
     return local_clients(home)
+
+
+def deploy_bare(home: Home, name: str) -> None:
+    """Create a function with the worker alone on the local engine, unless one has this name."""
+    with function_errors():
+        from mu.functions.deploy import Deployment, Settings
+
+        region, clients = home.config.launch.region, _clients("local", home)
+        if Deployment(clients, region, lambda sentence: None).exists(name):
+            return
+        with _code(None, True, "local", Ingredients((), "", "", (), (), None)) as code:
+            _Targets([name], [region], clients, False, True).deploy(code, Settings(LOCAL_ROLE), "")
+    click.echo(f"Created function {name} on the local engine, with the worker alone.", err=True)
 
 
 # ---------------------------------------------------------------- output

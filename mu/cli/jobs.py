@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -54,7 +56,7 @@ def jobs(limit: int, as_json: bool) -> None:
       mu jobs --limit 3
       mu jobs --json | jq -r '.[] | select(.state == "failed") | .id'
     """
-    found = the_client().jobs()[-limit:]
+    found = the_client().jobs(last=limit)
     if as_json:
         print_json(found)
         return
@@ -192,9 +194,15 @@ def cancel(job: str, as_json: bool) -> None:
 
 
 def watch_to_end(
-    ctx: click.Context, client: Client, job: JobJson, as_json: bool, stderr: bool = False
+    ctx: click.Context,
+    client: Client,
+    job: JobJson,
+    as_json: bool,
+    stderr: bool = False,
+    out: Path | None = None,
 ) -> NoReturn:
-    """Show the job until it ends, and exit with its status."""
+    """Show the job until it ends, bring its files to the folder `out`, and exit with its status."""
+    from mu.cli.fetch import bring
     from mu.cli.watch import watch as watch_job
 
     try:
@@ -205,7 +213,18 @@ def watch_to_end(
             f"To watch it again: mu watch {job['id']}. To cancel it: mu cancel {job['id']}.",
             err=True,
         )
+        if out is not None:
+            click.echo(
+                f"For its files: mu fetch {job['id']} --to {shlex.quote(str(out))}", err=True
+            )
         ctx.exit(INTERRUPTED)
+    if out is not None:
+        try:
+            bring(client, job, out)
+        except CliError as error:
+            if job["state"] == "done":
+                raise
+            click.echo(f"Nothing was downloaded: {error.message}", err=True)
     ctx.exit(STATUS.get(job["state"], FAILED))
 
 

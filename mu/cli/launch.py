@@ -12,6 +12,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mu.cli.completion import (
+    complete_engine,
+    complete_function,
+    complete_param,
+    complete_pipeline,
+)
 from mu.cli.jobs import watch_to_end
 from mu.cli.options import (
     CliError,
@@ -28,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_pipeline)
 @shows_json
 @finds_daemon()
 def pipelines(name: str | None, as_json: bool) -> None:
@@ -53,7 +59,7 @@ def pipelines(name: str | None, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("pipeline")
+@click.argument("pipeline", shell_complete=complete_pipeline)
 @click.option("-n", "--workers", type=int, metavar="N", help="Number of workers.  [default: 1]")
 @click.option("--actors", metavar="0,7,12-15", help="Run only these actors.  [default: all]")
 @click.option(
@@ -61,15 +67,34 @@ def pipelines(name: str | None, as_json: bool) -> None:
     "params",
     multiple=True,
     metavar="NAME=VALUE",
+    shell_complete=complete_param,
     help="Set a parameter of the pipeline; mu pipelines NAME lists them. Repeatable.",
+)
+@click.option(
+    "--in",
+    "inputs",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="PATH",
+    help="Upload this folder, or file, as the job's inputs; only what has changed.",
+)
+@click.option(
+    "--out",
+    "outputs",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Wait for the job's end, then download its outputs to this folder.",
 )
 @click.option(
     "--engine",
     metavar="NAME",
+    shell_complete=complete_engine,
     help="Where workers run: local, lambda or external.  [default: from mu.conf]",
 )
 @click.option(
-    "--function", metavar="NAME", help="The Lambda function.  [default: the pipeline's name]"
+    "--function",
+    metavar="NAME",
+    shell_complete=complete_function,
+    help="The Lambda function.  [default: the pipeline's name]",
 )
 @click.option(
     "--copies",
@@ -139,6 +164,8 @@ def launch(
     /,
     pipeline: str,
     params: tuple[str, ...],
+    inputs: Path | None,
+    outputs: Path | None,
     actors: str | None,
     regions: tuple[str, ...],
     event: str | None,
@@ -159,11 +186,16 @@ def launch(
       mu launch hello -n 100 --watch
       mu launch png2y4m -n 22 -p video=bbb -p bucket=demo -p frames=6
       mu launch png2y4m -n 22 --actors 3,8-9 -p video=bbb -p bucket=demo
+      mu launch map --in photos --out thumbs -p command='sum {in} > {out}'
       mu launch hello --engine lambda --region us-east-1,us-west-2 -n 2000
       mu launch hello --engine lambda -n 2000 --copies 2 --max-cost 0.50
       mu launch hello -n 2000 --spares 50 --retries 3 --tolerate 10
       mu launch hello --event '{"env": {"NAME": "value"}}'
       mu launch hello --idempotency-key nightly-2024-05-01 --json
+
+    With --in and --out, this command copies files to and from the bucket of the job: the one of -p
+    bucket=NAME, or of [s3] in the daemon's mu.conf, or else that of the embedded S3 server, which
+    starts when it is needed. docs/data.md says more.
 
     Engine external starts no workers. Instead of the job's id, mu prints the event with which you
     start them yourself. The event contains the job's private key.
@@ -189,14 +221,25 @@ def launch(
     if skip_existing:
         params = (*params, "skip_existing=yes")
     client = the_client()
-    order["params"] = read_params(pipeline_named(client.pipelines(), pipeline), params)
+    described = pipeline_named(client.pipelines(), pipeline)
+    staged = None
+    if inputs is not None or outputs is not None:
+        from mu.cli.stage import Stage
+
+        staged = Stage(client, described, params, inputs, outputs, str(given["engine"] or ""))
+        params = staged.words
+    order["params"] = read_params(described, params)
+    if staged is not None:
+        staged.upload(order)
     with _private_file(event_out) as keep_event:
         job = place(client, order, idempotency_key)
         if event_out is not None and "event" in job:
             keep_event(json.dumps(job.pop("event")))
+    watched = watched or outputs is not None
     report(job, event_out, watched, as_json)
     if watched:
-        watch_to_end(ctx, client, job, as_json, stderr="event" in job and not as_json)
+        quiet = "event" in job and not as_json
+        watch_to_end(ctx, client, job, as_json, stderr=quiet, out=outputs)
 
 
 def place(client: Client, order: dict[str, object], key: str | None) -> JobJson:

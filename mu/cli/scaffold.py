@@ -13,6 +13,8 @@ from mu.cli.options import CliError
 
 CONFIG = "mu.conf"
 UNIT = "mu.service"
+ENVIRONMENT = "mu.env"
+"""The file beside mu.conf from which systemd takes more variables, if it exists."""
 
 SHIPPED = Path(mu.__file__).with_name("default.conf")
 """The installed copy of etc/mu.conf."""
@@ -32,6 +34,9 @@ Type=exec
 # "home = ~/.mu" is in this user's home folder. The local engine runs functions as this user, so do
 # not use root.
 User={user}
+# For variables such as AWS_ACCESS_KEY_ID=... and AWS_SECRET_ACCESS_KEY=..., one a line, if this user has no
+# ~/.aws. Give the file mode 0600.
+EnvironmentFile=-{environment}
 ExecStart={command}
 ExecReload=/bin/kill -HUP $MAINPID
 # A daemon that fails to start ends with a signal, which "on-failure" treats as a clean stop.
@@ -109,7 +114,8 @@ def start_command(config: Path) -> list[str]:
 
 def _unit(config: Path, unit: Path, owner: str) -> str:
     command = " ".join(map(_systemd_word, start_command(config)))
-    return _UNIT.format(unit=unit, user=owner, command=command)
+    environment = str(config.with_name(ENVIRONMENT)).replace("%", "%%")
+    return _UNIT.format(unit=unit, user=owner, command=command, environment=environment)
 
 
 def user() -> str:

@@ -53,9 +53,16 @@ class BuiltinEngines:
             linger_s=local.linger_s,
             faults=str(local.faults),
             allowed_hosts=self._config.mu.allowed_hosts,
+            s3_port=self._config.s3.port,
+            s3_profile="" if self._config.s3.profile == "none" else self._config.s3.profile,
         )
         self._port = await self._process.start()
         return self._port
+
+    @property
+    def local_process(self) -> LocalEngineProcess | None:
+        """The process of the local engine; None: it was not started."""
+        return self._process
 
     def stop(self, leave_local: bool) -> Deferred[list[tuple[bool, None]]]:
         """Close all connections, and stop the local engine or leave it to the next daemon."""

@@ -290,6 +290,10 @@ class Deployment:
         ]
         return found is not None, [change for change in changes if change.old != change.new]
 
+    def exists(self, name: str) -> bool:
+        """Return whether there is such a function. Raises AwsError."""
+        return self._find(name) is not None
+
     def _find(self, name: str) -> FunctionConfiguration | None:
         try:
             return self._call(

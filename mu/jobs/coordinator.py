@@ -7,6 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
+from mu.aws.s3 import FROM_ENVIRONMENT, S3Place
 from mu.config import Config
 from mu.engines.cost import Prices
 from mu.jobs.reached import Reached
@@ -36,6 +37,8 @@ class Coordinator:
     """The port that workers connect to; 0: it does not listen yet."""
     relay: str = ""
     """HOST:PORT of the relay; empty: there is none."""
+    s3: Callable[[str, str], S3Place] = lambda bucket, engine: FROM_ENVIRONMENT
+    """Returns where a bucket is for the workers of an engine."""
     places: Places = field(default_factory=Places)
     """How many workers each engine runs at once, for all jobs."""
     reached: Reached = field(default_factory=Reached)

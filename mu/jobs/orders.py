@@ -5,12 +5,13 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from mu.aws.s3 import EMBEDDED_BUCKET
 from mu.config import YEAR_S, Config
 from mu.jobs.body import read_body
 from mu.jobs.event_keys import check_event
 from mu.jobs.function_name import FunctionName
 from mu.jobs.spec import EXTERNAL, JobSpec
-from mu.parameters import FieldError, Parameter, Params, read_fields
+from mu.parameters import RESTART, FieldError, Parameter, Params, read_fields
 from mu.plugins import Pipeline
 
 
@@ -105,7 +106,8 @@ def read_order(
     if pipeline is None:
         names = ", ".join(sorted(pipelines)) or "none"
         raise FieldError(
-            "pipeline", f"unknown pipeline {order.pipeline!r:.200}; the pipelines are {names}"
+            "pipeline",
+            f"unknown pipeline {order.pipeline!r:.200}; the pipelines are {names}; {RESTART}",
         )
     _locate(order, "regions" in given)
     regions = tuple(order.regions)
@@ -126,11 +128,14 @@ def read_order(
     check_event(order.event)
     if order.engine not in engines:
         known = ", ".join(sorted(engines))
-        raise FieldError("engine", f"unknown engine {order.engine!r:.200}; the engines are {known}")
+        raise FieldError(
+            "engine", f"unknown engine {order.engine!r:.200}; the engines are {known}; {RESTART}"
+        )
     if order.max_cost_usd and order.engine == EXTERNAL:
         raise FieldError(
             "max_cost_usd", "max_cost_usd cannot be kept: the cost of external workers is unknown"
         )
+    refuse_unreachable(params.get("bucket"), order.engine, "params.bucket")
     checked = Params(params, workers=workers)
     pipeline.check(checked)
     return JobSpec(
@@ -177,6 +182,16 @@ def _rerun_order(given: Mapping[str, object], earlier: Mapping[str, Any]) -> dic
     if isinstance(params, Mapping):  # if not, the check of all orders says so
         params = {**earlier["params"], **params}
     return {**order, **given, "params": params}
+
+
+def refuse_unreachable(bucket: object, engine: str, field: str) -> None:
+    """Raise FieldError if workers of this engine cannot reach the server of the bucket."""
+    if bucket == EMBEDDED_BUCKET and engine not in ("local", EXTERNAL):
+        raise FieldError(
+            field,
+            f"workers of engine {engine} cannot reach the embedded S3 server of this machine: name a"
+            " bucket, with -p bucket=NAME or in [s3] of mu.conf (docs/data.md)",
+        )
 
 
 def _locate(order: Params, said: bool) -> None:

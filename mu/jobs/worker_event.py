@@ -1,7 +1,11 @@
 """The event that starts a job's workers: where they connect to, and with which certificate."""
 
+from typing import Any
+
+from mu.aws.s3 import FROM_ENVIRONMENT, S3Place
 from mu.jobs.coordinator import Coordinator
 from mu.jobs.job import Job
+from mu.jobs.spec import JobSpec
 from mu.jobs.summary import JSON
 from mu.net.certificates import SERVER_NAME, Identity
 
@@ -19,11 +23,18 @@ def event_for(job: Job, coordinator: Coordinator) -> JSON:
         config.launch.public_host,
         coordinator.worker_port,
         config.worker.reconnect_s,
+        coordinator.s3(_bucket_of(job.spec), job.spec.engine),
     )
 
 
 def worker_event(
-    job: Job, identity: Identity, cacert: str, host: str, port: int, reconnect_s: float
+    job: Job,
+    identity: Identity,
+    cacert: str,
+    host: str,
+    port: int,
+    reconnect_s: float,
+    s3: S3Place = FROM_ENVIRONMENT,
 ) -> JSON:
     """Return the event for a job's workers, without the launch id."""
     spec = job.spec
@@ -41,6 +52,16 @@ def worker_event(
         "relay_ext": 1,
         "usage_ext": 1,
     }
-    if "bucket" in spec.params:
-        event["bucket"] = spec.params["bucket"]
-    return event | dict(spec.event)
+    if bucket := _bucket_of(spec):
+        event["bucket"] = bucket
+    if s3.region:
+        event["region"] = s3.region
+    given = dict(spec.event)
+    if variables := s3.variables():
+        given["env"] = {**variables, **given.get("env", {})}
+    return event | given
+
+
+def _bucket_of(spec: JobSpec) -> Any:
+    """Return the bucket that a job names; empty: none."""
+    return dict.get(spec.params, "bucket", "")  # a parameter may hide `get`

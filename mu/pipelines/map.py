@@ -18,6 +18,8 @@ from itertools import accumulate
 from os.path import commonprefix
 from typing import Any
 
+from mu.aws.keys import no_files
+from mu.aws.s3 import EMBEDDED_BUCKET
 from mu.parameters import FieldError, Parameter, Params
 from mu.pipelines import s3
 from mu.pipelines.templates import ShellTemplate, fill, parse
@@ -388,6 +390,12 @@ def _refuse_clashes(params: Params, keys: Sequence[str]) -> None:
                 " {ext} in params.suffix if the keys differ only in their extension"
             )
         written[out_key] = key
+    if params.bucket == EMBEDDED_BUCKET:  # its objects are files
+        there = s3.keys_below(params.bucket, params.out_prefix)
+        for refused, why in no_files(
+            [*keys, *written, params.out_prefix + params.manifest, *there]
+        ):
+            raise ValueError(f"the embedded S3 server cannot hold {refused!r}: {why}")
 
 
 # ---------------------------------------------------------------- the pipeline

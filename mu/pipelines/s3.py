@@ -1,17 +1,19 @@
 """S3 for `plan` and `finish` of pipelines, which run in a thread. States must not use it.
 
 botocore is imported by the first call, so that pipelines can be listed and tested without it.
-Credentials, proxies and AWS_ENDPOINT_URL_S3 come from the daemon's environment. Requests are signed for
-the bucket's own region, wherever it is. During an outage, requests are tried again: a job must not fail
-because S3 could not be reached for a minute when all its work was done.
+Where S3 is, [s3] of mu.conf says; credentials and proxies come from the daemon's environment. Requests
+are signed for the bucket's own region, wherever it is. During an outage, requests are tried again: a job
+must not fail because S3 could not be reached for a minute when all its work was done.
 """
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
+
+from mu.aws.s3 import FROM_ENVIRONMENT, S3Error, S3Place, explained
 
 __all__ = ["S3Error", "S3Object", "keys_below", "objects_below", "put", "readable_url", "size"]
 
@@ -21,8 +23,14 @@ KNOWN_S = 300.0
 PAUSES_S = (0.5, 10.0)
 """The first and the longest pause between two tries during an outage."""
 
+REMEDY = (
+    "put AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY into its environment (with systemd, into"
+    " mu.env), or name a profile of its user in [s3] of mu.conf; docs/data.md says more"
+)
+
 T = TypeVar("T")
 
+_find: Callable[[str], S3Place] | None = None
 _start_region: str | None = None
 _regions: dict[str, tuple[str | None, float]] = {}
 """The regions of buckets, and when they were looked up."""
@@ -30,17 +38,6 @@ _regions: dict[str, tuple[str | None, float]] = {}
 
 _outage_s = 0.0
 _warn: Callable[[str], object] = print
-
-
-class S3Error(ValueError):
-    """A request failed; the message says which one, and what S3 replied.
-
-    `passing`: whether the same request may succeed later.
-    """
-
-    def __init__(self, message: str, passing: bool = False) -> None:
-        super().__init__(message)
-        self.passing = passing
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +54,12 @@ def look_up_from(region: str) -> None:
     """Ask this region where a bucket is, if the environment and the profile name no region."""
     global _start_region
     _start_region = region
+
+
+def find_with(find: Callable[[str], S3Place]) -> None:
+    """Ask `find` on which server a bucket is. It may block; it raises S3Error."""
+    global _find
+    _find = find
 
 
 def wait_out(outage_s: float, warn: Callable[[str], object]) -> None:
@@ -140,65 +143,25 @@ def _client(bucket: str, own_host: bool = False) -> Any:
     With `own_host`, presigned URLs name the region's host. botocore names s3.amazonaws.com, which may
     redirect to the region, where a URL signed for another host is refused.
     """
-    from botocore.session import Session
+    from mu.aws.sessions import bucket_region
 
-    from mu.aws.sessions import bucket_region, trouble_of
-
-    session = Session()  # one of our own: the default one is not thread-safe
-    with trouble_of(session):
-        region = session.get_config_variable("region") or _start_region
-        session.get_credentials()
+    place = _find(bucket) if _find else FROM_ENVIRONMENT
+    session = place.session()
+    region = place.region_of(session, _start_region)
     found, at = _regions.get(bucket, (None, 0.0))
     client = None
     if not at or time.monotonic() - at > KNOWN_S:
-        client = _client_in(session, region)
+        client = place.client(session, region)
         found = bucket_region(client, bucket)
         _regions[bucket] = found, time.monotonic()
     if client is None or found not in (None, region):
-        client = _client_in(session, found or region)
+        client = place.client(session, found or region)
     host: str = client.meta.endpoint_url
     if own_host and host == f"https://s3.{found}.amazonaws.com":
-        return _client_in(session, found, host)
+        return place.client(session, found, host)
     return client
 
 
-def _client_in(session: Any, region: str | None, host: str | None = None) -> Any:
-    from botocore.config import Config
-
-    from mu.aws.sessions import make_client
-
-    config = Config(
-        signature_version="s3v4",
-        request_checksum_calculation="when_required",  # not every S3 server knows the newer checksums
-        response_checksum_validation="when_required",
-    )
-    return make_client(session, "s3", region, config, host)
-
-
-@contextmanager
-def _explained(attempt: str) -> Iterator[None]:
+def _explained(attempt: str) -> AbstractContextManager[None]:
     """Turn the exceptions of botocore into an S3Error."""
-    from botocore.exceptions import (
-        BotoCoreError,
-        ClientError,
-        ConnectionError,
-        HTTPClientError,
-        SSLError,
-    )
-
-    from mu.aws.answers import is_passing
-    from mu.aws.sessions import AwsTrouble
-
-    try:
-        yield
-    except ClientError as error:
-        answer = error.response.get("Error", {})
-        parts = [str(answer[part]) for part in ("Code", "Message") if answer.get(part)]
-        passing = is_passing(error.response)
-        raise S3Error(f"cannot {attempt}: {': '.join(parts) or error}", passing) from error
-    except AwsTrouble as error:
-        raise S3Error(f"cannot {attempt}: {error}", error.passing) from error
-    except BotoCoreError as error:
-        passing = isinstance(error, ConnectionError | HTTPClientError)
-        passing = passing and not isinstance(error, SSLError)
-        raise S3Error(f"cannot {attempt}: {error}", passing) from error
+    return explained(attempt, "the daemon", REMEDY)

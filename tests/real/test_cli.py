@@ -546,3 +546,26 @@ def test_watching_ends_with_4_when_the_daemon_dies(own_daemon, tmp_path):
 
 def test_the_version_is_printed():
     assert run("--version").stdout == f"mu {mu.__version__}\n"
+
+
+# ---------------------------------------------------------------- completion
+
+COMPLETE = """
+eval "$(_MU_COMPLETE=bash_source mu)"
+compopt() { echo compopt "$@"; }
+complete_words() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=(); _mu_completion mu; echo "${COMPREPLY[@]}"; }
+complete_words mu launch png2y4m -p vid
+complete_words mu watch "$1"
+"""
+
+
+def test_bash_completes_the_names_of_a_running_daemon(daemon, done, tmp_path):
+    program = tmp_path / "mu"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m mu.cli "$@"\n')
+    program.chmod(0o755)
+    env = ENV | {"MU_HOME": str(daemon.home), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    ran = subprocess.run(
+        ["bash", "-c", COMPLETE, "bash", done["id"][:6]], env=env, capture_output=True, text=True
+    )
+    assert ran.stdout.split() == ["compopt", "-o", "nospace", "video=", done["id"]]
+    assert ran.stderr == ""

@@ -175,13 +175,16 @@ def test_lists_come_in_pages(daemon):
     after = daemon.ask(f"/jobs?after={ids[0]}")
     assert [job["id"] for job in after] == ids[1:]
     assert [job["id"] for job in daemon.ask(f"/jobs?after={ids[0]}&limit=1")] == ids[1:2]
-    assert daemon.ask("/jobs?limit=0") == []
+    assert daemon.ask("/jobs?limit=0") == daemon.ask("/jobs?last=0") == []
+    assert daemon.ask("/jobs?last=1") == daemon.ask("/jobs")[-1:]
     workers = f"/jobs/{ids[0]}/workers"
     assert [actor["actor"] for actor in daemon.ask(f"{workers}?after=0&limit=1")] == [1]
     assert len(daemon.ask(workers)) == 3
 
 
-@pytest.mark.parametrize("query", ["limit=x", "limit=-1", "limit=" + "9" * 5000, "after=nothing"])
+@pytest.mark.parametrize(
+    "query", ["limit=x", "limit=-1", "last=x", "limit=" + "9" * 5000, "after=nothing"]
+)
 def test_an_invalid_limit_or_after_is_refused(daemon, query):
     with pytest.raises(urllib.error.HTTPError) as refused:
         daemon.ask(f"/jobs?{query}")

@@ -2,13 +2,16 @@
 
 import json
 import urllib.error
+from zipfile import ZipFile
 
 import pytest
 from stage import S3Server
 
+from mu.aws.s3 import EMBEDDED_BUCKET
 from mu.events import Finish, Send
 from mu.functions.bundle import bundle
-from mu.journal.records import read_record, write_event
+from mu.journal.archive import Archive
+from mu.journal.records import Happened, read_record, write_event
 from mu.journal.replay import replay
 from mu.machine import Machine
 from mu.parameters import FieldError, Params, read_fields
@@ -187,6 +190,23 @@ def test_a_key_from_the_bucket_that_makes_the_command_too_long_is_refused_by_the
         map_pipeline.plan(params(**given))
 
 
+@pytest.mark.parametrize(
+    ("given", "refused"),
+    [
+        ({"keys": ["a.x", "a/b.x"], "suffix": "", "out_prefix": "o/"}, "'o/a/b'"),
+        ({"keys": ["a.x"], "out_prefix": "a.x/"}, "'a.x/a.x'"),
+        ({"keys": ["c/d"], "out_prefix": "o/"}, "'o/c/d'"),  # o/c is there
+        ({"keys": ["manifest.json/a"], "out_prefix": "o/"}, "'o/manifest.json/a'"),
+    ],
+)
+def test_outputs_that_cannot_be_files_are_refused_for_the_embedded_server(bucket, given, refused):
+    given = {"command": "cp {in} {out}", **given}
+    map_pipeline.plan(params(bucket="films", **given))
+    bucket.keys = ["o/c", *given["keys"]]
+    with pytest.raises(ValueError, match=f"the embedded S3 server cannot hold {refused}: "):
+        map_pipeline.plan(params(bucket=EMBEDDED_BUCKET, **given))
+
+
 # ---------------------------------------------------------------- an actor
 
 
@@ -349,6 +369,11 @@ def test_an_actor_that_does_all_of_it_replays():
 # ---------------------------------------------------------------- for real
 
 
+PLAIN_HELLO = b"""
+import mu.messages
+
+mu.messages.Hello.payload = lambda hello: b"OK:HELLO"
+"""
 NASTY = [
     "plain.txt",
     "two words.txt",
@@ -384,8 +409,9 @@ def get(s3, key):
     return s3.client().get_object(Bucket="films", Key=key)["Body"].read()
 
 
-def map_job(daemon, workers=3, **given):
-    order = {"pipeline": "map", "workers": workers, "params": {"bucket": "films", **given}}
+def map_job(daemon, workers=3, function="map", **given):
+    order = {"pipeline": "map", "workers": workers, "function": function}
+    order["params"] = {"bucket": "films", **given}
     return daemon.wait(daemon.ask("/jobs", order)["id"])
 
 
@@ -537,3 +563,28 @@ def test_a_rerun_runs_the_failed_keys_only_and_its_manifest_has_all(mapper, s3):
         mapper.ask("/jobs", {"rerun": again["id"]})
     assert refused.value.code == 409
     assert "has nothing to rerun: none of its inputs failed" in refused.value.msg
+
+
+def test_with_a_worker_that_numbers_nothing_all_is_done_one_after_the_other(mapper, s3, tmp_path):
+    """The worker says hello as an original one does, so the daemon treats it like one."""
+    made, plain = bundle(tmp_path / "map.zip"), tmp_path / "plain.zip"
+    with ZipFile(made.path) as old, ZipFile(plain, "w") as new:
+        for entry in old.infolist():
+            added = PLAIN_HELLO if entry.filename == "lambda_function.py" else b""
+            new.writestr(entry, old.read(entry) + added)
+    mapper.create_function("plain", plain)
+    put(s3, "plain/", {str(number): b"text" for number in range(3)})
+    job = map_job(
+        mapper, 1, "plain", prefix="plain/", out_prefix="plainly/", command="cp {in} {out}"
+    )
+    assert job["result"]["done"] == 3
+    archive = Archive(mapper.home / "journal.db", read_only=True)
+    records = [read_record(line) for line in archive.lines(job["id"])]
+    archive.close()
+    (kind, _), *replies = [record.event for record in records if isinstance(record, Happened)]
+    assert kind == "entered"
+    assert {number for _, _, _, number in replies} == {0}
+    assert [text.partition("(")[0] for _, _, text, _ in replies] == [
+        "OK:HELLO",
+        *["OK:RETRIEVE", "OK:RETVAL", "OK:RETVAL", "OK:UPLOAD"] * 3,
+    ]

@@ -14,6 +14,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import capturedLogs
 from twisted.web.test.requesthelper import DummyRequest
 
+from mu.aws.s3 import S3Place
 from mu.config import Config, LaunchSection
 from mu.control import Control
 from mu.engines.cost import GB_S_USD, REQUEST_USD
@@ -522,6 +523,10 @@ def test_a_job_that_cannot_resume_is_shown_with_all_that_a_job_has(ordered):
     assert told["error"].endswith(": its pipeline is gone")
 
 
+async def no_bucket(bucket: str) -> S3Place:
+    raise NotImplementedError
+
+
 def test_an_order_that_is_repeated_is_answered_once_it_is_on_disk():
     journal = HeldJournal()
     bench = Bench(ledger=journal)
@@ -534,6 +539,7 @@ def test_an_order_that_is_repeated_is_answered_once_it_is_on_disk():
         registry,
         bench.conductor,
         {"scripted", "external"},
+        no_bucket,
         lambda given: Deferred(),
     )
     answers = []
@@ -939,6 +945,37 @@ class Together(OneState):
 
 def together(bench, workers, **spec):
     return bench.start(Patient, workers=workers, pipeline=Together(Patient), **spec)
+
+
+@pytest.mark.parametrize(("regional", "fits"), [(True, True), (False, False)])
+def test_actors_that_need_one_another_are_refused_if_their_regions_share_too_few_places(
+    regional, fits
+):
+    bench = bench_with(3)
+    bench.engine.regional = regional
+    job = together(bench, 6, regions=("east", "west"))
+    assert job.active == fits
+    assert len(bench.engine.asked) == (6 if fits else 0)
+
+
+def test_actors_that_need_one_another_are_refused_if_one_of_their_regions_has_too_few_places():
+    bench = bench_with(3)
+    bench.engine.concurrency = lambda function, region: succeed(
+        ConcurrencyLimit(2 if region == "west" else 10)
+    )
+    job = together(bench, 6, regions=("east", "west"))
+    assert (job.state, job.error) == (
+        "failed",
+        "one needs all of its 6 actors at once, but engine scripted runs at most 2 workers where 3"
+        " of them would start",
+    )
+
+
+def test_copies_with_a_reserve_each_count_for_actors_that_need_one_another():
+    bench = bench_with(5)
+    bench.engine.concurrency = lambda function, region: succeed(ConcurrencyLimit(2, True))
+    assert together(bench, 6, function="f", copies=3).active
+    assert len(bench.engine.asked) == 6
 
 
 def test_two_jobs_whose_actors_need_one_another_do_not_share_places_that_suffice_for_one():

@@ -29,7 +29,7 @@ def book():
 def ask(book):
     """Return the status and the body of the response to a GET."""
     control = Control(
-        Config(), Tokens("t0ken", "reader"), book, Registry({}, {}, []), None, set(), None
+        Config(), Tokens("t0ken", "reader"), book, Registry({}, {}, []), None, set(), None, None
     )
     site = BoundedSite(TextResource(control.app.resource()), 1000, AllowedHosts())
 
