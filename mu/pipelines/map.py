@@ -311,11 +311,6 @@ def check(params: Params) -> None:
         )
 
 
-def input_keys(params: Params) -> list[str]:
-    """Return the keys to handle. Raises S3Error."""
-    return inputs(params)[0]
-
-
 def inputs(params: Params) -> tuple[list[str], list[int]]:
     """Return the keys to handle: the given ones, or those in the bucket with their sizes in bytes.
 
@@ -345,11 +340,11 @@ def up_to_date(params: Params, keys: Sequence[str]) -> list[Row]:
     """Return the rows of keys whose output is there, and not older than the input. Raises S3Error."""
     names = Names(params)
     start = commonprefix(keys)  # noqa: RUF071, a prefix is no folder
-    inputs = {one.key: one for one in s3.objects_below(params.bucket, start)}
+    sources = {one.key: one for one in s3.objects_below(params.bucket, start)}
     outputs = {one.key: one for one in s3.objects_below(params.bucket, params.out_prefix)}
     rows = []
     for key in keys:
-        source, made = inputs.get(key), outputs.get(names.out_key(key))
+        source, made = sources.get(key), outputs.get(names.out_key(key))
         if source and made and made.modified >= source.modified:
             rows.append({"key": key, "skipped": True, "bytes": made.size, "out_key": made.key})
     return rows
@@ -502,17 +497,17 @@ class Map(Pipeline):
     def rerun(self, params: Params, outcomes: Sequence[Outcome]) -> dict[int, ActorInput]:
         """Run the keys that failed or are unknown, each in its actor."""
         rows = rows_of(outcomes)
-        inputs: dict[int, ActorInput] = {}
+        planned: dict[int, ActorInput] = {}
         sizes: dict[str, int] = {}
         for outcome in outcomes:
             sizes |= zip(outcome.input["keys"], outcome.input.get("sizes", ()), strict=False)
             keys = [key for key in outcome.input["keys"] if "error" in rows.get(key, _LOST)]
             if keys:
-                before = inputs.get(outcome.actor, {"keys": []})["keys"]
+                before = planned.get(outcome.actor, {"keys": []})["keys"]
                 others = {name: one for name, one in outcome.input.items() if name != "sizes"}
                 again = with_sizes(list(dict.fromkeys([*before, *keys])), sizes)
-                inputs[outcome.actor] = {**others, **again}
-        return inputs
+                planned[outcome.actor] = {**others, **again}
+        return planned
 
     def begin(self, worker: ScriptWorker) -> Script:
         return map_keys(worker)
