@@ -129,7 +129,8 @@ class Item:
         self.number = number
         self.row: Row = {"key": key}
         self.held = 0
-        """The size of an output that is not uploaded yet, in bytes."""
+        """The size of an output that is not uploaded yet, in bytes; an estimate until `measured`."""
+        self.measured = False
         self._tail = ""  # the end of what the command printed
         self._worker = worker
         self._names = names
@@ -172,6 +173,7 @@ class Item:
 
     async def measure(self) -> None:
         """Remove the input, and look how much the command has written. Raises ActorFailed."""
+        self.measured = True
         if "out" not in self._names.command.names:
             return
         counted = await self._worker.run(
@@ -219,11 +221,15 @@ async def overlapping(worker: ScriptWorker, items: Sequence[Item]) -> None:
     outputs: deque[int] = deque(maxlen=AT_ONCE)  # the sizes of the last ones
     used: list[int] = []  # items whose files are no longer needed
 
+    async def measure(item: Item) -> None:
+        await item.measure()
+        outputs.append(item.held)
+
     async def leave(item: Item) -> None:
         with item.failing():
             if "error" not in item.row:
-                await item.measure()
-                outputs.append(item.held)
+                if not item.measured:
+                    await measure(item)
                 await item.upload()
         item.held = 0
         used.append(item.number)
@@ -237,7 +243,10 @@ async def overlapping(worker: ScriptWorker, items: Sequence[Item]) -> None:
             await coming.popleft()
             done, used[:] = used[:], []
             await item.run(done)
-        item.held = max(outputs, default=limit + 1)
+            if not outputs:  # how large they are is not known yet
+                await measure(item)
+        if not item.measured:
+            item.held = max(outputs, default=0)
         leaving.append((item, await worker.start(leave(item))))
         while sum(one.held for one, _ in leaving) > limit or len(leaving) > AT_ONCE:
             await leaving.popleft()[1]

@@ -95,9 +95,11 @@ def test_the_next_input_and_the_last_output_are_copied_while_the_command_runs():
     talk.answer("retrieve:a")
     talk.answer("retrieve:b")
     assert talk.shown() == ["p0"]
-    for command in ("sort", "wc", "upload"):  # the first output shows how large they are
-        talk.answer(command)
-    assert talk.shown() == ["p1", "r2"]
+    talk.answer("sort")
+    assert talk.shown() == ["m0"]  # the first output shows how large they are
+    talk.answer("wc")
+    assert talk.shown() == ["p1", "r2", "u0"]
+    talk.answer("upload")
     talk.answer("retrieve:c")
     talk.answer("sort")
     assert talk.shown() == ["m1", "p2", "r3"]
@@ -134,7 +136,7 @@ def test_a_command_waits_while_large_outputs_are_uploaded():
     for command in ("retrieve:a", "retrieve:b", "sort"):
         talk.answer(command)
     talk.answer("wc", f"OK:RETVAL(0):OUTPUT({600_000}\n):COMMAND(wc)")
-    assert talk.shown() == ["u0"]  # nobody knows yet how large outputs are
+    assert talk.shown() == ["p1", "r2", "u0"]
     for command in ("upload", "retrieve:c", "sort"):
         talk.answer(command)
     assert talk.shown() == ["m1", "p2", "r3"]  # it may be as large as the first: 0.6 MB
