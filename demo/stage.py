@@ -142,9 +142,7 @@ class Daemon:
         (self.home / "ports.json").unlink(missing_ok=True)
         command = [str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile=", "mu"]
         command += ["--config", str(self.conf)]
-        self.process = Process(
-            "the daemon", command, folder / "daemon.log", env or {}, Daemon.popen
-        )
+        self.process = Process("the daemon", command, folder / "daemon.log", env or {}, self.popen)
         self.ports = self.process.wait_for(self._read_ports, "ports.json")
         self.url = f"http://127.0.0.1:{self.ports['control']}"
 

@@ -1,7 +1,7 @@
 """The HTTP control port: a JSON API to order, watch and cancel jobs."""
 
 import hmac
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
 from klein import Klein
@@ -17,10 +17,12 @@ from mu.home import Tokens
 from mu.jobs.body import read_body
 from mu.jobs.book import JobBook, PastJob
 from mu.jobs.job import Job
-from mu.jobs.orders import digest, read_order, refuse_unreachable
+from mu.jobs.orders import digest, read_order, refuse_unreachable, rerun_of
+from mu.jobs.rerun import EarlierJob, NoRerun
 from mu.jobs.spec import EXTERNAL, JobSpec
 from mu.jobs.summary import COUNTED, JSON
-from mu.parameters import FieldError, Parameter, read_fields
+from mu.journal.records import Planned
+from mu.parameters import RESTART, FieldError, Parameter, read_fields
 from mu.plugins import Pipeline
 from mu.registry import Registry
 from mu.strict_json import dumps
@@ -29,7 +31,9 @@ from mu.strict_json import dumps
 class Starter(Protocol):
     """Carries out orders (a mu.jobs.conductor.Conductor)."""
 
-    def start(self, spec: JobSpec) -> Deferred[Job]: ...
+    async def earlier(self, job_id: str) -> EarlierJob: ...
+    async def plan_rerun(self, spec: JobSpec, earlier: EarlierJob) -> Planned: ...
+    def start(self, spec: JobSpec, plan: Planned | None = None) -> Deferred[Job]: ...
     def recorded(self, job: Job) -> Deferred[None]: ...
     def event(self, job: Job) -> JSON: ...
     def cancel(self, job: Job) -> Deferred[None]: ...
@@ -96,7 +100,7 @@ class Control:
     def pipelines(self, request: Request) -> bytes:
         self._authorize(request)
         known = sorted(self._registry.pipelines.items())
-        told = [pipeline_json(pipeline) for _, pipeline in known]
+        told = [self._describe(pipeline) for _, pipeline in known]
         broken = [
             {"name": broken.name, "owner": broken.owner, "error": broken.reason}
             for broken in self._registry.broken
@@ -107,8 +111,14 @@ class Control:
     def pipeline(self, request: Request, name: str) -> bytes:
         self._authorize(request)
         if name not in self._registry.pipelines:
-            raise Refusal(404, f"there is no pipeline {name!r:.200}; GET /pipelines lists them")
-        return _answer(request, pipeline_json(self._registry.pipelines[name]))
+            raise Refusal(
+                404,
+                f"there is no pipeline {name!r:.200}; GET /pipelines lists them; {RESTART}",
+            )
+        return _answer(request, self._describe(self._registry.pipelines[name]))
+
+    def _describe(self, pipeline: Pipeline) -> JSON:
+        return pipeline_json(pipeline, self._registry.warnings.get(pipeline.name, []))
 
     @app.route("/s3", methods=["POST"])
     async def s3(self, request: Request) -> bytes:
@@ -145,11 +155,12 @@ class Control:
         key = _idempotency_key(request)
         job = self._book.with_key(key) if key else None
         if job is None:
+            spec, plan = await self._read_order(body, key)
+            job = self._book.with_key(key) if key else None  # if it was ordered meanwhile
+        if job is None:
             if self._starter.stopping:
                 raise Refusal(503, "the daemon is stopping; try again after its restart")
-            pipelines, engines = self._registry.pipelines, self._engines
-            spec = read_order(body, self._config, pipelines, engines, key)
-            job = await self._starter.start(spec)
+            job = await self._starter.start(spec, plan)
             request.setResponseCode(201)
         elif job.digest != digest(body):
             raise Refusal(
@@ -163,6 +174,16 @@ class Control:
             told["event"] = self._starter.event(job)
         return _answer(request, told)
 
+    async def _read_order(self, body: bytes, key: str) -> tuple[JobSpec, Planned | None]:
+        """Return the order, and the plan of a rerun. Raises FieldError and NoRerun."""
+        pipelines, engines = self._registry.pipelines, self._engines
+        old = rerun_of(body, self._config)
+        if not old:
+            return read_order(body, self._config, pipelines, engines, key), None
+        earlier = await self._starter.earlier(old)
+        spec = read_order(body, self._config, pipelines, engines, key, earlier.order)
+        return spec, await self._starter.plan_rerun(spec, earlier)
+
     @app.route("/jobs", methods=["GET"])
     def jobs(self, request: Request) -> bytes:
         self._authorize(request)
@@ -173,6 +194,9 @@ class Control:
             if after not in ids:
                 raise Refusal(400, f"after must be the id of a job, got {after!r:.200}", "after")
             jobs = jobs[ids.index(after) + 1 :]
+        last = _argument(request, "last")
+        if last is not None:
+            jobs = jobs[max(0, len(jobs) - _number(last, "last")) :]
         return _answer(request, [job.describe() for job in jobs[:limit]])
 
     @app.route("/jobs/<job_id>", methods=["GET"])
@@ -256,6 +280,10 @@ class Control:
         assert isinstance(error, Refusal)
         return _error(request, error.status, str(error), error.field)
 
+    @app.handle_errors(NoRerun)
+    def no_rerun(self, request: Request, failure: Failure) -> bytes:
+        return _error(request, 409, failure.getErrorMessage(), "rerun")
+
     @app.handle_errors(FieldError)
     def bad_field(self, request: Request, failure: Failure) -> bytes:
         error = failure.value
@@ -295,12 +323,13 @@ class Control:
         return job
 
 
-def pipeline_json(pipeline: Pipeline) -> JSON:
+def pipeline_json(pipeline: Pipeline, warnings: Sequence[str] = ()) -> JSON:
     """Return a pipeline's JSON for users."""
     return {
         "name": pipeline.name,
         "description": pipeline.description,
         "parameters": [parameter.describe() for parameter in pipeline.parameters],
+        "warnings": list(warnings),
     }
 
 

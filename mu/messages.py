@@ -287,6 +287,16 @@ def expected_reply(command: str | None) -> str:
     return _EXPECTED.get(command.partition(":")[0], "OK")
 
 
+STARTED = "OK:RUNNING(", "OK:RETRIEVING(", "OK:UPLOADING("
+"""How the first reply to a slow command begins, if it runs in the background: another one follows."""
+
+
+def may_bring(command: str, prefix: str) -> bool:
+    """Return whether a reply to `command` may begin with `prefix`."""
+    reply = expected_reply(command)
+    return reply == "OK" or prefix.startswith((reply, "FAIL")) or reply.startswith(prefix)
+
+
 def parse_info(text: str) -> tuple[str, str] | None:
     """Return the key and value of an `INFO:key:value`, or None for any other reply.
 

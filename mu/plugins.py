@@ -5,7 +5,8 @@ mu.interfaces.IPipeline or IEngine, and gives it the defaults of these classes.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from zope.interface import implementer
@@ -20,10 +21,29 @@ from mu.states.script import Script, ScriptWorker
 if TYPE_CHECKING:  # so that pipelines can be imported without Twisted
     from twisted.internet.defer import Deferred
 
-__all__ = ["ActorInput", "Engine", "Pipeline"]
+__all__ = ["ActorInput", "Engine", "JobFailed", "Outcome", "Pipeline"]
 
 ActorInput = dict[str, Any]
 """The input that a plan gives an actor: JSON values by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Finish):
+    """How an actor ended: its error or result, as in Finish, and which actor it was."""
+
+    actor: int = 0
+    input: ActorInput = field(default_factory=dict)
+
+
+class JobFailed(Exception):
+    """Raise it in `finish` to fail the job with this message, and to keep its result.
+
+    `result` is a JSON value, as `finish` would return it.
+    """
+
+    def __init__(self, message: str, result: object = None) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 @implementer(IPipeline)
@@ -67,6 +87,17 @@ class Pipeline(ABC):
         """
         return list(range(actors))
 
+    def rerun(self, params: Params, outcomes: Sequence[Outcome]) -> Mapping[int, ActorInput]:
+        """Return the input of each actor that a rerun of a job runs again, by its number.
+
+        By default these are the actors that failed, with the same input. `outcomes` are those that
+        `finish` got. An actor that was done may run again with a part of its input; `finish` then
+        gets two outcomes of it, the earlier one first. Otherwise the new outcome replaces the old.
+        It runs in a thread, so it may do I/O. To refuse, raise ValueError with a message for the
+        user.
+        """
+        return {outcome.actor: outcome.input for outcome in outcomes if outcome.error}
+
     @abstractmethod
     def begin(self, worker: ScriptWorker) -> State | Script:
         """Return the first state of an attempt at an actor, or a script (a coroutine).
@@ -74,12 +105,13 @@ class Pipeline(ABC):
         It must be pure: after a restart, it is called again for attempts that continue.
         """
 
-    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> object:
+    def finish(self, job: JobFacts, outcomes: Sequence[Outcome]) -> object:
         """Return the job's result, a JSON value. By default there is none.
 
-        `outcomes` has one mu.events.Finish for each actor, failed ones included. It runs in a
-        thread when all actors have ended. It may run again after a crash of the daemon, so it must
-        be idempotent.
+        `outcomes` has one Outcome for each actor, failed ones included; in a rerun, also those of
+        the earlier job that stay (see `rerun`). It runs in a thread when
+        all actors have ended. It may run again after a crash of the daemon, so it must be
+        idempotent. To fail the job, raise JobFailed, which keeps the result.
         """
         return None
 

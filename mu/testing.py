@@ -22,6 +22,7 @@ would. Its commands succeed unless you give other replies.
 """
 
 import copy
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,10 +31,11 @@ from mu.events import Answered, Effect, Elapsed, Entered, Event, Finish, Informe
 from mu.machine import Machine
 from mu.messages import HELLO, Command, parse_info
 from mu.parameters import Params, read_fields
-from mu.plugins import Pipeline
+from mu.plugins import JobFailed, Outcome, Pipeline
 from mu.states.base import MachineState
 from mu.states.context import JobFacts, State
 from mu.states.script import Script, ScriptWorker, first_state
+from mu.states.spelling import misspelt, package_of
 
 __all__ = [
     "FakeWorker",
@@ -63,6 +65,7 @@ def machine(
     """Return a machine that begins with `first`; `given` is the actor's input."""
     worker = ScriptWorker(JobFacts("j1", Params(params or {})), actor, given)
     if isinstance(first, type):
+        _warn(misspelt(first.__module__))
         return Machine(worker, lambda worker: first(worker, worker.actor))
     return Machine(worker, first_state(first))
 
@@ -171,10 +174,11 @@ class PlayedActor:
 
 @dataclass(frozen=True, slots=True)
 class PlayedJob:
-    """The actors of a job, and its result."""
+    """The actors of a job, its result, and why `finish` failed it, if it did."""
 
     actors: list[PlayedActor]
     result: Any
+    error: str | None = None
 
 
 def play(driven: Machine, worker: FakeWorker | None = None) -> PlayedActor:
@@ -223,6 +227,7 @@ def run(
     `worker` is a FakeWorker, which is copied for each actor, or its answers, or a function that
     returns the FakeWorker for an actor.
     """
+    _warn(misspelt(package_of(pipeline)))
     checked = Params(read_fields(pipeline.parameters, params or {}), workers=workers)
     inputs = pipeline.plan(checked)
     facts = JobFacts("j1", checked, len(inputs), "127.0.0.1:13337", "uniq")
@@ -230,10 +235,19 @@ def run(
     for number, given in enumerate(inputs):
         driven = Machine(ScriptWorker(facts, number, given), first_state(pipeline.begin))
         actors.append(play(driven, _fake(worker, number)))
-    outcomes = [
-        actor.finish or Finish("it waits for something that never happens") for actor in actors
-    ]
-    return PlayedJob(actors, pipeline.finish(facts, outcomes))
+    outcomes = []
+    for number, actor in enumerate(actors):
+        ended = actor.finish or Finish("it waits for something that never happens")
+        outcomes.append(Outcome(ended.error, ended.result, number, inputs[number]))
+    try:
+        return PlayedJob(actors, pipeline.finish(facts, outcomes))
+    except JobFailed as failed:
+        return PlayedJob(actors, failed.result, str(failed))
+
+
+def _warn(sentences: list[str]) -> None:
+    for said in sentences:
+        warnings.warn(said, stacklevel=3)
 
 
 def _fake(

@@ -54,6 +54,7 @@ class JobJson(TypedDict):
     result: object
     engine: NotRequired[str]
     function: NotRequired[str]
+    rerun: NotRequired[str | None]
     event: NotRequired[dict[str, object]]
 
 
@@ -75,6 +76,7 @@ class PipelineJson(TypedDict):
     name: str
     description: NotRequired[str]
     parameters: NotRequired[list[ParameterJson]]
+    warnings: NotRequired[list[str]]
     owner: NotRequired[str]
     error: NotRequired[str]
 

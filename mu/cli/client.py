@@ -45,9 +45,10 @@ class Client:
         self._address = address
         self._timeout_s = timeout_s
 
-    def jobs(self) -> list[JobJson]:
-        """Return all jobs, oldest first."""
-        return cast(list[JobJson], self._list("/jobs"))
+    def jobs(self, last: int | None = None) -> list[JobJson]:
+        """Return all jobs, or the `last` ones, oldest first."""
+        found = cast(list[JobJson], self._list(f"/jobs?last={last}" if last else "/jobs"))
+        return found[-last:] if last else found  # an older daemon returns all
 
     def job(self, job_id: str) -> JobJson:
         return self._job("GET", _path(job_id))
@@ -96,12 +97,12 @@ class Client:
             except RequestRefused as refused:
                 if refused.status != 404:
                     raise
-        jobs = self.jobs()
         if name == "last":
+            jobs = self.jobs(last=1)
             if not jobs:
                 raise RequestRefused("there is no last job: no job has been started yet", 404)
             return jobs[-1]
-        found = [job for job in jobs if name and job["id"].startswith(name)]
+        found = [job for job in self.jobs() if name and job["id"].startswith(name)]
         if not found:
             raise RequestRefused(f"there is no job {name!r}; `mu jobs` lists all jobs", 404)
         if len(found) > 1:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mu.cli.completion import complete_path
 from mu.cli.options import CliError, F, print_json, shows_json
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Ingredients:
 def describes_bundle(command: F) -> F:
     """Add the options that make up Ingredients."""
     options = (
-        click.argument("programs", metavar="[PROGRAM]...", nargs=-1),
+        click.argument("programs", metavar="[PROGRAM]...", nargs=-1, shell_complete=complete_path),
         click.option(
             "--pre",
             default="",
@@ -58,6 +59,7 @@ def describes_bundle(command: F) -> F:
             "extra",
             multiple=True,
             metavar="PATH",
+            shell_complete=complete_path,
             help="Add a file or folder; NAME=PATH adds it as NAME. Repeatable.",
         ),
         click.option(

@@ -451,7 +451,11 @@ class Job(RecordedJob):
         """
         if not self.active and self.life is not JobState.FINISHING:
             return
+        waiting = [actor for actor in self.actors if actor.free]
         self.record(Stopped(self.clock.seconds(), state, reason))
+        for actor in waiting:
+            if actor.outcome is not None:
+                self.ledger.on_disk(self._show, actor)
         for actor in self.actors:
             for attempt in list(actor.attempts):
                 if attempt.session is not None:

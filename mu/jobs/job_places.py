@@ -1,7 +1,7 @@
 """One job's share of an engine's places: which of them its launches use, and how many there are."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from twisted.internet.task import deferLater
 
@@ -40,23 +40,24 @@ class JobPlaces:
         """
         job, spec = self._job, self._job.spec
         self._asked_at = self._coordinator.clock.seconds()
-        most: list[int | None] = []
+        told: dict[RegionPlaces, int] = {}
+        self._known = True
         for region in dict.fromkeys(spec.regions):
             found = await engine.concurrency(self._functions[0], region)
             if found is not None and found.reserved and may_reserve:
                 self._reserve(region)
-            most.append(None if found is None else found.most)
+            self._known = self._known and found is not None
             for places in self._of_region(region):
                 places.growth = engine.growth
                 if found is not None and found.reserved == (region in self._reserved):
                     places.tell(found.most)
+                    told[places] = found.most
             if found is not None and found.reserved and not found.most:
                 why = f"function {self._functions[0]} may not run in {region}"
                 job.stop("failed", f"{why}: its reserved concurrency is 0")
                 return
-        self._known = None not in most
         if spec.pipeline.all_at_once and not job.launches:
-            self._check_all_at_once(most)
+            self._check_all_at_once(told)
 
     def _reserve(self, region: str) -> None:
         """Use places of the functions' own in a region: AWS reserves them. All copies have as many."""
@@ -68,16 +69,27 @@ class JobPlaces:
         for launch_id in self._job.launches:
             shared.move(launch_id, self._of_launch(launch_id), now)
 
-    def _check_all_at_once(self, limits: Sequence[int | None]) -> None:
+    def _check_all_at_once(self, limits: Mapping[RegionPlaces, int]) -> None:
         """Stop the job if its actors need one another at once, and places are too few."""
-        job, spec = self._job, self._job.spec
-        most = sum(limit or 0 for limit in limits)
-        if None not in limits and most < len(job.actors):
-            job.stop(
-                "failed",
-                f"{spec.pipeline.name} needs all of its {len(job.actors)} actors at once, but engine"
-                f" {spec.engine} runs at most {most} workers",
-            )
+        spec, actors = self._job.spec, len(self._job.actors)
+        for places, count in self._all_at_once().items():
+            most = limits.get(places, count)
+            if most < count:
+                where = "" if count == actors else f" where {count} of them would start"
+                self._job.stop(
+                    "failed",
+                    f"{spec.pipeline.name} needs all of its {actors} actors at once, but engine"
+                    f" {spec.engine} runs at most {most} workers{where}",
+                )
+                return
+
+    def _all_at_once(self) -> Counter[RegionPlaces]:
+        """Return how many of which places all actors need."""
+        regions = self._job.spec.regions
+        return Counter(
+            self.of(region_of(number, regions), function_of(number, self._functions, regions))
+            for number in range(len(self._job.actors))
+        )
 
     def asks_again(self, waits: bool) -> bool:
         """Return whether to ask for the limits again; `waits`: whether launches wait for a place."""
@@ -94,14 +106,7 @@ class JobPlaces:
 
     async def await_promise(self) -> None:
         """Wait until there are places for all actors, which need one another at once."""
-        job, coordinator, spec = self._job, self._coordinator, self._job.spec
-        wanted = Counter(
-            self.of(
-                region_of(number, spec.regions),
-                function_of(number, self._functions, spec.regions),
-            )
-            for number in range(len(job.actors))
-        )
+        job, coordinator, wanted = self._job, self._coordinator, self._all_at_once()
         self.waits_turn = True
         while job.active and not coordinator.stopping:
             if coordinator.places.promise(job.id, wanted, running=bool(job.launches)):

@@ -6,6 +6,7 @@ This code has no clock and no side effects; mu.jobs.job has both.
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from mu.engines.cost import Prices
@@ -16,6 +17,7 @@ from mu.jobs.driver import SessionDriver
 from mu.jobs.launches import LATE, Launches
 from mu.jobs.life import ACTIVE, OVER, SHOWN, JobState, Step, follow
 from mu.jobs.queue import ActorQueue
+from mu.jobs.rerun import merged, read_outcomes
 from mu.jobs.spec import EXTERNAL, JobSpec, Limits, new_machine
 from mu.jobs.summary import COUNTED, JSON, JobSummary, readable
 from mu.journal.records import (
@@ -36,6 +38,7 @@ from mu.journal.records import (
 )
 from mu.machine import Machine
 from mu.messages import Use
+from mu.plugins import Outcome
 from mu.states.context import JobFacts
 
 T = TypeVar("T")
@@ -83,6 +86,7 @@ class RecordedJob(ABC):
         self.stopped: Stopped | None = None
         """Why it was stopped, if it was."""
         self._by_number: dict[int, Actor] = {}
+        self._earlier: list[Outcome] = []  # of the job that this one reruns
         self._order: Sequence[int] = ()  # the order in which actors get workers
         self._queue = ActorQueue()  # actors that could begin now
         self._failed: list[Actor] = []  # actors to retry
@@ -127,6 +131,10 @@ class RecordedJob(ABC):
         return switch not in (0, "0", "")
 
     @property
+    def pipeline_name(self) -> str:
+        return self.spec.pipeline.name
+
+    @property
     def key(self) -> str:
         return self.spec.key
 
@@ -153,6 +161,11 @@ class RecordedJob(ABC):
         return self.life is not JobState.ORDERED
 
     @property
+    def cancelled(self) -> bool:
+        """Whether it was stopped by a request, not because something failed."""
+        return self.stopped is not None and self.stopped.state == JobState.CANCELLED.value
+
+    @property
     def ended(self) -> bool:
         return self.life in OVER
 
@@ -174,16 +187,24 @@ class RecordedJob(ABC):
         """Return a new machine for an attempt at an actor."""
         return new_machine(self.spec.pipeline, self.facts, actor.number, actor.input, self.limits)
 
+    def outcomes(self) -> list[Outcome]:
+        """Return how its actors ended, as far as they have, and what stays of an earlier job."""
+        own = [
+            Outcome(actor.outcome.error, actor.outcome.result, actor.number, dict(actor.input))
+            for actor in self.actors
+            if actor.outcome is not None
+        ]
+        return merged(self._earlier, own)
+
     def failures(self) -> str | None:
-        """Return a sentence about the actors that failed, or None."""
-        failed = [actor for actor in self.actors if actor.outcome and actor.outcome.error]
-        if not failed:
+        """Return a sentence about the actors that failed, if they are more than it tolerates."""
+        failed = [outcome for outcome in self.outcomes() if outcome.error]
+        if len(failed) <= self.spec.tolerate:
             return None
-        named = "; ".join(
-            f"actor {actor.number}: {actor.outcome.error}" for actor in failed[:5] if actor.outcome
-        )
+        named = "; ".join(f"actor {one.actor}: {one.error}" for one in failed[:5])
         more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
-        return f"{len(failed)} of {len(self.actors)} actors failed: {named}{more}"
+        actors = {actor.number for actor in self.actors} | {one.actor for one in self._earlier}
+        return f"{len(failed)} of {len(actors)} actors failed: {named}{more}"
 
     def summary(self, now: float) -> JobSummary:
         """Return what users see."""
@@ -193,7 +214,7 @@ class RecordedJob(ABC):
         return JobSummary(
             id=self.id,
             pipeline=spec.pipeline.name,
-            workers=len(self.actors) or spec.workers,
+            workers=len(self.actors) if self.planned else spec.workers,
             state=self.state,
             counts={state: self.counts[state] for state in COUNTED},
             created=self.created,
@@ -206,6 +227,7 @@ class RecordedJob(ABC):
             function=spec.function,
             spares=spec.spares,
             retries=spec.retries,
+            rerun=spec.rerun or None,
             launches=dict(launches.counts),
             dismissed=self.dismissed,
             error=self.error and readable(self.error),
@@ -264,6 +286,8 @@ class RecordedJob(ABC):
             case Stopped():
                 self.stopped = record
                 self._step(Step.STOPPED)
+                if self.cancelled:
+                    self._cancel_waiting(record)
             case Resumed(at=at, stopped_at=stopped_at):
                 self.launches.lose(self._past_sessions | self._sessions.keys())  # all but spares
                 self.bill.lose(self._sessions.keys(), stopped_at)
@@ -283,6 +307,8 @@ class RecordedJob(ABC):
         """Note that the order is on disk; the job may have been stopped before that."""
         if self.life is JobState.ORDERED:
             self._step(Step.RECORDED)
+            if self.planned:  # a rerun has its plan from the start
+                self._follow_plan()
 
     def _step(self, step: Step) -> None:
         self.life = follow(self.life, step)
@@ -294,7 +320,9 @@ class RecordedJob(ABC):
 
     def _apply_plan(self, record: Planned) -> None:
         self.planned = len(record.inputs)
-        wanted = set(self.spec.actors or range(self.planned))
+        chosen = self.spec.actors or range(self.planned)
+        wanted = set(chosen if record.actors is None else record.actors)
+        self._earlier = read_outcomes(record)
         log_bytes, inputs, at = self.limits.log_bytes, record.inputs, self.created
         self.actors = [Actor(self, n, inputs[n], at, log_bytes) for n in sorted(wanted)]
         self._by_number = {actor.number: actor for actor in self.actors}
@@ -303,6 +331,10 @@ class RecordedJob(ABC):
         self.counts["waiting"] += len(self.actors)
         self._unfinished = len(self.actors)
         self._untried = wanted
+        if self.recorded:
+            self._follow_plan()
+
+    def _follow_plan(self) -> None:
         self._step(Step.PLANNED)
         if self.spec.engine == EXTERNAL:
             self._staffed()
@@ -340,6 +372,11 @@ class RecordedJob(ABC):
             self._sessions.pop(name, None)
             self._past_sessions.add(name)
             self.bill.ended(name, record.at)
+
+    def _cancel_waiting(self, record: Stopped) -> None:
+        for actor in self.actors:
+            if actor.free:
+                self._change(actor, partial(actor.cancel, record))
 
     def _change(self, actor: Actor, change: Callable[[], T]) -> T:
         """Change an actor, and update the job's counts and queues."""

@@ -19,6 +19,8 @@ from mu.jobs.staffing import Staffing
 from mu.jobs.summary import JSON
 from mu.jobs.worker_event import event_for
 from mu.journal.records import Ordered, Planned, Resumed
+from mu.plugins import JobFailed
+from mu.states.origin import explained, is_deliberate
 
 CHECK_S = 1.0
 """How often a job checks for launches and actors that take too long."""
@@ -60,11 +62,16 @@ class Run:
 
     # ------------------------------------------------ beginning
 
-    def start(self) -> Deferred[Job]:
-        """Begin the job; the Deferred fires with the job once its order is on disk."""
+    def start(self, plan: Planned | None = None) -> Deferred[Job]:
+        """Begin the job; the Deferred fires with the job once its order is on disk.
+
+        `plan` is that of a rerun, which the pipeline does not make again.
+        """
         job, spec = self.job, self.job.spec
         ordered = Ordered(job.created, job.uniq, spec.order, spec.key, spec.digest, job.relay)
         job.ledger.record(job.id, ordered)
+        if plan is not None:
+            job.record(plan)
         started: Deferred[Job] = Deferred()
         job.ledger.on_disk(self._recorded, started)
         return started
@@ -126,8 +133,12 @@ class Run:
             inputs = await self._coordinator.in_thread(pipeline.plan, spec.params)
             return checked_plan(spec, inputs, most)
         except Exception as error:  # a pipeline's author may raise anything
-            if not isinstance(error, ValueError):  # whose text is written for users
-                self.log.failure("job {job}: its plan failed", job=self.job.id)
+            if not _is_for_users(error):
+                self.log.failure(
+                    "job {job}: the plan of {pipeline} failed",
+                    job=self.job.id,
+                    pipeline=pipeline.name,
+                )
             self.job.stop("failed", f"the plan of {pipeline.name} failed: {_sentence(error)}")
             return None
 
@@ -230,14 +241,19 @@ class Run:
         if job.stopped is not None:
             job.end(job.stopped.state, job.stopped.reason)
             return
-        error = job.failures() if job.counts["failed"] > job.spec.tolerate else None
+        error = job.failures()
         result = None
-        outcomes = [actor.outcome for actor in job.actors]
+        outcomes = job.outcomes()
         try:
-            result = await self._coordinator.in_thread(pipeline.finish, job.facts, outcomes)
+            try:
+                result = await self._coordinator.in_thread(pipeline.finish, job.facts, outcomes)
+            except JobFailed as failed:  # it knows better than mu what the job was for
+                error, result = str(failed), failed.result
             json.dumps(result, allow_nan=False)
         except Exception as raised:  # a pipeline's author may raise anything
-            self.log.failure("job {job}: its finish failed", job=job.id)
+            self.log.failure(
+                "job {job}: the finish of {pipeline} failed", job=job.id, pipeline=pipeline.name
+            )
             error = error or f"the finish of {pipeline.name} failed: {_sentence(raised)}"
             result = None
         if not self._coordinator.stopping:
@@ -263,4 +279,9 @@ class Run:
 
 
 def _sentence(error: Exception) -> str:
-    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    """Return an error for users; the text of a deliberate ValueError is written for them."""
+    return str(error) if _is_for_users(error) else explained(error)
+
+
+def _is_for_users(error: Exception) -> bool:
+    return isinstance(error, ValueError) and is_deliberate(error)

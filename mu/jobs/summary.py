@@ -6,7 +6,7 @@ from typing import Any
 
 from mu.messages import encode
 
-COUNTED = "waiting", "running", "done", "failed"
+COUNTED = "waiting", "running", "done", "failed", "cancelled"
 """The states of actors, in the order of `counts`."""
 
 OF_NOW = "dismissed", "cost_usd", "cost_usd_at_most", "gb_s"
@@ -37,6 +37,7 @@ class JobSummary:
     function: str = ""
     spares: int = 0
     retries: int = 0
+    rerun: str | None = None
     launches: Mapping[str, int] = field(default_factory=dict)
     dismissed: int = 0
     error: str | None = None
@@ -53,7 +54,9 @@ class JobSummary:
     def read(cls, told: JSON) -> "JobSummary":
         """Return the summary in this JSON; an earlier version may have written fewer fields."""
         known = {one.name for one in fields(cls)}
-        return cls(**{name: value for name, value in told.items() if name in known})
+        counts = dict.fromkeys(COUNTED, 0) | told.get("counts", {})
+        given = {name: value for name, value in told.items() if name in known}
+        return cls(**given | {"counts": counts})
 
 
 def readable(text: str) -> str:

@@ -36,6 +36,10 @@ class Planned:
     kind: ClassVar[str] = "planned"
     inputs: list[dict[str, Any]]
     order: list[int]
+    actors: list[int] | None = None
+    """In a rerun: the actors that run again. None: those that the order chose."""
+    earlier: list[list[Any]] = field(default_factory=list)
+    """In a rerun: outcomes of the earlier job that stay, each [actor, error, result, input]."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,11 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
+from os.path import commonprefix
 from typing import Any
 
 from mu.aws.keys import no_files
 from mu.aws.s3 import EMBEDDED_BUCKET
-from mu.events import Finish
 from mu.parameters import FieldError, Parameter, Params
 from mu.pipelines import s3
 from mu.pipelines.templates import ShellTemplate, fill, parse
@@ -34,8 +34,9 @@ from mu.pipelines.texts import (
     command_bytes,
     readable,
 )
+from mu.pipelines.tolerance import Tolerance, tolerates
 from mu.pipelines.transfers import AT_ONCE
-from mu.plugins import ActorInput, Pipeline
+from mu.plugins import ActorInput, JobFailed, Outcome, Pipeline
 from mu.states import ActorFailed, JobFacts, Script, ScriptWorker, Started
 
 TRUSTED = ("in", "out", "actor")  # mu's own: two files below ##TMPDIR##, a number
@@ -48,12 +49,15 @@ MOST_OF_KEY = 16 * LONGEST_KEY
 MOST = 999_999
 """More keys than one actor has, and more actors than a job has."""
 SHOWN = 5
-"""How many failed keys the job's result lists. The manifest lists all."""
+"""How many failed keys the job's result and error list. The manifest lists all."""
+SHOWN_TAIL = 100
+"""How many characters of the end of a failed command's output the job's error has."""
 
 MB = 1_000_000
 
 Row = dict[str, Any]
 """The outcome of one key, in the manifest's form."""
+_LOST: Row = {"error": "its actor failed"}
 
 
 # ---------------------------------------------------------------- names
@@ -280,6 +284,11 @@ def check(params: Params) -> None:
     check_command("params.command", params.command)
     check_command("params.command", Names(params).longest_script())
     _refuse_long_commands(params, params.keys)
+    if params.skip_existing and "out" not in Names(params).command.names:
+        raise FieldError(
+            "params.skip_existing",
+            "params.skip_existing needs {out} in params.command: there are no outputs to look for",
+        )
     if not (params.keys or params.prefix or params.match):
         raise FieldError(
             "params.prefix",
@@ -317,13 +326,33 @@ def inputs(params: Params) -> tuple[list[str], list[int]]:
     own = params.out_prefix
     below = own != params.prefix and own.startswith(params.prefix)
     found = [
-        (key, size)
-        for key, size in s3.objects_below(params.bucket, params.prefix)
-        if not (key.endswith("/") or (below and key.startswith(own)))
+        (key, one.size)
+        for one in s3.objects_below(params.bucket, params.prefix)
+        if not ((key := one.key).endswith("/") or (below and key.startswith(own)))
         and key != own + params.manifest
         and (not params.match or fnmatch.fnmatchcase(key.rpartition("/")[2], params.match))
     ]
     return [key for key, _ in found], [size for _, size in found]
+
+
+def with_sizes(keys: list[str], sizes: Mapping[str, int]) -> ActorInput:
+    """Return an actor's input, with the sizes of its keys in bytes if they are known."""
+    known = [sizes[key] for key in keys if key in sizes]
+    return {"keys": keys, "sizes": known} if len(known) == len(keys) > 0 else {"keys": keys}
+
+
+def up_to_date(params: Params, keys: Sequence[str]) -> list[Row]:
+    """Return the rows of keys whose output is there, and not older than the input. Raises S3Error."""
+    names = Names(params)
+    start = commonprefix(keys)  # noqa: RUF071, a prefix is no folder
+    inputs = {one.key: one for one in s3.objects_below(params.bucket, start)}
+    outputs = {one.key: one for one in s3.objects_below(params.bucket, params.out_prefix)}
+    rows = []
+    for key in keys:
+        source, made = inputs.get(key), outputs.get(names.out_key(key))
+        if source and made and made.modified >= source.modified:
+            rows.append({"key": key, "skipped": True, "bytes": made.size, "out_key": made.key})
+    return rows
 
 
 def _refuse_long_commands(params: Params, keys: Sequence[str]) -> None:
@@ -422,8 +451,20 @@ class Map(Pipeline):
         Parameter(
             "on_error",
             str,
-            "if a key fails: keep (list it in the manifest) or fail (fail its actor)",
+            "if a key fails: keep (continue with the next one) or fail (fail its actor)",
             "keep",
+        ),
+        Parameter(
+            "skip_existing",
+            bool,
+            "skip the keys whose output is there already, and not older than the input",
+            False,
+        ),
+        Tolerance(
+            "tolerate",
+            str,
+            "how many keys may fail in a job that is done: a number, or a percentage such as 5%",
+            "0",
         ),
         Parameter(
             "manifest",
@@ -439,6 +480,7 @@ class Map(Pipeline):
     def plan(self, params: Params) -> list[ActorInput]:
         check(params)
         keys, sizes = inputs(params)
+        known_sizes = dict(zip(keys, sizes, strict=False))
         if not keys:
             matching = f" that matches {params.match}" if params.match else ""
             raise ValueError(
@@ -446,50 +488,95 @@ class Map(Pipeline):
             )
         _refuse_clashes(params, keys)
         _refuse_long_commands(params, keys)
+        skipped = up_to_date(params, keys) if params.skip_existing else []
+        known = {row["key"] for row in skipped}
+        keys = [key for key in keys if key not in known]
         each = params.per_worker
         actors = -(-len(keys) // each) if each else min(params.workers, len(keys))
-        planned: list[ActorInput] = []
-        for number in range(actors):
-            planned.append({"keys": keys[number::actors]})
-            if sizes:
-                planned[-1]["sizes"] = sizes[number::actors]
+        planned = [with_sizes(keys[number::actors], known_sizes) for number in range(actors)]
+        if skipped:  # the first actor has their rows, for the manifest; a plan needs an actor
+            planned = planned or [{"keys": []}]
+            planned[0]["skipped"] = skipped
         return planned
+
+    def rerun(self, params: Params, outcomes: Sequence[Outcome]) -> dict[int, ActorInput]:
+        """Run the keys that failed or are unknown, each in its actor."""
+        rows = rows_of(outcomes)
+        inputs: dict[int, ActorInput] = {}
+        sizes: dict[str, int] = {}
+        for outcome in outcomes:
+            sizes |= zip(outcome.input["keys"], outcome.input.get("sizes", ()), strict=False)
+            keys = [key for key in outcome.input["keys"] if "error" in rows.get(key, _LOST)]
+            if keys:
+                before = inputs.get(outcome.actor, {"keys": []})["keys"]
+                others = {name: one for name, one in outcome.input.items() if name != "sizes"}
+                again = with_sizes(list(dict.fromkeys([*before, *keys])), sizes)
+                inputs[outcome.actor] = {**others, **again}
+        return inputs
 
     def begin(self, worker: ScriptWorker) -> Script:
         return map_keys(worker)
 
-    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, object]:
+    def finish(self, job: JobFacts, outcomes: Sequence[Outcome]) -> dict[str, object]:
+        """Write the manifest. Raises JobFailed if more keys failed than are tolerated."""
         params = job.params
-        rows = [row for outcome in outcomes if not outcome.error for row in outcome.result["keys"]]
-        rows.sort(key=lambda row: str(row["key"]))
-        lost = [
-            {"actor": number, "error": outcome.error}
-            for number, outcome in enumerate(outcomes)
-            if outcome.error
-        ]
-        known = {row["key"] for row in rows}
-        unknown = [key for key in input_keys(params) if key not in known] if lost else []
+        rows = rows_of(outcomes)
+        lost = [outcome for outcome in outcomes if outcome.error]
+        unknown = [key for outcome in lost for key in outcome.input["keys"] if key not in rows]
+        known = sorted(rows.values(), key=lambda row: str(row["key"]))
         manifest = {
             "job": job.id,
             "bucket": params.bucket,
             "command": params.command,
-            "keys": rows,
-            "failed_actors": lost,
-            "unknown": unknown,
+            "keys": known,
+            "failed_actors": [{"actor": one.actor, "error": one.error} for one in lost],
+            "unknown": sorted(unknown),
         }
         where = params.out_prefix + params.manifest
         text = json.dumps(manifest, indent=1) + "\n"
         s3.put(params.bucket, where, text.encode(), "application/json")
-        failed = [row for row in rows if "error" in row]
-        return {
+        failed = [row for row in known if "error" in row]
+        result = {
             "manifest": where,
-            "done": len(rows) - len(failed),
+            "done": len(known) - len(failed),
             "failed": len(failed),
             "unknown": len(unknown),
-            "bytes": sum(row.get("bytes", 0) for row in rows),
-            "seconds": round(sum(row.get("seconds", 0.0) for row in rows), 3),
+            "skipped": sum("skipped" in row for row in known),
+            "bytes": sum(row.get("bytes", 0) for row in known),
+            "seconds": round(sum(row.get("seconds", 0.0) for row in known), 3),
             "failures": failed[:SHOWN],
         }
+        total = len(known) + len(unknown)
+        if not tolerates(params.tolerate, len(failed) + len(unknown), total):
+            why = [f"{len(known) - len(failed)} of {total} keys"]
+            if failed:
+                why.append(f"{len(failed)} failed: {_listed(map(_why, failed))}")
+            if unknown:
+                actors = (f"actor {outcome.actor}: {outcome.error}" for outcome in lost)
+                why.append(f"{len(unknown)} unknown: {_listed(actors)}")
+            raise JobFailed("; ".join(why), result)
+        return result
+
+
+def rows_of(outcomes: Sequence[Outcome]) -> dict[str, Row]:
+    """Return the rows of all keys whose outcome is known, by key."""
+    rows: dict[str, Row] = {}
+    for outcome in outcomes:
+        done = [] if outcome.error else outcome.result["keys"]
+        rows |= {row["key"]: row for row in [*outcome.input.get("skipped", []), *done]}
+    return rows
+
+
+def _why(row: Row) -> str:
+    """Return why a key failed, such as `a.txt: exit status 1: the end of its output`."""
+    tail = " ".join(row.get("tail", "").split())[-SHOWN_TAIL:]
+    return ": ".join(word for word in (row["key"], row["error"], tail) if word)
+
+
+def _listed(sentences: Iterable[str]) -> str:
+    listed = list(sentences)
+    more = f"; and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
+    return "; ".join(listed[:SHOWN]) + more
 
 
 map_pipeline = Map()

@@ -11,11 +11,11 @@ import re
 from collections.abc import Callable, Sequence
 from itertools import islice
 
-from mu.events import Answered, Entered, Event, Finish
+from mu.events import Answered, Entered, Event
 from mu.parameters import Parameter, Params
 from mu.pipelines.texts import check_bucket, check_given, check_key, check_last
 from mu.pipelines.transfers import AT_ONCE
-from mu.plugins import ActorInput, Pipeline
+from mu.plugins import ActorInput, JobFailed, Outcome, Pipeline
 from mu.states import (
     CommandEntry,
     CommandListState,
@@ -198,17 +198,19 @@ class Png2Y4M(Pipeline):
     def begin(self, worker: Context) -> Configure:
         return Configure(worker, worker.actor)
 
-    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, object]:
-        """Raises ValueError for missing frames: only the last chunk of a video may be shorter."""
+    def finish(self, job: JobFacts, outcomes: Sequence[Outcome]) -> dict[str, object]:
+        """Raises JobFailed for missing frames: only the last chunk of a video may be shorter."""
         done = [outcome.result for outcome in outcomes if not outcome.error]
+        result: dict[str, object] = {"keys": [chunk["key"] for chunk in done]}
         last = self.plan(job.params)[-1]["out_key"]
         for chunk in done:
             if chunk["key"] != last and chunk.get("frames", job.params.frames) != job.params.frames:
-                raise ValueError(
+                raise JobFailed(
                     f"{chunk['key']} must have {job.params.frames} frames, got {chunk['frames']}:"
-                    f" only the last, {last}, may have fewer"
+                    f" only the last, {last}, may have fewer",
+                    result,
                 )
-        return {"keys": [chunk["key"] for chunk in done]}
+        return result
 
 
 png2y4m = Png2Y4M()

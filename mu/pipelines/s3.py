@@ -9,11 +9,13 @@ must not fail because S3 could not be reached for a minute when all its work was
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 
 from mu.aws.s3 import FROM_ENVIRONMENT, S3Error, S3Place, explained
 
-__all__ = ["S3Error", "keys_below", "objects_below", "put", "readable_url", "size"]
+__all__ = ["S3Error", "S3Object", "keys_below", "objects_below", "put", "readable_url", "size"]
 
 KNOWN_S = 300.0
 """How long a bucket's region is believed: it may be deleted, and made again elsewhere."""
@@ -38,6 +40,16 @@ _outage_s = 0.0
 _warn: Callable[[str], object] = print
 
 
+@dataclass(frozen=True, slots=True)
+class S3Object:
+    """An object in a list of a bucket."""
+
+    key: str
+    size: int
+    """In bytes."""
+    modified: datetime
+
+
 def look_up_from(region: str) -> None:
     """Ask this region where a bucket is, if the environment and the profile name no region."""
     global _start_region
@@ -58,18 +70,18 @@ def wait_out(outage_s: float, warn: Callable[[str], object]) -> None:
 
 def keys_below(bucket: str, prefix: str) -> Iterator[str]:
     """Yield all keys that begin with `prefix`, in S3's order. Raises S3Error."""
-    return (key for key, _ in objects_below(bucket, prefix))
+    return (found.key for found in objects_below(bucket, prefix))
 
 
-def objects_below(bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
-    """Yield the same keys with their sizes in bytes. Raises S3Error."""
+def objects_below(bucket: str, prefix: str) -> Iterator[S3Object]:
+    """Yield all objects whose key begins with `prefix`, in S3's order. Raises S3Error."""
     asked = {"Bucket": bucket, "Prefix": prefix}
     while True:
         page = _patiently(
             f"list s3://{bucket}/{prefix}", lambda: _client(bucket).list_objects_v2(**asked)
         )
         for found in page.get("Contents", ()):
-            yield found["Key"], found["Size"]
+            yield S3Object(found["Key"], found["Size"], found["LastModified"])
         if not page.get("NextContinuationToken"):
             return
         asked["ContinuationToken"] = page["NextContinuationToken"]

@@ -91,6 +91,8 @@ class Context:
         """The time of the current event, in seconds since the epoch."""
         self.sent = 0
         """The number of commands sent so far."""
+        self.outstanding: dict[int, str] = {}
+        """The commands whose last reply has not come, by their numbers."""
         self.held_limit = HELD_LIMIT
         """How many replies may wait until something expects them."""
         self._steps = 0
@@ -107,6 +109,7 @@ class Context:
         if len(self._effects) >= EFFECT_LIMIT:
             raise Runaway(f"over {EFFECT_LIMIT} commands without waiting for the worker")
         self.sent += 1
+        self.outstanding[self.sent] = command
         self._effects.append(Send(command))
 
     def set_timer(self, name: str, seconds: float) -> None:

@@ -72,7 +72,7 @@ def test_a_dynamic_program_is_deployed_and_runs_a_job(daemon, s3, tmp_path):
     assert said, done.output
     ran = mu(*said[1].split())
     assert ran.exit_code == 0, ran.output
-    assert 'Result: {"said_hello": 5}' in ran.stdout
+    assert "Result:\n  said_hello: 5\n" in ran.stdout
     put_film(s3, "deployed", ["a", "b"])
     job = daemon.ask("/jobs", order("deployed", workers=1) | {"function": "deployed"})
     job = daemon.wait(job["id"])

@@ -1,6 +1,7 @@
 """map: without a network, then on real workers with keys that hold whatever a key may hold."""
 
 import json
+import urllib.error
 
 import pytest
 from stage import S3Server
@@ -14,6 +15,7 @@ from mu.machine import Machine
 from mu.parameters import FieldError, Params, read_fields
 from mu.pipelines import s3 as mu_s3
 from mu.pipelines.map import map_pipeline
+from mu.plugins import JobFailed, Outcome
 from mu.states.context import JobFacts
 from mu.states.script import ScriptWorker, first_state
 from mu.testing import FakeWorker, play, run, talk
@@ -32,9 +34,14 @@ class FakeBucket:
     def __init__(self, keys):
         self.keys = keys
         self.written = {}
+        self.times = {}
+
+    def keys_below(self, bucket, prefix):
+        return (key for key in sorted(self.keys) if key.startswith(prefix))
 
     def objects_below(self, bucket, prefix):
-        return ((key, len(key)) for key in sorted(self.keys) if key.startswith(prefix))
+        for key in self.keys_below(bucket, prefix):
+            yield mu_s3.S3Object(key, len(key), self.times.get(key, 0))
 
     def put(self, bucket, key, body, content_type):
         self.written[key] = json.loads(body)
@@ -43,6 +50,7 @@ class FakeBucket:
 @pytest.fixture
 def bucket(monkeypatch):
     fake = FakeBucket(["in/", "in/a.txt", "in/b.TXT", "in/deep/a.txt", "in/out/a.txt", "other"])
+    monkeypatch.setattr(mu_s3, "keys_below", fake.keys_below)
     monkeypatch.setattr(mu_s3, "objects_below", fake.objects_below)
     monkeypatch.setattr(mu_s3, "put", fake.put)
     return fake
@@ -81,6 +89,31 @@ def test_match_picks_keys_by_their_last_part(bucket):
     assert dealt(workers=1, keys=[], prefix="in/", match="a.*", out_prefix="o/") == [
         ["in/a.txt", "in/deep/a.txt", "in/out/a.txt"]
     ]
+
+
+def test_outputs_that_are_there_and_not_older_are_skipped_but_stay_in_the_manifest(bucket):
+    bucket.keys += ["out/a.txt", "out/b.TXT"]
+    bucket.times = {"in/a.txt": 5, "out/a.txt": 5, "in/b.TXT": 5, "out/b.TXT": 4}
+    given = {"keys": [], "prefix": "in/", "out_prefix": "out/", "skip_existing": True}
+    (actor,) = map_pipeline.plan(params(1, **given))
+    assert actor["keys"] == ["in/b.TXT", "in/deep/a.txt", "in/out/a.txt"]
+    row = {"key": "in/a.txt", "skipped": True, "bytes": 9, "out_key": "out/a.txt"}
+    assert actor["skipped"] == [row]
+    lost = Outcome("its worker is gone", None, 0, actor)
+    with pytest.raises(JobFailed, match="^1 of 4 keys; 3 unknown"):
+        map_pipeline.finish(JobFacts("j1", params()), [lost])
+    assert bucket.written["out/manifest.json"]["keys"] == [row]
+    assert map_pipeline.rerun(params(), [lost]) == {0: actor}
+    done = Outcome(None, {"keys": [{"key": key} for key in actor["keys"]]}, 0, actor)
+    result = map_pipeline.finish(JobFacts("j1", params()), [done])
+    assert (result["done"], result["skipped"]) == (4, 1)
+
+
+def test_where_everything_is_up_to_date_one_actor_says_so(bucket):
+    bucket.keys += ["out/other"]
+    given = {"keys": ["other"], "skip_existing": True}
+    (actor,) = map_pipeline.plan(params(9, **given))
+    assert (actor["keys"], len(actor["skipped"])) == ([], 1)
 
 
 def test_where_there_is_nothing_the_plan_says_where_it_looked(bucket):
@@ -137,6 +170,7 @@ def test_outputs_that_would_be_written_over_something_are_refused(given, says):
         ("match", {"match": "*"}, "not to params.keys"),
         ("out_prefix", {"keys": [], "prefix": "a/", "out_prefix": "a/"}, "a second run"),
         ("on_error", {"on_error": "ignore"}, "keep or fail, got 'ignore'"),
+        ("skip_existing", {"skip_existing": True, "command": "x"}, "needs {out} in"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_its_field(field, given, says):
@@ -282,6 +316,7 @@ def test_the_manifest_says_what_became_of_each_key(told, bucket):
         "done": 1,
         "failed": 2,
         "unknown": 0,
+        "skipped": 0,
         "bytes": 12,
         "seconds": sum(seconds),
         "failures": [two, three],
@@ -400,14 +435,55 @@ def test_every_key_is_mapped_whatever_its_name_and_all_is_as_on_one_machine(mapp
     assert job["workers"] == 3
 
 
-def test_a_key_that_fails_is_in_the_manifest_and_the_others_are_done(mapper, s3):
+@pytest.mark.parametrize(
+    ("tolerate", "ends"), [("0", False), (1, False), ("66%", False), (2, True), ("67%", True)]
+)
+def test_more_failed_keys_than_are_tolerated_fail_the_job(bucket, tolerate, ends):
+    failing = {
+        "run:": lambda command: f"OK:RETVAL({int('good' not in command)}):OUTPUT(no):COMMAND()"
+    }
+    given = {"bucket": "b", "command": "x {key}", "out_prefix": "o/", "tolerate": tolerate}
+    job = run(map_pipeline, given | {"keys": ["bad", "good", "worse"]}, failing)
+    error = "1 of 3 keys; 2 failed: bad: exit status 1: no; worse: exit status 1: no"
+    assert job.error == (None if ends else error)
+    assert (job.result["done"], job.result["failed"]) == (1, 2), "the result is kept"
+
+
+@pytest.mark.parametrize("tolerate", [-1, "-1", "101%", "a few", True, 1.5, "5 %"])
+def test_a_tolerance_is_a_number_or_a_percentage(tolerate):
+    with pytest.raises(FieldError, match=r"params.tolerate must be a number .* got"):
+        params(tolerate=tolerate)
+
+
+def test_keys_of_actors_that_are_lost_are_not_done(bucket):
+    outcomes = [
+        Outcome(None, {"keys": [{"key": key} for key in KEYS[0::2]]}, 0, {"keys": KEYS[0::2]}),
+        Outcome("its worker is gone", None, 1, {"keys": KEYS[1::2]}),
+    ]
+    with pytest.raises(JobFailed, match="^3 of 5 keys; 2 unknown: actor 1: its worker is gone$"):
+        map_pipeline.finish(JobFacts("j1", params()), outcomes)
+    assert bucket.written["out/manifest.json"]["unknown"] == KEYS[1::2]
+    map_pipeline.finish(JobFacts("j1", params(tolerate=2)), outcomes)
+
+
+def test_the_error_names_a_few_keys_and_counts_the_others(bucket):
+    failing = {"run:": "OK:RETVAL(1):OUTPUT(" + "x" * 500 + "):COMMAND()"}
+    keys = [f"k{number}" for number in range(8)]
+    given = {"bucket": "b", "command": "x", "out_prefix": "o/", "keys": keys}
+    error = run(map_pipeline, given, failing).error
+    assert error.startswith(f"0 of 8 keys; 8 failed: k0: exit status 1: {'x' * 100}; k1:")
+    assert error.endswith("; and 3 more")
+
+
+def test_a_key_that_fails_fails_the_job_and_the_others_are_done(mapper, s3):
     put(s3, "some/", {"1": b"good\n", "2": b"bad\n", "3": b"good\n"})
     command = (
         'grep -q good {in} || {{ echo "no good: $(cat {in})" >&2; exit 7; }}; sum {in} > {out}'
     )
     keys = ["some/1", "some/2", "some/3", "some/absent"]
     job = map_job(mapper, workers=1, keys=keys, out_prefix="sums/", command=command)
-    assert (job["state"], job["error"]) == ("done", None)
+    assert job["state"] == "failed"
+    assert job["error"].startswith("2 of 4 keys; 2 failed: some/2: exit status 7: no good: bad; ")
     assert (job["result"]["done"], job["result"]["failed"]) == (2, 2)
     bad, absent = job["result"]["failures"]
     assert (bad["key"], bad["status"], bad["tail"]) == ("some/2", 7, "no good: bad\n")
@@ -449,3 +525,33 @@ def test_a_bucket_that_is_not_there_is_a_sentence(mapper):
     job = map_job(mapper, bucket="absent-bucket", prefix="x/", out_prefix="o/", command="true")
     assert job["state"] == "failed"
     assert "cannot list s3://absent-bucket/x/: NoSuchBucket" in job["error"]
+
+
+# ---------------------------------------------------------------- reruns
+
+
+def test_a_rerun_runs_the_failed_keys_only_and_its_manifest_has_all(mapper, s3):
+    put(s3, "again/", {f"{number}.txt": f"{number}\n".encode() for number in range(6)})
+    given = {"prefix": "again/", "out_prefix": "twice/"}
+    job = map_job(mapper, command="grep -v [14] {in} > {out}", **given)
+    assert job["state"] == "failed"
+    assert job["error"].startswith("4 of 6 keys; 2 failed: again/1.txt: exit status 1; again/4.txt")
+    first = get(s3, "twice/0.txt")
+    put(s3, "again/", {"0.txt": b"changed since\n"})
+    asked = {"rerun": job["id"], "params": {"command": "echo mended > {out}"}}
+    again = mapper.wait(mapper.ask("/jobs", asked)["id"])
+    assert (again["state"], again["error"], again["rerun"]) == ("done", None, job["id"])
+    assert again["result"]["done"] == 6
+    assert again["counts"]["done"] == again["workers"] == 1, "both failed in the same actor"
+    manifest = json.loads(get(s3, "twice/manifest.json"))
+    assert [row["key"] for row in manifest["keys"]] == [f"again/{n}.txt" for n in range(6)]
+    assert not any("error" in row for row in manifest["keys"])
+    assert get(s3, "twice/1.txt") == get(s3, "twice/4.txt") == b"mended\n"
+    assert get(s3, "twice/0.txt") == first
+    newer = map_job(mapper, command="cp {in} {out}", skip_existing=True, **given)
+    assert (newer["result"]["done"], newer["result"]["skipped"]) == (6, 5)
+    assert get(s3, "twice/0.txt") == b"changed since\n"
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        mapper.ask("/jobs", {"rerun": again["id"]})
+    assert refused.value.code == 409
+    assert "has nothing to rerun: none of its inputs failed" in refused.value.msg

@@ -132,6 +132,24 @@ def test_a_clean_stop_keeps_running_jobs_for_the_next_start(start, s3):
     assert "Traceback" not in second.process.log.read_text()
 
 
+def test_what_failed_before_a_kill_is_rerun_after_it_and_the_rerun_survives_another(start, s3):
+    put_film(s3, "rerun", ["a\n", "b\n", "nap 1\n", "bad\n"])
+    first = start()
+    old = first.wait(first.ask("/jobs", order("rerun", workers=2))["id"])
+    assert (old["state"], old["counts"]["failed"]) == ("failed", 1)
+    first.process.kill()
+    put_film(s3, "rerun", ["changed\n", "changed\n", "nap 1\n", "1\n"])
+    second = start()
+    job = half_way(second, second.ask("/jobs", {"rerun": old["id"]}))
+    second.process.kill()
+    third = start()
+    assert third.ask(f"/jobs/{old['id']}") == old
+    again = third.wait(job["id"])
+    assert (again["state"], again["rerun"], again["workers"]) == ("done", old["id"], 1)
+    assert again["result"] == {"keys": [f"rerun-y4m_02/{n:08d}.y4m" for n in range(2)]}
+    assert [chunk(s3, "rerun", n) for n in range(2)] == ["a\nb\n", "nap 1\n1\n"]
+
+
 def test_what_had_ended_is_told_after_a_restart(start, s3):
     put_film(s3, "past", ["a\n", "b\n", "fine\n", "bad\n"])
     first = start()

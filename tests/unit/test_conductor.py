@@ -30,6 +30,7 @@ from mu.journal.records import Ordered
 from mu.messages import Hello
 from mu.net.strangers import LogSums
 from mu.pipelines.dealing import deal
+from mu.plugins import JobFailed
 from mu.registry import Registry
 from mu.states import MachineState, OnePassState
 
@@ -148,7 +149,7 @@ def test_the_deadline_stops_all_that_runs():
             ValueError("there is no bucket films"),
             "the plan of one failed: there is no bucket films",
         ),
-        (KeyError("x"), "the plan of one failed: KeyError: 'x'"),
+        (KeyError("x"), "the plan of one failed: KeyError: 'x' ("),
     ],
 )
 def test_a_plan_that_raises_fails_the_job_with_a_sentence(monkeypatch, raised, says):
@@ -158,7 +159,8 @@ def test_a_plan_that_raises_fails_the_job_with_a_sentence(monkeypatch, raised, s
     monkeypatch.setattr(OneState, "plan", plan)
     with capturedLogs():
         job = Bench().start()
-    assert (job.state, job.error) == ("failed", says)
+    assert job.state == "failed"
+    assert job.error.startswith(says)
 
 
 @pytest.mark.parametrize(
@@ -176,6 +178,18 @@ def test_a_plan_that_is_none_fails_the_job(monkeypatch, planned, says):
         job = Bench().start()
     assert job.state == "failed"
     assert says in job.error
+
+
+def test_a_finish_can_fail_the_job_and_keep_its_result(monkeypatch):
+    def finish(self, job, outcomes):
+        raise JobFailed("1 of 2 texts is empty", [one.actor for one in outcomes])
+
+    monkeypatch.setattr(OneState, "finish", finish)
+    bench = Bench()
+    job = bench.start(workers=2)
+    for _ in range(2):
+        bench.port.join(job.id).hang_up()
+    assert (job.state, job.error, job.result) == ("failed", "1 of 2 texts is empty", [0, 1])
 
 
 def test_a_finish_that_raises_fails_the_job(monkeypatch):
@@ -931,6 +945,37 @@ class Together(OneState):
 
 def together(bench, workers, **spec):
     return bench.start(Patient, workers=workers, pipeline=Together(Patient), **spec)
+
+
+@pytest.mark.parametrize(("regional", "fits"), [(True, True), (False, False)])
+def test_actors_that_need_one_another_are_refused_if_their_regions_share_too_few_places(
+    regional, fits
+):
+    bench = bench_with(3)
+    bench.engine.regional = regional
+    job = together(bench, 6, regions=("east", "west"))
+    assert job.active == fits
+    assert len(bench.engine.asked) == (6 if fits else 0)
+
+
+def test_actors_that_need_one_another_are_refused_if_one_of_their_regions_has_too_few_places():
+    bench = bench_with(3)
+    bench.engine.concurrency = lambda function, region: succeed(
+        ConcurrencyLimit(2 if region == "west" else 10)
+    )
+    job = together(bench, 6, regions=("east", "west"))
+    assert (job.state, job.error) == (
+        "failed",
+        "one needs all of its 6 actors at once, but engine scripted runs at most 2 workers where 3"
+        " of them would start",
+    )
+
+
+def test_copies_with_a_reserve_each_count_for_actors_that_need_one_another():
+    bench = bench_with(5)
+    bench.engine.concurrency = lambda function, region: succeed(ConcurrencyLimit(2, True))
+    assert together(bench, 6, function="f", copies=3).active
+    assert len(bench.engine.asked) == 6
 
 
 def test_two_jobs_whose_actors_need_one_another_do_not_share_places_that_suffice_for_one():

@@ -184,7 +184,7 @@ def seated(actors, **spec):
 
 def stopped(actors):
     job, _ = seated(actors)
-    return job, lambda: job.stop("cancelled", "enough")
+    return job, lambda: job.stop("failed", "enough")
 
 
 def failing(actors):

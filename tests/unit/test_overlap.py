@@ -2,6 +2,7 @@
 
 import json
 import random
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from mu.states.script import ScriptWorker, first_state
 from mu.testing import FakeWorker, play
 
 MB = 1_000_000
+NOW = datetime(2026, 11, 27, tzinfo=UTC)
 COURSES = json.loads((Path(__file__).parent / "data" / "courses-0.1.0.json").read_text())
 PIPELINES = {"map": map_pipeline, "png2y4m": png2y4m}
 
@@ -227,7 +229,8 @@ def test_in_whatever_order_replies_come_the_rows_are_the_same_and_the_course_rep
 
 
 def test_the_plan_has_the_sizes_that_the_listing_said(monkeypatch):
-    listed = [("in/a", 5), ("in/b", 6), ("in/c", 7)]
+    sizes = {"in/a": 5, "in/b": 6, "in/c": 7}
+    listed = [mu_s3.S3Object(key, size, NOW) for key, size in sizes.items()]
     monkeypatch.setattr(mu_s3, "objects_below", lambda bucket, prefix: iter(listed))
     asked = {"bucket": "b", "command": "x {in}", "prefix": "in/", "out_prefix": "o/"}
     params = Params(read_fields(map_pipeline.parameters, asked), workers=2)

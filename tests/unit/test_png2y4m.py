@@ -5,6 +5,7 @@ import pytest
 from mu.events import Answered, Finish, Send
 from mu.parameters import Params, read_fields
 from mu.pipelines.png2y4m import png2y4m
+from mu.plugins import JobFailed
 from mu.states import JobFacts
 from mu.testing import FakeWorker, machine, play, talk
 
@@ -183,5 +184,5 @@ def test_the_result_names_the_chunks():
     results[1]["frames"] = 1
     says = f"{keys[1]} must have 2 frames, got 1: only the last, {keys[2]}, may have fewer"
     for done in (outcomes, outcomes[:3]):  # without the last chunk, this one is not the last either
-        with pytest.raises(ValueError, match=says):
+        with pytest.raises(JobFailed, match=says):
             png2y4m.finish(job, done)

@@ -423,3 +423,25 @@ def test_ports_that_are_none_are_refused_by_name(tmp_path, noted):
     archive.note("ports", '{"worker": 13579}')
     assert archive.ports() == {"worker": 13579}
     archive.close()
+
+
+def test_actors_of_a_cancelled_job_are_cancelled_and_stay_so_after_a_restart():
+    job, journal = launched(workers=4, retries=0)
+    port = Port(job, heartbeat_s=1000, silence_s=1000)
+    first, second, *_ = job.launches
+    port.join(hello=Hello("aa", first))
+    port.join(hello=Hello("bb", second))
+    journal.sync()
+    job.actors[0].attempts[0].session.give_up("too slow")
+    journal.sync()
+    job.stop("cancelled", "enough")
+    assert [actor.state for actor in job.actors] == ["failed", "running", "waiting", "waiting"]
+    journal.sync()
+    states = ["failed", "cancelled", "cancelled", "cancelled"]
+    assert [actor.state for actor in job.actors] == states
+    assert (job.counts["failed"], job.counts["cancelled"], job.counts["waiting"]) == (1, 3, 0)
+    assert job.actors[0].error.endswith("too slow")
+    assert all(actor.error.endswith("enough") for actor in job.actors[1:])
+    found, _ = restarted(job, journal)
+    assert found.workers() == job.workers()
+    assert found.summary(0.0).counts == job.summary(0.0).counts

@@ -74,7 +74,11 @@ RECORDS = [
         Ordered(1.0, "u", {"pipeline": "hello"}, "key", "d1", "10.0.0.1:13337"),
         '["ordered",1.0,"u",{"pipeline":"hello"},"key","d1","10.0.0.1:13337"]',
     ),
-    (Planned([{"key": "a"}, {}], [1, 0]), '["planned",[{"key":"a"},{}],[1,0]]'),
+    (Planned([{"key": "a"}, {}], [1, 0]), '["planned",[{"key":"a"},{}],[1,0],null,[]]'),
+    (
+        Planned([{"key": "a"}, {}], [1, 0], [1], [[0, None, "done", {"key": "a"}]]),
+        '["planned",[{"key":"a"},{}],[1,0],[1],[[0,null,"done",{"key":"a"}]]]',
+    ),
     (Launching(1.5, "l1", 3), '["launching",1.5,"l1",3]'),
     (Launched("l1", "accepted", 1.75), '["launched","l1","accepted",1.75,true]'),
     (Launched("l1", "late", 9.0, False), '["launched","l1","late",9.0,false]'),
@@ -139,6 +143,7 @@ def test_the_encoding_of_each_record_never_changes(record, line):
         ('["launched","l1","late",1.75]', Launched("l1", "late", 1.75)),
         ('["sized",{"r":[128,"arm64"]}]', Sized({"r": [128, "arm64"]})),
         ('["ordered",1.0,"u",{},"","d1"]', Ordered(1.0, "u", {}, "", "d1")),
+        ('["planned",[{}],[0]]', Planned([{}], [0])),
     ],
 )
 def test_records_of_older_versions_lack_the_last_fields(line, record):

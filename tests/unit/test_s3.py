@@ -149,7 +149,10 @@ class Pages:
 
     def list_objects_v2(self, Bucket, Prefix, ContinuationToken="0"):  # noqa: N803, S3's names
         first = int(ContinuationToken)
-        keys = [{"Key": f"{Prefix}{number}"} for number in range(first, min(first + 2, 5))]
+        keys = [
+            {"Key": f"{Prefix}{number}", "Size": 1, "LastModified": None}
+            for number in range(first, min(first + 2, 5))
+        ]
         more = {"NextContinuationToken": str(first + 2)} if first + 2 < 5 else {}
         return {"Contents": keys, **more}
 

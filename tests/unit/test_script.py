@@ -259,7 +259,8 @@ def test_a_script_that_raises_fails_its_actor_and_the_exception_is_kept():
         return {}["missing"]
 
     driven = machine(script)
-    assert effects_of(driven, HELLO, "OK:ECHO(1)")[-1].error.endswith("KeyError: 'missing'")
+    (*_, finish) = effects_of(driven, HELLO, "OK:ECHO(1)")
+    assert "KeyError: 'missing' (unit/test_script.py, line " in finish.error
     assert isinstance(driven.crash, KeyError)
 
 

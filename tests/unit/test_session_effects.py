@@ -80,6 +80,7 @@ class Attempt:
     """What a session plays."""
 
     number, job_id, actor_number, timeout_s = 1, "j1", 0, 300.0
+    pipeline_name = "one"
 
     def __init__(self, first):
         self.machine = machine(first)
@@ -522,7 +523,7 @@ def test_a_state_that_raises_is_logged_and_ends_the_attempt():
     crashed, end, leave = live.begin()[-3:]
     assert isinstance(crashed, Crashed)
     assert str(crashed.error) == "where is it"
-    assert end.finish.error == "Broken: LookupError: where is it"
+    assert end.finish.error.startswith("Broken: LookupError: where is it (")
     assert leave == AwaitDisk("leave")
 
 
