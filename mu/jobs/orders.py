@@ -163,6 +163,16 @@ def read_order(
     )
 
 
+def refuse_unreachable(bucket: object, engine: str, field: str) -> None:
+    """Raise FieldError if workers of this engine cannot reach the server of the bucket."""
+    if bucket == EMBEDDED_BUCKET and engine not in ("local", EXTERNAL):
+        raise FieldError(
+            field,
+            f"workers of engine {engine} cannot reach the embedded S3 server of this machine: name a"
+            " bucket, with -p bucket=NAME or in [s3] of mu.conf (docs/data.md)",
+        )
+
+
 def _rerun_order(given: Mapping[str, object], earlier: Mapping[str, Any]) -> dict[str, object]:
     """Return an earlier job's order with the changes that are given. Raises FieldError."""
     if given.get("pipeline", earlier["pipeline"]) != earlier["pipeline"]:
@@ -182,16 +192,6 @@ def _rerun_order(given: Mapping[str, object], earlier: Mapping[str, Any]) -> dic
     if isinstance(params, Mapping):  # if not, the check of all orders says so
         params = {**earlier["params"], **params}
     return {**order, **given, "params": params}
-
-
-def refuse_unreachable(bucket: object, engine: str, field: str) -> None:
-    """Raise FieldError if workers of this engine cannot reach the server of the bucket."""
-    if bucket == EMBEDDED_BUCKET and engine not in ("local", EXTERNAL):
-        raise FieldError(
-            field,
-            f"workers of engine {engine} cannot reach the embedded S3 server of this machine: name a"
-            " bucket, with -p bucket=NAME or in [s3] of mu.conf (docs/data.md)",
-        )
 
 
 def _locate(order: Params, said: bool) -> None:
