@@ -147,7 +147,7 @@ def test_what_does_not_pass_is_an_error_at_once(aws, error):
 class Pages:
     """A client whose lists have two keys each."""
 
-    def list_objects_v2(self, Bucket, Prefix, ContinuationToken="0"):  # noqa: N803, S3's names
+    def list_objects_v2(self, Bucket, Prefix, ContinuationToken="0"):
         first = int(ContinuationToken)
         keys = [
             {"Key": f"{Prefix}{number}", "Size": 1, "LastModified": None}
