@@ -21,7 +21,7 @@ from twisted.internet.protocol import ProcessProtocol, Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, Response, readBody
+from twisted.web.client import Agent, Response, _HTTP11ClientFactory, readBody
 
 import mu
 from mu.engines.local.neighbours import is_locked, is_ours, listens
@@ -31,6 +31,10 @@ ANSWER_S, START_S, STOP_S, RESTART_S = 5.0, 30.0, 5.0, 1.0
 LINE_LIMIT = 2**16
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _INFO = {"id": str, "pid": int, "port": int, "private_tmp": bool, "why_shared": str}
+
+
+# Otherwise each request is two lines in the daemon's log.
+_HTTP11ClientFactory.noisy = False
 
 
 class LocalEngineError(Exception):
