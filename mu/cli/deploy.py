@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from mu.cli.address import Home
     from mu.functions.apis import Clients
     from mu.functions.deploy import Deployment, DeployResult, Settings
+    from mu.functions.requirements import Requirements
     from mu.functions.shipment import Code, Report, Shipment
 
 AT_ONCE = 4
@@ -109,6 +110,7 @@ def deploy(
     pre: str,
     post: str,
     extra: tuple[str, ...],
+    requirements: Path | None,
     arch: str | None,
     lib_dirs: tuple[Path, ...],
     zipped: Path | None,
@@ -142,6 +144,7 @@ def deploy(
     Examples:
       mu deploy --bare --name hello --engine local
       mu deploy ./png2y4m --post '-i -d -o ##OUTFILE## ##INFILE##' --role ARN
+      mu deploy ./thumb.py --requirements requirements.txt
       mu deploy --zip big.zip --bucket my-code --tmp 2048
       mu deploy --name png2y4m --memory 3008
       mu deploy ./encode --copies 4 --regions us-east-1,us-west-2 --dry-run
@@ -164,11 +167,16 @@ def deploy(
         from mu.functions.deploy import Settings, names_of
 
         names = names_of(name, copies or 0, suffix)
-        targets = _Targets(names, chosen, _clients(engine, home), dry_run, as_json)
+        clients = _clients(engine, home)
+        targets = _Targets(names, chosen, clients, dry_run, as_json)
         if delete:
             results = targets.each(lambda deployment, name: deployment.delete(name))
         else:
-            ingredients = Ingredients(programs, pre, post, extra, lib_dirs, arch)
+            required = None
+            if requirements is not None:
+                on_aws = _Function(names[0], chosen[0], clients) if engine == "lambda" else None
+                required = _requirements(requirements, on_aws, runtime, arch)
+            ingredients = Ingredients(programs, pre, post, extra, lib_dirs, arch, required)
             role = role or (LOCAL_ROLE if engine == "local" else None)
             with _code(zipped, bare, engine, ingredients) as code:
                 if engine == "local" and code is not None:
@@ -198,7 +206,7 @@ def _code(
         if bare or ingredients.given:
             raise CliError(
                 "--zip is a complete function, so it cannot be combined with programs, --bare,"
-                " --pre, --post, --with or --lib-dir"
+                " --pre, --post, --with, --requirements or --lib-dir"
             )
         made = look_into(zipped)
         if engine == "lambda":
@@ -218,6 +226,29 @@ def _code(
             yield Code.of(made.path, made.architecture)
     else:
         yield None
+
+
+@dataclass(frozen=True, slots=True)
+class _Function:
+    """A function on AWS, whether it exists or not."""
+
+    name: str
+    region: str
+    clients: Clients
+
+
+def _requirements(
+    file: Path, function: _Function | None, runtime: str | None, arch: str | None
+) -> Requirements:
+    """Return what a function requires; without one, it is for the local engine. Raises AwsError."""
+    from mu.functions.deploy import DEFAULTS, Deployment
+    from mu.functions.requirements import Requirements
+
+    if function is None:
+        return Requirements(file)
+    deployment = Deployment(function.clients, function.region, lambda sentence: None)
+    there = deployment.python(function.name) or (DEFAULTS.runtime or "", "x86_64")
+    return Requirements(file, runtime or there[0], arch or there[1])
 
 
 def _check_this_machine(code: Code) -> None:
