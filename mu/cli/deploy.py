@@ -6,7 +6,7 @@ import contextlib
 import shlex
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -311,7 +311,7 @@ class _Targets:
         def run(name: str, region: str) -> DeployResult:
             result = one(Deployment(self.clients, region, report, self.dry), name)
             if not self.quiet:
-                screen.print(_sentence(result, self.dry))
+                screen.print(sentence(result, self.dry))
             return result
 
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -353,10 +353,46 @@ def deploy_bare(home: Home, name: str) -> None:
     click.echo(f"Created function {name} on the local engine, with the worker alone.", err=True)
 
 
+def deploy_program(
+    home: Home | None,
+    engine: str | None,
+    regions: Sequence[str],
+    name: str,
+    copies: int,
+    ingredients: Ingredients,
+    requirements: Path | None,
+    role: str | None,
+    dry: bool,
+) -> list[DeployResult]:
+    """Create or update a job's function, with default settings, and print nothing on stdout.
+
+    Without the daemon's home, `engine` and `regions` must be given.
+    """
+    if home is not None:
+        engine, regions = chosen_engine(engine, home), split_regions(regions, home)
+    assert engine is not None
+    with function_errors():
+        from mu.functions.aws import AwsClients
+        from mu.functions.deploy import Settings, names_of
+
+        names = names_of(name, copies)
+        clients = _clients(engine, home) if home is not None else AwsClients()
+        if requirements is not None:
+            on_aws = _Function(names[0], regions[0], clients) if engine == "lambda" else None
+            required = _requirements(requirements, on_aws, None, None)
+            ingredients = replace(ingredients, requirements=required)
+        with _code(None, False, engine, ingredients) as code:
+            if engine == "local" and code is not None:
+                _check_this_machine(code)
+            settings = Settings(role or (LOCAL_ROLE if engine == "local" else None))
+            return _Targets(names, regions, clients, dry, True).deploy(code, settings, "")
+
+
 # ---------------------------------------------------------------- output
 
 
-def _sentence(result: DeployResult, dry: bool) -> str:
+def sentence(result: DeployResult, dry: bool) -> str:
+    """Return what was done to a function, or in a dry run would be, without a full stop."""
     function = f"{result.name} in {result.region}"
     changes = f": {', '.join(result.changes)}" if result.changes else ""
     if result.did == "absent":

@@ -182,8 +182,7 @@ def make_bundle(out: Path, of: Ingredients) -> tuple[Bundle, str]:
             raise CliError(
                 f"{path} is a zip, not a program; to deploy it, use mu deploy --zip {path}"
             )
-    words = [of.pre, _as_word(f"./{next(iter(named))}"), of.post] if named else []
-    command = " ".join(word for word in words if word)
+    command = packaged_command(of)
     if of.requirements is not None:
         required = of.requirements
         click.echo(f"Installing {required.file} for {required.python(of.arch)} ...", err=True)
@@ -201,6 +200,13 @@ def make_bundle(out: Path, of: Ingredients) -> tuple[Bundle, str]:
             zip_limit=None,
         )
     return made, command
+
+
+def packaged_command(of: Ingredients) -> str:
+    """Return the packaged command; empty: there is no program."""
+    named = _named(of.programs, "PROGRAM")
+    words = [of.pre, _as_word(f"./{next(iter(named))}"), of.post] if named else []
+    return " ".join(word for word in words if word)
 
 
 def _as_word(path: str) -> str:
