@@ -17,6 +17,7 @@ from mu.jobs.body import read_body
 from mu.jobs.book import JobBook, PastJob
 from mu.jobs.job import Job
 from mu.jobs.orders import digest, read_order, refuse_unreachable
+from mu.jobs.preview import PlanError
 from mu.jobs.spec import EXTERNAL, JobSpec
 from mu.jobs.summary import COUNTED, JSON
 from mu.parameters import FieldError, Parameter, read_fields
@@ -32,6 +33,7 @@ class Starter(Protocol):
     def recorded(self, job: Job) -> Deferred[None]: ...
     def event(self, job: Job) -> JSON: ...
     def cancel(self, job: Job) -> Deferred[None]: ...
+    def preview(self, spec: JobSpec) -> Coroutine[Any, Any, JSON]: ...
 
     @property
     def stopping(self) -> bool: ...
@@ -112,6 +114,7 @@ class Control:
         fields = (
             Parameter("bucket", str, "the bucket", EMBEDDED_BUCKET if name == "none" else name),
             Parameter("engine", str, "the workers' engine", self._config.launch.engine),
+            Parameter("start", bool, "whether to start the embedded server", True),
         )
         asked = read_fields(fields, body, known="fields")
         bucket, engine = asked.bucket, asked.engine
@@ -120,6 +123,18 @@ class Control:
             said = f"unknown engine {engine!r:.200}; the engines are {names}"
             raise Refusal(400, said, "engine")
         refuse_unreachable(bucket, engine, "bucket")
+        if bucket == EMBEDDED_BUCKET and not asked.start:
+            nowhere = dict.fromkeys(("endpoint", "region", "profile"))
+            return _answer(
+                request,
+                {
+                    "bucket": bucket,
+                    "engine": engine,
+                    "embedded": True,
+                    "addressing": "path",
+                    **nowhere,
+                },
+            )
         try:
             place = await self._find_bucket(bucket)
         except S3Error as error:
@@ -128,6 +143,18 @@ class Control:
         told |= {"endpoint": place.endpoint or None, "region": place.region or None}
         told |= {"addressing": place.addressing, "profile": place.profile or None}
         return _answer(request, told)
+
+    @app.route("/plan", methods=["POST"])
+    async def plan(self, request: Request) -> bytes:
+        """Say what an order would start, and start nothing."""
+        self._authorize(request)
+        assert request.content is not None
+        pipelines, engines = self._registry.pipelines, self._engines
+        spec = read_order(request.content.read(), self._config, pipelines, engines)
+        try:
+            return _answer(request, await self._starter.preview(spec))
+        except PlanError as error:
+            raise Refusal(409, str(error)) from None
 
     @app.route("/jobs", methods=["POST"])
     async def start(self, request: Request) -> bytes:

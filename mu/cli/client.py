@@ -9,7 +9,7 @@ from typing import cast
 from urllib.parse import quote, urlencode, urlsplit
 
 from mu.cli.address import Address, NotRunning
-from mu.cli.answers import ActorJson, JobJson, PipelineJson, PlaceJson
+from mu.cli.answers import ActorJson, JobJson, PipelineJson, PlaceJson, PlanJson
 
 TIMEOUT_S = 30.0
 
@@ -61,12 +61,21 @@ class Client:
         body = json.dumps(order, sort_keys=True).encode("ascii")
         return self._job("POST", "/jobs", body, headers)
 
-    def s3(self, bucket: str = "", engine: str = "") -> PlaceJson:
-        """Return where a bucket is; empty: the one for files. `engine` is that of its job."""
-        given = {"bucket": bucket, "engine": engine}
-        body = json.dumps({name: value for name, value in given.items() if value}).encode("ascii")
+    def s3(self, bucket: str = "", engine: str = "", start: bool = True) -> PlaceJson:
+        """Return where a bucket is; empty: the one for files. `engine` is that of its job.
+
+        Without `start`, the embedded server is not started, and its endpoint is None.
+        """
+        given: dict[str, object] = {"bucket": bucket, "engine": engine}
+        asked = {name: value for name, value in given.items() if value} | {"start": start}
         headers = {"Content-Type": "application/json"}
+        body = json.dumps(asked).encode("ascii")
         return cast(PlaceJson, self._object("POST", "/s3", body, headers))
+
+    def plan(self, order: Mapping[str, object]) -> PlanJson:
+        """Return what an order would start."""
+        headers = {"Content-Type": "application/json"}
+        return cast(PlanJson, self._object("POST", "/plan", json.dumps(order).encode(), headers))
 
     def cancel(self, job_id: str) -> JobJson:
         return self._job("DELETE", _path(job_id))

@@ -391,7 +391,7 @@ def deploy_program(
 # ---------------------------------------------------------------- output
 
 
-def sentence(result: DeployResult, dry: bool) -> str:
+def sentence(result: DeployResult, dry: bool = False) -> str:
     """Return what was done to a function, or in a dry run would be, without a full stop."""
     function = f"{result.name} in {result.region}"
     changes = f": {', '.join(result.changes)}" if result.changes else ""

@@ -165,6 +165,9 @@ def pipelines(name: str | None, as_json: bool) -> None:
     metavar="KEY",
     help="Repeating the same order with the same key does not start a second job.",
 )
+@click.option(
+    "--dry-run", is_flag=True, help="Show what would be done and what it may cost; do nothing."
+)
 @click.option("-w", "--watch", "watched", is_flag=True, help="Wait until the job has ended.")
 @shows_json
 @finds_daemon()
@@ -190,6 +193,7 @@ def launch(
     event: str | None,
     event_out: Path | None,
     idempotency_key: str | None,
+    dry_run: bool,
     watched: bool,
     as_json: bool,
     **given: object,
@@ -256,11 +260,18 @@ def launch(
     if inputs is not None or outputs is not None:
         from mu.cli.stage import Stage
 
-        staged = Stage(client, described, params, inputs, outputs, engine or "")
+        staged = Stage(client, described, params, inputs, outputs, engine or "", dry_run)
         params = staged.words
-    order["params"] = read_params(described, params)
-    if made is not None:
-        made.deploy()
+    order["params"] = values = read_params(described, params)
+    deployed = made.deploy(dry_run) if made is not None else []
+    if dry_run:
+        from mu.cli.dryrun import show_plan
+
+        files = staged.files() if staged is not None else []
+        if staged is not None and files:
+            order["params"] = staged.planned(values, files)
+        show_plan(client, order, deployed, files, staged.url if staged else "", as_json)
+        return
     if staged is not None:
         staged.upload(order)
     with _private_file(event_out) as keep_event:

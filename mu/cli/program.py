@@ -48,7 +48,10 @@ class Program:
         return (*words, f"command={command_for_map(packaged_command(self.parts))}")
 
     def deploy(self, dry: bool = False) -> list[DeployResult]:
-        """Create the function, or update it if its content differs; say so on stderr."""
+        """Create the function, or update it if its content differs; say so on stderr.
+
+        With `dry`, nothing is changed and nothing is said.
+        """
         if self.engine not in (None, "lambda", "local"):
             raise CliError(f"--program is for engines lambda and local, got {self.engine}")
         home = None
@@ -70,8 +73,8 @@ class Program:
             self.role,
             dry,
         )
-        for result in deployed:
-            click.echo(f"Function {sentence(result, dry)}.", err=True)
+        for result in () if dry else deployed:
+            click.echo(f"Function {sentence(result)}.", err=True)
         return deployed
 
 

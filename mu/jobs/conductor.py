@@ -1,7 +1,7 @@
 """Starts and cancels jobs, and resumes them after a restart: one Run for each."""
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -12,6 +12,7 @@ from mu.config import Config
 from mu.engines.cost import Prices
 from mu.jobs.book import JobBook, PastJob
 from mu.jobs.job import Job
+from mu.jobs.preview import preview
 from mu.jobs.recovery import Found
 from mu.jobs.run import Coordinator, Run
 from mu.jobs.spec import JobSpec, Limits
@@ -89,6 +90,10 @@ class Conductor:
     def event(self, job: Job) -> JSON:
         """Return the Lambda event for a job's workers."""
         return self._runs[job.id].event()
+
+    def preview(self, spec: JobSpec) -> Coroutine[Any, Any, JSON]:
+        """Return what an order would start. Raises PlanError."""
+        return preview(self.coordinator, spec)
 
     def cancel(self, job: Job) -> Deferred[None]:
         """Stop a job's workers and launches; the Deferred fires once the job has ended."""

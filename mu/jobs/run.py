@@ -16,6 +16,7 @@ from mu.engines.cost import Prices
 from mu.invocations import Accepted, Answer, Invocation, Refused, Size, Unknown, region_of
 from mu.jobs.job import Job
 from mu.jobs.life import JobState
+from mu.jobs.plan import checked_plan
 from mu.jobs.recovery import Found, recover
 from mu.jobs.spec import JobSpec, Limits
 from mu.jobs.summary import JSON
@@ -23,10 +24,8 @@ from mu.journal.ledger import Ledger
 from mu.journal.records import Ordered, Planned, Resumed
 from mu.launch import Launcher, invocations
 from mu.net.certificates import SERVER_NAME, Authority, Identity
-from mu.parameters import Params
-from mu.pipelines.dealing import is_order
 from mu.places import FIRST, Places, RegionPlaces
-from mu.plugins import Engine, Pipeline
+from mu.plugins import Engine
 
 CERTIFICATE_MARGIN_S = 600.0
 """How long a job's certificate outlives its deadline."""
@@ -163,12 +162,11 @@ class Run:
         pipeline, most = spec.pipeline, self._coordinator.config.jobs.max_workers
         try:
             inputs = await self._coordinator.in_thread(pipeline.plan, spec.params)
-            _check_plan(inputs, most, spec.actors)
-            return Planned(inputs, _order(pipeline, spec.params, len(inputs)))
+            return checked_plan(spec, inputs, most)
         except Exception as error:  # a pipeline's author may raise anything
             if not isinstance(error, ValueError):  # whose text is written for users
                 self.log.failure("job {job}: its plan failed", job=self.job.id)
-            self.job.stop("failed", f"the plan of {pipeline.name} failed: {_sentence(error)}")
+            self.job.stop("failed", f"the plan of {pipeline.name} failed: {sentence(error)}")
             return None
 
     async def _measure(self) -> None:
@@ -350,7 +348,7 @@ class Run:
             json.dumps(result, allow_nan=False)
         except Exception as raised:  # a pipeline's author may raise anything
             self.log.failure("job {job}: its finish failed", job=job.id)
-            error = error or f"the finish of {pipeline.name} failed: {_sentence(raised)}"
+            error = error or f"the finish of {pipeline.name} failed: {sentence(raised)}"
             result = None
         if not self._coordinator.stopping:
             job.end("failed" if error else "done", error, result)
@@ -414,29 +412,5 @@ def _bucket_of(spec: JobSpec) -> Any:
     return dict.get(spec.params, "bucket", "")  # a parameter may hide `get`
 
 
-def _check_plan(inputs: object, most: int, actors: Sequence[int]) -> None:
-    """Raise TypeError or ValueError for a plan that cannot be carried out."""
-    if not isinstance(inputs, list) or not all(isinstance(given, dict) for given in inputs):
-        raise TypeError(
-            f"plan() must return a list of dicts, one for each actor, not {inputs!r:.80}"
-        )
-    if not inputs:
-        raise ValueError("there is nothing to do: the plan has no actors")
-    if len(inputs) > most:
-        raise ValueError(f"it has {len(inputs)} actors, but max_workers is {most}")
-    if actors and max(actors) >= len(inputs):
-        raise ValueError(
-            f"actor {max(actors)} was ordered, but it has only actors 0 to {len(inputs) - 1}"
-        )
-
-
-def _order(pipeline: Pipeline, params: Params, actors: int) -> list[int]:
-    """Return the order in which actors get workers."""
-    order = pipeline.order(params, actors)
-    if not is_order(order, actors):
-        raise ValueError(f"order() must name each actor once, got {order!r:.200}")
-    return list(order)
-
-
-def _sentence(error: Exception) -> str:
+def sentence(error: Exception) -> str:
     return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
