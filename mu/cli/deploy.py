@@ -19,6 +19,8 @@ from mu.cli.functions import (
     function_errors,
     function_name,
     make_bundle,
+    packaged_command,
+    packaged_in,
     warn,
 )
 from mu.cli.options import (
@@ -186,7 +188,8 @@ def deploy(
     if as_json:
         print_json([_as_json(result) for result in results])
     elif not (delete or dry_run):
-        command = _launch_command(home, engine, names, copies, chosen)
+        packaged = packaged_command(ingredients) if zipped is None else packaged_in(zipped)
+        command = _launch_command(home, engine, names, copies, chosen, packaged)
         click.echo(f"\nTo run a job on it:\n  {command}")
 
 
@@ -412,18 +415,29 @@ def _as_json(result: DeployResult) -> dict[str, object]:
 
 
 def _launch_command(
-    home: Home, engine: str, names: Sequence[str], copies: int | None, regions: Sequence[str]
+    home: Home,
+    engine: str,
+    names: Sequence[str],
+    copies: int | None,
+    regions: Sequence[str],
+    packaged: str,
 ) -> str:
+    """Return the command that runs a job that fits the functions."""
+    from mu.cli.hints import job_for
+
     words = ["mu"]
     for option, value in where().items():
         words += [f"--{option}", value]
-    words += ["launch", "hello", "--function"]
-    words += [names[0].removesuffix("-0"), "--copies", str(copies)] if copies else [names[0]]
+    function = names[0].removesuffix("-0") if copies else names[0]
+    bucket = engine == "lambda" and home.config.s3.bucket == "none"
+    pipeline, *params = job_for(function, packaged, bucket)
+    words += ["launch", pipeline, "--function", function]
+    words += ["--copies", str(copies)] if copies else []
     if engine != home.config.launch.engine:
         words += ["--engine", engine]
     if engine == "lambda" and list(regions) != [home.config.launch.region]:
         words += ["--regions", ",".join(regions)]
-    return shlex.join([*words, "-n", "5", "--watch"])
+    return shlex.join([*words, *params, "-n", "5", "--watch"])
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import shlex
 import zipfile
@@ -207,6 +208,16 @@ def packaged_command(of: Ingredients) -> str:
     named = _named(of.programs, "PROGRAM")
     words = [of.pre, _as_word(f"./{next(iter(named))}"), of.post] if named else []
     return " ".join(word for word in words if word)
+
+
+def packaged_in(zipped: Path) -> str:
+    """Return the packaged command in a bundle; empty: there is none."""
+    from mu.functions.bundle import COMMAND_FILE
+
+    with zipfile.ZipFile(zipped) as archive:
+        if COMMAND_FILE not in archive.namelist():
+            return ""
+        return str(json.loads(archive.read(COMMAND_FILE))["command"])
 
 
 def _as_word(path: str) -> str:

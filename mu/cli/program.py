@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 
 from mu.cli.deploy import deploy_program, sentence
 from mu.cli.functions import Ingredients, function_name, packaged_command
+from mu.cli.hints import command_for_map
 from mu.cli.options import CliError, the_home, where
 
 if TYPE_CHECKING:
@@ -76,11 +76,3 @@ class Program:
         for result in () if dry else deployed:
             click.echo(f"Function {sentence(result)}.", err=True)
         return deployed
-
-
-def command_for_map(packaged: str) -> str:
-    """Return a packaged command as map's parameter, with {in} and {out} for the worker's files."""
-    command = packaged.replace("{", "{{").replace("}", "}}")
-    files = {"##INFILE##": "{in}", "##OUTFILE##": "{out}"}
-    filled = re.sub("|".join(files), lambda found: files[found[0]], command)
-    return filled if filled != command else f"{command} {{in}} {{out}}"
