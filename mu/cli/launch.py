@@ -249,10 +249,12 @@ def launch(
     made = None
     if program is not None:
         from mu.cli.functions import Ingredients
-        from mu.cli.program import Program
+        from mu.cli.program import LaunchedProgram
 
         parts = Ingredients([program], pre, post, extra, (), None)
-        made = Program(parts, requirements, role, engine, function or "", copies or 0, chosen)
+        made = LaunchedProgram(
+            parts, requirements, role, engine, function or "", copies or 0, chosen
+        )
         order["function"], params = made.name, made.with_command(described, params)
     elif requirements or extra or pre or post:
         raise CliError("--requirements, --with, --pre and --post belong to --program: name it")

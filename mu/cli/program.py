@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class LaunchedProgram:
     """The program of one order, and its function."""
 
     parts: Ingredients
