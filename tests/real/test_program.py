@@ -136,6 +136,18 @@ def test_the_hint_of_a_deployment_is_a_job_that_runs(mine):
 # ---------------------------------------------------------------- as printed
 
 
+def test_the_one_line_on_the_page_runs_as_printed(mine):
+    page = (ROOT / "docs" / "cli.md").read_text().split("## One line: launch --program\n")[1]
+    block = re.search(r"(?:^    .*\n)+", page, re.MULTILINE)
+    body = "def tabulate(rows): return '\\n'.join(f'{n}  {word}' for n, word in rows)\n"
+    wheels = make_wheel(mine.folder / "w", "tabulate", body=body).parent
+    done = mine.run(
+        f"set -e\n{textwrap.dedent(block[0])}", PIP_NO_INDEX="1", PIP_FIND_LINKS=str(wheels)
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (mine.folder / "user" / "tables" / "my trees.txt").read_text() == "1  oak\n2  birch\n"
+
+
 def test_the_first_steps_in_the_help_run_as_printed(mine):
     steps = inside("--help").stdout.split("First steps:\n")[1].split("\n\n")[0].splitlines()
     commands = [re.split(r"  +", step.strip())[0] for step in steps]

@@ -1,8 +1,10 @@
+from typing import Any
+
 import pytest
 
 from mu.cli.estimate import bound, estimate, inputs_of
 
-PLAN = {
+PLAN: Any = {
     "pipeline": "map",
     "engine": "lambda",
     "function": "thumb",
@@ -18,7 +20,7 @@ PLAN = {
     "size_unknown": "",
     "prices": {"gb_s": {"x86_64": 0.001, "arm64": 0.0005}, "request": 1.0},
 }
-SIZE = {"memory_mb": 2048, "architecture": "x86_64"}
+SIZE: Any = {"memory_mb": 2048, "architecture": "x86_64"}
 
 
 def test_the_bound_has_every_attempt_until_its_limit_and_its_request():
@@ -48,7 +50,12 @@ def test_max_cost_is_a_bound_too():
 
 
 def job(**changes):
-    known = {"pipeline": "map", "engine": "lambda", "function": "thumb", "state": "done"}
+    known: dict[str, Any] = {
+        "pipeline": "map",
+        "engine": "lambda",
+        "function": "thumb",
+        "state": "done",
+    }
     known |= {"workers": 4, "created": 100.0, "finished": 110.0, "cost_usd": 0.8}
     return known | {"result": {"done": 7, "failed": 1}} | changes
 
