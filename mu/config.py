@@ -44,9 +44,13 @@ def _live(default: T, minimum: float | None = None, maximum: float | None = None
     return _option(default, minimum, maximum, live=True)
 
 
+def _form(default: T, form: Callable[[str], T], live: bool = False, empty: bool = False) -> T:
+    """`form` returns the value for a text, or raises ValueError. `empty`: the text may be empty."""
+    return field(default=default, metadata={"form": form, "live": live, "empty": empty})
+
+
 def _text(default: str, form: Callable[[str], str], live: bool = False) -> str:
-    """`form` returns the value for a text, or raises ValueError."""
-    return field(default=default, metadata={"form": form, "live": live})
+    return _form(default, form, live)
 
 
 def _choice(default: str, *others: str) -> str:
@@ -76,6 +80,21 @@ def _auto_or_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _url_or_none(text: str) -> str:
+    if text != "none" and not re.fullmatch(r"https?://[!-~]+", text):
+        raise ValueError(f"must be a URL or none, got {text:.200}")
+    return text
+
+
+def _canary(text: str) -> tuple[int, ...]:
+    if text == "none":
+        return ()
+    words = text.split()
+    if not all(word.isascii() and word.isdecimal() and 0 < int(word) <= 10_000 for word in words):
+        raise ValueError(f"must be numbers from 1 to 10000, such as 1 8, or none, got {text:.200}")
+    return tuple(map(int, words))
+
+
 def _auto_or_place(text: str) -> str:
     return text if text == "auto" else read_place(text)
 
@@ -88,6 +107,7 @@ def _port(default: int) -> int:
 class MuSection:
     home: Path = _option(Path("~/.mu"))
     on_stop: str = _choice("keep", "cancel")
+    debug: bool = _live(False)
     allowed_hosts: str = _option("none")
 
 
@@ -157,6 +177,7 @@ class S3Section:
 @dataclass(frozen=True, slots=True)
 class LaunchSection:
     public_host: str = _text("127.0.0.1", read_public_host)
+    checkip: str = _text("https://checkip.amazonaws.com", _url_or_none, live=True)
     region: str = _text("us-east-1", _region, live=True)
     engine: str = _live("local")
     in_flight: int = _live(64, 1)
@@ -168,6 +189,7 @@ class LaunchSection:
     accept_timeout_s: float = _live(600.0, 0.1)
     outage_s: float = _live(600.0, 0)
     growth: int = _option(1000, 0)
+    canary: tuple[int, ...] = _form((1, 8), _canary, live=True, empty=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,11 +254,20 @@ def read_config(path: Path | None) -> Config:
                 f"[jobs] spares must be at most max_workers, {config.jobs.max_workers}, got"
                 f" {config.jobs.spares}"
             )
+        if 0 < config.jobs.stragglers < 1:
+            raise ValueError(
+                f"[jobs] stragglers must be 0 (never) or at least 1, got {config.jobs.stragglers:g}"
+            )
         base = path.parent if path else Path()
         home = Path(base, _expanded(config.home)).absolute()
     except ValueError as error:
-        raise ConfigError(f"{path or 'the defaults'}: {error}") from None
+        raise ConfigError(f"{path or 'the defaults'}: {_printable(str(error))}") from None
     return replace(config, mu=replace(config.mu, home=home))
+
+
+def _printable(text: str) -> str:
+    """Return a text with escapes for what a terminal would not print."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _expanded(home: Path) -> Path:
@@ -253,10 +284,10 @@ def _parse(path: Path | None) -> ConfigParser:
             parser.read_string(path.read_text(encoding="utf-8-sig"), path.name)
         except OSError as error:
             raise ValueError(f"cannot be read: {error.strerror}") from None
-        except UnicodeDecodeError as error:
+        except ValueError as error:  # not UTF-8, or a NUL in the file's name
             raise ValueError(f"cannot be read: {error}") from None
         except ParserError as error:
-            raise ValueError(" ".join(str(error).split())) from None
+            raise ValueError(f"{' '.join(str(error).split()):.500}") from None
     return parser
 
 
@@ -264,7 +295,7 @@ def _read_sections(config: Config, parser: ConfigParser) -> Config:
     known = [section.name for section in fields(config)]
     for name in parser.sections():
         if name not in known:
-            raise ValueError(f"unknown section [{name}]; the sections are {', '.join(known)}")
+            raise ValueError(f"unknown section [{name:.80}]; the sections are {', '.join(known)}")
     given = {
         name: _read_section(name, getattr(config, name), parser[name]) for name in parser.sections()
     }
@@ -277,7 +308,7 @@ def _read_section(name: str, default: Section, given: Mapping[str, str]) -> Sect
     for option in given:
         if option not in options:
             raise ValueError(
-                f"unknown option {option!r} in [{name}]; the options are {', '.join(options)}"
+                f"unknown option {option[:80]!r} in [{name}]; the options are {', '.join(options)}"
             )
     values = {
         option: _read_option(f"[{name}] {option}", text.strip(), options[option])
@@ -295,7 +326,7 @@ def _read_option(where: str, text: str, option: Field[object]) -> object:
             return Faults.parse(text)
         except ValueError as error:
             raise ValueError(f"{where} = {shown}: {error}") from None
-    if not text:
+    if not text and not bounds.get("empty"):
         raise ValueError(f"{where} must not be empty")
     if re.search(r"\s[#;]", text):
         raise ValueError(f"{where}: a comment must have a line of its own, got {shown}")

@@ -1,7 +1,7 @@
 """The HTTP control port: a JSON API to order, watch and cancel jobs."""
 
 import hmac
-from collections.abc import Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
 from klein import Klein
@@ -13,14 +13,17 @@ from twisted.web.server import Request
 import mu
 from mu.aws.s3 import EMBEDDED_BUCKET, S3Error, S3Place
 from mu.config import Config
+from mu.home import Tokens
 from mu.jobs.body import read_body
 from mu.jobs.book import JobBook, PastJob
 from mu.jobs.job import Job
-from mu.jobs.orders import digest, read_order, refuse_unreachable
+from mu.jobs.orders import digest, read_order, refuse_unreachable, rerun_of
 from mu.jobs.preview import PlanError
+from mu.jobs.rerun import EarlierJob, NoRerun
 from mu.jobs.spec import EXTERNAL, JobSpec
 from mu.jobs.summary import COUNTED, JSON
-from mu.parameters import FieldError, Parameter, read_fields
+from mu.journal.records import Planned
+from mu.parameters import RESTART, FieldError, Parameter, read_fields
 from mu.plugins import Pipeline
 from mu.registry import Registry
 from mu.strict_json import dumps
@@ -29,11 +32,13 @@ from mu.strict_json import dumps
 class Starter(Protocol):
     """Carries out orders (a mu.jobs.conductor.Conductor)."""
 
-    def start(self, spec: JobSpec) -> Deferred[Job]: ...
+    async def earlier(self, job_id: str) -> EarlierJob: ...
+    async def plan_rerun(self, spec: JobSpec, earlier: EarlierJob) -> Planned: ...
+    def start(self, spec: JobSpec, plan: Planned | None = None) -> Deferred[Job]: ...
     def recorded(self, job: Job) -> Deferred[None]: ...
     def event(self, job: Job) -> JSON: ...
     def cancel(self, job: Job) -> Deferred[None]: ...
-    def preview(self, spec: JobSpec) -> Coroutine[Any, Any, JSON]: ...
+    def preview(self, spec: JobSpec, plan: Planned | None) -> Coroutine[Any, Any, JSON]: ...
 
     @property
     def stopping(self) -> bool: ...
@@ -43,6 +48,10 @@ class FindBucket(Protocol):
     """Says where a bucket is, and starts the embedded S3 server for its own. Raises S3Error."""
 
     def __call__(self, bucket: str) -> Coroutine[Any, Any, S3Place]: ...
+
+
+Examine = Callable[[Mapping[str, object]], Deferred[list[JSON]]]
+"""Makes the checks that a request asks for, and returns the findings. Fails with FieldError."""
 
 
 class Refusal(Exception):
@@ -55,7 +64,7 @@ class Refusal(Exception):
 
 
 class Control:
-    """The routes. All but /health require `Authorization: Bearer <token>`."""
+    """The routes. All but /health require `Authorization: Bearer <token>`; GET takes either token."""
 
     log = Logger()
     app: Any = Klein()
@@ -63,24 +72,27 @@ class Control:
     def __init__(
         self,
         config: Config,
-        token: str,
+        tokens: Tokens,
         book: JobBook,
         registry: Registry,
         starter: Starter,
         engines: Collection[str],
         find_bucket: FindBucket,
+        examine: Examine,
     ) -> None:
-        self.reload(config, token)
+        self.reload(config, tokens)
         self._book = book
         self._registry = registry
         self._starter = starter
         self._engines = engines
         self._find_bucket = find_bucket
+        self._examine = examine
 
-    def reload(self, config: Config, token: str) -> None:
+    def reload(self, config: Config, tokens: Tokens) -> None:
         """Use these for all requests from now on."""
         self._config = config
-        self._token = token.encode("ascii")
+        self._token = tokens.control.encode("ascii")
+        self._read_token = tokens.read.encode("ascii")
 
     @app.route("/health", methods=["GET"])
     def health(self, request: Request) -> bytes:
@@ -90,7 +102,7 @@ class Control:
     def pipelines(self, request: Request) -> bytes:
         self._authorize(request)
         known = sorted(self._registry.pipelines.items())
-        told = [pipeline_json(pipeline) for _, pipeline in known]
+        told = [self._describe(pipeline) for _, pipeline in known]
         broken = [
             {"name": broken.name, "owner": broken.owner, "error": broken.reason}
             for broken in self._registry.broken
@@ -101,8 +113,14 @@ class Control:
     def pipeline(self, request: Request, name: str) -> bytes:
         self._authorize(request)
         if name not in self._registry.pipelines:
-            raise Refusal(404, f"there is no pipeline {name!r:.200}; GET /pipelines lists them")
-        return _answer(request, pipeline_json(self._registry.pipelines[name]))
+            raise Refusal(
+                404,
+                f"there is no pipeline {name!r:.200}; GET /pipelines lists them; {RESTART}",
+            )
+        return _answer(request, self._describe(self._registry.pipelines[name]))
+
+    def _describe(self, pipeline: Pipeline) -> JSON:
+        return pipeline_json(pipeline, self._registry.warnings.get(pipeline.name, []))
 
     @app.route("/s3", methods=["POST"])
     async def s3(self, request: Request) -> bytes:
@@ -123,23 +141,13 @@ class Control:
             said = f"unknown engine {engine!r:.200}; the engines are {names}"
             raise Refusal(400, said, "engine")
         refuse_unreachable(bucket, engine, "bucket")
-        if bucket == EMBEDDED_BUCKET and not asked.start:
-            nowhere = dict.fromkeys(("endpoint", "region", "profile"))
-            return _answer(
-                request,
-                {
-                    "bucket": bucket,
-                    "engine": engine,
-                    "embedded": True,
-                    "addressing": "path",
-                    **nowhere,
-                },
-            )
-        try:
-            place = await self._find_bucket(bucket)
-        except S3Error as error:
-            raise Refusal(409, str(error)) from None
-        told = {"bucket": bucket, "engine": engine, "embedded": place.embedded}
+        place = S3Place(addressing="path")
+        if asked.start or bucket != EMBEDDED_BUCKET:
+            try:
+                place = await self._find_bucket(bucket)
+            except S3Error as error:
+                raise Refusal(409, str(error)) from None
+        told = {"bucket": bucket, "engine": engine, "embedded": bucket == EMBEDDED_BUCKET}
         told |= {"endpoint": place.endpoint or None, "region": place.region or None}
         told |= {"addressing": place.addressing, "profile": place.profile or None}
         return _answer(request, told)
@@ -149,10 +157,9 @@ class Control:
         """Say what an order would start, and start nothing."""
         self._authorize(request)
         assert request.content is not None
-        pipelines, engines = self._registry.pipelines, self._engines
-        spec = read_order(request.content.read(), self._config, pipelines, engines)
+        spec, plan = await self._read_order(request.content.read(), "")
         try:
-            return _answer(request, await self._starter.preview(spec))
+            return _answer(request, await self._starter.preview(spec, plan))
         except PlanError as error:
             raise Refusal(409, str(error)) from None
 
@@ -164,11 +171,12 @@ class Control:
         key = _idempotency_key(request)
         job = self._book.with_key(key) if key else None
         if job is None:
+            spec, plan = await self._read_order(body, key)
+            job = self._book.with_key(key) if key else None  # if it was ordered meanwhile
+        if job is None:
             if self._starter.stopping:
                 raise Refusal(503, "the daemon is stopping; try again after its restart")
-            pipelines, engines = self._registry.pipelines, self._engines
-            spec = read_order(body, self._config, pipelines, engines, key)
-            job = await self._starter.start(spec)
+            job = await self._starter.start(spec, plan)
             request.setResponseCode(201)
         elif job.digest != digest(body):
             raise Refusal(
@@ -182,6 +190,16 @@ class Control:
             told["event"] = self._starter.event(job)
         return _answer(request, told)
 
+    async def _read_order(self, body: bytes, key: str) -> tuple[JobSpec, Planned | None]:
+        """Return the order, and the plan of a rerun. Raises FieldError and NoRerun."""
+        pipelines, engines = self._registry.pipelines, self._engines
+        old = rerun_of(body, self._config)
+        if not old:
+            return read_order(body, self._config, pipelines, engines, key), None
+        earlier = await self._starter.earlier(old)
+        spec = read_order(body, self._config, pipelines, engines, key, earlier.order)
+        return spec, await self._starter.plan_rerun(spec, earlier)
+
     @app.route("/jobs", methods=["GET"])
     def jobs(self, request: Request) -> bytes:
         self._authorize(request)
@@ -192,6 +210,9 @@ class Control:
             if after not in ids:
                 raise Refusal(400, f"after must be the id of a job, got {after!r:.200}", "after")
             jobs = jobs[ids.index(after) + 1 :]
+        last = _argument(request, "last")
+        if last is not None:
+            jobs = jobs[max(0, len(jobs) - _number(last, "last")) :]
         return _answer(request, [job.describe() for job in jobs[:limit]])
 
     @app.route("/jobs/<job_id>", methods=["GET"])
@@ -238,7 +259,14 @@ class Control:
             )
         request.setHeader("Content-Type", "text/plain; charset=utf-8")
         number = _argument(request, "actor")
+        dropped = Refusal(
+            404,
+            f"the output of job {job_id} was dropped: that of newer jobs has taken its place (see"
+            " [jobs] output_bytes in mu.conf)",
+        )
         if number is None:
+            if any(actor.output.misses(0) for actor in job.actors) and job.ended:
+                raise dropped
             return b"".join(
                 b"== actor %d ==\n%b\n" % (actor.number, bytes(actor.output))
                 for actor in job.actors
@@ -246,9 +274,19 @@ class Control:
         actor = job.actor(_number(number, "actor"))
         if actor is None:
             raise Refusal(404, f"job {job_id} has no actor {number:.200}", "actor")
-        output = actor.output
+        output, after = actor.output, _number(_argument(request, "after") or "0", "after")
+        if output.misses(after) and job.ended:
+            raise dropped
         request.setHeader("Mu-Log-End", str(output.end))
-        return output.since(_number(_argument(request, "after") or "0", "after"))
+        return output.since(after)
+
+    @app.route("/doctor", methods=["POST"])
+    async def doctor(self, request: Request) -> bytes:
+        """Return the findings of `mu doctor`, made in this process and with its credentials."""
+        self._authorize(request)
+        assert request.content is not None
+        given = read_body(request.content.read(), self._config.control.max_depth)
+        return _answer(request, await self._examine(given))
 
     # ------------------------------------------------ errors
 
@@ -257,6 +295,10 @@ class Control:
         error = failure.value
         assert isinstance(error, Refusal)
         return _error(request, error.status, str(error), error.field)
+
+    @app.handle_errors(NoRerun)
+    def no_rerun(self, request: Request, failure: Failure) -> bytes:
+        return _error(request, 409, failure.getErrorMessage(), "rerun")
 
     @app.handle_errors(FieldError)
     def bad_field(self, request: Request, failure: Failure) -> bytes:
@@ -275,11 +317,20 @@ class Control:
     # ------------------------------------------------ inside
 
     def _authorize(self, request: Request) -> None:
+        """Raise Refusal unless the request has the control token, or reads with the read token."""
         given = request.getHeader(b"authorization") or b""
-        if not hmac.compare_digest(given, b"Bearer " + self._token):
+        home = self._config.home
+        if hmac.compare_digest(given, b"Bearer " + self._token):
+            return
+        if not hmac.compare_digest(given, b"Bearer " + self._read_token):
             request.setHeader("WWW-Authenticate", "Bearer")
-            home = self._config.home
             raise Refusal(401, f"send Authorization: Bearer <the content of {home}/token>")
+        if request.method != b"GET":
+            raise Refusal(
+                403,
+                f"the token in {home}/read-token may only read; for {_asked(request):.200} send the"
+                f" one in {home}/token",
+            )
 
     def _find(self, job_id: str) -> Job | PastJob:
         job = self._book.get(job_id)
@@ -288,12 +339,13 @@ class Control:
         return job
 
 
-def pipeline_json(pipeline: Pipeline) -> JSON:
+def pipeline_json(pipeline: Pipeline, warnings: Sequence[str] = ()) -> JSON:
     """Return a pipeline's JSON for users."""
     return {
         "name": pipeline.name,
         "description": pipeline.description,
         "parameters": [parameter.describe() for parameter in pipeline.parameters],
+        "warnings": list(warnings),
     }
 
 

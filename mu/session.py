@@ -46,6 +46,7 @@ from mu.messages import (
     Ping,
     Pong,
     Reply,
+    Use,
     Welcome,
     encode,
     from_worker,
@@ -95,12 +96,15 @@ class Part(Protocol):
     @property
     def job_id(self) -> str: ...
     @property
+    def pipeline_name(self) -> str: ...
+    @property
     def actor_number(self) -> int: ...
     @property
     def output(self) -> "Output": ...
     @property
     def timeout_s(self) -> float: ...
     def heard(self, text: str, at: float) -> None: ...
+    def used(self, use: Use) -> None: ...
     def ended(self, finish: Finish, at: float, charged: bool) -> None: ...
 
 
@@ -186,7 +190,7 @@ class Session(Generic[L]):
 
     def _begin(self, now: float) -> None:
         self._set_timer(WORKER_TIMER, self.part.timeout_s, now)
-        self._handle(Entered(now))
+        self._handle(Entered(now, numbered=bool(self.name)))
         self._handle(Answered(now, HELLO))
 
     def restore(
@@ -334,6 +338,8 @@ class Session(Generic[L]):
         elif isinstance(said, Log):
             if not self.over:
                 self.part.output.write(said.output)
+        elif isinstance(said, Use):
+            self.part.used(said)
         elif isinstance(said, Ping):
             self._write(frame(Pong(said.text).payload()))
         return self._take()

@@ -24,7 +24,11 @@ class DialError(Exception):
 
 
 def dial(
-    addr: str, port: int, context: ssl.SSLContext | None, server_name: str | None
+    addr: str,
+    port: int,
+    context: ssl.SSLContext | None,
+    server_name: str | None,
+    timeout_s: float = DIAL_TIMEOUT_S,
 ) -> socket.socket:
     """Connect, including the TLS handshake. This blocks: the loop must call it in a thread.
 
@@ -33,7 +37,7 @@ def dial(
     addr = addr.removeprefix("[").removesuffix("]")
     place = f"[{addr}]:{port}" if ":" in addr else f"{addr}:{port}"
     try:
-        sock = socket.create_connection((addr, port), DIAL_TIMEOUT_S)
+        sock = socket.create_connection((addr, port), timeout_s)
     except (OSError, ValueError) as error:  # ValueError: a name that DNS cannot have
         why = getattr(error, "strerror", None) or error
         raise DialError(f"cannot reach {place}: {why}") from error

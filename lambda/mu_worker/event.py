@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+PROBE = 3
+"""The mode that only looks around, for `mu doctor`. Earlier workers refuse it."""
 LARGEST_OUTPUT = 8 * 2**20
 """The largest output_limit, in bytes: a reply must fit into a frame."""
 LARGEST_VARIABLE = 128 * 1024
@@ -50,9 +52,12 @@ class WorkerEvent:
     launch: str = ""
     reconnect_s: float = 0
     relay_ext: int = 0
+    usage_ext: int = 0
     output_limit: int = 65536
     """The most bytes of a program's output that its reply contains."""
     env: tuple[tuple[str, str], ...] = ()
+    probe: tuple[tuple[str, str, int], ...] = ()
+    """In mode 3, the ports to connect to: name, host and port of each."""
 
 
 def read_event(keys: Mapping[str, object]) -> WorkerEvent:
@@ -75,6 +80,8 @@ def read_event(keys: Mapping[str, object]) -> WorkerEvent:
         read["reconnect_s"] = _seconds("reconnect_s", given["reconnect_s"])
     if "env" in given:
         read["env"] = _environment(given["env"])
+    if read.get("mode") == PROBE:
+        read["probe"] = _ports(given.get("probe", {}))
     event = WorkerEvent(**read)  # type: ignore[arg-type]  # each was parsed for its type
     for key, host in (("addr", event.addr), ("server_name", event.server_name)):
         if host is not None and not _is_host(host):
@@ -98,13 +105,13 @@ _TEXTS = (
 _PEMS = ("cacert", "srvcrt", "srvkey")
 _WORDS = ("vars", "args")
 _INTEGERS = {
-    "mode": (0, 2),
+    "mode": (0, PROBE),
     "port": (1, 65535),
     "output_limit": (0, LARGEST_OUTPUT),
 } | dict.fromkeys(
     (
         *("nonblock", "bg_silent", "expect_statefile", "send_statefile", "minimal_recode"),
-        *("rm_tmpdir", "hash_s3keys", "relay_ext"),
+        *("rm_tmpdir", "hash_s3keys", "relay_ext", "usage_ext"),
     ),
     (-(2**31), 2**31),
 )
@@ -169,6 +176,20 @@ def _seconds(key: str, value: object) -> float:
     if not 0 <= seconds < float("inf"):
         raise _bad(key, value, "at least 0 seconds")
     return seconds
+
+
+def _ports(value: object) -> tuple[tuple[str, str, int], ...]:
+    expected = "an object of [HOST, PORT]"
+    if not isinstance(value, Mapping):
+        raise _bad("probe", value, expected)
+    ports = []
+    for name, place in value.items():
+        if not isinstance(place, list | tuple) or len(place) != 2:
+            raise _bad("probe", value, expected)
+        ports.append(
+            (str(name), _text("probe", place[0]), _integer("probe", place[1], *_INTEGERS["port"]))
+        )
+    return tuple(ports)
 
 
 def _environment(value: object) -> tuple[tuple[str, str], ...]:

@@ -10,8 +10,7 @@ Client = Any  # boto3 creates its classes at run time
 
 CHUNK_BYTES = 2**20
 KEYS = (
-    "with the local engine, put AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY into the daemon's environment"
-    " (with systemd, into mu.env), or name a profile in [s3] of mu.conf; elsewhere, into the worker's own"
+    "the local engine takes them from the daemon's environment (mu.env) or [s3] profile in mu.conf"
 )
 """Where a worker without credentials gets them."""
 TRIES = 3
@@ -109,10 +108,17 @@ class ObjectStore:
 def _new_client(region: str, connections: int) -> Client:
     import boto3
     from botocore.config import Config
+    from botocore.session import Session
 
-    # a new session: the default one would keep the environment of a warm sandbox's earlier event
+    # A new session: the default one would keep the environment of a warm sandbox's earlier event.
+    # But it shares the default one's models of the API, which take most of the time to load.
+    session = Session()
+    if boto3.DEFAULT_SESSION is None:
+        boto3.setup_default_session()
+    models = boto3.DEFAULT_SESSION._session.get_component("data_loader")
+    session.register_component("data_loader", models)
     return boto3.session.Session(
-        region_name=region
+        region_name=region, botocore_session=session
     ).client(
         "s3",
         config=Config(
@@ -145,5 +151,5 @@ def _reason(error: BaseException) -> str:
     if type(error).__name__ == "NoCredentialsError":
         why = os.environ.get("MU_NO_AWS_KEYS", "")  # set by the local engine
         hint = f" (the local engine has none for functions: {why})" if why else ""
-        return f"this worker has no AWS credentials{hint}: {KEYS}"
+        return f"this worker has no AWS credentials{hint}; {KEYS}"
     return f"{type(error).__name__}: {error}"

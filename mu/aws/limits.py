@@ -34,13 +34,21 @@ class Limit:
         )
 
 
+NEW_ACCOUNT_CONCURRENCY, NEW_ACCOUNT_MEMORY = 10, 3_008
+"""What new accounts often have: executions at once in a region, and MB for each of them. The quotas page
+says only that both are reduced; users report these numbers. No call returns the memory quota."""
+MANAGED_TIMEOUT_S = 5_400
+"""The longest timeout of a function on Managed Instances."""
+BOTO3 = (1, 36)
+"""The oldest boto3 that the worker can use: earlier ones lack the option for S3's new checksums."""
+
 CONCURRENCY = Limit(
     "concurrent executions",
     1_000,
     "for each region and account",
     QUOTAS,
-    "New accounts start with less, often 10, and with less memory for each function. AWS raises both by"
-    " itself with use; to ask for more: Service Quotas, quota L-B99A9384.",
+    f"New accounts start with less, often {NEW_ACCOUNT_CONCURRENCY}, and with less memory for each"
+    " function. AWS raises both by itself with use; to ask for more: Service Quotas, quota L-B99A9384.",
 )
 GROWTH = Limit(
     "growth",
@@ -54,15 +62,23 @@ TIMEOUT = Limit(
     1_800,
     "s",
     f"{MODEL}, from 19 November 2026",
-    "Before, 900 s. On Managed Instances, 5,400 s.",
+    f"Before, 900 s. On Managed Instances, {MANAGED_TIMEOUT_S:,} s.",
     1,
+)
+INIT = Limit(
+    "INIT",
+    10,
+    "s",
+    "https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html",
+    "The start of a sandbox before its first event; billed since August 2025. If it takes longer, it is"
+    " repeated with the first event.",
 )
 MEMORY = Limit(
     "memory",
     10_240,
     "MB",
     QUOTAS,
-    "1,769 MB gives a whole CPU. New accounts have less, often 3,008 MB.",
+    f"1,769 MB gives a whole CPU. New accounts have less, often {NEW_ACCOUNT_MEMORY:,} MB.",
     128,
 )
 TMP = Limit("/tmp", 10_240, "MB", QUOTAS, "Above 512 MB it costs extra.", 512)
@@ -104,6 +120,7 @@ LIMITS = (
     CONCURRENCY,
     GROWTH,
     TIMEOUT,
+    INIT,
     MEMORY,
     TMP,
     EVENT,

@@ -18,7 +18,14 @@ ADDRESSING = "MU_S3_ADDRESSING"
 
 
 class S3Error(ValueError):
-    """A request to S3 failed; the message says which one, and what S3 replied."""
+    """A request to S3 failed; the message says which one, and what S3 replied.
+
+    `passing`: whether the same request may succeed later.
+    """
+
+    def __init__(self, message: str, passing: bool = False) -> None:
+        super().__init__(message)
+        self.passing = passing
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +48,12 @@ class S3Place:
         """Return the variables with which a worker finds the server. Only the embedded one has keys."""
         told = {"AWS_ENDPOINT_URL_S3": self.endpoint}
         told[ADDRESSING] = "" if self.addressing == "auto" else self.addressing
+        told = {name: value for name, value in told.items() if value}
         if self.embedded:
             told["AWS_ACCESS_KEY_ID"] = self.access_key
             told["AWS_SECRET_ACCESS_KEY"] = self.secret_key
-        set_ones = {name: value for name, value in told.items() if value}
-        return set_ones | ({"AWS_SESSION_TOKEN": ""} if self.embedded else {})
+            told["AWS_SESSION_TOKEN"] = ""  # that of other keys does not fit
+        return told
 
     def session(self) -> Any:
         """Return a new session of botocore: the default one is not thread-safe. Raises AwsTrouble."""
@@ -107,8 +115,16 @@ def explained(attempt: str, who: str, remedy: str) -> Iterator[None]:
     `who` is the process that makes the request, and `remedy` says where it gets credentials.
     """
     from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        ConnectionError,
+        HTTPClientError,
+        NoCredentialsError,
+        SSLError,
+    )
 
+    from mu.aws.answers import is_passing
     from mu.aws.sessions import AwsTrouble
 
     try:
@@ -118,9 +134,14 @@ def explained(attempt: str, who: str, remedy: str) -> Iterator[None]:
     except ClientError as error:
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         whose = f" (with the credentials of {who})" if status == 403 else ""
-        raise S3Error(f"cannot {attempt}: {answer_of(error.response) or error}{whose}") from error
-    except (BotoCoreError, Boto3Error, AwsTrouble) as error:
-        raise S3Error(f"cannot {attempt}: {error}") from error
+        said = f"cannot {attempt}: {answer_of(error.response) or error}{whose}"
+        raise S3Error(said, is_passing(error.response)) from error
+    except AwsTrouble as error:
+        raise S3Error(f"cannot {attempt}: {error}", error.passing) from error
+    except (BotoCoreError, Boto3Error) as error:
+        passing = isinstance(error, ConnectionError | HTTPClientError)
+        passing = passing and not isinstance(error, SSLError)
+        raise S3Error(f"cannot {attempt}: {error}", passing) from error
 
 
 def answer_of(response: Mapping[str, Any]) -> str:

@@ -28,6 +28,15 @@ class ActorJson(TypedDict):
     failures: NotRequired[list[FailureJson]]
 
 
+class FindingJson(TypedDict):
+    """A row of POST /doctor."""
+
+    check: str
+    level: str
+    sentence: str
+    remedy: str
+
+
 class JobJson(TypedDict):
     """GET /jobs/ID. A job that could not be resumed may lack the fields that are not required."""
 
@@ -41,9 +50,11 @@ class JobJson(TypedDict):
     params: dict[str, object]
     error: str | None
     cost_usd: NotRequired[float | None]
+    cost_usd_at_most: NotRequired[float | None]
     result: object
     engine: NotRequired[str]
     function: NotRequired[str]
+    rerun: NotRequired[str | None]
     event: NotRequired[dict[str, object]]
 
 
@@ -65,6 +76,7 @@ class PipelineJson(TypedDict):
     name: str
     description: NotRequired[str]
     parameters: NotRequired[list[ParameterJson]]
+    warnings: NotRequired[list[str]]
     owner: NotRequired[str]
     error: NotRequired[str]
 

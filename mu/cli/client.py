@@ -9,7 +9,7 @@ from typing import cast
 from urllib.parse import quote, urlencode, urlsplit
 
 from mu.cli.address import Address, NotRunning
-from mu.cli.answers import ActorJson, JobJson, PipelineJson, PlaceJson, PlanJson
+from mu.cli.answers import ActorJson, FindingJson, JobJson, PipelineJson, PlaceJson, PlanJson
 
 TIMEOUT_S = 30.0
 
@@ -45,9 +45,10 @@ class Client:
         self._address = address
         self._timeout_s = timeout_s
 
-    def jobs(self) -> list[JobJson]:
-        """Return all jobs, oldest first."""
-        return cast(list[JobJson], self._list("/jobs"))
+    def jobs(self, last: int | None = None) -> list[JobJson]:
+        """Return all jobs, or the `last` ones, oldest first."""
+        found = cast(list[JobJson], self._list(f"/jobs?last={last}" if last else "/jobs"))
+        return found[-last:] if last else found  # an older daemon returns all
 
     def job(self, job_id: str) -> JobJson:
         return self._job("GET", _path(job_id))
@@ -91,6 +92,12 @@ class Client:
     def pipelines(self) -> list[PipelineJson]:
         return cast(list[PipelineJson], self._list("/pipelines"))
 
+    def doctor(self, case: Mapping[str, object]) -> list[FindingJson]:
+        """Have the daemon make the checks of `mu doctor`."""
+        body = json.dumps(case).encode("ascii")
+        found = self._list("/doctor", "POST", body)
+        return cast(list[FindingJson], found)
+
     def find_job(self, name: str) -> JobJson:
         """Return the job with this id or id prefix, or the `last` one. Raises RequestRefused."""
         if name != "last":
@@ -99,12 +106,12 @@ class Client:
             except RequestRefused as refused:
                 if refused.status != 404:
                     raise
-        jobs = self.jobs()
         if name == "last":
+            jobs = self.jobs(last=1)
             if not jobs:
                 raise RequestRefused("there is no last job: no job has been started yet", 404)
             return jobs[-1]
-        found = [job for job in jobs if name and job["id"].startswith(name)]
+        found = [job for job in self.jobs() if name and job["id"].startswith(name)]
         if not found:
             raise RequestRefused(f"there is no job {name!r}; `mu jobs` lists all jobs", 404)
         if len(found) > 1:
@@ -135,8 +142,8 @@ class Client:
             raise DaemonUnreachable(f"the daemon at {self._address.url} failed: {message}")
         raise RequestRefused(message, status, field)
 
-    def _list(self, path: str) -> list[object]:
-        found = self._json(self.ask("GET", path))
+    def _list(self, path: str, method: str = "GET", body: bytes | None = None) -> list[object]:
+        found = self._json(self.ask(method, path, body))
         if not isinstance(found, list):
             raise self._not_mu("its answer is not a JSON list")
         return found

@@ -21,6 +21,7 @@ from mu.cli.functions import bundle
 from mu.cli.keys import keys
 from mu.cli.options import BROKEN_PIPE, INTERRUPTED, CliError, NoDaemon, finds_daemon
 from mu.cli.replay import replay
+from mu.cli.rerun import rerun
 from mu.cli.scaffold import init
 
 
@@ -52,7 +53,11 @@ class CommandLine(click.Group):
 
         name = args[0]
         near = get_close_matches(name, self.commands, 1)
-        if near and name not in self.commands and not name.startswith("-"):
+        if (
+            near
+            and name not in self.commands
+            and not (name.startswith("-") or ctx.resilient_parsing)
+        ):
             raise click.UsageError(f"No such command {name!r}. Did you mean {near[0]!r}?", ctx)
         return super().resolve_command(ctx, args)
 
@@ -82,6 +87,12 @@ def cli() -> None:
       MU_HOME, ./etc/mu.conf, /etc/mu.conf, ~/.mu
 
     \b
+    Completion of names, ids and parameters by Tab, for the file that your shell starts with:
+      ~/.bashrc                   eval "$(_MU_COMPLETE=bash_source mu)"
+      ~/.zshrc                    eval "$(_MU_COMPLETE=zsh_source mu)"
+      ~/.config/fish/config.fish  _MU_COMPLETE=fish_source mu | source
+
+    \b
     Exit status:
       0  success; for a job that was watched: it is done
       1  the job failed; a replayed attempt diverged; mu doctor found an error
@@ -95,7 +106,7 @@ def cli() -> None:
 for command in (
     *(launch.launch, launch.pipelines),
     *(jobs.jobs, jobs.watch, jobs.workers, jobs.log, jobs.cancel),
-    *(bundle, deploy, doctor, fetch, init, keys, replay),
+    *(bundle, deploy, doctor, fetch, init, keys, replay, rerun),
 ):
     cli.add_command(command)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mu.aws import limits
+from mu.cli.completion import complete_function
 from mu.cli.functions import (
     Ingredients,
     describes_bundle,
@@ -61,7 +62,10 @@ LOCAL_ROLE = "arn:aws:iam::000000000000:role/none"
 )
 @click.option("--bare", is_flag=True, help="Deploy the worker only, without a program.")
 @click.option(
-    "--name", metavar="NAME", help="The function.  [default: the first program's or zip's name]"
+    "--name",
+    metavar="NAME",
+    shell_complete=complete_function,
+    help="The function.  [default: the first program's or zip's name]",
 )
 @click.option("--suffix", is_flag=True, help="Add a random suffix to the name.")
 @click.option(

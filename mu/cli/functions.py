@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mu.cli.completion import complete_path
 from mu.cli.options import CliError, F, print_json, shows_json
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ requirements_option = click.option(
 def describes_bundle(command: F) -> F:
     """Add the options that make up Ingredients."""
     options = (
-        click.argument("programs", metavar="[PROGRAM]...", nargs=-1),
+        click.argument("programs", metavar="[PROGRAM]...", nargs=-1, shell_complete=complete_path),
         click.option(
             "--pre",
             default="",
@@ -70,6 +71,7 @@ def describes_bundle(command: F) -> F:
             "extra",
             multiple=True,
             metavar="PATH",
+            shell_complete=complete_path,
             help="Add a file or folder; NAME=PATH adds it as NAME. Repeatable.",
         ),
         requirements_option,

@@ -56,7 +56,7 @@ def jobs(limit: int, as_json: bool) -> None:
       mu jobs --limit 3
       mu jobs --json | jq -r '.[] | select(.state == "failed") | .id'
     """
-    found = the_client().jobs()[-limit:]
+    found = the_client().jobs(last=limit)
     if as_json:
         print_json(found)
         return
@@ -97,7 +97,7 @@ def watch(ctx: click.Context, job: str, as_json: bool) -> None:
 @job_argument
 @click.option(
     "--state",
-    type=click.Choice(["waiting", "running", "done", "failed"]),
+    type=click.Choice(["waiting", "running", "done", "failed", "cancelled"]),
     help="List only actors in this state; with failed, show every different error.",
 )
 @shows_json
@@ -222,7 +222,12 @@ def watch_to_end(
             )
         ctx.exit(INTERRUPTED)
     if out is not None:
-        bring(client, job, out)
+        try:
+            bring(client, job, out)
+        except CliError as error:
+            if job["state"] == "done":
+                raise
+            click.echo(f"Nothing was downloaded: {error.message}", err=True)
     ctx.exit(STATUS.get(job["state"], FAILED))
 
 
@@ -278,7 +283,7 @@ def _only_actor(client: Client, job: JobJson) -> int:
 def _ended(client: Client, job_id: str, actor: int) -> bool:
     page = {"after": actor - 1} if actor else {}
     found = client.workers(job_id, limit=1, **page)
-    if found and found[0]["actor"] == actor and found[0]["state"] in ("done", "failed"):
+    if found and found[0]["actor"] == actor and found[0]["state"] not in ("waiting", "running"):
         return True
     return bool(client.job(job_id)["finished"])
 

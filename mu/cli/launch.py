@@ -12,6 +12,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mu.cli.completion import (
+    complete_engine,
+    complete_function,
+    complete_param,
+    complete_pipeline,
+)
 from mu.cli.functions import requirements_option
 from mu.cli.jobs import watch_to_end
 from mu.cli.options import (
@@ -29,7 +35,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_pipeline)
 @shows_json
 @finds_daemon()
 def pipelines(name: str | None, as_json: bool) -> None:
@@ -54,7 +60,7 @@ def pipelines(name: str | None, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("pipeline")
+@click.argument("pipeline", shell_complete=complete_pipeline)
 @click.option("-n", "--workers", type=int, metavar="N", help="Number of workers.  [default: 1]")
 @click.option("--actors", metavar="0,7,12-15", help="Run only these actors.  [default: all]")
 @click.option(
@@ -62,6 +68,7 @@ def pipelines(name: str | None, as_json: bool) -> None:
     "params",
     multiple=True,
     metavar="NAME=VALUE",
+    shell_complete=complete_param,
     help="Set a parameter of the pipeline; mu pipelines NAME lists them. Repeatable.",
 )
 @click.option(
@@ -104,10 +111,14 @@ def pipelines(name: str | None, as_json: bool) -> None:
 @click.option(
     "--engine",
     metavar="NAME",
+    shell_complete=complete_engine,
     help="Where workers run: local, lambda or external.  [default: from mu.conf]",
 )
 @click.option(
-    "--function", metavar="NAME", help="The Lambda function.  [default: the pipeline's name]"
+    "--function",
+    metavar="NAME",
+    shell_complete=complete_function,
+    help="The Lambda function.  [default: the pipeline's name]",
 )
 @click.option(
     "--copies",
@@ -168,6 +179,9 @@ def pipelines(name: str | None, as_json: bool) -> None:
 @click.option(
     "--dry-run", is_flag=True, help="Show what would be done and what it may cost; do nothing."
 )
+@click.option(
+    "--skip-existing", is_flag=True, help="With map: skip inputs whose output is up to date."
+)
 @click.option("-w", "--watch", "watched", is_flag=True, help="Wait until the job has ended.")
 @shows_json
 @finds_daemon()
@@ -194,6 +208,7 @@ def launch(
     event_out: Path | None,
     idempotency_key: str | None,
     dry_run: bool,
+    skip_existing: bool,
     watched: bool,
     as_json: bool,
     **given: object,
@@ -244,6 +259,8 @@ def launch(
     order = {name: value for name, value in order.items() if value is not None}
     if event_out is not None and order.get("engine", "external") != "external":
         raise CliError("--event-out is for engine external; others start the workers themselves")
+    if skip_existing:
+        params = (*params, "skip_existing=yes")
     client = the_client()
     described = pipeline_named(client.pipelines(), pipeline)
     made = None
@@ -277,17 +294,17 @@ def launch(
     if staged is not None:
         staged.upload(order)
     with _private_file(event_out) as keep_event:
-        job = _place(client, order, idempotency_key)
+        job = place(client, order, idempotency_key)
         if event_out is not None and "event" in job:
             keep_event(json.dumps(job.pop("event")))
     watched = watched or outputs is not None
-    _report(job, event_out, watched, as_json)
+    report(job, event_out, watched, as_json)
     if watched:
         quiet = "event" in job and not as_json
         watch_to_end(ctx, client, job, as_json, stderr=quiet, out=outputs)
 
 
-def _place(client: Client, order: dict[str, object], key: str | None) -> JobJson:
+def place(client: Client, order: dict[str, object], key: str | None) -> JobJson:
     """Place the order, and return the job."""
     from mu.cli.client import DaemonUnreachable, RequestRefused
 
@@ -304,7 +321,7 @@ def _place(client: Client, order: dict[str, object], key: str | None) -> JobJson
         ) from None
 
 
-def _report(job: JobJson, event_out: Path | None, watched: bool, as_json: bool) -> None:
+def report(job: JobJson, event_out: Path | None, watched: bool, as_json: bool) -> None:
     """Print the id, the event or the JSON on stdout for programs, and a sentence on stderr."""
     from mu.cli.display.text import ordered
 

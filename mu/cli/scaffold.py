@@ -58,8 +58,9 @@ WantedBy=multi-user.target
 
 @click.command()
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+@click.option("--user", "owner", metavar="NAME", help="User who runs the daemon; default: you.")
 @click.option("--force", is_flag=True, help="Overwrite existing files.")
-def init(folder: Path, force: bool) -> None:
+def init(folder: Path, owner: str | None, force: bool) -> None:
     """Write a mu.conf to edit and a systemd unit.
 
     mu.conf has every option at its default, with a comment on each; mu.service starts the daemon.
@@ -68,10 +69,11 @@ def init(folder: Path, force: bool) -> None:
     \b
     Examples:
       mu init
-      mu init /etc
+      mu init /etc --user mu
     """
-    config, unit = write_files(folder, force)
-    root = " Replace User=root there by another user." if user() == "root" else ""
+    owner = owner or user()
+    config, unit = write_files(folder, force, owner)
+    root = " Replace User=root there by another user." if owner == "root" else ""
     start, mine = shlex.join(start_command(config)), f"mu --config {shlex.quote(str(config))}"
     click.echo(
         f"Wrote {config} and {unit}.\n\n"
@@ -86,7 +88,7 @@ def init(folder: Path, force: bool) -> None:
     )
 
 
-def write_files(folder: Path, force: bool) -> tuple[Path, Path]:
+def write_files(folder: Path, force: bool, owner: str) -> tuple[Path, Path]:
     """Write both files, and return them. Raises CliError before anything is written."""
     folder = folder.absolute()
     config, unit = folder / CONFIG, folder / UNIT
@@ -98,7 +100,7 @@ def write_files(folder: Path, force: bool) -> tuple[Path, Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         config.write_bytes(SHIPPED.read_bytes())
-        unit.write_text(_unit(config, unit), encoding="utf-8")
+        unit.write_text(_unit(config, unit, owner), encoding="utf-8")
     except OSError as error:
         raise CliError(f"cannot write {error.filename or folder}: {error.strerror}") from None
     return config, unit
@@ -111,10 +113,10 @@ def start_command(config: Path) -> list[str]:
     return [twistd, "-n", "--pidfile=", "mu", "--config", str(config)]
 
 
-def _unit(config: Path, unit: Path) -> str:
+def _unit(config: Path, unit: Path, owner: str) -> str:
     command = " ".join(map(_systemd_word, start_command(config)))
     environment = str(config.with_name(ENVIRONMENT)).replace("%", "%%")
-    return _UNIT.format(unit=unit, user=user(), command=command, environment=environment)
+    return _UNIT.format(unit=unit, user=owner, command=command, environment=environment)
 
 
 def user() -> str:

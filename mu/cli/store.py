@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from mu.aws.s3 import S3Place, explained
+from mu.aws.s3 import S3Error, S3Place, answer_of, explained
 from mu.cli.display.text import console, many
 from mu.cli.files import LocalFile, listed, refuse_names, shown
 from mu.cli.options import CliError, local_key, the_home, where
@@ -134,10 +134,8 @@ class FileStore:
             _bar("Uploading", len(changed), size) as heard,
         ):
             _wait(
-                (
-                    manager.upload(str(file.path), self._bucket, key, subscribers=[heard])
-                    for key, file in changed.items()
-                )
+                manager.upload(str(file.path), self._bucket, key, subscribers=[heard])
+                for key, file in changed.items()
             )
         moving = [key for key, file in changed.items() if not file.is_unchanged()]
         if moving:  # the next upload must not take them for copies
@@ -166,10 +164,8 @@ class FileStore:
             for path in changed.values():
                 path.parent.mkdir(parents=True, exist_ok=True)
             _wait(
-                (
-                    manager.download(self._bucket, key, str(path), subscribers=[heard])
-                    for key, path in changed.items()
-                )
+                manager.download(self._bucket, key, str(path), subscribers=[heard])
+                for key, path in changed.items()
             )
             for key, path in changed.items():
                 os.utime(path, (there[key].stored, there[key].stored))
@@ -208,7 +204,10 @@ class FileStore:
             some = [{"Key": key} for key in keys[at : at + 1000]]
             with explained(f"delete in {self.url('')}", "this command line", REMEDY):
                 request = {"Objects": some, "Quiet": True}
-                self._client().delete_objects(Bucket=self._bucket, Delete=request)
+                told = self._client().delete_objects(Bucket=self._bucket, Delete=request)
+            for failed in told.get("Errors", ()):
+                url, why = self.url(failed["Key"]), answer_of({"Error": failed})
+                raise S3Error(f"cannot delete {url}: {why}")
 
     def _manager(self) -> Any:
         """Return a transfer manager, to be used in `with`."""

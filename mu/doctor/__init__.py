@@ -5,50 +5,60 @@ exception in a check becomes a finding, and the next check runs.
 """
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 
-from mu.config import Config
+from mu.aws.answers import Kind
 from mu.doctor.account import (
     GROWTH,
     check_clock,
     check_credentials,
     check_growth,
     check_local_concurrency,
+    check_memory,
     check_quota,
 )
 from mu.doctor.bucket import check_bucket, check_bucket_write
-from mu.doctor.coordinator import FINDERS, check_ca, check_public_host, check_worker_port
-from mu.doctor.finding import FAIL, WARN, Finding
-from mu.doctor.function import check_function, check_invoke, check_retries
-from mu.doctor.role import check_role, check_role_may, role_of
+from mu.doctor.case import Case
+from mu.doctor.coordinator import (
+    Reach,
+    check_ca,
+    check_public_host,
+    check_relay,
+    check_worker_port,
+    find_places,
+    finders_of,
+)
+from mu.doctor.finding import FAIL, UNKNOWN, WARN, Finding
+from mu.doctor.function import (
+    Subject,
+    check_function,
+    check_invoke,
+    check_managed,
+    check_reserve,
+    check_retries,
+    check_route,
+)
+from mu.doctor.inside import (
+    Surroundings,
+    check_boto3,
+    check_inside,
+    check_port_inside,
+    may_run,
+    not_run,
+)
+from mu.doctor.role import check_role, check_role_may
 from mu.functions.apis import Clients
-from mu.functions.aws import CREDENTIALS, AwsClients, AwsError
+from mu.functions.aws import CREDENTIALS, AwsError
 
 Checks = Generator[tuple[str, Callable[[], Finding]], Finding, None]
 """Yields checks by name, and receives the finding of each."""
 
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """What to check."""
-
-    config: Config
-    source: str
-    """The source of the configuration: a file's path, or `the defaults`."""
-    engine: str
-    clients: Clients | None
-    """None: no engine can be asked, and a finding in `known` says why."""
-    regions: Sequence[str]
-    functions: Sequence[str] = ()
-    workers: int = 1
-    role: str = ""
-    bucket: str = ""
-    write: bool = False
-    known: Sequence[Finding] = ()
-    """Findings made before the checks."""
+_NEEDED = ("invoking", "inside", "writing")
+"""The checks whose calls are those of a job. For the others, a missing right is no failure."""
+_REACHED = (*_NEEDED, "function", "bucket")
+"""The checks that fail if AWS cannot be reached. Jobs do not need STS and IAM, or the account's settings."""
 
 
 def examine(case: Case) -> Iterator[Finding]:
@@ -67,6 +77,14 @@ def _run(name: str, check: Callable[[], Finding]) -> Finding:
     try:
         return check()
     except AwsError as error:
+        match error.kind:
+            case Kind.DENIED if name not in _NEEDED:
+                remedy = f"jobs do not need this right; to have it checked: {error.remedy}"
+                return Finding(name, UNKNOWN, error.sentence, remedy)
+            case Kind.BUSY | Kind.NOT_READY:
+                return Finding(name, UNKNOWN, error.sentence, "jobs wait; check again later")
+            case Kind.AGAIN if name not in _REACHED:
+                return Finding(name, UNKNOWN, error.sentence, error.remedy)
         return Finding(name, FAIL, error.sentence, error.remedy)
     except Exception as error:  # a broken check must not hide the findings of the others
         return Finding(name, FAIL, f"the check itself failed: {type(error).__name__}: {error}")
@@ -74,62 +92,87 @@ def _run(name: str, check: Callable[[], Finding]) -> Finding:
 
 def _checks(case: Case) -> Checks:
     """Yield the checks one by one; later ones depend on earlier findings."""
-    config, aws = case.config, case.engine == "lambda"
-    yield "CA", partial(check_ca, config.home)
-    yield "worker port", partial(check_worker_port, config.home, config, aws)
-    finders = FINDERS if aws else ()
-    yield "public_host", partial(check_public_host, config, case.source, finders, aws)
+    config, aws, home = case.config, case.engine == "lambda", case.config.home
+    places = find_places(home, config)
+    yield "CA", partial(check_ca, home)
+    yield "worker port", partial(check_worker_port, home, config, aws)
+    if case.may_use_relay:
+        yield "relay port", partial(check_relay, home, config, aws, case.relay_user)
+    else:
+        places.pop("relay", None)
+    finders = finders_of(config) if aws else ()
+    own = [place.port for place in places.values() if place.host == config.launch.public_host]
+    ports = own or [port for port in (config.worker.port, config.relay.port) if port]
+    yield "public_host", partial(check_public_host, config, case.source, finders, aws, ports)
     if aws and case.clients is not None:
-        found = yield "credentials", partial(check_credentials, case.clients, case.regions[0])
+        whose = partial(check_credentials, case.clients, case.regions[0], case.whose)
+        found = yield "credentials", whose
         if found.remedy == CREDENTIALS:
             rest = "the other checks of AWS were skipped, because there are no credentials"
             yield "AWS", lambda: Finding("AWS", WARN, rest)
             return
         yield from _of_account(case, case.clients)
     elif not aws:
-        yield "concurrency", partial(check_local_concurrency, config, case.workers)
+        yield "concurrency", partial(check_local_concurrency, config, case.workers, case.at_once)
     if case.clients is not None:
-        yield from _of_functions(case, case.clients)
-    if aws and case.clients is not None and (case.role or case.functions):
-        yield from _of_role(case, case.clients)
+        subjects = [
+            Subject(case.clients, region, name)
+            for region in case.regions
+            for name in case.functions
+        ]
+        for subject in subjects:
+            yield from _of_function(case, subject, places)
+        if aws and (case.role or subjects):
+            yield from _of_role(case, case.clients, subjects)
     if case.bucket:
-        s3 = case.clients if aws and case.clients is not None else AwsClients()
-        found = yield "bucket", partial(check_bucket, s3, case.regions, case.bucket)
+        found = yield "bucket", partial(check_bucket, case.storage, case.regions, case.bucket)
         if case.write and found.level != FAIL:
-            yield "writing", partial(check_bucket_write, s3, case.regions[0], case.bucket)
+            yield "writing", partial(check_bucket_write, case.storage, case.regions[0], case.bucket)
 
 
 def _of_account(case: Case, clients: Clients) -> Checks:
     yield "clock", partial(check_clock, clients, case.regions[0], time.time)
-    share = _share(case)
     for region in case.regions:
-        yield "concurrency", partial(check_quota, clients, region, share)
-    if share > GROWTH:
-        yield "growth", partial(check_growth, share, len(case.functions))
+        yield "concurrency", partial(check_quota, clients, region, case.share, case.at_once)
+        yield "memory", partial(check_memory, clients, region, case.memory)
+    if case.share > GROWTH:
+        yield "growth", partial(check_growth, case.share, len(case.functions))
 
 
-def _of_functions(case: Case, clients: Clients) -> Checks:
+def _of_function(case: Case, function: Subject, places: dict[str, Reach]) -> Checks:
+    aws, each = case.engine == "lambda", -(-case.share // max(1, len(case.functions)))
     limit_s = case.config.jobs.worker_timeout_s
-    each = -(-_share(case) // max(1, len(case.functions)))
-    for region in case.regions:
-        for name in case.functions:
-            found = yield "function", partial(check_function, clients, region, name, limit_s, each)
-            if found.level != FAIL:
-                yield "retries", partial(check_retries, clients, region, name)
-                yield "invoking", partial(check_invoke, clients, region, name)
+    found = yield "function", partial(check_function, function, limit_s)
+    if found.level == FAIL:
+        return
+    yield "reserve", partial(check_reserve, function, each, case.at_once)
+    if function.managed:
+        yield "instances", partial(check_managed, function)
+    if aws and places:
+        yield "route", partial(check_route, function, places, case.relay_user)
+    yield "retries", partial(check_retries, function)
+    found = yield "invoking", partial(check_invoke, function)
+    if found.level == FAIL or not places:  # without a daemon there is nothing to connect to
+        return
+    if not (case.run or may_run(function)):
+        yield "inside", partial(not_run, function)
+        return
+    told: list[Surroundings] = []
+    yield "inside", partial(check_inside, function, places, case.config.home, told.append)
+    for around in told:
+        for name, place in places.items():
+            check = partial(check_port_inside, function, name, place, around, case.relay_user)
+            yield f"{name} inside", check
+        yield "boto3", partial(check_boto3, function, around)
 
 
-def _of_role(case: Case, clients: Clients) -> Checks:
+def _of_role(case: Case, clients: Clients, functions: list[Subject]) -> Checks:
     region = case.regions[0]
 
     def role() -> str:
-        return case.role or role_of(clients, region, case.functions[0])
+        return case.role or functions[0].look_up()["Role"]
 
     found = yield "role", lambda: check_role(clients, region, role())
-    if found.level != FAIL:
-        yield "role", lambda: check_role_may(clients, region, role(), case.bucket)
-
-
-def _share(case: Case) -> int:
-    """Return the number of workers in each region."""
-    return -(-case.workers // len(case.regions))
+    function = case.functions[0] if case.functions else ""
+    if found.level != FAIL and (function or case.bucket):
+        yield "role", lambda: check_role_may(clients, region, role(), function, case.bucket)

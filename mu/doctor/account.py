@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 
 from botocore.exceptions import ClientError
 
+from mu.aws.limits import MEMORY, NEW_ACCOUNT_MEMORY
 from mu.config import Config
 from mu.doctor.finding import FAIL, OK, WARN, Finding
 from mu.functions.apis import Clients
@@ -20,20 +21,21 @@ SKEW_WARN_S, SKEW_FAIL_S = 30, 300
 """AWS refuses requests whose time is 5 minutes off. mu's certificates are backdated by 10 minutes."""
 
 
-def check_credentials(clients: Clients, region: str) -> Finding:
-    """Ask STS whose credentials these are."""
+def check_credentials(clients: Clients, region: str, whose: str = "these") -> Finding:
+    """Ask STS who has these credentials; `whose` is such as `the daemon's`."""
     check = "credentials"
-    with aws_errors("checking the credentials"):
+    with aws_errors(f"checking {whose} credentials"):
         caller = clients.client("sts", region).get_caller_identity()
     who = caller["Arn"]
     if who.endswith(":root"):
         return Finding(
             check,
             WARN,
-            f"they belong to the root user of account {caller['Account']}, who may do anything",
+            f"{whose} credentials belong to the root user of account {caller['Account']}, who may do"
+            " anything",
             "create a user or role with the policies of mu doctor --policy, and use that instead",
         )
-    return Finding(check, OK, who)
+    return Finding(check, OK, f"{whose} credentials are those of {who}")
 
 
 def check_clock(clients: Clients, region: str, clock: Callable[[], float]) -> Finding:
@@ -66,22 +68,25 @@ def check_clock(clients: Clients, region: str, clock: Callable[[], float]) -> Fi
     )
 
 
-def check_quota(clients: Clients, region: str, workers: int) -> Finding:
-    """Compare the account's concurrent executions in a region with the workers needed there."""
+def check_quota(clients: Clients, region: str, workers: int, at_once: str = "") -> Finding:
+    """Compare the account's concurrent executions in a region with the workers needed there.
+
+    `at_once` names a pipeline that needs all of them at the same time; empty: they may take turns.
+    """
     check = "concurrency"
-    with aws_errors(f"reading the account's settings in {region}"):
-        limit = clients.client("lambda", region).get_account_settings()["AccountLimit"]
-    most, free = limit["ConcurrentExecutions"], limit["UnreservedConcurrentExecutions"]
+    most, free = _concurrency(clients, region)
     reserved = f" ({most - free} reserved for certain functions)" if free < most else ""
     quota = f"the quota in {region} is {most} concurrent executions{reserved}"
     if workers > free:
+        needs = f"pipeline {at_once} needs {workers} workers at once"
         return Finding(
             check,
-            FAIL,
-            f"{quota}, but {workers} workers are needed",
-            "request an increase (aws service-quotas request-service-quota-increase --service-code"
-            f" lambda --quota-code {QUOTA_CODE} --desired-value {_round_up(workers)} --region"
-            f" {region}), use more regions, or use fewer workers",
+            FAIL if at_once or not free else WARN,
+            f"{quota}: {needs if at_once else f'{workers} workers take turns'}",
+            "for more at a time, request an increase (aws service-quotas"
+            " request-service-quota-increase --service-code lambda --quota-code"
+            f" {QUOTA_CODE} --desired-value {_round_up(workers)} --region {region}), or use more"
+            " regions",
         )
     if most < USUAL:
         return Finding(
@@ -94,18 +99,48 @@ def check_quota(clients: Clients, region: str, workers: int) -> Finding:
     return Finding(check, OK, f"{quota}; {workers} needed")
 
 
-def check_local_concurrency(config: Config, workers: int) -> Finding:
-    """Compare the local engine's limit with the workers needed."""
-    check, most = "concurrency", config.local.concurrency
-    if workers > most:
+def check_memory(clients: Clients, region: str, memory: int) -> Finding:
+    """Judge whether the account allows functions this much memory, in MB.
+
+    No call returns that quota, but AWS reduces both quotas of a new account.
+    """
+    check, asked = "memory", f"{memory:,} MB for each worker"
+    if warning := MEMORY.exceeded(memory):
+        return Finding(check, WARN, warning, "use less: mu deploy --memory")
+    if memory <= NEW_ACCOUNT_MEMORY:
+        return Finding(check, OK, f"{asked}: also allowed in new accounts")
+    most, _ = _concurrency(clients, region)
+    if most < USUAL:
         return Finding(
             check,
             WARN,
-            f"the local engine runs {most} workers at a time, but {workers} are needed: the others"
-            " wait",
-            "increase [local] concurrency, if this machine can run that many",
+            f"{asked}: this account's quotas are reduced, and such accounts often allow at most"
+            f" {NEW_ACCOUNT_MEMORY:,} MB",
+            f"use mu deploy --memory {NEW_ACCOUNT_MEMORY}, or ask AWS Support for more",
         )
-    return Finding(check, OK, f"the local engine runs {most} workers at a time; {workers} needed")
+    return Finding(check, OK, f"{asked}: this account's quotas are not reduced")
+
+
+def _concurrency(clients: Clients, region: str) -> tuple[int, int]:
+    """Return how many executions the account may have at a time, and how many are not reserved."""
+    with aws_errors(f"reading the account's settings in {region}"):
+        limit = clients.client("lambda", region).get_account_settings()["AccountLimit"]
+    return limit["ConcurrentExecutions"], limit["UnreservedConcurrentExecutions"]
+
+
+def check_local_concurrency(config: Config, workers: int, at_once: str = "") -> Finding:
+    """Compare the local engine's limit with the workers needed; `at_once` as for check_quota."""
+    check, most = "concurrency", config.local.concurrency
+    runs = f"the local engine runs {most} workers at a time"
+    if workers <= most:
+        return Finding(check, OK, f"{runs}; {workers} needed")
+    needs = f"pipeline {at_once} needs {workers} workers at once"
+    return Finding(
+        check,
+        FAIL if at_once else WARN,
+        f"{runs}: {needs if at_once else f'{workers} workers take turns'}",
+        "increase [local] concurrency, if this machine can run that many",
+    )
 
 
 def check_growth(workers: int, functions: int) -> Finding:

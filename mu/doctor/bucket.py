@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Sequence
 
+from mu.aws.answers import Kind
 from mu.doctor.finding import FAIL, OK, WARN, Finding
 from mu.functions.apis import Clients
 from mu.functions.aws import AwsError, aws_errors
@@ -25,9 +26,10 @@ def check_bucket(clients: Clients, regions: Sequence[str], bucket: str) -> Findi
         if error.code == "403":
             return Finding(
                 check,
-                FAIL,
+                WARN,
                 f"bucket {bucket} belongs to another account, or these credentials may not list it",
-                "use a bucket of your own; mu doctor --policy daemon prints the needed permissions",
+                "use a bucket of your own; --write tries what the permissions allow, and mu doctor"
+                " --policy daemon prints those that pipelines may need",
             )
         raise
     there = head.get("BucketRegion")
@@ -44,17 +46,33 @@ def check_bucket(clients: Clients, regions: Sequence[str], bucket: str) -> Findi
 
 
 def check_bucket_write(clients: Clients, region: str, bucket: str) -> Finding:
-    """Write, read and delete an object with a random name."""
+    """Write, read and delete an object with a random name.
+
+    The right to delete is not needed by jobs: without it, the object is left behind.
+    """
     check = "writing"
     client, key, body = clients.client("s3", region), f"mu/doctor-{secrets.token_hex(8)}", b"mu"
     with aws_errors(f"writing s3://{bucket}/{key}"):
         client.put_object(Bucket=bucket, Key=key, Body=body)
+    left = ""
     try:
         with aws_errors(f"reading s3://{bucket}/{key}"):
             same = client.get_object(Bucket=bucket, Key=key)["Body"].read() == body
     finally:
-        with aws_errors(f"deleting s3://{bucket}/{key}"):
-            client.delete_object(Bucket=bucket, Key=key)
+        try:
+            with aws_errors(f"deleting s3://{bucket}/{key}"):
+                client.delete_object(Bucket=bucket, Key=key)
+        except AwsError as error:
+            if error.kind is not Kind.DENIED:
+                raise
+            left = f"s3://{bucket}/{key}"
     if not same:
         return Finding(check, FAIL, f"s3://{bucket}/{key} had another content than was written")
+    if left:
+        return Finding(
+            check,
+            WARN,
+            f"{left} was written and read; these credentials may not delete it, so it is still there",
+            f"aws s3 rm {left}, as a user who may",
+        )
     return Finding(check, OK, f"an object in {bucket} was written, read and deleted")

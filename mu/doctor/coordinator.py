@@ -8,17 +8,19 @@ import ssl
 import stat
 import urllib.request
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
+from mu import hosts
 from mu.config import Config
-from mu.doctor.finding import FAIL, OK, WARN, Finding
+from mu.doctor.finding import FAIL, OK, UNKNOWN, WARN, Finding
 from mu.net.certificates import SERVER_NAME, Authority, Facts
 
 SOON = timedelta(days=30)
 CONNECT_S = 3.0
 METADATA_S = 1.0
-CHECKIP = "https://checkip.amazonaws.com"
 METADATA = "http://169.254.169.254"
 
 Find = Callable[[], tuple[str, str] | None]
@@ -67,31 +69,150 @@ def check_ca(home: Path, now: datetime | None = None) -> Finding:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Where workers find a port, and what kinds of addresses its host has."""
+
+    host: str
+    port: int
+    addresses: tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, ...] = ()
+    """Empty: the host cannot be resolved."""
+
+    @classmethod
+    def of(cls, host: str, port: int) -> "Reach":
+        try:
+            return cls(host, port, tuple(_resolve(host)))
+        except OSError:
+            return cls(host, port)
+
+    def __str__(self) -> str:
+        return hosts.join(self.host, self.port)
+
+    @property
+    def only_ipv6(self) -> bool:
+        return self._all(lambda address: address.version == 6)
+
+    @property
+    def only_here(self) -> bool:
+        return self._all(lambda address: _reach(address) == "none")
+
+    @property
+    def only_private(self) -> bool:
+        return self._all(lambda address: _reach(address) == "private")
+
+    def _all(self, kind: Callable[[ipaddress.IPv4Address | ipaddress.IPv6Address], bool]) -> bool:
+        return bool(self.addresses) and all(map(kind, self.addresses))
+
+
+def find_ports(home: Path) -> dict[str, int]:
+    """Return the ports of the running daemon by name; empty: none is running."""
+    try:
+        ports = json.loads((home / "ports.json").read_text(encoding="utf-8"))
+        return {str(name): int(port) for name, port in ports.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def find_places(home: Path, config: Config) -> dict[str, Reach]:
+    """Return where workers find the worker port and the relay, of those that there are."""
+    ports, public = find_ports(home), config.launch.public_host
+    places: dict[str, Reach] = {}
+    for name in ("worker", "relay"):
+        if name in ports:
+            places[name] = Reach.of(public, ports[name])
+    if config.relay.address != "auto":
+        places["relay"] = Reach.of(*hosts.split(config.relay.address))
+    return places
+
+
 def check_worker_port(home: Path, config: Config, aws: bool) -> Finding:
     """Check that a daemon listens, with a certificate that workers accept."""
-    check = "worker port"
-    host = config.worker.host
+    return _check_own_port("worker", home, config.worker.host, aws)
+
+
+def check_relay(home: Path, config: Config, aws: bool, pipeline: str) -> Finding:
+    """Check the relay: the daemon's own, or the one on another machine.
+
+    `pipeline` names one that needs it. Without it, nothing is a failure.
+    """
+    check, options = "relay port", config.relay
+    if options.address != "auto":
+        place = Reach.of(*hosts.split(options.address))
+        there = f"the relay at {place}"
+        remedy = f"start it: twistd -n mu-relay, and allow TCP port {place.port} there (firewall)"
+        found = _check_certificate(check, home, place.host, place.port, there, remedy)
+        if found.level == OK and aws:
+            found = _judge_relay(found, there, place)
+    elif not options.enabled:
+        found = Finding(
+            check,
+            FAIL if pipeline else OK,
+            "there is no relay: [relay] enabled = no",
+            "set it to yes and restart the daemon" if pipeline else "",
+        )
+    else:
+        found = _check_own_port("relay", home, options.host, aws)
+    if found.level != FAIL or pipeline:
+        return found
+    return replace(found, level=WARN, sentence=f"{found.sentence}; only some pipelines need it")
+
+
+def _judge_relay(found: Finding, there: str, place: Reach) -> Finding:
+    """Return the finding, or another one if functions on AWS cannot reach the address."""
+    if place.only_here:
+        return replace(
+            found,
+            level=FAIL,
+            sentence=f"{there} has a loopback address: functions on AWS cannot reach it",
+            remedy="set [relay] address to one that they can reach, or to auto",
+        )
+    if place.only_ipv6 or place.only_private:
+        kind = "an IPv6" if place.only_ipv6 else "a private"
+        sentence = f"{there} has {kind} address, which only functions in a VPC may reach"
+        return replace(found, level=WARN, sentence=sentence)
+    return found
+
+
+def _check_own_port(name: str, home: Path, host: str, aws: bool) -> Finding:
+    check = f"{name} port"
     if aws and _is_loopback(host):
         return Finding(
             check,
             FAIL,
-            f"[worker] host = {host} accepts connections from this machine only",
+            f"[{name}] host = {host} accepts connections from this machine only",
             "set it to 0.0.0.0 and restart the daemon",
         )
-    try:
-        port = int(json.loads((home / "ports.json").read_text(encoding="utf-8"))["worker"])
-    except (OSError, ValueError, KeyError, TypeError):
+    ports = find_ports(home)
+    if name not in ports:
         return Finding(
             check,
             WARN,
-            f"no daemon is running for home {home}",
+            f"no daemon is running for home {home}"
+            if not ports
+            else f"the daemon running for home {home} has no {name} port",
             "start it: twistd -n mu --config FILE",
         )
     near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return _check_certificate(
+        check,
+        home,
+        near,
+        ports[name],
+        f"port {ports[name]} of ports.json",
+        "restart the daemon: it was killed, or does not accept connections",
+    )
+
+
+def _check_certificate(
+    check: str, home: Path, host: str, port: int, what: str, remedy: str
+) -> Finding:
+    """Connect to a port, and check that its certificate is one that workers accept."""
+    if not (home / "ca.pem").exists():
+        return Finding(check, UNKNOWN, f"{what} is not checked: {home} has no CA yet")
     context = ssl.create_default_context(cafile=str(home / "ca.pem"))
     try:
         with (
-            socket.create_connection((near, port), CONNECT_S) as plain,
+            socket.create_connection((host, port), CONNECT_S) as plain,
             context.wrap_socket(plain, server_hostname=SERVER_NAME) as connection,
         ):
             shown = connection.getpeercert(binary_form=True) or b""
@@ -100,15 +221,10 @@ def check_worker_port(home: Path, config: Config, aws: bool) -> Finding:
             check,
             FAIL,
             f"workers would reject the certificate on port {port}: {error.verify_message}",
-            "restart the daemon: the CA in its home was replaced after it started",
+            "restart the daemon or the relay: the CA in its home was replaced after it started",
         )
     except OSError as error:
-        return Finding(
-            check,
-            FAIL,
-            f"port {port}, named in ports.json, does not respond: {error}",
-            "restart the daemon: it was killed, or does not accept connections",
-        )
+        return Finding(check, FAIL, f"{what} does not respond: {error}", remedy)
     facts = Facts.of(shown)
     return Finding(
         check,
@@ -118,25 +234,26 @@ def check_worker_port(home: Path, config: Config, aws: bool) -> Finding:
     )
 
 
-def check_public_host(config: Config, source: str, finders: Iterable[Find], aws: bool) -> Finding:
-    """Check that workers can reach the address that they connect to."""
+def check_public_host(
+    config: Config,
+    source: str,
+    finders: Iterable[Find],
+    aws: bool,
+    ports: Iterable[int] = (),
+) -> Finding:
+    """Check that workers can reach the address that they connect to, at `ports`."""
     check, host = "public_host", config.launch.public_host
-    port = config.worker.port
     if not aws:
         return Finding(check, OK, f"workers on this machine connect to {host}")
     try:
-        addresses = [ipaddress.ip_address(host)]
-    except ValueError:
-        try:
-            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        except OSError as error:
-            return Finding(
-                check,
-                FAIL,
-                f"public_host = {host} cannot be resolved: {error}",
-                _how_to_set(source, finders),
-            )
-        addresses = [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
+        addresses = _resolve(host)
+    except OSError as error:
+        return Finding(
+            check,
+            FAIL,
+            f"public_host = {host} cannot be resolved: {error}",
+            _how_to_set(source, finders),
+        )
     judged = {str(address): _reach(address) for address in addresses}
     named = "" if host in judged else f" ({', '.join(judged)})"
     if "none" in judged.values():
@@ -154,8 +271,17 @@ def check_public_host(config: Config, source: str, finders: Iterable[Find], aws:
             " (VPC) can reach it",
             _how_to_set(source, finders),
         )
-    sentence = f"workers connect to {host}{named}; whether a firewall blocks them is not checked"
-    open_port = f"allow TCP port {port or '[worker] port'} from anywhere (security group)"
+    if all(address.version == 6 for address in addresses):
+        return Finding(
+            check,
+            WARN,
+            f"public_host = {host}{named} is an IPv6 address: functions have IPv6 only in a VPC with"
+            " dual-stack subnets and Ipv6AllowedForDualStack",
+            "use an IPv4 address, or a name that has one",
+        )
+    sentence = f"workers connect to {host}{named}"
+    numbers = " and ".join(map(str, ports)) or "of [worker] and [relay]"
+    open_port = f"allow inbound TCP from anywhere to port {numbers} (security group)"
     guess = _first(finders)
     if guess is not None and guess[0] not in judged:
         return Finding(
@@ -166,6 +292,15 @@ def check_public_host(config: Config, source: str, finders: Iterable[Find], aws:
             f"if so, set public_host = {guess[0]} in {source}; otherwise {open_port}",
         )
     return Finding(check, OK, sentence, open_port)
+
+
+def _resolve(host: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    """Return a host's addresses. Raises OSError."""
+    try:
+        return [ipaddress.ip_address(host)]
+    except ValueError:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
 
 
 def _reach(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
@@ -228,10 +363,10 @@ def by_metadata() -> tuple[str, str] | None:
     return (address, "from EC2's metadata service") if address else None
 
 
-def by_checkip() -> tuple[str, str] | None:
-    """Return the address from which a server of AWS sees this machine."""
-    address = _ask(urllib.request.Request(CHECKIP))
-    return (address, f"as seen by {CHECKIP}") if address else None
+def by_checkip(url: str) -> tuple[str, str] | None:
+    """Return the address from which a server outside sees this machine."""
+    address = _ask(urllib.request.Request(url)) if url != "none" else None
+    return (address, f"as seen by {url}") if address else None
 
 
 def _ask(request: urllib.request.Request) -> str | None:
@@ -245,5 +380,6 @@ def _ask(request: urllib.request.Request) -> str | None:
     return line if line and line.isprintable() else None
 
 
-FINDERS: tuple[Find, ...] = (by_route, by_metadata, by_checkip)
-"""The ways to find this machine's address, in the order in which they are tried."""
+def finders_of(config: Config) -> tuple[Find, ...]:
+    """Return the ways to find this machine's address, in the order in which they are tried."""
+    return by_route, by_metadata, partial(by_checkip, config.launch.checkip)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 OK, WARN, FAIL = "ok", "warn", "fail"
+UNKNOWN = "unknown"
+"""Not checked, because a right is missing that jobs do not need, or something else to check it with."""
 
 
 @dataclass(frozen=True, slots=True)

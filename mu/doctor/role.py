@@ -8,14 +8,6 @@ from mu.functions.aws import AwsError, aws_errors
 from mu.functions.iam import LOGS
 
 
-def role_of(clients: Clients, region: str, name: str) -> str:
-    """Return the ARN of a function's role. Raises AwsError."""
-    with aws_errors(f"looking up function {name} in {region}"):
-        return clients.client("lambda", region).get_function_configuration(FunctionName=name)[
-            "Role"
-        ]
-
-
 def check_role(clients: Clients, region: str, arn: str) -> Finding:
     """Check that the role exists and that Lambda may assume it."""
     check, name = "role", arn.rpartition("/")[2]
@@ -30,8 +22,6 @@ def check_role(clients: Clients, region: str, arn: str) -> Finding:
                 f"role {name} does not exist in this account",
                 "create it as in docs/aws.md; mu doctor --policy prints its policies",
             )
-        if "AccessDenied" in error.code:
-            return Finding(check, WARN, f"not checked: these credentials may not read role {name}")
         raise
     services = _trusted(role["AssumeRolePolicyDocument"])
     if "lambda.amazonaws.com" not in services:
@@ -56,33 +46,34 @@ def _trusted(policy: TrustPolicy) -> set[str]:
     return trusted
 
 
-def check_role_may(clients: Clients, region: str, arn: str, bucket: str) -> Finding:
+def check_role_may(clients: Clients, region: str, arn: str, function: str, bucket: str) -> Finding:
     """Ask IAM whether the role lets a worker write logs, and read and write objects."""
     check, name = "role may", arn.rpartition("/")[2]
-    asked: list[tuple[Sequence[str], str]] = [(LOGS, "*")]
+    _, partition, _, _, account, *_ = arn.split(":")
+    asked: list[tuple[Sequence[str], str]] = []
+    may = []
+    if function:
+        group = f"arn:{partition}:logs:{region}:{account}:log-group:/aws/lambda/{function}"
+        asked.append((LOGS, f"{group}:log-stream:mu"))
+        may.append("write logs")
     if bucket:
-        data = f"arn:{arn.split(':')[1]}:s3:::{bucket}"  # in the partition of the role
+        may.append(f"read and write objects of {bucket}")
+        data = f"arn:{partition}:s3:::{bucket}"
         asked.append((("s3:GetObject", "s3:PutObject"), f"{data}/*"))
         asked.append((("s3:ListBucket",), data))
     denied = []
-    try:
-        for actions, resource in asked:
-            with aws_errors(f"simulating role {name}"):
-                answer = clients.client("iam", region).simulate_principal_policy(
-                    PolicySourceArn=arn, ActionNames=list(actions), ResourceArns=[resource]
-                )
-            denied += [
-                result["EvalActionName"]
-                for result in answer["EvaluationResults"]
-                if result["EvalDecision"] != "allowed"
-            ]
-    except AwsError as error:
-        if "AccessDenied" not in error.code:
-            raise
-        return Finding(check, WARN, f"not checked: these credentials may not simulate role {name}")
+    for actions, resource in asked:
+        with aws_errors(f"simulating role {name}"):
+            answer = clients.client("iam", region).simulate_principal_policy(
+                PolicySourceArn=arn, ActionNames=list(actions), ResourceArns=[resource]
+            )
+        denied += [
+            result["EvalActionName"]
+            for result in answer["EvaluationResults"]
+            if result["EvalDecision"] != "allowed"
+        ]
     if not denied:
-        data = f", and read and write objects of {bucket}" if bucket else ""
-        return Finding(check, OK, f"role {name} may write logs{data}")
+        return Finding(check, OK, f"role {name} may {', and '.join(may)}")
     level = FAIL if any(action.startswith("s3:") for action in denied) else WARN
     return Finding(
         check,

@@ -10,9 +10,24 @@ class Storage(TypedDict):
     Size: int
 
 
+class VpcConfig(TypedDict, total=False):
+    VpcId: str
+    Ipv6AllowedForDualStack: bool
+
+
+class ManagedInstances(TypedDict, total=False):
+    CapacityProviderArn: str
+    PerExecutionEnvironmentMaxConcurrency: int
+
+
+class CapacityProviderConfig(TypedDict, total=False):
+    LambdaManagedInstancesCapacityProviderConfig: ManagedInstances
+
+
 class FunctionConfiguration(TypedDict, total=False):
     """Lambda's description of a function."""
 
+    Description: str
     Role: str
     Runtime: str
     Handler: str
@@ -22,6 +37,8 @@ class FunctionConfiguration(TypedDict, total=False):
     Architectures: list[str]
     CodeSha256: str
     PackageType: str
+    VpcConfig: VpcConfig
+    CapacityProviderConfig: CapacityProviderConfig
     State: str
     StateReason: str
     LastUpdateStatus: str
@@ -39,6 +56,13 @@ class CodeSource(TypedDict, total=False):
 class EventInvokeConfig(TypedDict, total=False):
     MaximumRetryAttempts: int
     MaximumEventAgeInSeconds: int
+
+
+class InvokeAnswer(TypedDict):
+    """The answer to a synchronous invocation."""
+
+    FunctionError: NotRequired[str]
+    Payload: "Body"
 
 
 class AccountLimit(TypedDict):
@@ -67,7 +91,9 @@ class LambdaApi(Protocol):
     def put_function_event_invoke_config(self, **request: object) -> object: ...
     def update_function_event_invoke_config(self, **request: object) -> object: ...
     def delete_function(self, *, FunctionName: str) -> object: ...
-    def invoke(self, *, FunctionName: str, InvocationType: str) -> object: ...
+    def invoke(
+        self, *, FunctionName: str, InvocationType: str, Payload: bytes = b"{}"
+    ) -> InvokeAnswer: ...
 
 
 # ------------------------------------------------ S3

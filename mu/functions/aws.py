@@ -37,25 +37,36 @@ from mu.aws.sessions import (
 )
 
 CREDENTIALS = NO_CREDENTIALS
+POLICY = "mu doctor --policy deploy --function NAME --bucket NAME --role ARN"
 _ISSUING = ("AssumeRole", "AssumeRoleWithWebIdentity", "GetRoleCredentials", "CreateToken")
 """Calls of botocore's own, for credentials; their failures concern the profile."""
 _CONNECT_S, _READ_S, _TRIES = 10, 300, 6
 
 
 class AwsError(Exception):
-    """A call that failed: what happened, a remedy if there is one, and AWS's error code."""
+    """A call that failed: what happened, a remedy if there is one, AWS's error code and its kind.
 
-    def __init__(self, sentence: str, remedy: str = "", code: str = "") -> None:
+    Kind.AGAIN also means that AWS could not be reached. None: it is no answer of AWS.
+    """
+
+    def __init__(
+        self, sentence: str, remedy: str = "", code: str = "", kind: Kind | None = None
+    ) -> None:
         super().__init__(f"{sentence}: {remedy}" if remedy else sentence)
         self.sentence = sentence
         self.remedy = remedy
         self.code = code
+        self.kind = kind
 
 
 @dataclass(slots=True)
 class AwsClients:
-    """Clients of AWS, with botocore's usual credentials, endpoints and proxies."""
+    """Clients of AWS, with botocore's usual credentials, endpoints and proxies.
 
+    Without `may_prompt`, nobody is asked for an MFA code.
+    """
+
+    may_prompt: bool = True
     _made: dict[tuple[str, str], Any] = field(default_factory=dict)
     _session: boto3.Session | None = None
     _lock: Lock = field(default_factory=Lock)
@@ -65,7 +76,7 @@ class AwsClients:
         with self._lock:
             if (service, region) not in self._made:
                 with aws_errors(f"making a client for {service} in {region}"):
-                    self._session = self._session or _new_session()
+                    self._session = self._session or _new_session(self.may_prompt)
                     client = make_client(self._session, service, region, _config())
                     self._made[service, region] = client
             return self._made[service, region]
@@ -92,9 +103,9 @@ class LocalClients:
         )
 
 
-def _new_session() -> boto3.Session:
+def _new_session(may_prompt: bool) -> boto3.Session:
     """Return a session whose credentials, if there are any, have been found. Raises AwsTrouble."""
-    core = new_session()
+    core = new_session(may_prompt)
     find_keys(core)
     with trouble_of(core):
         return boto3.Session(botocore_session=core)
@@ -137,6 +148,7 @@ def aws_errors(doing: str) -> Iterator[None]:
             f"{failed}: {error}",
             "check that this machine has network access, and that AWS_ENDPOINT_URL is correct if"
             " it is set",
+            kind=Kind.AGAIN,
         ) from None
     except ResponseParserError as error:
         raise AwsError(
@@ -165,7 +177,7 @@ def _refused(failed: str, error: ClientError) -> AwsError:
     sentence, remedy = f"{failed}: {code}: {message}".rstrip(": ."), ""
     match meaning.kind:
         case Kind.DENIED:
-            remedy = f"{meaning.remedy or answer.missing_right()}; mu doctor --policy prints what mu needs"
+            remedy = f"{meaning.remedy or answer.missing_right()}; {POLICY} prints the policy"
         case Kind.KEYS:
             remedy = f"{meaning.remedy}: {CREDENTIALS}"
         case Kind.CLOCK:
@@ -174,4 +186,9 @@ def _refused(failed: str, error: ClientError) -> AwsError:
             remedy = meaning.remedy
         case Kind.EXPIRED:
             remedy = "get new credentials; if they are new, this machine's clock is wrong"
-    return AwsError(sentence, remedy, code)
+    if "MemorySize" in message and "less than or equal to" in message:
+        remedy = (
+            "this account allows less memory, as new accounts do: use --memory with less, or ask AWS"
+            " Support for more"
+        )
+    return AwsError(sentence, remedy, code, meaning.kind)

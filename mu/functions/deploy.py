@@ -16,7 +16,7 @@ from mu.functions.aws import AwsError, aws_errors
 from mu.functions.bundle import sized
 from mu.functions.shipment import Code, DeployError, Report, Shipment
 
-HANDLER = "lambda_function.lambda_handler"
+HANDLER, DESCRIPTION = "lambda_function.lambda_handler", "A worker of mu"
 RETRIES, EVENT_AGE_S = 0, 60
 """AWS must not retry a failed worker, because mu does. It drops an event that could not run within
 a minute: by then, mu has launched another worker for the actor."""
@@ -178,7 +178,7 @@ class Deployment:
             raise DeployError(
                 f"function {name} does not exist in {self.region}, and a new function needs a"
                 " role: give --role ARN, or set AWS_ROLE. docs/aws.md shows how to create a role;"
-                " mu doctor --policy prints its policies"
+                " mu doctor --policy function and --policy trust print its policies"
             )
         fields = {field: value for field, value in _wanted(settings, DEFAULTS).items() if value}
         architecture = code.architecture or "x86_64"
@@ -193,7 +193,7 @@ class Deployment:
                 "Handler": HANDLER,
                 "Architectures": [architecture],
                 "Code": shipment.source(),
-                "Description": "A worker of mu",
+                "Description": DESCRIPTION,
             }
             self._create_with_new_role(name, request)
             self._wait_until_ready(name)

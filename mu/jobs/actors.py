@@ -7,8 +7,9 @@ from typing import Any, Protocol
 from mu.events import Finish
 from mu.jobs.driver import SessionDriver
 from mu.jobs.summary import JSON, readable
-from mu.journal.records import AttemptEnded, NobodyCame
+from mu.journal.records import AttemptEnded, NobodyCame, Stopped
 from mu.machine import Machine
+from mu.messages import Use
 
 SHOWN_REPLY = 1000
 """Characters kept of an actor's last reply, for users."""
@@ -40,6 +41,10 @@ class Tail:
         """Keep nothing of what there is."""
         self._bytes.clear()
 
+    def misses(self, start: int) -> bool:
+        """Whether nothing is kept of the stream from byte `start` on, although there was some."""
+        return not self._bytes and start < self.end
+
     def __bytes__(self) -> bytes:
         return bytes(self._bytes)
 
@@ -70,14 +75,19 @@ class ParentJob(Protocol):
     id: str
 
     @property
+    def pipeline_name(self) -> str: ...
+    @property
     def worker_timeout_s(self) -> float: ...
     @property
     def retries(self) -> int: ...
     @property
     def active(self) -> bool: ...
     @property
+    def cancelled(self) -> bool: ...
+    @property
     def worker_awaited(self) -> str: ...
     def machine(self, actor: "Actor") -> Machine: ...
+    def used(self, session: str, use: Use) -> None: ...
     def attempt_ended(
         self, attempt: "Attempt", finish: Finish, at: float, charged: bool
     ) -> None: ...
@@ -90,6 +100,8 @@ class Attempt:
         self.actor = actor
         self.number = number
         self.began = began
+        self.downtime = 0.0
+        """How long no daemon was running meanwhile, in seconds; below 0: the clock was set back."""
         self.last_reply = ""
         self.since = began
         self.machine = actor.job.machine(actor)
@@ -98,6 +110,10 @@ class Attempt:
     @property
     def job_id(self) -> str:
         return self.actor.job.id
+
+    @property
+    def pipeline_name(self) -> str:
+        return self.actor.job.pipeline_name
 
     @property
     def actor_number(self) -> int:
@@ -116,6 +132,11 @@ class Attempt:
         self.last_reply = text[:SHOWN_REPLY]
         self.since = at
 
+    def used(self, use: Use) -> None:
+        """Tell the job what the worker says that it used."""
+        if self.session is not None:
+            self.actor.job.used(self.session.name, use)
+
     def ended(self, finish: Finish, at: float, charged: bool) -> None:
         """Tell the job that the session is over; `charged`: whether it counts against `retries`."""
         self.actor.job.attempt_ended(self, finish, at, charged)
@@ -127,14 +148,17 @@ class Attempt:
         wanted = self.machine.expected
         if not wanted:
             return "its worker"
-        return " or ".join(map(str, wanted)) if isinstance(wanted, list) else str(wanted)
+        replies = " or ".join(map(str, wanted)) if isinstance(wanted, list) else str(wanted)
+        if self.machine.is_stranded:
+            return f"{replies}, which no outstanding command can bring"
+        return replies
 
 
 class Actor:
-    """One of a job's places for a worker: waiting, running, done or failed.
+    """One of a job's places for a worker: waiting, running, done, failed or cancelled.
 
-    Only its job changes it, by applying records: see `begin`, `take_end` and `take_absence`.
-    `state` is what users see; done and failed are shown only once they are on disk.
+    Only its job changes it, by applying records: see `begin`, `take_end`, `take_absence` and
+    `cancel`. `state` is what users see; the last three are shown only once they are on disk.
     """
 
     def __init__(
@@ -160,6 +184,7 @@ class Actor:
         """How long the successful attempt took, in seconds."""
         self._since = at
         self._label = self._last_reply = ""
+        self._cancelled = False
 
     def begin(self, attempt: int, at: float) -> Attempt:
         """Start an attempt with that number, and return it."""
@@ -180,7 +205,7 @@ class Actor:
         if self.outcome is not None:
             return attempt  # another attempt finished first
         if record.error is None:
-            self.took = record.at - attempt.began
+            self.took = record.at - attempt.began - attempt.downtime
             self.outcome = Finish(result=record.result)
         else:
             self.spent += record.charged
@@ -207,11 +232,19 @@ class Actor:
         tries = len(self.failures)
         after = f" (after {tries} attempts)" if tries > 1 else ""
         self.outcome = Finish(f"{failure.error}{after}")
+        self._cancelled = self.job.cancelled
+
+    def cancel(self, record: Stopped) -> None:
+        """Apply that the job was cancelled while this actor waited for a worker."""
+        self._since = record.at
+        self.outcome = Finish(record.reason)
+        self._cancelled = True
 
     def show_end(self) -> None:
         """Show the end to users: it is on disk now."""
         assert self.outcome is not None
-        self.state = "failed" if self.outcome.error else "done"
+        bad = "cancelled" if self._cancelled else "failed"
+        self.state = bad if self.outcome.error else "done"
 
     @property
     def free(self) -> bool:
@@ -220,8 +253,10 @@ class Actor:
 
     @property
     def error(self) -> str | None:
-        """Why it failed, if it did and that is on disk."""
-        return self.outcome.error if self.outcome and self.state == "failed" else None
+        """Why it failed or was cancelled, if it was and that is on disk."""
+        return (
+            self.outcome.error if self.outcome and self.state in ("failed", "cancelled") else None
+        )
 
     @property
     def result(self) -> Any:
@@ -247,7 +282,7 @@ class Actor:
 
     def waits_for(self) -> str | None:
         """Describe for users what it is waiting for; None: it has ended."""
-        if self.state in ("done", "failed"):
+        if self.state not in ("waiting", "running"):
             return None
         if self.outcome is not None:
             return "the disk"

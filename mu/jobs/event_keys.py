@@ -7,7 +7,7 @@ from mu.worker_code.mu_worker.event import EventError, read_event
 
 REQUIRED_KEYS = (
     *("mode", "addr", "port", "cacert", "srvcrt", "srvkey", "server_name"),
-    *("region", "job", "reconnect_s", "relay_ext"),
+    *("region", "job", "reconnect_s", "relay_ext", "usage_ext"),
 )
 """Keys that mu sets. An order may replace their values, but a worker must have some."""
 
@@ -25,7 +25,8 @@ def check_event(event: Mapping[str, object]) -> None:
         raise FieldError(
             f"event.{error.key}", str(error).replace("event key ", "event.", 1)
         ) from None
-    if not read.mode:
+    if read.mode not in (1, 2):
         raise FieldError(
-            "event.mode", "event.mode must be 1 or 2, got 0: such a worker does not connect"
+            "event.mode",
+            f"event.mode must be 1 or 2, got {read.mode}: such a worker runs no commands",
         )

@@ -5,8 +5,8 @@ the pipeline as it is installed now, which may behave differently.
 """
 
 import json
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from mu.journal.records import (
     Record,
     Resumed,
     read_record,
+    refuse_gaps,
     time_of,
 )
 from mu.journal.replay import Diverged, step
@@ -90,15 +91,10 @@ def replay_job(
     """
     path = config.home / JOURNAL
     try:
-        archive = Archive(path, read_only=True)
+        with closing(Archive(path, read_only=True)) as archive:
+            history = read(archive, find(archive.jobs(), name, path))
     except JournalError as error:
         raise NoHistory(str(error)) from None
-    try:
-        history = read(archive, find(archive.jobs(), name, path))
-    except sqlite3.Error as error:
-        raise NoHistory(f"cannot read {path}: {error}") from None
-    finally:
-        archive.close()
     chosen = [attempt for attempt in history.attempts if actor in (None, attempt.actor)]
     if actor is not None and actor >= len(history.inputs):
         raise NoHistory(f"job {history.id} has no actor {actor}; it has {len(history.inputs)}")
@@ -134,6 +130,7 @@ def read(archive: Archive, job_id: str) -> History:
     """Return a job's history. Raises NoHistory."""
     try:
         ordered, *records = map(read_record, archive.lines(job_id))
+        refuse_gaps([ordered, *records])
         if not isinstance(ordered, Ordered):
             raise ValueError("the first record is not its order")
         inputs = [one.inputs for one in records if isinstance(one, Planned)]

@@ -5,10 +5,12 @@ from dataclasses import asdict
 from twisted.logger import Logger
 
 from mu.invocations import Size
+from mu.jobs.coordinator import Coordinator
 from mu.jobs.plan import checked_plan
-from mu.jobs.run import Coordinator, sentence
+from mu.jobs.run import is_for_users, sentence
 from mu.jobs.spec import JobSpec
 from mu.jobs.summary import JSON
+from mu.journal.records import Planned
 
 log = Logger()
 
@@ -17,20 +19,14 @@ class PlanError(Exception):
     """The pipeline cannot plan an order; the text says why."""
 
 
-async def preview(coordinator: Coordinator, spec: JobSpec) -> JSON:
-    """Return the plan of an order, which is carried out nowhere. Raises PlanError.
+async def preview(coordinator: Coordinator, spec: JobSpec, planned: Planned | None = None) -> JSON:
+    """Return what an order would start; `planned` is the plan of a rerun. Raises PlanError.
 
-    The pipeline's `plan` runs as for a job.
+    Without it, the pipeline's `plan` runs as for a job.
     """
-    most = coordinator.config.jobs.max_workers
-    try:
-        inputs = await coordinator.in_thread(spec.pipeline.plan, spec.params)
-        planned = checked_plan(spec, inputs, most)
-    except Exception as error:  # a pipeline's author may raise anything
-        if not isinstance(error, ValueError):  # whose text is written for users
-            log.failure("the plan of {pipeline} failed", pipeline=spec.pipeline.name)
-        raise PlanError(f"the plan of {spec.pipeline.name} failed: {sentence(error)}") from error
-    chosen = [planned.inputs[number] for number in spec.actors] or planned.inputs
+    planned = planned or await _plan(coordinator, spec)
+    numbers = planned.actors if planned.actors is not None else spec.actors
+    chosen = [planned.inputs[number] for number in numbers] or planned.inputs
     size = await _size(coordinator, spec)
     return {
         "pipeline": spec.pipeline.name,
@@ -50,6 +46,16 @@ async def preview(coordinator: Coordinator, spec: JobSpec) -> JSON:
     }
 
 
+async def _plan(coordinator: Coordinator, spec: JobSpec) -> Planned:
+    try:
+        inputs = await coordinator.in_thread(spec.pipeline.plan, spec.params)
+        return checked_plan(spec, inputs, coordinator.config.jobs.max_workers)
+    except Exception as error:  # a pipeline's author may raise anything
+        if not is_for_users(error):
+            log.failure("the plan of {pipeline} failed", pipeline=spec.pipeline.name)
+        raise PlanError(f"the plan of {spec.pipeline.name} failed: {sentence(error)}") from error
+
+
 async def _size(coordinator: Coordinator, spec: JobSpec) -> Size | str:
     """Return the largest size of the job's functions, or why it is unknown."""
     engine = coordinator.engines.get(spec.engine)
@@ -58,8 +64,9 @@ async def _size(coordinator: Coordinator, spec: JobSpec) -> Size | str:
     sizes: list[Size] = []
     for region in dict.fromkeys(spec.regions):
         size = await engine.size(spec.functions[0], region)
-        if isinstance(size, str):
-            return f"function {spec.functions[0]} in {region}: {size}"
+        if not isinstance(size, Size):
+            why = size if isinstance(size, str) else size.reason
+            return f"function {spec.functions[0]} in {region}: {why}"
         sizes.append(size)
     prices = coordinator.prices.gb_s
     return max(sizes, key=lambda size: size.memory_mb * prices.get(size.architecture, 0.0))

@@ -1,6 +1,5 @@
 """Recovers jobs from the journal, in the state they had when the daemon was killed or stopped."""
 
-import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from mu.journal.records import (
     Record,
     Resumed,
     read_record,
+    refuse_gaps,
     time_of,
 )
 
@@ -38,9 +38,10 @@ class Found:
 def find(
     archive: Archive, read_spec: Callable[[Ordered], JobSpec]
 ) -> tuple[list[Found], dict[str, tuple[Ordered | None, str]], float]:
-    """Return the running jobs, why others cannot resume, and the time of the last record.
+    """Return the running jobs, why others cannot resume, and when the last daemon was running.
 
-    `read_spec` raises ValueError for an order that is no longer valid.
+    `read_spec` raises ValueError for an order that is no longer valid. Raises JournalError if the
+    file is damaged.
     """
     found: list[Found] = []
     lost: dict[str, tuple[Ordered | None, str]] = {}
@@ -50,15 +51,24 @@ def find(
         try:
             lines = list(archive.lines(job_id))
             first, *records = map(read_record, lines)
-            if not isinstance(first, Ordered):
+            ordered = first if isinstance(first, Ordered) else None
+            refuse_gaps([first, *records])
+            if ordered is None:
                 raise ValueError("its order is not in the journal")
-            ordered = first
-            last = max(last, ordered.at, *map(time_of, records))
+            last = max(last, *map(time_of, _of_the_last_daemon([first, *records])))
             size = sum(len(line) for line in lines if line.startswith('["happened"'))
             found.append(Found(job_id, ordered, read_spec(ordered), records, size))
-        except (AttributeError, LookupError, TypeError, ValueError, sqlite3.Error) as error:
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             lost[job_id] = ordered, str(error)
     return found, lost, last
+
+
+def _of_the_last_daemon(records: list[Record]) -> list[Record]:
+    """Return the records since the last restart: the clock may have been set back before it."""
+    for place in range(len(records) - 1, 0, -1):
+        if isinstance(records[place], Resumed):
+            return records[place:]
+    return records
 
 
 def recover(job: Job, records: Iterable[Record], stopped_at: float) -> None:

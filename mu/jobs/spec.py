@@ -41,6 +41,8 @@ class JobSpec:
     """The cost at which the job fails; 0: no limit."""
     copies: int = 0
     """How many copies of the function there are, NAME-0, NAME-1, ...; 0: just NAME."""
+    rerun: str = ""
+    """The id of the job that it reruns a part of; empty: it is no rerun."""
     event: Mapping[str, Any] = field(default_factory=dict)
     """More keys for the workers' event."""
     order: Mapping[str, Any] = field(default_factory=dict)
@@ -78,6 +80,8 @@ class Limits:
     """How long a worker may take to say hello after its launch was accepted."""
     accept_s: float = 600.0
     """How long an engine may take to accept a launch, including throttling."""
+    reconnect_s: float = 60.0
+    """How long a worker runs without a daemon."""
 
 
 def new_machine(

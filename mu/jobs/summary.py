@@ -6,10 +6,10 @@ from typing import Any
 
 from mu.messages import encode
 
-COUNTED = "waiting", "running", "done", "failed"
+COUNTED = "waiting", "running", "done", "failed", "cancelled"
 """The states of actors, in the order of `counts`."""
 
-OF_NOW = "dismissed", "cost_usd", "gb_s"
+OF_NOW = "dismissed", "cost_usd", "cost_usd_at_most", "gb_s"
 """Fields that a restart of the daemon may change; all others are on disk."""
 
 JSON = dict[str, Any]
@@ -37,10 +37,12 @@ class JobSummary:
     function: str = ""
     spares: int = 0
     retries: int = 0
+    rerun: str | None = None
     launches: Mapping[str, int] = field(default_factory=dict)
     dismissed: int = 0
     error: str | None = None
     cost_usd: float | None = None
+    cost_usd_at_most: float | None = None
     gb_s: float | None = None
     result: Any = None
 
@@ -52,7 +54,9 @@ class JobSummary:
     def read(cls, told: JSON) -> "JobSummary":
         """Return the summary in this JSON; an earlier version may have written fewer fields."""
         known = {one.name for one in fields(cls)}
-        return cls(**{name: value for name, value in told.items() if name in known})
+        counts = dict.fromkeys(COUNTED, 0) | told.get("counts", {})
+        given = {name: value for name, value in told.items() if name in known}
+        return cls(**given | {"counts": counts})
 
 
 def readable(text: str) -> str:

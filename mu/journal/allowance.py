@@ -14,7 +14,20 @@ class JobAllowance:
         self.each = each
         """The limit of one attempt, in bytes."""
         self.left = limit
-        """In bytes; below 0, every further event ends its attempt."""
+        """In bytes; below 0, every further event ends its attempt, and the job ends."""
+
+    @property
+    def spent(self) -> bool:
+        """Whether the limit was exceeded, so that no attempt can succeed."""
+        return self.left < 0
+
+    @property
+    def excess(self) -> str:
+        """A sentence about that limit."""
+        return (
+            f"the replies of this job's workers take more than {self.limit} bytes in the journal"
+            " (max_job_bytes in mu.conf)"
+        )
 
     def attempt(self) -> "Allowance":
         """Return the allowance of a new attempt."""
@@ -46,7 +59,4 @@ class Allowance:
                 f"the replies of its worker take more than {job.each} bytes in the journal"
                 " (max_attempt_bytes in mu.conf)"
             )
-        return (
-            f"the replies of this job's workers take more than {job.limit} bytes in the journal"
-            " (max_job_bytes in mu.conf)"
-        )
+        return job.excess

@@ -1,18 +1,20 @@
 """Reads a journal, when a daemon starts or for `mu replay`."""
 
 import json
-from collections.abc import Iterable, Iterator
+import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mu.journal.database import open_database
+from mu.journal.database import open_database, unusable
 
 
 class Archive:
     """The jobs and records in a journal's file."""
 
     def __init__(self, path: Path, read_only: bool = False) -> None:
-        """Raises JournalError."""
+        """Raises JournalError, as all methods do."""
+        self._path = path
         self._database = open_database(path, read_only)
 
     def close(self) -> None:
@@ -20,21 +22,21 @@ class Archive:
 
     def ended(self) -> Iterator[tuple[str, str]]:
         """Yield the JSON and the identity of each job that has ended, oldest first (see Past)."""
-        yield from self._database.execute("select told, identity from past order by ended")
+        yield from self._rows("select told, identity from past order by ended")
 
     def workers(self, job: str) -> str | None:
         """Return the JSON of the actors of a job that has ended, or None if it was deleted."""
-        row = self._database.execute("select workers from past where job = ?", (job,)).fetchone()
+        row = next(self._rows("select workers from past where job = ?", job), None)
         return None if row is None else str(row[0])
 
     def jobs(self) -> list[str]:
         """Return the ids of all jobs, ordered by their first records."""
-        rows = self._database.execute("select job from records group by job order by min(number)")
+        rows = self._rows("select job from records group by job order by min(number)")
         return [str(row[0]) for row in rows]
 
     def running(self) -> list[str]:
         """Return the ids of the jobs that have not ended, ordered by their first records."""
-        rows = self._database.execute(
+        rows = self._rows(
             "select job from records where job not in (select job from past)"
             " group by job order by min(number)"
         )
@@ -42,9 +44,7 @@ class Archive:
 
     def lines(self, job: str) -> Iterator[str]:
         """Yield a job's records, oldest first."""
-        rows: Iterable[Any] = self._database.execute(
-            "select lines from records where job = ? order by number", (job,)
-        )
+        rows = self._rows("select lines from records where job = ? order by number", job)
         for (lines,) in rows:
             if not isinstance(lines, bytes):
                 raise ValueError(f"{lines!r:.80} is not a row of records")
@@ -60,12 +60,21 @@ class Archive:
 
     def fact(self, name: str) -> str:
         """Return the value noted under that name, or an empty string."""
-        row = self._database.execute("select value from facts where name = ?", (name,)).fetchone()
+        row = next(self._rows("select value from facts where name = ?", name), None)
         return "" if row is None else str(row[0])
 
     def note(self, name: str, value: str) -> None:
         """Note a value that belongs to no job. It is on disk when this returns."""
-        self._database.execute("insert or replace into facts values (?, ?)", (name, value))
+        for _ in self._rows("insert or replace into facts values (?, ?)", name, value):
+            pass
+
+    def _rows(self, query: str, *values: str) -> Iterator[Any]:
+        try:
+            rows = self._database.execute(query, values)
+            while (row := rows.fetchone()) is not None:
+                yield row
+        except sqlite3.Error as error:
+            raise unusable(self._path, error) from None
 
 
 def _is_port(value: object) -> bool:

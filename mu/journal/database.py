@@ -1,5 +1,6 @@
 """The journal's SQLite file: its tables, its version, how it is opened."""
 
+import shlex
 import sqlite3
 from pathlib import Path
 from urllib.parse import quote
@@ -23,6 +24,18 @@ class JournalError(Exception):
     """The journal cannot be used; the text says why, and what to do."""
 
 
+class JournalDamaged(JournalError):
+    """The journal's file is damaged."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"{path} is damaged: {reason}. To save what can be read of it: mu --home"
+            f" {shlex.quote(str(path.parent))} doctor --journal --repair. To start without it, move"
+            " it away (its running jobs are lost)"
+        )
+        self.reason = reason
+
+
 def open_database(path: Path, read_only: bool = False) -> sqlite3.Connection:
     """Return the database. Raises JournalError.
 
@@ -38,13 +51,22 @@ def open_database(path: Path, read_only: bool = False) -> sqlite3.Connection:
     except OSError as error:
         raise JournalError(f"cannot read {path}: {error.strerror}") from None
     except sqlite3.Error as error:
-        if read_only:
-            raise JournalError(f"cannot read {path}: {error}") from None
-        raise JournalError(
-            f"cannot use {path}: {error}; if it cannot be repaired, move it away to start a new"
-            " one (its running jobs are lost)"
-        ) from None
+        raise unusable(path, error) from None
+    database.text_factory = _text
     return database
+
+
+def _text(value: bytes) -> str:
+    """Return a text, also a damaged one, which is then refused where its meaning is read."""
+    return value.decode("utf-8", "replace")
+
+
+def unusable(path: Path, error: sqlite3.Error, verb: str = "use") -> JournalError:
+    """Return the error for a journal that SQLite cannot use, read or write."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return JournalDamaged(path, str(error))
+    return JournalError(f"cannot {verb} {path}: {error}")
 
 
 def _open_to_write(path: Path) -> sqlite3.Connection:

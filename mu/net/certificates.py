@@ -32,7 +32,7 @@ JOB_URI = "urn:mu:job:"
 TLS_1_2_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """Cipher suites with authenticated encryption and forward secrecy; TLS 1.3 has no others."""
 
-_BACKDATE = datetime.timedelta(minutes=10)  # clocks differ
+_BACKDATE = datetime.timedelta(days=1)  # clocks differ, and are set
 _CA_YEARS = 20
 _SERVER_YEARS = 5
 _YEAR = datetime.timedelta(days=365)
@@ -174,7 +174,7 @@ class Authority:
 
     def mint_server(self, *hosts: str) -> Identity:
         """Return a server's identity, for SERVER_NAME and these hosts (names or addresses)."""
-        names = [x509.DNSName(SERVER_NAME), *map(_host_name, map(read_host, hosts))]
+        names = [x509.DNSName(SERVER_NAME), *map(_host_name, dict.fromkeys(map(read_host, hosts)))]
         return self._mint(
             SERVER_NAME, names, ExtendedKeyUsageOID.SERVER_AUTH, _SERVER_YEARS * _YEAR
         )

@@ -9,7 +9,7 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 from werkzeug.exceptions import HTTPException
 
-from mu.net.hosts import AllowedHosts
+from mu.net.host_headers import AllowedHosts
 from mu.strict_json import dumps
 
 

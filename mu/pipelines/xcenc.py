@@ -15,11 +15,10 @@ for upload_states), or the variable MU_XCENC_BIN names their folder.
 import hashlib
 from collections.abc import Sequence
 
-from mu.events import Finish
 from mu.parameters import Parameter, Params
-from mu.pipelines.dealing import deal
+from mu.pipelines.dealing import deal, whole_groups
 from mu.pipelines.texts import LAST_NUMBER, check_bucket, check_given, check_key, check_last
-from mu.plugins import ActorInput, Pipeline
+from mu.plugins import ActorInput, Outcome, Pipeline
 from mu.states import (
     CommandEntry,
     CommandListState,
@@ -227,6 +226,7 @@ SHARED = (
 class XcEnc(Pipeline):
     name = "xcenc"
     may_run_twice = False  # two workers with one name would interfere with each other at the relay
+    uses_relay = True
     relay_keep = True  # so that a later attempt gets its neighbour's state again
     description = "Encode Y4M chunks as VP8 in parallel, with few key frames (ExCamera)."
     parameters = (
@@ -265,10 +265,13 @@ class XcEnc(Pipeline):
         """Deal the actors so that all groups begin early."""
         return deal(actors, params.keyframe_distance)
 
+    def rerun(self, params: Params, outcomes: Sequence[Outcome]) -> dict[int, ActorInput]:
+        return whole_groups(outcomes, params.keyframe_distance)
+
     def begin(self, worker: Context) -> FetchChunk:
         return FetchChunk(worker, worker.actor)
 
-    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, object]:
+    def finish(self, job: JobFacts, outcomes: Sequence[Outcome]) -> dict[str, object]:
         return stored(job, outcomes)
 
 
@@ -291,7 +294,7 @@ def out_keys(params: Params, folder: str, kinds: Sequence[str], chunk: int) -> d
     }
 
 
-def stored(job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, object]:
+def stored(job: JobFacts, outcomes: Sequence[Outcome]) -> dict[str, object]:
     """Return the keys of all chunks in S3, in order."""
     name = hashed if job.params.get("hash_s3keys") else str
     return {"keys": [name(outcome.result["out"]) for outcome in outcomes if not outcome.error]}

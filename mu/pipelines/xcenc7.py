@@ -8,9 +8,8 @@ bundle has vpxenc, xc-enc and xc-terminate-chunk.
 
 from collections.abc import Sequence
 
-from mu.events import Finish
 from mu.parameters import Parameter, Params
-from mu.pipelines.dealing import deal
+from mu.pipelines.dealing import deal, whole_groups
 from mu.pipelines.texts import LAST_NUMBER
 from mu.pipelines.xcenc import (
     ENDED,
@@ -26,7 +25,7 @@ from mu.pipelines.xcenc import (
     vpxenc,
     xc_enc,
 )
-from mu.plugins import ActorInput, Pipeline
+from mu.plugins import ActorInput, Outcome, Pipeline
 from mu.states import CommandListState, Context, JobFacts, Previous
 
 
@@ -62,6 +61,7 @@ class FetchOverlapping(Begin):
 class XcEnc7(Pipeline):
     name = "xcenc7"
     may_run_twice = False  # two workers with one name would interfere with each other at the relay
+    uses_relay = True
     relay_keep = True  # so that a later attempt gets its neighbour's state again
     description = (
         "Encode overlapping Y4M chunks as VP8 in parallel, with few key frames (ExCamera)."
@@ -108,10 +108,13 @@ class XcEnc7(Pipeline):
         """Deal the actors so that all groups begin early."""
         return deal(actors, params.keyframe_distance)
 
+    def rerun(self, params: Params, outcomes: Sequence[Outcome]) -> dict[int, ActorInput]:
+        return whole_groups(outcomes, params.keyframe_distance)
+
     def begin(self, worker: Context) -> FetchOverlapping:
         return FetchOverlapping(worker, worker.actor)
 
-    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, object]:
+    def finish(self, job: JobFacts, outcomes: Sequence[Outcome]) -> dict[str, object]:
         return stored(job, outcomes)
 
 

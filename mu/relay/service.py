@@ -7,11 +7,12 @@ from typing import Protocol, cast
 from OpenSSL import crypto
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.interfaces import IProtocolFactory, IReactorTime
 from twisted.internet.tcp import Port
 from twisted.logger import Logger
 from twisted.python import usage
 
+from mu.clock import keep_steady
 from mu.config import Config, ConfigError, read_config
 from mu.home import allow_many_files, lock, open_port, write_private
 from mu.net.certificates import Authority, Identity, server_options
@@ -144,6 +145,7 @@ def makeService(options: RelayOptions, reactor: PortReactor | None = None) -> Re
         from twisted.internet import reactor as installed
 
         reactor = cast(PortReactor, installed)
+        keep_steady(cast(IReactorTime, installed))
     ignore_hang_up()
     try:
         return RelayService(read_config(_path(options["config"])), reactor)

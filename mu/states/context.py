@@ -83,10 +83,16 @@ class Context:
         """When each state was constructed, and the name of its class."""
         self.loops: dict[str, list[str]] = {}
         """By break key: the iteration keys of the loops that use it now (see ForLoopState)."""
+        self.numbered = False
+        """Whether the worker says which command a reply answers, so that several of one kind may run
+        at the same time. A worker of the original mu does not, and neither did attempts that began
+        under a version of mu without this attribute."""
         self.now = 0.0
         """The time of the current event, in seconds since the epoch."""
         self.sent = 0
         """The number of commands sent so far."""
+        self.outstanding: dict[int, str] = {}
+        """The commands whose last reply has not come, by their numbers."""
         self.held_limit = HELD_LIMIT
         """How many replies may wait until something expects them."""
         self._steps = 0
@@ -103,6 +109,7 @@ class Context:
         if len(self._effects) >= EFFECT_LIMIT:
             raise Runaway(f"over {EFFECT_LIMIT} commands without waiting for the worker")
         self.sent += 1
+        self.outstanding[self.sent] = command
         self._effects.append(Send(command))
 
     def set_timer(self, name: str, seconds: float) -> None:

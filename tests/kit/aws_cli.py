@@ -22,7 +22,12 @@ def main(words: list[str]) -> None:
     name = client.meta.method_to_api_mapping[operation.replace("-", "_")]
     members = client.meta.service_model.operation_model(name).input_shape.members
     known = {f"--{xform_name(member, '-')}": member for member in members}
-    request = {known[option]: _value(text) for option, text in given.items()}
+    request: dict[str, object] = {}
+    if "--port" in given:  # the shorthand for a rule of a security group
+        port = int(given.pop("--port"))
+        request = {"IpProtocol": given.pop("--protocol"), "FromPort": port, "ToPort": port}
+        request["CidrIp"] = given.pop("--cidr")
+    request |= {known[option]: _value(text) for option, text in given.items()}
     answer = getattr(client, operation.replace("-", "_"))(**request)
     print(jmespath.search(query, answer))
 

@@ -17,11 +17,13 @@ import pytest
 from kit.film import JOIN
 from stage import Daemon, free_ports_conf
 
+from mu.config import Config
 from mu.engines.local.key import key_file
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 PAGE = (ROOT / "docs" / "aws.md").read_text().replace("films", "page-films")
+ALL = "0.0.0.0/0"
 NO_PROGRAM = ("public_host = ", "region = ", "engine = ", "[launch]", "twistd ")
 
 
@@ -91,6 +93,10 @@ def run(script, aws):
 
 def test_the_commands_of_the_page_work_from_the_credentials_to_the_clean_up(aws, engine, s3):
     env, folder = aws
+    keys = {"aws_access_key_id": "a", "aws_secret_access_key": "b"}
+    ec2 = boto3.resource("ec2", "us-east-1", endpoint_url=env["AWS_ENDPOINT_URL"], **keys)
+    group = ec2.create_security_group(GroupName="coordinator", Description="mu")
+    env["GROUP"] = group.id
     names = (
         "1. Configuration and credentials",
         "2. The functions' role and the bucket",
@@ -99,20 +105,30 @@ def test_the_commands_of_the_page_work_from_the_credentials_to_the_clean_up(aws,
     done = run(commands(*names, "4. The coordinator"), aws)
     assert done.returncode == 0, done.stderr
     assert "png2y4m in us-east-1" in done.stdout
+    group.reload()
+    opened = [(rule["FromPort"], rule["IpRanges"][0]["CidrIp"]) for rule in group.ip_permissions]
+    assert sorted(opened) == [(Config().relay.port, ALL), (Config().worker.port, ALL)]
     assert "memory 1769 MB" in done.stdout
     assert (folder / "mu.conf").is_file()
     there = engine.lambda_client().get_function_configuration(FunctionName="png2y4m")
-    assert there["Role"] == "arn:aws:iam::123456789012:role/mu-worker"
+    role = "arn:aws:iam::123456789012:role/mu-worker"
+    assert there["Role"] == role
+    for which in ("deploy", "daemon", "function"):
+        for statement in json.loads((folder / f"{which}.json").read_text())["Statement"]:
+            assert (statement["Resource"] == "*") is (statement["Sid"] == "Quota"), statement
+            if statement["Sid"] == "PassRole":
+                assert statement["Resource"] == role
 
-    conf = free_ports_conf(launch="engine = lambda", local="enabled = no")
+    conf = free_ports_conf(launch="engine = lambda\ncheckip = none", local="enabled = no")
     ours = Daemon(folder, env, conf)
     try:
         job = commands("5. A job").splitlines()
         doctor = run(next(line for line in job if " doctor " in line), aws)
         assert doctor.returncode == 1  # on this machine there is no public address
-        levels = re.findall(r"^(fail|warn|ok) +([\w ]+?)  ", doctor.stdout, re.MULTILINE)
-        assert {name for level, name in levels if level == "ok"} >= {
-            *("CA", "worker port", "credentials", "function", "retries", "invoking", "bucket")
+        levels = re.findall(r"^(\w+) +([\w ]{13}) ", doctor.stdout, re.MULTILINE)
+        assert {name.strip() for level, name in levels if level == "ok"} >= {
+            *("daemon", "CA", "worker port", "relay port", "credentials", "function", "retries"),
+            *("invoking", "inside", "worker inside", "relay inside", "boto3", "bucket"),
         }, doctor.stdout
         launched = run("\n".join(line for line in job if " doctor " not in line), aws)
         assert launched.returncode == 0, launched.stdout + launched.stderr
@@ -122,13 +138,7 @@ def test_the_commands_of_the_page_work_from_the_credentials_to_the_clean_up(aws,
     made = s3.client().list_objects_v2(Bucket="page-films", Prefix="bbb-y4m_02/")["Contents"]
     assert [one["Size"] for one in made] == [16, 16]
 
-    logs = boto3.client(
-        "logs",
-        "us-east-1",
-        endpoint_url=env["AWS_ENDPOINT_URL"],
-        aws_access_key_id="a",
-        aws_secret_access_key="b",
-    )
+    logs = boto3.client("logs", "us-east-1", endpoint_url=env["AWS_ENDPOINT_URL"], **keys)
     logs.create_log_group(logGroupName="/aws/lambda/png2y4m")
     cleaned = run(commands("Cleaning up"), aws)
     assert cleaned.returncode == 0, cleaned.stderr

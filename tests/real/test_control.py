@@ -26,6 +26,32 @@ def post(daemon, body, **headers):
 ORDER = json.dumps({"pipeline": "hello", "engine": "external", "workers": 3}).encode()
 
 
+def test_a_job_is_rerun_once_it_has_ended_with_the_changes_in_the_order(daemon):
+    _, first = post(daemon, ORDER)
+
+    def rerun(job=first["id"], key=None, **more):
+        body = json.dumps({"rerun": job, **more}).encode()
+        return post(daemon, body, **({"Idempotency_Key": key} if key else {}))
+
+    status, answer = rerun()
+    assert (status, answer["error"]["field"]) == (409, "rerun")
+    assert "still runs" in answer["error"]["message"]
+    assert rerun("absent")[0] == 409
+    daemon.ask(f"/jobs/{first['id']}", method="DELETE")
+    for field, value in (("workers", 2), ("actors", [1]), ("pipeline", "map"), ("rerun", 5)):
+        status, answer = rerun(**{field: value}) if field != "rerun" else rerun(5)
+        assert (status, answer["error"]["field"]) == (400, field)
+    status, answer = rerun(params={"rounds": "many"})
+    assert (status, answer["error"]["field"]) == (400, "params.rounds")
+    status, again = rerun(key="again", params={"rounds": 2}, function="other", retries=7)
+    assert (status, again["rerun"], again["workers"]) == (201, first["id"], 3)
+    assert again["params"] == first["params"] | {"rounds": 2}
+    assert (again["function"], again["retries"]) == ("other", 7)
+    status, same = rerun(key="again", params={"rounds": 2}, function="other", retries=7)
+    assert (status, same["id"]) == (200, again["id"])
+    daemon.ask(f"/jobs/{again['id']}", method="DELETE")
+
+
 @pytest.mark.parametrize(
     ("body", "says"),
     [
@@ -67,6 +93,35 @@ def test_an_invalid_order_is_refused(daemon, body, says):
     assert says in answer["error"]["message"]
     assert len(answer["error"]["message"]) < 1000
     json.dumps(answer, ensure_ascii=False).encode()  # fails for half of a surrogate pair
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "says"),
+    [
+        ({"engine": "external"}, "engine", "engine must be lambda or local, got 'external'"),
+        ({"functions": ["a b"]}, "functions", "functions must be 1 to 64 letters, digits, - and _"),
+        ({"functions": "a"}, "functions", "functions must be a list, got 'a'"),
+        ({"regions": []}, "regions", "regions must name at least one region, got []"),
+        ({"regions": [1]}, "regions", "regions must be names of AWS regions, got 1"),
+        ({"workers": 0}, "workers", "workers must be between 1 and"),
+        ({"pipeline": "hallo"}, "pipeline", "unknown pipeline 'hallo'; the pipelines are chain,"),
+        ({"bucket": "a\0b"}, "bucket", "bucket must not contain a NUL"),
+        ({"functoin": "a"}, "functoin", "functoin is unknown; the fields are"),
+    ],
+)
+def test_an_invalid_checkup_is_refused_with_the_field(daemon, body, field, says):
+    with pytest.raises(urllib.error.HTTPError) as told:
+        daemon.ask("/doctor", body)
+    answer = json.loads(told.value.msg)["error"]
+    assert (told.value.code, answer["field"]) == (400, field)
+    assert says in answer["message"]
+
+
+def test_a_checkup_needs_the_token(daemon):
+    request = urllib.request.Request(daemon.url + "/doctor", b"{}")
+    with pytest.raises(urllib.error.HTTPError) as told:
+        urllib.request.urlopen(request, timeout=10)
+    assert told.value.code == 401
 
 
 def test_params_that_the_pipeline_refuses_are_refused_with_the_field(daemon):
@@ -120,13 +175,16 @@ def test_lists_come_in_pages(daemon):
     after = daemon.ask(f"/jobs?after={ids[0]}")
     assert [job["id"] for job in after] == ids[1:]
     assert [job["id"] for job in daemon.ask(f"/jobs?after={ids[0]}&limit=1")] == ids[1:2]
-    assert daemon.ask("/jobs?limit=0") == []
+    assert daemon.ask("/jobs?limit=0") == daemon.ask("/jobs?last=0") == []
+    assert daemon.ask("/jobs?last=1") == daemon.ask("/jobs")[-1:]
     workers = f"/jobs/{ids[0]}/workers"
     assert [actor["actor"] for actor in daemon.ask(f"{workers}?after=0&limit=1")] == [1]
     assert len(daemon.ask(workers)) == 3
 
 
-@pytest.mark.parametrize("query", ["limit=x", "limit=-1", "limit=" + "9" * 5000, "after=nothing"])
+@pytest.mark.parametrize(
+    "query", ["limit=x", "limit=-1", "last=x", "limit=" + "9" * 5000, "after=nothing"]
+)
 def test_an_invalid_limit_or_after_is_refused(daemon, query):
     with pytest.raises(urllib.error.HTTPError) as refused:
         daemon.ask(f"/jobs?{query}")

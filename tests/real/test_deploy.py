@@ -417,7 +417,21 @@ def there(code, **more):
     }
 
 
+OTHER = ROLE.replace("worker", "other")
 DONE = {"MaximumRetryAttempts": 0, "MaximumEventAgeInSeconds": 60}
+
+
+def test_a_role_that_may_not_be_passed_is_named_with_the_policy_that_allows_it(code):
+    denied = (
+        "AccessDeniedException: User: u is not authorized to perform: iam:PassRole on resource: "
+    )
+    script = Script(there(code, Role=ROLE), denied + OTHER)
+    with pytest.raises(AwsError) as raised:
+        deployment(script).deploy("f", Settings(role=OTHER), None)
+    assert str(raised.value).endswith(
+        f"grant your user or role iam:PassRole on {OTHER}; mu doctor --policy deploy --function NAME"
+        " --bucket NAME --role ARN prints the policy"
+    )
 
 
 def test_a_new_role_is_waited_for(code):
@@ -497,7 +511,8 @@ def test_a_missing_permission_is_reported_with_where_to_find_the_policy(code):
     denied = "AccessDeniedException: User x is not authorized to perform: lambda:CreateFunction"
     script = Script(GONE, denied)
     with pytest.raises(
-        AwsError, match=r"lambda:CreateFunction: grant your user .* --policy prints"
+        AwsError,
+        match=r"lambda:CreateFunction: grant your user .* --policy deploy .* prints the policy",
     ):
         deployment(script).deploy("f", Settings(ROLE), code, shipment(code, script))
 

@@ -14,8 +14,10 @@ SCHEMA = schemathesis.openapi.from_path(Path(__file__).parents[2] / "docs" / "op
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory):
     """A daemon that starts no workers, with two jobs."""
-    conf = free_ports_conf(local="enabled = no", launch="engine = external")
-    running = Daemon(tmp_path_factory.mktemp("openapi"), conf=conf)
+    conf = free_ports_conf(local="enabled = no", launch="engine = external\ncheckip = none")
+    nowhere = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/none"}
+    nowhere |= {"AWS_SHARED_CREDENTIALS_FILE": "/none", "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
+    running = Daemon(tmp_path_factory.mktemp("openapi"), nowhere, conf)
     for _ in range(2):
         running.ask("/jobs", {"pipeline": "hello", "engine": "external", "workers": 2})
     yield running
@@ -62,9 +64,27 @@ def test_known_jobs_and_pipelines_match_the_description(asked):
             headers={"Authorization": f"Bearer {asked.token}"},
             excluded_checks=EXCLUDED,
         )
+    case = SCHEMA["/doctor"]["POST"].Case(body={"engine": "local", "pipeline": "hello"})
+    case.headers["Content-Type"] = "application/json"
+    case.call_and_validate(
+        base_url=asked.url,
+        headers={"Authorization": f"Bearer {asked.token}"},
+        excluded_checks=EXCLUDED,
+    )
     case = SCHEMA["/pipelines/{name}"]["GET"].Case(path_parameters={"name": "hello"})
     case.call_and_validate(
         base_url=asked.url,
         headers={"Authorization": f"Bearer {asked.token}"},
         excluded_checks=EXCLUDED,
     )
+
+
+@pytest.mark.parametrize("operation", [one.ok() for one in SCHEMA.get_all_operations()])
+def test_the_answer_to_a_foreign_host_matches_the_description(asked, operation):
+    path = dict.fromkeys(("job", "name"), "x")
+    case = operation.Case(
+        path_parameters={name: path[name] for name in path if f"{{{name}}}" in operation.path}
+    )
+    answer = case.call(base_url=asked.url, headers={"Host": "evil.example"}, timeout=10)
+    assert answer.status_code == 421
+    case.validate_response(answer, excluded_checks=EXCLUDED)

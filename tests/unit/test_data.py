@@ -28,7 +28,7 @@ from mu.cli.store import FileStore, StoredObject
 from mu.config import ConfigError, read_config
 from mu.engines.local import s3_server
 from mu.engines.local.s3_server import EmbeddedS3
-from mu.jobs.run import worker_event
+from mu.jobs.worker_event import worker_event
 from mu.net.certificates import Identity
 from mu.states import TerminalState
 
@@ -299,6 +299,7 @@ class Starts:
 
     def __init__(self):
         self.clock = Clock()
+        self.arguments = []
         self.signals = []
 
     def spawnProcess(self, protocol, program, arguments, env, childFDs):
@@ -342,6 +343,23 @@ def test_everybody_who_asks_while_it_starts_gets_its_port(started):
     assert key.startswith('"MULOCAL')
     assert key.strip('"').split(",")[1] not in " ".join(reactor.arguments)
     assert os.stat(home / "local" / "s3-key").st_mode & 0o77 == 0
+
+
+@pytest.mark.parametrize(
+    ("wanted", "note", "address"),
+    [
+        (0, '{"port": 4567}', "127.0.0.1:4567"),
+        (9, '{"port": 4567}', "127.0.0.1:9"),
+        (0, "damaged", "127.0.0.1:0"),
+        (9, None, None),
+    ],
+)
+def test_a_new_engine_starts_what_a_killed_one_was_running(started, wanted, note, address):
+    _, reactor, home = started
+    if note is not None:
+        (home / "local" / "s3.json").write_text(note)
+    EmbeddedS3(home, wanted, reactor).resume()
+    assert (address in reactor.arguments) if address else not reactor.arguments
 
 
 def test_a_server_that_cannot_start_says_why_and_may_be_asked_again(started):

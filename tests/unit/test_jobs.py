@@ -11,7 +11,7 @@ from twisted.internet.base import DelayedCall
 from mu.jobs.actors import Tail
 from mu.jobs.book import JobBook
 from mu.journal.allowance import JobAllowance
-from mu.journal.records import Planned
+from mu.journal.records import Counted, Planned
 from mu.messages import Hello
 from mu.states import MachineState, TerminalState
 
@@ -184,7 +184,7 @@ def seated(actors, **spec):
 
 def stopped(actors):
     job, _ = seated(actors)
-    return job, lambda: job.stop("cancelled", "enough")
+    return job, lambda: job.stop("failed", "enough")
 
 
 def failing(actors):
@@ -238,6 +238,45 @@ def test_a_worker_that_would_fill_the_disk_fails_its_actor_and_no_other():
     good.say(b"RE:0:INFO:k:1")
     assert good.open
     assert sum(map(len, journal.lines("j1"))) < 4000
+
+
+def test_a_job_that_has_used_up_its_place_in_the_journal_ends_at_once():
+    job = new_job(MachineState, workers=2)
+    job.allowance = JobAllowance(2000, 2**20)
+    job.ledger = journal = HeldJournal()
+    job.record(Planned([{}, {}], [0, 1]))
+    job.begin()
+    port = Port(job)
+    hostile, other = (port.join(hello=Hello(name)) for name in ("aa", "bb"))
+    journal.sync()
+    for _ in range(3):
+        hostile.say(b"RE:0:INFO:k:" + b"x" * 900)
+    journal.sync()
+    journal.sync()
+    assert [line.heard[-1] for line in (hostile, other)] == [b"quit:"] * 2
+    assert (job.stopped.state, job.stopped.reason) == (
+        "failed",
+        "the replies of this job's workers take more than 2000 bytes in the journal"
+        " (max_job_bytes in mu.conf)",
+    )
+    assert [actor.tried for actor in job.actors] == [1, 1]
+
+
+def test_any_number_of_surplus_workers_by_hand_adds_one_record_a_second():
+    job = make_job(MachineState)
+    job.ledger = journal = HeldJournal()
+    port = Port(job)
+    port.join(hello=Hello("aa"))
+    journal.sync()
+    before = len(journal.records)
+    for number in range(50):
+        line = port.join(hello=Hello(f"b{number}"))
+        journal.sync()
+        assert line.heard == [b"quit:"]
+    assert len(journal.records) == before
+    job.keep_records()
+    assert [type(record) for record in journal.records[before:]] == [Counted]
+    assert (journal.records[-1].dismissed, job.dismissed) == (50, 50)
 
 
 def test_the_output_of_ended_jobs_is_bounded_in_all_and_the_oldest_goes_first():

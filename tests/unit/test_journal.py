@@ -133,7 +133,7 @@ def test_a_newer_version_is_refused_with_what_to_do(tmp_path):
 def test_a_file_that_is_no_journal_is_refused_with_what_to_do(tmp_path):
     path = tmp_path / "journal.db"
     path.write_bytes(b"rubbish" * 1000)
-    with pytest.raises(JournalError, match=r"cannot use .*journal\.db: .*move it away"):
+    with pytest.raises(JournalError, match=r"journal\.db is damaged: .*--repair.*move it away"):
         Archive(path)
 
 

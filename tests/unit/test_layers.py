@@ -98,7 +98,7 @@ def test_what_hangs_from_the_service_knows_neither_it_nor_its_neighbours(part):
 
 
 def test_the_local_engine_knows_nothing_of_the_daemon():
-    assert parts_of_mu("engines.local") <= {"aws", "home", "net"}
+    assert parts_of_mu("engines.local") <= {"aws", "clock", "home_watch", "logs", "net"}
 
 
 def test_what_is_known_about_aws_needs_nothing_else_of_mu():
@@ -112,7 +112,9 @@ def test_nothing_but_the_plugin_imports_the_service():
 
 @pytest.mark.parametrize("part", ["functions", "doctor"])
 def test_what_makes_functions_knows_little_of_the_daemon(part):
-    assert parts_of_mu(part) <= {"functions", "config", "net", "aws"}
+    known = {"functions", "config", "net", "aws", "hosts", "parameters"}
+    known |= {"journal", "home"} if part == "doctor" else set()
+    assert parts_of_mu(part) <= known
 
 
 def test_recorded_courses_are_for_the_command_line_only():

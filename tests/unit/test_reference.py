@@ -31,3 +31,9 @@ def test_the_page_has_every_pipeline_of_mu_and_map_comes_first():
     own = [name for name, one in PIPELINES.items() if type(one).__module__.startswith("mu.")]
     assert sorted(SECTIONS) == sorted(own)
     assert next(iter(SECTIONS)) == "map"
+
+
+def test_pipelines_whose_workers_exchange_data_say_that_they_use_the_relay():
+    using = [name for name, one in PIPELINES.items() if one.uses_relay]
+    assert sorted(using) == ["chain", "xcenc", "xcenc7"]
+    assert [name for name, one in PIPELINES.items() if one.relay_keep and name not in using] == []

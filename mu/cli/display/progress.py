@@ -19,7 +19,7 @@ OTHERS = "elsewhere"
 def progress(job: JobJson, actors: Sequence[ActorJson], now: float) -> RenderableType:
     """Return an overview of a job: failed actors, a bar, counts, what running actors wait for."""
     counts = job["counts"]
-    ended = counts["done"] + counts["failed"]
+    ended = counts["done"] + counts["failed"] + counts.get("cancelled", 0)
     bar = ProgressBar(
         total=max(1, job["workers"]),
         completed=ended,

@@ -20,6 +20,7 @@ from mu.cli.display.text import (
     cut,
     many,
     one_line,
+    short_cost,
     shortened,
     span,
     took,
@@ -28,7 +29,7 @@ from mu.cli.display.text import (
 
 def jobs_table(jobs: Sequence[JobJson], now: float) -> RenderableType:
     """Return the errors of failed jobs, and a row for each job in the given order."""
-    names = ("job", "pipeline", "state", "workers", "created", "duration")
+    names = ("job", "pipeline", "state", "workers", "created", "duration", "cost")
     rows = [
         (
             job["id"],
@@ -37,6 +38,7 @@ def jobs_table(jobs: Sequence[JobJson], now: float) -> RenderableType:
             counted(job["counts"]),
             ago(now - job["created"]),
             span(took(job, now)),
+            short_cost(job),
         )
         for job in jobs
     ]
@@ -99,7 +101,16 @@ def pipelines_table(pipelines: Sequence[PipelineJson]) -> RenderableType:
         if "error" in one
     ]
     known = table(("pipeline", "description"), rows, wraps={"description"})
-    return Group(*broken, *([Text()] if broken else []), known)
+    said = [*broken, *(warning for one in pipelines for warning in _warnings(one))]
+    return Group(*said, *([Text()] if said else []), known)
+
+
+def _warnings(pipeline: PipelineJson) -> list[Text]:
+    """Return a line for each warning about a pipeline."""
+    return [
+        Text(f"Pipeline {clean(pipeline['name'])}: {shortened(said)}", style="yellow")
+        for said in pipeline.get("warnings", [])
+    ]
 
 
 def pipeline_page(pipeline: PipelineJson) -> RenderableType:
@@ -118,6 +129,7 @@ def pipeline_page(pipeline: PipelineJson) -> RenderableType:
     needed = [f"-p {one['name']}=..." for one in parameters if one["required"]]
     example = " ".join(["mu launch", pipeline["name"], "-n 5", *needed, "--watch"])
     return Group(
+        *_warnings(pipeline),
         Text(f"{pipeline['name']}: {clean(pipeline['description'])}"),
         Text(),
         table(names, rows, cuts={"default"}, wraps={"type", "description"})

@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import sys
+import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,10 +22,11 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.protocol import ServerFactory
-from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
+from twisted.logger import globalLogBeginner, textFileLogObserver
 from twisted.python.failure import Failure
 from twisted.python.logfile import LogFile
 
+from mu.clock import keep_steady
 from mu.engines.local.faults import NO_FAULTS, FaultInjector, Faults
 from mu.engines.local.http import LambdaResource, QuietSite
 from mu.engines.local.key import KeyFileError, make_key, read_key
@@ -39,13 +41,12 @@ from mu.engines.local.signatures import Verifier
 from mu.engines.local.store import FunctionStore
 from mu.engines.reactors import ILocalReactor
 from mu.engines.signing import Credentials
-from mu.home import Presence
-from mu.net.hosts import AllowedHosts, split_hosts
+from mu.home_watch import HomeWatch
+from mu.logs import DaemonLogger
+from mu.net.host_headers import AllowedHosts, split_hosts
 
 LOG_LIMIT = 2**20
-HOME_CHECK_S = 1.0
-"""How often the engine checks that its folder is still there."""
-log = Logger("mu.engines.local")
+log = DaemonLogger("mu.engines.local")
 
 
 class CannotStart(Exception):
@@ -182,7 +183,7 @@ async def serve(reactor: ILocalReactor, options: argparse.Namespace, folder: Pat
     calls = LambdaOperations(reactor, store, pool, invocations, faults)
     lifetime = Lifetime(reactor, lambda: invocations.idle, options.linger, reactor.stop)
     pool.on_idle = lifetime.touched
-    verifier = Verifier(lambda: _key_of(folder.parent), reactor.seconds)
+    verifier = Verifier(lambda: _key_of(folder.parent), time.time)
     hosts = AllowedHosts(options.allowed_hosts)
     s3 = EmbeddedS3(folder.parent, options.s3_port, reactor)
     reactor.addSystemEventTrigger("before", "shutdown", s3.stop)
@@ -199,17 +200,12 @@ async def serve(reactor: ILocalReactor, options: argparse.Namespace, folder: Pat
     write_json(folder / "engine.json", engine)
     remove = (folder / "engine.json").unlink
     reactor.addSystemEventTrigger("after", "shutdown", remove, missing_ok=True)
-    present = Presence(folder, folder / "engine.lock")
 
-    def check_home() -> None:
-        gone = present.gone()
-        if gone is None:
-            reactor.callLater(HOME_CHECK_S, check_home)
-            return
+    def home_gone(gone: Path) -> None:
         log.critical("the engine ends: {gone} was removed or replaced", gone=str(gone))
         _stop(reactor)
 
-    check_home()
+    HomeWatch(reactor, home_gone, folder, folder / "engine.lock").check()
     s3.resume()
     log.info("engine {id} listens on 127.0.0.1:{port}", id=engine["id"], port=engine["port"])
     _tell_starter(json.dumps(engine))
@@ -264,6 +260,7 @@ def main(arguments: list[str] | None = None) -> int:
     from twisted.internet import reactor as installed
 
     reactor = cast(ILocalReactor, installed)
+    keep_steady(reactor)
     started = Deferred.fromCoroutine(serve(reactor, options, folder))
 
     def failed(failure: Failure) -> None:

@@ -72,7 +72,7 @@ class Faults:
         for word in text.split():
             name, equals, value = word.partition("=")
             if name not in ALLOWED:
-                raise ValueError(f"unknown fault {name!r}; the faults are {', '.join(ALLOWED)}")
+                raise ValueError(f"unknown fault {name!r:.80}; the faults are {', '.join(ALLOWED)}")
             if not equals:
                 raise ValueError(f"{name} has no value; write {name}=VALUE")
             if name in values:
@@ -96,41 +96,41 @@ def _read(name: str, value: str) -> dict[str, Any]:
             if late is None or late_s is None:
                 raise ValueError(
                     "late must be P:SECONDS, a probability from 0 to 1 and 0 to 86400 seconds,"
-                    f" got {value!r}"
+                    f" got {value!r:.80}"
                 )
             return {"late": late, "late_s": late_s}
         case "answer":
             names, _, chance = value.rpartition(":")
             codes, answer = tuple(names.split(",")), _number(chance, 1.0)
             if unknown := [code for code in codes if code and code not in TABLE]:
-                raise ValueError(f"answer has an unknown error code {unknown[0]!r}")
+                raise ValueError(f"answer has an unknown error code {unknown[0]!r:.80}")
             if answer is None or not all(codes):
                 raise ValueError(
                     "answer must be CODE,...:P, error codes of AWS and a probability from 0 to 1,"
-                    f" got {value!r}"
+                    f" got {value!r:.80}"
                 )
             return {"answer": answer, "codes": codes}
         case "inactive":
             seconds_s = _number(value, 86_400.0)
             if seconds_s is None:
-                raise ValueError(f"inactive must be 0 to 86400 seconds, got {value!r}")
+                raise ValueError(f"inactive must be 0 to 86400 seconds, got {value!r:.80}")
             return {name: seconds_s}
         case "skew":
             if not re.fullmatch("-?[0-9]{1,8}", value):
-                raise ValueError(f"skew must be a whole number of seconds, got {value!r}")
+                raise ValueError(f"skew must be a whole number of seconds, got {value!r:.80}")
             return {name: int(value)}
         case "refuse":
             regions = tuple(value.split(","))
             if not all(re.fullmatch("[a-z0-9-]+", region) for region in regions):
-                raise ValueError(f"refuse must be regions separated by commas, got {value!r}")
+                raise ValueError(f"refuse must be regions separated by commas, got {value!r:.80}")
             return {name: regions}
         case "expire" | "seed":
             if not re.fullmatch("[0-9]{1,15}", value):
-                raise ValueError(f"{name} must be an integer of at least 0, got {value!r}")
+                raise ValueError(f"{name} must be an integer of at least 0, got {value!r:.80}")
             return {name: int(value)}
     found = _number(value, 1.0)
     if found is None:
-        raise ValueError(f"{name} must be a probability from 0 to 1, got {value!r}")
+        raise ValueError(f"{name} must be a probability from 0 to 1, got {value!r:.80}")
     return {name: found}
 
 

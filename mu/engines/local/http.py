@@ -20,7 +20,7 @@ from mu.engines.local.errors import LambdaError, too_large
 from mu.engines.local.faults import FaultInjector
 from mu.engines.local.operations import NO_ANSWER, ApiResponse, Call, LambdaOperations
 from mu.engines.local.signatures import Verifier, read_signature
-from mu.net.hosts import AllowedHosts
+from mu.net.host_headers import AllowedHosts
 
 _NAMED = r"/2015-03-31/functions/([^/]+)"
 UPLOAD_LIMIT = 70_167_211

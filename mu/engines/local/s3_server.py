@@ -89,11 +89,13 @@ class EmbeddedS3:
     def resume(self) -> None:
         """Start the server again if it was running when the last engine was killed."""
         try:
-            self._port = self._port or int(json.loads(self._note.read_bytes())["port"])
+            port = int(json.loads(self._note.read_bytes())["port"])
         except FileNotFoundError:
             return
         except (OSError, ValueError, LookupError, TypeError) as error:
             self.log.warn("{file} is left out: {error}", file=str(self._note), error=error)
+            port = 0
+        self._port = self._port or port
         self._start_again()
 
     def start(self) -> Deferred[int]:

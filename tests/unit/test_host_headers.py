@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from mu.net.hosts import AllowedHosts, split_hosts
+from mu.net.host_headers import AllowedHosts, split_hosts
 
 HOSTS = AllowedHosts(["mu.example.org", "Other"])
 
