@@ -132,7 +132,6 @@ class Control:
         fields = (
             Parameter("bucket", str, "the bucket", EMBEDDED_BUCKET if name == "none" else name),
             Parameter("engine", str, "the workers' engine", self._config.launch.engine),
-            Parameter("start", bool, "whether to start the embedded server", True),
         )
         asked = read_fields(fields, body, known="fields")
         bucket, engine = asked.bucket, asked.engine
@@ -141,13 +140,11 @@ class Control:
             said = f"unknown engine {engine!r:.200}; the engines are {names}"
             raise Refusal(400, said, "engine")
         refuse_unreachable(bucket, engine, "bucket")
-        place = S3Place(addressing="path")
-        if asked.start or bucket != EMBEDDED_BUCKET:
-            try:
-                place = await self._find_bucket(bucket)
-            except S3Error as error:
-                raise Refusal(409, str(error)) from None
-        told = {"bucket": bucket, "engine": engine, "embedded": bucket == EMBEDDED_BUCKET}
+        try:
+            place = await self._find_bucket(bucket)
+        except S3Error as error:
+            raise Refusal(409, str(error)) from None
+        told = {"bucket": bucket, "engine": engine, "embedded": place.embedded}
         told |= {"endpoint": place.endpoint or None, "region": place.region or None}
         told |= {"addressing": place.addressing, "profile": place.profile or None}
         return _answer(request, told)

@@ -62,15 +62,11 @@ class Client:
         body = json.dumps(order, sort_keys=True).encode("ascii")
         return self._job("POST", "/jobs", body, headers)
 
-    def s3(self, bucket: str = "", engine: str = "", start: bool = True) -> PlaceJson:
-        """Return where a bucket is; empty: the one for files. `engine` is that of its job.
-
-        Without `start`, the embedded server is not started, and its endpoint is None.
-        """
-        given: dict[str, object] = {"bucket": bucket, "engine": engine}
-        asked = {name: value for name, value in given.items() if value} | {"start": start}
+    def s3(self, bucket: str = "", engine: str = "") -> PlaceJson:
+        """Return where a bucket is; empty: the one for files. `engine` is that of its job."""
+        given = {"bucket": bucket, "engine": engine}
+        body = json.dumps({name: value for name, value in given.items() if value}).encode("ascii")
         headers = {"Content-Type": "application/json"}
-        body = json.dumps(asked).encode("ascii")
         return cast(PlaceJson, self._object("POST", "/s3", body, headers))
 
     def plan(self, order: Mapping[str, object]) -> PlanJson:

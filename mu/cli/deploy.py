@@ -380,6 +380,7 @@ def deploy_program(
     assert engine is not None
     with function_errors():
         from mu.functions.aws import AwsClients
+        from mu.functions.bundle import ZIP_LIMIT, sized
         from mu.functions.deploy import Settings, names_of
 
         names = names_of(name, copies)
@@ -391,6 +392,12 @@ def deploy_program(
         with _code(None, False, engine, ingredients) as code:
             if engine == "local" and code is not None:
                 _check_this_machine(code)
+            if code is not None and code.size > ZIP_LIMIT:
+                raise CliError(
+                    f"the bundle has {sized(code.size)}, and functions accept {sized(ZIP_LIMIT)}"
+                    " directly: use mu deploy --bucket NAME for AWS, then launch with --function"
+                    f" {name} instead of --program"
+                )
             settings = Settings(role or (LOCAL_ROLE if engine == "local" else None))
             return _Targets(names, regions, clients, dry, True).deploy(code, settings, "")
 

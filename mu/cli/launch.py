@@ -16,6 +16,7 @@ from mu.cli.completion import (
     complete_engine,
     complete_function,
     complete_param,
+    complete_path,
     complete_pipeline,
 )
 from mu.cli.functions import requirements_option
@@ -74,6 +75,7 @@ def pipelines(name: str | None, as_json: bool) -> None:
 @click.option(
     "--program",
     metavar="PATH",
+    shell_complete=complete_path,
     help="Make the function from this program or Python script, if it differs. [name: the program's]",
 )
 @requirements_option
@@ -82,6 +84,7 @@ def pipelines(name: str | None, as_json: bool) -> None:
     "extra",
     multiple=True,
     metavar="PATH",
+    shell_complete=complete_path,
     help="Add a file or folder to --program, as in mu deploy. Repeatable.",
 )
 @click.option(
@@ -279,7 +282,7 @@ def launch(
     if inputs is not None or outputs is not None:
         from mu.cli.stage import Stage
 
-        staged = Stage(client, described, params, inputs, outputs, engine or "", dry_run)
+        staged = Stage(client, described, params, inputs, outputs, engine or "")
         params = staged.words
     order["params"] = values = read_params(described, params)
     deployed = made.deploy(dry_run) if made is not None else []

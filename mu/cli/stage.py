@@ -33,17 +33,13 @@ class Stage:
         inputs: Path | None,
         outputs: Path | None,
         engine: str,
-        dry: bool = False,
     ) -> None:
-        """Raises CliError for what cannot work, before anything is copied.
-
-        With `dry`, the embedded S3 server is not started, so that nothing can be uploaded.
-        """
+        """Raises CliError for what cannot work, before anything is copied."""
         self._name, self._inputs = pipeline["name"], inputs
         self._known = {parameter["name"] for parameter in pipeline["parameters"]}
         given = dict(word.split("=", 1) for word in words if "=" in word)
         self._check(given, inputs, outputs)
-        told = client.s3(given.get("bucket", ""), engine, start=not dry)
+        told = client.s3(given.get("bucket", ""), engine)
         self._store, self._engine = store_of(told), told["engine"]
         added = {"bucket": self._store.bucket}
         if inputs is not None:

@@ -79,7 +79,7 @@ def store_of(told: PlaceJson) -> FileStore:
             " that both machines reach, with -p bucket=NAME, or in [s3] of the daemon's mu.conf"
             " (docs/data.md)"
         )
-    if told["embedded"] and endpoint:  # without one, it was not started
+    if told["embedded"]:
         from mu.engines.local.key import S3_KEY
 
         key = local_key(the_home(), S3_KEY)
