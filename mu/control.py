@@ -18,6 +18,7 @@ from mu.jobs.body import read_body
 from mu.jobs.book import JobBook, PastJob
 from mu.jobs.job import Job
 from mu.jobs.orders import digest, read_order, refuse_unreachable, rerun_of
+from mu.jobs.preview import PlanError
 from mu.jobs.rerun import EarlierJob, NoRerun
 from mu.jobs.spec import EXTERNAL, JobSpec
 from mu.jobs.summary import COUNTED, JSON
@@ -37,6 +38,7 @@ class Starter(Protocol):
     def recorded(self, job: Job) -> Deferred[None]: ...
     def event(self, job: Job) -> JSON: ...
     def cancel(self, job: Job) -> Deferred[None]: ...
+    def preview(self, spec: JobSpec, plan: Planned | None) -> Coroutine[Any, Any, JSON]: ...
 
     @property
     def stopping(self) -> bool: ...
@@ -146,6 +148,17 @@ class Control:
         told |= {"endpoint": place.endpoint or None, "region": place.region or None}
         told |= {"addressing": place.addressing, "profile": place.profile or None}
         return _answer(request, told)
+
+    @app.route("/plan", methods=["POST"])
+    async def plan(self, request: Request) -> bytes:
+        """Say what an order would start, and start nothing."""
+        self._authorize(request)
+        assert request.content is not None
+        spec, plan = await self._read_order(request.content.read(), "")
+        try:
+            return _answer(request, await self._starter.preview(spec, plan))
+        except PlanError as error:
+            raise Refusal(409, str(error)) from None
 
     @app.route("/jobs", methods=["POST"])
     async def start(self, request: Request) -> bytes:

@@ -132,3 +132,36 @@ class PlaceJson(TypedDict):
     region: str | None
     addressing: str
     profile: str | None
+
+
+class SizeJson(TypedDict):
+    """A function's memory and architecture."""
+
+    memory_mb: int
+    architecture: str
+
+
+class PricesJson(TypedDict):
+    """[cost] of mu.conf, in US dollars."""
+
+    gb_s: dict[str, float]
+    request: float
+
+
+class PlanJson(TypedDict):
+    """POST /plan: what an order would start."""
+
+    pipeline: str
+    engine: str
+    function: str
+    regions: list[str]
+    actors: int
+    inputs: list[dict[str, object]]
+    spares: int
+    retries: int
+    worker_timeout_s: float
+    deadline_s: float
+    max_cost_usd: float
+    size: SizeJson | None
+    size_unknown: str | None
+    prices: PricesJson

@@ -9,7 +9,7 @@ from typing import cast
 from urllib.parse import quote, urlencode, urlsplit
 
 from mu.cli.address import Address, NotRunning
-from mu.cli.answers import ActorJson, FindingJson, JobJson, PipelineJson, PlaceJson
+from mu.cli.answers import ActorJson, FindingJson, JobJson, PipelineJson, PlaceJson, PlanJson
 
 TIMEOUT_S = 30.0
 
@@ -68,6 +68,11 @@ class Client:
         body = json.dumps({name: value for name, value in given.items() if value}).encode("ascii")
         headers = {"Content-Type": "application/json"}
         return cast(PlaceJson, self._object("POST", "/s3", body, headers))
+
+    def plan(self, order: Mapping[str, object]) -> PlanJson:
+        """Return what an order would start."""
+        headers = {"Content-Type": "application/json"}
+        return cast(PlanJson, self._object("POST", "/plan", json.dumps(order).encode(), headers))
 
     def cancel(self, job_id: str) -> JobJson:
         return self._job("DELETE", _path(job_id))

@@ -75,6 +75,7 @@ def cli() -> None:
     First steps:
       mu init                          write mu.conf and a systemd unit
       twistd -n mu --config mu.conf    start the daemon, in another terminal
+      mu deploy --bare --name hello    create a function with nothing but the worker
       mu pipelines                     list the kinds of jobs
       mu launch hello -n 5 --watch     start a job and wait for it
       mu workers last                  show what each worker did

@@ -61,7 +61,10 @@ def jobs(limit: int, as_json: bool) -> None:
         print_json(found)
         return
     if not found:
-        click.echo("There are no jobs yet. Try: mu launch hello -n 5 --watch")
+        click.echo(
+            "There are no jobs yet. Try: mu deploy --bare --name hello, then mu launch hello -n 5"
+            " --watch"
+        )
         return
     from mu.cli.display.tables import jobs_table
     from mu.cli.display.text import console

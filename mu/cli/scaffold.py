@@ -74,7 +74,7 @@ def init(folder: Path, owner: str | None, force: bool) -> None:
     owner = owner or user()
     config, unit = write_files(folder, force, owner)
     root = " Replace User=root there by another user." if owner == "root" else ""
-    start = shlex.join(start_command(config))
+    start, mine = shlex.join(start_command(config)), f"mu --config {shlex.quote(str(config))}"
     click.echo(
         f"Wrote {config} and {unit}.\n\n"
         "Next steps:\n"
@@ -82,8 +82,9 @@ def init(folder: Path, owner: str | None, force: bool) -> None:
         "  2. Start the daemon:\n"
         f"       {start}\n"
         f"     or let systemd start it: see the first lines of {unit.name}.{root}\n"
-        "  3. Deploy a function (see README.md), then run a job:\n"
-        f"       mu --config {shlex.quote(str(config))} launch hello -n 5 --watch"
+        "  3. Create a function with nothing but the worker, then run a job:\n"
+        f"       {mine} deploy --bare --name hello\n"
+        f"       {mine} launch hello -n 5 --watch"
     )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import fnmatch
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from mu.cli.files import prefix_for, refuse_names, scan, shown, warn_of
+from mu.cli.files import LocalFile, prefix_for, refuse_names, scan, shown, warn_of
 from mu.cli.options import CliError, the_home, where
 from mu.cli.store import store_of
 
@@ -77,17 +78,46 @@ class Stage:
 
     def upload(self, order: Mapping[str, object]) -> None:
         """Upload what has changed; on the local engine, make sure that there is a function."""
-        files, left = scan(self._inputs) if self._inputs is not None else ([], [])
-        warn_of(left)
-        if not files and self._inputs is not None:
-            raise CliError(f"there are no files in --in {shown(self._inputs)}")
-        refuse_names([self._prefix + file.name for file in files], "S3", self._prefix)
+        files = self.files()
         if self._engine == "local":
             _make_function(order)
         if not files:
             return
         copied = self._store.upload(files, self._prefix, self._ours)
         click.echo(copied.sentence("Uploaded", self._store.url(self._prefix)), err=True)
+
+    def files(self) -> list[LocalFile]:
+        """Return the files of --in, and name on stderr what is left out. Raises CliError."""
+        files, left = scan(self._inputs) if self._inputs is not None else ([], [])
+        warn_of(left)
+        if not files and self._inputs is not None:
+            raise CliError(f"there are no files in --in {shown(self._inputs)}")
+        refuse_names([self._prefix + file.name for file in files], "S3", self._prefix)
+        return files
+
+    def planned(
+        self, params: Mapping[str, object], files: Sequence[LocalFile]
+    ) -> dict[str, object]:
+        """Return the parameters with the keys that the files will have, for a plan before the upload.
+
+        Raises CliError if the pipeline takes no keys.
+        """
+        if "keys" not in self._known:
+            raise CliError(
+                f"--dry-run cannot show the plan of {self._name} with --in: it has no parameter keys,"
+                " so its inputs are known only once they are uploaded"
+            )
+        match = str(params.get("match") or "*")
+        keys = [self._prefix + file.name for file in files]
+        chosen = [key for key in keys if fnmatch.fnmatchcase(key.rpartition("/")[2], match)]
+        if not chosen:
+            raise CliError(f"no file in --in {shown(self._inputs)} matches {match}")
+        return {name: value for name, value in params.items() if name != "match"} | {"keys": chosen}
+
+    @property
+    def url(self) -> str:
+        """Where the files of --in go."""
+        return self._store.url(self._prefix)
 
 
 def _make_function(order: Mapping[str, object]) -> None:

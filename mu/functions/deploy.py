@@ -294,6 +294,13 @@ class Deployment:
         """Return whether there is such a function. Raises AwsError."""
         return self._find(name) is not None
 
+    def python(self, name: str) -> tuple[str, str] | None:
+        """Return an existing function's runtime and architecture. Raises AwsError."""
+        there = self._find(name)
+        if there is None or "Runtime" not in there:
+            return None
+        return there["Runtime"], there.get("Architectures", ["x86_64"])[0]
+
     def _find(self, name: str) -> FunctionConfiguration | None:
         try:
             return self._call(

@@ -1,7 +1,7 @@
 """Starts and cancels jobs, and resumes them after a restart: one Run for each."""
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -13,6 +13,7 @@ from mu.engines.cost import Prices
 from mu.jobs.book import JobBook, PastJob
 from mu.jobs.coordinator import Coordinator
 from mu.jobs.job import Job
+from mu.jobs.preview import preview
 from mu.jobs.recovery import Found
 from mu.jobs.rerun import EarlierJob, NoRerun, plan_rerun, read_earlier
 from mu.jobs.run import Run
@@ -120,6 +121,10 @@ class Conductor:
     def event(self, job: Job) -> JSON:
         """Return the Lambda event for a job's workers."""
         return self._runs[job.id].event()
+
+    def preview(self, spec: JobSpec, plan: Planned | None) -> Coroutine[Any, Any, JSON]:
+        """Return what an order would start; `plan` is that of a rerun. Raises PlanError."""
+        return preview(self.coordinator, spec, plan)
 
     def cancel(self, job: Job) -> Deferred[None]:
         """Stop a job's workers and launches; the Deferred fires once the job has ended."""

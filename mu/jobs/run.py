@@ -133,13 +133,13 @@ class Run:
             inputs = await self._coordinator.in_thread(pipeline.plan, spec.params)
             return checked_plan(spec, inputs, most)
         except Exception as error:  # a pipeline's author may raise anything
-            if not _is_for_users(error):
+            if not is_for_users(error):
                 self.log.failure(
                     "job {job}: the plan of {pipeline} failed",
                     job=self.job.id,
                     pipeline=pipeline.name,
                 )
-            self.job.stop("failed", f"the plan of {pipeline.name} failed: {_sentence(error)}")
+            self.job.stop("failed", f"the plan of {pipeline.name} failed: {sentence(error)}")
             return None
 
     # ------------------------------------------------ for the job
@@ -254,7 +254,7 @@ class Run:
             self.log.failure(
                 "job {job}: the finish of {pipeline} failed", job=job.id, pipeline=pipeline.name
             )
-            error = error or f"the finish of {pipeline.name} failed: {_sentence(raised)}"
+            error = error or f"the finish of {pipeline.name} failed: {sentence(raised)}"
             result = None
         if not self._coordinator.stopping:
             job.end("failed" if error else "done", error, result)
@@ -278,10 +278,10 @@ class Run:
         self.job.end("failed", words)
 
 
-def _sentence(error: Exception) -> str:
+def sentence(error: Exception) -> str:
     """Return an error for users; the text of a deliberate ValueError is written for them."""
-    return str(error) if _is_for_users(error) else explained(error)
+    return str(error) if is_for_users(error) else explained(error)
 
 
-def _is_for_users(error: Exception) -> bool:
+def is_for_users(error: Exception) -> bool:
     return isinstance(error, ValueError) and is_deliberate(error)
