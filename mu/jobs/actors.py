@@ -6,9 +6,10 @@ from typing import Any, Protocol
 
 from mu.events import Finish
 from mu.jobs.driver import SessionDriver
-from mu.jobs.summary import JSON, readable
+from mu.jobs.summary import JSON, Tally, readable
 from mu.journal.records import AttemptEnded, NobodyCame
 from mu.machine import Machine
+from mu.states.context import Progress
 
 SHOWN_REPLY = 1000
 """Characters kept of an actor's last reply, for users."""
@@ -144,11 +145,19 @@ class Actor:
     """
 
     def __init__(
-        self, job: ParentJob, number: int, given: Mapping[str, Any], at: float, log_bytes: int
+        self,
+        job: ParentJob,
+        number: int,
+        given: Mapping[str, Any],
+        at: float,
+        log_bytes: int,
+        size: int = 1,
     ) -> None:
         self.job = job
         self.number = number
         self.input = given
+        self.size = size
+        """How many inputs its plan says that it has."""
         self.state = "waiting"
         self.tried = 0
         """The number of its last attempt; 0: none yet."""
@@ -166,6 +175,7 @@ class Actor:
         """How long the successful attempt took, in seconds."""
         self._since = at
         self._label = self._last_reply = ""
+        self._progress: Progress | None = None  # of the last attempt, once it has ended
 
     def begin(self, attempt: int, at: float) -> Attempt:
         """Start an attempt with that number, and return it."""
@@ -185,6 +195,7 @@ class Actor:
         self._label, self._last_reply, self._since = record.label, record.last_reply, record.at
         if self.outcome is not None:
             return attempt  # another attempt finished first
+        self._progress = Progress(*record.progress) if record.progress else None
         if record.error is None:
             self.took = record.at - attempt.began - attempt.downtime
             self.outcome = Finish(result=record.result)
@@ -263,11 +274,33 @@ class Actor:
             return "a pause before its next attempt"
         return self.job.worker_awaited
 
+    def tally(self) -> Tally:
+        """Count its inputs. A retry begins anew, and all of a failed actor's inputs have failed."""
+        progress = self._progress if self.outcome else self._best_progress()
+        total, done, failed = self.size, 0, 0
+        if progress is not None:
+            total, done, failed = progress.of, progress.done, progress.failed
+        if self.state == "failed":
+            return Tally(total, 0, total)
+        if self.state == "done":
+            done = total
+        return Tally(total, done - failed, failed)
+
+    def _best_progress(self) -> Progress | None:
+        """Return the progress of the attempt that has handled the most."""
+        best: Progress | None = None
+        for attempt in self.attempts:
+            progress = attempt.machine.worker.progressed
+            if progress is not None and (best is None or progress.done > best.done):
+                best = progress
+        return best
+
     def describe(self) -> JSON:
         """Return its JSON for users."""
         return {
             "actor": self.number,
             "state": self.state,
+            "inputs": self.tally().json(),
             "label": self.label,
             "attempt": self.tried,
             "since": self.since(),

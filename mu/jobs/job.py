@@ -38,11 +38,16 @@ from mu.journal.records import (
 )
 from mu.messages import Hello
 from mu.places import FIRST, RETRY, SPARE
+from mu.states.context import Progress
 
 ALIVE_S = 10.0
 """How often a job records that its daemon is running: the most time that a restart miscounts."""
 LONGEST_PAUSE_S = 60.0
 """The longest pause between two attempts at an actor."""
+
+
+def _numbers(progress: Progress | None) -> list[int] | None:
+    return None if progress is None else [progress.done, progress.of, progress.failed]
 
 
 class Owner(Protocol):
@@ -404,6 +409,7 @@ class Job(RecordedJob):
                 attempt.machine.last_label,
                 attempt.last_reply,
                 charged,
+                _numbers(attempt.machine.worker.progressed),
             )
         )
         if session is not None and session.line is None:

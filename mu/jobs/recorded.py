@@ -16,7 +16,7 @@ from mu.jobs.driver import SessionDriver
 from mu.jobs.launches import LATE, Launches
 from mu.jobs.life import ACTIVE, OVER, SHOWN, JobState, Step, follow
 from mu.jobs.spec import EXTERNAL, JobSpec, Limits, new_machine
-from mu.jobs.summary import COUNTED, JSON, JobSummary, readable
+from mu.jobs.summary import COUNTED, JSON, JobSummary, Tally, readable
 from mu.journal.records import (
     Alive,
     Arrived,
@@ -89,6 +89,7 @@ class RecordedJob(ABC):
         self._sessions: dict[str, SessionDriver] = {}  # the running ones, by name
         self._past_sessions: set[str] = set()
         self._recorded_alive = created
+        self._ended_tally: Tally | None = None  # counted once
         self._dismissed = 0
         self._dismissed_since = 0  # not recorded yet
 
@@ -189,6 +190,7 @@ class RecordedJob(ABC):
             workers=len(self.actors) or spec.workers,
             state=self.state,
             counts={state: self.counts[state] for state in COUNTED},
+            inputs=self.tally().json(),
             created=self.created,
             launched=launches.answered,
             first_hello=self.first_hello,
@@ -206,6 +208,15 @@ class RecordedJob(ABC):
             gb_s=None if gb_s is None else round(gb_s, 3),
             result=self.result,
         )
+
+    def tally(self) -> Tally:
+        """Count the inputs of all actors."""
+        if self._ended_tally is not None:
+            return self._ended_tally
+        tally = Tally.of(actor.tally() for actor in self.actors)
+        if self.ended:
+            self._ended_tally = tally
+        return tally
 
     def workers(self) -> list[JSON]:
         """Return the JSON of each actor for users."""
@@ -281,7 +292,8 @@ class RecordedJob(ABC):
         self.planned = len(record.inputs)
         wanted = set(self.spec.actors or range(self.planned))
         log_bytes, inputs, at = self.limits.log_bytes, record.inputs, self.created
-        self.actors = [Actor(self, n, inputs[n], at, log_bytes) for n in sorted(wanted)]
+        sizes = record.sizes or [1] * self.planned
+        self.actors = [Actor(self, n, inputs[n], at, log_bytes, sizes[n]) for n in sorted(wanted)]
         self._by_number = {actor.number: actor for actor in self.actors}
         self._order = [number for number in record.order if number in wanted]
         self._queue = OrderedDict((number, self._by_number[number]) for number in self._order)

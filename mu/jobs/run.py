@@ -162,7 +162,8 @@ class Run:
         try:
             inputs = await self._coordinator.in_thread(pipeline.plan, spec.params)
             _check_plan(inputs, most, spec.actors)
-            return Planned(inputs, _order(pipeline, spec.params, len(inputs)))
+            order = _order(pipeline, spec.params, len(inputs))
+            return Planned(inputs, order, _sizes(pipeline, inputs))
         except Exception as error:  # a pipeline's author may raise anything
             if not isinstance(error, ValueError):  # whose text is written for users
                 self.log.failure("job {job}: its plan failed", job=self.job.id)
@@ -410,6 +411,12 @@ def _check_plan(inputs: object, most: int, actors: Sequence[int]) -> None:
         raise ValueError(
             f"actor {max(actors)} was ordered, but it has only actors 0 to {len(inputs) - 1}"
         )
+
+
+def _sizes(pipeline: Pipeline, inputs: Sequence[JSON]) -> list[int]:
+    """Return how many inputs each actor has; empty: one each."""
+    sizes = [len(pipeline.inputs(given)) for given in inputs]
+    return sizes if any(size != 1 for size in sizes) else []
 
 
 def _order(pipeline: Pipeline, params: Params, actors: int) -> list[int]:

@@ -1,6 +1,6 @@
 """A job's JSON for the control port, whether it runs, has ended or was lost in a restart."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -15,6 +15,27 @@ OF_NOW = "dismissed", "cost_usd", "gb_s"
 JSON = dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many inputs there are, and how many of them were handled: well, or in vain."""
+
+    total: int = 0
+    done: int = 0
+    failed: int = 0
+
+    @classmethod
+    def of(cls, parts: Iterable["Tally"]) -> "Tally":
+        total = done = failed = 0
+        for part in parts:
+            total += part.total
+            done += part.done
+            failed += part.failed
+        return cls(total, done, failed)
+
+    def json(self) -> dict[str, int]:
+        return {"total": self.total, "done": self.done, "failed": self.failed}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSummary:
     """A job as users see it, with the fields of GET /jobs/<id> in the same order.
@@ -27,6 +48,7 @@ class JobSummary:
     workers: int
     state: str
     counts: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTED, 0))
+    inputs: Mapping[str, int] = field(default_factory=lambda: Tally().json())
     created: float
     launched: float | None = None
     first_hello: float | None = None

@@ -5,7 +5,7 @@ existing ones never change.
 """
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from json.encoder import encode_basestring_ascii as _quote
 from typing import Any, ClassVar
 
@@ -35,6 +35,8 @@ class Planned:
     kind: ClassVar[str] = "planned"
     inputs: list[dict[str, Any]]
     order: list[int]
+    sizes: list[int] = field(default_factory=list)
+    """How many inputs each actor has, for users; empty: one each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,8 @@ class AttemptEnded:
     last_reply: str
     charged: bool
     """Whether it counts towards the actor's retries."""
+    progress: list[int] | None = None
+    """The numbers of its mu.states.Progress, if it had one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +203,7 @@ Record = (
 )
 
 _KINDS = {one.kind: one for one in Record.__args__}
-_FIELDS = {one: tuple(field.name for field in fields(one)) for one in _KINDS.values()}
+_FIELDS = {kind: tuple(one.name for one in fields(kind)) for kind in _KINDS.values()}
 _dump = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 

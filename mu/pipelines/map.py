@@ -105,16 +105,21 @@ async def map_keys(worker: ScriptWorker) -> dict[str, list[Row]]:
     names = Names(worker.job.params)
     keep_going = worker.job.params.on_error == "keep"
     rows: list[Row] = []
-    for number, key in enumerate(worker.input["keys"]):
+    keys = worker.input["keys"]
+    failed = 0
+    for number, key in enumerate(keys):
         row: Row = {"key": key}
+        worker.progress(number, len(keys), failed)
         try:
             await map_one(worker, names, row, number)
         except ActorFailed as error:
+            failed += 1
             row["error"] = readable(str(error))
             if not keep_going:
                 tail = f": {row['tail']}" if row.get("tail") else ""
                 raise ActorFailed(f"{key!r}: {row['error']}{tail}") from error
         rows.append(row)
+    worker.progress(len(keys), len(keys), failed)
     return {"keys": rows}
 
 
@@ -314,6 +319,10 @@ class Map(Pipeline):
         each = params.per_worker
         actors = -(-len(keys) // each) if each else min(params.workers, len(keys))
         return [{"keys": keys[number::actors]} for number in range(actors)]
+
+    def inputs(self, given: ActorInput) -> list[str]:
+        keys: list[str] = given["keys"]
+        return keys
 
     def begin(self, worker: ScriptWorker) -> Script:
         return map_keys(worker)

@@ -36,6 +36,7 @@ class Converted(TerminalState):
     def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
         super().__init__(prevState, actorNum)
         frames = self.info.get(_FRAMES, self.job.params.frames)
+        self.worker.progress(frames, frames)
         self.result = {"key": self.worker.input["out_key"], "frames": frames}
 
 
@@ -51,8 +52,9 @@ class Retrieve(CommandListState):
 
     def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
         super().__init__(prevState, actorNum)
-        number = self.info["frame"]
-        key = self.worker.input["in_keys"][number]
+        number, keys = self.info["frame"], self.worker.input["in_keys"]
+        self.worker.progress(number, len(keys))
+        key = keys[number]
         name = f"##TMPDIR##/{number + 1:08d}.png"
         self.commands = [c and c.format(key=key, file=name) for c in self.commands]
 
@@ -136,6 +138,10 @@ class Png2Y4M(Pipeline):
             }
             for chunk in range(params.offset, params.offset + params.workers)
         ]
+
+    def inputs(self, given: ActorInput) -> list[str]:
+        keys: list[str] = given["in_keys"]
+        return keys
 
     def begin(self, worker: Context) -> Configure:
         return Configure(worker, worker.actor)

@@ -266,6 +266,9 @@ class XcEnc(Pipeline):
         """Deal the actors so that all groups begin early."""
         return deal(actors, params.keyframe_distance)
 
+    def inputs(self, given: ActorInput) -> list[str]:
+        return [given["in_key"]]
+
     def begin(self, worker: Context) -> FetchChunk:
         return FetchChunk(worker, worker.actor)
 

@@ -109,6 +109,9 @@ class XcEnc7(Pipeline):
         """Deal the actors so that all groups begin early."""
         return deal(actors, params.keyframe_distance)
 
+    def inputs(self, given: ActorInput) -> list[str]:
+        return [given["in_key"]]
+
     def begin(self, worker: Context) -> FetchOverlapping:
         return FetchOverlapping(worker, worker.actor)
 

@@ -78,6 +78,9 @@ class Y4M2Png(Pipeline):
             for chunk in range(params.offset, params.offset + params.workers)
         ]
 
+    def inputs(self, given: ActorInput) -> list[str]:
+        return [given["in_key"]]
+
     def begin(self, worker: ScriptWorker) -> Script:
         return split(worker)
 
