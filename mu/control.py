@@ -15,6 +15,7 @@ from mu.config import Config
 from mu.jobs.body import read_body
 from mu.jobs.book import JobBook, PastJob
 from mu.jobs.job import Job
+from mu.jobs.life import SHOWN
 from mu.jobs.orders import digest, read_order
 from mu.jobs.spec import EXTERNAL, JobSpec
 from mu.jobs.summary import COUNTED, JSON
@@ -22,6 +23,9 @@ from mu.parameters import FieldError
 from mu.plugins import Pipeline
 from mu.registry import Registry
 from mu.strict_json import dumps
+
+STATES = tuple(dict.fromkeys(SHOWN.values()))
+"""The states of jobs as users see them."""
 
 
 class Starter(Protocol):
@@ -130,11 +134,16 @@ class Control:
         self._authorize(request)
         jobs = [job for job in self._book.all() if job.recorded]
         limit, after = _page(request)
+        name, state = _argument(request, "name"), _chosen(request, "state", STATES)
         if after:
             ids = [job.id for job in jobs]
             if after not in ids:
                 raise Refusal(400, f"after must be the id of a job, got {after!r:.200}", "after")
             jobs = jobs[ids.index(after) + 1 :]
+        if name is not None:
+            jobs = [job for job in jobs if job.name == name]
+        if state is not None:
+            jobs = [job for job in jobs if job.state == state]
         return _answer(request, [job.describe() for job in jobs[:limit]])
 
     @app.route("/jobs/<job_id>", methods=["GET"])
@@ -150,15 +159,18 @@ class Control:
             await self._starter.cancel(job)
         return _answer(request, job.describe())
 
+    @app.route("/jobs/<job_id>/overview", methods=["GET"])
+    def overview(self, request: Request, job_id: str) -> bytes:
+        """Return the job, and what its actors wait for, all at the same moment."""
+        self._authorize(request)
+        return _answer(request, self._find(job_id).overview())
+
     @app.route("/jobs/<job_id>/workers", methods=["GET"])
     def workers(self, request: Request, job_id: str) -> bytes:
         self._authorize(request)
         workers = self._find(job_id).workers()
-        state = _argument(request, "state")
+        state = _chosen(request, "state", COUNTED)
         if state is not None:
-            if state not in COUNTED:
-                known = ", ".join(COUNTED)
-                raise Refusal(400, f"state must be one of {known}, got {state!r:.200}", "state")
             workers = [worker for worker in workers if worker["state"] == state]
         limit, after = _page(request)
         if after:
@@ -282,6 +294,15 @@ def _idempotency_key(request: Request) -> str:
 def _argument(request: Request, name: str) -> str | None:
     given = request.args.get(name.encode("ascii"))
     return given[-1].decode("utf-8", "replace") if given else None
+
+
+def _chosen(request: Request, name: str, allowed: Collection[str]) -> str | None:
+    """Return an argument that must be one of the allowed values, if it is given."""
+    given = _argument(request, name)
+    if given is not None and given not in allowed:
+        known = ", ".join(allowed)
+        raise Refusal(400, f"{name} must be one of {known}, got {given!r:.200}", name)
+    return given
 
 
 def _number(text: str, field: str) -> int:

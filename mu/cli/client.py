@@ -9,7 +9,7 @@ from typing import cast
 from urllib.parse import quote, urlencode, urlsplit
 
 from mu.cli.address import Address, NotRunning
-from mu.cli.answers import ActorJson, FindingJson, JobJson, PipelineJson
+from mu.cli.answers import ActorJson, FindingJson, JobJson, OverviewJson, PipelineJson
 
 TIMEOUT_S = 30.0
 
@@ -45,9 +45,14 @@ class Client:
         self._address = address
         self._timeout_s = timeout_s
 
-    def jobs(self) -> list[JobJson]:
-        """Return all jobs, oldest first."""
-        return cast(list[JobJson], self._list("/jobs"))
+    def jobs(self, **having: str) -> list[JobJson]:
+        """Return the jobs with this `name` and `state`, oldest first; by default all."""
+        return cast(list[JobJson], self._list(_path(**having)))
+
+    def overview(self, job_id: str) -> OverviewJson:
+        """Return the job and what its actors wait for, all at the same moment."""
+        found = self._object(self.ask("GET", _path(job_id, "overview")))
+        return cast(OverviewJson, found)
 
     def job(self, job_id: str) -> JobJson:
         return self._job("GET", _path(job_id))
@@ -82,7 +87,10 @@ class Client:
         return cast(list[FindingJson], found)
 
     def find_job(self, name: str) -> JobJson:
-        """Return the job with this id or id prefix, or the `last` one. Raises RequestRefused."""
+        """Return the job with this id or id prefix, the latest with this name, or the `last` one.
+
+        Raises RequestRefused.
+        """
         if name != "last":
             try:
                 return self.job(name)
@@ -95,6 +103,7 @@ class Client:
                 raise RequestRefused("there is no last job: no job has been started yet", 404)
             return jobs[-1]
         found = [job for job in jobs if name and job["id"].startswith(name)]
+        found = found or [job for job in jobs if name and job.get("name") == name][-1:]
         if not found:
             raise RequestRefused(f"there is no job {name!r}; `mu jobs` lists all jobs", 404)
         if len(found) > 1:
@@ -138,10 +147,13 @@ class Client:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> JobJson:
-        found = self._json(self.ask(method, path, body, headers))
+        return cast(JobJson, self._object(self.ask(method, path, body, headers)))
+
+    def _object(self, answer: Answer) -> dict[str, object]:
+        found = self._json(answer)
         if not isinstance(found, dict):
             raise self._not_mu("its answer is not a JSON object")
-        return cast(JobJson, found)
+        return found
 
     def _json(self, answer: Answer) -> object:
         try:
@@ -191,8 +203,8 @@ class Client:
         return DaemonUnreachable(f"the server at {self._address.url} is not a mu daemon: {why}")
 
 
-def _path(job_id: str, *more: str, **arguments: int) -> str:
-    path = "/".join(["/jobs", quote(job_id, safe=""), *more])
+def _path(*parts: str, **arguments: int | str) -> str:
+    path = "/".join(["/jobs", *(quote(part, safe="") for part in parts)])
     return f"{path}?{urlencode(arguments)}" if arguments else path
 
 

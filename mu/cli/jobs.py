@@ -41,9 +41,15 @@ FOLLOW_S = 0.3
     metavar="N",
     help="How many jobs to list.",
 )
+@click.option("--name", metavar="TEXT", help="List only jobs with this name.")
+@click.option(
+    "--state",
+    type=click.Choice(["launching", "running", "done", "failed", "cancelled"]),
+    help="List only jobs in this state.",
+)
 @shows_json
 @finds_daemon()
-def jobs(limit: int, as_json: bool) -> None:
+def jobs(limit: int, name: str | None, state: str | None, as_json: bool) -> None:
     """List the latest jobs.
 
     The newest job comes last. Errors of failed jobs are shown above the list.
@@ -52,14 +58,21 @@ def jobs(limit: int, as_json: bool) -> None:
     Examples:
       mu jobs
       mu jobs --limit 3
-      mu jobs --json | jq -r '.[] | select(.state == "failed") | .id'
+      mu jobs --name nightly
+      mu jobs --state failed --json | jq -r '.[].id'
     """
-    found = the_client().jobs()[-limit:]
+    having = {"name": name, "state": state}
+    client = the_client()
+    found = client.jobs(**{key: value for key, value in having.items() if value is not None})
+    found = found[-limit:]
     if as_json:
         print_json(found)
         return
     if not found:
-        click.echo("There are no jobs yet. Try: mu launch hello -n 5 --watch")
+        none = "There are no jobs yet. Try: mu launch hello -n 5 --watch"
+        named = "" if name is None else f" is named {name!r}"
+        words = f"{named}{' and' if named and state else ''}{f' is {state}' if state else ''}"
+        click.echo(f"No job{words}." if words else none)
         return
     from mu.cli.display.tables import jobs_table
     from mu.cli.display.text import console

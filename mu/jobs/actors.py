@@ -6,7 +6,9 @@ from typing import Any, Protocol
 
 from mu.events import Finish
 from mu.jobs.driver import SessionDriver
-from mu.jobs.summary import JSON, Tally, readable
+from mu.jobs.overview import Glance
+from mu.jobs.summary import JSON, Tally, readable, tally_json
+from mu.jobs.waiting import in_words
 from mu.journal.records import AttemptEnded, NobodyCame
 from mu.machine import Machine
 from mu.states.context import Progress
@@ -131,10 +133,7 @@ class Attempt:
         """Describe for users what it is waiting for."""
         if self.session is not None and self.session.away_since is not None:
             return "its worker to come back"
-        wanted = self.machine.expected
-        if not wanted:
-            return "its worker"
-        return " or ".join(map(str, wanted)) if isinstance(wanted, list) else str(wanted)
+        return in_words(self.machine.expected)
 
 
 class Actor:
@@ -281,10 +280,10 @@ class Actor:
         if progress is not None:
             total, done, failed = progress.of, progress.done, progress.failed
         if self.state == "failed":
-            return Tally(total, 0, total)
+            return total, 0, total
         if self.state == "done":
             done = total
-        return Tally(total, done - failed, failed)
+        return total, done - failed, failed
 
     def _best_progress(self) -> Progress | None:
         """Return the progress of the attempt that has handled the most."""
@@ -295,12 +294,19 @@ class Actor:
                 best = progress
         return best
 
+    def glance(self) -> Glance:
+        """Return what an overview of the job needs."""
+        retried = bool(self.failures) and self.state != "failed"
+        error = self.error and readable(self.error)
+        waits_for, since = self.waits_for(), self.since()
+        return Glance(self.number, self.state, self.label, waits_for, since, error, retried)
+
     def describe(self) -> JSON:
         """Return its JSON for users."""
         return {
             "actor": self.number,
             "state": self.state,
-            "inputs": self.tally().json(),
+            "inputs": tally_json(self.tally()),
             "label": self.label,
             "attempt": self.tried,
             "since": self.since(),

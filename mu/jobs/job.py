@@ -19,6 +19,7 @@ from mu.jobs.bill import sized
 from mu.jobs.driver import SessionDriver, WorkerLine
 from mu.jobs.launches import LATE
 from mu.jobs.life import JobState, Step
+from mu.jobs.overview import overview
 from mu.jobs.recorded import RecordedJob
 from mu.jobs.spares import Spares, stragglers
 from mu.jobs.spec import EXTERNAL, JobSpec, Limits
@@ -112,6 +113,10 @@ class Job(RecordedJob):
     def describe(self) -> JSON:
         """Return its JSON for users."""
         return self.summary(self.clock.seconds()).json()
+
+    def overview(self) -> JSON:
+        """Return its JSON, and what its actors wait for, at this moment."""
+        return overview(self.describe(), self.glances())
 
     @property
     def cost_usd(self) -> float | None:

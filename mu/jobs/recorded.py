@@ -5,7 +5,7 @@ This code has no clock and no side effects; mu.jobs.job has both.
 
 from abc import ABC, abstractmethod
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from mu.engines.cost import Prices
@@ -15,8 +15,9 @@ from mu.jobs.bill import Bill
 from mu.jobs.driver import SessionDriver
 from mu.jobs.launches import LATE, Launches
 from mu.jobs.life import ACTIVE, OVER, SHOWN, JobState, Step, follow
+from mu.jobs.overview import Glance
 from mu.jobs.spec import EXTERNAL, JobSpec, Limits, new_machine
-from mu.jobs.summary import COUNTED, JSON, JobSummary, Tally, readable
+from mu.jobs.summary import COUNTED, JSON, JobSummary, Tally, readable, tally_json
 from mu.journal.records import (
     Alive,
     Arrived,
@@ -122,6 +123,10 @@ class RecordedJob(ABC):
         return switch not in (0, "0", "")
 
     @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
     def key(self) -> str:
         return self.spec.key
 
@@ -186,11 +191,12 @@ class RecordedJob(ABC):
         usd, gb_s = self.bill.usd(self.finished or now), self.bill.gb_s
         return JobSummary(
             id=self.id,
+            name=spec.name,
             pipeline=spec.pipeline.name,
             workers=len(self.actors) or spec.workers,
             state=self.state,
             counts={state: self.counts[state] for state in COUNTED},
-            inputs=self.tally().json(),
+            inputs=tally_json(self.tally()),
             created=self.created,
             launched=launches.answered,
             first_hello=self.first_hello,
@@ -213,7 +219,11 @@ class RecordedJob(ABC):
         """Count the inputs of all actors."""
         if self._ended_tally is not None:
             return self._ended_tally
-        tally = Tally.of(actor.tally() for actor in self.actors)
+        total = done = failed = 0
+        for actor in self.actors:
+            of, well, in_vain = actor.tally()
+            total, done, failed = total + of, done + well, failed + in_vain
+        tally = total, done, failed
         if self.ended:
             self._ended_tally = tally
         return tally
@@ -221,6 +231,10 @@ class RecordedJob(ABC):
     def workers(self) -> list[JSON]:
         """Return the JSON of each actor for users."""
         return [actor.describe() for actor in self.actors]
+
+    def glances(self) -> Iterator[Glance]:
+        """Yield what an overview needs of each actor."""
+        return (actor.glance() for actor in self.actors)
 
     # ------------------------------------------------ records
 

@@ -1,6 +1,6 @@
 """A job's JSON for the control port, whether it runs, has ended or was lost in a restart."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -15,25 +15,13 @@ OF_NOW = "dismissed", "cost_usd", "gb_s"
 JSON = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """How many inputs there are, and how many of them were handled: well, or in vain."""
+Tally = tuple[int, int, int]
+"""How many inputs there are, and how many of them were handled: well, and in vain."""
 
-    total: int = 0
-    done: int = 0
-    failed: int = 0
 
-    @classmethod
-    def of(cls, parts: Iterable["Tally"]) -> "Tally":
-        total = done = failed = 0
-        for part in parts:
-            total += part.total
-            done += part.done
-            failed += part.failed
-        return cls(total, done, failed)
-
-    def json(self) -> dict[str, int]:
-        return {"total": self.total, "done": self.done, "failed": self.failed}
+def tally_json(tally: Tally = (0, 0, 0)) -> dict[str, int]:
+    total, done, failed = tally
+    return {"total": total, "done": done, "failed": failed}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +32,12 @@ class JobSummary:
     """
 
     id: str
+    name: str = ""
     pipeline: str
     workers: int
     state: str
     counts: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTED, 0))
-    inputs: Mapping[str, int] = field(default_factory=lambda: Tally().json())
+    inputs: Mapping[str, int] = field(default_factory=tally_json)
     created: float
     launched: float | None = None
     first_hello: float | None = None

@@ -35,7 +35,7 @@ class Converted(TerminalState):
 
     def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
         super().__init__(prevState, actorNum)
-        frames = self.info.get(_FRAMES, self.job.params.frames)
+        frames: int = self.info.get(_FRAMES) or self.job.params.frames
         self.worker.progress(frames, frames)
         self.result = {"key": self.worker.input["out_key"], "frames": frames}
 

@@ -152,6 +152,10 @@ class TerminalState(MachineState):
     result: object = None
     """The actor's result: a JSON value for users and for the pipeline's `finish`."""
 
+    @property
+    def label(self) -> str:
+        return "done" if type(self) is TerminalState else super().label
+
     def receive(self, event: Event, send: SendCommand) -> State:
         return self
 

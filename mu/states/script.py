@@ -54,6 +54,11 @@ class _Request:
 
     __slots__ = ()
 
+    @property
+    def wanted(self) -> str:
+        """What it waits for: the prefix of a reply, or a description."""
+        return ""
+
     def __await__(self) -> Generator["_Request", Any, Any]:
         return (yield self)
 
@@ -65,15 +70,27 @@ class _Reply(_Request):
     number: int
     prefix: str
 
+    @property
+    def wanted(self) -> str:
+        return self.prefix
+
 
 @dataclass(frozen=True, slots=True)
 class _Info(_Request):
     key: str
 
+    @property
+    def wanted(self) -> str:
+        return f"INFO:{self.key}"
+
 
 @dataclass(frozen=True, slots=True)
 class _Sleep(_Request):
     seconds: float
+
+    @property
+    def wanted(self) -> str:
+        return f"{self.seconds:g} s to pass"
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,11 +230,15 @@ class ScriptState(State):
 
     @property
     def label(self) -> str:
-        expected = self.get_expect()
-        return f"{self._name} (waits for {', '.join(expected)})" if expected else self._name
+        return self._name
 
     def get_expect(self) -> list[str]:
-        return [_described(task.request) for task in self._waiting if task.request]
+        """Return what its coroutines wait for: prefixes of replies, or descriptions."""
+        return [
+            task.request.wanted
+            for task in self._waiting
+            if task.request and not isinstance(task.request, _Together)
+        ]
 
     def receive(self, event: Event, send: SendCommand) -> State:
         match event:
@@ -361,17 +382,6 @@ def _belongs(reply: Answered, request: _Reply) -> bool:
     if reply.command:
         return reply.command == request.number
     return reply.text.startswith((request.prefix, "FAIL("))
-
-
-def _described(request: _Request) -> str:
-    match request:
-        case _Reply(prefix=prefix):
-            return prefix
-        case _Info(key=key):
-            return f"INFO:{key}"
-        case _Sleep(seconds=seconds):
-            return f"{seconds:g} s to pass"
-    return "several things at once"
 
 
 def _script(awaitable: Awaitable[object]) -> Script:

@@ -478,14 +478,14 @@ def test_tables_fit_into_80_columns(daemon, failed, command):
     lines = screen.plain().splitlines()
     assert max(map(len, lines)) <= 80
     names = {
-        "jobs": "job pipeline state workers created duration",
-        "workers": "actor state attempt at last event last",
+        "jobs": "job pipeline state progress age duration",
+        "workers": "actor state attempt at heard last reply",
         "replay": "actor attempt began duration events ended replay",
     }
     (header,) = [line for line in lines if line.startswith(("job ", "actor "))]
     assert header.split()[: len(names[command].split())] == names[command].split()
     row = [line for line in lines if line.startswith((f"{failed['id']} ", "1 "))][-1]
-    assert [word for word in ("failed", "ago", "just now", "replays") if word in row] != ["failed"]
+    assert [word for word in ("failed", "ago", "just now", "replays", " s") if word in row] != ["failed"]
 
 
 # ---------------------------------------------------------------- finding the daemon

@@ -48,7 +48,7 @@ def test_a_newer_connection_ends_the_older_one():
     newer = port.join(hello=hello())
     assert not older.open
     assert newer.heard == [b"welcome:0:1:0", b"echo:1"]
-    assert job.actors[0].waits_for() == "OK:ECHO(1)"
+    assert job.actors[0].waits_for() == "an echo"
 
 
 def test_an_old_hello_is_closed_and_changes_nothing():

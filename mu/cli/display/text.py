@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.text import Text
 
-from mu.cli.answers import JobJson
+from mu.cli.answers import InputsJson, JobJson
 from mu.cli.terminal import visible
 
 COLOURS = {"done": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
@@ -98,6 +98,21 @@ def took(job: JobJson, now: float) -> float:
     return max(0.0, (job["finished"] or now) - job["created"])
 
 
+def inputs_of(job: JobJson) -> InputsJson:
+    """Return the counts of a job's inputs; a job of an earlier version has one for each actor."""
+    counts = job["counts"]
+    each = InputsJson(total=job["workers"], done=counts["done"], failed=counts["failed"])
+    told = job.get("inputs", each)
+    return told if told["total"] else each
+
+
+def inputs_counted(job: JobJson) -> str:
+    """Return `12 of 300 inputs, 2 of them failed`."""
+    inputs = inputs_of(job)
+    failed = f", {inputs['failed']} of them failed" if inputs["failed"] else ""
+    return f"{inputs['done'] + inputs['failed']} of {many(inputs['total'], 'input')}{failed}"
+
+
 def cost(job: JobJson) -> str:
     """Return `$0.0123`, or nothing if the cost is zero or unknown."""
     dollars = job.get("cost_usd")
@@ -108,7 +123,8 @@ def ordered(job: JobJson) -> str:
     """Return the first line about a job: what was ordered."""
     engine = job.get("engine")
     on = f" on engine {engine}" if engine else ""
-    return f"Job {job['id']}: {job['pipeline']} with {many(job['workers'], 'worker')}{on}"
+    name = f" ({clean(job['name'])})" if job.get("name") else ""
+    return f"Job {job['id']}{name}: {job['pipeline']} with {many(job['workers'], 'worker')}{on}"
 
 
 def ended(job: JobJson) -> str:
@@ -117,7 +133,11 @@ def ended(job: JobJson) -> str:
     text = f"Job {job['id']} {how} after {span(took(job, job['finished'] or 0.0))}"
     if job["state"] == "done":
         failed = job["counts"]["failed"]
-        parts = [many(job["workers"], "worker"), f"{failed} failed" if failed else "", cost(job)]
+        parts = [many(job["workers"], "worker"), f"{failed} failed" if failed else ""]
+        parts += [
+            inputs_counted(job) if inputs_of(job)["total"] != job["workers"] else "",
+            cost(job),
+        ]
         return f"{text}: {', '.join(part for part in parts if part)}."
     error = job["error"] or NO_REASON
     summary = _ACTORS_FAILED.match(error)

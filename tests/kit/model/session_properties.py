@@ -220,7 +220,9 @@ class Properties:
         if isinstance(job, Job):
             for actor in job.actors:
                 if actor.state in ("done", "failed"):
-                    self._show(actor.number, (actor.state, actor.result, actor.error, actor.tally()))
+                    self._show(
+                        actor.number, (actor.state, actor.result, actor.error, actor.tally())
+                    )
                 elif actor.number in self._shown and not (
                     actor.outcome and actor.outcome.result == self._shown[actor.number][1]
                 ):
