@@ -80,12 +80,6 @@ HOLD_TIMER = "(hold)"
 ACK_TIMER = "(ack)"
 
 
-class Output(Protocol):
-    """Receives the live output of commands."""
-
-    def write(self, output: bytes) -> None: ...
-
-
 class Part(Protocol):
     """The attempt at an actor that a session drives (mu.jobs.actors.Attempt)."""
 
@@ -97,10 +91,9 @@ class Part(Protocol):
     @property
     def actor_number(self) -> int: ...
     @property
-    def output(self) -> "Output": ...
-    @property
     def timeout_s(self) -> float: ...
     def heard(self, text: str, at: float) -> None: ...
+    def printed(self, command: int, output: bytes) -> None: ...
     def ended(self, finish: Finish, at: float, charged: bool) -> None: ...
 
 
@@ -333,7 +326,7 @@ class Session(Generic[L]):
                 self._reply(said, len(payload), now)
         elif isinstance(said, Log):
             if not self.over:
-                self.part.output.write(said.output)
+                self.part.printed(said.command, said.output)
         elif isinstance(said, Ping):
             self._write(frame(Pong(said.text).payload()))
         return self._take()

@@ -69,12 +69,15 @@ class Client:
     def cancel(self, job_id: str) -> JobJson:
         return self._job("DELETE", _path(job_id))
 
-    def workers(self, job_id: str, **page: int) -> list[ActorJson]:
-        """Return the job's actors; `limit` and `after` select a part of the list."""
+    def workers(self, job_id: str, **page: int | str) -> list[ActorJson]:
+        """Return the job's actors; `limit`, `after`, `state` and `key` select some of them."""
         return cast(list[ActorJson], self._list(_path(job_id, "workers", **page)))
 
-    def log(self, job_id: str, **of: int) -> Answer:
-        """Return the output of commands; `actor` and `after` select a part of it."""
+    def log(self, job_id: str, **of: int | str) -> Answer:
+        """Return the output of commands; `actor`, `after` and `key` select a part of it.
+
+        With `names=1`, each line begins with the name of its input.
+        """
         return self.ask("GET", _path(job_id, "log", **of))
 
     def pipelines(self) -> list[PipelineJson]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -150,30 +150,34 @@ def workers(job: str, state: str | None, as_json: bool) -> None:
 @click.command()
 @job_argument
 @click.option("-a", "--actor", type=click.IntRange(min=0), metavar="N", help="Only this actor.")
+@click.option("--key", metavar="NAME", help="Only the output of this input, such as an S3 key.")
 @click.option("-f", "--follow", is_flag=True, help="Continue until the actor has ended.")
+@click.option("--raw", is_flag=True, help="Do not begin lines with the names of their inputs.")
 @finds_daemon()
-def log(job: str, actor: int | None, follow: bool) -> None:
+def log(job: str, actor: int | None, key: str | None, follow: bool, raw: bool) -> None:
     """Print the output of a job's commands.
 
-    The daemon keeps the end of each actor's output, at most log_bytes (in mu.conf). A pipe or file
-    gets it unaltered. On a terminal, escape sequences and control characters are not shown.
+    If an actor has several inputs, each line begins with the name of its input. The daemon keeps
+    the end of each actor's output, at most log_bytes (in mu.conf). Apart from the names, a pipe or
+    file gets it unaltered. On a terminal, escape sequences and control characters are not shown.
 
     \b
     Examples:
       mu log last
       mu log 6065 -a 3
       mu log last -a 0 -f
+      mu log last --key photos/a.jpg
     """
     client = the_client()
     found = client.find_job(job)
+    part: dict[str, int | str] = {"names": 0 if raw else 1} if key is None else {"key": key}
     if actor is None and follow:
-        actor = _only_actor(client, found)
-    if actor is None:
-        with _printer() as show:
-            show(client.log(found["id"]).body)
-    else:
-        with _printer() as show:
-            _print_log(client, found["id"], actor, follow, show)
+        actor = _only_actor(client, found, key)
+    with _printer() as show:
+        if actor is None:
+            show(client.log(found["id"], **part).body)
+        else:
+            _print_log(client, found["id"], actor, follow, show, part)
 
 
 @click.command()
@@ -226,9 +230,14 @@ def watch_to_end(
 
 
 def _print_log(
-    client: Client, job_id: str, actor: int, follow: bool, show: Callable[[bytes], None]
+    client: Client,
+    job_id: str,
+    actor: int,
+    follow: bool,
+    show: Callable[[bytes], None],
+    part: Mapping[str, int | str],
 ) -> None:
-    """Print an actor's output from the first byte that the daemon still has."""
+    """Print this part of an actor's output from the first byte that the daemon still has."""
     from mu.cli.client import RequestRefused
 
     at = 0
@@ -236,14 +245,14 @@ def _print_log(
         # Checked before the log is read, so that the last read has all output up to the end.
         ended = not follow or _ended(client, job_id, actor)
         try:
-            answer = client.log(job_id, actor=actor, after=at)
+            answer = client.log(job_id, actor=actor, after=at, **part)
         except RequestRefused:
             if ended or client.workers(job_id, limit=1):
                 raise
             time.sleep(FOLLOW_S)  # the job is still being planned
             continue
-        end = int(answer.headers.get("Mu-Log-End", at + len(answer.body)))
-        lost = end - len(answer.body) - at
+        end = int(answer.headers["Mu-Log-End"])
+        lost = int(answer.headers["Mu-Log-Begin"]) - at
         if lost > 0:
             click.echo(
                 f"mu: {lost} earlier bytes were dropped (see log_bytes in mu.conf)", err=True
@@ -256,12 +265,17 @@ def _print_log(
             time.sleep(FOLLOW_S)
 
 
-def _only_actor(client: Client, job: JobJson) -> int:
-    """Return the actor of a job that has one actor. Waits while the job is being planned."""
+def _only_actor(client: Client, job: JobJson, key: str | None) -> int:
+    """Return the actor with an input, or that of a job with one actor.
+
+    Waits while the job is being planned.
+    """
     while not (actors := client.workers(job["id"], limit=2)):
         if client.job(job["id"])["finished"]:
             raise CliError(f"job {job['id']} ended without any actors")
         time.sleep(FOLLOW_S)
+    if key is not None:
+        return client.workers(job["id"], key=key)[0]["actor"]
     first = actors[0]["actor"]
     if len(actors) > 1:
         raise CliError(

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from mu.events import Finish
 from mu.jobs.driver import SessionDriver
+from mu.jobs.output import Tail
 from mu.jobs.overview import Glance
 from mu.jobs.summary import JSON, Tally, readable, tally_json
 from mu.jobs.waiting import in_words
@@ -15,40 +16,6 @@ from mu.states.context import Progress
 
 SHOWN_REPLY = 1000
 """Characters kept of an actor's last reply, for users."""
-
-
-class Tail:
-    """The last `limit` bytes of a stream."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._bytes = bytearray()
-        self.end = 0
-        """The length of the whole stream, in bytes."""
-
-    def write(self, output: bytes) -> None:
-        self._bytes += output
-        self.end += len(output)
-        del self._bytes[: max(0, len(self._bytes) - self._limit)]
-
-    def since(self, start: int) -> bytes:
-        """Return the stream from byte `start` on, as far as it is kept."""
-        dropped = self.end - len(self._bytes)
-        return bytes(self._bytes[max(0, start - dropped) :])
-
-    def __len__(self) -> int:
-        return len(self._bytes)
-
-    def drop(self) -> None:
-        """Keep nothing of what there is."""
-        self._bytes.clear()
-
-    def misses(self, start: int) -> bool:
-        """Whether nothing is kept of the stream from byte `start` on, although there was some."""
-        return not self._bytes and start < self.end
-
-    def __bytes__(self) -> bytes:
-        return bytes(self._bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +79,11 @@ class Attempt:
     def actor_number(self) -> int:
         return self.actor.number
 
-    @property
-    def output(self) -> Tail:
-        return self.actor.output
+    def printed(self, command: int, output: bytes) -> None:
+        """Keep what a command printed, unless it is a quiet one."""
+        source = self.machine.worker.source_of(command)
+        if source is not None:
+            self.actor.output.write(output, source)
 
     @property
     def timeout_s(self) -> float:

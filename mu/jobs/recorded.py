@@ -170,6 +170,11 @@ class RecordedJob(ABC):
         """Return the actor with that number."""
         return self._by_number.get(number)
 
+    def having(self, name: str) -> list[Actor]:
+        """Return the actors that have an input with this name."""
+        inputs = self.spec.pipeline.inputs
+        return [actor for actor in self.actors if name in inputs(dict(actor.input))]
+
     def machine(self, actor: Actor) -> Machine:
         """Return a new machine for an attempt at an actor."""
         return new_machine(self.spec.pipeline, self.facts, actor.number, actor.input, self.limits)

@@ -130,7 +130,7 @@ async def map_one(worker: ScriptWorker, names: Names, row: Row, number: int) -> 
     if "in" in names.command.names:
         await worker.retrieve(key, names.in_file(folder, key))
     begun = worker.now
-    ran = await worker.run(names.script(number, key, worker.actor), check=False)
+    ran = await worker.run(names.script(number, key, worker.actor), check=False, source=key)
     row |= {"status": ran.status, "seconds": round(worker.now - begun, 3)}
     if ran.status:
         row["tail"] = readable(ran.output[-TAIL:])
@@ -138,7 +138,7 @@ async def map_one(worker: ScriptWorker, names: Names, row: Row, number: int) -> 
     if "out" in names.command.names:
         out = names.out_file(folder, key)
         counted = await worker.run(
-            f"rm -f {names.in_file(folder, key)}; wc -c < {out}", check=False
+            f"rm -f {names.in_file(folder, key)}; wc -c < {out}", check=False, quiet=True
         )
         if counted.status or not counted.output.strip().isdecimal():
             row["tail"] = readable(ran.output[-TAIL:])

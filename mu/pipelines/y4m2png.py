@@ -26,7 +26,8 @@ async def split(worker: ScriptWorker) -> dict[str, int]:
     await worker.run("rm -rf ##TMPDIR##; mkdir -p ##TMPDIR##/png")
     await worker.retrieve(worker.in_key, "##TMPDIR##/in.y4m")
     await worker.run()
-    counted = await worker.run("test -e ##TMPDIR##/png/00000001.png && ls ##TMPDIR##/png | wc -l")
+    count = "test -e ##TMPDIR##/png/00000001.png && ls ##TMPDIR##/png | wc -l"
+    counted = await worker.run(count, quiet=True)
     frames = int(counted.output.strip() or 0)
     if frames > params.frames:  # their numbers would be those of the next chunk
         raise ActorFailed(f"{worker.in_key} must have at most {params.frames} frames, got {frames}")

@@ -78,9 +78,9 @@ class MachineState(State):
     def info_updated(self) -> None:
         """Called after an INFO from the worker has changed `info`."""
 
-    def enqueue(self, command: str) -> None:
-        """Send the worker a command."""
-        self.worker.send(command)
+    def enqueue(self, command: str, source: str = "", quiet: bool = False) -> None:
+        """Send the worker a command; `source` and `quiet` are as in Context.send."""
+        self.worker.send(command, source, quiet)
 
     def kick(self) -> None:
         """Run this state at once, without a message. Two kicks make it run once."""

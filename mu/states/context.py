@@ -17,6 +17,9 @@ TRANSITION_LIMIT = 10_000
 HELD_LIMIT = 1_000
 """Default number of replies that may wait for a state that expects them."""
 
+SOURCES_LIMIT = 1_000
+"""For how many of the latest commands the inputs are known that their output belongs to."""
+
 EFFECT_LIMIT = 100_000
 """The most commands for one event. A machine that sends more is in an endless loop."""
 
@@ -131,11 +134,16 @@ class Context:
         """What `progress` was last told."""
         self.held_limit = HELD_LIMIT
         """How many replies may wait until something expects them."""
+        self._sources: dict[int, str | None] = {}  # by the numbers of the latest commands
         self._steps = 0
         self._effects: list[Effect] = []
 
-    def send(self, command: str) -> None:
-        """Send the worker a command."""
+    def send(self, command: str, source: str = "", quiet: bool = False) -> None:
+        """Send the worker a command.
+
+        `source` is the name of the input that it handles. With it, users find what the command prints;
+        what a `quiet` one prints is not shown.
+        """
         if not isinstance(command, str):
             raise TypeError(f"a command must be a str, got {command!r}")
         try:
@@ -145,6 +153,10 @@ class Context:
         if len(self._effects) >= EFFECT_LIMIT:
             raise Runaway(f"over {EFFECT_LIMIT} commands without waiting for the worker")
         self.sent += 1
+        if source or quiet:
+            self._sources[self.sent] = None if quiet else source
+            if len(self._sources) > SOURCES_LIMIT:
+                del self._sources[next(iter(self._sources))]
         self._effects.append(Send(command))
 
     def progress(self, done: int, of: int, failed: int = 0) -> None:
@@ -154,6 +166,10 @@ class Context:
         TypeError for numbers that cannot be.
         """
         self.progressed = Progress(done, of, failed)
+
+    def source_of(self, command: int) -> str | None:
+        """Return the input that a command with this number handles, or ""; None: it is quiet."""
+        return self._sources.get(command, "")
 
     def set_timer(self, name: str, seconds: float) -> None:
         """Request an Elapsed event with this name after that many seconds."""

@@ -129,12 +129,16 @@ class ScriptWorker(Context):
     async def get(self, name: str) -> str:
         return (await self.ask(f"get:{name}")).removeprefix("OK:GET(").removesuffix(")")
 
-    async def run(self, command: str = "", check: bool = True) -> Ran:
+    async def run(
+        self, command: str = "", check: bool = True, source: str = "", quiet: bool = False
+    ) -> Ran:
         """Run a shell command, or the packaged program for "", and wait until it ends.
 
-        Raises CommandFailed if the exit status is not 0, unless `check` is False.
+        `source` names the input that it handles, and a `quiet` command's output is not shown in the
+        log. Raises CommandFailed if the exit status is not 0, unless `check` is False.
         """
-        reply = await self._to_the_end(f"run:{command}", "OK:RUNNING", "OK:RETVAL")
+        words = f"run:{command}"
+        reply = await self._to_the_end(words, "OK:RUNNING", "OK:RETVAL", source, quiet)
         status, output = parse_retval(reply)
         if check and status:
             raise CommandFailed(f"run:{command}", reply)
@@ -188,9 +192,11 @@ class ScriptWorker(Context):
             raise CommandFailed(command, reply)
         return reply
 
-    async def _to_the_end(self, command: str, started: str, ended: str) -> str:
+    async def _to_the_end(
+        self, command: str, started: str, ended: str, source: str = "", quiet: bool = False
+    ) -> str:
         """Send a slow command; return its final reply, whether it runs in the background or not."""
-        self.send(command)
+        self.send(command, source, quiet)
         number = self.sent
         reply = await self._reply(command, number, expected_reply(command))
         if reply.startswith(started):

@@ -26,7 +26,6 @@ from mu.cli.display.text import (
     took,
 )
 
-
 NARROW, COUNTS = 8, 14
 """The least widths of columns that are cut or wrap, unless their content is narrower."""
 
