@@ -82,6 +82,8 @@ class JobJson(TypedDict):
     result: object
     engine: NotRequired[str]
     function: NotRequired[str]
+    functions: NotRequired[list[str]]
+    regions: NotRequired[list[str]]
     event: NotRequired[dict[str, object]]
 
 

@@ -153,8 +153,16 @@ def workers(job: str, state: str | None, as_json: bool) -> None:
 @click.option("--key", metavar="NAME", help="Only the output of this input, such as an S3 key.")
 @click.option("-f", "--follow", is_flag=True, help="Continue until the actor has ended.")
 @click.option("--raw", is_flag=True, help="Do not begin lines with the names of their inputs.")
+@click.option(
+    "--function",
+    "of_function",
+    is_flag=True,
+    help="The function's own log, from AWS or this machine.",
+)
 @finds_daemon()
-def log(job: str, actor: int | None, key: str | None, follow: bool, raw: bool) -> None:
+def log(
+    job: str, actor: int | None, key: str | None, follow: bool, raw: bool, of_function: bool
+) -> None:
     """Print the output of a job's commands.
 
     If an actor has several inputs, each line begins with the name of its input. The daemon keeps
@@ -167,9 +175,21 @@ def log(job: str, actor: int | None, key: str | None, follow: bool, raw: bool) -
       mu log 6065 -a 3
       mu log last -a 0 -f
       mu log last --key photos/a.jpg
+      mu log last --function
+
+    --function prints what the function itself wrote while the job ran, also for other jobs at that
+    time: starts, ends, crashes and lost connections. On AWS it needs logs:FilterLogEvents.
     """
+    if of_function and (actor is not None or key is not None or follow or raw):
+        raise CliError("--function cannot be combined with --actor, --key, --follow or --raw")
     client = the_client()
     found = client.find_job(job)
+    if of_function:
+        from mu.cli.function_log import print_function_log
+
+        with _printer() as show:
+            print_function_log(found, show)
+        return
     part: dict[str, int | str] = {"names": 0 if raw else 1} if key is None else {"key": key}
     if actor is None and follow:
         actor = _only_actor(client, found, key)

@@ -5,10 +5,10 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from mu.aws.function_name import FunctionName
 from mu.config import YEAR_S, Config
 from mu.jobs.body import read_body
 from mu.jobs.event_keys import check_event
-from mu.jobs.function_name import FunctionName
 from mu.jobs.spec import EXTERNAL, JobSpec
 from mu.parameters import FieldError, Parameter, Params, read_fields
 from mu.plugins import Pipeline

@@ -210,6 +210,8 @@ class RecordedJob(ABC):
             params={name: value for name, value in spec.params.items() if name != "workers"},
             engine=spec.engine,
             function=spec.function,
+            functions=spec.functions,
+            regions=list(spec.regions),
             spares=spec.spares,
             retries=spec.retries,
             launches=dict(launches.counts),

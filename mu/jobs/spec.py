@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mu.jobs.function_name import FunctionName
+from mu.aws.function_name import FunctionName
 from mu.machine import Machine
 from mu.parameters import Params
 from mu.plugins import Pipeline

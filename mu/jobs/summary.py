@@ -1,6 +1,6 @@
 """A job's JSON for the control port, whether it runs, has ended or was lost in a restart."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -46,6 +46,8 @@ class JobSummary:
     params: Mapping[str, Any] = field(default_factory=dict)
     engine: str = ""
     function: str = ""
+    functions: Sequence[str] = ()
+    regions: Sequence[str] = ()
     spares: int = 0
     retries: int = 0
     launches: Mapping[str, int] = field(default_factory=dict)

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from mu.aws.function_name import FunctionName
 from mu.config import Config
 from mu.jobs.event_keys import REQUIRED_KEYS
-from mu.jobs.function_name import FunctionName
 from mu.jobs.orders import read_order
 from mu.parameters import FieldError
 from mu.pipelines.hello import hello
