@@ -69,10 +69,11 @@ def jobs(limit: int, name: str | None, state: str | None, as_json: bool) -> None
         print_json(found)
         return
     if not found:
-        none = "There are no jobs yet. Try: mu launch hello -n 5 --watch"
-        named = "" if name is None else f" is named {name!r}"
-        words = f"{named}{' and' if named and state else ''}{f' is {state}' if state else ''}"
-        click.echo(f"No job{words}." if words else none)
+        if name is None and state is None:
+            click.echo("There are no jobs yet. Try: mu launch hello -n 5 --watch")
+        else:
+            named = "" if name is None else f" named {name!r}"
+            click.echo(f"There is no {f'{state} ' if state else ''}job{named}.")
         return
     from mu.cli.display.tables import jobs_table
     from mu.cli.display.text import console

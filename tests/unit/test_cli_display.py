@@ -131,6 +131,7 @@ def test_an_overview_fits_80_columns_and_its_numbers_add_up(workers):
     assert sum(shown) == running
     left = text.span((workers * 30 - 3) / 12)
     assert f"; 12/s, about {left} left" in progress.progress_line(told, 200.0, 12.0)
+    assert any(line.endswith(f"12/s, about {left} left") for line in lines)
 
 
 def test_the_pace_is_that_of_the_last_minute():

@@ -78,7 +78,8 @@ def progress(overview: OverviewJson, now: float, pace: float = 0.0) -> Renderabl
         parts.append(
             one_line(f"Actor {one['actor']} failed: {cut(one['error'] or '', 300)}", "red")
         )
-    parts += [row, one_line("; ".join(_figures(overview, pace)))]
+    actors, *of_inputs = _figures(overview, pace)
+    parts += [row, one_line(actors), *([one_line("; ".join(of_inputs))] if of_inputs else [])]
     parts += [one_line(f"{number:>7} {what}", "dim") for number, what in waits(overview, now)]
     return Group(*parts)
 

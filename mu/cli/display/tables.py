@@ -84,6 +84,8 @@ def workers_table(actors: Sequence[ActorJson], now: float) -> RenderableType:
         del columns["inputs"]
     if all(actor["attempt"] < 2 for actor in actors):
         del columns["attempt"]
+    if not any(map(_at, actors)):
+        del columns["at"]
     if not any(actor.get("waits_for") for actor in actors):
         del columns["waiting for"]
     rows = [
