@@ -5,6 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
+from mu.cli import deploy, doctor
 from mu.cli.display import failures, progress, tables, text
 from mu.jobs.overview import Glance, overview
 
@@ -127,7 +128,8 @@ def test_an_overview_fits_80_columns_and_its_numbers_add_up(workers):
     lines = printed(progress.progress(told, 200.0, 12.0))
     assert max(map(len, lines)) <= 80
     assert f"{workers * 20 + 3}/{workers * 50}" in "".join(lines)
-    shown = [int(line[:7]) for line in lines if line[:7].strip().isdecimal()]
+    numbered = [line for line in lines if line[:7].strip().isdecimal() and "inputs" not in line]
+    shown = [int(line[:7]) for line in numbered]
     assert sum(shown) == running
     left = text.span((workers * 30 - 3) / 12)
     assert f"; 12/s, about {left} left" in progress.progress_line(told, 200.0, 12.0)
@@ -178,3 +180,21 @@ def test_a_failed_actor_is_shown_with_the_state_before():
     assert [column.header for column in table.columns] == [
         *("actor", "state", "at", "heard", "last reply")
     ]
+
+
+def test_a_spinner_erases_only_itself(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = io.StringIO()
+    made = [Console(file=terminal, force_terminal=True, width=80) for _ in range(2)]
+    monkeypatch.setattr(text, "console", lambda stderr=False: made[stderr])
+    finding = {"check": "port", "level": "ok", "sentence": "it is open", "remedy": ""}
+    list(doctor._shown([finding] * 3, False))
+    lines = [line.rpartition("\x1b[2K")[2] for line in terminal.getvalue().split("\n")]
+    assert sum("it is open" in line for line in lines) == 3
+    assert not [line for line in lines if "it is open" in line and "Checking" in line]
+
+
+def test_a_spinner_is_not_printed_into_a_pipe(monkeypatch, capsys):
+    with deploy._progress(text.console()) as report:
+        report("Looking up f")
+    assert capsys.readouterr() == ("", "Looking up f\n")

@@ -32,6 +32,14 @@ def console(stderr: bool = False) -> Console:
     return Console(file=stream, width=width, markup=False, emoji=False, highlight=False)
 
 
+def beside(screen: Console) -> Console:
+    """Return the console for a spinner while `screen`, on stdout, is printed on.
+
+    If that is a terminal, they must be the same, or the spinner would erase what was printed.
+    """
+    return screen if screen.is_terminal else console(stderr=True)
+
+
 # ------------------------------------------------ words
 
 
