@@ -1,6 +1,7 @@
 """What the command line prints about jobs and actors."""
 
 import io
+import time
 
 import pytest
 from rich.console import Console
@@ -188,7 +189,14 @@ def test_a_spinner_erases_only_itself(monkeypatch):
     made = [Console(file=terminal, force_terminal=True, width=80) for _ in range(2)]
     monkeypatch.setattr(text, "console", lambda stderr=False: made[stderr])
     finding = {"check": "port", "level": "ok", "sentence": "it is open", "remedy": ""}
-    list(doctor._shown([finding] * 3, False))
+
+    def findings():
+        until = time.monotonic() + 10
+        while "Checking" not in terminal.getvalue() and time.monotonic() < until:
+            time.sleep(0.01)  # a thread draws the spinner
+        yield from [finding] * 3
+
+    list(doctor._shown(findings(), False))
     lines = [line.rpartition("\x1b[2K")[2] for line in terminal.getvalue().split("\n")]
     assert sum("it is open" in line for line in lines) == 3
     assert not [line for line in lines if "it is open" in line and "Checking" in line]

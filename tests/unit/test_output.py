@@ -37,6 +37,8 @@ def test_each_line_begins_with_its_input():
     assert tail.of("a b.jpg", 0) == b"1 of 2\n2 of 2\n\nrest"
     assert tail.of("", 0) == b"set up\nend"
     assert tail.of("c", 0) == b""
+    empty = Tail(10)
+    assert empty.labelled(0) == empty.of("", 0) == b""
 
 
 @pytest.mark.parametrize("seed", range(40))
