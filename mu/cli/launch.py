@@ -60,6 +60,9 @@ def pipelines(name: str | None, as_json: bool) -> None:
 
 @click.command()
 @click.argument("pipeline", shell_complete=complete_pipeline)
+@click.option(
+    "--name", "job_name", metavar="TEXT", help="A name to find the job by: mu jobs --name."
+)
 @click.option("-n", "--workers", type=int, metavar="N", help="Number of workers.  [default: 1]")
 @click.option("--actors", metavar="0,7,12-15", help="Run only these actors.  [default: all]")
 @click.option(
@@ -206,6 +209,7 @@ def launch(
     from mu.cli.arguments import pipeline_named, read_actors, read_event, read_params
 
     order: dict[str, object] = {"pipeline": pipeline, "workers": given["workers"]}
+    order |= {"name": given["job_name"]}
     order |= {"engine": given["engine"], "function": given["function"]}
     order |= {"deadline_s": given["deadline"], "worker_timeout_s": given["worker_timeout"]}
     same = ("retries", "spares", "stragglers", "tolerate", "on_failure", "copies")
