@@ -14,9 +14,11 @@ import mu
 from mu.aws.s3 import EMBEDDED_BUCKET, S3Error, S3Place
 from mu.config import Config
 from mu.home import Tokens
+from mu.jobs.actors import Actor
 from mu.jobs.body import read_body
 from mu.jobs.book import JobBook, PastJob
 from mu.jobs.job import Job
+from mu.jobs.life import SHOWN
 from mu.jobs.orders import digest, read_order, refuse_unreachable, rerun_of
 from mu.jobs.preview import PlanError
 from mu.jobs.rerun import EarlierJob, NoRerun
@@ -27,6 +29,9 @@ from mu.parameters import RESTART, FieldError, Parameter, read_fields
 from mu.plugins import Pipeline
 from mu.registry import Registry
 from mu.strict_json import dumps
+
+STATES = tuple(dict.fromkeys(SHOWN.values()))
+"""The states of jobs as users see them."""
 
 
 class Starter(Protocol):
@@ -202,11 +207,16 @@ class Control:
         self._authorize(request)
         jobs = [job for job in self._book.all() if job.recorded]
         limit, after = _page(request)
+        name, state = _argument(request, "name"), _chosen(request, "state", STATES)
         if after:
             ids = [job.id for job in jobs]
             if after not in ids:
                 raise Refusal(400, f"after must be the id of a job, got {after!r:.200}", "after")
             jobs = jobs[ids.index(after) + 1 :]
+        if name is not None:
+            jobs = [job for job in jobs if job.name == name]
+        if state is not None:
+            jobs = [job for job in jobs if job.state == state]
         last = _argument(request, "last")
         if last is not None:
             jobs = jobs[max(0, len(jobs) - _number(last, "last")) :]
@@ -225,15 +235,23 @@ class Control:
             await self._starter.cancel(job)
         return _answer(request, job.describe())
 
+    @app.route("/jobs/<job_id>/overview", methods=["GET"])
+    def overview(self, request: Request, job_id: str) -> bytes:
+        """Return the job, and what its actors wait for, all at the same moment."""
+        self._authorize(request)
+        return _answer(request, self._find(job_id).overview())
+
     @app.route("/jobs/<job_id>/workers", methods=["GET"])
     def workers(self, request: Request, job_id: str) -> bytes:
         self._authorize(request)
-        workers = self._find(job_id).workers()
-        state = _argument(request, "state")
+        job = self._find(job_id)
+        workers = job.workers()
+        key = _argument(request, "key")
+        if key is not None:
+            having = {actor.number for actor in _having(job, key)}
+            workers = [worker for worker in workers if worker["actor"] in having]
+        state = _chosen(request, "state", COUNTED)
         if state is not None:
-            if state not in COUNTED:
-                known = ", ".join(COUNTED)
-                raise Refusal(400, f"state must be one of {known}, got {state!r:.200}", "state")
             workers = [worker for worker in workers if worker["state"] == state]
         limit, after = _page(request)
         if after:
@@ -246,7 +264,8 @@ class Control:
         """Return what commands printed, as plain text: for one actor, or for all with headings.
 
         For one actor, `after=N` skips the first N bytes; the header Mu-Log-End says where the next
-        part begins.
+        part begins, and Mu-Log-Begin where this one did. With `key`, only the output of that input
+        is returned; with `names=1`, each line begins with the name of its input.
         """
         self._authorize(request)
         job = self._find(job_id)
@@ -255,27 +274,34 @@ class Control:
                 404, f"job {job_id} ended before the daemon's last start: its log is gone"
             )
         request.setHeader("Content-Type", "text/plain; charset=utf-8")
-        number = _argument(request, "actor")
-        dropped = Refusal(
-            404,
-            f"the output of job {job_id} was dropped: that of newer jobs has taken its place (see"
-            " [jobs] output_bytes in mu.conf)",
-        )
-        if number is None:
-            if any(actor.output.misses(0) for actor in job.actors) and job.ended:
-                raise dropped
-            return b"".join(
-                b"== actor %d ==\n%b\n" % (actor.number, bytes(actor.output))
-                for actor in job.actors
+        number, key = _argument(request, "actor"), _argument(request, "key")
+        names = _chosen(request, "names", ("0", "1")) == "1"
+        actors = job.actors if key is None else _having(job, key)
+        after = 0
+        if number is not None:
+            chosen = _number(number, "actor")
+            if job.actor(chosen) is None:
+                raise Refusal(404, f"job {job_id} has no actor {number:.200}", "actor")
+            actors = [actor for actor in actors if actor.number == chosen]
+            if not actors:
+                raise Refusal(404, f"actor {number:.200} has no input {key!r:.200}", "key")
+            after = _number(_argument(request, "after") or "0", "after")
+        if job.ended and any(actor.output.misses(after) for actor in actors):
+            raise Refusal(
+                404,
+                f"the output of job {job_id} was dropped: that of newer jobs has taken its place"
+                " (see [jobs] output_bytes in mu.conf)",
             )
-        actor = job.actor(_number(number, "actor"))
-        if actor is None:
-            raise Refusal(404, f"job {job_id} has no actor {number:.200}", "actor")
-        output, after = actor.output, _number(_argument(request, "after") or "0", "after")
-        if output.misses(after) and job.ended:
-            raise dropped
+        texts = [_output(actor, after, key, names) for actor in actors]
+        if number is None and not (key is not None and len(actors) == 1):
+            headed = zip(actors, texts, strict=True)
+            return b"".join(
+                b"== actor %d ==\n%b\n" % (actor.number, text) for actor, text in headed
+            )
+        output = actors[0].output
+        request.setHeader("Mu-Log-Begin", str(min(max(after, output.begin), output.end)))
         request.setHeader("Mu-Log-End", str(output.end))
-        return output.since(after)
+        return texts[0]
 
     @app.route("/doctor", methods=["POST"])
     async def doctor(self, request: Request) -> bytes:
@@ -371,6 +397,33 @@ def _idempotency_key(request: Request) -> str:
 def _argument(request: Request, name: str) -> str | None:
     given = request.args.get(name.encode("ascii"))
     return given[-1].decode("utf-8", "replace") if given else None
+
+
+def _having(job: Job | PastJob, key: str) -> list[Actor]:
+    """Return the actors that have this input. Raises Refusal if there is none."""
+    if not isinstance(job, Job):
+        raise Refusal(
+            404, f"job {job.id} ended before the daemon's last start: its inputs are gone", "key"
+        )
+    actors = job.having(key)
+    if not actors:
+        raise Refusal(404, f"job {job.id} has no input {key!r:.200}", "key")
+    return actors
+
+
+def _output(actor: Actor, after: int, key: str | None, names: bool) -> bytes:
+    if key is not None:
+        return actor.output.of(key, after)
+    return actor.output.labelled(after) if names and actor.size > 1 else actor.output.since(after)
+
+
+def _chosen(request: Request, name: str, allowed: Collection[str]) -> str | None:
+    """Return an argument that must be one of the allowed values, if it is given."""
+    given = _argument(request, name)
+    if given is not None and given not in allowed:
+        known = ", ".join(allowed)
+        raise Refusal(400, f"{name} must be one of {known}, got {given!r:.200}", name)
+    return given
 
 
 def _number(text: str, field: str) -> int:

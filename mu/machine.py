@@ -22,7 +22,7 @@ from mu.events import (
 )
 from mu.messages import HELLO, STARTED, may_bring
 from mu.states.base import ErrorState, Expect, MachineState, TerminalState, advance
-from mu.states.context import HELD_LIMIT, Held, State
+from mu.states.context import HELD_LIMIT, Held, Progress, State
 from mu.states.origin import explained
 from mu.states.script import ScriptWorker
 from mu.states.together import SuperpositionState
@@ -31,6 +31,9 @@ INFO_LIMIT = 16 * 2**20
 """Default size limit of a worker's INFO, in characters."""
 
 STATE_TIMER = "state"
+
+PROGRESS = "progress"
+"""The key of an INFO that does what the worker's method of this name does."""
 
 __getattr__ = moved(
     __name__,
@@ -179,6 +182,8 @@ class Machine:
         if self._info_size > self.info_limit:
             raise OverflowError(f"the worker's INFO exceeds {self.info_limit} characters")
         info[key] = value
+        if key == PROGRESS:
+            self.worker.progressed = Progress.read(value) or self.worker.progressed
 
     def _take(self, event: Event) -> bool:
         """Give the state an event; return False if the event must be kept."""

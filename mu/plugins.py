@@ -98,6 +98,14 @@ class Pipeline(ABC):
         """
         return {outcome.actor: outcome.input for outcome in outcomes if outcome.error}
 
+    def inputs(self, given: ActorInput) -> Sequence[str]:
+        """Return the names of an actor's inputs, such as keys; `given` is what the plan gave it.
+
+        Users see progress counted in inputs, and find one's output by its name (`mu log --key`). By
+        default an actor has one input without a name. See also `worker.progress`.
+        """
+        return [""]
+
     @abstractmethod
     def begin(self, worker: ScriptWorker) -> State | Script:
         """Return the first state of an attempt at an actor, or a script (a coroutine).

@@ -81,12 +81,6 @@ HOLD_TIMER = "(hold)"
 ACK_TIMER = "(ack)"
 
 
-class Output(Protocol):
-    """Receives the live output of commands."""
-
-    def write(self, output: bytes) -> None: ...
-
-
 class Part(Protocol):
     """The attempt at an actor that a session drives (mu.jobs.actors.Attempt)."""
 
@@ -100,11 +94,10 @@ class Part(Protocol):
     @property
     def actor_number(self) -> int: ...
     @property
-    def output(self) -> "Output": ...
-    @property
     def timeout_s(self) -> float: ...
     def heard(self, text: str, at: float) -> None: ...
     def used(self, use: Use) -> None: ...
+    def printed(self, command: int, output: bytes) -> None: ...
     def ended(self, finish: Finish, at: float, charged: bool) -> None: ...
 
 
@@ -337,7 +330,7 @@ class Session(Generic[L]):
                 self._reply(said, len(payload), now)
         elif isinstance(said, Log):
             if not self.over:
-                self.part.output.write(said.output)
+                self.part.printed(said.command, said.output)
         elif isinstance(said, Use):
             self.part.used(said)
         elif isinstance(said, Ping):

@@ -33,7 +33,7 @@ from mu.messages import HELLO, Command, parse_info
 from mu.parameters import Params, read_fields
 from mu.plugins import JobFailed, Outcome, Pipeline
 from mu.states.base import MachineState
-from mu.states.context import JobFacts, State
+from mu.states.context import JobFacts, Progress, State
 from mu.states.script import Script, ScriptWorker, first_state
 from mu.states.spelling import misspelt, package_of
 
@@ -170,6 +170,8 @@ class PlayedActor:
     """The effects of each event."""
     finish: Finish | None = None
     """How it ended; None: it waits for something that never happens."""
+    progress: list[Progress] = field(default_factory=list)
+    """What it told users of its progress, as it changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +197,9 @@ def play(driven: Machine, worker: FakeWorker | None = None) -> PlayedActor:
             coming.append(Elapsed(at, name))
         happened = coming.pop(0)
         effects = driven.receive(happened)
+        progress = driven.worker.progressed
+        if progress is not None and played.progress[-1:] != [progress]:
+            played.progress.append(progress)
         played.events.append(happened)
         played.effects.append(effects)
         for effect in effects:

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from botocore.config import Config
 from botocore.exceptions import ClientError
@@ -38,7 +39,7 @@ def telling_line(lines: Iterable[str]) -> str:
 
 def aws_log_of(function: str, region: str, since: float) -> str:
     """Return a clause about what a function's log says since a time, or where to look. Blocks."""
-    group = f"/aws/lambda/{plain_name(function)}"
+    group = log_group(function)
     command = f"aws logs tail {shlex.quote(group)} --since 30m --region {region}"
     try:
         said = telling_line(_lines(group, region, since))
@@ -49,16 +50,31 @@ def aws_log_of(function: str, region: str, since: float) -> str:
     )
 
 
+def log_group(function: str) -> str:
+    """Return the name of a function's log group."""
+    return f"/aws/lambda/{plain_name(function)}"
+
+
+def log_events(
+    client: Any, group: str, since: float, until: float | None = None, most: int | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield the events of a log group, oldest first; the times are in seconds since the epoch.
+
+    `client` is boto3's for logs; its errors are raised.
+    """
+    period = {"startTime": int(since * 1000)}
+    if until is not None:
+        period["endTime"] = int(until * 1000)
+    pages = client.get_paginator("filter_log_events")
+    for page in pages.paginate(logGroupName=group, PaginationConfig={"MaxItems": most}, **period):
+        yield from page["events"]
+
+
 def _lines(group: str, region: str, since: float) -> Iterator[str]:
     session = sessions.new_session(may_prompt=False)
-    pages = sessions.make_client(session, "logs", region, _CONFIG).get_paginator(
-        "filter_log_events"
-    )
-    for page in pages.paginate(
-        logGroupName=group, startTime=int(since * 1000), PaginationConfig={"MaxItems": EVENTS}
-    ):
-        for event in page["events"]:
-            yield from event["message"].splitlines()
+    client = sessions.make_client(session, "logs", region, _CONFIG)
+    for event in log_events(client, group, since, most=EVENTS):
+        yield from event["message"].splitlines()
 
 
 def _why(error: Exception) -> str:

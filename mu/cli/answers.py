@@ -18,6 +18,7 @@ class ActorJson(TypedDict):
 
     actor: int
     state: str
+    inputs: NotRequired["InputsJson"]
     label: str
     attempt: int
     since: float
@@ -26,6 +27,31 @@ class ActorJson(TypedDict):
     error: str | None
     result: object
     failures: NotRequired[list[FailureJson]]
+
+
+class InputsJson(TypedDict):
+    """How many inputs there are, and how many of them were handled: well, and in vain."""
+
+    total: int
+    done: int
+    failed: int
+
+
+class GroupJson(TypedDict):
+    """Actors that wait for the same."""
+
+    actors: int
+    state: str
+    label: str
+    waits_for: str | None
+    since: float
+
+
+class FailedJson(TypedDict):
+    """A failed actor in an overview."""
+
+    actor: int
+    error: str | None
 
 
 class FindingJson(TypedDict):
@@ -44,8 +70,11 @@ class JobJson(TypedDict):
     pipeline: str
     workers: int
     state: str
+    name: NotRequired[str]
     counts: dict[str, int]
+    inputs: NotRequired[InputsJson]
     created: float
+    first_hello: NotRequired[float | None]
     finished: float | None
     params: dict[str, object]
     error: str | None
@@ -55,7 +84,18 @@ class JobJson(TypedDict):
     engine: NotRequired[str]
     function: NotRequired[str]
     rerun: NotRequired[str | None]
+    functions: NotRequired[list[str]]
+    regions: NotRequired[list[str]]
     event: NotRequired[dict[str, object]]
+
+
+class OverviewJson(TypedDict):
+    """GET /jobs/ID/overview."""
+
+    job: JobJson
+    groups: list[GroupJson]
+    failed: list[FailedJson]
+    retried: int
 
 
 class ParameterJson(TypedDict):

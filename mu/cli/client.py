@@ -9,7 +9,15 @@ from typing import cast
 from urllib.parse import quote, urlencode, urlsplit
 
 from mu.cli.address import Address, NotRunning
-from mu.cli.answers import ActorJson, FindingJson, JobJson, PipelineJson, PlaceJson, PlanJson
+from mu.cli.answers import (
+    ActorJson,
+    FindingJson,
+    JobJson,
+    OverviewJson,
+    PipelineJson,
+    PlaceJson,
+    PlanJson,
+)
 
 TIMEOUT_S = 30.0
 
@@ -45,10 +53,15 @@ class Client:
         self._address = address
         self._timeout_s = timeout_s
 
-    def jobs(self, last: int | None = None) -> list[JobJson]:
-        """Return all jobs, or the `last` ones, oldest first."""
-        found = cast(list[JobJson], self._list(f"/jobs?last={last}" if last else "/jobs"))
+    def jobs(self, last: int | None = None, **having: str) -> list[JobJson]:
+        """Return the jobs with this `name` and `state`, oldest first: all, or the `last` ones."""
+        of = {**having, "last": last} if last else having
+        found = cast(list[JobJson], self._list(_path(**of)))
         return found[-last:] if last else found  # an older daemon returns all
+
+    def overview(self, job_id: str) -> OverviewJson:
+        """Return the job and what its actors wait for, all at the same moment."""
+        return cast(OverviewJson, self._object("GET", _path(job_id, "overview")))
 
     def job(self, job_id: str) -> JobJson:
         return self._job("GET", _path(job_id))
@@ -77,12 +90,15 @@ class Client:
     def cancel(self, job_id: str) -> JobJson:
         return self._job("DELETE", _path(job_id))
 
-    def workers(self, job_id: str, **page: int) -> list[ActorJson]:
-        """Return the job's actors; `limit` and `after` select a part of the list."""
+    def workers(self, job_id: str, **page: int | str) -> list[ActorJson]:
+        """Return the job's actors; `limit`, `after`, `state` and `key` select some of them."""
         return cast(list[ActorJson], self._list(_path(job_id, "workers", **page)))
 
-    def log(self, job_id: str, **of: int) -> Answer:
-        """Return the output of commands; `actor` and `after` select a part of it."""
+    def log(self, job_id: str, **of: int | str) -> Answer:
+        """Return the output of commands; `actor`, `after` and `key` select a part of it.
+
+        With `names=1`, each line begins with the name of its input.
+        """
         return self.ask("GET", _path(job_id, "log", **of))
 
     def pipelines(self) -> list[PipelineJson]:
@@ -95,7 +111,10 @@ class Client:
         return cast(list[FindingJson], found)
 
     def find_job(self, name: str) -> JobJson:
-        """Return the job with this id or id prefix, or the `last` one. Raises RequestRefused."""
+        """Return the job with this id or id prefix, the latest with this name, or the `last` one.
+
+        Raises RequestRefused.
+        """
         if name != "last":
             try:
                 return self.job(name)
@@ -107,7 +126,9 @@ class Client:
             if not jobs:
                 raise RequestRefused("there is no last job: no job has been started yet", 404)
             return jobs[-1]
-        found = [job for job in self.jobs() if name and job["id"].startswith(name)]
+        jobs = self.jobs()
+        found = [job for job in jobs if name and job["id"].startswith(name)]
+        found = found or [job for job in jobs if name and job.get("name") == name][-1:]
         if not found:
             raise RequestRefused(f"there is no job {name!r}; `mu jobs` lists all jobs", 404)
         if len(found) > 1:
@@ -154,7 +175,11 @@ class Client:
         return cast(JobJson, self._object(method, path, body, headers))
 
     def _object(
-        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> object:
         found = self._json(self.ask(method, path, body, headers))
         if not isinstance(found, dict):
@@ -209,8 +234,8 @@ class Client:
         return DaemonUnreachable(f"the server at {self._address.url} is not a mu daemon: {why}")
 
 
-def _path(job_id: str, *more: str, **arguments: int) -> str:
-    path = "/".join(["/jobs", quote(job_id, safe=""), *more])
+def _path(*parts: str, **arguments: int | str) -> str:
+    path = "/".join(["/jobs", *(quote(part, safe="") for part in parts)])
     return f"{path}?{urlencode(arguments)}" if arguments else path
 
 

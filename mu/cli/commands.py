@@ -69,7 +69,7 @@ def cli() -> None:
     """Start thousands of cloud-function workers, and follow their progress.
 
     A daemon does the work (twistd -n mu); these commands talk to it. JOB is a job's id, the
-    start of one, or the word "last".
+    start of one, its name, or the word "last".
 
     \b
     First steps:

@@ -39,6 +39,8 @@ from mu.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from mu.cli.address import Home
     from mu.functions.apis import Clients
     from mu.functions.deploy import Deployment, DeployResult, Settings
@@ -285,9 +287,11 @@ class _Targets:
     """Print no sentences, because stdout is for JSON."""
 
     def deploy(self, code: Code | None, settings: Settings, bucket: str) -> list[DeployResult]:
+        from mu.cli.display.text import console
         from mu.functions.shipment import Shipment
 
-        with _progress() as report, contextlib.ExitStack() as stack:
+        screen = console()
+        with _progress(screen) as report, contextlib.ExitStack() as stack:
             shipments: dict[str, Shipment] = {}
             if code is not None:
                 for region in self.regions:
@@ -300,12 +304,14 @@ class _Targets:
                     name, settings, code, shipments.get(deployment.region)
                 ),
                 report,
+                screen,
             )
 
     def each(
         self,
         one: Callable[[Deployment, str], DeployResult],
         report: Report = lambda sentence: None,
+        screen: Console | None = None,
     ) -> list[DeployResult]:
         """Call `one` for each function in each region, some at a time, and print the results."""
         from concurrent.futures import ThreadPoolExecutor
@@ -313,7 +319,7 @@ class _Targets:
         from mu.cli.display.text import console
         from mu.functions.deploy import Deployment
 
-        screen = console()
+        screen = screen or console()
 
         def run(name: str, region: str) -> DeployResult:
             result = one(Deployment(self.clients, region, report, self.dry), name)
@@ -452,13 +458,16 @@ def _launch_command(
 
 
 @contextlib.contextmanager
-def _progress() -> Iterator[Report]:
-    """Yield a function that shows the current step: beside a spinner, or in lines on stderr."""
-    from mu.cli.display.text import console
+def _progress(screen: Console) -> Iterator[Report]:
+    """Yield a function that shows the current step: beside a spinner, or in lines on stderr.
 
-    screen = console(stderr=True)
-    if not screen.is_terminal:
+    `screen` is for the results, on stdout.
+    """
+    from mu.cli.display.text import beside
+
+    waiting = beside(screen)
+    if not waiting.is_terminal:
         yield lambda sentence: click.echo(sentence, err=True)
         return
-    with screen.status("") as status:
+    with waiting.status("") as status:
         yield status.update

@@ -261,10 +261,10 @@ def _shown(findings: Iterable[FindingJson], quiet: bool) -> Iterator[FindingJson
     from rich.table import Table
     from rich.text import Text
 
-    from mu.cli.display.text import console
+    from mu.cli.display.text import beside, console
 
-    screen, waiting = console(), console(stderr=True)
-    with waiting.status("Checking ..."):
+    screen = console()
+    with beside(screen).status("Checking ..."):
         for finding in findings:
             if not quiet:
                 row = Table.grid(padding=(0, 1, 0, 0))

@@ -6,7 +6,7 @@ import contextlib
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -43,9 +43,15 @@ FOLLOW_S = 0.3
     metavar="N",
     help="How many jobs to list.",
 )
+@click.option("--name", metavar="TEXT", help="List only jobs with this name.")
+@click.option(
+    "--state",
+    type=click.Choice(["launching", "running", "done", "failed", "cancelled"]),
+    help="List only jobs in this state.",
+)
 @shows_json
 @finds_daemon()
-def jobs(limit: int, as_json: bool) -> None:
+def jobs(limit: int, name: str | None, state: str | None, as_json: bool) -> None:
     """List the latest jobs.
 
     The newest job comes last. Errors of failed jobs are shown above the list.
@@ -54,17 +60,24 @@ def jobs(limit: int, as_json: bool) -> None:
     Examples:
       mu jobs
       mu jobs --limit 3
-      mu jobs --json | jq -r '.[] | select(.state == "failed") | .id'
+      mu jobs --name nightly
+      mu jobs --state failed --json | jq -r '.[].id'
     """
-    found = the_client().jobs(last=limit)
+    having = {"name": name, "state": state}
+    given = {key: value for key, value in having.items() if value is not None}
+    found = the_client().jobs(last=limit, **given)
     if as_json:
         print_json(found)
         return
     if not found:
-        click.echo(
-            "There are no jobs yet. Try: mu deploy --bare --name hello, then mu launch hello -n 5"
-            " --watch"
-        )
+        if name is None and state is None:
+            click.echo(
+                "There are no jobs yet. Try: mu deploy --bare --name hello, then mu launch hello -n 5"
+                " --watch"
+            )
+        else:
+            named = "" if name is None else f" named {name!r}"
+            click.echo(f"There is no {f'{state} ' if state else ''}job{named}.")
         return
     from mu.cli.display.tables import jobs_table
     from mu.cli.display.text import console
@@ -142,30 +155,54 @@ def workers(job: str, state: str | None, as_json: bool) -> None:
 @click.command()
 @job_argument
 @click.option("-a", "--actor", type=click.IntRange(min=0), metavar="N", help="Only this actor.")
+@click.option("--key", metavar="NAME", help="Only the output of this input, such as an S3 key.")
 @click.option("-f", "--follow", is_flag=True, help="Continue until the actor has ended.")
+@click.option("--raw", is_flag=True, help="Do not begin lines with the names of their inputs.")
+@click.option(
+    "--function",
+    "of_function",
+    is_flag=True,
+    help="The function's own log, from AWS or this machine.",
+)
 @finds_daemon()
-def log(job: str, actor: int | None, follow: bool) -> None:
+def log(
+    job: str, actor: int | None, key: str | None, follow: bool, raw: bool, of_function: bool
+) -> None:
     """Print the output of a job's commands.
 
-    The daemon keeps the end of each actor's output, at most log_bytes (in mu.conf). A pipe or file
-    gets it unaltered. On a terminal, escape sequences and control characters are not shown.
+    If an actor has several inputs, each line begins with the name of its input. The daemon keeps
+    the end of each actor's output, at most log_bytes (in mu.conf). Apart from the names, a pipe or
+    file gets it unaltered. On a terminal, escape sequences and control characters are not shown.
 
     \b
     Examples:
       mu log last
       mu log 6065 -a 3
       mu log last -a 0 -f
+      mu log last --key photos/a.jpg
+      mu log last --function
+
+    --function prints what the function itself wrote while the job ran, also for other jobs at that
+    time: starts, ends, crashes and lost connections. On AWS it needs logs:FilterLogEvents.
     """
+    if of_function and (actor is not None or key is not None or follow or raw):
+        raise CliError("--function cannot be combined with --actor, --key, --follow or --raw")
     client = the_client()
     found = client.find_job(job)
+    if of_function:
+        from mu.cli.function_log import print_function_log
+
+        with _printer() as show:
+            print_function_log(found, show)
+        return
+    part: dict[str, int | str] = {"names": 0 if raw else 1} if key is None else {"key": key}
     if actor is None and follow:
-        actor = _only_actor(client, found)
-    if actor is None:
-        with _printer() as show:
-            show(client.log(found["id"]).body)
-    else:
-        with _printer() as show:
-            _print_log(client, found["id"], actor, follow, show)
+        actor = _only_actor(client, found, key)
+    with _printer() as show:
+        if actor is None:
+            show(client.log(found["id"], **part).body)
+        else:
+            _print_log(client, found["id"], actor, follow, show, part)
 
 
 @click.command()
@@ -235,9 +272,14 @@ def watch_to_end(
 
 
 def _print_log(
-    client: Client, job_id: str, actor: int, follow: bool, show: Callable[[bytes], None]
+    client: Client,
+    job_id: str,
+    actor: int,
+    follow: bool,
+    show: Callable[[bytes], None],
+    part: Mapping[str, int | str],
 ) -> None:
-    """Print an actor's output from the first byte that the daemon still has."""
+    """Print this part of an actor's output from the first byte that the daemon still has."""
     from mu.cli.client import RequestRefused
 
     at = 0
@@ -245,14 +287,15 @@ def _print_log(
         # Checked before the log is read, so that the last read has all output up to the end.
         ended = not follow or _ended(client, job_id, actor)
         try:
-            answer = client.log(job_id, actor=actor, after=at)
+            answer = client.log(job_id, actor=actor, after=at, **part)
         except RequestRefused:
             if ended or client.workers(job_id, limit=1):
                 raise
             time.sleep(FOLLOW_S)  # the job is still being planned
             continue
         end = int(answer.headers.get("Mu-Log-End", at + len(answer.body)))
-        lost = end - len(answer.body) - at
+        begin = int(answer.headers.get("Mu-Log-Begin", end - len(answer.body)))
+        lost = begin - at
         if lost > 0:
             click.echo(
                 f"mu: {lost} earlier bytes were dropped (see log_bytes in mu.conf)", err=True
@@ -265,12 +308,17 @@ def _print_log(
             time.sleep(FOLLOW_S)
 
 
-def _only_actor(client: Client, job: JobJson) -> int:
-    """Return the actor of a job that has one actor. Waits while the job is being planned."""
+def _only_actor(client: Client, job: JobJson, key: str | None) -> int:
+    """Return the actor with an input, or that of a job with one actor.
+
+    Waits while the job is being planned.
+    """
     while not (actors := client.workers(job["id"], limit=2)):
         if client.job(job["id"])["finished"]:
             raise CliError(f"job {job['id']} ended without any actors")
         time.sleep(FOLLOW_S)
+    if key is not None:
+        return client.workers(job["id"], key=key)[0]["actor"]
     first = actors[0]["actor"]
     if len(actors) > 1:
         raise CliError(

@@ -62,6 +62,9 @@ def pipelines(name: str | None, as_json: bool) -> None:
 
 @click.command()
 @click.argument("pipeline", shell_complete=complete_pipeline)
+@click.option(
+    "--name", "job_name", metavar="TEXT", help="A name to find the job by: mu jobs --name."
+)
 @click.option("-n", "--workers", type=int, metavar="N", help="Number of workers.  [default: 1]")
 @click.option("--actors", metavar="0,7,12-15", help="Run only these actors.  [default: all]")
 @click.option(
@@ -251,7 +254,8 @@ def launch(
     from mu.cli.arguments import pipeline_named, read_actors, read_event, read_params
 
     order: dict[str, object] = {"pipeline": pipeline, "workers": given["workers"]}
-    order |= {"engine": engine, "function": function, "copies": copies}
+    order |= {"name": given["job_name"], "engine": engine, "function": function}
+    order |= {"copies": copies}
     order |= {"deadline_s": given["deadline"], "worker_timeout_s": given["worker_timeout"]}
     same = ("retries", "spares", "stragglers", "tolerate", "on_failure")
     order |= {name: given[name] for name in same} | {"max_cost_usd": given["max_cost"]}

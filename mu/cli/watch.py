@@ -3,7 +3,6 @@
 import contextlib
 import json
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 
 import click
@@ -11,18 +10,20 @@ from rich.console import Console
 from rich.live import Live
 
 from mu.cli.address import NotRunning
-from mu.cli.answers import ActorJson, JobJson
+from mu.cli.answers import JobJson, OverviewJson
 from mu.cli.client import Client, DaemonUnreachable, RequestRefused
 from mu.cli.display.failures import failures
 from mu.cli.display.outline import outline
-from mu.cli.display.progress import progress, progress_line
-from mu.cli.display.text import COLOURS, console, ended, ordered
+from mu.cli.display.progress import Pace, progress, progress_line
+from mu.cli.display.text import COLOURS, console, ended, ordered, took
 
 POLL_S = 0.25
 PLAIN_S = 1.0
 """Shortest time between two lines of counts if the output is not a terminal, in seconds."""
+PLAIN_PART = 0.05
+"""The same, as a part of the time that the job has taken: a long job prints fewer lines."""
 IDLE = 20
-"""The list of actors may be long, so reading it takes at most a 20th of the time."""
+"""An overview of many actors takes time, so reading it takes at most a 20th of it."""
 
 Show = Callable[[JobJson], None]
 
@@ -51,13 +52,15 @@ def _follow(client: Client, job: JobJson, show: Show) -> JobJson:
         if job["finished"]:
             return job
         time.sleep(POLL_S)
-        job = _look(client, job["id"])
+        with _named(job["id"]):
+            job = client.job(job["id"])
 
 
-def _look(client: Client, job_id: str) -> JobJson:
-    """Return the current job. Raises NotRunning, whose text says what happens to the job."""
+@contextlib.contextmanager
+def _named(job_id: str) -> Iterator[None]:
+    """Say what became of the job if the daemon is gone, or no longer knows it."""
     try:
-        return client.job(job_id)
+        yield
     except NotRunning as error:
         raise NotRunning(
             f"{error}\nJob {job_id} resumes once the daemon is back (unless its mu.conf says"
@@ -72,53 +75,58 @@ def _look(client: Client, job_id: str) -> JobJson:
         ) from None
 
 
-class _Actors:
-    """A job's actors, read as often as costs the daemon little."""
+class _Overviews:
+    """The job's overviews, read as often as costs the daemon little.
+
+    Everything that is shown comes from one overview, so that its parts agree.
+    """
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._known: list[ActorJson] = []
+        self._known: OverviewJson | None = None
         self._again = 0.0
+        self._pace = Pace()
 
-    def look(self, job: JobJson) -> tuple[JobJson, list[ActorJson]]:
-        """Return the job and its actors. If they were just read, the job's counts match them."""
+    def look(self, job: JobJson) -> tuple[OverviewJson, float]:
+        """Return the latest overview, and the job's pace in inputs per second."""
         begun = time.monotonic()
-        if begun < self._again or job["finished"]:
-            return job, self._known
-        some = job["counts"]["running"] or job["counts"]["failed"]
-        self._known = self._client.workers(job["id"]) if some else []
-        self._again = begun + IDLE * (time.monotonic() - begun)
-        if self._known:
-            counts = Counter(actor["state"] for actor in self._known)
-            job = {**job, "counts": {name: counts[name] for name in job["counts"]}}
-        return job, self._known
+        if self._known is None or begun >= self._again:
+            with _named(job["id"]):
+                self._known = self._client.overview(job["id"])
+            self._again = begun + IDLE * (time.monotonic() - begun)
+        return self._known, self._pace.note(self._known["job"], time.time())
 
 
 @contextlib.contextmanager
 def _live(client: Client, screen: Console) -> Iterator[Show]:
-    actors = _Actors(client)
+    overviews = _Overviews(client)
     with Live(console=screen, transient=True, auto_refresh=False) as live:
 
         def show(job: JobJson) -> None:
-            live.update(progress(*actors.look(job), time.time()), refresh=True)
+            if not job["finished"]:
+                overview, pace = overviews.look(job)
+                live.update(progress(overview, time.time(), pace), refresh=True)
 
         yield show
 
 
 def _lines(client: Client, screen: Console) -> Show:
-    actors = _Actors(client)
-    shown: tuple[str, int, dict[str, int]] = "", -1, {}
+    overviews = _Overviews(client)
+    shown: tuple[object, ...] = ()
     at = 0.0
 
     def show(job: JobJson) -> None:
         nonlocal shown, at
-        counts = job["counts"]
-        now = job["state"], counts["failed"], counts
-        soon = now[:2] != shown[:2] or time.monotonic() >= at + PLAIN_S
-        if not job["finished"] and soon and now != shown:
-            shown, at = now, time.monotonic()
-            line = progress_line(*actors.look(job), time.time())
-            screen.print(line, soft_wrap=True)
+        if job["finished"]:
+            return
+        overview, pace = overviews.look(job)
+        seen = overview["job"]
+        counts = seen["counts"]
+        now = seen["state"], bool(counts["failed"]), counts, seen.get("inputs")
+        if now[:2] != shown[:2] or (now != shown and time.monotonic() >= at):
+            shown = now
+            at = time.monotonic() + max(PLAIN_S, PLAIN_PART * took(seen, time.time()))
+            screen.print(progress_line(overview, time.time(), pace), soft_wrap=True)
 
     return show
 

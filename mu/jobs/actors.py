@@ -6,47 +6,17 @@ from typing import Any, Protocol
 
 from mu.events import Finish
 from mu.jobs.driver import SessionDriver
-from mu.jobs.summary import JSON, readable
+from mu.jobs.output import Tail
+from mu.jobs.overview import Glance
+from mu.jobs.summary import JSON, Tally, readable, tally_json
+from mu.jobs.waiting import in_words
 from mu.journal.records import AttemptEnded, NobodyCame, Stopped
 from mu.machine import Machine
 from mu.messages import Use
+from mu.states.context import Progress
 
 SHOWN_REPLY = 1000
 """Characters kept of an actor's last reply, for users."""
-
-
-class Tail:
-    """The last `limit` bytes of a stream."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._bytes = bytearray()
-        self.end = 0
-        """The length of the whole stream, in bytes."""
-
-    def write(self, output: bytes) -> None:
-        self._bytes += output
-        self.end += len(output)
-        del self._bytes[: max(0, len(self._bytes) - self._limit)]
-
-    def since(self, start: int) -> bytes:
-        """Return the stream from byte `start` on, as far as it is kept."""
-        dropped = self.end - len(self._bytes)
-        return bytes(self._bytes[max(0, start - dropped) :])
-
-    def __len__(self) -> int:
-        return len(self._bytes)
-
-    def drop(self) -> None:
-        """Keep nothing of what there is."""
-        self._bytes.clear()
-
-    def misses(self, start: int) -> bool:
-        """Whether nothing is kept of the stream from byte `start` on, although there was some."""
-        return not self._bytes and start < self.end
-
-    def __bytes__(self) -> bytes:
-        return bytes(self._bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +89,11 @@ class Attempt:
     def actor_number(self) -> int:
         return self.actor.number
 
-    @property
-    def output(self) -> Tail:
-        return self.actor.output
+    def printed(self, command: int, output: bytes) -> None:
+        """Keep what a command printed, unless it is a quiet one."""
+        source = self.machine.worker.source_of(command)
+        if source is not None:
+            self.actor.output.write(output, source)
 
     @property
     def timeout_s(self) -> float:
@@ -145,13 +117,10 @@ class Attempt:
         """Describe for users what it is waiting for."""
         if self.session is not None and self.session.away_since is not None:
             return "its worker to come back"
-        wanted = self.machine.expected
-        if not wanted:
-            return "its worker"
-        replies = " or ".join(map(str, wanted)) if isinstance(wanted, list) else str(wanted)
+        words = in_words(self.machine.expected)
         if self.machine.is_stranded:
-            return f"{replies}, which no outstanding command can bring"
-        return replies
+            return f"{words}, which no outstanding command can bring"
+        return words
 
 
 class Actor:
@@ -162,11 +131,19 @@ class Actor:
     """
 
     def __init__(
-        self, job: ParentJob, number: int, given: Mapping[str, Any], at: float, log_bytes: int
+        self,
+        job: ParentJob,
+        number: int,
+        given: Mapping[str, Any],
+        at: float,
+        log_bytes: int,
+        size: int = 1,
     ) -> None:
         self.job = job
         self.number = number
         self.input = given
+        self.size = size
+        """How many inputs its plan says that it has."""
         self.state = "waiting"
         self.tried = 0
         """The number of its last attempt; 0: none yet."""
@@ -185,6 +162,7 @@ class Actor:
         self._since = at
         self._label = self._last_reply = ""
         self._cancelled = False
+        self._progress: Progress | None = None  # of the last attempt, once it has ended
 
     def begin(self, attempt: int, at: float) -> Attempt:
         """Start an attempt with that number, and return it."""
@@ -204,6 +182,7 @@ class Actor:
         self._label, self._last_reply, self._since = record.label, record.last_reply, record.at
         if self.outcome is not None:
             return attempt  # another attempt finished first
+        self._progress = Progress(*record.progress) if record.progress else None
         if record.error is None:
             self.took = record.at - attempt.began - attempt.downtime
             self.outcome = Finish(result=record.result)
@@ -292,11 +271,40 @@ class Actor:
             return "a pause before its next attempt"
         return self.job.worker_awaited
 
+    def tally(self) -> Tally:
+        """Count its inputs. A retry begins anew, and all of a failed actor's inputs have failed."""
+        progress = self._progress if self.outcome else self._best_progress()
+        total, done, failed = self.size, 0, 0
+        if progress is not None:
+            total, done, failed = progress.of, progress.done, progress.failed
+        if self.state == "failed":
+            return total, 0, total
+        if self.state == "done":
+            done = total
+        return total, done - failed, failed
+
+    def _best_progress(self) -> Progress | None:
+        """Return the progress of the attempt that has handled the most."""
+        best: Progress | None = None
+        for attempt in self.attempts:
+            progress = attempt.machine.worker.progressed
+            if progress is not None and (best is None or progress.done > best.done):
+                best = progress
+        return best
+
+    def glance(self) -> Glance:
+        """Return what an overview of the job needs."""
+        retried = bool(self.failures) and self.state != "failed"
+        error = self.error and readable(self.error)
+        waits_for, since = self.waits_for(), self.since()
+        return Glance(self.number, self.state, self.label, waits_for, since, error, retried)
+
     def describe(self) -> JSON:
         """Return its JSON for users."""
         return {
             "actor": self.number,
             "state": self.state,
+            "inputs": tally_json(self.tally()),
             "label": self.label,
             "attempt": self.tried,
             "since": self.since(),

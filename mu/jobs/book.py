@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from mu.jobs.driver import WorkerLine
 from mu.jobs.job import Job
+from mu.jobs.overview import Glance, overview
 from mu.jobs.summary import JSON, JobSummary
 from mu.messages import Hello, Use
 
@@ -17,7 +18,8 @@ class PastJob:
     def __init__(self, told: str, identity: str, workers: Callable[[str], str | None]) -> None:
         self._summary = JobSummary.read(json.loads(told))
         self._workers = workers
-        self.id = self._summary.id
+        self.id, self.name = self._summary.id, self._summary.name
+        self.state = self._summary.state
         known: dict[str, str] = json.loads(identity)
         self.key = known.get("key", "")
         self.digest = known.get("digest", "")
@@ -25,6 +27,10 @@ class PastJob:
     def describe(self) -> JSON:
         """Return its JSON for users."""
         return self._summary.json()
+
+    def overview(self) -> JSON:
+        """Return its JSON as an overview: its actors wait for nothing."""
+        return overview(self.describe(), map(Glance.read, self.workers()))
 
     def workers(self) -> list[JSON]:
         """Return the JSON of each actor for users."""

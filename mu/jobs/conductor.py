@@ -164,6 +164,7 @@ class Conductor:
         order = ordered.order if ordered and isinstance(ordered.order, dict) else {}
         summary = JobSummary(
             id=job_id,
+            name=order.get("name", ""),
             pipeline=order.get("pipeline", ""),
             workers=order.get("workers", 0),
             state="failed",

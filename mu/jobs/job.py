@@ -19,6 +19,7 @@ from mu.jobs.bill import sized
 from mu.jobs.driver import SessionDriver, WorkerLine
 from mu.jobs.launches import LATE
 from mu.jobs.life import JobState, Step
+from mu.jobs.overview import overview
 from mu.jobs.owner import Owner
 from mu.jobs.queue import ActorQueue
 from mu.jobs.recorded import RecordedJob
@@ -41,11 +42,16 @@ from mu.journal.records import (
     Used,
 )
 from mu.messages import Hello, Use
+from mu.states.context import Progress
 
 ALIVE_S = 10.0
 """How often a job records that its daemon is running: the most time that a restart miscounts."""
 LONGEST_PAUSE_S = 60.0
 """The longest pause between two attempts at an actor."""
+
+
+def _numbers(progress: Progress | None) -> list[int] | None:
+    return None if progress is None else [progress.done, progress.of, progress.failed]
 
 
 class Job(RecordedJob):
@@ -82,6 +88,10 @@ class Job(RecordedJob):
     def describe(self) -> JSON:
         """Return its JSON for users."""
         return self.summary(self.clock.seconds()).json()
+
+    def overview(self) -> JSON:
+        """Return its JSON, and what its actors wait for, at this moment."""
+        return overview(self.describe(), self.glances())
 
     @property
     def cost_usd(self) -> float | None:
@@ -403,6 +413,7 @@ class Job(RecordedJob):
                 attempt.machine.last_label,
                 attempt.last_reply,
                 charged,
+                _numbers(attempt.machine.worker.progressed),
             )
         )
         freed = ""

@@ -20,6 +20,7 @@ def job_fields(config: Config) -> tuple[Parameter, ...]:
     jobs, launch = config.jobs, config.launch
     return (
         Parameter("pipeline", str, "the kind of job"),
+        Parameter("name", str, "a name for people, to find the job by", ""),
         Parameter("workers", int, "the number of workers", 1, 1, jobs.max_workers),
         Parameter("actors", list, "the numbers of the actors to run (default: all)", []),
         Parameter("params", dict, "the pipeline's parameters", {}),
@@ -70,6 +71,9 @@ def job_fields(config: Config) -> tuple[Parameter, ...]:
     )
 
 
+LONGEST_NAME = 100
+"""The most characters of a job's name, which has to fit into lists."""
+
 _REGION = re.compile(r"[a-z0-9-]{1,64}")
 
 
@@ -109,6 +113,7 @@ def read_order(
             "pipeline",
             f"unknown pipeline {order.pipeline!r:.200}; the pipelines are {names}; {RESTART}",
         )
+    _check_name(order.name)
     _locate(order, "regions" in given)
     regions = tuple(order.regions)
     if not regions or not all(
@@ -158,6 +163,7 @@ def read_order(
         rerun=order.rerun,
         order={**order, "workers": workers, "params": _given(params)},
         event=order.event,
+        name=order.name,
         key=key,
         digest=digest(body),
     )
@@ -192,6 +198,15 @@ def _rerun_order(given: Mapping[str, object], earlier: Mapping[str, Any]) -> dic
     if isinstance(params, Mapping):  # if not, the check of all orders says so
         params = {**earlier["params"], **params}
     return {**order, **given, "params": params}
+
+
+def _check_name(name: str) -> None:
+    if len(name) > LONGEST_NAME or not name.isprintable() or name != name.strip():
+        raise FieldError(
+            "name",
+            f"name must be printable text of at most {LONGEST_NAME} characters without spaces at"
+            f" its ends, got {name!r:.200}",
+        )
 
 
 def _locate(order: Params, said: bool) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from mu.jobs.spec import JobSpec
 from mu.journal.records import Planned
 from mu.pipelines.dealing import is_order
+from mu.plugins import ActorInput, Pipeline
 
 
 def checked_plan(spec: JobSpec, inputs: object, most: int) -> Planned:
@@ -21,7 +22,13 @@ def checked_plan(spec: JobSpec, inputs: object, most: int) -> Planned:
         raise ValueError(
             f"actor {max(spec.actors)} was ordered, but it has only actors 0 to {len(inputs) - 1}"
         )
-    return Planned(inputs, _order(spec, len(inputs)))
+    return Planned(inputs, _order(spec, len(inputs)), sizes=sizes_of(spec.pipeline, inputs))
+
+
+def sizes_of(pipeline: Pipeline, inputs: Sequence[ActorInput]) -> list[int]:
+    """Return how many inputs each actor has; empty: one each."""
+    sizes = [len(pipeline.inputs(given)) for given in inputs]
+    return sizes if any(size != 1 for size in sizes) else []
 
 
 def _order(spec: JobSpec, actors: int) -> list[int]:

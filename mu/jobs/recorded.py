@@ -5,7 +5,7 @@ This code has no clock and no side effects; mu.jobs.job has both.
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -16,10 +16,11 @@ from mu.jobs.bill import Bill
 from mu.jobs.driver import SessionDriver
 from mu.jobs.launches import LATE, Launches
 from mu.jobs.life import ACTIVE, OVER, SHOWN, JobState, Step, follow
+from mu.jobs.overview import Glance
 from mu.jobs.queue import ActorQueue
 from mu.jobs.rerun import merged, read_outcomes
 from mu.jobs.spec import EXTERNAL, JobSpec, Limits, new_machine
-from mu.jobs.summary import COUNTED, JSON, JobSummary, readable
+from mu.jobs.summary import COUNTED, JSON, JobSummary, Tally, readable, tally_json
 from mu.journal.records import (
     Alive,
     Arrived,
@@ -95,6 +96,7 @@ class RecordedJob(ABC):
         self._sessions: dict[str, SessionDriver] = {}  # the running ones, by name
         self._past_sessions: set[str] = set()
         self._recorded_alive = created
+        self._ended_tally: Tally | None = None  # counted once
         self._dismissed = 0
         self._dismissed_since = 0  # not recorded yet
 
@@ -133,6 +135,10 @@ class RecordedJob(ABC):
     @property
     def pipeline_name(self) -> str:
         return self.spec.pipeline.name
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
 
     @property
     def key(self) -> str:
@@ -183,6 +189,11 @@ class RecordedJob(ABC):
         """Return the actor with that number."""
         return self._by_number.get(number)
 
+    def having(self, name: str) -> list[Actor]:
+        """Return the actors that have an input with this name."""
+        inputs = self.spec.pipeline.inputs
+        return [actor for actor in self.actors if name in inputs(dict(actor.input))]
+
     def machine(self, actor: Actor) -> Machine:
         """Return a new machine for an attempt at an actor."""
         return new_machine(self.spec.pipeline, self.facts, actor.number, actor.input, self.limits)
@@ -213,10 +224,12 @@ class RecordedJob(ABC):
         usd, at_most, gb_s = self.bill.usd(at), self.bill.usd_at_most(at), self.bill.gb_s
         return JobSummary(
             id=self.id,
+            name=spec.name,
             pipeline=spec.pipeline.name,
             workers=len(self.actors) if self.planned else spec.workers,
             state=self.state,
             counts={state: self.counts[state] for state in COUNTED},
+            inputs=tally_json(self.tally()),
             created=self.created,
             launched=launches.answered,
             first_hello=self.first_hello,
@@ -225,6 +238,8 @@ class RecordedJob(ABC):
             params={name: value for name, value in spec.params.items() if name != "workers"},
             engine=spec.engine,
             function=spec.function,
+            functions=spec.functions,
+            regions=list(spec.regions),
             spares=spec.spares,
             retries=spec.retries,
             rerun=spec.rerun or None,
@@ -237,9 +252,26 @@ class RecordedJob(ABC):
             result=self.result,
         )
 
+    def tally(self) -> Tally:
+        """Count the inputs of all actors."""
+        if self._ended_tally is not None:
+            return self._ended_tally
+        total = done = failed = 0
+        for actor in self.actors:
+            of, well, in_vain = actor.tally()
+            total, done, failed = total + of, done + well, failed + in_vain
+        tally = total, done, failed
+        if self.ended:
+            self._ended_tally = tally
+        return tally
+
     def workers(self) -> list[JSON]:
         """Return the JSON of each actor for users."""
         return [actor.describe() for actor in self.actors]
+
+    def glances(self) -> Iterator[Glance]:
+        """Yield what an overview needs of each actor."""
+        return (actor.glance() for actor in self.actors)
 
     # ------------------------------------------------ records
 
@@ -324,7 +356,8 @@ class RecordedJob(ABC):
         wanted = set(chosen if record.actors is None else record.actors)
         self._earlier = read_outcomes(record)
         log_bytes, inputs, at = self.limits.log_bytes, record.inputs, self.created
-        self.actors = [Actor(self, n, inputs[n], at, log_bytes) for n in sorted(wanted)]
+        sizes = record.sizes or [1] * self.planned
+        self.actors = [Actor(self, n, inputs[n], at, log_bytes, sizes[n]) for n in sorted(wanted)]
         self._by_number = {actor.number: actor for actor in self.actors}
         self._order = [number for number in record.order if number in wanted]
         self._queue = ActorQueue(self._order, self.actors)

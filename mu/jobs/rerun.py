@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mu.jobs.plan import sizes_of
 from mu.jobs.spec import JobSpec
 from mu.journal.records import AttemptEnded, NobodyCame, Ordered, Planned, read_record
 from mu.plugins import ActorInput, Outcome
@@ -91,10 +92,9 @@ def plan_rerun(spec: JobSpec, earlier: EarlierJob) -> Planned:
 
     An outcome is dropped if its actor runs again, unless that is only with a part of its input.
     """
-    again = _asked(spec, earlier)
+    again, inputs, sizes = _asked(spec, earlier)
     if not again and earlier.state == "done":
         raise NoRerun(f"job {earlier.id} has nothing to rerun: none of its inputs failed")
-    inputs = [again.get(actor, given) for actor, given in enumerate(earlier.plan.inputs)]
     kept = [
         outcome
         for outcome in earlier.outcomes
@@ -102,11 +102,13 @@ def plan_rerun(spec: JobSpec, earlier: EarlierJob) -> Planned:
         or not (outcome.error or outcome.input == again[outcome.actor])
     ]
     rows = [[one.actor, one.error, one.result, one.input] for one in kept]
-    return Planned(inputs, earlier.plan.order, sorted(again), rows)
+    return Planned(inputs, earlier.plan.order, sorted(again), rows, sizes)
 
 
-def _asked(spec: JobSpec, earlier: EarlierJob) -> dict[int, ActorInput]:
-    """Return the input of each actor that the pipeline wants to run again."""
+def _asked(
+    spec: JobSpec, earlier: EarlierJob
+) -> tuple[dict[int, ActorInput], list[ActorInput], list[int]]:
+    """Return the input of each actor that is to run again, and the inputs and sizes of all."""
     name = spec.pipeline.name
     try:
         again = dict(spec.pipeline.rerun(spec.params, earlier.outcomes))
@@ -118,8 +120,9 @@ def _asked(spec: JobSpec, earlier: EarlierJob) -> dict[int, ActorInput]:
                     f" {actor!r:.80}: {given!r:.80}"
                 )
         json.dumps(list(again.values()), allow_nan=False)
+        inputs = [again.get(actor, given) for actor, given in enumerate(earlier.plan.inputs)]
+        return again, inputs, sizes_of(spec.pipeline, inputs)
     except Exception as error:  # a pipeline's author may raise anything
         if isinstance(error, ValueError) and is_deliberate(error):  # its text is for users
             raise NoRerun(f"job {earlier.id} cannot be rerun: {error}") from None
         raise NoRerun(f"the rerun of {name} failed: {explained(error)}") from error
-    return again

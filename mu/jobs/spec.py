@@ -47,6 +47,8 @@ class JobSpec:
     """More keys for the workers' event."""
     order: Mapping[str, Any] = field(default_factory=dict)
     """The whole order as JSON values, which can be used in another order."""
+    name: str = ""
+    """What its user calls it; other jobs may have the same name."""
     key: str = ""
     """The order's Idempotency-Key, if it had one."""
     digest: str = ""

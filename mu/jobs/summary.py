@@ -1,6 +1,6 @@
 """A job's JSON for the control port, whether it runs, has ended or was lost in a restart."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -15,6 +15,15 @@ OF_NOW = "dismissed", "cost_usd", "cost_usd_at_most", "gb_s"
 JSON = dict[str, Any]
 
 
+Tally = tuple[int, int, int]
+"""How many inputs there are, and how many of them were handled: well, and in vain."""
+
+
+def tally_json(tally: Tally = (0, 0, 0)) -> dict[str, int]:
+    total, done, failed = tally
+    return {"total": total, "done": done, "failed": failed}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSummary:
     """A job as users see it, with the fields of GET /jobs/<id> in the same order.
@@ -23,10 +32,12 @@ class JobSummary:
     """
 
     id: str
+    name: str = ""
     pipeline: str
     workers: int
     state: str
     counts: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTED, 0))
+    inputs: Mapping[str, int] = field(default_factory=tally_json)
     created: float
     launched: float | None = None
     first_hello: float | None = None
@@ -35,6 +46,8 @@ class JobSummary:
     params: Mapping[str, Any] = field(default_factory=dict)
     engine: str = ""
     function: str = ""
+    functions: Sequence[str] = ()
+    regions: Sequence[str] = ()
     spares: int = 0
     retries: int = 0
     rerun: str | None = None

@@ -40,6 +40,8 @@ class Planned:
     """In a rerun: the actors that run again. None: those that the order chose."""
     earlier: list[list[Any]] = field(default_factory=list)
     """In a rerun: outcomes of the earlier job that stay, each [actor, error, result, input]."""
+    sizes: list[int] = field(default_factory=list)
+    """How many inputs each actor has, for users; empty: one each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,8 @@ class AttemptEnded:
     last_reply: str
     charged: bool
     """Whether it counts towards the actor's retries."""
+    progress: list[int] | None = None
+    """The numbers of its mu.states.Progress, if it had one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +223,7 @@ Record = (
 )
 
 _KINDS = {one.kind: one for one in Record.__args__}
-_FIELDS = {one: tuple(field.name for field in fields(one)) for one in _KINDS.values()}
+_FIELDS = {kind: tuple(one.name for one in fields(kind)) for kind in _KINDS.values()}
 _dump = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 

@@ -164,7 +164,7 @@ class Item:
         row, worker = self.row, self._worker
         begun = worker.now
         script = self._names.script(self.number, row["key"], worker.actor, used)
-        ran = await worker.run(script, check=False)
+        ran = await worker.run(script, check=False, source=row["key"])
         row |= {"status": ran.status, "seconds": round(worker.now - begun, 3)}
         self._tail = readable(ran.output[-TAIL:])
         if ran.status:
@@ -177,7 +177,7 @@ class Item:
         if "out" not in self._names.command.names:
             return
         counted = await self._worker.run(
-            f"rm -f {self._in_file}; wc -c < {self._out_file}", check=False
+            f"rm -f {self._in_file}; wc -c < {self._out_file}", check=False, quiet=True
         )
         if counted.status or not counted.output.strip().isdecimal():
             self.row["tail"] = self._tail
@@ -192,12 +192,29 @@ class Item:
             self.row |= {"bytes": self.held, "out_key": out_key}
 
 
+class Count:
+    """Counts the actor's items that have ended, as its progress."""
+
+    def __init__(self, worker: ScriptWorker, items: int) -> None:
+        self._worker = worker
+        self._items = items
+        self._done = self._failed = 0
+        worker.progress(0, items)
+
+    def add(self, item: Item) -> None:
+        """Count an item that has ended."""
+        self._done += 1
+        self._failed += "error" in item.row
+        self._worker.progress(self._done, self._items, self._failed)
+
+
 async def map_keys(worker: ScriptWorker) -> dict[str, list[Row]]:
     """Handle the actor's keys; return a row for each."""
     names = Names(worker.job.params)
     items = [Item(worker, names, *one) for one in enumerate(worker.input["keys"])]
+    count = Count(worker, len(items))
     if worker.numbered and worker.job.params.ahead_mb:
-        await overlapping(worker, items)
+        await overlapping(worker, items, count)
     else:
         for item in items:
             with item.failing():
@@ -205,10 +222,11 @@ async def map_keys(worker: ScriptWorker) -> dict[str, list[Row]]:
                 await item.run(used=range(item.number)[-1:])
                 await item.measure()
                 await item.upload()
+            count.add(item)
     return {"keys": [item.row for item in items]}
 
 
-async def overlapping(worker: ScriptWorker, items: Sequence[Item]) -> None:
+async def overlapping(worker: ScriptWorker, items: Sequence[Item], count: Count) -> None:
     """Run the commands one after the other, and copy other keys' files meanwhile.
 
     When a command begins, the inputs of later keys have at most `ahead_mb` together, as far as
@@ -233,6 +251,7 @@ async def overlapping(worker: ScriptWorker, items: Sequence[Item]) -> None:
                 await item.upload()
         item.held = 0
         used.append(item.number)
+        count.add(item)
 
     await worker.together(worker.seti("nonblock", 1), worker.seti("bg_silent", 1))
     for item in items:
@@ -517,6 +536,10 @@ class Map(Pipeline):
                 again = with_sizes(list(dict.fromkeys([*before, *keys])), sizes)
                 planned[outcome.actor] = {**others, **again}
         return planned
+
+    def inputs(self, given: ActorInput) -> list[str]:
+        keys: list[str] = given["keys"]
+        return keys
 
     def begin(self, worker: ScriptWorker) -> Script:
         return map_keys(worker)

@@ -48,7 +48,8 @@ class Converted(TerminalState):
 
     def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
         super().__init__(prevState, actorNum)
-        frames = self.info.get(_FRAMES, self.job.params.frames)
+        frames: int = self.info.get(_FRAMES) or self.job.params.frames
+        self.worker.progress(frames, frames)
         self.result = {"key": self.worker.input["out_key"], "frames": frames}
 
 
@@ -74,6 +75,7 @@ class Retrieve(MachineState):
 
     def receive(self, event: Event, send: SendCommand) -> State:
         if isinstance(event, Entered):
+            self.worker.progress(0, len(self._keys))
             self._ask(AT_ONCE)
             return self
         if not isinstance(event, Answered):
@@ -81,6 +83,7 @@ class Retrieve(MachineState):
         number = self._asked.pop(event.command, None)
         if number is not None and event.text.startswith(self.expect):
             self._found.append(number)
+            self.worker.progress(len(self._found), len(self._keys))
         elif not (number and _NO_SUCH_KEY.fullmatch(event.text)):
             return ErrorState(self, f"the worker answered {shortened(event.text)}")
         self._ask(1)
@@ -106,8 +109,9 @@ class RetrieveNext(CommandListState):
 
     def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
         super().__init__(prevState, actorNum)
-        number = self.info["frame"]
-        key = self.worker.input["in_keys"][number]
+        number, keys = self.info["frame"], self.worker.input["in_keys"]
+        self.worker.progress(number, len(keys))
+        key = keys[number]
         self.commands = [c and c.format(key=key, file=_file(number)) for c in self.commands]
 
     def receive(self, event: Event, send: SendCommand) -> State:
@@ -194,6 +198,10 @@ class Png2Y4M(Pipeline):
             }
             for chunk in range(params.offset, params.offset + params.workers)
         ]
+
+    def inputs(self, given: ActorInput) -> list[str]:
+        keys: list[str] = given["in_keys"]
+        return keys
 
     def begin(self, worker: Context) -> Configure:
         return Configure(worker, worker.actor)

@@ -65,6 +65,9 @@ class VpxEnc(Pipeline):
             for chunk in range(params.offset, params.offset + params.workers)
         ]
 
+    def inputs(self, given: ActorInput) -> list[str]:
+        return [given["in_key"]]
+
     def begin(self, worker: Context) -> Encode:
         return Encode(worker, worker.actor)
 

@@ -265,6 +265,9 @@ class XcEnc(Pipeline):
         """Deal the actors so that all groups begin early."""
         return deal(actors, params.keyframe_distance)
 
+    def inputs(self, given: ActorInput) -> list[str]:
+        return [given["in_key"]]
+
     def rerun(self, params: Params, outcomes: Sequence[Outcome]) -> dict[int, ActorInput]:
         return whole_groups(outcomes, params.keyframe_distance)
 

@@ -23,7 +23,8 @@ async def split(worker: ScriptWorker) -> dict[str, int]:
     await worker.run("rm -rf ##TMPDIR##; mkdir -p ##TMPDIR##/png")
     await worker.retrieve(worker.in_key, "##TMPDIR##/in.y4m")
     await worker.run()
-    counted = await worker.run("test -e ##TMPDIR##/png/00000001.png && ls ##TMPDIR##/png | wc -l")
+    count = "test -e ##TMPDIR##/png/00000001.png && ls ##TMPDIR##/png | wc -l"
+    counted = await worker.run(count, quiet=True)
     frames = int(counted.output.strip() or 0)
     if frames > params.frames:  # their numbers would be those of the next chunk
         raise ActorFailed(f"{worker.in_key} must have at most {params.frames} frames, got {frames}")
@@ -74,6 +75,9 @@ class Y4M2Png(Pipeline):
             }
             for chunk in range(params.offset, params.offset + params.workers)
         ]
+
+    def inputs(self, given: ActorInput) -> list[str]:
+        return [given["in_key"]]
 
     def begin(self, worker: ScriptWorker) -> Script:
         return split(worker)

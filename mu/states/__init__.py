@@ -27,7 +27,7 @@ Finish(error=None, result='OK:ECHO(hi)')
 
 from mu.deprecated import moved
 from mu.states.base import ErrorState, Expect, MachineState, Previous, TerminalState
-from mu.states.context import Context, Held, JobFacts, State
+from mu.states.context import Context, Held, JobFacts, Progress, State
 from mu.states.loops import ForLoopState
 from mu.states.passes import (
     CommandEntry,
@@ -58,6 +58,7 @@ __all__ = [
     "MultiPassState",
     "OnePassState",
     "Previous",
+    "Progress",
     "Ran",
     "Script",
     "ScriptWorker",

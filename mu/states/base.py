@@ -78,9 +78,9 @@ class MachineState(State):
     def info_updated(self) -> None:
         """Called after an INFO from the worker has changed `info`."""
 
-    def enqueue(self, command: str) -> None:
-        """Send the worker a command."""
-        self.worker.send(command)
+    def enqueue(self, command: str, source: str = "", quiet: bool = False) -> None:
+        """Send the worker a command; `source` and `quiet` are as in Context.send."""
+        self.worker.send(command, source, quiet)
 
     def kick(self) -> None:
         """Run this state at once, without a message. Two kicks make it run once."""
@@ -151,6 +151,10 @@ class TerminalState(MachineState):
 
     result: object = None
     """The actor's result: a JSON value for users and for the pipeline's `finish`."""
+
+    @property
+    def label(self) -> str:
+        return "done" if type(self) is TerminalState else super().label
 
     def receive(self, event: Event, send: SendCommand) -> State:
         return self

@@ -17,8 +17,14 @@ TRANSITION_LIMIT = 10_000
 HELD_LIMIT = 1_000
 """Default number of replies that may wait for a state that expects them."""
 
+SOURCES_LIMIT = 1_000
+"""For how many of the latest commands the inputs are known that their output belongs to."""
+
 EFFECT_LIMIT = 100_000
 """The most commands for one event. A machine that sends more is in an endless loop."""
+
+MOST_INPUTS = 10**15
+"""The most inputs of one actor; JSON readers keep whole numbers of this size exact."""
 
 SendCommand = Callable[[str], None]
 
@@ -49,6 +55,43 @@ class Held(Exception):
 
 class Runaway(Exception):
     """A machine exceeded TRANSITION_LIMIT or EFFECT_LIMIT."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How much of its input an actor has handled: `failed` of the `done` were in vain."""
+
+    done: int
+    of: int
+    failed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises TypeError, since a ValueError means that a state does not want a reply."""
+        values = self.done, self.of, self.failed
+        if not all(type(value) is int for value in values) or not (
+            0 <= self.failed <= self.done <= self.of <= MOST_INPUTS
+        ):
+            raise TypeError(
+                "progress(done, of, failed) needs whole numbers with 0 <= failed <= done <= of,"
+                f" got {self.done!r}, {self.of!r}, {self.failed!r}"
+            )
+
+    @classmethod
+    def read(cls, text: str) -> "Progress | None":
+        """Return the progress in an INFO: DONE/OF or DONE/OF/FAILED; None for any other text."""
+        numbers = text.split("/")
+        if not 2 <= len(numbers) <= 3:
+            return None
+        try:
+            return cls(*map(_whole, numbers))
+        except (TypeError, ValueError):
+            return None
+
+
+def _whole(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(MOST_INPUTS))):
+        raise ValueError(text)
+    return int(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +136,20 @@ class Context:
         """The number of commands sent so far."""
         self.outstanding: dict[int, str] = {}
         """The commands whose last reply has not come, by their numbers."""
+        self.progressed: Progress | None = None
+        """What `progress` was last told."""
         self.held_limit = HELD_LIMIT
         """How many replies may wait until something expects them."""
+        self._sources: dict[int, str | None] = {}  # by the numbers of the latest commands
         self._steps = 0
         self._effects: list[Effect] = []
 
-    def send(self, command: str) -> None:
-        """Send the worker a command."""
+    def send(self, command: str, source: str = "", quiet: bool = False) -> None:
+        """Send the worker a command.
+
+        `source` is the name of the input that it handles. With it, users find what the command prints;
+        what a `quiet` one prints is not shown.
+        """
         if not isinstance(command, str):
             raise TypeError(f"a command must be a str, got {command!r}")
         try:
@@ -110,7 +160,23 @@ class Context:
             raise Runaway(f"over {EFFECT_LIMIT} commands without waiting for the worker")
         self.sent += 1
         self.outstanding[self.sent] = command
+        if source or quiet:
+            self._sources[self.sent] = None if quiet else source
+            if len(self._sources) > SOURCES_LIMIT:
+                del self._sources[next(iter(self._sources))]
         self._effects.append(Send(command))
+
+    def progress(self, done: int, of: int, failed: int = 0) -> None:
+        """Show users that `done` of the actor's `of` inputs were handled, `failed` of them in vain.
+
+        It is no effect: it writes nothing to the journal, and a replay computes it again. Raises
+        TypeError for numbers that cannot be.
+        """
+        self.progressed = Progress(done, of, failed)
+
+    def source_of(self, command: int) -> str | None:
+        """Return the input that a command with this number handles, or ""; None: it is quiet."""
+        return self._sources.get(command, "")
 
     def set_timer(self, name: str, seconds: float) -> None:
         """Request an Elapsed event with this name after that many seconds."""

@@ -54,6 +54,11 @@ class _Request:
 
     __slots__ = ()
 
+    @property
+    def wanted(self) -> str:
+        """What it waits for: the prefix of a reply, or a description."""
+        return ""
+
     def __await__(self) -> Generator["_Request", Any, Any]:
         return (yield self)
 
@@ -65,15 +70,27 @@ class _Reply(_Request):
     number: int
     prefix: str
 
+    @property
+    def wanted(self) -> str:
+        return self.prefix
+
 
 @dataclass(frozen=True, slots=True)
 class _Info(_Request):
     key: str
 
+    @property
+    def wanted(self) -> str:
+        return f"INFO:{self.key}"
+
 
 @dataclass(frozen=True, slots=True)
 class _Sleep(_Request):
     seconds: float
+
+    @property
+    def wanted(self) -> str:
+        return f"{self.seconds:g} s to pass"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +156,16 @@ class ScriptWorker(Context):
     async def get(self, name: str) -> str:
         return (await self.ask(f"get:{name}")).removeprefix("OK:GET(").removesuffix(")")
 
-    async def run(self, command: str = "", check: bool = True) -> Ran:
+    async def run(
+        self, command: str = "", check: bool = True, source: str = "", quiet: bool = False
+    ) -> Ran:
         """Run a shell command, or the packaged program for "", and wait until it ends.
 
-        Raises CommandFailed if the exit status is not 0, unless `check` is False.
+        `source` names the input that it handles, and a `quiet` command's output is not shown in the
+        log. Raises CommandFailed if the exit status is not 0, unless `check` is False.
         """
-        reply = await self._to_the_end(f"run:{command}", "OK:RUNNING", "OK:RETVAL")
+        words = f"run:{command}"
+        reply = await self._to_the_end(words, "OK:RUNNING", "OK:RETVAL", source, quiet)
         status, output = parse_retval(reply)
         if check and status:
             raise CommandFailed(f"run:{command}", reply)
@@ -208,9 +229,11 @@ class ScriptWorker(Context):
             raise CommandFailed(command, reply)
         return reply
 
-    async def _to_the_end(self, command: str, started: str, ended: str) -> str:
+    async def _to_the_end(
+        self, command: str, started: str, ended: str, source: str = "", quiet: bool = False
+    ) -> str:
         """Send a slow command; return its final reply, whether it runs in the background or not."""
-        self.send(command)
+        self.send(command, source, quiet)
         number = self.sent
         reply = await self._reply(command, number, expected_reply(command))
         if reply.startswith(started):
@@ -264,12 +287,15 @@ class ScriptState(State):
 
     @property
     def label(self) -> str:
-        expected = dict.fromkeys(self.get_expect())
-        return f"{self._name} (waits for {', '.join(expected)})" if expected else self._name
+        return self._name
 
     def get_expect(self) -> list[str]:
-        requests = [task.request for task in self._waiting]
-        return [_described(one) for one in requests if one and not isinstance(one, _Join)]
+        """Return what its coroutines wait for: prefixes of replies, or descriptions."""
+        return [
+            task.request.wanted
+            for task in self._waiting
+            if task.request and not isinstance(task.request, _Together | _Join)
+        ]
 
     def receive(self, event: Event, send: SendCommand) -> State:
         match event:
@@ -445,17 +471,6 @@ def _belongs(reply: Answered, request: _Reply) -> bool:
     if reply.command:
         return reply.command == request.number
     return reply.text.startswith((request.prefix, "FAIL("))
-
-
-def _described(request: _Request) -> str:
-    match request:
-        case _Reply(prefix=prefix):
-            return prefix
-        case _Info(key=key):
-            return f"INFO:{key}"
-        case _Sleep(seconds=seconds):
-            return f"{seconds:g} s to pass"
-    return "several things at once"
 
 
 def _script(awaitable: Awaitable[object]) -> Script:

@@ -261,7 +261,7 @@ def test_jobs_are_listed_with_their_failures_above(daemon, done, failed):
     listed = inside("jobs", daemon=daemon).stdout
     assert listed.index(f"Job {failed['id']} failed: 1 of 3 actors failed") < listed.index("job  ")
     (row,) = [line for line in listed.splitlines() if line.startswith(f"{failed['id']} ")]
-    assert re.search(r"png2y4m +failed +1 failed, 2 done +(just now|\d+ s ago) +[\d.]+ s", row)
+    assert re.search(r"png2y4m +failed +6/6, 2 failed +\d+ s +[\d.]+ s", row)
     (job,) = json.loads(inside("jobs", "--limit", 1, "--json", daemon=daemon).stdout)
     assert job == daemon.ask("/jobs")[-1]
 
@@ -460,8 +460,8 @@ def test_what_workers_print_does_not_reach_a_terminal_as_commands(daemon):
 def test_on_a_terminal_a_job_is_watched_live(daemon, s3):
     put_film(s3, "cli-live", ["a\n", "b\n", "slow\n", "slow\n"])
     screen = Terminal(*SLOW, "-p", "video=cli-live", "-n", 2, "--watch", daemon=daemon)
-    screen.read_until("1/2")
-    screen.read_until("1 Convert (converting and uploading): waiting for OK:RETVAL(0), ")
+    screen.read_until("3/4")
+    screen.read_until("1 Convert (converting and uploading): waiting for a program to end, ")
     assert "━━━━" in screen.seen
     assert "1 running, 1 done" in screen.plain()
     assert inside("cancel", "last", daemon=daemon).exit_code == 0
@@ -490,14 +490,16 @@ def test_tables_fit_into_80_columns(daemon, failed, command):
     lines = screen.plain().splitlines()
     assert max(map(len, lines)) <= 80
     names = {
-        "jobs": "job pipeline state workers created duration",
-        "workers": "actor state attempt at last event last",
+        "jobs": "job pipeline state progress age duration",
+        "workers": "actor state attempt inputs at heard",
         "replay": "actor attempt began duration events ended replay",
     }
     (header,) = [line for line in lines if line.startswith(("job ", "actor "))]
     assert header.split()[: len(names[command].split())] == names[command].split()
     row = [line for line in lines if line.startswith((f"{failed['id']} ", "1 "))][-1]
-    assert [word for word in ("failed", "ago", "just now", "replays") if word in row] != ["failed"]
+    assert [word for word in ("failed", "ago", "just now", "replays", " s") if word in row] != [
+        "failed"
+    ]
 
 
 # ---------------------------------------------------------------- finding the daemon

@@ -54,6 +54,7 @@ def test_known_jobs_and_pipelines_match_the_description(asked):
     (job, *_) = asked.ask("/jobs")
     for path, method in (
         ("/jobs/{job}", "GET"),
+        ("/jobs/{job}/overview", "GET"),
         ("/jobs/{job}/workers", "GET"),
         ("/jobs/{job}/log", "GET"),
         ("/jobs/{job}", "DELETE"),

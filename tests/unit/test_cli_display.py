@@ -1,8 +1,15 @@
 """What the command line prints about jobs and actors."""
 
 import doctest
+import io
+import time
 
+import pytest
+from rich.console import Console
+
+from mu.cli import deploy, doctor
 from mu.cli.display import failures, outline, progress, tables, text
+from mu.jobs.overview import Glance, overview
 
 
 def test_a_workers_output_cannot_control_the_terminal():
@@ -85,13 +92,82 @@ def test_retried_actors_are_shown_with_the_reason():
     ]
 
 
+def job(counts=(0, 0, 0, 0), inputs=None, **more):
+    """Return a job whose actors are in these states: failed, running, waiting, done."""
+    states = dict(zip(("failed", "running", "waiting", "done"), counts, strict=True))
+    total, done, failed = inputs or (sum(counts), states["done"], states["failed"])
+    told = {"id": "j1", "pipeline": "map", "workers": sum(counts), "state": "running"}
+    told |= {"counts": states, "created": 100.0, "first_hello": 100.0, "finished": None}
+    return told | {"inputs": {"total": total, "done": done, "failed": failed}, "error": None} | more
+
+
+def overview_of(told, *actors):
+    return overview(told, map(Glance.read, actors))
+
+
+def printed(shown, width=80):
+    """Return the lines of what is shown on a terminal of that width."""
+    terminal = io.StringIO()
+    Console(width=width, file=terminal, force_terminal=True, color_system=None).print(shown)
+    return [line.rstrip() for line in terminal.getvalue().splitlines()]
+
+
 def test_progress_shows_what_actors_wait_for_and_for_how_long():
-    actors = [actor(n, waits_for="OK:RETVAL(0)", since=100.0 - n) for n in range(3)]
+    actors = [actor(n, waits_for="a program to end", since=100.0 - n) for n in range(3)]
     actors += [actor(3, "waiting", label="", waits_for="a worker"), actor(4, "done", label="Final")]
-    assert progress.waits(actors, 105.0) == [
-        (3, "Convert: waiting for OK:RETVAL(0), up to 7.0 s"),
+    told = overview_of(job((0, 3, 1, 1)), *actors)
+    assert progress.waits(told, 105.0) == [
+        (3, "Convert: waiting for a program to end, up to 7.0 s"),
         (1, "waiting for a worker, 5.0 s"),
     ]
+
+
+@pytest.mark.parametrize("workers", [1, 22, 300, 10_000])
+def test_an_overview_fits_80_columns_and_its_numbers_add_up(workers):
+    running, done = workers - workers // 3, workers // 3
+    actors = [actor(n, label=f"state {n % 9}", waits_for="x" * n) for n in range(running)]
+    told = overview_of(job((0, running, 0, done), (workers * 50, workers * 20, 3)), *actors)
+    lines = printed(progress.progress(told, 200.0, 12.0))
+    assert max(map(len, lines)) <= 80
+    assert f"{workers * 20 + 3}/{workers * 50}" in "".join(lines)
+    numbered = [line for line in lines if line[:7].strip().isdecimal() and "inputs" not in line]
+    shown = [int(line[:7]) for line in numbered]
+    assert sum(shown) == running
+    left = text.span((workers * 30 - 3) / 12)
+    assert f"; 12/s, about {left} left" in progress.progress_line(told, 200.0, 12.0)
+    assert any(line.endswith(f"12/s, about {left} left") for line in lines)
+
+
+def test_the_pace_is_that_of_the_last_minute():
+    pace = progress.Pace()
+    assert pace.note(job((0, 5, 0, 0)), 100.0) == 0
+    assert pace.note(job((0, 5, 0, 0), (100, 10, 0)), 105.0) == 2.0  # since the first hello
+    for at in range(106, 200):
+        rate = pace.note(job((0, 5, 0, 0), (1000, 10 + (at - 105) * 5, 5)), float(at))
+    assert 5.0 <= rate <= 5.1
+    assert pace.note(job((0, 5, 0, 0), (1000, 0, 0)), 200.0) == 0  # actors were retried
+    assert [progress.rate(one) for one in (123.4, 2.5, 0.5, 0.001)] == [
+        *("123/s", "2.5/s", "30/min", "3.6/h")
+    ]
+
+
+def test_lists_fit_80_columns():
+    named = [
+        job((3, 200, 100, 9000), (10**6, 400_000, 17), id="0123456789ab", name="x" * 90),
+        job((3, 200, 100, 9000), id="0123456789ab", pipeline="ffmpeg_split_upload"),
+        job((1, 0, 0, 0), id="0123456789ab", state="cancelled", finished=90000.0),
+    ]
+    rows = printed(tables.jobs_table(named, 900000.0))
+    assert max(map(len, rows)) <= 80
+    assert "400017/100000…" in rows[1]
+    told = {"total": 1000, "done": 400, "failed": 30}
+    busy = [
+        actor(n, state, attempt=2, inputs=told, waits_for="w" * 50, last_reply="r" * 200)
+        for n, state in ((9999, "running"), (0, "waiting"), (3, "failed"))
+    ]
+    rows = printed(tables.workers_table(busy, 9000.0))
+    assert max(map(len, rows)) <= 80
+    assert "430/1000" in rows[1]
 
 
 def test_a_failed_actor_is_shown_with_the_state_before():
@@ -104,7 +180,7 @@ def test_a_failed_actor_is_shown_with_the_state_before():
     )
     assert [str(cell) for cell in table.columns[2].cells] == ["Convert (a)", "Fetch"]
     assert [column.header for column in table.columns] == [
-        *("actor", "state", "at", "last event", "last reply")
+        *("actor", "state", "at", "heard", "last reply")
     ]
 
 
@@ -137,3 +213,28 @@ def test_the_most_that_a_job_can_have_cost_is_shown_if_it_is_more():
     del job["cost_usd_at_most"]  # from an older daemon
     assert text.cost(job) == "$0.0012"
     assert text.cost(job | {"cost_usd": None}) == ""
+
+
+def test_a_spinner_erases_only_itself(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = io.StringIO()
+    made = [Console(file=terminal, force_terminal=True, width=80) for _ in range(2)]
+    monkeypatch.setattr(text, "console", lambda stderr=False: made[stderr])
+    finding = {"check": "port", "level": "ok", "sentence": "it is open", "remedy": ""}
+
+    def findings():
+        until = time.monotonic() + 10
+        while "Checking" not in terminal.getvalue() and time.monotonic() < until:
+            time.sleep(0.01)  # a thread draws the spinner
+        yield from [finding] * 3
+
+    list(doctor._shown(findings(), False))
+    lines = [line.rpartition("\x1b[2K")[2] for line in terminal.getvalue().split("\n")]
+    assert sum("it is open" in line for line in lines) == 3
+    assert not [line for line in lines if "it is open" in line and "Checking" in line]
+
+
+def test_a_spinner_is_not_printed_into_a_pipe(monkeypatch, capsys):
+    with deploy._progress(text.console()) as report:
+        report("Looking up f")
+    assert capsys.readouterr() == ("", "Looking up f\n")

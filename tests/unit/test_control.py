@@ -3,13 +3,14 @@
 import json
 
 import pytest
-from kit.parts import make_job
+from kit.parts import OneState, make_job, make_spec, recorded_job
 from twisted.internet.testing import StringTransport
 
 from mu.config import Config
 from mu.control import Control
 from mu.home import Tokens
-from mu.jobs.book import JobBook
+from mu.jobs.book import JobBook, PastJob
+from mu.journal.records import Planned
 from mu.net.host_headers import AllowedHosts
 from mu.net.web import BoundedSite, TextResource
 from mu.registry import Registry
@@ -65,3 +66,78 @@ def test_output_that_was_dropped_after_the_end_of_its_job_is_told_to_be_so(book,
         )
     assert ask("/jobs/old/log?actor=0&after=7") == (200, b""), "a follower has read it all"
     assert ask("/jobs/silent/log?actor=0") == (200, b"")
+
+
+def told(answer):
+    status, body = answer
+    return status, json.loads(body)
+
+
+def test_jobs_are_listed_by_name_and_state(book, ask):
+    names = [("a", "nightly"), ("b", ""), ("c", "nightly"), ("d", "über nacht")]
+    jobs = [make_job(Done, job_id=job_id, name=name) for job_id, name in names]
+    for job in jobs:
+        book.add(job)
+    jobs[2].stop("cancelled", "by request")
+
+    def ids(arguments):
+        return [job["id"] for job in told(ask(f"/jobs?{arguments}"))[1]]
+
+    assert ids("name=nightly") == ["a", "c"]
+    assert ids("name=nightly&limit=1") == ["a"]
+    assert ids("name=nightly&after=a") == ["c"]
+    assert ids("state=cancelled") == ["c"]
+    assert ids("state=launching&name=nightly") == []
+    assert ids("name=") == ["b"]
+    assert ids("name=%C3%BCber%20nacht") == ["d"]
+    status, refused = told(ask("/jobs?state=lost"))
+    assert status == 400
+    assert refused["error"]["message"] == (
+        "state must be one of launching, running, done, failed, cancelled, got 'lost'"
+    )
+
+
+def keyed_job(*keys):
+    """Return a job whose actors have those keys."""
+    pipeline = OneState(Done)
+    pipeline.inputs = lambda given: given["keys"]
+    job = recorded_job(make_spec(Done, pipeline=pipeline))
+    sizes = [len(some) for some in keys]
+    job.record(Planned([{"keys": some} for some in keys], list(range(len(keys))), sizes=sizes))
+    return job
+
+
+def test_output_and_actors_are_found_by_input(book, ask):
+    job = keyed_job(["a", "b/c d"], ["e"])
+    book.add(job)
+    output = job.actors[0].output
+    output.write(b"1\n", "a")
+    output.write(b"2\n", "b/c d")
+    job.actors[1].output.write(b"3\n", "e")
+    assert ask("/jobs/j1/log?key=b/c%20d") == (200, b"2\n")
+    assert ask("/jobs/j1/log?key=b/c%20d&actor=0&after=2") == (200, b"2\n")
+    assert ask("/jobs/j1/log?names=1") == (
+        200,
+        b"== actor 0 ==\na: 1\nb/c d: 2\n\n== actor 1 ==\n3\n\n",
+    )
+    assert ask("/jobs/j1/log?actor=0") == (200, b"1\n2\n")
+    assert [row["actor"] for row in told(ask("/jobs/j1/workers?key=e"))[1]] == [1]
+    for path, says in (
+        ("log?key=x", "job j1 has no input 'x'"),
+        ("workers?key=x", "job j1 has no input 'x'"),
+        ("log?key=a&actor=1", "actor 1 has no input 'a'"),
+        ("log?actor=7", "job j1 has no actor 7"),
+    ):
+        status, refused = told(ask(f"/jobs/j1/{path}"))
+        assert (status, refused["error"]["message"]) == (404, says)
+
+
+def test_an_overview_is_of_one_moment(book, ask):
+    job = make_job(Done, 3)
+    book.add(job)
+    seen = told(ask("/jobs/j1/overview"))[1]
+    assert seen["job"] == told(ask("/jobs/j1"))[1]
+    assert [(group["actors"], group["waits_for"]) for group in seen["groups"]] == [(3, "a worker")]
+    job.stop("cancelled", "by request")
+    past = PastJob(json.dumps(job.describe()), "{}", lambda _: json.dumps(job.workers()))
+    assert past.overview() == json.loads(json.dumps(job.overview()))

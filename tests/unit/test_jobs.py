@@ -8,7 +8,6 @@ from kit.journal import HeldJournal
 from kit.parts import Port, Reactor, make_job, new_job
 from twisted.internet.base import DelayedCall
 
-from mu.jobs.actors import Tail
 from mu.jobs.book import JobBook
 from mu.journal.allowance import JobAllowance
 from mu.journal.records import Counted, Planned
@@ -119,16 +118,6 @@ def test_a_worker_of_an_unknown_job_is_dismissed():
     book, person = JobBook(), Person()
     book.join("nothing", Hello(), person)
     assert person.told == ["job nothing is not known"]
-
-
-@pytest.mark.parametrize("pieces", [[b"abcdefgh"], [b"abcd", b"efgh"], [b"a"] * 3 + [b"defgh"]])
-def test_a_tail_keeps_the_end_and_counts_the_rest(pieces):
-    tail = Tail(4)
-    for piece in pieces:
-        tail.write(piece)
-    assert bytes(tail) == b"efgh"
-    assert tail.end == 8
-    assert [tail.since(start) for start in (0, 4, 6, 8, 99)] == [b"efgh", b"efgh", b"gh", b"", b""]
 
 
 # ---------------------------------------------------------------- many actors

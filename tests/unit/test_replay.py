@@ -74,10 +74,10 @@ RECORDS = [
         Ordered(1.0, "u", {"pipeline": "hello"}, "key", "d1", "10.0.0.1:13337"),
         '["ordered",1.0,"u",{"pipeline":"hello"},"key","d1","10.0.0.1:13337"]',
     ),
-    (Planned([{"key": "a"}, {}], [1, 0]), '["planned",[{"key":"a"},{}],[1,0],null,[]]'),
+    (Planned([{"key": "a"}, {}], [1, 0]), '["planned",[{"key":"a"},{}],[1,0],null,[],[]]'),
     (
-        Planned([{"key": "a"}, {}], [1, 0], [1], [[0, None, "done", {"key": "a"}]]),
-        '["planned",[{"key":"a"},{}],[1,0],[1],[[0,null,"done",{"key":"a"}]]]',
+        Planned([{"key": "a"}, {}], [1, 0], [1], [[0, None, "done", {"key": "a"}]], [3, 1]),
+        '["planned",[{"key":"a"},{}],[1,0],[1],[[0,null,"done",{"key":"a"}]],[3,1]]',
     ),
     (Launching(1.5, "l1", 3), '["launching",1.5,"l1",3]'),
     (Launched("l1", "accepted", 1.75), '["launched","l1","accepted",1.75,true]'),
@@ -86,8 +86,8 @@ RECORDS = [
     (Arrived(1.9, "aa", "l1", False), '["arrived",1.9,"aa","l1",false]'),
     (Assigned(2.0, 0, 1, "aa", "l1"), '["assigned",2.0,0,1,"aa","l1"]'),
     (
-        AttemptEnded(3.0, 0, 1, "why", None, "Echo", "FAIL(\udcff)", True),
-        '["attemptended",3.0,0,1,"why",null,"Echo","FAIL(\\udcff)",true]',
+        AttemptEnded(3.0, 0, 1, "why", None, "Echo", "FAIL(\udcff)", True, [2, 3, 1]),
+        '["attemptended",3.0,0,1,"why",null,"Echo","FAIL(\\udcff)",true,[2,3,1]]',
     ),
     (NobodyCame(4.0, 2, "late"), '["nobodycame",4.0,2,"late"]'),
     (Stopped(5.0, "cancelled", "by request"), '["stopped",5.0,"cancelled","by request"]'),
@@ -144,6 +144,10 @@ def test_the_encoding_of_each_record_never_changes(record, line):
         ('["sized",{"r":[128,"arm64"]}]', Sized({"r": [128, "arm64"]})),
         ('["ordered",1.0,"u",{},"","d1"]', Ordered(1.0, "u", {}, "", "d1")),
         ('["planned",[{}],[0]]', Planned([{}], [0])),
+        (
+            '["attemptended",3.0,0,1,null,null,"","OK",true]',
+            AttemptEnded(3.0, 0, 1, None, None, "", "OK", True),
+        ),
     ],
 )
 def test_records_of_older_versions_lack_the_last_fields(line, record):

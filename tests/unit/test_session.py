@@ -49,7 +49,7 @@ def test_a_newer_connection_ends_the_older_one():
     newer = port.join(hello=hello())
     assert not older.open
     assert newer.heard == [b"welcome:0:1:0", b"echo:1"]
-    assert job.actors[0].waits_for() == "OK:ECHO(1)"
+    assert job.actors[0].waits_for() == "an echo"
 
 
 def test_an_old_hello_is_closed_and_changes_nothing():
@@ -309,6 +309,6 @@ def test_users_see_that_a_reply_can_no_longer_come():
 
     job = make_job(Forgetful)
     line = Port(job).join(hello=hello())
-    assert job.actors[0].waits_for() == "OK:ECHO"
+    assert job.actors[0].waits_for() == "an echo"
     line.say(b"RE:1:OK:ECHO(1)")
-    assert job.actors[0].waits_for() == "OK:UPLOAD, which no outstanding command can bring"
+    assert job.actors[0].waits_for() == "an upload to end, which no outstanding command can bring"

@@ -85,14 +85,16 @@ class Attempt:
     def __init__(self, first):
         self.machine = machine(first)
         self.last = ""
-        self.printed: list[bytes] = []
-        self.output = SimpleNamespace(write=self.printed.append)
+        self.output: list[bytes] = []
 
     def used(self, use):
         pass
 
     def heard(self, text, at):
         self.last = text
+
+    def printed(self, command, output):
+        self.output.append(output)
 
 
 def plenty():
@@ -421,7 +423,7 @@ def test_output_and_replies_are_taken_until_the_attempt_is_over():
     assert live.receive(b"LOG:1:half a line") == []
     live.fence("enough")
     assert live.receive(b"LOG:1:and more") == live.receive(b"RE:1:OK") == []
-    assert live.attempt.printed == [b"half a line"]
+    assert live.attempt.output == [b"half a line"]
     assert live.received == 0
 
 

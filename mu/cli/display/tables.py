@@ -18,6 +18,7 @@ from mu.cli.display.text import (
     clean,
     counted,
     cut,
+    inputs_of,
     many,
     one_line,
     short_cost,
@@ -26,22 +27,25 @@ from mu.cli.display.text import (
     took,
 )
 
+NARROW, COUNTS = 8, 14
+"""The least widths of columns that are cut or wrap, unless their content is narrower."""
+
 
 def jobs_table(jobs: Sequence[JobJson], now: float) -> RenderableType:
     """Return the errors of failed jobs, and a row for each job in the given order."""
-    names = ("job", "pipeline", "state", "workers", "created", "duration", "cost")
-    rows = [
-        (
-            job["id"],
-            clean(job["pipeline"]),
-            coloured(job["state"]),
-            counted(job["counts"]),
-            ago(now - job["created"]),
-            span(took(job, now)),
-            short_cost(job),
-        )
-        for job in jobs
-    ]
+    columns: dict[str, Callable[[JobJson], str | Text]] = {
+        "job": lambda job: job["id"],
+        "name": lambda job: clean(job.get("name", "")),
+        "pipeline": lambda job: clean(job["pipeline"]),
+        "state": lambda job: coloured(job["state"]),
+        "progress": _progress,
+        "age": lambda job: ago(max(1.0, now - job["created"])).removesuffix(" ago"),
+        "duration": lambda job: span(took(job, now)),
+        "cost": short_cost,
+    }
+    if not any(job.get("name") for job in jobs):
+        del columns["name"]
+    rows = [[cell(job) for cell in columns.values()] for job in jobs]
     failed = [job for job in jobs if job["state"] == "failed"]
     errors = [
         Text(f"Job {job['id']} failed: {shortened(job['error'] or '', IN_A_LIST)}", style="red")
@@ -51,8 +55,19 @@ def jobs_table(jobs: Sequence[JobJson], now: float) -> RenderableType:
         earlier = many(len(failed) - GROUPS, "earlier job")
         errors.insert(0, Text(f"{earlier} failed; mu watch JOB shows why."))
     return Group(
-        *errors, *([Text()] if errors else []), table(names, rows, cuts={"pipeline", "workers"})
+        *errors,
+        *([Text()] if errors else []),
+        table(list(columns), rows, cuts={"name", "pipeline", "progress"}),
     )
+
+
+def _progress(job: JobJson) -> str:
+    """Count inputs; or actors, if each has one."""
+    inputs = inputs_of(job)
+    if inputs["total"] == job["workers"]:
+        return counted(job["counts"])
+    handled = f"{inputs['done'] + inputs['failed']}/{inputs['total']}"
+    return f"{handled}, {inputs['failed']} failed" if inputs["failed"] else handled
 
 
 def workers_table(actors: Sequence[ActorJson], now: float) -> RenderableType:
@@ -61,25 +76,45 @@ def workers_table(actors: Sequence[ActorJson], now: float) -> RenderableType:
         "actor": lambda actor: str(actor["actor"]),
         "state": lambda actor: coloured(actor["state"]),
         "attempt": lambda actor: str(actor["attempt"]),
+        "inputs": _inputs,
         "at": lambda actor: cut(_at(actor), 30),
         "waiting for": lambda actor: cut(actor.get("waits_for") or "", 60),
-        "last event": lambda actor: ago(now - actor["since"]),
+        "heard": lambda actor: ago(now - actor["since"]),
         "last reply": lambda actor: cut(actor["last_reply"], 80),
     }
+    if all(_total(actor) == 1 for actor in actors):
+        del columns["inputs"]
     if all(actor["attempt"] < 2 for actor in actors):
         del columns["attempt"]
+    if not any(map(_at, actors)):
+        del columns["at"]
     if not any(actor.get("waits_for") for actor in actors):
         del columns["waiting for"]
     rows = [
         [cell(actor) for cell in columns.values()]
         for actor in sorted(actors, key=lambda actor: actor["state"] != "failed")
     ]
-    return table(list(columns), rows, cuts={"at", "waiting for", "last reply"})
+    return table(list(columns), rows, cuts={"inputs", "at", "waiting for", "last reply"})
+
+
+def _total(actor: ActorJson) -> int:
+    return actor["inputs"]["total"] if "inputs" in actor else 1
+
+
+def _inputs(actor: ActorJson) -> str:
+    """Return `3/10`, or `3/10, 1 failed`."""
+    inputs = actor.get("inputs")
+    if inputs is None:
+        return ""
+    failed = f", {inputs['failed']} failed" if inputs["failed"] else ""
+    return f"{inputs['done'] + inputs['failed']}/{inputs['total']}{failed}"
 
 
 def _at(actor: ActorJson) -> str:
     """Return the label of the machine's state, or of a failed actor's previous state."""
     label = actor["label"]
+    if label in ("TerminalState", actor["state"]):  # it says no more than the state
+        return ""
     before, found, _ = (actor["error"] or "").partition(f": {label.removeprefix('ErrorState ')}")
     return before if found else label
 
@@ -159,10 +194,11 @@ def table(
     for place, name in enumerate(names):
         widest = max([len(name), *(cell_len(str(row[place])) for row in rows)])
         shrinks = name in cuts or name in wraps
+        least = max(len(name), COUNTS if name == "progress" else NARROW)
         made.add_column(
             name,
             no_wrap=not shrinks,  # rich narrows only columns that may wrap
-            min_width=min(widest, 12) if shrinks else widest,
+            min_width=min(widest, least) if shrinks else widest,
         )
     for row in rows:
         cells = zip(names, row, strict=True)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.text import Text
 
-from mu.cli.answers import JobJson
+from mu.cli.answers import InputsJson, JobJson
 from mu.cli.terminal import visible
 
 COLOURS = {"done": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
@@ -27,6 +27,14 @@ def console(stderr: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else WIDE
     return Console(file=stream, width=width, markup=False, emoji=False, highlight=False)
+
+
+def beside(screen: Console) -> Console:
+    """Return the console for a spinner while `screen`, on stdout, is printed on.
+
+    If that is a terminal, they must be the same, or the spinner would erase what was printed.
+    """
+    return screen if screen.is_terminal else console(stderr=True)
 
 
 # ------------------------------------------------ words
@@ -95,6 +103,21 @@ def took(job: JobJson, now: float) -> float:
     return max(0.0, (job["finished"] or now) - job["created"])
 
 
+def inputs_of(job: JobJson) -> InputsJson:
+    """Return the counts of a job's inputs; a job of an earlier version has one for each actor."""
+    counts = job["counts"]
+    each = InputsJson(total=job["workers"], done=counts["done"], failed=counts["failed"])
+    told = job.get("inputs", each)
+    return told if told["total"] else each
+
+
+def inputs_counted(job: JobJson) -> str:
+    """Return `12 of 300 inputs, 2 of them failed`."""
+    inputs = inputs_of(job)
+    failed = f", {inputs['failed']} of them failed" if inputs["failed"] else ""
+    return f"{inputs['done'] + inputs['failed']} of {many(inputs['total'], 'input')}{failed}"
+
+
 def cost(job: JobJson) -> str:
     """Return `$0.0123`, or `$0.0123 (at most $0.0456)`; nothing if it is zero or unknown."""
     known, most = _costs(job)
@@ -119,8 +142,10 @@ def ordered(job: JobJson) -> str:
     """Return the first line about a job: what was ordered."""
     engine = job.get("engine")
     on = f" on engine {engine}" if engine else ""
+    name = f" ({clean(job['name'])})" if job.get("name") else ""
     rerun = f", a rerun of job {job['rerun']}" if job.get("rerun") else ""
-    return f"Job {job['id']}: {job['pipeline']} with {many(job['workers'], 'worker')}{on}{rerun}"
+    what = f"{job['pipeline']} with {many(job['workers'], 'worker')}{on}{rerun}"
+    return f"Job {job['id']}{name}: {what}"
 
 
 def ended(job: JobJson) -> str:
@@ -129,7 +154,11 @@ def ended(job: JobJson) -> str:
     text = f"Job {job['id']} {how} after {span(took(job, job['finished'] or 0.0))}"
     if job["state"] == "done":
         failed = job["counts"]["failed"]
-        parts = [many(job["workers"], "worker"), f"{failed} failed" if failed else "", cost(job)]
+        parts = [many(job["workers"], "worker"), f"{failed} failed" if failed else ""]
+        parts += [
+            inputs_counted(job) if inputs_of(job)["total"] != job["workers"] else "",
+            cost(job),
+        ]
         return f"{text}: {', '.join(part for part in parts if part)}."
     error = job["error"] or NO_REASON
     summary = _ACTORS_FAILED.match(error)

@@ -49,6 +49,8 @@ class Puzzle(MachineState):
             case Lost(reason=reason):
                 return ErrorState(self, reason)
         self.react(event, number)
+        sent = self.worker.sent
+        self.worker.progress(sent, sent + 1, int(self.past, 16) % (sent + 1))
         if self.open or self.timer:
             return self
         self.order("quit")

@@ -215,11 +215,14 @@ class Properties:
         if job is None:
             raise Breach("P5 the job is gone")
         if job.ended:
-            self._show("job", {key: job.describe()[key] for key in ("state", "result", "error")})
+            shown = ("state", "result", "error", "inputs")
+            self._show("job", {key: job.describe()[key] for key in shown})
         if isinstance(job, Job):
             for actor in job.actors:
                 if actor.state in ("done", "failed"):
-                    self._show(actor.number, (actor.state, actor.result, actor.error))
+                    self._show(
+                        actor.number, (actor.state, actor.result, actor.error, actor.tally())
+                    )
                 elif actor.number in self._shown and not (
                     actor.outcome and actor.outcome.result == self._shown[actor.number][1]
                 ):
