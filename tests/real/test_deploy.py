@@ -17,6 +17,7 @@ from kit.cli import refusal
 from kit.elves import ARM64, X86_64, compiled, fake_elf, needs_gcc
 from kit.film import chunk, order, put_film
 from kit.moto_aws import in_process_aws
+from kit.wheels import make_wheel, requirements
 
 from mu.engines.local.key import read_key
 from mu.functions.aws import AwsClients, AwsError
@@ -234,6 +235,20 @@ def test_a_function_on_aws_gets_all_its_settings(aws, tmp_path, zipped):
         config = client.get_function_event_invoke_config(FunctionName="f")
         assert (config["MaximumRetryAttempts"], config["MaximumEventAgeInSeconds"]) == (0, 60)
     assert on_aws(tmp_path, *words[:6], "--json").stdout.count('"unchanged"') == 1
+
+
+def test_packages_are_those_for_the_python_of_the_function_that_exists(aws, tmp_path):
+    script = tmp_path / "tool.py"
+    script.write_text("import need\n")
+    words = ["--name", "f", "--role", ROLE, "--runtime", "python3.13", "--arch", "arm64"]
+    assert on_aws(tmp_path, script, *words).exit_code == 0
+    for tag in ("cp313-cp313-manylinux2014_aarch64", "cp312-cp312-manylinux2014_x86_64"):
+        make_wheel(tmp_path / "w", "need", "1.0", tag)
+    lines = requirements(tmp_path / "w", "need")
+    done = on_aws(tmp_path, script, "--requirements", lines, "--name", "f")
+    assert done.exit_code == 0, done.output
+    assert f"Installing {lines} for Python 3.13 on arm64 ...\n" in done.stderr
+    assert done.stdout.startswith("f in us-east-1 was updated: code ")
 
 
 def test_a_setting_above_awss_limit_is_a_warning_and_aws_decides(aws, tmp_path):
