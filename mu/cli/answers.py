@@ -175,10 +175,11 @@ class PlaceJson(TypedDict):
 
 
 class SizeJson(TypedDict):
-    """A function's memory and architecture."""
+    """A function's memory, its architecture, and how long a worker may run; 0: unknown."""
 
     memory_mb: int
     architecture: str
+    timeout_s: float
 
 
 class PricesJson(TypedDict):
@@ -200,6 +201,7 @@ class PlanJson(TypedDict):
     spares: int
     retries: int
     worker_timeout_s: float
+    hello_timeout_s: float
     deadline_s: float
     max_cost_usd: float
     size: SizeJson | None

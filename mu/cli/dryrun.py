@@ -58,10 +58,15 @@ def _new_size(deployed: Sequence[DeployResult]) -> SizeJson | None:
     """Return the size of a function that is still to be created."""
     from mu.functions.deploy import DEFAULTS
 
-    if not deployed or DEFAULTS.memory is None:
+    if not deployed or DEFAULTS.memory is None or DEFAULTS.timeout is None:
         return None
     arm = all("arm64" in result.changes for result in deployed)
-    return {"memory_mb": DEFAULTS.memory, "architecture": "arm64" if arm else "x86_64"}
+    architecture = "arm64" if arm else "x86_64"
+    return {
+        "memory_mb": DEFAULTS.memory,
+        "architecture": architecture,
+        "timeout_s": DEFAULTS.timeout,
+    }
 
 
 def _function(

@@ -37,14 +37,15 @@ class Estimate:
     """How many earlier jobs it is made from."""
 
 
-def bound(plan: PlanJson, size: SizeJson, function_s: float = limits.TIMEOUT.most) -> Bound:
-    """Return the most that the job can cost, with functions of this size and timeout.
+def bound(plan: PlanJson, size: SizeJson) -> Bound:
+    """Return the most that the job can cost, with functions of this size.
 
-    Each attempt runs until its limit, and each spare until the end. The job's deadline and its limit
-    of the cost end all workers.
+    Each attempt waits as long as it may for its worker's hello, and then runs until its limit; each
+    spare runs until the end. The function's timeout, the job's deadline and its limit of the cost end
+    them earlier.
     """
-    longest_s = min(function_s, plan["deadline_s"])
-    attempt_s = min(plan["worker_timeout_s"], longest_s)
+    longest_s = min(size["timeout_s"] or limits.TIMEOUT.most, plan["deadline_s"])
+    attempt_s = min(plan["hello_timeout_s"] + plan["worker_timeout_s"], longest_s)
     attempts = plan["actors"] * (1 + plan["retries"])
     seconds = attempts * attempt_s + plan["spares"] * plan["deadline_s"]
     seconds = min(seconds, (plan["actors"] + plan["spares"]) * plan["deadline_s"])

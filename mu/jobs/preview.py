@@ -38,6 +38,7 @@ async def preview(coordinator: Coordinator, spec: JobSpec, planned: Planned | No
         "spares": spec.spares,
         "retries": spec.retries,
         "worker_timeout_s": spec.worker_timeout_s,
+        "hello_timeout_s": coordinator.limits.hello_s,
         "deadline_s": spec.deadline_s,
         "max_cost_usd": spec.max_cost_usd,
         "size": asdict(size) if isinstance(size, Size) else None,

@@ -17,7 +17,13 @@ from kit.cli import refusal
 from kit.elves import ARM64, X86_64, compiled, fake_elf, needs_gcc
 from kit.film import chunk, order, put_film
 from kit.moto_aws import in_process_aws
+from kit.wheels import make_wheel, requirements
 
+from mu.cli.address import Home
+from mu.cli.deploy import deploy_program
+from mu.cli.functions import Ingredients
+from mu.cli.options import CliError
+from mu.config import Config, MuSection
 from mu.engines.local.key import read_key
 from mu.functions.aws import AwsClients, AwsError
 from mu.functions.bundle import ZIP_LIMIT, bundle
@@ -234,6 +240,42 @@ def test_a_function_on_aws_gets_all_its_settings(aws, tmp_path, zipped):
         config = client.get_function_event_invoke_config(FunctionName="f")
         assert (config["MaximumRetryAttempts"], config["MaximumEventAgeInSeconds"]) == (0, 60)
     assert on_aws(tmp_path, *words[:6], "--json").stdout.count('"unchanged"') == 1
+
+
+def test_packages_are_those_for_the_python_of_the_function_that_exists(aws, tmp_path):
+    script = tmp_path / "tool.py"
+    script.write_text("import need\n")
+    words = ["--name", "f", "--role", ROLE, "--runtime", "python3.13", "--arch", "arm64"]
+    assert on_aws(tmp_path, script, *words).exit_code == 0
+    for tag in ("cp313-cp313-manylinux2014_aarch64", "cp312-cp312-manylinux2014_x86_64"):
+        make_wheel(tmp_path / "w", "need", "1.0", tag)
+    lines = requirements(tmp_path / "w", "need")
+    done = on_aws(tmp_path, script, "--requirements", lines, "--name", "f")
+    assert done.exit_code == 0, done.output
+    assert f"Installing {lines} for Python 3.13 on arm64 ...\n" in done.stderr
+    assert done.stdout.startswith("f in us-east-1 was updated: code ")
+
+
+def test_the_functions_of_a_launched_program_are_made_in_all_regions_and_kept_if_unchanged(
+    aws, tmp_path, tool
+):
+    home = Home(Config(mu=MuSection(tmp_path)), "", "")
+    parts = Ingredients([str(tool)], "", "", (), (), None)
+    regions = ["us-east-1", "eu-west-1"]
+
+    def deployed(role=None, dry=False):
+        made = deploy_program(home, "lambda", regions, "t", 2, parts, None, role, dry)
+        return [(one.name, one.region, one.did) for one in made]
+
+    with pytest.raises(CliError, match="a new function needs a role: give --role ARN, or set"):
+        deployed()
+    names = [(f"t-{number}", region) for region in regions for number in range(2)]
+    assert deployed(ROLE, dry=True) == [(*name, "created") for name in names]
+    assert aws.client("lambda", "us-east-1").list_functions()["Functions"] == []
+    assert deployed(ROLE) == [(*name, "created") for name in names]
+    assert deployed() == [(*name, "unchanged") for name in names]
+    tool.write_text("#!/bin/sh\necho other\n")
+    assert deployed() == [(*name, "updated") for name in names]
 
 
 def test_a_setting_above_awss_limit_is_a_warning_and_aws_decides(aws, tmp_path):

@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from mu.aws import limits
 from mu.cli.estimate import bound, estimate, inputs_of
 
 PLAN: Any = {
@@ -13,14 +14,15 @@ PLAN: Any = {
     "inputs": [{"keys": ["a", "b", "c"]}, {"keys": ["d"]}],
     "spares": 0,
     "retries": 2,
-    "worker_timeout_s": 100.0,
+    "worker_timeout_s": 70.0,
+    "hello_timeout_s": 30.0,
     "deadline_s": 3600.0,
     "max_cost_usd": 0.0,
     "size": None,
     "size_unknown": "",
     "prices": {"gb_s": {"x86_64": 0.001, "arm64": 0.0005}, "request": 1.0},
 }
-SIZE: Any = {"memory_mb": 2048, "architecture": "x86_64"}
+SIZE: Any = {"memory_mb": 2048, "architecture": "x86_64", "timeout_s": 900.0}
 
 
 def test_the_bound_has_every_attempt_until_its_limit_and_its_request():
@@ -40,8 +42,13 @@ def test_the_bound_has_every_attempt_until_its_limit_and_its_request():
     ],
 )
 def test_limits_of_functions_and_jobs_end_attempts_earlier(changes, seconds, requests):
-    most = bound(PLAN | changes, SIZE, 900)
+    most = bound(PLAN | changes, SIZE)
     assert most.usd == pytest.approx(seconds * 0.002 + requests)
+
+
+def test_a_function_whose_timeout_is_unknown_may_run_as_long_as_any():
+    most = bound(PLAN | {"worker_timeout_s": 99999.0}, SIZE | {"timeout_s": 0.0})
+    assert most.attempt_s == limits.TIMEOUT.most
 
 
 def test_max_cost_is_a_bound_too():
