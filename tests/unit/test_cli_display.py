@@ -106,9 +106,10 @@ def overview_of(told, *actors):
 
 def printed(shown, width=80):
     """Return the lines of what is shown on a terminal of that width."""
-    screen = Console(width=width, file=io.StringIO(), force_terminal=True, color_system=None)
+    terminal = io.StringIO()
+    screen = Console(width=width, file=terminal, force_terminal=True, color_system=None)
     screen.print(shown)
-    return [line.rstrip() for line in screen.file.getvalue().splitlines()]
+    return [line.rstrip() for line in terminal.getvalue().splitlines()]
 
 
 def test_progress_shows_what_actors_wait_for_and_for_how_long():

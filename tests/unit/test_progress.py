@@ -6,7 +6,7 @@ from kit.parts import Port, make_job, make_spec, recorded_job
 from kit.states import Two, hello
 
 from mu.jobs.recovery import recover
-from mu.journal.records import Planned, read_record, write_record
+from mu.journal.records import Planned
 from mu.pipelines.map import map_pipeline
 from mu.pipelines.png2y4m import png2y4m
 from mu.states import Progress
@@ -111,11 +111,6 @@ def test_an_actor_without_progress_has_one_input():
     for number in (1, 2):
         line.say(b"RE:%d:OK:ECHO(%d)" % (number, number))
     assert job.describe()["inputs"] == {"total": 2, "done": 1, "failed": 0}
-
-
-def test_records_of_earlier_versions_have_no_progress():
-    record = Planned([{}], [0])
-    assert read_record('["planned",[{}],[0]]') == record == read_record(write_record(record))
 
 
 def test_map_counts_its_keys_and_those_that_failed():

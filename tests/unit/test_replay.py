@@ -72,15 +72,15 @@ RECORDS = [
         Ordered(1.0, "u", {"pipeline": "hello"}, "key", "d1", "10.0.0.1:13337"),
         '["ordered",1.0,"u",{"pipeline":"hello"},"key","d1","10.0.0.1:13337"]',
     ),
-    (Planned([{"key": "a"}, {}], [1, 0]), '["planned",[{"key":"a"},{}],[1,0]]'),
+    (Planned([{"key": "a"}, {}], [1, 0], [1, 3]), '["planned",[{"key":"a"},{}],[1,0],[1,3]]'),
     (Launching(1.5, "l1", 3), '["launching",1.5,"l1",3]'),
     (Launched("l1", "accepted", 1.75), '["launched","l1","accepted",1.75]'),
     (Counted(1.8, {"throttled": 2}, 1), '["counted",1.8,{"throttled":2},1]'),
     (Arrived(1.9, "aa", "l1", False), '["arrived",1.9,"aa","l1",false]'),
     (Assigned(2.0, 0, 1, "aa", "l1"), '["assigned",2.0,0,1,"aa","l1"]'),
     (
-        AttemptEnded(3.0, 0, 1, "why", None, "Echo", "FAIL(\udcff)", True),
-        '["attemptended",3.0,0,1,"why",null,"Echo","FAIL(\\udcff)",true]',
+        AttemptEnded(3.0, 0, 1, "why", None, "Echo", "FAIL(\udcff)", True, [2, 3, 1]),
+        '["attemptended",3.0,0,1,"why",null,"Echo","FAIL(\\udcff)",true,[2,3,1]]',
     ),
     (NobodyCame(4.0, 2, "late"), '["nobodycame",4.0,2,"late"]'),
     (Stopped(5.0, "cancelled", "by request"), '["stopped",5.0,"cancelled","by request"]'),
@@ -129,6 +129,11 @@ def test_the_encoding_of_each_record_never_changes(record, line):
     ("line", "record"),
     [
         ('["launched","l1","late"]', Launched("l1", "late")),
+        ('["planned",[{}],[0]]', Planned([{}], [0])),
+        (
+            '["attemptended",3.0,0,1,null,7,"Echo","OK",true]',
+            AttemptEnded(3.0, 0, 1, None, 7, "Echo", "OK", True),
+        ),
         ('["ordered",1.0,"u",{},"","d1"]', Ordered(1.0, "u", {}, "", "d1")),
     ],
 )
