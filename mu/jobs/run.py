@@ -160,10 +160,9 @@ class Run:
         spec = self.job.spec
         pipeline, most = spec.pipeline, self._coordinator.config.jobs.max_workers
         try:
-            inputs = await self._coordinator.in_thread(pipeline.plan, spec.params)
-            _check_plan(inputs, most, spec.actors)
+            inputs, sizes = await self._coordinator.in_thread(_planned, pipeline, spec, most)
             order = _order(pipeline, spec.params, len(inputs))
-            return Planned(inputs, order, _sizes(pipeline, inputs))
+            return Planned(inputs, order, sizes)
         except Exception as error:  # a pipeline's author may raise anything
             if not isinstance(error, ValueError):  # whose text is written for users
                 self.log.failure("job {job}: its plan failed", job=self.job.id)
@@ -413,10 +412,12 @@ def _check_plan(inputs: object, most: int, actors: Sequence[int]) -> None:
         )
 
 
-def _sizes(pipeline: Pipeline, inputs: Sequence[JSON]) -> list[int]:
-    """Return how many inputs each actor has; empty: one each."""
+def _planned(pipeline: Pipeline, spec: JobSpec, most: int) -> tuple[list[JSON], list[int]]:
+    """Return the plan, and how many inputs each actor has; empty: one each. Runs in a thread."""
+    inputs = pipeline.plan(spec.params)
+    _check_plan(inputs, most, spec.actors)
     sizes = [len(pipeline.inputs(given)) for given in inputs]
-    return sizes if any(size != 1 for size in sizes) else []
+    return inputs, sizes if any(size != 1 for size in sizes) else []
 
 
 def _order(pipeline: Pipeline, params: Params, actors: int) -> list[int]:

@@ -64,6 +64,11 @@ class JobSummary:
     @classmethod
     def read(cls, told: JSON) -> "JobSummary":
         """Return the summary in this JSON; an earlier version may have written fewer fields."""
+        counts = told.get("counts", {})
+        each: JSON = {
+            "inputs": tally_json((told["workers"], counts.get("done", 0), counts.get("failed", 0)))
+        }
+        told = each | told
         known = {one.name for one in fields(cls)}
         return cls(**{name: value for name, value in told.items() if name in known})
 

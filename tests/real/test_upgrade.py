@@ -101,7 +101,14 @@ def test_ended_jobs_are_shown_as_they_were(upgraded):
     daemon, _, ended = upgraded
     assert {job["state"] for job in ended.values()} == {"done", "failed"}
     for job_id, told in ended.items():
-        assert daemon.ask(f"/jobs/{job_id}") == told
+        shown = daemon.ask(f"/jobs/{job_id}")
+        assert {name: shown[name] for name in told} == told
+        done, failed = told["counts"]["done"], told["counts"]["failed"]
+        each = {"total": told["workers"], "done": done, "failed": failed}
+        new = {"name": "", "inputs": each, "functions": [], "regions": []}
+        assert shown == told | {name: new[name] for name in shown.keys() - told.keys()}
+        rows = daemon.ask(f"/jobs/{job_id}/workers")
+        assert sum(row["inputs"]["total"] for row in rows) == told["workers"]
 
 
 def test_a_deployed_function_takes_new_jobs(upgraded, s3):
