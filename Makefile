@@ -61,6 +61,7 @@ bench: $(VENV)/dev.stamp
 	$(BIN)/python bench/journal.py
 	$(BIN)/python bench/restart.py
 	$(BIN)/python bench/relay.py
+	$(BIN)/python bench/overlap.py
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

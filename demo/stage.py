@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import boto3
 from botocore.client import BaseClient
@@ -33,11 +33,18 @@ class StageError(Exception):
 class Process:
     """A child process with its output in a file."""
 
-    def __init__(self, name: str, command: list[str], log: Path, env: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        log: Path,
+        env: Mapping[str, str],
+        popen: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen,
+    ) -> None:
         self.name = name
         self.log = log
         with log.open("ab") as output:
-            self._popen = subprocess.Popen(
+            self._popen = popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -123,6 +130,9 @@ class S3Server:
 class Daemon:
     """`twistd -n mu` with its own home folder and free ports. `env` is for it and its functions."""
 
+    popen: ClassVar[Callable[..., subprocess.Popen[bytes]]] = subprocess.Popen
+    """Starts the process."""
+
     def __init__(self, folder: Path, env: Mapping[str, str] | None = None, conf: str = "") -> None:
         folder = folder.absolute()
         folder.mkdir(parents=True, exist_ok=True)
@@ -132,7 +142,7 @@ class Daemon:
         (self.home / "ports.json").unlink(missing_ok=True)
         command = [str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile=", "mu"]
         command += ["--config", str(self.conf)]
-        self.process = Process("the daemon", command, folder / "daemon.log", env or {})
+        self.process = Process("the daemon", command, folder / "daemon.log", env or {}, self.popen)
         self.ports = self.process.wait_for(self._read_ports, "ports.json")
         self.url = f"http://127.0.0.1:{self.ports['control']}"
 

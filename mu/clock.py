@@ -1,7 +1,7 @@
 """The time of a process, which a change of the system's clock does not disturb.
 
-Twisted's timers use the system's clock: an hour forward, and all of them elapse; an hour back, and
-they wait for an hour more.
+Twisted's timers use the system's clock: if it is set forward by an hour, all of them elapse; if it is
+set back, they wait for an hour more.
 """
 
 import time

@@ -10,6 +10,7 @@ from configparser import Error as ParserError
 from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
 
 from mu.engines.cost import GB_S_USD, REQUEST_USD
 from mu.engines.local.faults import NO_FAULTS, Faults
@@ -43,9 +44,13 @@ def _live(default: T, minimum: float | None = None, maximum: float | None = None
     return _option(default, minimum, maximum, live=True)
 
 
+def _form(default: T, form: Callable[[str], T], live: bool = False, empty: bool = False) -> T:
+    """`form` returns the value for a text, or raises ValueError. `empty`: the text may be empty."""
+    return field(default=default, metadata={"form": form, "live": live, "empty": empty})
+
+
 def _text(default: str, form: Callable[[str], str], live: bool = False) -> str:
-    """`form` returns the value for a text, or raises ValueError."""
-    return field(default=default, metadata={"form": form, "live": live})
+    return _form(default, form, live)
 
 
 def _choice(default: str, *others: str) -> str:
@@ -58,10 +63,36 @@ def _region(text: str) -> str:
     return text
 
 
+def _auto_or_region(text: str) -> str:
+    return text if text == "auto" else _region(text)
+
+
+def _auto_or_url(text: str) -> str:
+    if text == "auto":
+        return text
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # the port is not a number
+        good = False
+    if not good or parts.query or parts.fragment or parts.username is not None:
+        raise ValueError(f"must be auto or a URL such as https://s3.example.org, got {text:.200}")
+    return text.rstrip("/")
+
+
 def _url_or_none(text: str) -> str:
     if text != "none" and not re.fullmatch(r"https?://[!-~]+", text):
         raise ValueError(f"must be a URL or none, got {text:.200}")
     return text
+
+
+def _canary(text: str) -> tuple[int, ...]:
+    if text == "none":
+        return ()
+    words = text.split()
+    if not all(word.isascii() and word.isdecimal() and 0 < int(word) <= 10_000 for word in words):
+        raise ValueError(f"must be numbers from 1 to 10000, such as 1 8, or none, got {text:.200}")
+    return tuple(map(int, words))
 
 
 def _auto_or_place(text: str) -> str:
@@ -76,6 +107,7 @@ def _port(default: int) -> int:
 class MuSection:
     home: Path = _option(Path("~/.mu"))
     on_stop: str = _choice("keep", "cancel")
+    debug: bool = _live(False)
     allowed_hosts: str = _option("none")
 
 
@@ -133,6 +165,16 @@ class LocalSection:
 
 
 @dataclass(frozen=True, slots=True)
+class S3Section:
+    endpoint: str = _text("auto", _auto_or_url, live=True)
+    region: str = _text("auto", _auto_or_region, live=True)
+    addressing: str = _choice("auto", "path", "virtual")
+    profile: str = _option("none")
+    bucket: str = _live("none")
+    port: int = _port(0)
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchSection:
     public_host: str = _text("127.0.0.1", read_public_host)
     checkip: str = _text("https://checkip.amazonaws.com", _url_or_none, live=True)
@@ -147,6 +189,7 @@ class LaunchSection:
     accept_timeout_s: float = _live(600.0, 0.1)
     outage_s: float = _live(600.0, 0)
     growth: int = _option(1000, 0)
+    canary: tuple[int, ...] = _form((1, 8), _canary, live=True, empty=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +231,7 @@ class Config:
     relay: RelaySection = field(default_factory=RelaySection)
     control: ControlSection = field(default_factory=ControlSection)
     local: LocalSection = field(default_factory=LocalSection)
+    s3: S3Section = field(default_factory=S3Section)
     launch: LaunchSection = field(default_factory=LaunchSection)
     jobs: JobsSection = field(default_factory=JobsSection)
     journal: JournalSection = field(default_factory=JournalSection)
@@ -282,7 +326,7 @@ def _read_option(where: str, text: str, option: Field[object]) -> object:
             return Faults.parse(text)
         except ValueError as error:
             raise ValueError(f"{where} = {shown}: {error}") from None
-    if not text:
+    if not text and not bounds.get("empty"):
         raise ValueError(f"{where} must not be empty")
     if re.search(r"\s[#;]", text):
         raise ValueError(f"{where}: a comment must have a line of its own, got {shown}")

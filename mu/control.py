@@ -1,7 +1,7 @@
 """The HTTP control port: a JSON API to order, watch and cancel jobs."""
 
 import hmac
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
 from klein import Klein
@@ -11,16 +11,21 @@ from twisted.python.failure import Failure
 from twisted.web.server import Request
 
 import mu
+from mu.aws.s3 import EMBEDDED_BUCKET, S3Error, S3Place
 from mu.config import Config
+from mu.home import Tokens
 from mu.jobs.actors import Actor
 from mu.jobs.body import read_body
 from mu.jobs.book import JobBook, PastJob
 from mu.jobs.job import Job
 from mu.jobs.life import SHOWN
-from mu.jobs.orders import digest, read_order
+from mu.jobs.orders import digest, read_order, refuse_unreachable, rerun_of
+from mu.jobs.preview import PlanError
+from mu.jobs.rerun import EarlierJob, NoRerun
 from mu.jobs.spec import EXTERNAL, JobSpec
 from mu.jobs.summary import COUNTED, JSON
-from mu.parameters import FieldError
+from mu.journal.records import Planned
+from mu.parameters import RESTART, FieldError, Parameter, read_fields
 from mu.plugins import Pipeline
 from mu.registry import Registry
 from mu.strict_json import dumps
@@ -32,13 +37,22 @@ STATES = tuple(dict.fromkeys(SHOWN.values()))
 class Starter(Protocol):
     """Carries out orders (a mu.jobs.conductor.Conductor)."""
 
-    def start(self, spec: JobSpec) -> Deferred[Job]: ...
+    async def earlier(self, job_id: str) -> EarlierJob: ...
+    async def plan_rerun(self, spec: JobSpec, earlier: EarlierJob) -> Planned: ...
+    def start(self, spec: JobSpec, plan: Planned | None = None) -> Deferred[Job]: ...
     def recorded(self, job: Job) -> Deferred[None]: ...
     def event(self, job: Job) -> JSON: ...
     def cancel(self, job: Job) -> Deferred[None]: ...
+    def preview(self, spec: JobSpec, plan: Planned | None) -> Coroutine[Any, Any, JSON]: ...
 
     @property
     def stopping(self) -> bool: ...
+
+
+class FindBucket(Protocol):
+    """Says where a bucket is, and starts the embedded S3 server for its own. Raises S3Error."""
+
+    def __call__(self, bucket: str) -> Coroutine[Any, Any, S3Place]: ...
 
 
 Examine = Callable[[Mapping[str, object]], Deferred[list[JSON]]]
@@ -55,7 +69,7 @@ class Refusal(Exception):
 
 
 class Control:
-    """The routes. All but /health require `Authorization: Bearer <token>`."""
+    """The routes. All but /health require `Authorization: Bearer <token>`; GET takes either token."""
 
     log = Logger()
     app: Any = Klein()
@@ -63,24 +77,27 @@ class Control:
     def __init__(
         self,
         config: Config,
-        token: str,
+        tokens: Tokens,
         book: JobBook,
         registry: Registry,
         starter: Starter,
         engines: Collection[str],
+        find_bucket: FindBucket,
         examine: Examine,
     ) -> None:
-        self.reload(config, token)
+        self.reload(config, tokens)
         self._book = book
         self._registry = registry
         self._starter = starter
         self._engines = engines
+        self._find_bucket = find_bucket
         self._examine = examine
 
-    def reload(self, config: Config, token: str) -> None:
+    def reload(self, config: Config, tokens: Tokens) -> None:
         """Use these for all requests from now on."""
         self._config = config
-        self._token = token.encode("ascii")
+        self._token = tokens.control.encode("ascii")
+        self._read_token = tokens.read.encode("ascii")
 
     @app.route("/health", methods=["GET"])
     def health(self, request: Request) -> bytes:
@@ -90,7 +107,7 @@ class Control:
     def pipelines(self, request: Request) -> bytes:
         self._authorize(request)
         known = sorted(self._registry.pipelines.items())
-        told = [pipeline_json(pipeline) for _, pipeline in known]
+        told = [self._describe(pipeline) for _, pipeline in known]
         broken = [
             {"name": broken.name, "owner": broken.owner, "error": broken.reason}
             for broken in self._registry.broken
@@ -101,8 +118,52 @@ class Control:
     def pipeline(self, request: Request, name: str) -> bytes:
         self._authorize(request)
         if name not in self._registry.pipelines:
-            raise Refusal(404, f"there is no pipeline {name!r:.200}; GET /pipelines lists them")
-        return _answer(request, pipeline_json(self._registry.pipelines[name]))
+            raise Refusal(
+                404,
+                f"there is no pipeline {name!r:.200}; GET /pipelines lists them; {RESTART}",
+            )
+        return _answer(request, self._describe(self._registry.pipelines[name]))
+
+    def _describe(self, pipeline: Pipeline) -> JSON:
+        return pipeline_json(pipeline, self._registry.warnings.get(pipeline.name, []))
+
+    @app.route("/s3", methods=["POST"])
+    async def s3(self, request: Request) -> bytes:
+        """Say where a bucket is, or the one for files; the embedded server is started for its own."""
+        self._authorize(request)
+        assert request.content is not None
+        body = read_body(request.content.read(), self._config.control.max_depth)
+        name = self._config.s3.bucket
+        fields = (
+            Parameter("bucket", str, "the bucket", EMBEDDED_BUCKET if name == "none" else name),
+            Parameter("engine", str, "the workers' engine", self._config.launch.engine),
+        )
+        asked = read_fields(fields, body, known="fields")
+        bucket, engine = asked.bucket, asked.engine
+        if engine not in self._engines:
+            names = ", ".join(sorted(self._engines))
+            said = f"unknown engine {engine!r:.200}; the engines are {names}"
+            raise Refusal(400, said, "engine")
+        refuse_unreachable(bucket, engine, "bucket")
+        try:
+            place = await self._find_bucket(bucket)
+        except S3Error as error:
+            raise Refusal(409, str(error)) from None
+        told = {"bucket": bucket, "engine": engine, "embedded": place.embedded}
+        told |= {"endpoint": place.endpoint or None, "region": place.region or None}
+        told |= {"addressing": place.addressing, "profile": place.profile or None}
+        return _answer(request, told)
+
+    @app.route("/plan", methods=["POST"])
+    async def plan(self, request: Request) -> bytes:
+        """Say what an order would start, and start nothing."""
+        self._authorize(request)
+        assert request.content is not None
+        spec, plan = await self._read_order(request.content.read(), "")
+        try:
+            return _answer(request, await self._starter.preview(spec, plan))
+        except PlanError as error:
+            raise Refusal(409, str(error)) from None
 
     @app.route("/jobs", methods=["POST"])
     async def start(self, request: Request) -> bytes:
@@ -112,11 +173,12 @@ class Control:
         key = _idempotency_key(request)
         job = self._book.with_key(key) if key else None
         if job is None:
+            spec, plan = await self._read_order(body, key)
+            job = self._book.with_key(key) if key else None  # if it was ordered meanwhile
+        if job is None:
             if self._starter.stopping:
                 raise Refusal(503, "the daemon is stopping; try again after its restart")
-            pipelines, engines = self._registry.pipelines, self._engines
-            spec = read_order(body, self._config, pipelines, engines, key)
-            job = await self._starter.start(spec)
+            job = await self._starter.start(spec, plan)
             request.setResponseCode(201)
         elif job.digest != digest(body):
             raise Refusal(
@@ -129,6 +191,16 @@ class Control:
         if isinstance(job, Job) and job.spec.engine == EXTERNAL and not job.ended:
             told["event"] = self._starter.event(job)
         return _answer(request, told)
+
+    async def _read_order(self, body: bytes, key: str) -> tuple[JobSpec, Planned | None]:
+        """Return the order, and the plan of a rerun. Raises FieldError and NoRerun."""
+        pipelines, engines = self._registry.pipelines, self._engines
+        old = rerun_of(body, self._config)
+        if not old:
+            return read_order(body, self._config, pipelines, engines, key), None
+        earlier = await self._starter.earlier(old)
+        spec = read_order(body, self._config, pipelines, engines, key, earlier.order)
+        return spec, await self._starter.plan_rerun(spec, earlier)
 
     @app.route("/jobs", methods=["GET"])
     def jobs(self, request: Request) -> bytes:
@@ -145,6 +217,9 @@ class Control:
             jobs = [job for job in jobs if job.name == name]
         if state is not None:
             jobs = [job for job in jobs if job.state == state]
+        last = _argument(request, "last")
+        if last is not None:
+            jobs = jobs[max(0, len(jobs) - _number(last, "last")) :]
         return _answer(request, [job.describe() for job in jobs[:limit]])
 
     @app.route("/jobs/<job_id>", methods=["GET"])
@@ -244,6 +319,10 @@ class Control:
         assert isinstance(error, Refusal)
         return _error(request, error.status, str(error), error.field)
 
+    @app.handle_errors(NoRerun)
+    def no_rerun(self, request: Request, failure: Failure) -> bytes:
+        return _error(request, 409, failure.getErrorMessage(), "rerun")
+
     @app.handle_errors(FieldError)
     def bad_field(self, request: Request, failure: Failure) -> bytes:
         error = failure.value
@@ -261,11 +340,20 @@ class Control:
     # ------------------------------------------------ inside
 
     def _authorize(self, request: Request) -> None:
+        """Raise Refusal unless the request has the control token, or reads with the read token."""
         given = request.getHeader(b"authorization") or b""
-        if not hmac.compare_digest(given, b"Bearer " + self._token):
+        home = self._config.home
+        if hmac.compare_digest(given, b"Bearer " + self._token):
+            return
+        if not hmac.compare_digest(given, b"Bearer " + self._read_token):
             request.setHeader("WWW-Authenticate", "Bearer")
-            home = self._config.home
             raise Refusal(401, f"send Authorization: Bearer <the content of {home}/token>")
+        if request.method != b"GET":
+            raise Refusal(
+                403,
+                f"the token in {home}/read-token may only read; for {_asked(request):.200} send the"
+                f" one in {home}/token",
+            )
 
     def _find(self, job_id: str) -> Job | PastJob:
         job = self._book.get(job_id)
@@ -274,12 +362,13 @@ class Control:
         return job
 
 
-def pipeline_json(pipeline: Pipeline) -> JSON:
+def pipeline_json(pipeline: Pipeline, warnings: Sequence[str] = ()) -> JSON:
     """Return a pipeline's JSON for users."""
     return {
         "name": pipeline.name,
         "description": pipeline.description,
         "parameters": [parameter.describe() for parameter in pipeline.parameters],
+        "warnings": list(warnings),
     }
 
 

@@ -32,6 +32,8 @@ class Entered:
 
     kind: ClassVar[str] = "entered"
     at: float
+    numbered: bool = False
+    """Whether the worker says which command a reply answers. Workers of the original mu do not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,8 @@ def encode(happened: Event | Effect) -> str:
         return f'["send",{_quote(happened.command)}]'
     if isinstance(happened, Answered):
         return f'["answered",{happened.at!r},{_quote(happened.text)},{happened.command}]'
+    if isinstance(happened, Entered) and not happened.numbered:  # as before there was this field
+        return f'["entered",{happened.at!r}]'
     return _dump([happened.kind, *(getattr(happened, name) for name in _FIELDS[type(happened)])])
 
 

@@ -6,6 +6,7 @@ import resource
 import secrets
 import socket
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
@@ -15,17 +16,21 @@ BACKLOG = 4096
 """How many connections to a port may wait to be accepted."""
 
 
+class HomeInUse(OSError):
+    """Another daemon runs in this home."""
+
+
 def lock(home: Path) -> TextIO:
     """Lock a home folder for this process, as long as the returned file is open.
 
-    Raises OSError if another process holds the lock.
+    Raises HomeInUse if another process holds the lock, and OSError.
     """
     held = (home / "lock").open("a")
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         held.close()
-        raise OSError("another daemon runs there; give this one a different home") from None
+        raise HomeInUse("another daemon runs there; give this one a different home") from None
     return held
 
 
@@ -54,8 +59,29 @@ def _identity(path: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What clients of the control port authenticate with."""
+
+    control: str
+    """Allows everything."""
+    read: str
+    """Allows GET requests only."""
+
+
+def read_tokens(home: Path) -> Tokens:
+    """Return the tokens of a home; create those that are missing. Raises OSError and ValueError."""
+    tokens = Tokens(read_token(home / "token"), read_token(home / "read-token"))
+    if tokens.control == tokens.read:
+        raise ValueError(
+            f"{home}/token and {home}/read-token are the same, so that readers could do everything:"
+            " delete one of them, and mu makes a new one"
+        )
+    return tokens
+
+
 def read_token(path: Path) -> str:
-    """Return the control token; create it at the first start. Raises OSError and ValueError.
+    """Return the token in a file; create it at the first start. Raises OSError and ValueError.
 
     Editors and shells end a file with a line break, and some begin it with a byte order mark.
     """

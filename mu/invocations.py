@@ -7,6 +7,7 @@ from typing import ClassVar
 __all__ = [
     "Accepted",
     "Answer",
+    "ConcurrencyLimit",
     "Invocation",
     "Refused",
     "Size",
@@ -71,13 +72,30 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """A function's memory and architecture, which determine its price."""
+    """A function's memory and architecture, which determine its price, and its other facts."""
 
     memory_mb: int
     architecture: str = "x86_64"
+    timeout_s: float = 0.0
+    """How long one worker may run, in seconds; 0: unknown."""
+    version: str = ""
+    """Changes with each deployment, for example its time; empty: unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConcurrencyLimit:
+    """How many workers may run at once: of a function alone, if `reserved`, else of all functions."""
+
+    most: int
+    reserved: bool = False
 
 
 Answer = Accepted | Throttled | Unreached | Refused | Unknown
+
+
+def function_of(number: int, functions: Sequence[str], regions: Sequence[str]) -> str:
+    """Return the function of the launch with that number: all regions in turn, then all functions."""
+    return functions[number // len(regions) % len(functions)]
 
 
 def region_of(number: int, regions: Sequence[str]) -> str:

@@ -8,14 +8,21 @@ import json
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-from mu.invocations import Answer, Invocation, Refused, Throttled, Unreached, region_of
-from mu.places import FIRST, RETRY, SPARE, RegionPlaces
+from mu.invocations import (
+    Answer,
+    Invocation,
+    Refused,
+    Throttled,
+    Unreached,
+    function_of,
+    region_of,
+)
+from mu.places import FIRST, RegionPlaces
 from mu.plugins import Engine
 
 FIRST_PAUSE_S = 0.25
@@ -42,41 +49,53 @@ def invocations(
         if numbered:
             text = text.replace("##ID##", str(number))
         region = region_of(number, regions)
-        function = functions[number // len(regions) % len(functions)]
+        function = function_of(number, functions, regions)
         yield Invocation(launch, function, region, text.encode("utf-8"))
 
 
-@dataclass(slots=True)
-class _Region:
-    """The invocations for one region, and how fast to make them."""
+class _Lane:
+    """The invocations of one region that share places, and how fast to make them."""
 
-    name: str
-    window: float
-    """How many may be in flight: halved when the region is busy, then slowly increased."""
-    places: RegionPlaces
-    queues: tuple[deque[Invocation], ...] = field(
-        default_factory=lambda: tuple(deque() for _ in (RETRY, FIRST, SPARE))
-    )
-    in_flight: int = 0
-    pause_s: float = FIRST_PAUSE_S
-    unreached_since: float | None = None
-    launching: bool = False
-    timer: IDelayedCall | None = None
+    def __init__(
+        self,
+        window: float,
+        places: RegionPlaces,
+        urgency: Callable[[], int],
+        launch: Callable[["_Lane"], None],
+    ) -> None:
+        self.window = window
+        """How many may be in flight: halved when the region is busy, then slowly increased."""
+        self.places = places
+        self.again: deque[Invocation] = deque()
+        """Those to retry, which have their places."""
+        self.queue: deque[Invocation] = deque()
+        self.in_flight = 0
+        self.pause_s = FIRST_PAUSE_S
+        self.unreached_since: float | None = None
+        self.launching = False
+        self.timer: IDelayedCall | None = None
+        self._urgency = urgency
+        self._launch = launch
 
-    @property
-    def urgency(self) -> int | None:
-        """The next queue; None: all are empty."""
-        return next((n for n, queue in enumerate(self.queues) if queue), None)
+    def wanted(self) -> int | None:
+        """Return what the next launch is for (mu.places); None: none waits."""
+        return self._urgency() if self.queue else None
+
+    def resume(self) -> None:
+        """Launch, since a place is free or the pause is over."""
+        self._launch(self)
 
 
 class Launcher:
     """Makes one job's launches, at most `in_flight` at once in each region.
 
-    Each launch takes a place of `places(region)` and keeps it until somebody frees it; while there
-    is none, it waits. `started` is called when an invocation is made, `tell` with each answer. If a
-    region is busy or cannot be reached, its invocations are retried with the same id, after a pause
-    and more slowly, without delaying other regions. A region that cannot be reached for `outage_s`
-    seconds counts as Refused. `broken` is called with a Failure for a fault in mu or the engine.
+    Each launch takes a place of `places(invocation)` and keeps it until somebody frees it; while
+    there is none, it waits. Which launch it is does not matter, so `urgency` tells what the next one
+    is for: RETRY, FIRST or SPARE. `started` is called when an invocation is made, `tell` with each
+    answer. If a region is busy or cannot be reached, its invocations are retried with the same id,
+    after a pause and more slowly, without delaying other regions, unless they are no longer
+    `expected`. A region that cannot be reached for `outage_s` seconds counts as Refused. `broken` is
+    called with a Failure for a fault in mu or the engine.
     """
 
     def __init__(
@@ -87,8 +106,10 @@ class Launcher:
         tell: Callable[[Invocation, Answer], None],
         broken: Callable[[Failure], None],
         started: Callable[[Invocation], None] = lambda invocation: None,
-        places: Callable[[str], RegionPlaces] = RegionPlaces,
+        places: Callable[[Invocation], RegionPlaces] | None = None,
         outage_s: float = 600.0,
+        urgency: Callable[[], int] = lambda: FIRST,
+        expected: Callable[[str], bool] = lambda launch: True,
     ) -> None:
         self._engine = engine
         self._in_flight = in_flight
@@ -96,106 +117,107 @@ class Launcher:
         self._tell = tell
         self._broken = broken
         self._started = started
-        self._places = places
+        unlimited = RegionPlaces()
+        self._places = places or (lambda invocation: unlimited)
         self._outage_s = outage_s
-        self._regions: dict[str, _Region] = {}
+        self._urgency = urgency
+        self._expected = expected
+        self._lanes: dict[tuple[str, RegionPlaces], _Lane] = {}
         self._stopped = False
 
-    def add(self, more: Iterable[Invocation], urgency: int = FIRST) -> None:
-        """Launch these as well. `urgency` is RETRY, FIRST or SPARE of mu.places."""
+    def add(self, more: Iterable[Invocation]) -> None:
+        """Launch these as well."""
         for invocation in more:
-            region = self._regions.get(invocation.region)
-            if region is None:
-                name = invocation.region
-                region = _Region(name, self._in_flight, self._places(name))
-                self._regions[name] = region
-            region.queues[urgency].append(invocation)
-        for region in self._regions.values():
-            self._launch(region)
+            places = self._places(invocation)
+            lane = self._lanes.get((invocation.region, places))
+            if lane is None:
+                lane = _Lane(self._in_flight, places, self._urgency, self._launch)
+                self._lanes[invocation.region, places] = lane
+            lane.queue.append(invocation)
+        for lane in list(self._lanes.values()):
+            self._launch(lane)
+
+    def waits_for(self) -> RegionPlaces | None:
+        """Return the places that launches wait for; None: no launch waits for one."""
+        waiting = (lane.places for lane in self._lanes.values() if lane.queue)
+        return next((places for places in waiting if places.full), None)
 
     def stop(self) -> None:
         """Launch nothing more; invocations in flight are still answered."""
         self._stopped = True
-        for region in self._regions.values():
-            for queue in region.queues:
-                queue.clear()
-            if region.timer is not None:
-                region.timer.cancel()
-                region.timer = None
+        for lane in self._lanes.values():
+            lane.again.clear()
+            lane.queue.clear()
+            if lane.timer is not None:
+                lane.timer.cancel()
+                lane.timer = None
 
-    def _launch(self, region: _Region) -> None:
-        if region.launching:  # an engine that answers at once would make this recurse
+    def _launch(self, lane: _Lane) -> None:
+        if lane.launching:  # an engine that answers at once would make this recurse
             return
-        region.launching = True
-        while region.timer is None and region.in_flight < int(region.window):
-            invocation = self._next(region)
+        lane.launching = True
+        while lane.timer is None and lane.in_flight < int(lane.window):
+            invocation = self._next(lane)
             if invocation is None:
                 break
-            region.in_flight += 1
+            lane.in_flight += 1
             self._started(invocation)
             asking = maybeDeferred(self._engine.launch, invocation)
-            asking.addCallback(self._answered, region, invocation).addErrback(self._broken)
-        region.launching = False
+            asking.addCallback(self._answered, lane, invocation).addErrback(self._broken)
+        lane.launching = False
 
-    def _next(self, region: _Region) -> Invocation | None:
+    def _next(self, lane: _Lane) -> Invocation | None:
         """Return the invocation to make now; None: there is none, or it must wait."""
-        urgency = region.urgency
-        if urgency is None:
+        while lane.again:
+            invocation = lane.again.popleft()
+            if self._expected(invocation.launch):
+                return invocation
+        if not lane.queue:
             return None
-        queue, places = region.queues[urgency], region.places
-        if not places.take(queue[0].launch):
-            places.wait(self)
+        first, places, now = lane.queue[0], lane.places, self._clock.seconds()
+        if not places.take(first.launch, first.function, now):
+            places.wait(lane)
             return None
-        wait_s = places.wait_s(queue[0].function, self._clock.seconds())
+        wait_s = places.wait_s(first.function, now)
         if wait_s:
-            region.timer = self._clock.callLater(wait_s, self._resume, region)
+            lane.timer = self._clock.callLater(wait_s, self._resume, lane)
             return None
-        return queue.popleft()
-
-    # ------------------------------------------------ places (mu.places.Waiter)
-
-    def wanted(self, region: str) -> int | None:
-        """Return the purpose of the most urgent launch; None: none waits."""
-        return self._regions[region].urgency
-
-    def resume(self, region: str) -> None:
-        """Launch, since a place is free."""
-        self._launch(self._regions[region])
+        return lane.queue.popleft()
 
     # ------------------------------------------------ answers
 
-    def _answered(self, answer: Answer, region: _Region, invocation: Invocation) -> None:
-        region.in_flight -= 1
+    def _answered(self, answer: Answer, lane: _Lane, invocation: Invocation) -> None:
+        lane.in_flight -= 1
         if isinstance(answer, Unreached):
             now = self._clock.seconds()
-            since = region.unreached_since
-            region.unreached_since = since = now if since is None else since
+            since = lane.unreached_since
+            lane.unreached_since = since = now if since is None else since
             if now - since >= self._outage_s:
                 answer = Refused(f"{answer.reason} (for {now - since:.0f} s)")
         else:
-            region.unreached_since = None
+            lane.unreached_since = None
         self._tell(invocation, answer)
         if self._stopped:
             return
         if isinstance(answer, Throttled | Unreached):
-            region.queues[RETRY].appendleft(invocation)
-            self._slow_down(region, answer)
+            lane.again.append(invocation)
+            self._slow_down(lane, answer)
             return
-        region.window = min(self._in_flight, region.window + 1 / region.window)
-        region.pause_s = FIRST_PAUSE_S
-        self._launch(region)
+        lane.window = min(self._in_flight, lane.window + 1 / lane.window)
+        lane.pause_s = FIRST_PAUSE_S
+        self._launch(lane)
 
-    def _slow_down(self, region: _Region, answer: Throttled | Unreached) -> None:
+    def _slow_down(self, lane: _Lane, answer: Throttled | Unreached) -> None:
         """Pause a region; of the invocations in flight, the first busy answer sets the pause."""
-        if region.timer is not None:
+        if lane.timer is not None:
             return
         asked = answer.wait_s if isinstance(answer, Throttled) else None
-        pause = region.pause_s if asked is None else min(asked, LONGEST_WAIT_S)
+        pause = lane.pause_s if asked is None else min(asked, LONGEST_WAIT_S)
         jitter = 1 + secrets.randbelow(500) / 1000
-        region.window = max(1.0, region.window / 2)
-        region.pause_s = min(2 * region.pause_s, LONGEST_PAUSE_S)
-        region.timer = self._clock.callLater(jitter * pause, self._resume, region)
+        lane.window = max(1.0, lane.window / 2)
+        lane.pause_s = min(2 * lane.pause_s, LONGEST_PAUSE_S)
+        lane.timer = self._clock.callLater(jitter * pause, self._resume, lane)
 
-    def _resume(self, region: _Region) -> None:
-        region.timer = None
-        self._launch(region)
+    def _resume(self, lane: _Lane) -> None:
+        lane.timer = None
+        self._launch(lane)

@@ -13,15 +13,19 @@ from mu.events import (
     CancelTimer,
     Effect,
     Elapsed,
+    Entered,
     Event,
     Finish,
     Informed,
     Lost,
     encode,
 )
+from mu.messages import HELLO, STARTED, may_bring
 from mu.states.base import ErrorState, Expect, MachineState, TerminalState, advance
 from mu.states.context import HELD_LIMIT, Held, Progress, State
+from mu.states.origin import explained
 from mu.states.script import ScriptWorker
+from mu.states.together import SuperpositionState
 
 INFO_LIMIT = 16 * 2**20
 """Default size limit of a worker's INFO, in characters."""
@@ -58,6 +62,8 @@ class Machine:
     """For each timer: the state that set it, and its timeout in seconds."""
     _timers: int = 0
     _info_size: int = 0
+    _numbered: bool = True
+    """Whether the worker says which command a reply answers; those of the original do not."""
 
     def __post_init__(self) -> None:
         self.worker.held_limit = self.held_limit
@@ -65,10 +71,7 @@ class Machine:
     @property
     def label(self) -> str:
         """The label of the current state."""
-        try:
-            return self.state.label if self.state else ""
-        except Exception:  # in a pipeline author's str_extra
-            return type(self.state).__name__
+        return label_of(self.state) if self.state else ""
 
     @property
     def last_label(self) -> str:
@@ -97,11 +100,34 @@ class Machine:
                 self._retime()
         except Exception as error:  # in a pipeline author's code: fail only this actor
             self.crash = error
-            self.finished = Finish(f"{self.label or 'begin'}: {type(error).__name__}: {error}")
+            self.finished = Finish(f"{self.label or 'begin'}: {explained(error)}")
         if self.finished:
             effects += map(CancelTimer, self._timed)
             effects.append(self.finished)
         return effects
+
+    @property
+    def is_stranded(self) -> bool:
+        """Whether it waits for replies that no outstanding command can bring.
+
+        Only a timeout or the loss of its worker can then end it. False if that is not certain.
+        """
+        state = self.state
+        if not self._numbered or self.finished or not isinstance(state, MachineState):
+            return False
+        if any(_heeds_info(part) for part in _living(state)):
+            return False
+        try:
+            wanted = self.expected
+        except Exception:  # in a pipeline author's get_expect
+            return False
+        commands = self.worker.outstanding.values()
+        return all(
+            isinstance(prefix, str)
+            and not prefix.startswith("INFO")
+            and not any(may_bring(one, prefix) for one in commands)
+            for prefix in (wanted if isinstance(wanted, list) else [wanted])
+        )
 
     @property
     def _has_parts(self) -> bool:
@@ -125,17 +151,28 @@ class Machine:
     def _react(self, event: Event) -> None:
         if isinstance(event, Informed):
             self._note(event.key, event.value)
+        elif isinstance(event, Answered):
+            self._settle(event)
         if isinstance(event, Elapsed) and event.timer in self._timed:
             late, seconds = self._timed.pop(event.timer)
             who = "it" if late is self.state else late.label
             event = Lost(event.at, f"{who} took longer than its timeout of {seconds:g} s")
         if self.state is None:
+            self.worker.numbered = isinstance(event, Entered) and event.numbered
             self.state = self.begin(self.worker)
         if not self._take(event):
             self._hold(event)
             return
         while any(self._retake(held) for held in self._held):
             pass
+
+    def _settle(self, reply: Answered) -> None:
+        """Note which command has its last reply."""
+        if reply.command:
+            if not reply.text.startswith(STARTED):
+                self.worker.outstanding.pop(reply.command, None)
+        elif not reply.text.startswith(HELLO):
+            self._numbered = False
 
     def _note(self, key: str, value: str) -> None:
         """Store an INFO from the worker. Raises OverflowError if it is too large."""
@@ -187,6 +224,20 @@ class Machine:
             encode(finish)  # raises TypeError or ValueError if the result is not a JSON value
             return finish
         return None
+
+
+def _heeds_info(state: State) -> bool:
+    """Return whether an INFO from the worker may move this state."""
+    own = getattr(type(state), "info_updated", None)
+    return own not in (MachineState.info_updated, SuperpositionState.info_updated)
+
+
+def label_of(state: State) -> str:
+    """Return the label of a state, whatever its author's code does."""
+    try:
+        return state.label
+    except Exception:  # in a pipeline author's str_extra
+        return type(state).__name__
 
 
 def _living(state: State) -> Iterator[State]:

@@ -4,7 +4,9 @@ Coordinator and worker share this module: the worker's bundle contains it, so it
 Text is UTF-8 with surrogateescape, so any bytes received can be sent again unaltered.
 """
 
+import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 __all__ = ["HELLO", "expected_reply", "parse_info", "parse_retval"]  # what plugins may import
@@ -12,6 +14,8 @@ __all__ = ["HELLO", "expected_reply", "parse_info", "parse_retval"]  # what plug
 HELLO = "OK:HELLO"
 PING_BYTES = 256
 """The longest accepted ping, in bytes: the answer is just as long."""
+USE_BYTES = 4096
+"""The longest accepted USED, in bytes."""
 
 
 class BadMessage(ValueError):
@@ -103,6 +107,20 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True)
+class Use:
+    """What command number `command` used, or the worker itself (0); states never see it.
+
+    A worker sends it only where its event has `usage_ext`.
+    """
+
+    command: int
+    values: Mapping[str, object]
+
+    def payload(self) -> bytes:
+        return b"USED:%d:%b" % (self.command, json.dumps(self.values).encode("ascii"))
+
+
+@dataclass(frozen=True, slots=True)
 class Ping:
     """Asks the other side for a Pong, to see whether it is alive."""
 
@@ -122,7 +140,7 @@ class Pong:
         return encode(f"pong:{self.text}")
 
 
-def from_worker(payload: bytes, welcomed: bool) -> Reply | Log | Ping | Pong:
+def from_worker(payload: bytes, welcomed: bool) -> Reply | Log | Use | Ping | Pong:
     """Parse a payload that a worker sent after its hello.
 
     A worker that was not welcomed uses the original protocol: everything it sends is a reply.
@@ -135,6 +153,9 @@ def from_worker(payload: bytes, welcomed: bool) -> Reply | Log | Ping | Pong:
         if payload.startswith(b"LOG:"):
             number, output = _numbered(payload, 4)
             return Log(number, output)
+        if payload.startswith(b"USED:"):
+            number, used = _numbered(payload, 5)
+            return Use(number, _object(used))
         if payload.startswith(b"ping:"):
             if len(payload) > PING_BYTES:
                 raise BadMessage(f"a ping must have at most {PING_BYTES} bytes, got {len(payload)}")
@@ -142,7 +163,7 @@ def from_worker(payload: bytes, welcomed: bool) -> Reply | Log | Ping | Pong:
         if payload.startswith(b"pong:"):
             return Pong(decode(payload[5:]))
         raise BadMessage(
-            f"a welcomed worker must send RE:, LOG:, ping: or pong:, not {payload[:80]!r}"
+            f"a welcomed worker must send RE:, LOG:, USED:, ping: or pong:, not {payload[:80]!r}"
         )
     return Reply(decode(payload))
 
@@ -158,6 +179,20 @@ def _numbered(payload: bytes, start: int) -> tuple[int, bytes]:
             f"the first colon must be followed by a command number, not {payload[:80]!r}"
         )
     return int(number), payload[end + 1 :]
+
+
+def _object(text: bytes) -> dict[str, object]:
+    """Return the JSON object in a USED."""
+    try:
+        value = json.loads(text) if len(text) <= USE_BYTES else None
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise BadMessage(
+            f"a USED must be USED:<command>: and a JSON object of at most {USE_BYTES} bytes, not"
+            f" {text[:80]!r}"
+        )
+    return value
 
 
 # ---------------------------------------------------------------- to a worker
@@ -250,6 +285,16 @@ def expected_reply(command: str | None) -> str:
     if command is None:
         return "OK"
     return _EXPECTED.get(command.partition(":")[0], "OK")
+
+
+STARTED = "OK:RUNNING(", "OK:RETRIEVING(", "OK:UPLOADING("
+"""How the first reply to a slow command begins, if it runs in the background: another one follows."""
+
+
+def may_bring(command: str, prefix: str) -> bool:
+    """Return whether a reply to `command` may begin with `prefix`."""
+    reply = expected_reply(command)
+    return reply == "OK" or prefix.startswith((reply, "FAIL")) or reply.startswith(prefix)
 
 
 def parse_info(text: str) -> tuple[str, str] | None:

@@ -24,6 +24,10 @@ REQUIRED: object = object()
 """The default of a parameter that must be given."""
 
 
+RESTART = "a newly installed one needs a restart of the daemon"
+"""The end of an error about an unknown plugin: the daemon loads plugins when it starts."""
+
+
 class FieldError(ValueError):
     """A field of a request is invalid; `field` names it, such as `params.frames`."""
 

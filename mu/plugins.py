@@ -5,14 +5,15 @@ mu.interfaces.IPipeline or IEngine, and gives it the defaults of these classes.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from zope.interface import implementer
 
 from mu.events import Finish
 from mu.interfaces import IEngine, IPipeline
-from mu.invocations import Answer, Invocation, Size
+from mu.invocations import Answer, ConcurrencyLimit, Invocation, Size, Unreached
 from mu.parameters import Parameter, Params
 from mu.states.context import JobFacts, State
 from mu.states.script import Script, ScriptWorker
@@ -20,10 +21,29 @@ from mu.states.script import Script, ScriptWorker
 if TYPE_CHECKING:  # so that pipelines can be imported without Twisted
     from twisted.internet.defer import Deferred
 
-__all__ = ["ActorInput", "Engine", "Pipeline"]
+__all__ = ["ActorInput", "Engine", "JobFailed", "Outcome", "Pipeline"]
 
 ActorInput = dict[str, Any]
 """The input that a plan gives an actor: JSON values by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Finish):
+    """How an actor ended: its error or result, as in Finish, and which actor it was."""
+
+    actor: int = 0
+    input: ActorInput = field(default_factory=dict)
+
+
+class JobFailed(Exception):
+    """Raise it in `finish` to fail the job with this message, and to keep its result.
+
+    `result` is a JSON value, as `finish` would return it.
+    """
+
+    def __init__(self, message: str, result: object = None) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 @implementer(IPipeline)
@@ -67,6 +87,17 @@ class Pipeline(ABC):
         """
         return list(range(actors))
 
+    def rerun(self, params: Params, outcomes: Sequence[Outcome]) -> Mapping[int, ActorInput]:
+        """Return the input of each actor that a rerun of a job runs again, by its number.
+
+        By default these are the actors that failed, with the same input. `outcomes` are those that
+        `finish` got. An actor that was done may run again with a part of its input; `finish` then
+        gets two outcomes of it, the earlier one first. Otherwise the new outcome replaces the old.
+        It runs in a thread, so it may do I/O. To refuse, raise ValueError with a message for the
+        user.
+        """
+        return {outcome.actor: outcome.input for outcome in outcomes if outcome.error}
+
     def inputs(self, given: ActorInput) -> Sequence[str]:
         """Return the names of an actor's inputs, such as keys; `given` is what the plan gave it.
 
@@ -82,12 +113,13 @@ class Pipeline(ABC):
         It must be pure: after a restart, it is called again for attempts that continue.
         """
 
-    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> object:
+    def finish(self, job: JobFacts, outcomes: Sequence[Outcome]) -> object:
         """Return the job's result, a JSON value. By default there is none.
 
-        `outcomes` has one mu.events.Finish for each actor, failed ones included. It runs in a
-        thread when all actors have ended. It may run again after a crash of the daemon, so it must
-        be idempotent.
+        `outcomes` has one Outcome for each actor, failed ones included; in a rerun, also those of
+        the earlier job that stay (see `rerun`). It runs in a thread when
+        all actors have ended. It may run again after a crash of the daemon, so it must be
+        idempotent. To fail the job, raise JobFailed, which keeps the result.
         """
         return None
 
@@ -98,6 +130,9 @@ class Engine(ABC):
 
     name: str
     """The unique name by which orders select it."""
+
+    on_this_machine: bool = False
+    """Whether its workers run on this machine, so that they reach its loopback addresses."""
 
     growth: int = 0
     """How many workers of one function may start within 10 s; 0: any number."""
@@ -114,14 +149,27 @@ class Engine(ABC):
         """Drop what is queued for a job, if the engine can. By default nothing is dropped."""
         return _succeed(None)
 
-    def size(self, function: str, region: str) -> "Deferred[Size | str]":
+    regional: bool = True
+    """Whether each region runs workers of its own, so that they do not share places."""
+
+    def size(self, function: str, region: str) -> "Deferred[Size | Unreached | str]":
         """Return a Deferred of the function's size, or of a sentence that says why it is unknown.
 
-        Without the size, a job's cost is not counted, and `max_cost_usd` cannot be kept.
+        Without the size, a job's cost is not counted, and `max_cost_usd` cannot be kept. With a
+        `version` in it, the first job after a deployment launches few workers until one connects.
+        After an Unreached, it is asked again for as long as launches would be.
         """
         return _succeed(f"engine {self.name} does not report the size of its functions")
 
-    def concurrency(self, function: str, region: str) -> "Deferred[int | None]":
+    def log_of(self, function: str, region: str, since: float) -> "Deferred[str]":
+        """Return a Deferred of what workers printed since then, or of where to look.
+
+        It is a clause of an error, for example `its log says: cannot reach 10.0.0.1:13579`. `since` is in
+        seconds since the epoch.
+        """
+        return _succeed(f"see the log of function {function!r}")
+
+    def concurrency(self, function: str, region: str) -> "Deferred[ConcurrencyLimit | None]":
         """Return a Deferred of how many workers may run at once; None, the default: unknown.
 
         Launches beyond that wait in mu, so that the engine neither drops nor delays them.

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 from twisted.internet.interfaces import IAddress, IDelayedCall, IHandshakeListener, IReactorTime
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.logger import Logger, LogLevel
+from twisted.logger import LogLevel
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -13,7 +13,8 @@ from zope.interface import implementer
 from mu.config import WorkerSection
 from mu.jobs.book import JobBook
 from mu.jobs.driver import SessionDriver
-from mu.messages import BadMessage, Hello, Log, Ping, Pong, Reply, Welcome, from_worker
+from mu.logs import DaemonLogger
+from mu.messages import BadMessage, Hello, Log, Ping, Pong, Reply, Use, Welcome, from_worker
 from mu.net.certificates import job_of
 from mu.net.endings import handshake_error, loss
 from mu.net.strangers import LogSums, Strangers
@@ -28,7 +29,7 @@ GOODBYE_S = 10.0
 class WorkerProtocol(Protocol):
     """One connection: checks the certificate, reads the hello, then passes frames to a session."""
 
-    log = Logger()
+    log = DaemonLogger()
     transport: TLSMemoryBIOProtocol
 
     def __init__(
@@ -217,7 +218,10 @@ class WorkerProtocol(Protocol):
             said = from_worker(payload, bool(self._hello.session))
             if isinstance(said, Reply | Log):
                 raise BadMessage("a worker without an actor must not send replies or output")
-            if isinstance(said, Ping):
+            if isinstance(said, Use):
+                assert self._job_id is not None
+                self._book.used(self._job_id, self._hello, said)
+            elif isinstance(said, Ping):
                 self.write(frame(Pong(said.text).payload()))
 
     # ------------------------------------------------ time
@@ -262,7 +266,7 @@ class WorkerProtocol(Protocol):
 class WorkerFactory(Factory):
     """Makes the worker port's protocols and keeps the open connections."""
 
-    log = Logger()
+    log = DaemonLogger()
     noisy = False
 
     def __init__(self, book: JobBook, options: WorkerSection, clock: IReactorTime) -> None:

@@ -5,20 +5,20 @@ object) or as dropins in twisted.plugins.
 """
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
+from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, LogEvent, Logger, globalLogPublisher
 from twisted.plugin import getPlugins
-from zope.interface import Interface
-from zope.interface.exceptions import Invalid
-from zope.interface.verify import verifyObject
+from zope.interface import Interface, implementer
 
 from mu.interfaces import IEngine, IPipeline
-from mu.parameters import Parameter
+from mu.plugin_check import why_not, why_not_imported, why_not_loaded
 from mu.plugins import Engine, Pipeline
+from mu.states.spelling import misspelt, package_of
 
 log = Logger()
 
@@ -39,12 +39,14 @@ class Registry:
     pipelines: dict[str, Pipeline] = field(default_factory=dict)
     engines: dict[str, Engine] = field(default_factory=dict)
     broken: list[Broken] = field(default_factory=list)
+    warnings: dict[str, list[str]] = field(default_factory=dict)
+    """What is suspicious in pipelines, by their names."""
     _owners: dict[tuple[type[Interface], str], str] = field(default_factory=dict)
 
     @classmethod
     def installed(cls) -> "Registry":
         """Load all installed plugins. A broken one is listed in `broken`; the others still load."""
-        registry = cls()
+        registry, failures = cls(), dict[Path, BaseException]()
         for interface, group in ((IPipeline, "mu.pipelines"), (IEngine, "mu.engines")):
             for entry in sorted(entry_points(group=group), key=lambda entry: entry.name):
                 package = entry.dist.name if entry.dist else "an unknown package"
@@ -52,17 +54,21 @@ class Registry:
                 try:
                     plugin = entry.load()
                 except Exception as error:  # foreign code may raise anything on import
-                    registry._refuse(entry.name, owner, f"{type(error).__name__}: {error}")
+                    registry._refuse(entry.name, owner, why_not_loaded(entry, error))
                 else:
                     registry.add(interface, plugin, owner, entry.name)
-            for plugin in _dropins(interface):
+            dropins, failed = _dropins(interface)
+            failures |= failed
+            for plugin in dropins:
                 registry.add(interface, plugin, f"a dropin of {type(plugin).__module__}")
+        for path, failure in failures.items():
+            registry._refuse(path.stem, f"a dropin in {path.parent}", why_not_imported(failure))
         return registry
 
     def add(self, interface: type[Interface], plugin: object, owner: str, called: str = "") -> None:
         """Add a plugin, or note why it is rejected; `called` is what to call one without a name."""
         name = getattr(plugin, "name", None)
-        reason = _why_not(interface, plugin)
+        reason = why_not(interface, plugin)
         taken = self._owners.get((interface, str(name)))
         if not reason and taken is not None:
             reason = f"the name is taken by {taken}"
@@ -72,8 +78,15 @@ class Registry:
         self._owners[interface, str(name)] = owner
         if interface is IPipeline:
             self.pipelines[str(name)] = _with_defaults(Pipeline, plugin)
+            self._warn(str(name), owner, misspelt(package_of(plugin)))
         else:
             self.engines[str(name)] = _with_defaults(Engine, plugin)
+
+    def _warn(self, name: str, owner: str, sentences: list[str]) -> None:
+        if sentences:
+            self.warnings[name] = sentences
+        for said in sentences:
+            log.warn("plugin {name} ({owner}): {said}", name=name, owner=owner, said=said)
 
     def _refuse(self, name: str, owner: str, reason: str) -> None:
         self.broken.append(Broken(name, owner, reason))
@@ -92,35 +105,28 @@ def _with_defaults(base: type, plugin: object) -> Any:
     return type(base)(type(plugin).__name__, (base,), own)()
 
 
-def _why_not(interface: type[Interface], plugin: object) -> str:
-    """Return why a plugin is rejected; empty: it is not."""
+def _dropins(interface: type[Interface]) -> tuple[list[object], dict[Path, BaseException]]:
+    """Return the dropins, and the exceptions of files in twisted/plugins that cannot be imported.
+
+    Twisted only logs the latter.
+    """
+    failures: dict[Path, BaseException] = {}
+
+    @implementer(ILogObserver)
+    def note(event: LogEvent) -> None:
+        failure = event.get("failure")
+        if failure is None:
+            return
+        places = [frame.filename for frame in extract_tb(failure.value.__traceback__)]
+        places.append(getattr(failure.value, "filename", None) or "")  # a SyntaxError's
+        for path in map(Path, places):
+            if path.parent.parts[-2:] == ("twisted", "plugins"):
+                failures[path] = failure.value
+
+    globalLogPublisher.addObserver(note)
     try:
-        verifyObject(interface, plugin)
-    except Invalid as error:
-        return " ".join(str(error).split())
-    name = getattr(plugin, "name", None)
-    if not isinstance(name, str) or not name:
-        return f"name must be a non-empty str, got {name!r}"
-    return _wrong_parameters(getattr(plugin, "parameters", ())) if interface is IPipeline else ""
-
-
-def _wrong_parameters(parameters: object) -> str:
-    if not isinstance(parameters, list | tuple) or not all(
-        isinstance(parameter, Parameter) for parameter in parameters
-    ):
-        return f"parameters must be a sequence of mu.parameters.Parameter, got {parameters!r}"
-    names = [parameter.name for parameter in parameters]
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        return f"two parameters are named {twice[0]!r}"
-    if "workers" in names:
-        return (
-            "no parameter may be named 'workers': params.workers is the number of workers ordered"
-        )
-    return ""
-
-
-def _dropins(interface: type[Interface]) -> Iterator[object]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield from getPlugins(interface)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return list(getPlugins(interface)), failures
+    finally:
+        globalLogPublisher.removeObserver(note)

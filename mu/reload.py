@@ -6,19 +6,19 @@ from pathlib import Path
 from twisted.logger import Logger
 
 from mu.config import Config, ConfigError, read_config, reloaded
-from mu.home import read_token
+from mu.home import Tokens, read_tokens
 from mu.signals import LogFiles
 
 
 class Reloader:
-    """Holds the daemon's configuration and token, which a reload replaces."""
+    """Holds the daemon's configuration and tokens, which a reload replaces."""
 
     log = Logger()
 
-    def __init__(self, config: Config, token: str, source: Path | None) -> None:
+    def __init__(self, config: Config, tokens: Tokens, source: Path | None) -> None:
         """`source` is the file that the configuration comes from."""
         self.config = config
-        self.token = token
+        self.tokens = tokens
         self._source = source
         self._log_files: LogFiles | None = None
 
@@ -26,15 +26,15 @@ class Reloader:
         """Find the log files. Must come after twistd has opened its log."""
         self._log_files = LogFiles()
 
-    def reload(self, take: Callable[[Config, str], object] | None) -> None:
+    def reload(self, take: Callable[[Config, Tokens], object] | None) -> None:
         """Reload everything, and call `take` with it; None: the daemon is starting or stopping."""
         if take is None:
             self.log.info("received SIGHUP while starting or stopping: nothing is reloaded")
             return
         self._reopen_logs()
-        self._reload_token()
+        self._reload_tokens()
         self._reload_config()
-        take(self.config, self.token)
+        take(self.config, self.tokens)
         self.log.info("not reloaded: the ports, the CA and the local engine need a restart")
 
     def _reopen_logs(self) -> None:
@@ -45,13 +45,14 @@ class Reloader:
         except OSError as error:
             self.log.error("a log file cannot be reopened: {error}", error=error)
 
-    def _reload_token(self) -> None:
+    def _reload_tokens(self) -> None:
         try:
-            token = read_token(self.config.home / "token")
-            self.log.info("token: {what}", what="unchanged" if token == self.token else "reloaded")
-            self.token = token
+            tokens = read_tokens(self.config.home)
+            same = tokens == self.tokens
+            self.log.info("tokens: {what}", what="unchanged" if same else "reloaded")
+            self.tokens = tokens
         except (OSError, ValueError) as error:
-            self.log.error("the old token stays in use: {error}", error=error)
+            self.log.error("the old tokens stay in use: {error}", error=error)
 
     def _reload_config(self) -> None:
         if self._source is None:

@@ -14,33 +14,35 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorSocket
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
-from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from mu import hosts
+from mu.buckets import Buckets
 from mu.clock import keep_steady
 from mu.config import Config, ConfigError, read_config
 from mu.control import Control
 from mu.engines.builtin import BuiltinEngines, EngineReactor
 from mu.engines.local.key import make_key
 from mu.examiner import Examiner
-from mu.home import allow_many_files, close_to_others, lock, read_token
+from mu.home import Tokens, allow_many_files, close_to_others, lock, read_tokens
 from mu.home_watch import HomeWatch
 from mu.jobs.book import JobBook
 from mu.jobs.conductor import Conductor
+from mu.jobs.reached import Reached
 from mu.jobs.relayed import RelayJobs
 from mu.jobs.restore import restore
 from mu.jobs.spec import EXTERNAL
 from mu.journal.database import JournalError
 from mu.journal.keeper import JournalKeeper
 from mu.journal.writer import JournalReactor
+from mu.logs import DaemonLogger
 from mu.net.certificates import Authority
 from mu.net.host_headers import AllowedHosts, split_hosts
 from mu.net.transport import DirectTLSFactory, PromptServer
 from mu.net.web import BoundedSite, TextResource
-from mu.pipelines.s3 import look_up_from
+from mu.pipelines import s3
 from mu.plugins import Engine
 from mu.ports import Ports
 from mu.protocol import WorkerFactory
@@ -89,7 +91,7 @@ class _Threads(ThreadPool):
 class MuService(Service):
     """The coordinator's ports, engines and jobs, for one configuration."""
 
-    log = Logger()
+    log = DaemonLogger()
 
     def __init__(self, config: Config, reactor: DaemonReactor, source: Path | None = None) -> None:
         """Open the home folder and the ports. Raises ConfigError if that fails.
@@ -104,8 +106,10 @@ class MuService(Service):
             home.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = lock(home)
             self._authority = Authority.at_home(home)
-            self._reloader = Reloader(config, read_token(home / "token"), source)
-            for said in map(close_to_others, (home / "token", home / "ca.key")):
+            self._reloader = Reloader(config, read_tokens(home), source)
+            for said in map(
+                close_to_others, (home / "token", home / "read-token", home / "ca.key")
+            ):
                 if said is not None:
                     self.log.warn("{said}", said=said)
             self._local_key = make_key(home) if config.local.enabled else None
@@ -119,6 +123,7 @@ class MuService(Service):
             raise ConfigError(str(error)) from None
         self._ports = Ports(config, last, reactor, home / "ports.json")
         self._engines = BuiltinEngines(config, self._local_key, reactor)
+        self._buckets = Buckets(lambda: self._config, self._engines, reactor)
         self._book = JobBook(config.jobs.keep, config.jobs.output_bytes)
         self._workers = WorkerFactory(self._book, config.worker, reactor)
         self._threads = _Threads(0, BLOCKING_CALLS, "mu-blocking")
@@ -146,10 +151,11 @@ class MuService(Service):
 
     async def _start(self) -> None:
         config = self._config
+        DaemonLogger.debugging = config.mu.debug
         allow_many_files()
         self._threads.start()
         self._watch.check()
-        look_up_from(config.launch.region)
+        self._set_up_s3(config)
         registry = Registry.installed()
         engines = registry.engines | self._engines.by_name
         _check_default(config.launch.engine, {*engines, "local", EXTERNAL})
@@ -157,6 +163,7 @@ class MuService(Service):
         self._listen_for_workers()
         conductor.coordinator.worker_port = self._ports.numbers["worker"]
         conductor.coordinator.relay = self._start_relay()
+        conductor.coordinator.s3 = self._buckets.of_workers
         if config.local.enabled:
             self._ports.numbers["local"] = await self._engines.start_local()
         if self._stopping:
@@ -167,11 +174,12 @@ class MuService(Service):
         )
         self._control = Control(
             config,
-            self._reloader.token,
+            self._reloader.tokens,
             self._book,
             registry,
             conductor,
             {*engines, EXTERNAL},
+            self._buckets.find,
             partial(self._in_thread, examiner),
         )
         self._listen_for_orders(self._control)
@@ -194,6 +202,7 @@ class MuService(Service):
         conductor = Conductor(
             config, self._book, ledger, self._authority, engines, self._in_thread, self._reactor
         )
+        conductor.coordinator.reached = Reached(config.home / "reached.json")
         if journal.archive is not None:
             self._watch.add(journal.path)
             known = {*engines, EXTERNAL}
@@ -245,6 +254,14 @@ class MuService(Service):
                     host=host,
                 )
 
+    def _set_up_s3(self, config: Config) -> None:
+        s3.look_up_from(config.launch.region)
+        s3.find_with(self._buckets.find_from_thread)
+        s3.wait_out(config.launch.outage_s, self._warn_from_thread)
+
+    def _warn_from_thread(self, why: str) -> None:
+        self._reactor.callFromThread(self.log.warn, "{why}", why=why)
+
     def _in_thread(self, call: Callable[..., Any], *args: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._threads, call, *args)
 
@@ -261,10 +278,12 @@ class MuService(Service):
         runs = self._control is not None and not self._stopping
         self._reloader.reload(self._take if runs else None)
 
-    def _take(self, config: Config, token: str) -> None:
+    def _take(self, config: Config, tokens: Tokens) -> None:
         assert self._control is not None
         assert self._conductor is not None
-        self._control.reload(config, token)
+        DaemonLogger.debugging = config.mu.debug
+        self._set_up_s3(config)
+        self._control.reload(config, tokens)
         self._conductor.reload(config)
         self._journal.reload(config)
 

@@ -46,6 +46,7 @@ from mu.messages import (
     Ping,
     Pong,
     Reply,
+    Use,
     Welcome,
     encode,
     from_worker,
@@ -89,10 +90,13 @@ class Part(Protocol):
     @property
     def job_id(self) -> str: ...
     @property
+    def pipeline_name(self) -> str: ...
+    @property
     def actor_number(self) -> int: ...
     @property
     def timeout_s(self) -> float: ...
     def heard(self, text: str, at: float) -> None: ...
+    def used(self, use: Use) -> None: ...
     def printed(self, command: int, output: bytes) -> None: ...
     def ended(self, finish: Finish, at: float, charged: bool) -> None: ...
 
@@ -179,7 +183,7 @@ class Session(Generic[L]):
 
     def _begin(self, now: float) -> None:
         self._set_timer(WORKER_TIMER, self.part.timeout_s, now)
-        self._handle(Entered(now))
+        self._handle(Entered(now, numbered=bool(self.name)))
         self._handle(Answered(now, HELLO))
 
     def restore(
@@ -327,6 +331,8 @@ class Session(Generic[L]):
         elif isinstance(said, Log):
             if not self.over:
                 self.part.printed(said.command, said.output)
+        elif isinstance(said, Use):
+            self.part.used(said)
         elif isinstance(said, Ping):
             self._write(frame(Pong(said.text).payload()))
         return self._take()

@@ -13,15 +13,16 @@
 `run` plays a whole job, including its plan and finish, with a worker that replies as a real one
 would. Its commands succeed unless you give other replies.
 
->>> from mu.pipelines.png2y4m import png2y4m
->>> job = run(png2y4m, {"bucket": "b"}, FakeWorker({"retrieve:": "FAIL(no such key)"}))
+>>> from mu.pipelines.vpxenc import vpxenc
+>>> job = run(vpxenc, {"bucket": "b"}, FakeWorker({"retrieve:": "FAIL(no such key)"}))
 >>> job.actors[0].commands[0]
 'seti:nonblock:0'
 >>> job.actors[0].finish.error
-"Retrieve (retrieving frames): the worker answered 'FAIL(no such key)'"
+"Encode (encoding): the worker answered 'FAIL(no such key)'"
 """
 
 import copy
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,10 +31,11 @@ from mu.events import Answered, Effect, Elapsed, Entered, Event, Finish, Informe
 from mu.machine import Machine
 from mu.messages import HELLO, Command, parse_info
 from mu.parameters import Params, read_fields
-from mu.plugins import Pipeline
+from mu.plugins import JobFailed, Outcome, Pipeline
 from mu.states.base import MachineState
 from mu.states.context import JobFacts, Progress, State
 from mu.states.script import Script, ScriptWorker, first_state
+from mu.states.spelling import misspelt, package_of
 
 __all__ = [
     "FakeWorker",
@@ -63,6 +65,7 @@ def machine(
     """Return a machine that begins with `first`; `given` is the actor's input."""
     worker = ScriptWorker(JobFacts("j1", Params(params or {})), actor, given)
     if isinstance(first, type):
+        _warn(misspelt(first.__module__))
         return Machine(worker, lambda worker: first(worker, worker.actor))
     return Machine(worker, first_state(first))
 
@@ -73,14 +76,18 @@ def talk(
     params: Mapping[str, object] | None = None,
     actor: int = 0,
     given: Mapping[str, object] | None = None,
+    numbered: bool = False,
 ) -> list[Effect]:
-    """Return all effects of a machine that gets these replies, one second apart."""
-    return effects_of(machine(first, params, actor, given), *answers)
+    """Return all effects of a machine that gets these replies, one second apart.
+
+    `numbered`: its worker numbers its replies. Those that are texts here still have no number.
+    """
+    return effects_of(machine(first, params, actor, given), *answers, numbered=numbered)
 
 
-def effects_of(driven: Machine, *answers: str | Event) -> list[Effect]:
+def effects_of(driven: Machine, *answers: str | Event, numbered: bool = False) -> list[Effect]:
     """Enter the machine, give it the replies, and return all effects."""
-    effects = driven.receive(Entered(0.0))
+    effects = driven.receive(Entered(0.0, numbered))
     for at, answer in enumerate(answers, 1):
         effects += driven.receive(event(answer, float(at)) if isinstance(answer, str) else answer)
     return effects
@@ -104,7 +111,9 @@ class FakeWorker:
     a function of the command that returns either. The longest matching key is used.
     """
 
-    def __init__(self, answers: Answers | None = None) -> None:
+    def __init__(self, answers: Answers | None = None, numbered: bool = True) -> None:
+        """`numbered=False`: as a worker of the original mu, which does not number its replies."""
+        self.numbered = numbered
         self._answers = dict(answers or {})
         self._variables: dict[str, str] = {}
 
@@ -167,10 +176,11 @@ class PlayedActor:
 
 @dataclass(frozen=True, slots=True)
 class PlayedJob:
-    """The actors of a job, and its result."""
+    """The actors of a job, its result, and why `finish` failed it, if it did."""
 
     actors: list[PlayedActor]
     result: Any
+    error: str | None = None
 
 
 def play(driven: Machine, worker: FakeWorker | None = None) -> PlayedActor:
@@ -178,7 +188,7 @@ def play(driven: Machine, worker: FakeWorker | None = None) -> PlayedActor:
     worker = worker or FakeWorker()
     played = PlayedActor()
     at, number = 0.0, 0
-    coming: list[Event] = [Entered(at), Answered(at, HELLO)]
+    coming: list[Event] = [Entered(at, worker.numbered), Answered(at, HELLO)]
     timers: dict[str, float] = {}
     while played.finish is None and (coming or timers):
         if not coming:
@@ -198,7 +208,8 @@ def play(driven: Machine, worker: FakeWorker | None = None) -> PlayedActor:
                     number += 1
                     at += 1.0
                     played.commands.append(command)
-                    coming += [event(text, at, number) for text in worker.answer(command)]
+                    answers = worker.answer(command)
+                    coming += [event(text, at, number * worker.numbered) for text in answers]
                 case SetTimer(timer=name, seconds=seconds):
                     timers[name] = at + seconds
                 case Finish():
@@ -221,6 +232,7 @@ def run(
     `worker` is a FakeWorker, which is copied for each actor, or its answers, or a function that
     returns the FakeWorker for an actor.
     """
+    _warn(misspelt(package_of(pipeline)))
     checked = Params(read_fields(pipeline.parameters, params or {}), workers=workers)
     inputs = pipeline.plan(checked)
     facts = JobFacts("j1", checked, len(inputs), "127.0.0.1:13337", "uniq")
@@ -228,10 +240,19 @@ def run(
     for number, given in enumerate(inputs):
         driven = Machine(ScriptWorker(facts, number, given), first_state(pipeline.begin))
         actors.append(play(driven, _fake(worker, number)))
-    outcomes = [
-        actor.finish or Finish("it waits for something that never happens") for actor in actors
-    ]
-    return PlayedJob(actors, pipeline.finish(facts, outcomes))
+    outcomes = []
+    for number, actor in enumerate(actors):
+        ended = actor.finish or Finish("it waits for something that never happens")
+        outcomes.append(Outcome(ended.error, ended.result, number, inputs[number]))
+    try:
+        return PlayedJob(actors, pipeline.finish(facts, outcomes))
+    except JobFailed as failed:
+        return PlayedJob(actors, failed.result, str(failed))
+
+
+def _warn(sentences: list[str]) -> None:
+    for said in sentences:
+        warnings.warn(said, stacklevel=3)
 
 
 def _fake(

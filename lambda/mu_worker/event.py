@@ -52,6 +52,7 @@ class WorkerEvent:
     launch: str = ""
     reconnect_s: float = 0
     relay_ext: int = 0
+    usage_ext: int = 0
     output_limit: int = 65536
     """The most bytes of a program's output that its reply contains."""
     env: tuple[tuple[str, str], ...] = ()
@@ -110,7 +111,7 @@ _INTEGERS = {
 } | dict.fromkeys(
     (
         *("nonblock", "bg_silent", "expect_statefile", "send_statefile", "minimal_recode"),
-        *("rm_tmpdir", "hash_s3keys", "relay_ext"),
+        *("rm_tmpdir", "hash_s3keys", "relay_ext", "usage_ext"),
     ),
     (-(2**31), 2**31),
 )

@@ -6,6 +6,7 @@ from the frames passed to `receive`. The rules are the protocol's "Extensions".
 
 import zlib
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
@@ -18,6 +19,7 @@ from mu.messages import (
     Ping,
     Pong,
     Reply,
+    Use,
     Welcome,
     encode,
     from_coordinator,
@@ -57,9 +59,18 @@ class Voice(Enum):
 
 
 class WorkerSession:
-    """Counts the commands, numbers and keeps the replies, and decides what may be sent now."""
+    """Counts the commands, numbers and keeps the replies, and decides what may be sent now.
 
-    def __init__(self, name: str, launch: str = "") -> None:
+    `use_so_far` returns what the worker has used before its hello, if its event asks for that. It is
+    told after each connection's first welcome, since it is lost with the connection.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        launch: str = "",
+        use_so_far: Callable[[], dict[str, float]] | None = None,
+    ) -> None:
         self.name = name
         self.launch = launch
         self.received = 0
@@ -78,11 +89,15 @@ class WorkerSession:
         self._voice = Voice.SILENT
         self._asides: list[
             bytes
-        ] = []  # logs, pings, pongs: not counted, and lost with the connection
+        ] = []  # logs, pings, pongs, uses: not counted, and lost with the connection
+        self._use_so_far = use_so_far
+        self._use: dict[str, float] = {}
 
     def greet(self) -> bytes:
         """Begin a connection; return its first payload."""
         self.part()
+        if self._use_so_far is not None and not self.welcomed:
+            self._use = self._use_so_far()
         return Hello(self.name, self.launch, self.received, self.crc, self.sent).payload()
 
     def part(self) -> None:
@@ -185,6 +200,8 @@ class WorkerSession:
                     f" exist, and the first {self._dropped} are gone"
                 )
             self._next = welcome.replies
+            if self._use:
+                self._asides.append(Use(0, self._use).payload())
         self.welcomed = True
         self._voice = Voice.NUMBERED
 

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from time import monotonic
 
 from mu_worker.connection import Connection, DialError, dial
 from mu_worker.event import PROBE, WorkerEvent, read_event
@@ -16,12 +17,14 @@ from mu_worker.session import WorkerSession
 from mu_worker.tls import client_context
 
 
-def start(keys: Mapping[str, object], root: str) -> dict[str, object]:
+def start(keys: Mapping[str, object], root: str, init_s: float | None = None) -> dict[str, object]:
     """Run a worker for the event, with the bundle in `root`; return how it ended.
 
+    `init_s` is the duration of the sandbox's INIT, if this is its first event and that is known.
     Raises ValueError for an invalid event. Other failures (no coordinator, a refused certificate,
     a lost connection) are returned, not raised: Lambda would run a failed function again.
     """
+    begun = monotonic()
     event = read_event(keys)
     with _environment((("MU_PYTHON", sys.executable), *event.env)):
         folder = _new_folder()
@@ -33,17 +36,26 @@ def start(keys: Mapping[str, object], root: str) -> dict[str, object]:
                 from mu_worker.probe import probe
 
                 return probe(event, folder)
-            ending, keep = _serve(event, folder, root)
+            ending, keep = _serve(event, folder, root, begun, init_s)
             return ending
         finally:
             if not keep:
                 _remove(folder)
 
 
-def _serve(event: WorkerEvent, folder: str, root: str) -> tuple[dict[str, object], bool]:
+def _serve(
+    event: WorkerEvent, folder: str, root: str, begun: float, init_s: float | None
+) -> tuple[dict[str, object], bool]:
     """Return why it ended, and whether to keep the folder."""
+
+    def use_so_far() -> dict[str, float]:
+        known = {} if init_s is None else {"init_s": round(init_s, 3)}
+        return known | {"hello_s": round(monotonic() - begun, 3)}
+
     context = client_context(event, folder)
-    session = WorkerSession(os.urandom(16).hex(), event.launch)
+    session = WorkerSession(
+        os.urandom(16).hex(), event.launch, use_so_far if event.usage_ext else None
+    )
     connection = None
     try:
         connection = Connection(dial(event.addr, event.port, context, event.server_name))

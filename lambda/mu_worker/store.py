@@ -9,6 +9,10 @@ from typing import Any
 Client = Any  # boto3 creates its classes at run time
 
 CHUNK_BYTES = 2**20
+KEYS = (
+    "the local engine takes them from the daemon's environment (mu.env) or [s3] profile in mu.conf"
+)
+"""Where a worker without credentials gets them."""
 TRIES = 3
 """How many times to try a download whose connection breaks."""
 
@@ -104,10 +108,17 @@ class ObjectStore:
 def _new_client(region: str, connections: int) -> Client:
     import boto3
     from botocore.config import Config
+    from botocore.session import Session
 
-    # a new session: the default one would keep the environment of a warm sandbox's earlier event
+    # A new session: the default one would keep the environment of a warm sandbox's earlier event.
+    # But it shares the default one's models of the API, which take most of the time to load.
+    session = Session()
+    if boto3.DEFAULT_SESSION is None:
+        boto3.setup_default_session()
+    models = boto3.DEFAULT_SESSION._session.get_component("data_loader")
+    session.register_component("data_loader", models)
     return boto3.session.Session(
-        region_name=region
+        region_name=region, botocore_session=session
     ).client(
         "s3",
         config=Config(
@@ -115,7 +126,7 @@ def _new_client(region: str, connections: int) -> Client:
             request_checksum_calculation="when_required",  # not every S3 server supports the newer ones
             response_checksum_validation="when_required",
             retries={"mode": "standard", "total_max_attempts": 5},
-            s3={"addressing_style": "auto"},
+            s3={"addressing_style": os.environ.get("MU_S3_ADDRESSING") or "auto"},
             max_pool_connections=connections,
         ),
     )
@@ -137,6 +148,8 @@ def _reason(error: BaseException) -> str:
         if isinstance(answer, dict) and "Error" in answer:
             said = (answer["Error"].get("Code"), answer["Error"].get("Message"))
             return ": ".join(part for part in said if part) or str(error)
-    why = os.environ.get("MU_NO_AWS_KEYS", "")
-    hint = f" (the local engine has none for functions: {why})" if why else ""
-    return f"{type(error).__name__}: {error}{hint if 'Credentials' in type(error).__name__ else ''}"
+    if type(error).__name__ == "NoCredentialsError":
+        why = os.environ.get("MU_NO_AWS_KEYS", "")  # set by the local engine
+        hint = f" (the local engine has none for functions: {why})" if why else ""
+        return f"this worker has no AWS credentials{hint}; {KEYS}"
+    return f"{type(error).__name__}: {error}"

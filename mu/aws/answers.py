@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
+from typing import Any
 
 MODEL = "errors of Invoke in botocore 1.44.8's model of Lambda"
 COMMON = "https://docs.aws.amazon.com/lambda/latest/api/CommonErrors.html"
@@ -32,6 +33,10 @@ class Kind(Enum):
     KEYS = "the credentials are wrong"
     EXPIRED = "the credentials have expired: try again with others"
     CLOCK = "this machine's clock is wrong"
+
+
+PASSING = (Kind.BUSY, Kind.AGAIN)
+"""Errors after which the same request may succeed, whatever it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +255,7 @@ TABLE = {
 _ABOUT_TIME = ("InvalidSignatureException", "SignatureDoesNotMatch", "RequestExpired")
 """Codes that AWS also sends when a request's time is too far off its own."""
 _TIMES = re.compile(r"(\d{8}T\d{6}Z) is .*\((\d{8}T\d{6}Z) [-+]")
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]*)?")
 _ACTION = re.compile(r"not authorized to perform: ([\w-]+:[\w*-]+)(?: on resource: (\S+))?")
 
 
@@ -307,13 +313,13 @@ class ErrorAnswer:
 
     def clock_ahead(self, now: float) -> float | None:
         """Return by how many seconds this machine's clock is ahead of AWS's, if the answer says."""
-        if times := _TIMES.search(self.message):
-            ours, theirs = (
-                datetime.strptime(time, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-                for time in times.groups()
-            )
-            return (ours - theirs).total_seconds()
         try:
+            if times := _TIMES.search(self.message):
+                ours, theirs = (
+                    datetime.strptime(time, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+                    for time in times.groups()
+                )
+                return (ours - theirs).total_seconds()
             there = email.utils.parsedate_to_datetime(self.headers.get("date", ""))
             return now - there.timestamp()
         except (ValueError, TypeError):
@@ -323,7 +329,7 @@ class ErrorAnswer:
     def wait_s(self) -> float | None:
         """How long to wait before a retry, if the answer says so."""
         wait = self.headers.get("retry-after") or str(self.fields.get("retryAfterSeconds", ""))
-        return float(wait) if wait.replace(".", "", 1).isdigit() else None
+        return float(wait) if _SECONDS.fullmatch(wait) else None
 
     def missing_right(self, action: str = "this permission", resource: str = "") -> str:
         """Return which action on which resource is denied, or the given ones if AWS does not say."""
@@ -334,6 +340,13 @@ class ErrorAnswer:
         if "explicit deny" in self.message:
             return f"a policy denies {right} explicitly: change that policy"
         return f"grant your user or role {right}"
+
+
+def is_passing(response: Mapping[str, Any]) -> bool:
+    """Whether an error in botocore's form is a fault that passes, so that a retry may help."""
+    error, metadata = response.get("Error", {}), response.get("ResponseMetadata", {})
+    code, status = str(error.get("Code", "")), metadata.get("HTTPStatusCode", 400)
+    return ErrorAnswer(status, code, "", {}, {}).meaning(0.0).kind in PASSING
 
 
 def how_far(ahead: float) -> str:

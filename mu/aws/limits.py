@@ -65,6 +65,14 @@ TIMEOUT = Limit(
     f"Before, 900 s. On Managed Instances, {MANAGED_TIMEOUT_S:,} s.",
     1,
 )
+INIT = Limit(
+    "INIT",
+    10,
+    "s",
+    "https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html",
+    "The start of a sandbox before its first event; billed since August 2025. If it takes longer, it is"
+    " repeated with the first event.",
+)
 MEMORY = Limit(
     "memory",
     10_240,
@@ -112,6 +120,7 @@ LIMITS = (
     CONCURRENCY,
     GROWTH,
     TIMEOUT,
+    INIT,
     MEMORY,
     TMP,
     EVENT,

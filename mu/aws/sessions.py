@@ -5,10 +5,12 @@ Everything here may block. What fails raises AwsTrouble, which names the profile
 
 import ipaddress
 import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -37,12 +39,16 @@ from botocore.httpsession import get_cert_path
 from botocore.session import Session
 from botocore.utils import get_environ_proxies
 
-from mu.aws.answers import ErrorAnswer, Kind
+from mu.aws.answers import PASSING, ErrorAnswer, Kind
 
 NO_CREDENTIALS = (
     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run aws configure"
 )
-_PASSING = (Kind.BUSY, Kind.AGAIN)
+
+
+METADATA_URL = "http://169.254.169.254/"
+VENDOR = Path("/sys/class/dmi/id/sys_vendor")
+"""Says Amazon EC2 on instances of the Nitro system."""
 
 
 class AwsTrouble(Exception):
@@ -84,7 +90,40 @@ def find_keys(session: Any) -> Any:
     """Return the credentials to sign with now, or None if there are none. Raises AwsTrouble."""
     with trouble_of(session):
         credentials = session.get_credentials()
+        if credentials is None and _metadata_is_away(session):
+            raise AwsTrouble(
+                "the metadata service of this instance, which gives out its role's credentials,"
+                " cannot be reached",
+                "check its network",
+                passing=True,
+            )
         return None if credentials is None else credentials.get_frozen_credentials()
+
+
+def _metadata_is_away(session: Any) -> bool:
+    """Whether this is an EC2 instance whose metadata service does not answer.
+
+    botocore finds no credentials then, as on a machine that has none.
+    """
+    if os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
+        return False
+    url = session.get_config_variable("ec2_metadata_service_endpoint")
+    if not url and not _is_instance():
+        return False
+    parts = urlsplit(url or METADATA_URL)
+    try:
+        socket.create_connection((parts.hostname, parts.port or 80), 1.0).close()
+    except OSError:
+        return True
+    return False
+
+
+def _is_instance() -> bool:
+    """Whether this machine is an EC2 instance, by its vendor."""
+    try:
+        return "Amazon EC2" in VENDOR.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
 
 
 @contextmanager
@@ -165,7 +204,7 @@ def _refused(error: Any, profile: str) -> AwsTrouble:
     remedy = meaning.remedy or f"check its role and source profile in {_files()}"
     if meaning.kind is Kind.DENIED:
         remedy = f"{answer.missing_right()}, and check that the role's trust policy allows it"
-    return AwsTrouble(said, remedy, meaning.kind in _PASSING)
+    return AwsTrouble(said, remedy, meaning.kind in PASSING)
 
 
 def _files() -> str:

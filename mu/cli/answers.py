@@ -79,9 +79,11 @@ class JobJson(TypedDict):
     params: dict[str, object]
     error: str | None
     cost_usd: NotRequired[float | None]
+    cost_usd_at_most: NotRequired[float | None]
     result: object
     engine: NotRequired[str]
     function: NotRequired[str]
+    rerun: NotRequired[str | None]
     functions: NotRequired[list[str]]
     regions: NotRequired[list[str]]
     event: NotRequired[dict[str, object]]
@@ -114,6 +116,7 @@ class PipelineJson(TypedDict):
     name: str
     description: NotRequired[str]
     parameters: NotRequired[list[ParameterJson]]
+    warnings: NotRequired[list[str]]
     owner: NotRequired[str]
     error: NotRequired[str]
 
@@ -157,3 +160,48 @@ class HistoryJson(TypedDict):
     pipeline: str
     created: float
     attempts: list[AttemptJson]
+
+
+class PlaceJson(TypedDict):
+    """Where a bucket is."""
+
+    bucket: str
+    engine: str
+    embedded: bool
+    endpoint: str | None
+    region: str | None
+    addressing: str
+    profile: str | None
+
+
+class SizeJson(TypedDict):
+    """A function's memory and architecture."""
+
+    memory_mb: int
+    architecture: str
+
+
+class PricesJson(TypedDict):
+    """[cost] of mu.conf, in US dollars."""
+
+    gb_s: dict[str, float]
+    request: float
+
+
+class PlanJson(TypedDict):
+    """POST /plan: what an order would start."""
+
+    pipeline: str
+    engine: str
+    function: str
+    regions: list[str]
+    actors: int
+    inputs: list[dict[str, object]]
+    spares: int
+    retries: int
+    worker_timeout_s: float
+    deadline_s: float
+    max_cost_usd: float
+    size: SizeJson | None
+    size_unknown: str | None
+    prices: PricesJson

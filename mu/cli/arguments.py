@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mu.cli.answers import ParameterJson, PipelineJson
-from mu.parameters import REQUIRED, Parameter
+from mu.parameters import REQUIRED, RESTART, Parameter
 
 _KINDS: dict[str, type] = {kind.__name__: kind for kind in (bool, int, float, str, list, dict)}
 _WORDS = {"true": True, "yes": True, "on": True, "1": True}
@@ -33,12 +33,18 @@ def pipeline_named(pipelines: Iterable[PipelineJson], name: str) -> PipelineJson
                 f"pipeline {name} of {broken['owner']} cannot be used: {broken['error']}"
             )
     if name not in known:
-        raise BadArgument(f"unknown pipeline {name!r}{_instead(name, 'pipelines', known)}")
+        instead = _instead(name, "pipelines", known)
+        raise BadArgument(_not_loaded(name) or f"unknown pipeline {name!r}{instead}; {RESTART}")
     return known[name]
 
 
-def read_params(pipeline: PipelineJson, words: Sequence[str]) -> dict[str, object]:
-    """Return the values in arguments such as `frames=6`. Raises BadArgument."""
+def read_params(
+    pipeline: PipelineJson, words: Sequence[str], whole: bool = True
+) -> dict[str, object]:
+    """Return the values in arguments such as `frames=6`. Raises BadArgument.
+
+    `whole`: all required parameters must be there.
+    """
     known = {described["name"]: described for described in pipeline["parameters"]}
     values: dict[str, object] = {}
     for word in words:
@@ -52,7 +58,7 @@ def read_params(pipeline: PipelineJson, words: Sequence[str]) -> dict[str, objec
             raise BadArgument(f"-p {key} is given twice")
         values[key] = _read_value(known[key], text)
     for described in known.values():
-        if described["required"] and described["name"] not in values:
+        if whole and described["required"] and described["name"] not in values:
             raise BadArgument(
                 f"{pipeline['name']} requires -p {described['name']}=...: {described['help']}"
                 f" ({expected(described)})"
@@ -115,6 +121,21 @@ def expected(described: ParameterJson) -> str:
     if low is not None:
         return f"{accepts} of at least {low:.15g}"
     return accepts if high is None else f"{accepts} of at most {high:.15g}"
+
+
+def _not_loaded(name: str) -> str:
+    """Return a sentence if this environment has such a pipeline, which the daemon does not know."""
+    import sys
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group="mu.pipelines", name=name):
+        package = entry.dist.name if entry.dist else "an unknown package"
+        return (
+            f"pipeline {name!r} is installed ({entry.value} of {package}, in {sys.prefix}), but not"
+            " yet loaded by the running daemon: restart it, if it runs in this environment, too."
+            " Running jobs resume, unless [mu] on_stop is cancel"
+        )
+    return ""
 
 
 def _read_value(described: ParameterJson, text: str) -> object:

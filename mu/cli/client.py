@@ -9,7 +9,15 @@ from typing import cast
 from urllib.parse import quote, urlencode, urlsplit
 
 from mu.cli.address import Address, NotRunning
-from mu.cli.answers import ActorJson, FindingJson, JobJson, OverviewJson, PipelineJson
+from mu.cli.answers import (
+    ActorJson,
+    FindingJson,
+    JobJson,
+    OverviewJson,
+    PipelineJson,
+    PlaceJson,
+    PlanJson,
+)
 
 TIMEOUT_S = 30.0
 
@@ -45,14 +53,15 @@ class Client:
         self._address = address
         self._timeout_s = timeout_s
 
-    def jobs(self, **having: str) -> list[JobJson]:
-        """Return the jobs with this `name` and `state`, oldest first; by default all."""
-        return cast(list[JobJson], self._list(_path(**having)))
+    def jobs(self, last: int | None = None, **having: str) -> list[JobJson]:
+        """Return the jobs with this `name` and `state`, oldest first: all, or the `last` ones."""
+        of = {**having, "last": last} if last else having
+        found = cast(list[JobJson], self._list(_path(**of)))
+        return found[-last:] if last else found  # an older daemon returns all
 
     def overview(self, job_id: str) -> OverviewJson:
         """Return the job and what its actors wait for, all at the same moment."""
-        found = self._object(self.ask("GET", _path(job_id, "overview")))
-        return cast(OverviewJson, found)
+        return cast(OverviewJson, self._object("GET", _path(job_id, "overview")))
 
     def job(self, job_id: str) -> JobJson:
         return self._job("GET", _path(job_id))
@@ -65,6 +74,18 @@ class Client:
         # The keys are sorted: a repeated order must have the same bytes.
         body = json.dumps(order, sort_keys=True).encode("ascii")
         return self._job("POST", "/jobs", body, headers)
+
+    def s3(self, bucket: str = "", engine: str = "") -> PlaceJson:
+        """Return where a bucket is; empty: the one for files. `engine` is that of its job."""
+        given = {"bucket": bucket, "engine": engine}
+        body = json.dumps({name: value for name, value in given.items() if value}).encode("ascii")
+        headers = {"Content-Type": "application/json"}
+        return cast(PlaceJson, self._object("POST", "/s3", body, headers))
+
+    def plan(self, order: Mapping[str, object]) -> PlanJson:
+        """Return what an order would start."""
+        headers = {"Content-Type": "application/json"}
+        return cast(PlanJson, self._object("POST", "/plan", json.dumps(order).encode(), headers))
 
     def cancel(self, job_id: str) -> JobJson:
         return self._job("DELETE", _path(job_id))
@@ -100,11 +121,12 @@ class Client:
             except RequestRefused as refused:
                 if refused.status != 404:
                     raise
-        jobs = self.jobs()
         if name == "last":
+            jobs = self.jobs(last=1)
             if not jobs:
                 raise RequestRefused("there is no last job: no job has been started yet", 404)
             return jobs[-1]
+        jobs = self.jobs()
         found = [job for job in jobs if name and job["id"].startswith(name)]
         found = found or [job for job in jobs if name and job.get("name") == name][-1:]
         if not found:
@@ -150,10 +172,16 @@ class Client:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> JobJson:
-        return cast(JobJson, self._object(self.ask(method, path, body, headers)))
+        return cast(JobJson, self._object(method, path, body, headers))
 
-    def _object(self, answer: Answer) -> dict[str, object]:
-        found = self._json(answer)
+    def _object(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> object:
+        found = self._json(self.ask(method, path, body, headers))
         if not isinstance(found, dict):
             raise self._not_mu("its answer is not a JSON object")
         return found

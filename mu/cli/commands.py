@@ -16,10 +16,12 @@ import mu
 from mu.cli import jobs, launch
 from mu.cli.deploy import deploy
 from mu.cli.doctor import doctor
+from mu.cli.fetch import fetch
 from mu.cli.functions import bundle
 from mu.cli.keys import keys
 from mu.cli.options import BROKEN_PIPE, INTERRUPTED, CliError, NoDaemon, finds_daemon
 from mu.cli.replay import replay
+from mu.cli.rerun import rerun
 from mu.cli.scaffold import init
 
 
@@ -27,13 +29,14 @@ class CommandLine(click.Group):
     """A group of commands that turns errors into one sentence and a documented exit status."""
 
     def invoke(self, ctx: click.Context) -> object:
+        from mu.aws.s3 import S3Error
         from mu.cli.address import NoAddress, NotRunning
         from mu.cli.arguments import BadArgument
         from mu.cli.client import RequestRefused
 
         try:
             return super().invoke(ctx)
-        except (NoAddress, BadArgument, RequestRefused) as error:
+        except (NoAddress, BadArgument, RequestRefused, S3Error) as error:
             raise CliError(str(error)) from None
         except NotRunning as error:
             raise NoDaemon(str(error)) from None
@@ -50,7 +53,11 @@ class CommandLine(click.Group):
 
         name = args[0]
         near = get_close_matches(name, self.commands, 1)
-        if near and name not in self.commands and not name.startswith("-"):
+        if (
+            near
+            and name not in self.commands
+            and not (name.startswith("-") or ctx.resilient_parsing)
+        ):
             raise click.UsageError(f"No such command {name!r}. Did you mean {near[0]!r}?", ctx)
         return super().resolve_command(ctx, args)
 
@@ -68,6 +75,7 @@ def cli() -> None:
     First steps:
       mu init                          write mu.conf and a systemd unit
       twistd -n mu --config mu.conf    start the daemon, in another terminal
+      mu deploy --bare --name hello    create a function with nothing but the worker
       mu pipelines                     list the kinds of jobs
       mu launch hello -n 5 --watch     start a job and wait for it
       mu workers last                  show what each worker did
@@ -77,6 +85,12 @@ def cli() -> None:
     mu finds the daemon by the first of these that is set or exists:
       --home FOLDER, --config FILE or --url URL (before or after a command)
       MU_HOME, ./etc/mu.conf, /etc/mu.conf, ~/.mu
+
+    \b
+    Completion of names, ids and parameters by Tab, for the file that your shell starts with:
+      ~/.bashrc                   eval "$(_MU_COMPLETE=bash_source mu)"
+      ~/.zshrc                    eval "$(_MU_COMPLETE=zsh_source mu)"
+      ~/.config/fish/config.fish  _MU_COMPLETE=fish_source mu | source
 
     \b
     Exit status:
@@ -92,7 +106,7 @@ def cli() -> None:
 for command in (
     *(launch.launch, launch.pipelines),
     *(jobs.jobs, jobs.watch, jobs.workers, jobs.log, jobs.cancel),
-    *(bundle, deploy, doctor, init, keys, replay),
+    *(bundle, deploy, doctor, fetch, init, keys, replay, rerun),
 ):
     cli.add_command(command)
 

@@ -6,19 +6,22 @@ import contextlib
 import shlex
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from mu.aws import limits
+from mu.cli.completion import complete_function
 from mu.cli.functions import (
     Ingredients,
     describes_bundle,
     function_errors,
     function_name,
     make_bundle,
+    packaged_command,
+    packaged_in,
     warn,
 )
 from mu.cli.options import (
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from mu.cli.address import Home
     from mu.functions.apis import Clients
     from mu.functions.deploy import Deployment, DeployResult, Settings
+    from mu.functions.requirements import Requirements
     from mu.functions.shipment import Code, Report, Shipment
 
 AT_ONCE = 4
@@ -60,7 +64,10 @@ LOCAL_ROLE = "arn:aws:iam::000000000000:role/none"
 )
 @click.option("--bare", is_flag=True, help="Deploy the worker only, without a program.")
 @click.option(
-    "--name", metavar="NAME", help="The function.  [default: the first program's or zip's name]"
+    "--name",
+    metavar="NAME",
+    shell_complete=complete_function,
+    help="The function.  [default: the first program's or zip's name]",
 )
 @click.option("--suffix", is_flag=True, help="Add a random suffix to the name.")
 @click.option(
@@ -111,6 +118,7 @@ def deploy(
     pre: str,
     post: str,
     extra: tuple[str, ...],
+    requirements: Path | None,
     arch: str | None,
     lib_dirs: tuple[Path, ...],
     zipped: Path | None,
@@ -144,6 +152,7 @@ def deploy(
     Examples:
       mu deploy --bare --name hello --engine local
       mu deploy ./png2y4m --post '-i -d -o ##OUTFILE## ##INFILE##' --role ARN
+      mu deploy ./thumb.py --requirements requirements.txt
       mu deploy --zip big.zip --bucket my-code --tmp 2048
       mu deploy --name png2y4m --memory 3008
       mu deploy ./encode --copies 4 --regions us-east-1,us-west-2 --dry-run
@@ -166,11 +175,16 @@ def deploy(
         from mu.functions.deploy import Settings, names_of
 
         names = names_of(name, copies or 0, suffix)
-        targets = _Targets(names, chosen, _clients(engine, home), dry_run, as_json)
+        clients = _clients(engine, home)
+        targets = _Targets(names, chosen, clients, dry_run, as_json)
         if delete:
             results = targets.each(lambda deployment, name: deployment.delete(name))
         else:
-            ingredients = Ingredients(programs, pre, post, extra, lib_dirs, arch)
+            required = None
+            if requirements is not None:
+                on_aws = _Function(names[0], chosen[0], clients) if engine == "lambda" else None
+                required = _requirements(requirements, on_aws, runtime, arch)
+            ingredients = Ingredients(programs, pre, post, extra, lib_dirs, arch, required)
             role = role or (LOCAL_ROLE if engine == "local" else None)
             with _code(zipped, bare, engine, ingredients) as code:
                 if engine == "local" and code is not None:
@@ -180,7 +194,8 @@ def deploy(
     if as_json:
         print_json([_as_json(result) for result in results])
     elif not (delete or dry_run):
-        command = _launch_command(home, engine, names, copies, chosen)
+        packaged = packaged_command(ingredients) if zipped is None else packaged_in(zipped)
+        command = _launch_command(home, engine, names, copies, chosen, packaged)
         click.echo(f"\nTo run a job on it:\n  {command}")
 
 
@@ -200,7 +215,7 @@ def _code(
         if bare or ingredients.given:
             raise CliError(
                 "--zip is a complete function, so it cannot be combined with programs, --bare,"
-                " --pre, --post, --with or --lib-dir"
+                " --pre, --post, --with, --requirements or --lib-dir"
             )
         made = look_into(zipped)
         if engine == "lambda":
@@ -220,6 +235,29 @@ def _code(
             yield Code.of(made.path, made.architecture)
     else:
         yield None
+
+
+@dataclass(frozen=True, slots=True)
+class _Function:
+    """A function on AWS, whether it exists or not."""
+
+    name: str
+    region: str
+    clients: Clients
+
+
+def _requirements(
+    file: Path, function: _Function | None, runtime: str | None, arch: str | None
+) -> Requirements:
+    """Return what a function requires; without one, it is for the local engine. Raises AwsError."""
+    from mu.functions.deploy import DEFAULTS, Deployment
+    from mu.functions.requirements import Requirements
+
+    if function is None:
+        return Requirements(file)
+    deployment = Deployment(function.clients, function.region, lambda sentence: None)
+    there = deployment.python(function.name) or (DEFAULTS.runtime or "", "x86_64")
+    return Requirements(file, runtime or there[0], arch or there[1])
 
 
 def _check_this_machine(code: Code) -> None:
@@ -286,7 +324,7 @@ class _Targets:
         def run(name: str, region: str) -> DeployResult:
             result = one(Deployment(self.clients, region, report, self.dry), name)
             if not self.quiet:
-                screen.print(_sentence(result, self.dry))
+                screen.print(sentence(result, self.dry))
             return result
 
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -315,10 +353,66 @@ def _clients(engine: str, home: Home) -> Clients:
     return local_clients(home)
 
 
+def deploy_bare(home: Home, name: str) -> None:
+    """Create a function with the worker alone on the local engine, unless one has this name."""
+    with function_errors():
+        from mu.functions.deploy import Deployment, Settings
+
+        region, clients = home.config.launch.region, _clients("local", home)
+        if Deployment(clients, region, lambda sentence: None).exists(name):
+            return
+        with _code(None, True, "local", Ingredients((), "", "", (), (), None)) as code:
+            _Targets([name], [region], clients, False, True).deploy(code, Settings(LOCAL_ROLE), "")
+    click.echo(f"Created function {name} on the local engine, with the worker alone.", err=True)
+
+
+def deploy_program(
+    home: Home | None,
+    engine: str | None,
+    regions: Sequence[str],
+    name: str,
+    copies: int,
+    ingredients: Ingredients,
+    requirements: Path | None,
+    role: str | None,
+    dry: bool,
+) -> list[DeployResult]:
+    """Create or update a job's function, with default settings, and print nothing on stdout.
+
+    Without the daemon's home, `engine` and `regions` must be given.
+    """
+    if home is not None:
+        engine, regions = chosen_engine(engine, home), split_regions(regions, home)
+    assert engine is not None
+    with function_errors():
+        from mu.functions.aws import AwsClients
+        from mu.functions.bundle import ZIP_LIMIT, sized
+        from mu.functions.deploy import Settings, names_of
+
+        names = names_of(name, copies)
+        clients = _clients(engine, home) if home is not None else AwsClients()
+        if requirements is not None:
+            on_aws = _Function(names[0], regions[0], clients) if engine == "lambda" else None
+            required = _requirements(requirements, on_aws, None, None)
+            ingredients = replace(ingredients, requirements=required)
+        with _code(None, False, engine, ingredients) as code:
+            if engine == "local" and code is not None:
+                _check_this_machine(code)
+            if code is not None and code.size > ZIP_LIMIT:
+                raise CliError(
+                    f"the bundle has {sized(code.size)}, and functions accept {sized(ZIP_LIMIT)}"
+                    " directly: use mu deploy --bucket NAME for AWS, then launch with --function"
+                    f" {name} instead of --program"
+                )
+            settings = Settings(role or (LOCAL_ROLE if engine == "local" else None))
+            return _Targets(names, regions, clients, dry, True).deploy(code, settings, "")
+
+
 # ---------------------------------------------------------------- output
 
 
-def _sentence(result: DeployResult, dry: bool) -> str:
+def sentence(result: DeployResult, dry: bool = False) -> str:
+    """Return what was done to a function, or in a dry run would be, without a full stop."""
     function = f"{result.name} in {result.region}"
     changes = f": {', '.join(result.changes)}" if result.changes else ""
     if result.did == "absent":
@@ -338,18 +432,29 @@ def _as_json(result: DeployResult) -> dict[str, object]:
 
 
 def _launch_command(
-    home: Home, engine: str, names: Sequence[str], copies: int | None, regions: Sequence[str]
+    home: Home,
+    engine: str,
+    names: Sequence[str],
+    copies: int | None,
+    regions: Sequence[str],
+    packaged: str,
 ) -> str:
+    """Return the command that runs a job that fits the functions."""
+    from mu.cli.hints import job_for
+
     words = ["mu"]
     for option, value in where().items():
         words += [f"--{option}", value]
-    words += ["launch", "hello", "--function"]
-    words += [names[0].removesuffix("-0"), "--copies", str(copies)] if copies else [names[0]]
+    function = names[0].removesuffix("-0") if copies else names[0]
+    bucket = engine == "lambda" and home.config.s3.bucket == "none"
+    pipeline, *params = job_for(function, packaged, bucket)
+    words += ["launch", pipeline, "--function", function]
+    words += ["--copies", str(copies)] if copies else []
     if engine != home.config.launch.engine:
         words += ["--engine", engine]
     if engine == "lambda" and list(regions) != [home.config.launch.region]:
         words += ["--regions", ",".join(regions)]
-    return shlex.join([*words, "-n", "5", "--watch"])
+    return shlex.join([*words, *params, "-n", "5", "--watch"])
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from mu.cli.completion import complete_function, complete_pipeline
 from mu.cli.functions import function_errors
 from mu.cli.options import (
     FAILED,
@@ -47,6 +48,7 @@ _WITH_SHELL = (
     "functions",
     multiple=True,
     metavar="NAME",
+    shell_complete=complete_function,
     help="Also check this function. Repeatable.",
 )
 @click.option(
@@ -67,6 +69,7 @@ _WITH_SHELL = (
     "--pipeline",
     default="",
     metavar="NAME",
+    shell_complete=complete_pipeline,
     help="The job's pipeline: whether it needs the relay, or all workers at once.",
 )
 @click.option(

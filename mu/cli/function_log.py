@@ -11,12 +11,18 @@ if TYPE_CHECKING:
     from mu.cli.answers import JobJson
 
 
+AFTER_S = 60.0
+"""How long after its job's end a worker may still write to its log."""
+
+
 def print_function_log(job: JobJson, show: Callable[[bytes], None]) -> None:
     """Print what the job's functions wrote to their logs while it ran."""
+    from mu.engines.local.logs import invocation_logs
     from mu.functions.aws import AwsClients, AwsError
-    from mu.functions.logs import cloudwatch_log, local_log
+    from mu.functions.logs import cloudwatch_log
 
-    engine, begin, end = job.get("engine"), job["created"], job["finished"]
+    engine, since, finished = job.get("engine"), job["created"], job["finished"]
+    until = None if finished is None else finished + AFTER_S
     functions, empty = job.get("functions", []), True
     if engine == "local":
         if "url" in where():
@@ -26,8 +32,8 @@ def print_function_log(job: JobJson, show: Callable[[bytes], None]) -> None:
             )
         home = the_home().path
         for function in functions:
-            for part in local_log(home, function, begin, end):
-                show(part)
+            for path in invocation_logs(home / "local" / "logs", function, since, until):
+                show(b"== invocation %b ==\n%b\n" % (path.stem.encode(), path.read_bytes()))
                 empty = False
         place = f"in {home}/local/logs"
     elif engine == "lambda":
@@ -35,7 +41,7 @@ def print_function_log(job: JobJson, show: Callable[[bytes], None]) -> None:
         try:
             for region in regions:
                 for function in functions:
-                    for line in cloudwatch_log(clients, function, region, begin, end):
+                    for line in cloudwatch_log(clients, function, region, since, until):
                         show(line.encode())
                         empty = False
         except AwsError as error:

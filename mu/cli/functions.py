@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import shlex
 import zipfile
@@ -13,10 +14,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mu.cli.completion import complete_path
 from mu.cli.options import CliError, F, print_json, shows_json
 
 if TYPE_CHECKING:
     from mu.functions.bundle import Bundle
+    from mu.functions.requirements import Requirements
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +32,27 @@ class Ingredients:
     extra: Sequence[str]
     lib_dirs: Sequence[Path]
     arch: str | None
+    requirements: Requirements | None = None
 
     @property
     def given(self) -> bool:
         """Whether there is anything besides the worker."""
-        return any((self.programs, self.pre, self.post, self.extra, self.lib_dirs))
+        given = self.programs, self.pre, self.post, self.extra, self.lib_dirs, self.requirements
+        return any(given)
+
+
+requirements_option = click.option(
+    "--requirements",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Add the Python packages that this requirements.txt names, for Python scripts.",
+)
 
 
 def describes_bundle(command: F) -> F:
     """Add the options that make up Ingredients."""
     options = (
-        click.argument("programs", metavar="[PROGRAM]...", nargs=-1),
+        click.argument("programs", metavar="[PROGRAM]...", nargs=-1, shell_complete=complete_path),
         click.option(
             "--pre",
             default="",
@@ -58,8 +71,10 @@ def describes_bundle(command: F) -> F:
             "extra",
             multiple=True,
             metavar="PATH",
+            shell_complete=complete_path,
             help="Add a file or folder; NAME=PATH adds it as NAME. Repeatable.",
         ),
+        requirements_option,
         click.option(
             "--arch",
             type=click.Choice(["x86_64", "arm64"]),
@@ -88,15 +103,24 @@ def describes_bundle(command: F) -> F:
     metavar="FILE",
     help="The zip to write.  [default: the first program's name with .zip]",
 )
+@click.option(
+    "--runtime",
+    default="python3.12",
+    show_default=True,
+    metavar="NAME",
+    help="The function's Python, for --requirements.",
+)
 @shows_json
 def bundle(
     programs: tuple[str, ...],
     pre: str,
     post: str,
     extra: tuple[str, ...],
+    requirements: Path | None,
     arch: str | None,
     lib_dirs: tuple[Path, ...],
     out: Path | None,
+    runtime: str,
     as_json: bool,
 ) -> None:
     """Make the zip of a function.
@@ -109,11 +133,15 @@ def bundle(
     Lambda has. Libraries that a program loads at run time are not detected; add them, as in
     --with lib/libcodec.so=/usr/lib/libcodec.so. The same input gives the same bytes.
 
+    Python scripts, which end in .py or name python in their first line, are run by the worker's
+    own Python. --requirements adds the packages that they import, from wheels for Lambda.
+
     \b
     Examples:
       mu bundle ./png2y4m --post '-i -d -o ##OUTFILE## ##INFILE##'
       mu bundle ./encode ./mux --with models --pre 'nice -n 5' -o encode.zip
       mu bundle ffmpeg=/opt/ffmpeg-arm64/ffmpeg --arch arm64
+      mu bundle ./thumb.py --requirements requirements.txt --runtime python3.13
     """
     from mu.functions.bundle import ZIP_LIMIT, sized
 
@@ -121,7 +149,13 @@ def bundle(
         if not programs:
             raise CliError("a bundle without a program needs a name: -o FILE")
         out = Path(function_name(programs[0]) + ".zip")
-    made, command = make_bundle(out, Ingredients(programs, pre, post, extra, lib_dirs, arch))
+    required = None
+    if requirements is not None:
+        from mu.functions.requirements import Requirements
+
+        required = Requirements(requirements, runtime)
+    ingredients = Ingredients(programs, pre, post, extra, lib_dirs, arch, required)
+    made, command = make_bundle(out, ingredients)
     if as_json:
         print_json(_as_json(made, command))
         return
@@ -151,8 +185,10 @@ def make_bundle(out: Path, of: Ingredients) -> tuple[Bundle, str]:
             raise CliError(
                 f"{path} is a zip, not a program; to deploy it, use mu deploy --zip {path}"
             )
-    words = [of.pre, _as_word(f"./{next(iter(named))}"), of.post] if named else []
-    command = " ".join(word for word in words if word)
+    command = packaged_command(of)
+    if of.requirements is not None:
+        required = of.requirements
+        click.echo(f"Installing {required.file} for {required.python(of.arch)} ...", err=True)
     with function_errors():
         from mu.functions.bundle import bundle
 
@@ -163,9 +199,27 @@ def make_bundle(out: Path, of: Ingredients) -> tuple[Bundle, str]:
             command=command or None,
             architecture=of.arch,
             library_folders=of.lib_dirs,
+            requirements=of.requirements,
             zip_limit=None,
         )
     return made, command
+
+
+def packaged_command(of: Ingredients) -> str:
+    """Return the packaged command; empty: there is no program."""
+    named = _named(of.programs, "PROGRAM")
+    words = [of.pre, _as_word(f"./{next(iter(named))}"), of.post] if named else []
+    return " ".join(word for word in words if word)
+
+
+def packaged_in(zipped: Path) -> str:
+    """Return the packaged command in a bundle; empty: there is none."""
+    from mu.functions.bundle import COMMAND_FILE
+
+    with zipfile.ZipFile(zipped) as archive:
+        if COMMAND_FILE not in archive.namelist():
+            return ""
+        return str(json.loads(archive.read(COMMAND_FILE))["command"])
 
 
 def _as_word(path: str) -> str:
@@ -194,7 +248,8 @@ def function_name(word: str) -> str:
     """Return a function name made from that of a program or a zip."""
     name, equals, _ = word.partition("=")
     name = Path(name if equals and not Path(word).exists() else word).name
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", name.removesuffix(".zip").removesuffix(".sh")) or "mu"
+    stem = name.removesuffix(".zip").removesuffix(".sh").removesuffix(".py")
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", stem) or "mu"
 
 
 @contextlib.contextmanager

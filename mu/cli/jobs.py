@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -62,15 +64,17 @@ def jobs(limit: int, name: str | None, state: str | None, as_json: bool) -> None
       mu jobs --state failed --json | jq -r '.[].id'
     """
     having = {"name": name, "state": state}
-    client = the_client()
-    found = client.jobs(**{key: value for key, value in having.items() if value is not None})
-    found = found[-limit:]
+    given = {key: value for key, value in having.items() if value is not None}
+    found = the_client().jobs(last=limit, **given)
     if as_json:
         print_json(found)
         return
     if not found:
         if name is None and state is None:
-            click.echo("There are no jobs yet. Try: mu launch hello -n 5 --watch")
+            click.echo(
+                "There are no jobs yet. Try: mu deploy --bare --name hello, then mu launch hello -n 5"
+                " --watch"
+            )
         else:
             named = "" if name is None else f" named {name!r}"
             click.echo(f"There is no {f'{state} ' if state else ''}job{named}.")
@@ -106,7 +110,7 @@ def watch(ctx: click.Context, job: str, as_json: bool) -> None:
 @job_argument
 @click.option(
     "--state",
-    type=click.Choice(["waiting", "running", "done", "failed"]),
+    type=click.Choice(["waiting", "running", "done", "failed", "cancelled"]),
     help="List only actors in this state; with failed, show every different error.",
 )
 @shows_json
@@ -230,9 +234,15 @@ def cancel(job: str, as_json: bool) -> None:
 
 
 def watch_to_end(
-    ctx: click.Context, client: Client, job: JobJson, as_json: bool, stderr: bool = False
+    ctx: click.Context,
+    client: Client,
+    job: JobJson,
+    as_json: bool,
+    stderr: bool = False,
+    out: Path | None = None,
 ) -> NoReturn:
-    """Show the job until it ends, and exit with its status."""
+    """Show the job until it ends, bring its files to the folder `out`, and exit with its status."""
+    from mu.cli.fetch import bring
     from mu.cli.watch import watch as watch_job
 
     try:
@@ -243,7 +253,18 @@ def watch_to_end(
             f"To watch it again: mu watch {job['id']}. To cancel it: mu cancel {job['id']}.",
             err=True,
         )
+        if out is not None:
+            click.echo(
+                f"For its files: mu fetch {job['id']} --to {shlex.quote(str(out))}", err=True
+            )
         ctx.exit(INTERRUPTED)
+    if out is not None:
+        try:
+            bring(client, job, out)
+        except CliError as error:
+            if job["state"] == "done":
+                raise
+            click.echo(f"Nothing was downloaded: {error.message}", err=True)
     ctx.exit(STATUS.get(job["state"], FAILED))
 
 
@@ -272,8 +293,9 @@ def _print_log(
                 raise
             time.sleep(FOLLOW_S)  # the job is still being planned
             continue
-        end = int(answer.headers["Mu-Log-End"])
-        lost = int(answer.headers["Mu-Log-Begin"]) - at
+        end = int(answer.headers.get("Mu-Log-End", at + len(answer.body)))
+        begin = int(answer.headers.get("Mu-Log-Begin", end - len(answer.body)))
+        lost = begin - at
         if lost > 0:
             click.echo(
                 f"mu: {lost} earlier bytes were dropped (see log_bytes in mu.conf)", err=True
@@ -309,7 +331,7 @@ def _only_actor(client: Client, job: JobJson, key: str | None) -> int:
 def _ended(client: Client, job_id: str, actor: int) -> bool:
     page = {"after": actor - 1} if actor else {}
     found = client.workers(job_id, limit=1, **page)
-    if found and found[0]["actor"] == actor and found[0]["state"] in ("done", "failed"):
+    if found and found[0]["actor"] == actor and found[0]["state"] not in ("waiting", "running"):
         return True
     return bool(client.job(job_id)["finished"])
 

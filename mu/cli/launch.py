@@ -12,6 +12,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mu.cli.completion import (
+    complete_engine,
+    complete_function,
+    complete_param,
+    complete_path,
+    complete_pipeline,
+)
+from mu.cli.functions import requirements_option
 from mu.cli.jobs import watch_to_end
 from mu.cli.options import (
     CliError,
@@ -28,7 +36,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_pipeline)
 @shows_json
 @finds_daemon()
 def pipelines(name: str | None, as_json: bool) -> None:
@@ -53,7 +61,7 @@ def pipelines(name: str | None, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("pipeline")
+@click.argument("pipeline", shell_complete=complete_pipeline)
 @click.option(
     "--name", "job_name", metavar="TEXT", help="A name to find the job by: mu jobs --name."
 )
@@ -64,15 +72,59 @@ def pipelines(name: str | None, as_json: bool) -> None:
     "params",
     multiple=True,
     metavar="NAME=VALUE",
+    shell_complete=complete_param,
     help="Set a parameter of the pipeline; mu pipelines NAME lists them. Repeatable.",
+)
+@click.option(
+    "--program",
+    metavar="PATH",
+    shell_complete=complete_path,
+    help="Make the function from this program or Python script, if it differs. [name: the program's]",
+)
+@requirements_option
+@click.option(
+    "--with",
+    "extra",
+    multiple=True,
+    metavar="PATH",
+    shell_complete=complete_path,
+    help="Add a file or folder to --program, as in mu deploy. Repeatable.",
+)
+@click.option(
+    "--pre", default="", metavar="TEXT", help="Words before --program in its packaged command."
+)
+@click.option("--post", default="", metavar="TEXT", help="Words after it: its arguments.")
+@click.option(
+    "--role",
+    metavar="ARN",
+    envvar="AWS_ROLE",
+    help="The IAM role of a new function on AWS.  [default: AWS_ROLE]",
+)
+@click.option(
+    "--in",
+    "inputs",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="PATH",
+    help="Upload this folder, or file, as the job's inputs; only what has changed.",
+)
+@click.option(
+    "--out",
+    "outputs",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Wait for the job's end, then download its outputs to this folder.",
 )
 @click.option(
     "--engine",
     metavar="NAME",
+    shell_complete=complete_engine,
     help="Where workers run: local, lambda or external.  [default: from mu.conf]",
 )
 @click.option(
-    "--function", metavar="NAME", help="The Lambda function.  [default: the pipeline's name]"
+    "--function",
+    metavar="NAME",
+    shell_complete=complete_function,
+    help="The Lambda function.  [default: the pipeline's name]",
 )
 @click.option(
     "--copies",
@@ -130,6 +182,12 @@ def pipelines(name: str | None, as_json: bool) -> None:
     metavar="KEY",
     help="Repeating the same order with the same key does not start a second job.",
 )
+@click.option(
+    "--dry-run", is_flag=True, help="Show what would be done and what it may cost; do nothing."
+)
+@click.option(
+    "--skip-existing", is_flag=True, help="With map: skip inputs whose output is up to date."
+)
 @click.option("-w", "--watch", "watched", is_flag=True, help="Wait until the job has ended.")
 @shows_json
 @finds_daemon()
@@ -139,11 +197,24 @@ def launch(
     /,
     pipeline: str,
     params: tuple[str, ...],
+    program: str | None,
+    requirements: Path | None,
+    extra: tuple[str, ...],
+    pre: str,
+    post: str,
+    role: str | None,
+    inputs: Path | None,
+    outputs: Path | None,
+    engine: str | None,
+    function: str | None,
+    copies: int | None,
     actors: str | None,
     regions: tuple[str, ...],
     event: str | None,
     event_out: Path | None,
     idempotency_key: str | None,
+    dry_run: bool,
+    skip_existing: bool,
     watched: bool,
     as_json: bool,
     **given: object,
@@ -158,11 +229,21 @@ def launch(
       mu launch hello -n 100 --watch
       mu launch png2y4m -n 22 -p video=bbb -p bucket=demo -p frames=6
       mu launch png2y4m -n 22 --actors 3,8-9 -p video=bbb -p bucket=demo
+      mu launch map --in photos --out thumbs -p command='sum {in} > {out}'
+      mu launch map --program ./thumb.py --in photos --out thumbs -n 20
       mu launch hello --engine lambda --region us-east-1,us-west-2 -n 2000
       mu launch hello --engine lambda -n 2000 --copies 2 --max-cost 0.50
       mu launch hello -n 2000 --spares 50 --retries 3 --tolerate 10
       mu launch hello --event '{"env": {"NAME": "value"}}'
       mu launch hello --idempotency-key nightly-2024-05-01 --json
+
+    With --program, this command makes the job's function as mu deploy does, and updates it if the
+    program or what belongs to it has changed. map then runs the program with {in} and {out}, unless
+    -p command says otherwise.
+
+    With --in and --out, this command copies files to and from the bucket of the job: the one of -p
+    bucket=NAME, or of [s3] in the daemon's mu.conf, or else that of the embedded S3 server, which
+    starts when it is needed. docs/data.md says more.
 
     Engine external starts no workers. Instead of the job's id, mu prints the event with which you
     start them yourself. The event contains the job's private key.
@@ -173,31 +254,64 @@ def launch(
     from mu.cli.arguments import pipeline_named, read_actors, read_event, read_params
 
     order: dict[str, object] = {"pipeline": pipeline, "workers": given["workers"]}
-    order |= {"name": given["job_name"]}
-    order |= {"engine": given["engine"], "function": given["function"]}
+    order |= {"name": given["job_name"], "engine": engine, "function": function}
+    order |= {"copies": copies}
     order |= {"deadline_s": given["deadline"], "worker_timeout_s": given["worker_timeout"]}
-    same = ("retries", "spares", "stragglers", "tolerate", "on_failure", "copies")
+    same = ("retries", "spares", "stragglers", "tolerate", "on_failure")
     order |= {name: given[name] for name in same} | {"max_cost_usd": given["max_cost"]}
-    order["regions"] = [
-        name for word in regions for part in word.split(",") if (name := part.strip())
-    ] or None
+    chosen = [name for word in regions for part in word.split(",") if (name := part.strip())]
+    order["regions"] = chosen or None
     order["actors"] = None if actors is None else read_actors(actors)
     order["event"] = None if event is None else read_event(event)
     order = {name: value for name, value in order.items() if value is not None}
     if event_out is not None and order.get("engine", "external") != "external":
         raise CliError("--event-out is for engine external; others start the workers themselves")
+    if skip_existing:
+        params = (*params, "skip_existing=yes")
     client = the_client()
-    order["params"] = read_params(pipeline_named(client.pipelines(), pipeline), params)
+    described = pipeline_named(client.pipelines(), pipeline)
+    made = None
+    if program is not None:
+        from mu.cli.functions import Ingredients
+        from mu.cli.program import LaunchedProgram
+
+        parts = Ingredients([program], pre, post, extra, (), None)
+        made = LaunchedProgram(
+            parts, requirements, role, engine, function or "", copies or 0, chosen
+        )
+        order["function"], params = made.name, made.with_command(described, params)
+    elif requirements or extra or pre or post:
+        raise CliError("--requirements, --with, --pre and --post belong to --program: name it")
+    staged = None
+    if inputs is not None or outputs is not None:
+        from mu.cli.stage import Stage
+
+        staged = Stage(client, described, params, inputs, outputs, engine or "")
+        params = staged.words
+    order["params"] = values = read_params(described, params)
+    deployed = made.deploy(dry_run) if made is not None else []
+    if dry_run:
+        from mu.cli.dryrun import show_plan
+
+        files = staged.files() if staged is not None else []
+        if staged is not None and files:
+            order["params"] = staged.planned(values, files)
+        show_plan(client, order, deployed, files, staged.url if staged else "", as_json)
+        return
+    if staged is not None:
+        staged.upload(order)
     with _private_file(event_out) as keep_event:
-        job = _place(client, order, idempotency_key)
+        job = place(client, order, idempotency_key)
         if event_out is not None and "event" in job:
             keep_event(json.dumps(job.pop("event")))
-    _report(job, event_out, watched, as_json)
+    watched = watched or outputs is not None
+    report(job, event_out, watched, as_json)
     if watched:
-        watch_to_end(ctx, client, job, as_json, stderr="event" in job and not as_json)
+        quiet = "event" in job and not as_json
+        watch_to_end(ctx, client, job, as_json, stderr=quiet, out=outputs)
 
 
-def _place(client: Client, order: dict[str, object], key: str | None) -> JobJson:
+def place(client: Client, order: dict[str, object], key: str | None) -> JobJson:
     """Place the order, and return the job."""
     from mu.cli.client import DaemonUnreachable, RequestRefused
 
@@ -214,7 +328,7 @@ def _place(client: Client, order: dict[str, object], key: str | None) -> JobJson
         ) from None
 
 
-def _report(job: JobJson, event_out: Path | None, watched: bool, as_json: bool) -> None:
+def report(job: JobJson, event_out: Path | None, watched: bool, as_json: bool) -> None:
     """Print the id, the event or the JSON on stdout for programs, and a sentence on stderr."""
     from mu.cli.display.text import ordered
 

@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, TypeVar
 
 import click
 
+from mu.cli.completion import WHERE, complete_job, complete_path
 from mu.strict_json import dumps
 
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 DONE, FAILED, USAGE, CANCELLED, NOT_RUNNING = 0, 1, 2, 3, 4
 INTERRUPTED, BROKEN_PIPE = 130, 141
 """The shell's statuses for a program ended by SIGINT or SIGPIPE."""
-
-_WHERE = "mu.where"
-"""The key in a click context's meta for the options that select a daemon."""
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -66,6 +64,7 @@ def finds_daemon(hidden: bool = True) -> Callable[[F], F]:
                 hidden=hidden,
                 expose_value=False,
                 callback=_note,
+                shell_complete=None if name == "--url" else complete_path,
             )(command)
         return command
 
@@ -74,7 +73,7 @@ def finds_daemon(hidden: bool = True) -> Callable[[F], F]:
 
 def _note(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
     if value is not None:
-        ctx.meta.setdefault(_WHERE, {})[param.name] = value
+        ctx.meta.setdefault(WHERE, {})[param.name] = value
 
 
 def chooses_engine(command: F) -> F:
@@ -91,7 +90,7 @@ def shows_json(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
-job_argument = click.argument("job", metavar="JOB")
+job_argument = click.argument("job", metavar="JOB", shell_complete=complete_job)
 
 
 # ---------------------------------------------------------------- values
@@ -104,7 +103,7 @@ def print_json(value: object) -> None:
 
 def where() -> Mapping[str, str]:
     """Return the options of this command line that select a daemon, by name."""
-    found: Mapping[str, str] = click.get_current_context().meta.get(_WHERE, {})
+    found: Mapping[str, str] = click.get_current_context().meta.get(WHERE, {})
     return found
 
 
@@ -157,18 +156,18 @@ def local_clients(home: Home) -> LocalClients:
     return LocalClients(port, key.access_key, key.secret_key)
 
 
-def local_key(home: Home) -> Credentials:
-    """Return the key of the home's local engine. Raises NoAddress."""
+def local_key(home: Home, name: str = "key") -> Credentials:
+    """Return a key of the home: its local engine's, or its S3 server's. Raises NoAddress."""
     from mu.cli.address import NoAddress
     from mu.engines.local.key import KeyFileError, key_file, read_key
 
     try:
-        return read_key(home.path)
+        return read_key(home.path, name)
     except FileNotFoundError:
         raise NoAddress(
-            f"{key_file(home.path)} is missing: the daemon makes it when it starts, with {home.start}"
+            f"{key_file(home.path, name)} is missing: the daemon makes it when it starts, with {home.start}"
         ) from None
     except OSError as error:
-        raise NoAddress(f"cannot read {key_file(home.path)}: {error.strerror}") from None
+        raise NoAddress(f"cannot read {key_file(home.path, name)}: {error.strerror}") from None
     except KeyFileError as error:
         raise NoAddress(str(error)) from None

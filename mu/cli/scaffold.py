@@ -13,6 +13,8 @@ from mu.cli.options import CliError
 
 CONFIG = "mu.conf"
 UNIT = "mu.service"
+ENVIRONMENT = "mu.env"
+"""The file beside mu.conf from which systemd takes more variables, if it exists."""
 
 SHIPPED = Path(mu.__file__).with_name("default.conf")
 """The installed copy of etc/mu.conf."""
@@ -32,6 +34,9 @@ Type=exec
 # "home = ~/.mu" is in this user's home folder. The local engine runs functions as this user, so do
 # not use root.
 User={user}
+# For variables such as AWS_ACCESS_KEY_ID=... and AWS_SECRET_ACCESS_KEY=..., one a line, if this user has no
+# ~/.aws. Give the file mode 0600.
+EnvironmentFile=-{environment}
 ExecStart={command}
 ExecReload=/bin/kill -HUP $MAINPID
 # A daemon that fails to start ends with a signal, which "on-failure" treats as a clean stop.
@@ -53,8 +58,9 @@ WantedBy=multi-user.target
 
 @click.command()
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+@click.option("--user", "owner", metavar="NAME", help="User who runs the daemon; default: you.")
 @click.option("--force", is_flag=True, help="Overwrite existing files.")
-def init(folder: Path, force: bool) -> None:
+def init(folder: Path, owner: str | None, force: bool) -> None:
     """Write a mu.conf to edit and a systemd unit.
 
     mu.conf has every option at its default, with a comment on each; mu.service starts the daemon.
@@ -63,11 +69,12 @@ def init(folder: Path, force: bool) -> None:
     \b
     Examples:
       mu init
-      mu init /etc
+      mu init /etc --user mu
     """
-    config, unit = write_files(folder, force)
-    root = " Replace User=root there by another user." if user() == "root" else ""
-    start = shlex.join(start_command(config))
+    owner = owner or user()
+    config, unit = write_files(folder, force, owner)
+    root = " Replace User=root there by another user." if owner == "root" else ""
+    start, mine = shlex.join(start_command(config)), f"mu --config {shlex.quote(str(config))}"
     click.echo(
         f"Wrote {config} and {unit}.\n\n"
         "Next steps:\n"
@@ -75,12 +82,13 @@ def init(folder: Path, force: bool) -> None:
         "  2. Start the daemon:\n"
         f"       {start}\n"
         f"     or let systemd start it: see the first lines of {unit.name}.{root}\n"
-        "  3. Deploy a function (see README.md), then run a job:\n"
-        f"       mu --config {shlex.quote(str(config))} launch hello -n 5 --watch"
+        "  3. Create a function with nothing but the worker, then run a job:\n"
+        f"       {mine} deploy --bare --name hello\n"
+        f"       {mine} launch hello -n 5 --watch"
     )
 
 
-def write_files(folder: Path, force: bool) -> tuple[Path, Path]:
+def write_files(folder: Path, force: bool, owner: str) -> tuple[Path, Path]:
     """Write both files, and return them. Raises CliError before anything is written."""
     folder = folder.absolute()
     config, unit = folder / CONFIG, folder / UNIT
@@ -92,7 +100,7 @@ def write_files(folder: Path, force: bool) -> tuple[Path, Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         config.write_bytes(SHIPPED.read_bytes())
-        unit.write_text(_unit(config, unit), encoding="utf-8")
+        unit.write_text(_unit(config, unit, owner), encoding="utf-8")
     except OSError as error:
         raise CliError(f"cannot write {error.filename or folder}: {error.strerror}") from None
     return config, unit
@@ -105,9 +113,10 @@ def start_command(config: Path) -> list[str]:
     return [twistd, "-n", "--pidfile=", "mu", "--config", str(config)]
 
 
-def _unit(config: Path, unit: Path) -> str:
+def _unit(config: Path, unit: Path, owner: str) -> str:
     command = " ".join(map(_systemd_word, start_command(config)))
-    return _UNIT.format(unit=unit, user=user(), command=command)
+    environment = str(config.with_name(ENVIRONMENT)).replace("%", "%%")
+    return _UNIT.format(unit=unit, user=owner, command=command, environment=environment)
 
 
 def user() -> str:

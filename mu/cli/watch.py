@@ -13,8 +13,9 @@ from mu.cli.address import NotRunning
 from mu.cli.answers import JobJson, OverviewJson
 from mu.cli.client import Client, DaemonUnreachable, RequestRefused
 from mu.cli.display.failures import failures
+from mu.cli.display.outline import outline
 from mu.cli.display.progress import Pace, progress, progress_line
-from mu.cli.display.text import COLOURS, console, ended, ordered, result_line, took
+from mu.cli.display.text import COLOURS, console, ended, ordered, took
 
 POLL_S = 0.25
 PLAIN_S = 1.0
@@ -142,10 +143,14 @@ def _json_lines() -> Show:
 
 
 def _show_end(client: Client, screen: Console, job: JobJson) -> None:
-    """Show what failed, then how the job ended."""
+    """Show what failed and the result, then how the job ended."""
     if job["state"] != "cancelled" and job["counts"]["failed"]:
         for part in failures(client.workers(job["id"]), job):
             screen.print(part)
+    if job["result"] is not None:
+        screen.print("Result:")
+        for line in outline(job["result"], "  "):
+            screen.print(line, soft_wrap=True)
+    if job["state"] == "failed" and any(job["counts"].values()):
+        screen.print(f"To run what failed again: mu rerun {job['id']}", style="dim")
     screen.print(ended(job), style=COLOURS.get(job["state"], ""))
-    if result := result_line(job):
-        screen.print(result)

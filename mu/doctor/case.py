@@ -9,7 +9,7 @@ from mu.doctor.finding import FAIL, OK, UNKNOWN, Finding
 from mu.functions.apis import Clients
 from mu.functions.aws import AwsClients, LocalClients
 from mu.functions.deploy import DEFAULTS, NAME
-from mu.parameters import FieldError, Parameter, read_fields
+from mu.parameters import RESTART, FieldError, Parameter, read_fields
 
 _REGION = re.compile(r"[a-z0-9-]{1,64}")
 _MOST = 1_000_000
@@ -121,7 +121,8 @@ def read_case(
         if asked.pipeline not in by_name:
             raise FieldError(
                 "pipeline",
-                f"unknown pipeline {asked.pipeline!r:.200}; the pipelines are {', '.join(by_name)}",
+                f"unknown pipeline {asked.pipeline!r:.200}; the pipelines are {', '.join(by_name)};"
+                f" {RESTART}",
             )
         needs = by_name[asked.pipeline]
     clients: Clients | None = aws

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from mu.doctor.finding import FAIL, OK, WARN, Finding
-from mu.home import lock
+from mu.home import HomeInUse, lock
 from mu.journal.check import check
 from mu.journal.database import JournalError
 from mu.journal.salvage import Salvaged, repair
@@ -22,6 +22,13 @@ def examine_journal(path: Path, mend: bool = False) -> Iterator[Finding]:
                 saved = repair(path) if check(path).damage else None
             yield from _repaired(path, saved)
         yield from _checked(path)
+    except HomeInUse:
+        yield Finding(
+            NAME,
+            FAIL,
+            f"{path} is not repaired while a daemon uses it",
+            "stop the daemon, then run this command again",
+        )
     except (JournalError, OSError, sqlite3.Error) as error:
         yield Finding(NAME, FAIL, str(error))
 
@@ -32,6 +39,8 @@ def _repaired(path: Path, saved: Salvaged | None) -> Iterator[Finding]:
         return
     for job, what in saved.forgotten.items():
         yield Finding(NAME, WARN, f"job {job}: {what}")
+    if saved.unnamed:
+        yield Finding(NAME, WARN, "more is lost, of jobs that the damaged file no longer names")
     yield Finding(
         NAME,
         OK,

@@ -4,9 +4,11 @@ from collections.abc import Callable
 
 from twisted.internet.defer import Deferred, DeferredList
 
+from mu.aws.logs import aws_log_of
 from mu.config import Config
 from mu.engines.connections import Timeouts
-from mu.engines.lambda_api import FindCredentials, LambdaEngine
+from mu.engines.lambda_api import FindCredentials, LambdaEngine, ReadLog
+from mu.engines.local.logs import local_log_of
 from mu.engines.local.process import LocalEngineProcess
 from mu.engines.reactors import IClientReactor, ILocalReactor
 from mu.engines.routes import Route, aws_credentials, aws_route
@@ -28,12 +30,14 @@ class BuiltinEngines:
         self._reactor = reactor
         self._process: LocalEngineProcess | None = None
         self._port = 0
-        self.by_name = {"lambda": self._engine("lambda", aws_route, aws_credentials())}
+        self.by_name = {"lambda": self._engine("lambda", aws_route, aws_credentials(), aws_log_of)}
         if local_key is not None:
+            logs = config.home / "local" / "logs"
             self.by_name["local"] = self._engine(
                 "local",
                 lambda region: Route(f"http://127.0.0.1:{self._port}", region),
                 lambda expired: local_key,
+                lambda function, region, since: local_log_of(logs, function, since),
                 lambda: self._process is not None and self._process.info is not None,
             )
 
@@ -49,9 +53,16 @@ class BuiltinEngines:
             linger_s=local.linger_s,
             faults=str(local.faults),
             allowed_hosts=self._config.mu.allowed_hosts,
+            s3_port=self._config.s3.port,
+            s3_profile="" if self._config.s3.profile == "none" else self._config.s3.profile,
         )
         self._port = await self._process.start()
         return self._port
+
+    @property
+    def local_process(self) -> LocalEngineProcess | None:
+        """The process of the local engine; None: it was not started."""
+        return self._process
 
     def stop(self, leave_local: bool) -> Deferred[list[tuple[bool, None]]]:
         """Close all connections, and stop the local engine or leave it to the next daemon."""
@@ -67,10 +78,22 @@ class BuiltinEngines:
         name: str,
         find_route: Callable[[str], Route],
         credentials: FindCredentials,
+        read_log: ReadLog,
         is_up: Callable[[], bool] = lambda: True,
     ) -> LambdaEngine:
         launch = self._config.launch
         first_byte_s = launch.timeout_s if name == "local" else launch.first_byte_s
         timeouts = Timeouts(launch.timeout_s, first_byte_s, launch.idle_s, launch.keepalive_s)
-        growth = launch.growth if name == "lambda" else 0
-        return LambdaEngine(name, self._reactor, find_route, credentials, timeouts, growth, is_up)
+        local = name == "local"
+        return LambdaEngine(
+            name,
+            self._reactor,
+            find_route,
+            credentials,
+            timeouts,
+            growth=0 if local else launch.growth,
+            is_up=is_up,
+            read_log=read_log,
+            on_this_machine=local,
+            regional=not local,
+        )

@@ -21,17 +21,22 @@ class Prices:
     gb_s: dict[str, float] = field(default_factory=lambda: dict(GB_S_USD))
     request: float = REQUEST_USD
 
+    def usd(self, size: Size, seconds: float) -> float:
+        """Return the price of one worker's running time."""
+        return self.gb_s[size.architecture] * size.memory_mb / 1024 * seconds
+
 
 class Meter:
     """Measures the running time of one job's workers, from hello to the end of the connection.
 
-    It misses the 0.1 to 0.5 s that a function takes before its worker's hello.
+    Before its hello, a worker takes 0.1 to 0.5 s: `before` adds that.
     """
 
     def __init__(self, prices: Prices) -> None:
         self._prices = prices
         self._running: dict[str, tuple[float, Size]] = {}
         self._ended: dict[str, tuple[float, float, Size]] = {}
+        self._before: set[str] = set()
         self._usd = 0.0
         self._stopped = False
         self.gb_s = 0.0
@@ -79,6 +84,13 @@ class Meter:
         for worker, (since, until, size) in self._ended.items():
             self._ended[worker] = since + seconds, until + seconds, size
 
+    def before(self, worker: str, seconds: float) -> None:
+        """Count what a known worker ran before its hello; only the first call for it counts."""
+        known = self._running.get(worker) or self._ended.get(worker)
+        if known is not None and worker not in self._before and not self._stopped:
+            self._before.add(worker)
+            self._add(known[-1], seconds)
+
     def stop(self, at: float) -> None:
         """End all workers that are still running; from now on, the sums do not change."""
         for worker in list(self._running):
@@ -88,12 +100,9 @@ class Meter:
     def usd(self, now: float) -> float:
         """Return the cost so far."""
         return self._usd + sum(
-            self._price(size, now - since) for since, size in self._running.values()
+            self._prices.usd(size, now - since) for since, size in self._running.values()
         )
 
     def _add(self, size: Size, seconds: float) -> None:
         self.gb_s += size.memory_mb / 1024 * seconds
-        self._usd += self._price(size, seconds)
-
-    def _price(self, size: Size, seconds: float) -> float:
-        return self._prices.gb_s[size.architecture] * size.memory_mb / 1024 * seconds
+        self._usd += self._prices.usd(size, seconds)

@@ -9,8 +9,9 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
-from mu.aws.answers import ErrorAnswer, Kind, how_far, json_object
+from mu.aws.answers import PASSING, ErrorAnswer, Kind, how_far, json_object
 from mu.aws.limits import PAYLOAD
+from mu.aws.names import unqualified
 from mu.aws.sessions import NO_CREDENTIALS, AwsTrouble
 from mu.engines.connections import Connections, NoAnswer, NotSent, Origin, Response, Timeouts
 from mu.engines.reactors import IClientReactor
@@ -19,6 +20,7 @@ from mu.engines.signing import Credentials, Signer
 from mu.invocations import (
     Accepted,
     Answer,
+    ConcurrencyLimit,
     Invocation,
     Refused,
     Size,
@@ -40,6 +42,10 @@ EVENT_LIMIT = PAYLOAD.most
 HEADERS = {"Content-Type": "application/json", "X-Amz-Invocation-Type": "Event"}
 
 
+ReadLog = Callable[[str, str, float], str]
+"""Returns what a function's workers printed in a region since a time, as Engine.log_of does."""
+
+
 class FindCredentials(Protocol):
     """Returns the credentials to sign with, or None if there are none. May block.
 
@@ -53,7 +59,8 @@ class FindCredentials(Protocol):
 class LambdaEngine(Engine):
     """Starts workers by asynchronous invocations of a Lambda function.
 
-    `find_route(region)` says how to reach the API. It and `find_credentials` run in threads.
+    `find_route(region)` says how to reach the API. It, `find_credentials` and `read_log` run in
+    threads.
     Nothing is sent while `is_up` returns False. cancel() does nothing, since Lambda cannot withdraw
     events: workers that start late are told to quit.
     """
@@ -70,9 +77,15 @@ class LambdaEngine(Engine):
         growth: int = 0,
         is_up: Callable[[], bool] = lambda: True,
         now: Callable[[], float] = time.time,
+        read_log: ReadLog | None = None,
+        on_this_machine: bool = False,
+        regional: bool = True,
     ) -> None:
         """`now` is for signatures: the system's time, which may jump."""
         self.name = name
+        self.on_this_machine = on_this_machine
+        self.regional = regional
+        self._read_log = read_log
         self.growth = growth
         self._is_up = is_up
         self._now = now
@@ -100,11 +113,11 @@ class LambdaEngine(Engine):
         """Close all connections."""
         return self._connections.close()
 
-    def size(self, function: str, region: str) -> Deferred[Size | str]:
+    def size(self, function: str, region: str) -> Deferred[Size | Unreached | str]:
         """Return a function's memory and architecture, or why they are unknown."""
         return Deferred.fromCoroutine(self._size(function, region))
 
-    async def _size(self, function: str, region: str) -> Size | str:
+    async def _size(self, function: str, region: str) -> Size | Unreached | str:
         try:
             credentials = await self._current_credentials()
             if credentials is None:
@@ -117,29 +130,47 @@ class LambdaEngine(Engine):
             configuration = json_object(response.body)
             if response.status != 200:
                 error = ErrorAnswer.read(response.status, response.headers, response.body)
-                return f"{error.code or error.status}: {error.message}"
+                said = f"{error.code or error.status}: {error.message}"
+                kind = error.meaning(self._now()).kind
+                return Unreached(said) if kind in PASSING else said
             memory, architectures = configuration["MemorySize"], configuration.get("Architectures")
             if not isinstance(memory, int):
                 return f"MemorySize is not an integer: {memory!r}"
             first = architectures[0] if isinstance(architectures, list) and architectures else None
-            return Size(memory, str(first or "x86_64"))
-        except (AwsTrouble, NotSent, NoAnswer, KeyError, ValueError) as error:
+            timeout = configuration.get("Timeout")
+            return Size(
+                memory,
+                str(first or "x86_64"),
+                timeout if isinstance(timeout, int) else 0,
+                str(configuration.get("LastModified") or ""),
+            )
+        except (NotSent, NoAnswer) as error:
+            return Unreached(str(error))
+        except AwsTrouble as error:
+            return Unreached(str(error)) if error.passing or self._worked else str(error)
+        except (KeyError, ValueError) as error:
             return f"{type(error).__name__}: {error}"
 
-    def concurrency(self, function: str, region: str) -> Deferred[int | None]:
+    def concurrency(self, function: str, region: str) -> Deferred[ConcurrencyLimit | None]:
         """Return how many workers may run at once: the function's reserve, or the account's limit."""
         return Deferred.fromCoroutine(self._concurrency(function, region))
 
-    async def _concurrency(self, function: str, region: str) -> int | None:
-        name = quote(
-            function.partition(":")[0] if ":function:" not in function else function, safe=""
-        )
+    async def _concurrency(self, function: str, region: str) -> ConcurrencyLimit | None:
+        name = quote(unqualified(function), safe="")  # a version or alias has no reserve of its own
         reserved = await self._ask(region, CONCURRENCY_PATH.format(name))
         if isinstance(own := reserved.get("ReservedConcurrentExecutions"), int):
-            return own
+            return ConcurrencyLimit(own, reserved=True)
         limits = (await self._ask(region, ACCOUNT_PATH)).get("AccountLimit")
         unreserved = limits.get("UnreservedConcurrentExecutions") if isinstance(limits, dict) else 0
-        return unreserved if isinstance(unreserved, int) and unreserved > 0 else None
+        return (
+            ConcurrencyLimit(unreserved) if isinstance(unreserved, int) and unreserved > 0 else None
+        )
+
+    def log_of(self, function: str, region: str, since: float) -> Deferred[str]:
+        """Return what workers printed since a time, or where to look, as a clause of an error."""
+        if self._read_log is None:
+            return super().log_of(function, region, since)
+        return deferToThread(self._read_log, function, region, since)
 
     async def _ask(self, region: str, path: str) -> dict[str, object]:
         """Return the JSON object of a GET; empty: it was refused or failed."""
@@ -172,9 +203,8 @@ class LambdaEngine(Engine):
         except AwsTrouble as error:
             return Unreached(str(error)) if error.passing else Refused(str(error))
         if credentials is None:
-            return Refused(
-                f"there are no AWS credentials: {NO_CREDENTIALS}, on the machine where the daemon runs"
-            )
+            none = f"there are no AWS credentials: {NO_CREDENTIALS}, on the machine where the daemon runs"
+            return Unreached(none) if self._worked else Refused(none)
         signer, base = self._signer(invocation.region, route, credentials)
         path = base + self._path(invocation.function) + "invocations"
         head = signer.head(path, invocation.payload, self._now())
@@ -192,6 +222,8 @@ class LambdaEngine(Engine):
             self._worked = True
             return Accepted()
         answer, kind = _answer_to(response, invocation, self._now())
+        if kind is Kind.KEYS and self._worked and isinstance(answer, Refused):  # they were rotated
+            answer, kind = Throttled(answer.reason), Kind.EXPIRED
         if kind is Kind.EXPIRED and self._credentials == credentials:
             self._expired, self._credentials = credentials, None
         return answer
@@ -269,7 +301,7 @@ def _answer_to(response: Response, invocation: Invocation, now: float) -> tuple[
     """Return what an error means for the launch, and of which kind it is."""
     error = ErrorAnswer.read(response.status, response.headers, response.body)
     meaning = error.meaning(now)
-    remedy = meaning.remedy.format(function=invocation.function)
+    remedy = meaning.remedy.replace("{function!r}", repr(invocation.function))
     said = f"{error.code or error.status}: {error.message}"
     match meaning.kind:
         case Kind.BUSY:

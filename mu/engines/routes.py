@@ -91,7 +91,7 @@ def aws_credentials() -> Callable[[Credentials | None], Credentials | None]:
             if found == expired:
                 name = sessions.profile_of(session)
                 raise AwsTrouble(
-                    f"AWS says that the credentials of profile {name!r} have expired",
+                    f"AWS no longer accepts the credentials of profile {name!r}",
                     "get new ones, or correct this machine's clock",
                 )
         return found

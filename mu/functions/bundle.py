@@ -2,11 +2,13 @@
 
 It is reproducible: the same input gives the same bytes, so an unchanged function need not be
 deployed again. The shared libraries of dynamic programs are added in lib/, except those of glibc.
+Python scripts are run by the worker's Python; the packages that they require are in lib/python/.
 """
 
 import json
 import os
 import stat
+import tempfile
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,6 +20,8 @@ from mu.functions.contents import Entry, add, below, checked, named
 from mu.functions.contents import worker_sources as worker_sources
 from mu.functions.elf import ARCHITECTURES, machine_of
 from mu.functions.programs import add_libraries, one_architecture, read_elves
+from mu.functions.requirements import Requirements
+from mu.functions.scripts import PACKAGES, add_starter, python_options
 
 ZIP_LIMIT = limits.ZIP.most
 """The largest zip, in bytes, that Lambda accepts directly; larger ones go through S3."""
@@ -57,6 +61,7 @@ def bundle(
     command: str | None = None,
     architecture: str | None = None,
     library_folders: Iterable[Path] = (),
+    requirements: Requirements | None = None,
     zip_limit: int | None = ZIP_LIMIT,
 ) -> Bundle:
     """Write a zip of the worker, the user's files, and the packaged command. Raises BundleError.
@@ -64,11 +69,36 @@ def bundle(
     A mapping gives the files' names in the zip; otherwise they keep their own. The `executables`
     get mode 0755; other files are executable if they were. A folder is added with all its files.
     Shared libraries are looked up in `library_folders`, then where the loader looks. All programs
-    must be for `architecture`, or for one and the same without it. `out` is replaced only once the
-    zip is complete. `zip_limit` None allows any size, for a zip that goes through S3.
+    must be for `architecture`, or for one and the same without it. The packages in `requirements` are
+    added for Python scripts. `out` is replaced only once the zip is complete. `zip_limit` None allows any size, for a zip that goes through S3.
     """
     if command is not None:
         _check_command(command)
+    with tempfile.TemporaryDirectory(prefix="mu-packages-") as packages:
+        contents, about = _collect(
+            executables, files, architecture, library_folders, requirements, Path(packages)
+        )
+        return _written(out, contents, command, zip_limit, about)
+
+
+@dataclass(frozen=True, slots=True)
+class _About:
+    """What is known about a bundle's programs."""
+
+    libraries: tuple[str, ...]
+    architecture: str | None
+    warnings: tuple[str, ...]
+
+
+def _collect(
+    executables: Iterable[Path] | Mapping[str, Path],
+    files: Iterable[Path] | Mapping[str, Path],
+    architecture: str | None,
+    library_folders: Iterable[Path],
+    requirements: Requirements | None,
+    packages: Path,
+) -> tuple[dict[str, Entry], _About]:
+    """Return the bundle's contents by name; requirements are installed into `packages`."""
     contents: dict[str, Entry] = {
         name: Entry(path, executable=False) for name, path in worker_sources()
     }
@@ -84,7 +114,30 @@ def bundle(
             users[name] = None
     elves = read_elves({name: contents[name].path for name in users})
     architecture = one_architecture(elves, architecture)
-    libraries, warnings = add_libraries(contents, elves, programs, library_folders)
+    scripts = {
+        name: options
+        for name, path in programs.items()
+        if name not in elves and (options := python_options(path)) is not None
+    }
+    others = {name: path for name, path in programs.items() if name not in scripts}
+    libraries, warnings = add_libraries(contents, elves, others, library_folders)
+    for name, options in scripts.items():
+        add_starter(contents, name, options)
+    if requirements is not None:
+        if not scripts:
+            raise BundleError("--requirements is for Python scripts, and no program is one")
+        requirements.install(packages, architecture)
+        installed = dict(below(PACKAGES, packages)) if any(packages.iterdir()) else {}
+        for name, path in installed.items():
+            add(contents, (), name, Entry(path, executable=bool(checked(path).st_mode & 0o111)))
+        architecture = one_architecture(read_elves(installed), architecture)
+    return contents, _About(libraries, architecture, warnings)
+
+
+def _written(
+    out: Path, contents: dict[str, Entry], command: str | None, zip_limit: int | None, about: _About
+) -> Bundle:
+    warnings = about.warnings
     unzipped = sum(entry.size for entry in contents.values())
     if unzipped > UNZIPPED_LIMIT:
         largest = max(contents, key=lambda name: contents[name].size)
@@ -108,7 +161,9 @@ def bundle(
     finally:
         partial.unlink(missing_ok=True)
     names = {*contents, COMMAND_FILE} if command is not None else contents
-    return Bundle(out, zipped, unzipped, tuple(sorted(names)), libraries, architecture, warnings)
+    return Bundle(
+        out, zipped, unzipped, tuple(sorted(names)), about.libraries, about.architecture, warnings
+    )
 
 
 def _check_command(command: str) -> None:

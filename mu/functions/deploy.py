@@ -290,6 +290,17 @@ class Deployment:
         ]
         return found is not None, [change for change in changes if change.old != change.new]
 
+    def exists(self, name: str) -> bool:
+        """Return whether there is such a function. Raises AwsError."""
+        return self._find(name) is not None
+
+    def python(self, name: str) -> tuple[str, str] | None:
+        """Return an existing function's runtime and architecture. Raises AwsError."""
+        there = self._find(name)
+        if there is None or "Runtime" not in there:
+            return None
+        return there["Runtime"], there.get("Architectures", ["x86_64"])[0]
+
     def _find(self, name: str) -> FunctionConfiguration | None:
         try:
             return self._call(

@@ -86,6 +86,7 @@ def policies(
             _allow("Quota", QUOTA, ["*"]),
             _allow("Data", PLAN, objects),
             list_data,
+            _allow("Log", ["logs:FilterLogEvents"], logs),
         ),
         "deploy": _policy(
             _allow("Functions", DEPLOY, deployed),

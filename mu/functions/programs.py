@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mu.functions.contents import BundleError, Entry, add
 from mu.functions.elf import ARCHITECTURES, INTERPRETERS, BadElf, Elf, find_libraries, read_elf
+from mu.functions.scripts import FIND_FOLDER
 
 LIBRARIES = "lib"
 """The folder of shared libraries: Lambda's LD_LIBRARY_PATH ends with it."""
@@ -22,8 +23,7 @@ _PROGRAMS = f"{LIBRARIES}/programs"
 _STARTER = """\
 #!/bin/sh
 # Made by mu bundle: runs the program of this name with the shared libraries that came with it.
-case $0 in /*) here=${{0%/*}} ;; */*) here=$PWD/${{0%/*}} ;; *) here=$PWD ;; esac
-export LD_LIBRARY_PATH="$here/{lib}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"
+{find_folder}export LD_LIBRARY_PATH="$here/{lib}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"
 exec "$here"/{program} "$@"
 """
 _SHELLS = ("/bin/sh", "/bin/bash", "/usr/bin/sh", "/usr/bin/bash", "/usr/bin/env")
@@ -122,7 +122,9 @@ def _start_with_libraries(contents: dict[str, Entry], name: str) -> None:
             f"cannot bundle {contents[moved].path} as {moved}: the program {name} is moved there"
         )
     up = "../" * name.count("/")
-    text = _STARTER.format(lib=up + LIBRARIES, program=shlex.quote(up + moved))
+    text = _STARTER.format(
+        find_folder=FIND_FOLDER, lib=up + LIBRARIES, program=shlex.quote(up + moved)
+    )
     contents[moved] = program
     contents[name] = Entry(program.path, executable=True, text=text.encode())
 

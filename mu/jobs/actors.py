@@ -10,8 +10,9 @@ from mu.jobs.output import Tail
 from mu.jobs.overview import Glance
 from mu.jobs.summary import JSON, Tally, readable, tally_json
 from mu.jobs.waiting import in_words
-from mu.journal.records import AttemptEnded, NobodyCame
+from mu.journal.records import AttemptEnded, NobodyCame, Stopped
 from mu.machine import Machine
+from mu.messages import Use
 from mu.states.context import Progress
 
 SHOWN_REPLY = 1000
@@ -44,14 +45,19 @@ class ParentJob(Protocol):
     id: str
 
     @property
+    def pipeline_name(self) -> str: ...
+    @property
     def worker_timeout_s(self) -> float: ...
     @property
     def retries(self) -> int: ...
     @property
     def active(self) -> bool: ...
     @property
+    def cancelled(self) -> bool: ...
+    @property
     def worker_awaited(self) -> str: ...
     def machine(self, actor: "Actor") -> Machine: ...
+    def used(self, session: str, use: Use) -> None: ...
     def attempt_ended(
         self, attempt: "Attempt", finish: Finish, at: float, charged: bool
     ) -> None: ...
@@ -76,6 +82,10 @@ class Attempt:
         return self.actor.job.id
 
     @property
+    def pipeline_name(self) -> str:
+        return self.actor.job.pipeline_name
+
+    @property
     def actor_number(self) -> int:
         return self.actor.number
 
@@ -94,6 +104,11 @@ class Attempt:
         self.last_reply = text[:SHOWN_REPLY]
         self.since = at
 
+    def used(self, use: Use) -> None:
+        """Tell the job what the worker says that it used."""
+        if self.session is not None:
+            self.actor.job.used(self.session.name, use)
+
     def ended(self, finish: Finish, at: float, charged: bool) -> None:
         """Tell the job that the session is over; `charged`: whether it counts against `retries`."""
         self.actor.job.attempt_ended(self, finish, at, charged)
@@ -102,14 +117,17 @@ class Attempt:
         """Describe for users what it is waiting for."""
         if self.session is not None and self.session.away_since is not None:
             return "its worker to come back"
-        return in_words(self.machine.expected)
+        words = in_words(self.machine.expected)
+        if self.machine.is_stranded:
+            return f"{words}, which no outstanding command can bring"
+        return words
 
 
 class Actor:
-    """One of a job's places for a worker: waiting, running, done or failed.
+    """One of a job's places for a worker: waiting, running, done, failed or cancelled.
 
-    Only its job changes it, by applying records: see `begin`, `take_end` and `take_absence`.
-    `state` is what users see; done and failed are shown only once they are on disk.
+    Only its job changes it, by applying records: see `begin`, `take_end`, `take_absence` and
+    `cancel`. `state` is what users see; the last three are shown only once they are on disk.
     """
 
     def __init__(
@@ -143,6 +161,7 @@ class Actor:
         """How long the successful attempt took, in seconds."""
         self._since = at
         self._label = self._last_reply = ""
+        self._cancelled = False
         self._progress: Progress | None = None  # of the last attempt, once it has ended
 
     def begin(self, attempt: int, at: float) -> Attempt:
@@ -192,11 +211,19 @@ class Actor:
         tries = len(self.failures)
         after = f" (after {tries} attempts)" if tries > 1 else ""
         self.outcome = Finish(f"{failure.error}{after}")
+        self._cancelled = self.job.cancelled
+
+    def cancel(self, record: Stopped) -> None:
+        """Apply that the job was cancelled while this actor waited for a worker."""
+        self._since = record.at
+        self.outcome = Finish(record.reason)
+        self._cancelled = True
 
     def show_end(self) -> None:
         """Show the end to users: it is on disk now."""
         assert self.outcome is not None
-        self.state = "failed" if self.outcome.error else "done"
+        bad = "cancelled" if self._cancelled else "failed"
+        self.state = bad if self.outcome.error else "done"
 
     @property
     def free(self) -> bool:
@@ -205,8 +232,10 @@ class Actor:
 
     @property
     def error(self) -> str | None:
-        """Why it failed, if it did and that is on disk."""
-        return self.outcome.error if self.outcome and self.state == "failed" else None
+        """Why it failed or was cancelled, if it was and that is on disk."""
+        return (
+            self.outcome.error if self.outcome and self.state in ("failed", "cancelled") else None
+        )
 
     @property
     def result(self) -> Any:
@@ -232,7 +261,7 @@ class Actor:
 
     def waits_for(self) -> str | None:
         """Describe for users what it is waiting for; None: it has ended."""
-        if self.state in ("done", "failed"):
+        if self.state not in ("waiting", "running"):
             return None
         if self.outcome is not None:
             return "the disk"

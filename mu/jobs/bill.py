@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence, Set
 
 from mu.engines.cost import Meter, Prices
 from mu.invocations import Size, region_of
+from mu.jobs.unseen import Unseen
 from mu.journal.records import Sized
 
 
@@ -14,7 +15,9 @@ class Bill:
         self._prices = prices
         self._regions = regions
         self._sizes: Mapping[str, Size] = {}
+        self._longest: Mapping[str, float] = {}
         self._meter: Meter | None = None
+        self._unseen = Unseen(prices)
 
     @property
     def counts(self) -> bool:
@@ -24,12 +27,17 @@ class Bill:
     def measure(self, record: Sized) -> None:
         """Count from now on, using these sizes, by region."""
         self._sizes = {region: Size(*size) for region, size in record.sizes.items()}
+        self._longest = record.longest
         self._meter = Meter(self._prices)
 
-    def invoked(self) -> None:
-        """Count a request that an engine accepted."""
-        if self._meter is not None:
-            self._meter.invoked()
+    def invoked(self, launch: str, number: int, at: float, seen: bool = False) -> None:
+        """Count a request that an engine accepted, and its worker until that is `seen`."""
+        if self._meter is None:
+            return
+        self._meter.invoked()
+        region = region_of(number, self._regions)
+        if not seen and region in self._sizes and region in self._longest:
+            self._unseen.accepted(launch, at, self._sizes[region], self._longest[region])
 
     def began(self, worker: str, launch: int | None, at: float) -> None:
         """Count a worker from its hello on; `launch` is its launch number, if known."""
@@ -57,15 +65,54 @@ class Bill:
         """Add that to all times so far: the clock was set, or no worker ran for so long."""
         if self._meter is not None:
             self._meter.move(seconds)
+        self._unseen.move(min(0.0, seconds))  # without a daemon they ran on, for a limited time
+
+    # ------------------------------------------------ what no hello shows
+
+    def came(self, launch: str, at: float) -> None:
+        """Note the hello of a launch's worker."""
+        self._unseen.came(launch, at)
+
+    def never_ran(self, launch: str) -> None:
+        """Note that the worker of a launch cannot have run."""
+        self._unseen.forget(launch)
+
+    def used_before(self, worker: str, launch: str, seconds: float) -> None:
+        """Count what a worker ran before its hello; only the first call for it counts."""
+        if self._meter is not None:
+            self._meter.before(worker, seconds)
+            self._unseen.forget(launch)
+
+    @property
+    def absent(self) -> int:
+        """How many workers may be running, or have run, without a hello."""
+        return self._unseen.absent
+
+    # ------------------------------------------------ sums
 
     def close(self, at: float) -> None:
         """Stop counting all workers."""
         if self._meter is not None:
             self._meter.stop(at)
+            self._unseen.close()
 
     def usd(self, now: float) -> float | None:
         """Return the cost so far in US dollars, if it is known."""
         return None if self._meter is None else self._meter.usd(now)
+
+    def usd_at_most(self, now: float) -> float | None:
+        """Return what it can have cost so far, with workers that nobody has seen, if known."""
+        return None if self._meter is None else self._meter.usd(now) + self._unseen.usd(now)
+
+    def over(self, limit: float, now: float) -> str:
+        """Return a sentence if the job has cost `limit`, or may have; empty: it has not, or 0."""
+        usd, at_most = self.usd(now), self.usd_at_most(now)
+        if not limit or usd is None or at_most is None or at_most < limit:
+            return ""
+        unseen = ""
+        if usd < limit:
+            unseen = f", and up to ${at_most:.4f} with {self.absent} workers that have not come"
+        return f"it has cost ${usd:.4f}{unseen}; max_cost_usd is {limit:g}"
 
     @property
     def gb_s(self) -> float | None:
@@ -73,6 +120,7 @@ class Bill:
         return None if self._meter is None else self._meter.gb_s
 
 
-def sized(sizes: Mapping[str, Size]) -> Sized:
-    """Return the record for these sizes, by region."""
-    return Sized({region: [size.memory_mb, size.architecture] for region, size in sizes.items()})
+def sized(sizes: Mapping[str, Size], longest: Mapping[str, float]) -> Sized:
+    """Return the record for these sizes, and how long an unseen worker can run, by region."""
+    known = {region: [size.memory_mb, size.architecture] for region, size in sizes.items()}
+    return Sized(known, dict(longest))

@@ -7,7 +7,7 @@ from mu.jobs.driver import WorkerLine
 from mu.jobs.job import Job
 from mu.jobs.overview import Glance, overview
 from mu.jobs.summary import JSON, JobSummary, tally_json
-from mu.messages import Hello
+from mu.messages import Hello, Use
 
 
 class PastJob:
@@ -94,6 +94,12 @@ class JobBook:
             line.dismiss(f"job {job_id} has ended")
         else:
             job.join(hello, line)
+
+    def used(self, job_id: str, hello: Hello, use: Use) -> None:
+        """Tell the job what a worker without an actor says that it used."""
+        job = self._jobs.get(job_id)
+        if isinstance(job, Job):
+            job.used(hello.session, use)
 
     def leave(self, job_id: str, line: WorkerLine, hello: Hello) -> None:
         """Tell the job that a worker's connection is lost."""

@@ -1,7 +1,7 @@
 """Starts and cancels jobs, and resumes them after a restart: one Run for each."""
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -11,13 +11,16 @@ from twisted.logger import Logger
 from mu.config import Config
 from mu.engines.cost import Prices
 from mu.jobs.book import JobBook, PastJob
+from mu.jobs.coordinator import Coordinator
 from mu.jobs.job import Job
+from mu.jobs.preview import preview
 from mu.jobs.recovery import Found
-from mu.jobs.run import Coordinator, Run
+from mu.jobs.rerun import EarlierJob, NoRerun, plan_rerun, read_earlier
+from mu.jobs.run import Run
 from mu.jobs.spec import JobSpec, Limits
 from mu.jobs.summary import JSON, JobSummary
 from mu.journal.ledger import Ledger, Past
-from mu.journal.records import Ordered
+from mu.journal.records import Ordered, Planned
 from mu.net.certificates import Authority
 from mu.plugins import Engine
 
@@ -64,18 +67,47 @@ class Conductor:
         """Whether the daemon is shutting down, so that no job may begin."""
         return self.coordinator.stopping
 
-    def start(self, spec: JobSpec) -> Deferred[Job]:
-        """Begin a job; the Deferred fires with it once its order is on disk."""
+    async def earlier(self, job_id: str) -> EarlierJob:
+        """Return a job that has ended, from the journal. Raises NoRerun."""
+        job = self._book.get(job_id)
+        if job is None or not job.recorded:
+            raise NoRerun(f"there is no job {job_id!r:.200}: it was dropped, or never ordered here")
+        if not job.ended:
+            raise NoRerun(f"job {job_id} still runs: wait for its end, or cancel it")
+        state, ledger = job.describe()["state"], self.coordinator.ledger
+        if not ledger.keeps:
+            raise NoRerun("there is no journal to rerun from: [journal] enabled = no")
+        earlier: EarlierJob = await self.coordinator.in_thread(
+            lambda: read_earlier(job_id, state, ledger.lines(job_id))
+        )
+        return earlier
+
+    async def plan_rerun(self, spec: JobSpec, earlier: EarlierJob) -> Planned:
+        """Return the plan of a job that reruns what failed in an earlier one. Raises NoRerun."""
+        try:
+            plan: Planned = await self.coordinator.in_thread(plan_rerun, spec, earlier)
+            return plan
+        except NoRerun as refused:
+            if refused.__cause__ is not None:  # the pipeline's code is wrong
+                self.log.failure("the rerun of job {job} failed", job=earlier.id)
+            raise
+
+    def start(self, spec: JobSpec, plan: Planned | None = None) -> Deferred[Job]:
+        """Begin a job; the Deferred fires with it once its order is on disk.
+
+        `plan` is that of a rerun.
+        """
         job_id, uniq = secrets.token_hex(6), secrets.token_hex(8)
         run = self._add(Run(self.coordinator, job_id, spec, uniq, self.coordinator.relay))
         self.log.info(
-            "job {job}: {pipeline} with {workers} workers on engine {engine}",
+            "job {job}: {pipeline} with {workers} workers on engine {engine}{rerun}",
             job=job_id,
             pipeline=spec.pipeline.name,
             workers=spec.workers,
             engine=spec.engine,
+            rerun=f", a rerun of job {spec.rerun}" if spec.rerun else "",
         )
-        return run.start()
+        return run.start(plan)
 
     def recorded(self, job: Job) -> Deferred[None]:
         """Return a Deferred that fires once a job's order is on disk."""
@@ -89,6 +121,10 @@ class Conductor:
     def event(self, job: Job) -> JSON:
         """Return the Lambda event for a job's workers."""
         return self._runs[job.id].event()
+
+    def preview(self, spec: JobSpec, plan: Planned | None) -> Coroutine[Any, Any, JSON]:
+        """Return what an order would start; `plan` is that of a rerun. Raises PlanError."""
+        return preview(self.coordinator, spec, plan)
 
     def cancel(self, job: Job) -> Deferred[None]:
         """Stop a job's workers and launches; the Deferred fires once the job has ended."""

@@ -12,6 +12,7 @@ from mu.events import CancelTimer, SetTimer
 from mu.journal.allowance import Allowance
 from mu.journal.ledger import Ledger
 from mu.journal.records import Happened, Resumed
+from mu.machine import label_of
 from mu.messages import Hello
 from mu.session import Part, Session
 from mu.session_effects import (
@@ -27,6 +28,10 @@ from mu.session_effects import (
     Supersede,
     Write,
 )
+from mu.states.context import State
+
+BLOCKED_S = 1.0
+"""A state that takes longer than this for one event is named in the log: nothing else runs."""
 
 
 class WorkerLine(Protocol):
@@ -63,7 +68,7 @@ class SessionDriver:
     log = Logger()
     __slots__ = (
         *("name", "part"),
-        *("_busy", "_clock", "_job_id", "_late", "_ledger", "_session", "_timers"),
+        *("_busy", "_clock", "_job_id", "_late", "_ledger", "_session", "_stranded", "_timers"),
     )
 
     def __init__(
@@ -83,6 +88,7 @@ class SessionDriver:
         self._job_id = part.job_id
         self._timers: dict[str, IDelayedCall] = {}
         self._busy = False
+        self._stranded: State | None = None  # the last state that was warned of
         self._late: list[tuple[DiskStep, int]] = []  # arrived while effects were performed
 
     # ------------------------------------------------ state
@@ -110,7 +116,10 @@ class SessionDriver:
     # ------------------------------------------------ inputs
 
     def begin(self) -> None:
-        self._perform(self._session.begin(self._clock.seconds()))
+        now, state = self._clock.seconds(), self.part.machine.state
+        effects = self._session.begin(now)
+        self._look_back(state, now)
+        self._perform(effects)
 
     def restore(
         self, records: Iterable[Happened | Resumed], began: float, stopped_at: float
@@ -128,7 +137,10 @@ class SessionDriver:
 
     def receive(self, payload: bytes) -> None:
         """Raises BadMessage; the caller must then end the connection."""
-        self._perform(self._session.receive(payload, self._clock.seconds()))
+        now, state = self._clock.seconds(), self.part.machine.state
+        effects = self._session.receive(payload, now)
+        self._look_back(state, now)
+        self._perform(effects)
 
     def give_up(self, reason: str) -> None:
         self._perform(self._session.give_up(reason, self._clock.seconds()))
@@ -138,7 +150,40 @@ class SessionDriver:
 
     def _elapse(self, timer: str) -> None:
         del self._timers[timer]
-        self._perform(self._session.elapsed(timer, self._clock.seconds()))
+        now, state = self._clock.seconds(), self.part.machine.state
+        effects = self._session.elapsed(timer, now)
+        self._look_back(state, now)
+        self._perform(effects)
+
+    def _look_back(self, before: State | None, began: float) -> None:
+        """Warn of a state that blocked the daemon during an event, or waits for what cannot come."""
+        machine = self.part.machine
+        if machine.state is not self._stranded and machine.is_stranded:
+            self._stranded = machine.state
+            self.log.warn(
+                "job {job}, actor {actor}: {state} of {pipeline} waits for {reply}, which no"
+                " outstanding command can bring: only a timeout ends this",
+                job=self._job_id,
+                actor=self.part.actor_number,
+                pipeline=self.part.pipeline_name,
+                state=machine.label,
+                reply=machine.expected,
+            )
+        took = self._clock.seconds() - began
+        if took < BLOCKED_S:
+            return
+        states = [label_of(before) if before else "begin"]
+        if machine.state is not before:
+            states.append(machine.label)
+        self.log.warn(
+            "job {job}, actor {actor}: {pipeline} blocked the daemon for {seconds:.1f} s, in the state"
+            " {states}: states and scripts must not wait, compute for long or do I/O",
+            job=self._job_id,
+            actor=self.part.actor_number,
+            pipeline=self.part.pipeline_name,
+            seconds=took,
+            states=" or ".join(state for state in states if state),
+        )
 
     def _on_disk(self, step: DiskStep, value: int) -> None:
         if self._busy:  # called at once, because everything is on disk or there is no journal
@@ -196,8 +241,10 @@ class SessionDriver:
                 self.part.ended(finish, at, charged)
             case Crashed(error=error):
                 self.log.error(
-                    "actor {actor} failed: {trace}",
+                    "job {job}, actor {actor}: {pipeline} raised an exception: {trace}",
+                    job=self._job_id,
                     actor=self.part.actor_number,
+                    pipeline=self.part.pipeline_name,
                     trace="".join(traceback.format_exception(error)),
                 )
             case Fault(error=error, event=event):

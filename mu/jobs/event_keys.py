@@ -7,7 +7,7 @@ from mu.worker_code.mu_worker.event import EventError, read_event
 
 REQUIRED_KEYS = (
     *("mode", "addr", "port", "cacert", "srvcrt", "srvkey", "server_name"),
-    *("region", "job", "reconnect_s", "relay_ext"),
+    *("region", "job", "reconnect_s", "relay_ext", "usage_ext"),
 )
 """Keys that mu sets. An order may replace their values, but a worker must have some."""
 

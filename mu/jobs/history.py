@@ -20,13 +20,13 @@ from mu.journal.records import (
     Assigned,
     AttemptEnded,
     Happened,
-    Incomplete,
     NobodyCame,
     Ordered,
     Planned,
     Record,
     Resumed,
     read_record,
+    refuse_gaps,
     time_of,
 )
 from mu.journal.replay import Diverged, step
@@ -130,9 +130,7 @@ def read(archive: Archive, job_id: str) -> History:
     """Return a job's history. Raises NoHistory."""
     try:
         ordered, *records = map(read_record, archive.lines(job_id))
-        for record in (ordered, *records):
-            if isinstance(record, Incomplete):
-                raise ValueError(record.reason)
+        refuse_gaps([ordered, *records])
         if not isinstance(ordered, Ordered):
             raise ValueError("the first record is not its order")
         inputs = [one.inputs for one in records if isinstance(one, Planned)]

@@ -3,10 +3,10 @@
 Every change is a record, which `record` writes and applies. `advance` then does whatever is due.
 """
 
-from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -20,10 +20,13 @@ from mu.jobs.driver import SessionDriver, WorkerLine
 from mu.jobs.launches import LATE
 from mu.jobs.life import JobState, Step
 from mu.jobs.overview import overview
+from mu.jobs.owner import Owner
+from mu.jobs.queue import ActorQueue
 from mu.jobs.recorded import RecordedJob
 from mu.jobs.spares import Spares, stragglers
 from mu.jobs.spec import EXTERNAL, JobSpec, Limits
 from mu.jobs.summary import JSON, readable
+from mu.jobs.unseen import before_hello_s
 from mu.journal.allowance import JobAllowance
 from mu.journal.ledger import Ledger, NoJournal, Past
 from mu.journal.records import (
@@ -36,9 +39,9 @@ from mu.journal.records import (
     NobodyCame,
     Record,
     Stopped,
+    Used,
 )
-from mu.messages import Hello
-from mu.places import FIRST, RETRY, SPARE
+from mu.messages import Hello, Use
 from mu.states.context import Progress
 
 ALIVE_S = 10.0
@@ -49,34 +52,6 @@ LONGEST_PAUSE_S = 60.0
 
 def _numbers(progress: Progress | None) -> list[int] | None:
     return None if progress is None else [progress.done, progress.of, progress.failed]
-
-
-class Owner(Protocol):
-    """What a job needs from its owner (a mu.jobs.run.Run)."""
-
-    def changed(self) -> None:
-        """Call the job's `advance` if the job has begun: something happened."""
-
-    def freed(self, launch_id: str) -> None:
-        """Free the place of a launch: its worker has ended, or will not start."""
-
-    def connected(self, launch_id: str) -> None:
-        """Note that the worker of a launch has connected."""
-
-    def missed(self, launch_id: str) -> bool:
-        """Return whether the worker of a launch, which did not connect, may have found no place."""
-
-    def waits_for_place(self) -> str:
-        """Describe for users the places that launches wait for; empty: no launch waits."""
-
-    def launch(self, launches: Sequence[str], urgency: int) -> None:
-        """Make these launches: they are on disk now."""
-
-    def settled(self) -> None:
-        """Find out how the job ended, and call `end`: all actors have ended, or it was stopped."""
-
-    def over(self) -> None:
-        """Clean up: the job's end is on disk."""
 
 
 class Job(RecordedJob):
@@ -144,6 +119,14 @@ class Job(RecordedJob):
         allowance = self.allowance.attempt()
         return SessionDriver(attempt, name, self.ledger, self.clock, self.limits.hold_s, allowance)
 
+    def used(self, session: str, use: Use) -> None:
+        """Record what a worker ran before its hello, if it tells that for the first time."""
+        launch = self.launches.get(self.launches.of_session(session))
+        if use.command or launch is None or launch.used or self.ending:
+            return
+        now = self.clock.seconds()
+        self.record(Used(now, session, before_hello_s(use, now - launch.begun)))
+
     def workers_expected(self) -> Iterator[tuple[str, bool]]:
         """Yield the launches whose worker runs or may still start, and whether it has connected."""
         for launch_id, launch in self.launches.holding():
@@ -152,9 +135,11 @@ class Job(RecordedJob):
 
     def restart(self) -> list[str]:
         """Queue actors, and wait for workers again; return the ids of launches to repeat."""
-        free = [self._by_number[number] for number in self._order if self._by_number[number].free]
-        free.sort(key=lambda actor: not actor.tried)  # retries first
-        self._queue = OrderedDict((actor.number, actor) for actor in free)
+        free = [actor for actor in self.actors if actor.free]
+        self._queue = ActorQueue(self._order, [actor for actor in free if not actor.failures])
+        for actor in free:
+            if actor.failures:
+                self._queue.retry(actor)
         self._failed.clear()
         return self.launches.restart(self.clock.seconds())
 
@@ -165,9 +150,12 @@ class Job(RecordedJob):
         self._conclude()  # a daemon that was killed may not have got to this
         self.advance(0 if self.launches else self.spec.spares)
 
-    def measure(self, sizes: Mapping[str, Size]) -> None:
-        """Count the cost from now on, using these sizes, by region."""
-        self.record(sized(sizes))
+    def measure(self, sizes: Mapping[str, Size], longest: Mapping[str, float]) -> None:
+        """Count the cost from now on, using these sizes, by region.
+
+        `longest` says how long a worker that nobody sees can run, in seconds.
+        """
+        self.record(sized(sizes, longest))
 
     def answered(self, launch_id: str, answer: str) -> None:
         """Record that an engine accepted a launch, or may have: a worker is expected."""
@@ -178,6 +166,10 @@ class Job(RecordedJob):
         """Note that an invocation is made; the engine's time to accept it begins."""
         self.launches.invoked(launch_id, self.clock.seconds())
 
+    def urgency(self) -> int:
+        """Return what the next launch is for: RETRY, FIRST or SPARE of mu.places."""
+        return self._queue.urgency(self.launches.invoked_coming)
+
     @property
     def worker_awaited(self) -> str:
         """Describe for users what an actor without a worker waits for."""
@@ -187,23 +179,30 @@ class Job(RecordedJob):
         """Count an answer of an engine that started nothing; the journal gets sums."""
         self._uncounted[answer] += 1
 
-    def check(self, late: str) -> None:
-        """Check for overdue launches, stragglers and the cost limit; call this about once a second.
-
-        `late` tells users what to check when a worker did not connect in time.
-        """
+    def keep_records(self) -> None:
+        """Record that the daemon is running, and what is recorded in sums; call this once a second."""
         if not self.active:
             return
         now = self.clock.seconds()
         self._record_counts(now)
         if now - self._recorded_alive >= ALIVE_S:
             self.record(Alive(now))
+
+    def check(self, late: str) -> None:
+        """Check for overdue launches, stragglers and the cost limit; call this about once a second.
+
+        It launches what is missing, so that it must not be called before `begin`.
+
+        `late` tells users what to check when a worker did not connect in time.
+        """
+        if not self.active:
+            return
+        now = self.clock.seconds()
         self._give_up_launches(late, now)
         self._help_stragglers(now)
         self.advance()
-        most, usd = self.spec.max_cost_usd, self.cost_usd
-        if most and usd is not None and usd >= most:
-            self.stop("failed", f"it has cost ${usd:.4f}; max_cost_usd is {most:g}")
+        if over := self.bill.over(self.spec.max_cost_usd, now):
+            self.stop("failed", over)
 
     def _record_counts(self, now: float) -> None:
         answers, dismissed = dict(self._uncounted), self._dismissed_since
@@ -215,22 +214,22 @@ class Job(RecordedJob):
     def _give_up_launches(self, late: str, now: float) -> None:
         """For each overdue worker, fail one waiting actor, unless other workers are expected."""
         overdue = self.launches.overdue(now)
+        placeless = {one for one in overdue if self._owner.had_no_place(one)}
         blamed = [
             bool(launch.answer)
             for launch_id, launch in overdue.items()
             if not (launch.answer and self._owner.missed(launch_id))
         ]
         for launch_id in overdue:
-            self.record(Launched(launch_id, LATE, now))
+            self.record(Launched(launch_id, LATE, now, launch_id not in placeless))
             self._owner.freed(launch_id)
         missing = max(0, len(self._queue) - self.launches.coming)
-        for was_accepted in blamed[:missing]:
+        for actor, was_accepted in zip(self._queue.next(missing), blamed, strict=False):
             if not self.active:  # an actor has failed, which stopped the job
                 return
-            number = next(iter(self._queue))
             why = late if was_accepted else self._not_accepted
-            self.record(NobodyCame(now, number, why))
-            self._after_end(self._by_number[number])
+            self.record(NobodyCame(now, actor.number, why))
+            self._after_end(actor)
 
     @property
     def _not_accepted(self) -> str:
@@ -262,7 +261,7 @@ class Job(RecordedJob):
             while self.active and (self._failed or (self._queue and self._spares)):
                 self._retry_failed()
                 if self._queue and self._spares:
-                    self._assign(self._next_actor(), *self._spares.take())
+                    self._assign(self._queue.first, *self._spares.take())
             if self.active:
                 self._supply(spares)
                 self._let_spares_go()
@@ -271,14 +270,17 @@ class Job(RecordedJob):
         self._conclude()
 
     def _retry_failed(self) -> None:
-        """Queue failed actors again: the first time at once, then after a pause that doubles."""
+        """Queue failed actors again: the first time at once, then after a pause that doubles.
+
+        There is no pause where others may wait for the actor, and would meanwhile take its place.
+        """
         failed, self._failed = self._failed, []
-        for actor in reversed(failed):
+        for actor in failed:
             if not actor.free:
                 continue
             pause = min(self.limits.retry_pause_s * 2 ** (actor.spent - 2), LONGEST_PAUSE_S)
-            if actor.spent < 2 or pause <= 0:
-                self._queue_first(actor)
+            if actor.spent < 2 or pause <= 0 or self.relay_keep:
+                self._queue.retry(actor)
             else:
                 actor.pause_until = self.clock.seconds() + pause
                 self._pauses[actor.number] = self.clock.callLater(pause, self._end_pause, actor)
@@ -288,27 +290,19 @@ class Job(RecordedJob):
         del self._pauses[actor.number]
         actor.pause_until = None
         if actor.free:
-            self._queue_first(actor)
+            self._queue.retry(actor)
             self._owner.changed()
-
-    def _queue_first(self, actor: Actor) -> None:
-        """Queue an actor for a retry, before those that never had a worker: others may need it."""
-        self._queue[actor.number] = actor
-        self._queue.move_to_end(actor.number, last=False)
 
     def _supply(self, more: int) -> None:
         """Launch workers for waiting actors that have no launch under way, and `more` others."""
         if self.spec.engine == EXTERNAL:
             return
-        missing = len(self._queue) - self.launches.coming
-        retries = bool(self._queue) and self._next_actor().tried > 0
-        for count, urgency in ((missing, RETRY if retries else FIRST), (more, SPARE)):
-            if count > 0:
-                launches = self.launches.plan(count, self.clock.seconds())
-                for record in launches:
-                    self.record(record)
-                ids = [record.launch for record in launches]
-                self.ledger.on_disk(self._owner.launch, ids, urgency)
+        missing = max(0, len(self._queue) - self.launches.coming)
+        launches = self.launches.plan(missing + more, self.clock.seconds())
+        for record in launches:
+            self.record(record)
+        if launches:
+            self.ledger.on_disk(self._owner.launch, [record.launch for record in launches])
 
     def _conclude(self) -> None:
         """Check whether all actors have ended, or more have failed than the order tolerates."""
@@ -331,6 +325,7 @@ class Job(RecordedJob):
         session = self._sessions.get(hello.session)
         launch = self.launches.get(hello.launch)
         if not self.active:
+            self.bill.came(hello.launch, self.clock.seconds())
             self._dismiss(line, f"job {self.id} has ended")
         elif session is not None:
             self._count_worker(hello, line)
@@ -353,14 +348,21 @@ class Job(RecordedJob):
     def leave(self, line: WorkerLine, hello: Hello) -> None:
         """Note that a worker's connection is lost."""
         self._spares.leave(line)
+        if self._is_back(hello.session):  # this is its former connection
+            return
         if hello.session not in self._sessions:
-            self._owner.freed(hello.launch or self._originals.pop(line, ""))
+            self._free(hello.launch or self._originals.pop(line, ""))
         self.bill.ended(hello.session or line.peer, self.clock.seconds())
+
+    def _is_back(self, name: str) -> bool:
+        """Return whether a worker that lost a connection has a newer one."""
+        session = self._sessions.get(name)
+        return (session is not None and session.line is not None) or self._spares.has(name)
 
     def _place(self, line: WorkerLine, hello: Hello) -> None:
         """Assign a worker an actor, keep it as a spare, or dismiss it."""
         if self._queue:
-            self._assign(self._next_actor(), line, hello)
+            self._assign(self._queue.first, line, hello)
         elif not self.actors or len(self._spares) < self._most_spares:
             self._arrive(line, hello, waits=True)
             self._spares.add(line, hello)
@@ -386,9 +388,6 @@ class Job(RecordedJob):
     def _most_spares(self) -> int:
         """How many workers may wait as spares, once the job is planned."""
         return min(self.spec.spares, self._unfinished)
-
-    def _next_actor(self) -> Actor:
-        return next(iter(self._queue.values()))
 
     def _assign(self, actor: Actor, line: WorkerLine, hello: Hello) -> None:
         now = self.clock.seconds()
@@ -417,10 +416,17 @@ class Job(RecordedJob):
                 _numbers(attempt.machine.worker.progressed),
             )
         )
+        freed = ""
         if session is not None and session.line is None:
-            self._owner.freed(self.launches.of_session(session.name))
+            freed = self.launches.of_session(session.name)
         if not over:
             self._after_end(actor)
+        if freed:
+            self._free(freed)
+
+    def _free(self, launch_id: str) -> None:
+        """Free a launch's place, but not before a retry that was just recorded waits for it."""
+        self.ledger.on_disk(self._owner.freed, launch_id)
 
     def _after_end(self, actor: Actor) -> None:
         """Show the actor's end once it is on disk, or let the job retry it."""
@@ -456,7 +462,11 @@ class Job(RecordedJob):
         """
         if not self.active and self.life is not JobState.FINISHING:
             return
+        waiting = [actor for actor in self.actors if actor.free]
         self.record(Stopped(self.clock.seconds(), state, reason))
+        for actor in waiting:
+            if actor.outcome is not None:
+                self.ledger.on_disk(self._show, actor)
         for actor in self.actors:
             for attempt in list(actor.attempts):
                 if attempt.session is not None:

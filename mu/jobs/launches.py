@@ -17,12 +17,16 @@ class Launch:
     """One invocation and its worker."""
 
     number: int
+    begun: float
+    """When it was recorded, before its invocation, in seconds since the epoch."""
     due: float = math.inf
     """When it is overdue, in seconds since the epoch."""
     answer: str = ""
     """The engine's answer; empty: none yet."""
     session: str | None = None
     """The session of the worker that connected with it; None: none has."""
+    used: bool = False
+    """Whether the worker has told what it ran before its hello."""
 
 
 class Launches(Mapping[str, Launch]):
@@ -36,6 +40,7 @@ class Launches(Mapping[str, Launch]):
         self._hello_s = hello_s
         self._all: dict[str, Launch] = {}
         self._coming: dict[str, Launch] = {}  # launches whose worker may still connect
+        self._invoked: set[str] = set()  # those of them that were made
         self._by_session: dict[str, str] = {}
         self._unanswered = 0
         self.counts: Counter[str] = Counter()
@@ -62,6 +67,11 @@ class Launches(Mapping[str, Launch]):
         """How many workers may still connect."""
         return len(self._coming)
 
+    @property
+    def invoked_coming(self) -> int:
+        """How many of them were invoked; the others wait for a place."""
+        return len(self._invoked)
+
     def plan(self, count: int, at: float) -> list[Launching]:
         """Return the records of `count` new launches."""
         first = len(self._all)
@@ -69,7 +79,7 @@ class Launches(Mapping[str, Launch]):
 
     def begin(self, record: Launching) -> None:
         """Apply a new launch."""
-        launch = Launch(record.number)
+        launch = Launch(record.number, record.at)
         self._all[record.launch] = self._coming[record.launch] = launch
         self._unanswered += 1
 
@@ -78,6 +88,8 @@ class Launches(Mapping[str, Launch]):
         launch = self._all[launch_id]
         if launch.due == math.inf:
             launch.due = now + self._accept_s
+        if launch_id in self._coming:
+            self._invoked.add(launch_id)
 
     def answer(self, record: Launched) -> bool:
         """Apply an engine's answer, or that the worker is late; return whether all are answered."""
@@ -86,6 +98,7 @@ class Launches(Mapping[str, Launch]):
         launch.answer = record.answer
         if record.answer == LATE:
             self._coming.pop(record.launch, None)
+            self._invoked.discard(record.launch)
         else:
             launch.due = record.at + self._hello_s
             self.counts[record.answer] += 1
@@ -102,6 +115,7 @@ class Launches(Mapping[str, Launch]):
         if session:
             self._by_session[session] = launch_id
         self._coming.pop(launch_id, None)
+        self._invoked.discard(launch_id)
         return launch.number
 
     def of_session(self, session: str) -> str:
@@ -143,6 +157,7 @@ class Launches(Mapping[str, Launch]):
             for name, launch in self._all.items()
             if launch.answer != LATE and launch.session is None
         }
+        self._invoked = {name for name, launch in self._coming.items() if launch.answer}
         for launch in self._coming.values():
             launch.due = now + self._hello_s if launch.answer else math.inf
         return [name for name, launch in self._coming.items() if not launch.answer]

@@ -5,12 +5,13 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from mu.aws.function_name import FunctionName
+from mu.aws.s3 import EMBEDDED_BUCKET
 from mu.config import YEAR_S, Config
 from mu.jobs.body import read_body
 from mu.jobs.event_keys import check_event
+from mu.jobs.function_name import FunctionName
 from mu.jobs.spec import EXTERNAL, JobSpec
-from mu.parameters import FieldError, Parameter, Params, read_fields
+from mu.parameters import RESTART, FieldError, Parameter, Params, read_fields
 from mu.plugins import Pipeline
 
 
@@ -40,8 +41,8 @@ def job_fields(config: Config) -> tuple[Parameter, ...]:
         Parameter(
             "stragglers",
             float,
-            "how many times the median (at least 1) an actor may run before a spare starts it"
-            " again; 0: any",
+            "how many times the median an actor may run before a spare starts it again (at least 1;"
+            " 0: never)",
             jobs.stragglers,
             0,
         ),
@@ -66,6 +67,7 @@ def job_fields(config: Config) -> tuple[Parameter, ...]:
             1000,
         ),
         Parameter("event", dict, "more keys for the workers' event, such as env", {}),
+        Parameter("rerun", str, "the job of which to rerun what failed", ""),
     )
 
 
@@ -80,21 +82,36 @@ def digest(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
+def rerun_of(body: bytes, config: Config) -> str:
+    """Return the id of the job that an order reruns; empty: it is no rerun. Raises FieldError."""
+    job_id = read_body(body, config.control.max_depth).get("rerun", "")
+    if not isinstance(job_id, str):
+        raise FieldError("rerun", f"rerun must be the id of a job, got {job_id!r:.200}")
+    return job_id
+
+
 def read_order(
     body: bytes,
     config: Config,
     pipelines: Mapping[str, Pipeline],
     engines: Collection[str],
     key: str = "",
+    earlier: Mapping[str, Any] | None = None,
 ) -> JobSpec:
-    """Read and check the order in a request's body. Raises FieldError."""
+    """Read and check the order in a request's body. Raises FieldError.
+
+    `earlier` is the order of the job that it reruns, which provides what the body does not have.
+    """
     given = read_body(body, config.control.max_depth)
+    if earlier is not None:
+        given = _rerun_order(given, earlier)
     order = read_fields(job_fields(config), given, known="fields")
     pipeline = pipelines.get(order.pipeline)
     if pipeline is None:
         names = ", ".join(sorted(pipelines)) or "none"
         raise FieldError(
-            "pipeline", f"unknown pipeline {order.pipeline!r:.200}; the pipelines are {names}"
+            "pipeline",
+            f"unknown pipeline {order.pipeline!r:.200}; the pipelines are {names}; {RESTART}",
         )
     _check_name(order.name)
     _locate(order, "regions" in given)
@@ -116,11 +133,14 @@ def read_order(
     check_event(order.event)
     if order.engine not in engines:
         known = ", ".join(sorted(engines))
-        raise FieldError("engine", f"unknown engine {order.engine!r:.200}; the engines are {known}")
+        raise FieldError(
+            "engine", f"unknown engine {order.engine!r:.200}; the engines are {known}; {RESTART}"
+        )
     if order.max_cost_usd and order.engine == EXTERNAL:
         raise FieldError(
             "max_cost_usd", "max_cost_usd cannot be kept: the cost of external workers is unknown"
         )
+    refuse_unreachable(params.get("bucket"), order.engine, "params.bucket")
     checked = Params(params, workers=workers)
     pipeline.check(checked)
     return JobSpec(
@@ -140,12 +160,44 @@ def read_order(
         stragglers=order.stragglers,
         max_cost_usd=order.max_cost_usd,
         copies=order.copies,
+        rerun=order.rerun,
         order={**order, "workers": workers, "params": _given(params)},
         event=order.event,
         name=order.name,
         key=key,
         digest=digest(body),
     )
+
+
+def refuse_unreachable(bucket: object, engine: str, field: str) -> None:
+    """Raise FieldError if workers of this engine cannot reach the server of the bucket."""
+    if bucket == EMBEDDED_BUCKET and engine not in ("local", EXTERNAL):
+        raise FieldError(
+            field,
+            f"workers of engine {engine} cannot reach the embedded S3 server of this machine: name a"
+            " bucket, with -p bucket=NAME or in [s3] of mu.conf (docs/data.md)",
+        )
+
+
+def _rerun_order(given: Mapping[str, object], earlier: Mapping[str, Any]) -> dict[str, object]:
+    """Return an earlier job's order with the changes that are given. Raises FieldError."""
+    if given.get("pipeline", earlier["pipeline"]) != earlier["pipeline"]:
+        raise FieldError(
+            "pipeline",
+            f"pipeline must be {earlier['pipeline']}, as in the job that is rerun, got"
+            f" {given['pipeline']!r:.200}",
+        )
+    for name in ("workers", "actors"):
+        if name in given:
+            raise FieldError(
+                name, f"{name} cannot be given with rerun, which runs the actors that failed"
+            )
+    dropped = {"actors", "copies"} if "function" in given else {"actors"}
+    order = {name: value for name, value in earlier.items() if name not in dropped}
+    params = given.get("params", {})
+    if isinstance(params, Mapping):  # if not, the check of all orders says so
+        params = {**earlier["params"], **params}
+    return {**order, **given, "params": params}
 
 
 def _check_name(name: str) -> None:

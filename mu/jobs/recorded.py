@@ -4,8 +4,9 @@ This code has no clock and no side effects; mu.jobs.job has both.
 """
 
 from abc import ABC, abstractmethod
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from mu.engines.cost import Prices
@@ -16,6 +17,8 @@ from mu.jobs.driver import SessionDriver
 from mu.jobs.launches import LATE, Launches
 from mu.jobs.life import ACTIVE, OVER, SHOWN, JobState, Step, follow
 from mu.jobs.overview import Glance
+from mu.jobs.queue import ActorQueue
+from mu.jobs.rerun import merged, read_outcomes
 from mu.jobs.spec import EXTERNAL, JobSpec, Limits, new_machine
 from mu.jobs.summary import COUNTED, JSON, JobSummary, Tally, readable, tally_json
 from mu.journal.records import (
@@ -32,8 +35,11 @@ from mu.journal.records import (
     Resumed,
     Sized,
     Stopped,
+    Used,
 )
 from mu.machine import Machine
+from mu.messages import Use
+from mu.plugins import Outcome
 from mu.states.context import JobFacts
 
 T = TypeVar("T")
@@ -81,9 +87,9 @@ class RecordedJob(ABC):
         self.stopped: Stopped | None = None
         """Why it was stopped, if it was."""
         self._by_number: dict[int, Actor] = {}
+        self._earlier: list[Outcome] = []  # of the job that this one reruns
         self._order: Sequence[int] = ()  # the order in which actors get workers
-        # Actors that could begin now, in that order. The first of a plain dict may take O(n) to find.
-        self._queue: OrderedDict[int, Actor] = OrderedDict()
+        self._queue = ActorQueue()  # actors that could begin now
         self._failed: list[Actor] = []  # actors to retry
         self._unfinished = 0  # actors without an outcome
         self._untried: set[int] = set()  # actors that have not had a worker
@@ -104,6 +110,10 @@ class RecordedJob(ABC):
         """Describe for users what an actor without a worker waits for."""
 
     @abstractmethod
+    def used(self, session: str, use: Use) -> None:
+        """Record what a worker tells that it has used."""
+
+    @abstractmethod
     def attempt_ended(self, attempt: Attempt, finish: Finish, at: float, charged: bool) -> None:
         """Record how an attempt ended; `charged`: whether it counts against `retries`."""
 
@@ -121,6 +131,10 @@ class RecordedJob(ABC):
         if switch is None:
             switch = self.spec.pipeline.relay_keep
         return switch not in (0, "0", "")
+
+    @property
+    def pipeline_name(self) -> str:
+        return self.spec.pipeline.name
 
     @property
     def name(self) -> str:
@@ -153,6 +167,11 @@ class RecordedJob(ABC):
         return self.life is not JobState.ORDERED
 
     @property
+    def cancelled(self) -> bool:
+        """Whether it was stopped by a request, not because something failed."""
+        return self.stopped is not None and self.stopped.state == JobState.CANCELLED.value
+
+    @property
     def ended(self) -> bool:
         return self.life in OVER
 
@@ -179,26 +198,35 @@ class RecordedJob(ABC):
         """Return a new machine for an attempt at an actor."""
         return new_machine(self.spec.pipeline, self.facts, actor.number, actor.input, self.limits)
 
+    def outcomes(self) -> list[Outcome]:
+        """Return how its actors ended, as far as they have, and what stays of an earlier job."""
+        own = [
+            Outcome(actor.outcome.error, actor.outcome.result, actor.number, dict(actor.input))
+            for actor in self.actors
+            if actor.outcome is not None
+        ]
+        return merged(self._earlier, own)
+
     def failures(self) -> str | None:
-        """Return a sentence about the actors that failed, or None."""
-        failed = [actor for actor in self.actors if actor.outcome and actor.outcome.error]
-        if not failed:
+        """Return a sentence about the actors that failed, if they are more than it tolerates."""
+        failed = [outcome for outcome in self.outcomes() if outcome.error]
+        if len(failed) <= self.spec.tolerate:
             return None
-        named = "; ".join(
-            f"actor {actor.number}: {actor.outcome.error}" for actor in failed[:5] if actor.outcome
-        )
+        named = "; ".join(f"actor {one.actor}: {one.error}" for one in failed[:5])
         more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
-        return f"{len(failed)} of {len(self.actors)} actors failed: {named}{more}"
+        actors = {actor.number for actor in self.actors} | {one.actor for one in self._earlier}
+        return f"{len(failed)} of {len(actors)} actors failed: {named}{more}"
 
     def summary(self, now: float) -> JobSummary:
         """Return what users see."""
         spec, launches = self.spec, self.launches
-        usd, gb_s = self.bill.usd(self.finished or now), self.bill.gb_s
+        at = self.finished or now
+        usd, at_most, gb_s = self.bill.usd(at), self.bill.usd_at_most(at), self.bill.gb_s
         return JobSummary(
             id=self.id,
             name=spec.name,
             pipeline=spec.pipeline.name,
-            workers=len(self.actors) or spec.workers,
+            workers=len(self.actors) if self.planned else spec.workers,
             state=self.state,
             counts={state: self.counts[state] for state in COUNTED},
             inputs=tally_json(self.tally()),
@@ -214,10 +242,12 @@ class RecordedJob(ABC):
             regions=list(spec.regions),
             spares=spec.spares,
             retries=spec.retries,
+            rerun=spec.rerun or None,
             launches=dict(launches.counts),
             dismissed=self.dismissed,
             error=self.error and readable(self.error),
             cost_usd=None if usd is None else round(usd, 6),
+            cost_usd_at_most=None if at_most is None else round(at_most, 6),
             gb_s=None if gb_s is None else round(gb_s, 3),
             result=self.result,
         )
@@ -257,11 +287,14 @@ class RecordedJob(ABC):
                 self.bill.measure(record)
             case Launching():
                 self.launches.begin(record)
-            case Launched(answer=answer):
+            case Launched(launch=launch, answer=answer, at=at, ran=ran):
                 if self.launches.answer(record):
                     self._staffed()
                 if answer != LATE:
-                    self.bill.invoked()
+                    one = self.launches[launch]  # its worker may be faster than the answer
+                    self.bill.invoked(launch, one.number, at, one.session is not None)
+                elif not ran:
+                    self.bill.never_ran(launch)
             case Counted(answers=answers, dismissed=dismissed):
                 self.launches.counts.update(answers)
                 self._dismissed += dismissed
@@ -270,17 +303,23 @@ class RecordedJob(ABC):
                 if session and not waits:
                     self._past_sessions.add(session)
                     self.bill.ended(session, at)
+            case Used(session=session, before_s=before_s):
+                launch = self.launches.of_session(session)
+                self.launches[launch].used = True
+                self.bill.used_before(session, launch, before_s)
             case Assigned():
                 self._apply_assignment(record)
             case AttemptEnded():
                 self._apply_end(record)
             case NobodyCame():
                 actor = self._by_number[record.actor]
-                self._queue.pop(actor.number, None)
+                self._queue.remove(actor)
                 self._change(actor, lambda: actor.take_absence(record))
             case Stopped():
                 self.stopped = record
                 self._step(Step.STOPPED)
+                if self.cancelled:
+                    self._cancel_waiting(record)
             case Resumed(at=at, stopped_at=stopped_at):
                 self.launches.lose(self._past_sessions | self._sessions.keys())  # all but spares
                 self.bill.lose(self._sessions.keys(), stopped_at)
@@ -300,6 +339,8 @@ class RecordedJob(ABC):
         """Note that the order is on disk; the job may have been stopped before that."""
         if self.life is JobState.ORDERED:
             self._step(Step.RECORDED)
+            if self.planned:  # a rerun has its plan from the start
+                self._follow_plan()
 
     def _step(self, step: Step) -> None:
         self.life = follow(self.life, step)
@@ -311,16 +352,22 @@ class RecordedJob(ABC):
 
     def _apply_plan(self, record: Planned) -> None:
         self.planned = len(record.inputs)
-        wanted = set(self.spec.actors or range(self.planned))
+        chosen = self.spec.actors or range(self.planned)
+        wanted = set(chosen if record.actors is None else record.actors)
+        self._earlier = read_outcomes(record)
         log_bytes, inputs, at = self.limits.log_bytes, record.inputs, self.created
         sizes = record.sizes or [1] * self.planned
         self.actors = [Actor(self, n, inputs[n], at, log_bytes, sizes[n]) for n in sorted(wanted)]
         self._by_number = {actor.number: actor for actor in self.actors}
         self._order = [number for number in record.order if number in wanted]
-        self._queue = OrderedDict((number, self._by_number[number]) for number in self._order)
+        self._queue = ActorQueue(self._order, self.actors)
         self.counts["waiting"] += len(self.actors)
         self._unfinished = len(self.actors)
         self._untried = wanted
+        if self.recorded:
+            self._follow_plan()
+
+    def _follow_plan(self) -> None:
         self._step(Step.PLANNED)
         if self.spec.engine == EXTERNAL:
             self._staffed()
@@ -330,12 +377,13 @@ class RecordedJob(ABC):
         self.first_hello = self.first_hello or at
         self.last_hello = at
         number = self.launches.arrive(launch, session)
+        self.bill.came(launch, at)
         if session:
             self.bill.began(session, number, at)
 
     def _apply_assignment(self, record: Assigned) -> None:
         actor = self._by_number[record.actor]
-        self._queue.pop(actor.number, None)
+        self._queue.remove(actor)
         launch = self.launches.get(record.launch)
         if launch is None or launch.session is None:
             self._apply_arrival(record.session, record.launch, record.at)
@@ -357,6 +405,11 @@ class RecordedJob(ABC):
             self._sessions.pop(name, None)
             self._past_sessions.add(name)
             self.bill.ended(name, record.at)
+
+    def _cancel_waiting(self, record: Stopped) -> None:
+        for actor in self.actors:
+            if actor.free:
+                self._change(actor, partial(actor.cancel, record))
 
     def _change(self, actor: Actor, change: Callable[[], T]) -> T:
         """Change an actor, and update the job's counts and queues."""

@@ -12,11 +12,11 @@ from mu.journal.records import (
     Assigned,
     AttemptEnded,
     Happened,
-    Incomplete,
     Ordered,
     Record,
     Resumed,
     read_record,
+    refuse_gaps,
     time_of,
 )
 
@@ -52,7 +52,7 @@ def find(
             lines = list(archive.lines(job_id))
             first, *records = map(read_record, lines)
             ordered = first if isinstance(first, Ordered) else None
-            _refuse_gaps([first, *records])
+            refuse_gaps([first, *records])
             if ordered is None:
                 raise ValueError("its order is not in the journal")
             last = max(last, *map(time_of, _of_the_last_daemon([first, *records])))
@@ -69,13 +69,6 @@ def _of_the_last_daemon(records: list[Record]) -> list[Record]:
         if isinstance(records[place], Resumed):
             return records[place:]
     return records
-
-
-def _refuse_gaps(records: Iterable[Record]) -> None:
-    """Raise ValueError if records of the job were lost."""
-    for record in records:
-        if isinstance(record, Incomplete):
-            raise ValueError(record.reason)
 
 
 def recover(job: Job, records: Iterable[Record], stopped_at: float) -> None:

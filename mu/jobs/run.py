@@ -1,60 +1,29 @@
 """Runs one job from its order to its end: its plan, launches, time limits and finish."""
 
 import json
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from mu.config import Config
-from mu.engines.cost import Prices
-from mu.hosts import join
-from mu.invocations import Accepted, Answer, Invocation, Refused, Size, Unknown, region_of
+from mu.jobs.coordinator import Coordinator
 from mu.jobs.job import Job
 from mu.jobs.life import JobState
+from mu.jobs.plan import checked_plan
 from mu.jobs.recovery import Found, recover
-from mu.jobs.spec import JobSpec, Limits
+from mu.jobs.spec import JobSpec
+from mu.jobs.staffing import Staffing
 from mu.jobs.summary import JSON
-from mu.journal.ledger import Ledger
+from mu.jobs.worker_event import event_for
 from mu.journal.records import Ordered, Planned, Resumed
-from mu.launch import Launcher, invocations
-from mu.net.certificates import SERVER_NAME, Authority, Identity
-from mu.parameters import Params
-from mu.pipelines.dealing import is_order
-from mu.places import FIRST, Places, RegionPlaces
-from mu.plugins import Engine, Pipeline
+from mu.plugins import JobFailed
+from mu.states.origin import explained, is_deliberate
 
-CERTIFICATE_MARGIN_S = 86400.0
-"""How long a job's certificate outlives its deadline: clocks differ, and are set."""
 CHECK_S = 1.0
 """How often a job checks for launches and actors that take too long."""
-
-
-@dataclass(slots=True)
-class Coordinator:
-    """What all jobs of a daemon share."""
-
-    config: Config
-    ledger: Ledger
-    authority: Authority
-    engines: Mapping[str, Engine]
-    clock: IReactorTime
-    in_thread: Callable[..., Deferred[Any]]
-    """Runs a call that may block in a thread; the Deferred fires with its result."""
-    limits: Limits
-    prices: Prices
-    stopping: bool = False
-    """Whether the daemon is shutting down: nothing new begins."""
-    worker_port: int = 0
-    """The port that workers connect to; 0: it does not listen yet."""
-    relay: str = ""
-    """HOST:PORT of the relay; empty: there is none."""
-    places: Places = field(default_factory=Places)
-    """How many workers each engine runs at once, for all jobs."""
 
 
 class Run:
@@ -85,18 +54,24 @@ class Run:
             coordinator.prices,
         )
         self._timers: dict[str, IDelayedCall] = {}
-        self._launcher: Launcher | None = None
         self._event: JSON | None = None
+        self._staffing = Staffing(coordinator, self.job, self.event, self._broken)
         self._unanswered: Sequence[str] = ()  # launches from before a restart
         self._begun = False
+        self._giving_up = False
 
     # ------------------------------------------------ beginning
 
-    def start(self) -> Deferred[Job]:
-        """Begin the job; the Deferred fires with the job once its order is on disk."""
+    def start(self, plan: Planned | None = None) -> Deferred[Job]:
+        """Begin the job; the Deferred fires with the job once its order is on disk.
+
+        `plan` is that of a rerun, which the pipeline does not make again.
+        """
         job, spec = self.job, self.job.spec
         ordered = Ordered(job.created, job.uniq, spec.order, spec.key, spec.digest, job.relay)
         job.ledger.record(job.id, ordered)
+        if plan is not None:
+            job.record(plan)
         started: Deferred[Job] = Deferred()
         job.ledger.on_disk(self._recorded, started)
         return started
@@ -114,8 +89,7 @@ class Run:
         recover(self.job, found.records, stopped_at)
         self.job.record(Resumed(self._coordinator.clock.seconds(), stopped_at))
         self._unanswered = self.job.restart()
-        for launch_id, connected in self.job.workers_expected():
-            self._places_of(launch_id).hold(launch_id, connected)
+        self._staffing.hold_places()
 
     def resume(self) -> None:
         """Resume a restored job."""
@@ -140,16 +114,12 @@ class Run:
             if planned is None or not self._may_begin:
                 return
             job.record(planned)
-        if (
-            not job.bill.counts and not job.launches
-        ):  # later, only a part of the cost would be counted
-            await self._measure()
-        await self._find_limits()
+        await self._staffing.look_up()
         if not self._may_begin:
             return
         self._begun = True
         job.begin()
-        self.launch(self._unanswered, FIRST)
+        self.launch(self._unanswered)
 
     @property
     def _may_begin(self) -> bool:
@@ -160,55 +130,17 @@ class Run:
         spec = self.job.spec
         pipeline, most = spec.pipeline, self._coordinator.config.jobs.max_workers
         try:
-            inputs, sizes = await self._coordinator.in_thread(_planned, pipeline, spec, most)
-            order = _order(pipeline, spec.params, len(inputs))
-            return Planned(inputs, order, sizes)
+            inputs = await self._coordinator.in_thread(pipeline.plan, spec.params)
+            return checked_plan(spec, inputs, most)
         except Exception as error:  # a pipeline's author may raise anything
-            if not isinstance(error, ValueError):  # whose text is written for users
-                self.log.failure("job {job}: its plan failed", job=self.job.id)
-            self.job.stop("failed", f"the plan of {pipeline.name} failed: {_sentence(error)}")
+            if not is_for_users(error):
+                self.log.failure(
+                    "job {job}: the plan of {pipeline} failed",
+                    job=self.job.id,
+                    pipeline=pipeline.name,
+                )
+            self.job.stop("failed", f"the plan of {pipeline.name} failed: {sentence(error)}")
             return None
-
-    async def _measure(self) -> None:
-        """Ask the engine for the sizes of the job's functions, which determine its cost."""
-        job, spec = self.job, self.job.spec
-        engine = self._coordinator.engines.get(spec.engine)
-        if engine is None:  # external
-            return
-        sizes: dict[str, Size] = {}
-        for region in dict.fromkeys(spec.regions):
-            size = await engine.size(spec.functions[0], region)
-            if isinstance(size, str):
-                why = f"the size of function {spec.functions[0]} in {region} is unknown: {size}"
-                if spec.max_cost_usd:
-                    job.stop("failed", f"max_cost_usd cannot be kept: {why}")
-                self.log.warn("job {job}: its cost is not counted: {why}", job=job.id, why=why)
-                return
-            sizes[region] = size
-        if job.active:
-            job.measure(sizes)
-
-    async def _find_limits(self) -> None:
-        """Ask the engine how many workers it runs at once."""
-        job, spec = self.job, self.job.spec
-        engine = self._coordinator.engines.get(spec.engine)
-        if engine is None:  # external
-            return
-        limits = []
-        for region in dict.fromkeys(spec.regions):
-            limit = await engine.concurrency(spec.functions[0], region)
-            limits.append(limit)
-            places = self._coordinator.places.of(spec.engine, region)
-            places.growth = engine.growth
-            if limit is not None:
-                places.tell(limit)
-        most = sum(limit or 0 for limit in limits)
-        if spec.pipeline.all_at_once and None not in limits and most < len(job.actors):
-            job.stop(
-                "failed",
-                f"{spec.pipeline.name} needs all of its {len(job.actors)} actors at once, but engine"
-                f" {spec.engine} runs at most {most} workers",
-            )
 
     # ------------------------------------------------ for the job
 
@@ -217,58 +149,35 @@ class Run:
             self.job.advance()
 
     def freed(self, launch_id: str) -> None:
-        if launch_id in self.job.launches:
-            self._places_of(launch_id).free(launch_id)
+        self._staffing.freed(launch_id)
 
     def connected(self, launch_id: str) -> None:
-        if launch_id in self.job.launches:
-            self._places_of(launch_id).connected(launch_id)
+        self._staffing.connected(launch_id)
+        if self._staffing.holds_back and "canary" not in self._timers:
+            self._later("canary", 0, self._move_canary)
 
     def missed(self, launch_id: str) -> bool:
-        return self._places_of(launch_id).miss(launch_id, self._coordinator.clock.seconds())
+        return self._staffing.missed(launch_id)
+
+    def had_no_place(self, launch_id: str) -> bool:
+        return self._staffing.had_no_place(launch_id)
 
     def waits_for_place(self) -> str:
-        for region in dict.fromkeys(self.job.spec.regions):
-            places = self._coordinator.places.of(self.job.spec.engine, region)
-            if places.full and self._launcher and self._launcher.wanted(region) is not None:
-                return f"a place: {places}"
-        return ""
+        return self._staffing.waits_for()
 
-    def _places_of(self, launch_id: str) -> RegionPlaces:
-        spec, number = self.job.spec, self.job.launches[launch_id].number
-        return self._coordinator.places.of(spec.engine, region_of(number, spec.regions))
-
-    def launch(self, launches: Sequence[str], urgency: int) -> None:
-        job, coordinator = self.job, self._coordinator
-        if not launches or not self._may_begin:
-            return
-        if self._launcher is None:
-            self._launcher = Launcher(
-                coordinator.engines[job.spec.engine],
-                coordinator.config.launch.in_flight,
-                coordinator.clock,
-                self._hear,
-                self._broken,
-                lambda invocation: job.invoked(invocation.launch),
-                lambda region: coordinator.places.of(job.spec.engine, region),
-                coordinator.config.launch.outage_s,
-            )
-        numbered = [(name, job.launches[name].number) for name in launches]
-        spec = job.spec
-        made = invocations(self.event(), spec.functions, spec.regions, numbered)
-        self._launcher.add(made, urgency)
+    def launch(self, launches: Sequence[str]) -> None:
+        if launches and self._may_begin:
+            self._staffing.launch(launches)
 
     def settled(self) -> None:
-        if self._launcher is not None:
-            self._launcher.stop()
+        self._staffing.stop()
         self._carry(self._end())
 
     def over(self) -> None:
         job = self.job
         self.let_go()
-        self._launcher = self._event = None  # the job keeps its run
-        for launch_id in job.launches:
-            self.freed(launch_id)
+        self._event = None  # the job keeps its run
+        self._staffing.close()
         self.log.info(
             "job {job} is {state}{why}",
             job=job.id,
@@ -276,58 +185,50 @@ class Run:
             why=f": {job.error}" if job.error else "",
         )
 
-    # ------------------------------------------------ launches
-
     def event(self) -> JSON:
         """Return the event for the job's workers; its certificate is made once."""
         if self._event is None:
-            job, coordinator = self.job, self._coordinator
-            config = coordinator.config
-            life_s = job.spec.deadline_s + CERTIFICATE_MARGIN_S
-            self._event = worker_event(
-                job,
-                coordinator.authority.mint_job(job.id, life_s),
-                coordinator.authority.pem,
-                config.launch.public_host,
-                coordinator.worker_port,
-                config.worker.reconnect_s,
-            )
+            self._event = event_for(self.job, self._coordinator)
         return self._event
-
-    def _hear(self, invocation: Invocation, answer: Answer) -> None:
-        """Handle an engine's answer."""
-        job = self.job
-        if isinstance(answer, Accepted | Unknown):
-            job.answered(invocation.launch, answer.kind)
-        else:
-            job.count(answer.kind)
-        if isinstance(answer, Refused):
-            job.stop("failed", f"engine {job.spec.engine} refused to launch: {answer.reason}")
-        elif not isinstance(answer, Accepted):
-            self.log.warn(
-                "job {job}, launch {launch}: {answer}: {reason}",
-                job=job.id,
-                launch=invocation.launch,
-                answer=answer.kind,
-                reason=answer.reason,
-            )
 
     # ------------------------------------------------ time
 
     def _check(self) -> None:
+        self.job.keep_records()
+        if not self._move_canary():
+            return
         launch = self._coordinator.config.launch
-        address = join(launch.public_host, self._coordinator.worker_port)
-        self.job.check(
-            f"no worker connected within {launch.hello_timeout_s:g} s of its launch: see the log"
-            f" of function {self.job.spec.function!r}, and whether workers can reach"
-            f" {address} (public_host in mu.conf)"
-        )
+        if self._begun:
+            self.job.check(
+                f"no worker connected within {launch.hello_timeout_s:g} s of its launch: see the log"
+                f" of function {self.job.spec.function!r}, and whether workers can reach"
+                f" {self._staffing.address} (public_host in mu.conf)"
+            )
         if self.job.active:
-            now = self._coordinator.clock.seconds()
-            for region in dict.fromkeys(self.job.spec.regions):
-                places = self._coordinator.places.of(self.job.spec.engine, region)
-                places.probe(now, launch.hello_timeout_s)
+            self._staffing.probe()
+            if self._begun:
+                self._carry(self._staffing.ask_again())
             self._later("check", CHECK_S, self._check)
+
+    def _move_canary(self) -> bool:
+        """Return whether the job goes on; else the canary's workers could not connect."""
+        self._timers.pop("canary", None)
+        region = self._staffing.move_canary() if self._begun and self._may_begin else ""
+        if region and not self._giving_up:
+            self._giving_up = True
+            self._carry(self._give_up(region))
+        return not region
+
+    async def _give_up(self, region: str) -> None:
+        """Stop the job, unless a worker connects from the region after all."""
+        why = await self._staffing.unreached(region)
+        self._giving_up = False
+        if not self._may_begin:
+            return
+        if region in self._staffing.unproven:
+            self.job.stop("failed", why)
+        else:
+            self._check()
 
     def _later(self, timer: str, seconds: float, call: Callable[[], object]) -> None:
         """Call after that time, unless the job has ended by then."""
@@ -340,15 +241,20 @@ class Run:
         if job.stopped is not None:
             job.end(job.stopped.state, job.stopped.reason)
             return
-        error = job.failures() if job.counts["failed"] > job.spec.tolerate else None
+        error = job.failures()
         result = None
-        outcomes = [actor.outcome for actor in job.actors]
+        outcomes = job.outcomes()
         try:
-            result = await self._coordinator.in_thread(pipeline.finish, job.facts, outcomes)
+            try:
+                result = await self._coordinator.in_thread(pipeline.finish, job.facts, outcomes)
+            except JobFailed as failed:  # it knows better than mu what the job was for
+                error, result = str(failed), failed.result
             json.dumps(result, allow_nan=False)
         except Exception as raised:  # a pipeline's author may raise anything
-            self.log.failure("job {job}: its finish failed", job=job.id)
-            error = error or f"the finish of {pipeline.name} failed: {_sentence(raised)}"
+            self.log.failure(
+                "job {job}: the finish of {pipeline} failed", job=job.id, pipeline=pipeline.name
+            )
+            error = error or f"the finish of {pipeline.name} failed: {sentence(raised)}"
             result = None
         if not self._coordinator.stopping:
             job.end("failed" if error else "done", error, result)
@@ -359,8 +265,7 @@ class Run:
             if timer.active():
                 timer.cancel()
         self._timers.clear()
-        if self._launcher is not None:
-            self._launcher.stop()
+        self._staffing.stop()
 
     def _carry(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
         Deferred.fromCoroutine(work).addErrback(self._broken)
@@ -373,60 +278,10 @@ class Run:
         self.job.end("failed", words)
 
 
-def worker_event(
-    job: Job, identity: Identity, cacert: str, host: str, port: int, reconnect_s: float
-) -> JSON:
-    """Return the event for a job's workers, without the launch id."""
-    spec = job.spec
-    event: JSON = {
-        "mode": 1,
-        "addr": host,
-        "port": port,
-        "server_name": SERVER_NAME,
-        "cacert": cacert,
-        "srvcrt": identity.certificate,
-        "srvkey": identity.key,
-        "region": spec.regions[0],
-        "job": job.id,
-        "reconnect_s": reconnect_s,
-        "relay_ext": 1,
-    }
-    if "bucket" in spec.params:
-        event["bucket"] = spec.params["bucket"]
-    return event | dict(spec.event)
+def sentence(error: Exception) -> str:
+    """Return an error for users; the text of a deliberate ValueError is written for them."""
+    return str(error) if is_for_users(error) else explained(error)
 
 
-def _check_plan(inputs: object, most: int, actors: Sequence[int]) -> None:
-    """Raise TypeError or ValueError for a plan that cannot be carried out."""
-    if not isinstance(inputs, list) or not all(isinstance(given, dict) for given in inputs):
-        raise TypeError(
-            f"plan() must return a list of dicts, one for each actor, not {inputs!r:.80}"
-        )
-    if not inputs:
-        raise ValueError("there is nothing to do: the plan has no actors")
-    if len(inputs) > most:
-        raise ValueError(f"it has {len(inputs)} actors, but max_workers is {most}")
-    if actors and max(actors) >= len(inputs):
-        raise ValueError(
-            f"actor {max(actors)} was ordered, but it has only actors 0 to {len(inputs) - 1}"
-        )
-
-
-def _planned(pipeline: Pipeline, spec: JobSpec, most: int) -> tuple[list[JSON], list[int]]:
-    """Return the plan, and how many inputs each actor has; empty: one each. Runs in a thread."""
-    inputs = pipeline.plan(spec.params)
-    _check_plan(inputs, most, spec.actors)
-    sizes = [len(pipeline.inputs(given)) for given in inputs]
-    return inputs, sizes if any(size != 1 for size in sizes) else []
-
-
-def _order(pipeline: Pipeline, params: Params, actors: int) -> list[int]:
-    """Return the order in which actors get workers."""
-    order = pipeline.order(params, actors)
-    if not is_order(order, actors):
-        raise ValueError(f"order() must name each actor once, got {order!r:.200}")
-    return list(order)
-
-
-def _sentence(error: Exception) -> str:
-    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+def is_for_users(error: Exception) -> bool:
+    return isinstance(error, ValueError) and is_deliberate(error)

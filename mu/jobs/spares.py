@@ -36,6 +36,10 @@ class Spares:
         """Forget a worker whose connection is lost."""
         self._waiting.pop(line, None)
 
+    def has(self, session: str) -> bool:
+        """Whether the worker with that session waits; an original worker has none."""
+        return bool(session) and any(one.session == session for one in self._waiting.values())
+
     def replace(self, hello: Hello) -> None:
         """Close the older connection of a worker that has connected again."""
         older = [line for line, one in self._waiting.items() if one.session == hello.session]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mu.aws.function_name import FunctionName
+from mu.jobs.function_name import FunctionName
 from mu.machine import Machine
 from mu.parameters import Params
 from mu.plugins import Pipeline
@@ -41,6 +41,8 @@ class JobSpec:
     """The cost at which the job fails; 0: no limit."""
     copies: int = 0
     """How many copies of the function there are, NAME-0, NAME-1, ...; 0: just NAME."""
+    rerun: str = ""
+    """The id of the job that it reruns a part of; empty: it is no rerun."""
     event: Mapping[str, Any] = field(default_factory=dict)
     """More keys for the workers' event."""
     order: Mapping[str, Any] = field(default_factory=dict)

@@ -6,10 +6,10 @@ from typing import Any
 
 from mu.messages import encode
 
-COUNTED = "waiting", "running", "done", "failed"
+COUNTED = "waiting", "running", "done", "failed", "cancelled"
 """The states of actors, in the order of `counts`."""
 
-OF_NOW = "dismissed", "cost_usd", "gb_s"
+OF_NOW = "dismissed", "cost_usd", "cost_usd_at_most", "gb_s"
 """Fields that a restart of the daemon may change; all others are on disk."""
 
 JSON = dict[str, Any]
@@ -50,10 +50,12 @@ class JobSummary:
     regions: Sequence[str] = ()
     spares: int = 0
     retries: int = 0
+    rerun: str | None = None
     launches: Mapping[str, int] = field(default_factory=dict)
     dismissed: int = 0
     error: str | None = None
     cost_usd: float | None = None
+    cost_usd_at_most: float | None = None
     gb_s: float | None = None
     result: Any = None
 
@@ -64,13 +66,12 @@ class JobSummary:
     @classmethod
     def read(cls, told: JSON) -> "JobSummary":
         """Return the summary in this JSON; an earlier version may have written fewer fields."""
-        counts = told.get("counts", {})
-        each: JSON = {
-            "inputs": tally_json((told["workers"], counts.get("done", 0), counts.get("failed", 0)))
-        }
-        told = each | told
         known = {one.name for one in fields(cls)}
-        return cls(**{name: value for name, value in told.items() if name in known})
+        counts = dict.fromkeys(COUNTED, 0) | told.get("counts", {})
+        each = tally_json((told["workers"], counts["done"], counts["failed"]))
+        given: JSON = {"inputs": each}
+        given |= {name: value for name, value in told.items() if name in known}
+        return cls(**given | {"counts": counts})
 
 
 def readable(text: str) -> str:

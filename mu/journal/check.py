@@ -12,9 +12,9 @@ from mu.journal.records import (
     Assigned,
     AttemptEnded,
     Happened,
-    Incomplete,
     Ordered,
     read_record,
+    refuse_gaps,
     time_of,
 )
 
@@ -71,8 +71,7 @@ def _check_records(archive: Archive, job: str) -> int:
     count = 0
     for line in archive.lines(job):
         record = read_record(line)
-        if isinstance(record, Incomplete):
-            raise ValueError(record.reason)
+        refuse_gaps([record])
         if isinstance(record, Ordered) != (count == 0):
             raise ValueError("the first of its records, and only that, must be its order")
         time_of(record)

@@ -1,7 +1,7 @@
 """What jobs and sessions need from a journal."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -50,6 +50,12 @@ class Ledger(Protocol):
     def on_disk(self, call: Callable[..., object], *args: object) -> None:
         """Call once everything written so far is on disk; at once if it already is."""
 
+    def lines(self, job: str) -> Iterable[str]:
+        """Yield the records of a job that are on disk, oldest first, in any one thread.
+
+        Raises JournalError, sqlite3.Error and ValueError.
+        """
+
 
 class NoJournal:
     """Keeps nothing, so that nothing waits: for daemons with [journal] enabled = no."""
@@ -70,3 +76,6 @@ class NoJournal:
 
     def on_disk(self, call: Callable[..., object], *args: object) -> None:
         call(*args)
+
+    def lines(self, job: str) -> Iterable[str]:
+        return ()

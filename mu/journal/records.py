@@ -5,6 +5,7 @@ existing ones never change.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from json.encoder import encode_basestring_ascii as _quote
 from typing import Any, ClassVar
@@ -35,6 +36,10 @@ class Planned:
     kind: ClassVar[str] = "planned"
     inputs: list[dict[str, Any]]
     order: list[int]
+    actors: list[int] | None = None
+    """In a rerun: the actors that run again. None: those that the order chose."""
+    earlier: list[list[Any]] = field(default_factory=list)
+    """In a rerun: outcomes of the earlier job that stay, each [actor, error, result, input]."""
     sizes: list[int] = field(default_factory=list)
     """How many inputs each actor has, for users; empty: one each."""
 
@@ -58,6 +63,8 @@ class Launched:
     answer: str
     at: float = 0.0
     """0: written by a version that did not record it."""
+    ran: bool = True
+    """Of a late worker: whether it can have run. It cannot if all places were taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +173,18 @@ class Sized:
 
     kind: ClassVar[str] = "sized"
     sizes: dict[str, list[Any]]
+    longest: dict[str, float] = field(default_factory=dict)
+    """How long a worker that cannot reach the coordinator can run, in seconds, by region."""
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What a worker ran before its hello, as it told itself: INIT, and the time to connect."""
+
+    kind: ClassVar[str] = "used"
+    at: float
+    session: str
+    before_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +217,7 @@ Record = (
     | Stopped
     | Resumed
     | Sized
+    | Used
     | Alive
     | Incomplete
 )
@@ -230,6 +250,13 @@ def read_record(line: str) -> Record:
         return record
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{line[:80]!r} is not a record: {error}") from None
+
+
+def refuse_gaps(records: Iterable[Record]) -> None:
+    """Raise ValueError if records of the job were lost."""
+    for record in records:
+        if isinstance(record, Incomplete):
+            raise ValueError(record.reason)
 
 
 def time_of(record: Record) -> float:

@@ -6,6 +6,7 @@ belonged. A job that lost rows cannot resume: an `Incomplete` record says why.
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 from collections import Counter
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mu.journal.database import VERSION, JournalError, open_database
 from mu.journal.records import Incomplete, read_record, write_record
@@ -21,17 +22,30 @@ from mu.journal.records import Incomplete, read_record, write_record
 _LOGS = ("-wal", "-shm")
 """What SQLite appends to a database's name for its files beside it."""
 
+
+class _Layout(NamedTuple):
+    """How a table is read."""
+
+    columns: str
+    """The first two are the key, and the owner: what a lost row is lost for."""
+    key: str
+    owner: str
+    index_name: str
+    """Has the key and the owner of each row."""
+
+
 _TABLES = {
-    "records": ("number, job, lines", "number", "job", "of_a_job"),
-    "past": (
+    "records": _Layout("number, job, lines", "number", "job", "of_a_job"),
+    "past": _Layout(
         "rowid, job, ended, bytes, told, workers, identity",
         "rowid",
         "job",
         "sqlite_autoindex_past_1",
     ),
-    "facts": ("rowid, name, value", "rowid", "name", "sqlite_autoindex_facts_1"),
+    "facts": _Layout("rowid, name, value", "rowid", "name", "sqlite_autoindex_facts_1"),
 }
-"""For each table: its columns, its key, the column that names a row's owner, and its index."""
+_ID = re.compile("[0-9a-f]{12}")
+"""The id of a job; a damaged index may have other texts in its place."""
 _BEYOND = 10_000
 """How many keys to try beyond the last known one, if the end of a table cannot be read."""
 
@@ -48,6 +62,8 @@ class Salvaged:
     """For each job that is there, but lost records: which."""
     forgotten: dict[str, str] = field(default_factory=dict)
     """For each job that is no longer there: why."""
+    unnamed: bool = False
+    """Whether more is lost, of jobs that the file no longer names."""
 
     @property
     def lost(self) -> dict[str, str]:
@@ -163,24 +179,30 @@ class _Table:
     def __init__(self, database: sqlite3.Connection, name: str) -> None:
         self._database = database
         self._name = name
+        self._layout = _TABLES[name]
         self.owners: dict[int, str] = {}
-        """The owners of the rows that are in the index, and were not read yet."""
+        """By key, the owners of the rows that are in the index, and were not read yet."""
+        self.disputed: list[str] = []
+        """The owners of the rows for which the index has another one."""
         self.indexed = True
-        """Whether the whole index can be read."""
+        """Whether the whole index can be read, and lists all rows."""
         self.whole = True
         """Whether all rows could be read."""
         self._read_index()
         self._last = self._find_last()
 
     def _read_index(self) -> None:
-        _, key, owner, index = _TABLES[self._name]
+        """Read the index from its beginning; if that fails somewhere, also from its end."""
+        _, key, owner, index = self._layout
         for order in ("asc", "desc"):
             try:
-                rows = self._database.execute(
+                for number, name in self._database.execute(
                     f"select {key}, {owner} from {self._name} indexed by {index}"
                     f" order by {owner} {order}, {key} {order}"
-                )
-                self.owners.update(rows)
+                ):
+                    if not (isinstance(number, int) and isinstance(name, str)):
+                        raise sqlite3.DatabaseError("a page is half-written")
+                    self.owners[number] = name
             except sqlite3.Error:
                 self.indexed = False
             else:
@@ -188,38 +210,45 @@ class _Table:
 
     def _find_last(self) -> int:
         """Return the largest key that a row may have."""
-        _, key, _, _ = _TABLES[self._name]
         last = max(self.owners, default=0)
         try:
-            found = self._database.execute(f"select max({key}) from {self._name} not indexed")
+            found = self._database.execute(
+                f"select max({self._layout.key}) from {self._name} not indexed"
+            )
             return max(last, found.fetchone()[0] or 0)
         except sqlite3.Error:
             return last if self.indexed else last + _BEYOND
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
-        """Yield the rows that can be read, and that belong to whom the index says."""
-        columns, key, _, _ = _TABLES[self._name]
+        """Yield the rows that can be read, unless they contradict the index."""
         at = 1
         while at <= self._last:
             try:
-                for row in self._database.execute(
-                    f"select {columns} from {self._name} not indexed where {key} >= ? order by {key}",
-                    (at,),
-                ):
+                for row in self._rows_from(at):
                     number, owner = row[:2]
                     if number < at:
                         raise sqlite3.DatabaseError("a page is out of order")
                     at = number + 1
-                    listed = self.owners.get(number, None if self.indexed else owner)
+                    self.indexed &= number in self.owners
+                    listed = self.owners.get(number, owner)
                     if listed == owner and _is_sound(self._name, row):
                         self.owners.pop(number, None)
                         yield row
                     else:
                         self.whole = False
+                        if listed != owner:
+                            self.disputed.append(str(owner))
                 return
             except sqlite3.Error:
                 self.whole = False
                 at += 1
+
+    def _rows_from(self, at: int) -> sqlite3.Cursor:
+        columns, key, _, _ = self._layout
+        return self._database.execute(
+            f"select {columns} from {self._name} not indexed where {key} >= ? order by {key}",
+            (at,),
+        )
 
 
 def _is_sound(table: str, row: tuple[Any, ...]) -> bool:
@@ -251,17 +280,19 @@ def _copy(damaged: sqlite3.Connection, fresh: sqlite3.Connection) -> Salvaged:
     for job in past.owners.values():
         saved.forgotten[job] = "it had ended, and how is lost; it is left out"
     records = _Table(damaged, "records")
-    jobs: dict[str, int] = {}
+    jobs: dict[str, None] = {}
     for number, job, lines in records.rows():
         if job not in saved.forgotten:
-            jobs.setdefault(job, number)
+            jobs[job] = None
             fresh.execute("insert into records values (?, ?, ?)", (number, job, lines))
             saved.rows += 1
     for _, name, value in _Table(damaged, "facts").rows():
         fresh.execute("insert or replace into facts values (?, ?)", (name, value))
     unsure = not (records.whole or records.indexed), not (past.whole or past.indexed)
-    counts = Counter(records.owners.values())
-    for job in dict.fromkeys([*jobs, *counts]):
+    counts = Counter([*records.owners.values(), *records.disputed])
+    names = [job for job in counts if job in jobs or _ID.fullmatch(job)]
+    saved.unnamed = any(unsure) or len(names) < len(counts)
+    for job in dict.fromkeys([*jobs, *names]):
         reason = _why_incomplete(counts[job], job not in ended, *unsure)
         if reason and job not in saved.forgotten:
             saved.incomplete[job] = reason

@@ -8,7 +8,7 @@ as anything is waiting for the disk, and otherwise after `commit_s` seconds.
 
 import sqlite3
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReac
 from twisted.logger import Logger
 
 from mu.home import Presence
+from mu.journal.archive import Archive
 from mu.journal.database import open_database, unusable
 from mu.journal.ledger import Past
 from mu.journal.records import Record, write_record
@@ -86,6 +87,13 @@ class Journal:
             return
         self._waiting.append((self.written, call, args))
         self._commit_soon()
+
+    def lines(self, job: str) -> Iterator[str]:
+        archive = Archive(self._path, read_only=True)
+        try:
+            yield from archive.lines(job)
+        finally:
+            archive.close()
 
     def prune(self, keep: int, max_age_s: float, max_bytes: int) -> None:
         """Delete ended jobs: all but the last `keep`, older ones, the oldest beyond `max_bytes`."""

@@ -174,7 +174,7 @@ class Authority:
 
     def mint_server(self, *hosts: str) -> Identity:
         """Return a server's identity, for SERVER_NAME and these hosts (names or addresses)."""
-        names = [x509.DNSName(SERVER_NAME), *map(_host_name, map(read_host, hosts))]
+        names = [x509.DNSName(SERVER_NAME), *map(_host_name, dict.fromkeys(map(read_host, hosts)))]
         return self._mint(
             SERVER_NAME, names, ExtendedKeyUsageOID.SERVER_AUTH, _SERVER_YEARS * _YEAR
         )

@@ -13,7 +13,6 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from mu.events import Finish
 from mu.messages import parse_retval
 from mu.parameters import Parameter, Params
 from mu.pipelines import s3
@@ -25,7 +24,7 @@ from mu.pipelines.texts import (
     check_length,
     readable,
 )
-from mu.plugins import ActorInput, Pipeline
+from mu.plugins import ActorInput, Outcome, Pipeline
 from mu.states import (
     CommandListState,
     Context,
@@ -204,10 +203,18 @@ class Chain(Pipeline):
             for number in range(actors)
         ]
 
+    def rerun(self, params: Params, outcomes: Sequence[Outcome]) -> dict[int, ActorInput]:
+        if any(outcome.error for outcome in outcomes):
+            raise ValueError(
+                "each part needs the state of the one before it, so all would run again: order it"
+                " again"
+            )
+        return {}
+
     def begin(self, worker: Context) -> Count:
         return Count(worker, worker.actor)
 
-    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, object]:
+    def finish(self, job: JobFacts, outcomes: Sequence[Outcome]) -> dict[str, object]:
         """Return the keys of the index, and the totals if the last actor is done."""
         done = [outcome.result for outcome in outcomes if not outcome.error]
         ends = [one["end"] for one in done if one["actor"] == job.actors - 1]

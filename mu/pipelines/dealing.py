@@ -1,6 +1,13 @@
-"""Orders in which connecting workers become actors: each is a permutation of range(actors)."""
+"""Orders in which connecting workers become actors: each is a permutation of range(actors).
 
-__all__ = ["deal", "first_come", "is_order"]
+And which actors have to run again with those that failed.
+"""
+
+from collections.abc import Iterable
+
+from mu.plugins import ActorInput, Outcome
+
+__all__ = ["deal", "first_come", "is_order", "whole_groups"]
 
 
 def first_come(actors: int) -> list[int]:
@@ -17,6 +24,16 @@ def deal(actors: int, distance: int) -> list[int]:
     return [
         actor for place in range(min(distance, actors)) for actor in range(place, actors, distance)
     ]
+
+
+def whole_groups(outcomes: Iterable[Outcome], size: int) -> dict[int, ActorInput]:
+    """Return the rerun of all groups of `size` actors in which one failed (see Pipeline.rerun).
+
+    For actors that pass a state on within their group: the states of an earlier job are gone.
+    """
+    known = list(outcomes)
+    failed = {outcome.actor // size for outcome in known if outcome.error}
+    return {one.actor: one.input for one in known if one.actor // size in failed}
 
 
 def is_order(order: object, actors: int) -> bool:

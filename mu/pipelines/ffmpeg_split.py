@@ -8,12 +8,11 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
-from mu.events import Finish
 from mu.parameters import FieldError, Parameter, Params
 from mu.pipelines import s3
 from mu.pipelines.templates import ShellTemplate
 from mu.pipelines.texts import check_bucket, check_command, check_given, check_length, readable
-from mu.plugins import ActorInput, Pipeline
+from mu.plugins import ActorInput, Outcome, Pipeline
 from mu.states import ActorFailed, JobFacts, Ran, Script, ScriptWorker
 
 TRUSTED = ("start", "seconds", "actor")
@@ -128,6 +127,15 @@ def plan_chunks(params: Params) -> list[ActorInput]:
     return [{"url": url, "chunk": number, **chunk(params, number)} for number in numbers]
 
 
+def rerun_chunks(params: Params, outcomes: Sequence[Outcome]) -> dict[int, ActorInput]:
+    """Return the chunks that failed, with a new URL: the old one may have expired."""
+    failed = {one.actor: one.input for one in outcomes if one.error}
+    if not failed:
+        return {}
+    url = s3.readable_url(params.bucket, object_key(params), params.expires_s)
+    return {actor: {**given, "url": url} for actor, given in failed.items()}
+
+
 # ---------------------------------------------------------------- an actor
 
 
@@ -175,10 +183,13 @@ class FfmpegSplit(Pipeline):
         self.check(params)
         return plan_chunks(params)
 
+    def rerun(self, params: Params, outcomes: Sequence[Outcome]) -> dict[int, ActorInput]:
+        return rerun_chunks(params, outcomes)
+
     def begin(self, worker: ScriptWorker) -> Script:
         return look(worker)
 
-    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, object]:
+    def finish(self, job: JobFacts, outcomes: Sequence[Outcome]) -> dict[str, object]:
         return {"chunks": [outcome.result for outcome in outcomes if not outcome.error]}
 
 

@@ -7,11 +7,18 @@ import re
 from collections.abc import Sequence
 from decimal import Decimal
 
-from mu.events import Finish
 from mu.parameters import FieldError, Parameter, Params
-from mu.pipelines.ffmpeg_split import HELP, PARAMETERS, TRUSTED, check, plan_chunks, run_on_chunk
+from mu.pipelines.ffmpeg_split import (
+    HELP,
+    PARAMETERS,
+    TRUSTED,
+    check,
+    plan_chunks,
+    rerun_chunks,
+    run_on_chunk,
+)
 from mu.pipelines.texts import check_key, check_last
-from mu.plugins import ActorInput, Pipeline
+from mu.plugins import ActorInput, Outcome, Pipeline
 from mu.states import JobFacts, Script, ScriptWorker
 
 CUT = (
@@ -77,10 +84,13 @@ class FfmpegSplitUpload(Pipeline):
             {**given, "out_key": out_key(params, given["chunk"])} for given in plan_chunks(params)
         ]
 
+    def rerun(self, params: Params, outcomes: Sequence[Outcome]) -> dict[int, ActorInput]:
+        return rerun_chunks(params, outcomes)
+
     def begin(self, worker: ScriptWorker) -> Script:
         return cut(worker)
 
-    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, object]:
+    def finish(self, job: JobFacts, outcomes: Sequence[Outcome]) -> dict[str, object]:
         return {"keys": [outcome.result["key"] for outcome in outcomes if not outcome.error]}
 
 

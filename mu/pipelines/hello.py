@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from mu.events import Finish
 from mu.parameters import Parameter
-from mu.plugins import Pipeline
+from mu.plugins import Outcome, Pipeline
 from mu.states import CommandListState, Context, JobFacts, Previous
 
 
@@ -26,7 +25,7 @@ class HelloPipeline(Pipeline):
     def begin(self, worker: Context) -> Greet:
         return Greet(worker, worker.actor)
 
-    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, int]:
+    def finish(self, job: JobFacts, outcomes: Sequence[Outcome]) -> dict[str, int]:
         return {"said_hello": sum(outcome.error is None for outcome in outcomes)}
 
 

@@ -7,10 +7,9 @@ is the packaged command; its outputs are the job's result.
 from collections.abc import Sequence
 from statistics import median
 
-from mu.events import Finish
 from mu.parameters import Parameter, Params
 from mu.pipelines.texts import check_command, readable
-from mu.plugins import Pipeline
+from mu.plugins import Outcome, Pipeline
 from mu.states import JobFacts, Script, ScriptWorker
 
 
@@ -39,12 +38,13 @@ class Linpack(Pipeline):
     )
 
     def check(self, params: Params) -> None:
-        check_command("params.command", params.command)
+        if params.command:
+            check_command("params.command", params.command)
 
     def begin(self, worker: ScriptWorker) -> Script:
         return run_all(worker)
 
-    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, object]:
+    def finish(self, job: JobFacts, outcomes: Sequence[Outcome]) -> dict[str, object]:
         """Return all runs, and statistics of their durations from command to reply."""
         runs = [one for outcome in outcomes if not outcome.error for one in outcome.result]
         seconds = [one["seconds"] for one in runs]

@@ -1,33 +1,46 @@
 """png2y4m: convert PNG frames in S3 to Y4M chunks, each of the same number of frames.
 
-Each actor retrieves its frames one after the other, runs the packaged command on them (which
-reads ##INFILE##, a %08d pattern, and writes ##OUTFILE##), and uploads the chunk. A second run
-writes the same bytes to the same key. The last chunk may be shorter: frames that are missing in S3
-are left out if no later frame of the chunk exists.
+Each actor retrieves its frames, runs the packaged command on them (which reads ##INFILE##, a %08d
+pattern, and writes ##OUTFILE##), and uploads the chunk. A second run writes the same bytes to the
+same key. The last chunk may be shorter: frames that are missing in S3 are left out if no later
+frame of the chunk exists. Frames are retrieved side by side, but one after the other if the worker
+does not number its replies.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import islice
 
-from mu.events import Answered, Event, Finish
+from mu.events import Answered, Entered, Event
 from mu.parameters import Parameter, Params
 from mu.pipelines.texts import check_bucket, check_given, check_key, check_last
-from mu.plugins import ActorInput, Pipeline
+from mu.pipelines.transfers import AT_ONCE
+from mu.plugins import ActorInput, JobFailed, Outcome, Pipeline
 from mu.states import (
+    CommandEntry,
     CommandListState,
     Context,
     ErrorState,
     ForLoopState,
     JobFacts,
+    MachineState,
     Previous,
     State,
     TerminalState,
 )
-from mu.states.context import SendCommand
+from mu.states.context import SendCommand, shortened
 
 _NO_SUCH_KEY = re.compile(r"FAIL\(.*: NoSuchKey(: [^:()]*)?\)", re.DOTALL)
 _FRAMES = "_frames"
-"""The key in `info` for the number of frames in the chunk, once one was missing."""
+"""The key in `info` for the number of frames in the chunk, if that is known by the end."""
+
+
+def _file(number: int) -> str:
+    return f"##TMPDIR##/{number + 1:08d}.png"
+
+
+def _gap(missing: str, there: str) -> str:
+    return f"there is no {missing}, but there is {there}"
 
 
 class Converted(TerminalState):
@@ -46,7 +59,51 @@ class Convert(CommandListState):
     commandlist = ((None, "run:"), ("OK:RETVAL(0)", "upload:"), "quit:")
 
 
-class Retrieve(CommandListState):
+class Retrieve(MachineState):
+    """Retrieves all frames side by side, with nonblock and bg_silent."""
+
+    extra = "(retrieving frames)"
+    expect = "OK:RETRIEVE"
+    nextState = Convert
+
+    def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
+        super().__init__(prevState, actorNum)
+        self._keys = self.worker.input["in_keys"]
+        self._coming = iter(range(len(self._keys)))
+        self._asked: dict[int, int] = {}  # from a command's number to its frame's
+        self._found: list[int] = []
+
+    def receive(self, event: Event, send: SendCommand) -> State:
+        if isinstance(event, Entered):
+            self.worker.progress(0, len(self._keys))
+            self._ask(AT_ONCE)
+            return self
+        if not isinstance(event, Answered):
+            return super().receive(event, send)
+        number = self._asked.pop(event.command, None)
+        if number is not None and event.text.startswith(self.expect):
+            self._found.append(number)
+            self.worker.progress(len(self._found), len(self._keys))
+        elif not (number and _NO_SUCH_KEY.fullmatch(event.text)):
+            return ErrorState(self, f"the worker answered {shortened(event.text)}")
+        self._ask(1)
+        return self if self._asked else self._retrieved()
+
+    def _ask(self, frames: int) -> None:
+        """Retrieve that many more frames, if there are."""
+        for number in islice(self._coming, frames):
+            self.enqueue(f"retrieve:{self._keys[number]}\0{_file(number)}")
+            self._asked[self.worker.sent] = number
+
+    def _retrieved(self) -> State:
+        for place, number in enumerate(sorted(self._found)):
+            if place != number:
+                return ErrorState(self, _gap(self._keys[place], self._keys[number]))
+        self.info[_FRAMES] = len(self._found)
+        return self.nextState(self)
+
+
+class RetrieveNext(CommandListState):
     extra = "(retrieving frames)"
     commandlist = ((None, "set:inkey:{key}"), "set:targfile:{file}", "retrieve:", None)
 
@@ -55,8 +112,7 @@ class Retrieve(CommandListState):
         number, keys = self.info["frame"], self.worker.input["in_keys"]
         self.worker.progress(number, len(keys))
         key = keys[number]
-        name = f"##TMPDIR##/{number + 1:08d}.png"
-        self.commands = [c and c.format(key=key, file=name) for c in self.commands]
+        self.commands = [c and c.format(key=key, file=_file(number)) for c in self.commands]
 
     def receive(self, event: Event, send: SendCommand) -> State:
         number = self.info["frame"]
@@ -69,13 +125,13 @@ class Retrieve(CommandListState):
         if _FRAMES in self.info:
             keys = self.worker.input["in_keys"]
             missing, there = keys[self.info[_FRAMES]], keys[self.info["frame"]]
-            return ErrorState(self, f"there is no {missing}, but there is {there}")
+            return ErrorState(self, _gap(missing, there))
         return super().post_transition()
 
 
 class RetrieveLoop(ForLoopState):
     iterKey = "frame"
-    loopState = Retrieve
+    loopState = RetrieveNext
     exitState = Convert
 
     def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
@@ -83,14 +139,14 @@ class RetrieveLoop(ForLoopState):
         self.iterFin = self.job.params.frames
 
 
-Retrieve.nextState = RetrieveLoop
+RetrieveNext.nextState = RetrieveLoop
 
 
 class Configure(CommandListState):
     extra = "(configuring the worker)"
-    nextState = RetrieveLoop
+    nextState: Callable[..., State] = RetrieveLoop
     pipelined = True
-    commandlist = (
+    commandlist: Sequence[CommandEntry] = (
         ("OK:HELLO", "seti:nonblock:0"),
         "run:rm -rf ##TMPDIR##",  # the original removed /tmp/*, which may be the user's own
         "run:mkdir -p ##TMPDIR##",
@@ -103,6 +159,10 @@ class Configure(CommandListState):
     )
 
     def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
+        if self.worker.numbered:
+            self.nextState = Retrieve
+            *settings, last = self.commandlist
+            self.commandlist = (*settings, "seti:bg_silent:1", "seti:nonblock:1", last)
         super().__init__(prevState, actorNum)
         known = {"bucket": self.job.params.bucket, "out_key": self.worker.input["out_key"]}
         self.commands = [c and c.format(**known) for c in self.commands]
@@ -146,16 +206,19 @@ class Png2Y4M(Pipeline):
     def begin(self, worker: Context) -> Configure:
         return Configure(worker, worker.actor)
 
-    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, object]:
-        """Raises ValueError for missing frames: only the last chunk of a video may be shorter."""
+    def finish(self, job: JobFacts, outcomes: Sequence[Outcome]) -> dict[str, object]:
+        """Raises JobFailed for missing frames: only the last chunk of a video may be shorter."""
         done = [outcome.result for outcome in outcomes if not outcome.error]
-        for chunk in sorted(done, key=lambda chunk: str(chunk["key"]))[:-1]:
-            if chunk.get("frames", job.params.frames) != job.params.frames:
-                raise ValueError(
+        result: dict[str, object] = {"keys": [chunk["key"] for chunk in done]}
+        last = self.plan(job.params)[-1]["out_key"]
+        for chunk in done:
+            if chunk["key"] != last and chunk.get("frames", job.params.frames) != job.params.frames:
+                raise JobFailed(
                     f"{chunk['key']} must have {job.params.frames} frames, got {chunk['frames']}:"
-                    " only the last may have fewer"
+                    f" only the last, {last}, may have fewer",
+                    result,
                 )
-        return {"keys": [chunk["key"] for chunk in done]}
+        return result
 
 
 png2y4m = Png2Y4M()

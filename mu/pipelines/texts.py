@@ -62,7 +62,9 @@ def check_given(params: Params, *names: str) -> None:
 
 
 def check_command(field: str, command: str) -> None:
-    """Raise FieldError for a command that is too long for a worker's shell."""
+    """Raise FieldError for a command that does nothing, or is too long for a worker's shell."""
+    if not command.strip():
+        raise FieldError(field, f"{field} must not be empty, got {command!r:.200}")
     size = command_bytes(command)
     if size > LONGEST_COMMAND:
         raise FieldError(

@@ -6,10 +6,9 @@ complete folder of the chunks, and the output goes to the folder `out` in it.
 
 from collections.abc import Sequence
 
-from mu.events import Finish
 from mu.parameters import Parameter, Params
 from mu.pipelines.texts import check_bucket, check_given, check_key, check_last
-from mu.plugins import ActorInput, Pipeline
+from mu.plugins import ActorInput, Outcome, Pipeline
 from mu.states import CommandListState, Context, JobFacts, Previous, TerminalState
 
 
@@ -72,7 +71,7 @@ class VpxEnc(Pipeline):
     def begin(self, worker: Context) -> Encode:
         return Encode(worker, worker.actor)
 
-    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, object]:
+    def finish(self, job: JobFacts, outcomes: Sequence[Outcome]) -> dict[str, object]:
         return {"keys": [outcome.result["key"] for outcome in outcomes if not outcome.error]}
 
 

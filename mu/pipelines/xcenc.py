@@ -15,11 +15,10 @@ for upload_states), or the variable MU_XCENC_BIN names their folder.
 import hashlib
 from collections.abc import Sequence
 
-from mu.events import Finish
 from mu.parameters import Parameter, Params
-from mu.pipelines.dealing import deal
+from mu.pipelines.dealing import deal, whole_groups
 from mu.pipelines.texts import LAST_NUMBER, check_bucket, check_given, check_key, check_last
-from mu.plugins import ActorInput, Pipeline
+from mu.plugins import ActorInput, Outcome, Pipeline
 from mu.states import (
     CommandEntry,
     CommandListState,
@@ -269,10 +268,13 @@ class XcEnc(Pipeline):
     def inputs(self, given: ActorInput) -> list[str]:
         return [given["in_key"]]
 
+    def rerun(self, params: Params, outcomes: Sequence[Outcome]) -> dict[int, ActorInput]:
+        return whole_groups(outcomes, params.keyframe_distance)
+
     def begin(self, worker: Context) -> FetchChunk:
         return FetchChunk(worker, worker.actor)
 
-    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, object]:
+    def finish(self, job: JobFacts, outcomes: Sequence[Outcome]) -> dict[str, object]:
         return stored(job, outcomes)
 
 
@@ -295,7 +297,7 @@ def out_keys(params: Params, folder: str, kinds: Sequence[str], chunk: int) -> d
     }
 
 
-def stored(job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, object]:
+def stored(job: JobFacts, outcomes: Sequence[Outcome]) -> dict[str, object]:
     """Return the keys of all chunks in S3, in order."""
     name = hashed if job.params.get("hash_s3keys") else str
     return {"keys": [name(outcome.result["out"]) for outcome in outcomes if not outcome.error]}

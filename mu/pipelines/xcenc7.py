@@ -8,9 +8,8 @@ bundle has vpxenc, xc-enc and xc-terminate-chunk.
 
 from collections.abc import Sequence
 
-from mu.events import Finish
 from mu.parameters import Parameter, Params
-from mu.pipelines.dealing import deal
+from mu.pipelines.dealing import deal, whole_groups
 from mu.pipelines.texts import LAST_NUMBER
 from mu.pipelines.xcenc import (
     ENDED,
@@ -26,7 +25,7 @@ from mu.pipelines.xcenc import (
     vpxenc,
     xc_enc,
 )
-from mu.plugins import ActorInput, Pipeline
+from mu.plugins import ActorInput, Outcome, Pipeline
 from mu.states import CommandListState, Context, JobFacts, Previous
 
 
@@ -112,10 +111,13 @@ class XcEnc7(Pipeline):
     def inputs(self, given: ActorInput) -> list[str]:
         return [given["in_key"]]
 
+    def rerun(self, params: Params, outcomes: Sequence[Outcome]) -> dict[int, ActorInput]:
+        return whole_groups(outcomes, params.keyframe_distance)
+
     def begin(self, worker: Context) -> FetchOverlapping:
         return FetchOverlapping(worker, worker.actor)
 
-    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, object]:
+    def finish(self, job: JobFacts, outcomes: Sequence[Outcome]) -> dict[str, object]:
         return stored(job, outcomes)
 
 

@@ -6,14 +6,11 @@ Frames are numbered as in the whole video: chunk k of n frames begins with frame
 
 from collections.abc import Sequence
 
-from mu.events import Finish
 from mu.parameters import Parameter, Params
 from mu.pipelines.texts import check_bucket, check_given, check_key, check_last
-from mu.plugins import ActorInput, Pipeline
+from mu.pipelines.transfers import AT_ONCE
+from mu.plugins import ActorInput, JobFailed, Outcome, Pipeline
 from mu.states import ActorFailed, JobFacts, Script, ScriptWorker
-
-AT_ONCE = 8
-"""How many uploads run at the same time on one worker."""
 
 
 async def split(worker: ScriptWorker) -> dict[str, int]:
@@ -85,18 +82,21 @@ class Y4M2Png(Pipeline):
     def begin(self, worker: ScriptWorker) -> Script:
         return split(worker)
 
-    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, object]:
-        """Raises ValueError for missing frames: only the last chunk of a video may be shorter."""
+    def finish(self, job: JobFacts, outcomes: Sequence[Outcome]) -> dict[str, object]:
+        """Raises JobFailed for missing frames: only the last chunk of a video may be shorter."""
         done = [outcome.result for outcome in outcomes if not outcome.error]
-        done.sort(key=lambda chunk: int(chunk["first"]))
-        for chunk in done[:-1]:
-            if chunk["frames"] != job.params.frames:
-                raise ValueError(
-                    f"the chunk that begins with frame {chunk['first']} must have"
-                    f" {job.params.frames} frames, got {chunk['frames']}: only the last may have fewer"
-                )
         folder = f"{job.params.video}-{job.params.out_format}"
-        return {"folder": folder, "frames": sum(chunk["frames"] for chunk in done)}
+        result = {"folder": folder, "frames": sum(chunk["frames"] for chunk in done)}
+        last = self.plan(job.params)[-1]["first"]
+        for chunk in done:
+            if chunk["first"] != last and chunk["frames"] != job.params.frames:
+                raise JobFailed(
+                    f"the chunk that begins with frame {chunk['first']} must have"
+                    f" {job.params.frames} frames, got {chunk['frames']}: only the last may have"
+                    " fewer",
+                    result,
+                )
+        return result
 
 
 y4m2png = Y4M2Png()

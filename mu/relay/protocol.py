@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IHandshakeListener
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mu.config import RelaySection
+from mu.logs import DaemonLogger
 from mu.net.certificates import job_of
 from mu.net.endings import handshake_error
 from mu.net.strangers import LogSums, Strangers
@@ -69,7 +69,7 @@ class RelayHub(OutboxHub, typing.Protocol):
 class RelayProtocol(Protocol):
     """One connection: a certificate, a hello, perhaps an AT, then frames in both directions."""
 
-    log = Logger()
+    log = DaemonLogger()
     transport: TLSMemoryBIOProtocol
 
     def __init__(self, hub: RelayHub) -> None:

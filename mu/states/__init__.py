@@ -38,7 +38,7 @@ from mu.states.passes import (
     OnePassState,
 )
 from mu.states.relay import connect_command
-from mu.states.script import ActorFailed, CommandFailed, Ran, Script, ScriptWorker
+from mu.states.script import ActorFailed, CommandFailed, Ran, Script, ScriptWorker, Started
 from mu.states.together import SuperpositionState
 
 __all__ = [
@@ -62,6 +62,7 @@ __all__ = [
     "Ran",
     "Script",
     "ScriptWorker",
+    "Started",
     "State",
     "SuperpositionState",
     "TerminalState",

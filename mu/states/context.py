@@ -126,10 +126,16 @@ class Context:
         """When each state was constructed, and the name of its class."""
         self.loops: dict[str, list[str]] = {}
         """By break key: the iteration keys of the loops that use it now (see ForLoopState)."""
+        self.numbered = False
+        """Whether the worker says which command a reply answers, so that several of one kind may run
+        at the same time. A worker of the original mu does not, and neither did attempts that began
+        under a version of mu without this attribute."""
         self.now = 0.0
         """The time of the current event, in seconds since the epoch."""
         self.sent = 0
         """The number of commands sent so far."""
+        self.outstanding: dict[int, str] = {}
+        """The commands whose last reply has not come, by their numbers."""
         self.progressed: Progress | None = None
         """What `progress` was last told."""
         self.held_limit = HELD_LIMIT
@@ -153,6 +159,7 @@ class Context:
         if len(self._effects) >= EFFECT_LIMIT:
             raise Runaway(f"over {EFFECT_LIMIT} commands without waiting for the worker")
         self.sent += 1
+        self.outstanding[self.sent] = command
         if source or quiet:
             self._sources[self.sent] = None if quiet else source
             if len(self._sources) > SOURCES_LIMIT:

@@ -12,7 +12,7 @@ or random numbers, so that the same events give the same commands.
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from mu.events import Answered, Elapsed, Event, Informed, Lost
 from mu.hosts import join
@@ -102,11 +102,38 @@ class _Together(_Request):
     """After this time, in seconds, all are ended and TimeoutError is raised."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Start(_Request):
+    """A Started of this, at once."""
+
+    awaitable: Awaitable[object]
+
+
+@dataclass(frozen=True, slots=True)
+class _Join(_Request):
+    """The result of a task that was started."""
+
+    task: "_Task"
+
+
+class Started(Generic[_T]):
+    """What `ScriptWorker.start` began: await it for what it returns, or raises."""
+
+    __slots__ = ("_task",)
+
+    def __init__(self, task: "_Task") -> None:
+        self._task = task
+
+    def __await__(self) -> Generator[_Request, Any, _T]:
+        result: _T = yield _Join(self._task)
+        return result
+
+
 class ScriptWorker(Context):
     """The worker in a script. The actor's input is available as attributes: `worker.out_key`.
 
-    All methods except `together`, `within`, `wait_info` and `sleep` raise CommandFailed if the
-    worker replies FAIL(...).
+    All methods except `together`, `start`, `within`, `wait_info` and `sleep` raise CommandFailed if
+    the worker replies FAIL(...).
     """
 
     def __getattr__(self, name: str) -> Any:
@@ -169,10 +196,20 @@ class ScriptWorker(Context):
         """Await several things at the same time; return their results in order.
 
         The first one that raises ends the others. Replies are matched by the number of their
-        command. A worker of the original mu does not send it: with such a worker, run only one
-        command of each kind at a time.
+        command. A worker of the original mu does not send it (`numbered` is False): with such a
+        worker, run only one command of each kind at a time.
         """
         return list(await _Together(awaitables))
+
+    async def start(self, awaitable: Awaitable[_T]) -> Started[_T]:
+        """Begin something that runs while the script goes on; await the handle for its result.
+
+        The script, or the part of a `together` that called this, is not done before what it began;
+        it fails if that failed and was not awaited. If it raises itself, what it began is ended.
+        About the replies of workers of the original mu, see `together`.
+        """
+        started: Started[_T] = await _Start(awaitable)
+        return started
 
     async def within(self, seconds: float, awaitable: Awaitable[_T]) -> _T:
         """Return the result of the awaitable. Raises TimeoutError if it takes longer."""
@@ -213,11 +250,25 @@ class _Task:
 
     coroutine: Script
     parent: "_Task | None" = None
+    """The task that waits for it with `together`, or that started it."""
     request: _Request | None = None
     children: "list[_Task]" = field(default_factory=list)
+    """Those of the `together` that it is waiting for."""
+    started: "list[_Task]" = field(default_factory=list)
+    """Those it started, unless they have ended and nothing of them is to be told."""
     timer: str = ""
+    returned: bool = False
     done: bool = False
+    """Whether it has returned, and so has everything it started; or it has failed or was ended."""
     result: object = None
+    error: Exception | None = None
+    told: bool = False
+    """Whether its result or error was given to a task that awaited it."""
+
+    @property
+    def untold(self) -> bool:
+        """Whether it failed, and no task was told."""
+        return self.error is not None and not self.told
 
 
 class ScriptState(State):
@@ -243,7 +294,7 @@ class ScriptState(State):
         return [
             task.request.wanted
             for task in self._waiting
-            if task.request and not isinstance(task.request, _Together)
+            if task.request and not isinstance(task.request, _Together | _Join)
         ]
 
     def receive(self, event: Event, send: SendCommand) -> State:
@@ -301,12 +352,10 @@ class ScriptState(State):
         try:
             request = task.coroutine.throw(error) if error else task.coroutine.send(result)
         except StopIteration as stop:
-            self._finish(task, stop.value)
+            task.returned, task.result = True, stop.value
+            self._settle(task)
         except Exception as raised:
-            task.done = True
-            if task.parent is None:
-                raise
-            self._fail(task.parent, raised)
+            self._conclude(task, raised)
         else:
             self._wait(task, request)
 
@@ -325,12 +374,44 @@ class ScriptState(State):
                 self._set_timer(task, request.seconds)
             if not task.children:
                 self._wake(task, [])
+        elif isinstance(request, _Start):
+            started = _Task(_script(request.awaitable), task)
+            task.started = [one for one in task.started if not one.done or one.untold]
+            task.started.append(started)
+            self._ready.append((started, None, None))
+            self._wake(task, Started(started))
+        elif isinstance(request, _Join) and request.task.done:
+            self._tell(request.task)
 
-    def _finish(self, task: _Task, result: object) -> None:
-        task.done, task.result = True, result
+    def _settle(self, task: _Task) -> None:
+        """End a task that has returned, once all that it started has ended, or one of it failed."""
+        error = next((one.error for one in task.started if one.untold), None)
+        if error or all(one.done for one in task.started):
+            self._conclude(task, error)
+
+    def _conclude(self, task: _Task, error: Exception | None) -> None:
+        """End a task that has returned or failed. Raises the error if that ends the script."""
+        for started in task.started:
+            self._end(started)
+        task.done, task.error = True, error
+        self._tell(task)
         parent = task.parent
-        if parent is not None and all(child.done for child in parent.children):
+        if parent is None:
+            if error:
+                raise error
+        elif task in parent.started:
+            if parent.returned:
+                self._settle(parent)
+        elif error:
+            self._fail(parent, error)
+        elif all(child.done for child in parent.children):
             self._wake(parent, [child.result for child in parent.children])
+
+    def _tell(self, task: _Task) -> None:
+        """Resume those who wait for a task that is done."""
+        for one in [one for one in self._waiting if one.request == _Join(task)]:
+            task.told = True
+            self._wake(one, task.result, task.error)
 
     def _fail(self, task: _Task, error: BaseException) -> None:
         """End the children of the task, and raise the error in it."""
@@ -350,15 +431,17 @@ class ScriptState(State):
         self._ready.append((task, result, error))
 
     def _end(self, task: _Task) -> None:
-        """Close a coroutine and its children."""
-        for child in task.children:
-            self._end(child)
+        """Close a coroutine, its children and what it started."""
+        for other in (*task.children, *task.started):
+            self._end(other)
         if isinstance(task.request, _Reply):
             self._abandoned.add(task.request.number)
         self._forget(task)
         if not task.done:
             task.done = True
+            task.error = ActorFailed("it was ended together with what started it")
             task.coroutine.close()
+            self._tell(task)
 
     def _forget(self, task: _Task) -> None:
         if task in self._waiting:

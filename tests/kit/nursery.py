@@ -1,10 +1,11 @@
-"""Starts workers quickly: a process that has imported what they need, and forks one for each request.
+"""Starts workers and daemons quickly: a process that has imported what they need forks one per request.
 
 It is a program of its own, with one thread, since forking pytest's process would not be safe. Each
-request is a JSON array (arguments, environment, folder) with the worker's stdout, stderr and a pipe, to
-which the exit status is written once the worker has ended.
+request is a JSON array (arguments, environment, folder) with the new process's stdout, stderr and a pipe,
+to which the exit status is written once it has ended. The first argument is the Python code to run.
 """
 
+import atexit
 import json
 import os
 import select
@@ -13,20 +14,39 @@ import socket
 import subprocess
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
+from typing import Any, BinaryIO
 
-PRELOADED = ("boto3", "botocore.config", "lambda_function", "mu_worker.store")
+WORKER = ("boto3", "botocore.config", "lambda_function", "mu_worker.store")
+"""What a worker imports."""
+DAEMON = (
+    "mu.engines.builtin",
+    "mu.jobs.conductor",
+    "mu.jobs.restore",
+    "mu.journal.keeper",
+    "mu.net.transport",
+    "mu.net.web",
+    "mu.pipelines.s3",
+    "mu.ports",
+    "mu.protocol",
+    "mu.registry",
+    "mu.relay.hub",
+    "mu.relay.transport",
+    "mu.reload",
+    "twisted.scripts._twistd_unix",
+    "werkzeug.routing",
+)
+"""What a daemon imports, but for the reactor: a forked one would share its epoll with the others."""
 
 
-class Child:
-    """A forked worker, with as much of Popen as tests use."""
+class Ended:
+    """The exit status of a forked process, with as much of Popen as tests use."""
 
-    def __init__(self, pid: int, stdout: int, stderr: int, status: int) -> None:
+    def __init__(self, pid: int, status: int) -> None:
         self.pid = pid
-        self.stdout = os.fdopen(stdout, "rb", 0)
-        self.stderr = os.fdopen(stderr, "rb", 0)
         self.returncode: int | None = None
         self._status = status
 
@@ -40,9 +60,34 @@ class Child:
             os.close(self._status)
         return self.returncode
 
-    def kill(self) -> None:
+    def send_signal(self, number: int) -> None:
         if self.poll() is None:
-            os.kill(self.pid, signal.SIGKILL)
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+class ForkedDaemon(Ended):
+    """A daemon; its output goes to a file."""
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Return the exit status. Raises TimeoutExpired."""
+        if super().wait(timeout) is None:
+            raise subprocess.TimeoutExpired("twistd", timeout or 0)
+        return self.returncode
+
+    def poll(self) -> int | None:
+        return super().wait(0)
+
+
+class Child(Ended):
+    """A forked worker; its output goes to pipes."""
+
+    def __init__(self, pid: int, stdout: int, stderr: int, status: int) -> None:
+        super().__init__(pid, status)
+        self.stdout = os.fdopen(stdout, "rb", 0)
+        self.stderr = os.fdopen(stderr, "rb", 0)
 
     def communicate(self, timeout: float) -> tuple[bytes, bytes]:
         """Return the rest of its output once it has ended. Raises TimeoutExpired."""
@@ -68,39 +113,73 @@ class Child:
 class Nursery:
     """The forking process."""
 
-    def __init__(self, search_path: str) -> None:
+    def __init__(self, search_path: str, preloaded: Sequence[str]) -> None:
         self._sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (self._sock, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**20)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, __file__, str(theirs.fileno())],
+                [sys.executable, __file__, str(theirs.fileno()), *preloaded],
                 env={"PATH": os.environ["PATH"], "PYTHONPATH": search_path},
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
             )
 
     def start(self, arguments: list[str], environ: Mapping[str, str], folder: Path) -> Child:
-        request = json.dumps([arguments, dict(environ), str(folder)]).encode()
+        """Start a worker."""
         pipes = [os.pipe() for _ in range(3)]
         theirs = [write for _, write in pipes]
-        socket.send_fds(self._sock, [request], theirs)
-        pid = int(self._sock.recv(16))
+        pid = self._fork(arguments, environ, folder, theirs)
         for write in theirs:
             os.close(write)
         return Child(pid, *(read for read, _ in pipes))
+
+    def start_daemon(
+        self, words: list[str], environ: Mapping[str, str], folder: Path, log: BinaryIO
+    ) -> ForkedDaemon:
+        """Start `twistd` with these words, as in a session of its own."""
+        code = "import os; os.setsid(); from twisted.scripts.twistd import run; run()"
+        status, theirs = os.pipe()
+        files = [log.fileno(), log.fileno(), theirs]
+        pid = self._fork([code, *words], environ, folder, files)
+        os.close(theirs)
+        return ForkedDaemon(pid, status)
+
+    def _fork(
+        self, arguments: list[str], environ: Mapping[str, str], folder: Path, files: list[int]
+    ) -> int:
+        request = json.dumps([arguments, dict(environ), str(folder)]).encode()
+        socket.send_fds(self._sock, [request], files)
+        return int(self._sock.recv(16))
 
     def close(self) -> None:
         self._sock.close()
         self._process.wait()
 
 
+@cache
+def _daemons() -> Nursery:
+    made = Nursery(os.environ.get("PYTHONPATH", ""), DAEMON)
+    atexit.register(made.close)
+    return made
+
+
+def popen_daemon(
+    command: list[str], *, stdout: BinaryIO, env: Mapping[str, str], cwd: Path, **more: Any
+) -> "subprocess.Popen[bytes] | ForkedDaemon":
+    """Start `twistd ...`, as subprocess.Popen would."""
+    if "LD_PRELOAD" in env:  # for a process that starts as such
+        return subprocess.Popen(command, stdout=stdout, env=env, cwd=cwd, **more)
+    return _daemons().start_daemon(command[1:], env, cwd, stdout)
+
+
 # ---------------------------------------------------------------- the process
 
 
-def serve(sock: socket.socket) -> None:
-    for name in PRELOADED:
+def serve(sock: socket.socket, preloaded: Sequence[str]) -> None:
+    for name in preloaded:
         __import__(name)
+    assert "twisted.internet.reactor" not in sys.modules
     wake, woken = os.pipe()
     os.set_blocking(woken, False)
     signal.set_wakeup_fd(woken)
@@ -140,7 +219,7 @@ def report(statuses: dict[int, int]) -> None:
 
 
 def run(output: list[int], arguments: list[str], environ: dict[str, str], folder: str) -> None:
-    """Be the worker."""
+    """Be the new process."""
     code = 1
     try:
         os.dup2(output[0], 1)
@@ -155,6 +234,8 @@ def run(output: list[int], arguments: list[str], environ: dict[str, str], folder
         code = 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        if isinstance(ended.code, str):
+            print(ended.code, file=sys.stderr)
     except BaseException:
         traceback.print_exc()
     finally:
@@ -164,4 +245,4 @@ def run(output: list[int], arguments: list[str], environ: dict[str, str], folder
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2:])

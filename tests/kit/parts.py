@@ -71,7 +71,7 @@ class Owner:
     def changed(self) -> None:
         self.job.advance()
 
-    def launch(self, launches: Any, urgency: int) -> None:
+    def launch(self, launches: Any) -> None:
         self.launched += launches
         for launch_id in launches:
             self.job.invoked(launch_id)
@@ -83,6 +83,9 @@ class Owner:
         pass
 
     def missed(self, launch_id: str) -> bool:
+        return False
+
+    def had_no_place(self, launch_id: str) -> bool:
         return False
 
     def waits_for_place(self) -> str:

@@ -134,9 +134,8 @@ def _on_function(call: Call, arn: str) -> Iterator[Request]:
 def _deployment(call: Call, arn: str) -> Iterator[Request]:
     """The caller passes the role if one is given, and reads the code itself if it is in S3.
 
-    Refusals of AWS show both: "not authorized to perform: iam:PassRole" for an
-    UpdateFunctionConfiguration (https://github.com/aws/chalice/issues/479), and "make sure your
-    request credentials have permission to GetObject" for code in S3.
+    The latter is known from AWS's refusal, "please make sure your request credentials have permission
+    to GetObject"; the former also from one of an unchanged role: https://github.com/aws/chalice/issues/479
     """
     yield from _on_function(call, arn)
     if role := call.params.get("Role"):
@@ -174,6 +173,13 @@ def _on_role(call: Call, arn: str) -> Iterator[Request]:
     yield Request(f"iam:{call.operation}", role.replace("arn:aws:", f"{arn}:"))
 
 
+def _on_log_group(call: Call, arn: str) -> Iterator[Request]:
+    """As with the right to create a group, AWS's refusals name it alone or with `:log-stream:`."""
+    group = f"{arn}:logs:{call.region}:{ACCOUNT}:log-group:{call.params['logGroupName']}"
+    yield Request(f"logs:{call.operation}", group)
+    yield Request(f"logs:{call.operation}", f"{group}:log-stream:")
+
+
 _RIGHTS: Mapping[str, Mapping[str, Rights]] = {
     "lambda": {
         "CreateFunction": _deployment,
@@ -202,5 +208,6 @@ _RIGHTS: Mapping[str, Mapping[str, Rights]] = {
         "UploadPart": _on_object("PutObject"),
     },
     "iam": {"GetRole": _on_role, "SimulatePrincipalPolicy": _on_role},
+    "logs": {"FilterLogEvents": _on_log_group},
     "sts": {"GetCallerIdentity": _nothing},
 }

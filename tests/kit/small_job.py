@@ -13,6 +13,7 @@ from mu.events import Answered, Entered, Finish, Send
 from mu.machine import Machine
 from mu.messages import HELLO
 from mu.parameters import Params, read_fields
+from mu.plugins import Outcome
 from mu.states.context import JobFacts
 from mu.states.script import ScriptWorker, first_state
 from mu.testing import event as event_of
@@ -103,8 +104,12 @@ class SmallJob:
                 for actor in unfinished:
                     watch(actor)
                 self._hear(unfinished)
-        outcomes = [actor.finish for actor in self.actors]
-        self.errors = [finish.error for finish in outcomes if finish]
+        ends = [actor.finish or Finish("it has no end") for actor in self.actors]
+        self.errors = [finish.error for finish in ends]
+        outcomes = [
+            Outcome(finish.error, finish.result, number, self.inputs[number])
+            for number, finish in enumerate(ends)
+        ]
         self.result = pipeline.finish(self.facts, outcomes)
 
     def start(self, number: int) -> RunningWorker:

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from kit.nursery import Child, Nursery
+from kit.nursery import WORKER, Child, Nursery
 from mu.messages import Hello
 from mu.wire import WORKER_FRAME_LIMIT, Framer, frame
 
@@ -109,7 +109,7 @@ class Peer:
 @cache
 def nursery() -> Nursery:
     """Return the process that forks workers of the checkout; it ends when pytest does."""
-    made = Nursery(CHECKOUT)
+    made = Nursery(CHECKOUT, WORKER)
     atexit.register(made.close)
     return made
 

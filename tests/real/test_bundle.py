@@ -478,7 +478,7 @@ def test_a_name_that_is_too_long_for_a_file_is_refused(tmp_path, tool):
             b"#!/bin/sh\r\necho\r\n",
             r"has Windows line ends.* '/bin/sh\\r': convert it, as with sed -i 's/\\r\$//' p.sh",
         ),
-        (b"#!/usr/bin/env python3\r\n", r"Windows line ends"),
+        (b"#!/usr/bin/env perl\r\n", r"Windows line ends"),
         (b"#!/bin/sh\r", r"Windows line ends"),
         (b"\xef\xbb\xbf#!/bin/sh\n", r"begins with a byte order mark"),
         (b"#!/bin/sh\0\n", r"NUL in its first line"),

@@ -72,10 +72,10 @@ def test_launch_prints_the_jobs_id_on_stdout_and_a_sentence_on_stderr(daemon):
 def test_launch_with_watch_ends_with_the_job(daemon):
     ended = run(*HELLO, "-n", 3, "-p", "text=hi", "-p", "rounds=2", "--watch", daemon=daemon)
     assert (ended.returncode, ended.stderr) == (0, "")
-    first, *_, last, result = ended.stdout.splitlines()
+    first, *_, result, last = ended.stdout.splitlines()
     assert re.fullmatch(r"Job \w+: hello with 3 workers on engine local", first)
     assert re.fullmatch(r"Job \w+ finished after [\d.]+ s: 3 workers, \$0\.0\d+\.", last)
-    assert result == 'Result: {"said_hello": 3}'
+    assert result == "  said_hello: 3"
 
 
 def test_every_option_of_launch_reaches_the_daemon(daemon):
@@ -218,12 +218,24 @@ def test_watching_a_job_that_is_done_ends_with_0(daemon, done):
 def test_watching_a_failed_job_ends_with_1_and_shows_each_failure(daemon, failed):
     ended = run("watch", failed["id"], daemon=daemon)
     assert (ended.returncode, ended.stderr) == (1, "")
-    _, actor, error, hint, last = ended.stdout.splitlines()
+    _, actor, error, hint, *result, last = ended.stdout.splitlines()
     assert actor == "Actor 1 failed:"
     assert error.startswith("  Convert (converting and uploading): expected 'OK:RETVAL(0)'")
     assert "cannot join" in error
     assert hint == f"Output of actor 1: mu log {failed['id']} -a 1"
+    assert result[:2] == ["Result:", "  keys:"], "it is kept, and written out"
+    assert result[-1] == f"To run what failed again: mu rerun {failed['id']}"
     assert last.endswith(" s: 1 of 3 actors failed.")
+
+
+def test_rerun_starts_a_job_with_what_failed_and_the_changes(daemon, failed):
+    ended = run("rerun", failed["id"], "--retries", 0, "-p", "offset=0", "-w", daemon=daemon)
+    assert ended.returncode == 1
+    first, *_, last = ended.stdout.splitlines()
+    assert first.endswith(f"with 1 worker on engine local, a rerun of job {failed['id']}")
+    assert last.endswith(" s: 1 of 3 actors failed."), "it has the others' outcomes"
+    refused = run("rerun", failed["id"], "-p", "frame=1", daemon=daemon)
+    assert "did you mean 'frames'?" in refused.stderr
 
 
 def test_watching_a_cancelled_job_ends_with_3(daemon, idle):
@@ -536,3 +548,26 @@ def test_watching_ends_with_4_when_the_daemon_dies(own_daemon, tmp_path):
 
 def test_the_version_is_printed():
     assert run("--version").stdout == f"mu {mu.__version__}\n"
+
+
+# ---------------------------------------------------------------- completion
+
+COMPLETE = """
+eval "$(_MU_COMPLETE=bash_source mu)"
+compopt() { echo compopt "$@"; }
+complete_words() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=(); _mu_completion mu; echo "${COMPREPLY[@]}"; }
+complete_words mu launch png2y4m -p vid
+complete_words mu watch "$1"
+"""
+
+
+def test_bash_completes_the_names_of_a_running_daemon(daemon, done, tmp_path):
+    program = tmp_path / "mu"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m mu.cli "$@"\n')
+    program.chmod(0o755)
+    env = ENV | {"MU_HOME": str(daemon.home), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    ran = subprocess.run(
+        ["bash", "-c", COMPLETE, "bash", done["id"][:6]], env=env, capture_output=True, text=True
+    )
+    assert ran.stdout.split() == ["compopt", "-o", "nospace", "video=", done["id"]]
+    assert ran.stderr == ""

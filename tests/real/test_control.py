@@ -26,6 +26,32 @@ def post(daemon, body, **headers):
 ORDER = json.dumps({"pipeline": "hello", "engine": "external", "workers": 3}).encode()
 
 
+def test_a_job_is_rerun_once_it_has_ended_with_the_changes_in_the_order(daemon):
+    _, first = post(daemon, ORDER)
+
+    def rerun(job=first["id"], key=None, **more):
+        body = json.dumps({"rerun": job, **more}).encode()
+        return post(daemon, body, **({"Idempotency_Key": key} if key else {}))
+
+    status, answer = rerun()
+    assert (status, answer["error"]["field"]) == (409, "rerun")
+    assert "still runs" in answer["error"]["message"]
+    assert rerun("absent")[0] == 409
+    daemon.ask(f"/jobs/{first['id']}", method="DELETE")
+    for field, value in (("workers", 2), ("actors", [1]), ("pipeline", "map"), ("rerun", 5)):
+        status, answer = rerun(**{field: value}) if field != "rerun" else rerun(5)
+        assert (status, answer["error"]["field"]) == (400, field)
+    status, answer = rerun(params={"rounds": "many"})
+    assert (status, answer["error"]["field"]) == (400, "params.rounds")
+    status, again = rerun(key="again", params={"rounds": 2}, function="other", retries=7)
+    assert (status, again["rerun"], again["workers"]) == (201, first["id"], 3)
+    assert again["params"] == first["params"] | {"rounds": 2}
+    assert (again["function"], again["retries"]) == ("other", 7)
+    status, same = rerun(key="again", params={"rounds": 2}, function="other", retries=7)
+    assert (status, same["id"]) == (200, again["id"])
+    daemon.ask(f"/jobs/{again['id']}", method="DELETE")
+
+
 @pytest.mark.parametrize(
     ("body", "says"),
     [
@@ -149,13 +175,16 @@ def test_lists_come_in_pages(daemon):
     after = daemon.ask(f"/jobs?after={ids[0]}")
     assert [job["id"] for job in after] == ids[1:]
     assert [job["id"] for job in daemon.ask(f"/jobs?after={ids[0]}&limit=1")] == ids[1:2]
-    assert daemon.ask("/jobs?limit=0") == []
+    assert daemon.ask("/jobs?limit=0") == daemon.ask("/jobs?last=0") == []
+    assert daemon.ask("/jobs?last=1") == daemon.ask("/jobs")[-1:]
     workers = f"/jobs/{ids[0]}/workers"
     assert [actor["actor"] for actor in daemon.ask(f"{workers}?after=0&limit=1")] == [1]
     assert len(daemon.ask(workers)) == 3
 
 
-@pytest.mark.parametrize("query", ["limit=x", "limit=-1", "limit=" + "9" * 5000, "after=nothing"])
+@pytest.mark.parametrize(
+    "query", ["limit=x", "limit=-1", "last=x", "limit=" + "9" * 5000, "after=nothing"]
+)
 def test_an_invalid_limit_or_after_is_refused(daemon, query):
     with pytest.raises(urllib.error.HTTPError) as refused:
         daemon.ask(f"/jobs?{query}")

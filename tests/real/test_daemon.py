@@ -25,7 +25,7 @@ def test_a_job_runs_on_real_workers(daemon, s3):
     put_film(s3, "plain", [f"frame {n}\n" for n in range(1, 9)])
     job = run_job(daemon, order("plain", workers=4))
     assert (job["state"], job["error"]) == ("done", None)
-    assert job["counts"] == {"waiting": 0, "running": 0, "done": 4, "failed": 0}
+    assert job["counts"] == {"waiting": 0, "running": 0, "done": 4, "failed": 0, "cancelled": 0}
     assert job["launches"] == {"accepted": 4}
     assert job["result"] == {"keys": [f"plain-y4m_02/{n:08d}.y4m" for n in range(4)]}
     assert [chunk(s3, "plain", n) for n in range(4)] == [
@@ -65,7 +65,7 @@ def test_a_worker_killed_with_sigkill_fails_its_actor_and_the_others_finish(daem
     kill(worker_of(sleeping))
     job = daemon.wait(ordered["id"])
     assert job["state"] == "failed"
-    assert job["counts"] == {"waiting": 0, "running": 0, "done": 2, "failed": 1}
+    assert job["counts"] == {"waiting": 0, "running": 0, "done": 2, "failed": 1, "cancelled": 0}
     assert "its worker at 127.0.0.1:" in job["error"]
     assert "is gone" in job["error"]
     wait_until(lambda: not processes("sleep\x00987"))

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import threading
 
 import boto3
@@ -54,7 +55,7 @@ int main(int count, char **words) {
 
 
 @needs_gcc
-def test_a_dynamic_program_is_deployed_and_runs_a_job(daemon, s3, tmp_path):
+def test_a_dynamic_program_is_deployed_and_runs_a_job(daemon, s3, tmp_path, monkeypatch):
     """As a user does it: mu deploy, then the command that it prints, and a job with S3."""
     libs = tmp_path / "libs"
     libs.mkdir()
@@ -70,9 +71,12 @@ def test_a_dynamic_program_is_deployed_and_runs_a_job(daemon, s3, tmp_path):
         done.stdout,
     )
     assert said, done.output
-    ran = mu(*said[1].split())
+    (tmp_path / "FOLDER").mkdir()
+    (tmp_path / "FOLDER" / "any").touch()
+    monkeypatch.chdir(tmp_path)
+    ran = mu(*shlex.split(said[1]))
     assert ran.exit_code == 0, ran.output
-    assert 'Result: {"said_hello": 5}' in ran.stdout
+    assert (tmp_path / "FOLDER-OUT" / "any").read_text() == "42"
     put_film(s3, "deployed", ["a", "b"])
     job = daemon.ask("/jobs", order("deployed", workers=1) | {"function": "deployed"})
     job = daemon.wait(job["id"])
@@ -211,7 +215,7 @@ def test_a_function_on_aws_gets_all_its_settings(aws, tmp_path, zipped):
     words += ["--tmp", 2048, "--runtime", "python3.13", "--arch", "arm64"]
     done = on_aws(tmp_path, *words, "--regions", "us-east-1,eu-west-1")
     assert done.exit_code == 0, done.output
-    run = "mu --home {} launch hello --function f --engine lambda --regions us-east-1,eu-west-1"
+    run = "mu --home {} launch map --function f --engine lambda --regions us-east-1,eu-west-1"
     assert run.format(tmp_path) in done.stdout
     for region in ("us-east-1", "eu-west-1"):
         client = aws.client("lambda", region)

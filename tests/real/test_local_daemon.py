@@ -200,13 +200,17 @@ def test_a_stranger_on_the_port_of_an_engine_that_died_gets_no_event(tmp_path: P
     """The daemon's launches wait until the engine is back, since they contain private keys."""
     daemon = Daemon(tmp_path, conf=free_ports_conf(mu="on_stop = cancel", jobs="retries = 0"))
     try:
-        with socket.socket() as stranger:
-            port = daemon.ports["local"]
-            engine = json.loads((daemon.home / "local" / "engine.json").read_text())
-            os.kill(engine["pid"], signal.SIGKILL)
-            stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            wait_until(lambda: stranger.connect_ex(("127.0.0.1", port)) != 0, what="it ended")
-        with socket.create_server(("127.0.0.1", port)) as stranger:
+        port = daemon.ports["local"]
+        engine = json.loads((daemon.home / "local" / "engine.json").read_text())
+
+        def take_port() -> socket.socket | None:
+            try:
+                return socket.create_server(("127.0.0.1", port))
+            except OSError:  # the engine is not quite dead
+                return None
+
+        os.kill(engine["pid"], signal.SIGKILL)
+        with wait_until(take_port, what="the port is free") as stranger:
             log = daemon.process.log
             wait_until(lambda: "ended unexpectedly" in log.read_text(), what="it noticed")
             daemon.ask("/jobs", {"pipeline": "hello", "workers": 2})

@@ -1,18 +1,23 @@
 """map: without a network, then on real workers with keys that hold whatever a key may hold."""
 
 import json
+import urllib.error
+from zipfile import ZipFile
 
 import pytest
 from stage import S3Server
 
+from mu.aws.s3 import EMBEDDED_BUCKET
 from mu.events import Finish, Send
 from mu.functions.bundle import bundle
-from mu.journal.records import read_record, write_event
+from mu.journal.archive import Archive
+from mu.journal.records import Happened, read_record, write_event
 from mu.journal.replay import replay
 from mu.machine import Machine
 from mu.parameters import FieldError, Params, read_fields
 from mu.pipelines import s3 as mu_s3
 from mu.pipelines.map import map_pipeline
+from mu.plugins import JobFailed, Outcome
 from mu.states.context import JobFacts
 from mu.states.script import ScriptWorker, first_state
 from mu.testing import FakeWorker, play, run, talk
@@ -31,9 +36,14 @@ class FakeBucket:
     def __init__(self, keys):
         self.keys = keys
         self.written = {}
+        self.times = {}
 
     def keys_below(self, bucket, prefix):
         return (key for key in sorted(self.keys) if key.startswith(prefix))
+
+    def objects_below(self, bucket, prefix):
+        for key in self.keys_below(bucket, prefix):
+            yield mu_s3.S3Object(key, len(key), self.times.get(key, 0))
 
     def put(self, bucket, key, body, content_type):
         self.written[key] = json.loads(body)
@@ -43,6 +53,7 @@ class FakeBucket:
 def bucket(monkeypatch):
     fake = FakeBucket(["in/", "in/a.txt", "in/b.TXT", "in/deep/a.txt", "in/out/a.txt", "other"])
     monkeypatch.setattr(mu_s3, "keys_below", fake.keys_below)
+    monkeypatch.setattr(mu_s3, "objects_below", fake.objects_below)
     monkeypatch.setattr(mu_s3, "put", fake.put)
     return fake
 
@@ -80,6 +91,31 @@ def test_match_picks_keys_by_their_last_part(bucket):
     assert dealt(workers=1, keys=[], prefix="in/", match="a.*", out_prefix="o/") == [
         ["in/a.txt", "in/deep/a.txt", "in/out/a.txt"]
     ]
+
+
+def test_outputs_that_are_there_and_not_older_are_skipped_but_stay_in_the_manifest(bucket):
+    bucket.keys += ["out/a.txt", "out/b.TXT"]
+    bucket.times = {"in/a.txt": 5, "out/a.txt": 5, "in/b.TXT": 5, "out/b.TXT": 4}
+    given = {"keys": [], "prefix": "in/", "out_prefix": "out/", "skip_existing": True}
+    (actor,) = map_pipeline.plan(params(1, **given))
+    assert actor["keys"] == ["in/b.TXT", "in/deep/a.txt", "in/out/a.txt"]
+    row = {"key": "in/a.txt", "skipped": True, "bytes": 9, "out_key": "out/a.txt"}
+    assert actor["skipped"] == [row]
+    lost = Outcome("its worker is gone", None, 0, actor)
+    with pytest.raises(JobFailed, match="^1 of 4 keys; 3 unknown"):
+        map_pipeline.finish(JobFacts("j1", params()), [lost])
+    assert bucket.written["out/manifest.json"]["keys"] == [row]
+    assert map_pipeline.rerun(params(), [lost]) == {0: actor}
+    done = Outcome(None, {"keys": [{"key": key} for key in actor["keys"]]}, 0, actor)
+    result = map_pipeline.finish(JobFacts("j1", params()), [done])
+    assert (result["done"], result["skipped"]) == (4, 1)
+
+
+def test_where_everything_is_up_to_date_one_actor_says_so(bucket):
+    bucket.keys += ["out/other"]
+    given = {"keys": ["other"], "skip_existing": True}
+    (actor,) = map_pipeline.plan(params(9, **given))
+    assert (actor["keys"], len(actor["skipped"])) == ([], 1)
 
 
 def test_where_there_is_nothing_the_plan_says_where_it_looked(bucket):
@@ -120,7 +156,7 @@ def test_outputs_that_would_be_written_over_something_are_refused(given, says):
         ),
         ("bucket", {"bucket": ""}, "must not be empty"),
         ("command", {"command": "#" * 131_000}, "at most 131071 bytes"),
-        ("command", {"keys": ["k" * 900], "command": "#" * 130_500 + "{key}"}, "bytes; Linux"),
+        ("command", {"keys": ["k" * 900], "command": "#" * 130_300 + "{key}"}, "bytes; Linux"),
         ("keys", {"keys": ["ü" * 513]}, "at most 1024 bytes, got 1026"),
         ("prefix", {"keys": [], "prefix": "p" * 1025}, "at most 1024 bytes"),
         ("out_prefix", {"out_prefix": "p" * 1024}, "at most 1024 bytes"),
@@ -136,6 +172,7 @@ def test_outputs_that_would_be_written_over_something_are_refused(given, says):
         ("match", {"match": "*"}, "not to params.keys"),
         ("out_prefix", {"keys": [], "prefix": "a/", "out_prefix": "a/"}, "a second run"),
         ("on_error", {"on_error": "ignore"}, "keep or fail, got 'ignore'"),
+        ("skip_existing", {"skip_existing": True, "command": "x"}, "needs {out} in"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_its_field(field, given, says):
@@ -151,6 +188,23 @@ def test_a_key_from_the_bucket_that_makes_the_command_too_long_is_refused_by_the
     map_pipeline.check(params(**given))
     with pytest.raises(FieldError, match="with the key \"in/''.* it has 14.* bytes; Linux passes"):
         map_pipeline.plan(params(**given))
+
+
+@pytest.mark.parametrize(
+    ("given", "refused"),
+    [
+        ({"keys": ["a.x", "a/b.x"], "suffix": "", "out_prefix": "o/"}, "'o/a/b'"),
+        ({"keys": ["a.x"], "out_prefix": "a.x/"}, "'a.x/a.x'"),
+        ({"keys": ["c/d"], "out_prefix": "o/"}, "'o/c/d'"),  # o/c is there
+        ({"keys": ["manifest.json/a"], "out_prefix": "o/"}, "'o/manifest.json/a'"),
+    ],
+)
+def test_outputs_that_cannot_be_files_are_refused_for_the_embedded_server(bucket, given, refused):
+    given = {"command": "cp {in} {out}", **given}
+    map_pipeline.plan(params(bucket="films", **given))
+    bucket.keys = ["o/c", *given["keys"]]
+    with pytest.raises(ValueError, match=f"the embedded S3 server cannot hold {refused}: "):
+        map_pipeline.plan(params(bucket=EMBEDDED_BUCKET, **given))
 
 
 # ---------------------------------------------------------------- an actor
@@ -206,14 +260,17 @@ def test_a_command_without_in_retrieves_nothing_and_one_without_out_uploads_noth
     assert [c.partition(":")[0] for c in commands("k", command="curl {key}")] == ["run"]
 
 
-@pytest.fixture
-def told(bucket):
+OK = "OK:RETVAL(0):OUTPUT():COMMAND()"
+
+
+@pytest.fixture(params=[True, False], ids=["overlapping", "one after the other"])
+def told(request, bucket):
     """Play a job with one actor; return its Finish, the job's result and the manifest."""
 
     def play(answers, **given):
         asked = {"bucket": "b", "command": "sort {in} > {out}", "out_prefix": "out/", **given}
         answers = {"run:rm -f ": "OK:RETVAL(0):OUTPUT(12\n):COMMAND(wc)", **answers}
-        job = run(map_pipeline, asked, answers)
+        job = run(map_pipeline, asked, FakeWorker(answers, numbered=request.param))
         (manifest,) = bucket.written.values()
         return job.actors[0].finish, job.result, manifest
 
@@ -226,18 +283,23 @@ def test_the_manifest_says_what_became_of_each_key(told, bucket):
             return "FAIL(could not retrieve b/in/b: NoSuchKey)"
         return "OK:RETRIEVE(b/k)"
 
-    ended = ["OK:RETVAL(0):OUTPUT():COMMAND()", "OK:RETVAL(3):OUTPUT(no \udcff):COMMAND()"]
+    ended = [OK, "OK:RETVAL(3):OUTPUT(no \udcff):COMMAND()"]
     finish, result, manifest = told(
-        {"retrieve:": answer, "run:": lambda _: ended.pop(0)},
+        {
+            "retrieve:": answer,
+            "run:": lambda command: ended.pop(0) if "sort" in command else OK,
+        },
         keys=["in/a", "in/b", "in/c"],
     )
     assert finish.error is None
     assert manifest["job"] == "j1"
     one, two, three = manifest["keys"]
+    seconds = [one["seconds"], three["seconds"]]  # a fake worker takes 1 s for each command
+    assert min(seconds) >= 1
     assert one == {
         "key": "in/a",
         "status": 0,
-        "seconds": 1.0,
+        "seconds": seconds[0],
         "bytes": 12,
         "out_key": "out/in/a",
     }
@@ -246,7 +308,7 @@ def test_the_manifest_says_what_became_of_each_key(told, bucket):
     assert three == {
         "key": "in/c",
         "status": 3,
-        "seconds": 1.0,
+        "seconds": seconds[1],
         "error": "exit status 3",
         "tail": "no \ufffd",
     }
@@ -256,8 +318,9 @@ def test_the_manifest_says_what_became_of_each_key(told, bucket):
         "done": 1,
         "failed": 2,
         "unknown": 0,
+        "skipped": 0,
         "bytes": 12,
-        "seconds": 2.0,
+        "seconds": sum(seconds),
         "failures": [two, three],
     }
 
@@ -306,6 +369,11 @@ def test_an_actor_that_does_all_of_it_replays():
 # ---------------------------------------------------------------- for real
 
 
+PLAIN_HELLO = b"""
+import mu.messages
+
+mu.messages.Hello.payload = lambda hello: b"OK:HELLO"
+"""
 NASTY = [
     "plain.txt",
     "two words.txt",
@@ -341,8 +409,9 @@ def get(s3, key):
     return s3.client().get_object(Bucket="films", Key=key)["Body"].read()
 
 
-def map_job(daemon, workers=3, **given):
-    order = {"pipeline": "map", "workers": workers, "params": {"bucket": "films", **given}}
+def map_job(daemon, workers=3, function="map", **given):
+    order = {"pipeline": "map", "workers": workers, "function": function}
+    order["params"] = {"bucket": "films", **given}
     return daemon.wait(daemon.ask("/jobs", order)["id"])
 
 
@@ -374,14 +443,55 @@ def test_every_key_is_mapped_whatever_its_name_and_all_is_as_on_one_machine(mapp
     assert job["workers"] == 3
 
 
-def test_a_key_that_fails_is_in_the_manifest_and_the_others_are_done(mapper, s3):
+@pytest.mark.parametrize(
+    ("tolerate", "ends"), [("0", False), (1, False), ("66%", False), (2, True), ("67%", True)]
+)
+def test_more_failed_keys_than_are_tolerated_fail_the_job(bucket, tolerate, ends):
+    failing = {
+        "run:": lambda command: f"OK:RETVAL({int('good' not in command)}):OUTPUT(no):COMMAND()"
+    }
+    given = {"bucket": "b", "command": "x {key}", "out_prefix": "o/", "tolerate": tolerate}
+    job = run(map_pipeline, given | {"keys": ["bad", "good", "worse"]}, failing)
+    error = "1 of 3 keys; 2 failed: bad: exit status 1: no; worse: exit status 1: no"
+    assert job.error == (None if ends else error)
+    assert (job.result["done"], job.result["failed"]) == (1, 2), "the result is kept"
+
+
+@pytest.mark.parametrize("tolerate", [-1, "-1", "101%", "a few", True, 1.5, "5 %"])
+def test_a_tolerance_is_a_number_or_a_percentage(tolerate):
+    with pytest.raises(FieldError, match=r"params.tolerate must be a number .* got"):
+        params(tolerate=tolerate)
+
+
+def test_keys_of_actors_that_are_lost_are_not_done(bucket):
+    outcomes = [
+        Outcome(None, {"keys": [{"key": key} for key in KEYS[0::2]]}, 0, {"keys": KEYS[0::2]}),
+        Outcome("its worker is gone", None, 1, {"keys": KEYS[1::2]}),
+    ]
+    with pytest.raises(JobFailed, match="^3 of 5 keys; 2 unknown: actor 1: its worker is gone$"):
+        map_pipeline.finish(JobFacts("j1", params()), outcomes)
+    assert bucket.written["out/manifest.json"]["unknown"] == KEYS[1::2]
+    map_pipeline.finish(JobFacts("j1", params(tolerate=2)), outcomes)
+
+
+def test_the_error_names_a_few_keys_and_counts_the_others(bucket):
+    failing = {"run:": "OK:RETVAL(1):OUTPUT(" + "x" * 500 + "):COMMAND()"}
+    keys = [f"k{number}" for number in range(8)]
+    given = {"bucket": "b", "command": "x", "out_prefix": "o/", "keys": keys}
+    error = run(map_pipeline, given, failing).error
+    assert error.startswith(f"0 of 8 keys; 8 failed: k0: exit status 1: {'x' * 100}; k1:")
+    assert error.endswith("; and 3 more")
+
+
+def test_a_key_that_fails_fails_the_job_and_the_others_are_done(mapper, s3):
     put(s3, "some/", {"1": b"good\n", "2": b"bad\n", "3": b"good\n"})
     command = (
         'grep -q good {in} || {{ echo "no good: $(cat {in})" >&2; exit 7; }}; sum {in} > {out}'
     )
     keys = ["some/1", "some/2", "some/3", "some/absent"]
     job = map_job(mapper, workers=1, keys=keys, out_prefix="sums/", command=command)
-    assert (job["state"], job["error"]) == ("done", None)
+    assert job["state"] == "failed"
+    assert job["error"].startswith("2 of 4 keys; 2 failed: some/2: exit status 7: no good: bad; ")
     assert (job["result"]["done"], job["result"]["failed"]) == (2, 2)
     bad, absent = job["result"]["failures"]
     assert (bad["key"], bad["status"], bad["tail"]) == ("some/2", 7, "no good: bad\n")
@@ -423,3 +533,58 @@ def test_a_bucket_that_is_not_there_is_a_sentence(mapper):
     job = map_job(mapper, bucket="absent-bucket", prefix="x/", out_prefix="o/", command="true")
     assert job["state"] == "failed"
     assert "cannot list s3://absent-bucket/x/: NoSuchBucket" in job["error"]
+
+
+# ---------------------------------------------------------------- reruns
+
+
+def test_a_rerun_runs_the_failed_keys_only_and_its_manifest_has_all(mapper, s3):
+    put(s3, "again/", {f"{number}.txt": f"{number}\n".encode() for number in range(6)})
+    given = {"prefix": "again/", "out_prefix": "twice/"}
+    job = map_job(mapper, command="grep -v [14] {in} > {out}", **given)
+    assert job["state"] == "failed"
+    assert job["error"].startswith("4 of 6 keys; 2 failed: again/1.txt: exit status 1; again/4.txt")
+    first = get(s3, "twice/0.txt")
+    put(s3, "again/", {"0.txt": b"changed since\n"})
+    asked = {"rerun": job["id"], "params": {"command": "echo mended > {out}"}}
+    again = mapper.wait(mapper.ask("/jobs", asked)["id"])
+    assert (again["state"], again["error"], again["rerun"]) == ("done", None, job["id"])
+    assert again["result"]["done"] == 6
+    assert again["counts"]["done"] == again["workers"] == 1, "both failed in the same actor"
+    manifest = json.loads(get(s3, "twice/manifest.json"))
+    assert [row["key"] for row in manifest["keys"]] == [f"again/{n}.txt" for n in range(6)]
+    assert not any("error" in row for row in manifest["keys"])
+    assert get(s3, "twice/1.txt") == get(s3, "twice/4.txt") == b"mended\n"
+    assert get(s3, "twice/0.txt") == first
+    newer = map_job(mapper, command="cp {in} {out}", skip_existing=True, **given)
+    assert (newer["result"]["done"], newer["result"]["skipped"]) == (6, 5)
+    assert get(s3, "twice/0.txt") == b"changed since\n"
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        mapper.ask("/jobs", {"rerun": again["id"]})
+    assert refused.value.code == 409
+    assert "has nothing to rerun: none of its inputs failed" in refused.value.msg
+
+
+def test_with_a_worker_that_numbers_nothing_all_is_done_one_after_the_other(mapper, s3, tmp_path):
+    """The worker says hello as an original one does, so the daemon treats it like one."""
+    made, plain = bundle(tmp_path / "map.zip"), tmp_path / "plain.zip"
+    with ZipFile(made.path) as old, ZipFile(plain, "w") as new:
+        for entry in old.infolist():
+            added = PLAIN_HELLO if entry.filename == "lambda_function.py" else b""
+            new.writestr(entry, old.read(entry) + added)
+    mapper.create_function("plain", plain)
+    put(s3, "plain/", {str(number): b"text" for number in range(3)})
+    job = map_job(
+        mapper, 1, "plain", prefix="plain/", out_prefix="plainly/", command="cp {in} {out}"
+    )
+    assert job["result"]["done"] == 3
+    archive = Archive(mapper.home / "journal.db", read_only=True)
+    records = [read_record(line) for line in archive.lines(job["id"])]
+    archive.close()
+    (kind, _), *replies = [record.event for record in records if isinstance(record, Happened)]
+    assert kind == "entered"
+    assert {number for _, _, _, number in replies} == {0}
+    assert [text.partition("(")[0] for _, _, text, _ in replies] == [
+        "OK:HELLO",
+        *["OK:RETRIEVE", "OK:RETVAL", "OK:RETVAL", "OK:UPLOAD"] * 3,
+    ]

@@ -6,6 +6,7 @@ import sqlite3
 import time
 
 import pytest
+from kit.cli import inside as mu
 from kit.faults import workers_of
 from kit.film import chunk, kill, order, processes, put_film, wait_until
 from stage import Daemon, StageError, free_ports_conf
@@ -93,6 +94,31 @@ def test_a_daemon_may_be_killed_again_and_again(start, s3):
     assert joined(s3, "often", 5)
 
 
+def test_files_that_are_copied_side_by_side_are_copied_once_in_spite_of_restarts(start, s3):
+    client = s3.client()
+    for number in range(16):
+        client.put_object(
+            Bucket="films", Key=f"beside/{number:02d}", Body=f"text {number}".encode()
+        )
+    daemon = start()
+    command = "sleep 0.1; tr a-z A-Z < {in} > {out}"
+    params = {"bucket": "films", "prefix": "beside/", "out_prefix": "up/", "command": command}
+    ordered = {"pipeline": "map", "function": "png2y4m", "workers": 2, "params": params}
+    job = half_way(daemon, daemon.ask("/jobs", ordered))
+    for _ in range(2):
+        time.sleep(0.3)
+        daemon.process.kill()
+        daemon = start()
+    assert daemon.wait(job["id"])["result"]["done"] == 16
+    workers = daemon.ask(f"/jobs/{job['id']}/workers")
+    assert [(worker["attempt"], worker["failures"]) for worker in workers] == [(1, [])] * 2
+    outputs = [
+        client.get_object(Bucket="films", Key=f"up/{number:02d}")["Body"].read()
+        for number in range(16)
+    ]
+    assert outputs == [f"TEXT {number}".encode() for number in range(16)]
+
+
 def test_a_clean_stop_keeps_running_jobs_for_the_next_start(start, s3):
     slow_film(s3, "kept", 3)
     first = start()
@@ -104,6 +130,24 @@ def test_a_clean_stop_keeps_running_jobs_for_the_next_start(start, s3):
     assert second.wait(job["id"])["state"] == "done"
     assert joined(s3, "kept", 3)
     assert "Traceback" not in second.process.log.read_text()
+
+
+def test_what_failed_before_a_kill_is_rerun_after_it_and_the_rerun_survives_another(start, s3):
+    put_film(s3, "rerun", ["a\n", "b\n", "nap 1\n", "bad\n"])
+    first = start()
+    old = first.wait(first.ask("/jobs", order("rerun", workers=2))["id"])
+    assert (old["state"], old["counts"]["failed"]) == ("failed", 1)
+    first.process.kill()
+    put_film(s3, "rerun", ["changed\n", "changed\n", "nap 1\n", "1\n"])
+    second = start()
+    job = half_way(second, second.ask("/jobs", {"rerun": old["id"]}))
+    second.process.kill()
+    third = start()
+    assert third.ask(f"/jobs/{old['id']}") == old
+    again = third.wait(job["id"])
+    assert (again["state"], again["rerun"], again["workers"]) == ("done", old["id"], 1)
+    assert again["result"] == {"keys": [f"rerun-y4m_02/{n:08d}.y4m" for n in range(2)]}
+    assert [chunk(s3, "rerun", n) for n in range(2)] == ["a\nb\n", "nap 1\n1\n"]
 
 
 def test_what_had_ended_is_told_after_a_restart(start, s3):
@@ -186,3 +230,22 @@ def test_damage_in_the_journal_costs_the_damaged_jobs_and_not_the_start(start, s
     assert job["error"].startswith("it cannot resume after the coordinator's restart: ")
     assert str(path) in job["error"]
     assert second.ask(f"/jobs/{whole['id']}")["state"] in ("launching", "running", "done")
+
+
+def test_a_damaged_journal_is_named_and_repaired_and_its_jobs_resume(start, s3):
+    slow_film(s3, "repaired", 3)
+    first = start()
+    ordered = half_way(first, first.ask("/jobs", order("repaired", workers=3)))
+    first.process.kill()
+    path = first.home / "journal.db"
+    with path.open("r+b") as file:
+        file.write(b"rubbish " * 8)
+    with pytest.raises(StageError, match=r"(?m)^mu: .*journal\.db is damaged: .*--repair"):
+        start()
+    repaired = mu("--home", first.home, "doctor", "--journal", "--repair")
+    assert (repaired.exit_code, "0 jobs lost something" in repaired.stdout) == (0, True)
+    second = start()
+    job = second.wait(ordered["id"])
+    assert (job["state"], job["error"]) == ("done", None)
+    workers = second.ask(f"/jobs/{job['id']}/workers")
+    assert [worker["attempt"] for worker in workers] == [1] * 3

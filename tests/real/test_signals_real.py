@@ -44,7 +44,7 @@ def test_sighup_reloads_options_for_new_jobs_and_says_what_needs_a_restart(calm)
     said = hang_up(calm)
     assert "reloaded for new jobs: [launch] region, [jobs] retries" in said
     assert "needs a restart: [launch] public_host, [jobs] keep" in said
-    assert "token: unchanged" in said
+    assert "tokens: unchanged" in said
     second = order(calm)
     assert (first["retries"], second["retries"]) == (1, 7)
     assert second["event"]["region"] == "eu-west-1"
@@ -64,11 +64,11 @@ def test_sighup_with_a_broken_configuration_keeps_the_old_one(calm):
 def test_sighup_reloads_the_token(calm):
     old = calm.token
     (calm.home / "token").write_text("another-one\n")
-    assert "token: reloaded" in hang_up(calm)
+    assert "tokens: reloaded" in hang_up(calm)
     assert status(calm, "another-one") == 200
     assert status(calm, old) == 401
     (calm.home / "token").write_text("\n")
-    assert "the old token stays in use: the token in " in hang_up(calm)
+    assert "the old tokens stay in use: the token in " in hang_up(calm)
     assert status(calm, "another-one") == 200
     (calm.home / "token").write_text("another-one")
 

@@ -1,13 +1,18 @@
 """The worker's pure parts: event, variables, template, excerpt, live log, PEM."""
 
+import io
 import json
 import os
 import ssl
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from kit.workers import bare, make_papers
 from mu_worker.event import WorkerEvent, read_event
 from mu_worker.excerpt import Excerpt
+from mu_worker.init import process_age_s
 from mu_worker.livelog import INTERVAL_S, PIECE_BYTES, LiveLog
 from mu_worker.programs import run_once
 from mu_worker.template import command_string, fill_tmpdir, names_shared_tmp
@@ -352,3 +357,23 @@ def test_what_is_no_pem_is_refused_by_naming_the_key(tmp_path, rsa, key):
     with pytest.raises(ValueError, match=key):
         client_context(event, str(tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+# ---------------------------------------------------------------- INIT
+
+
+def test_init_is_told_for_the_first_event_of_a_sandbox_only():
+    program = (
+        "import time; begun = time.monotonic(); from mu_worker.init import Init; time.sleep(0.05);"
+        " init = Init(); print(init.take(), init.take(), time.monotonic() - begun)"
+    )
+    path = {"PYTHONPATH": str(Path(__file__).parents[2] / "lambda")}
+    done = subprocess.run([sys.executable, "-c", program], env=path, capture_output=True, text=True)
+    first, second, least = done.stdout.split()
+    assert second == "None"
+    assert float(least) - 0.02 <= float(first) < 60  # the kernel counts in 1/100 s
+
+
+def test_a_system_that_does_not_tell_a_processs_age_is_no_error(monkeypatch):
+    monkeypatch.setattr("builtins.open", lambda *_: io.BytesIO(b"nonsense"))
+    assert process_age_s() is None

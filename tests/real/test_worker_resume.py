@@ -1,5 +1,6 @@
 """A worker that loses its connection, over real TLS: it resumes, and nothing is done twice."""
 
+import json
 import os
 import re
 import ssl
@@ -65,6 +66,25 @@ def lose(worker: RunningWorker, peer: Peer) -> None:
 def fifo(folder: Path, name: str = "fifo") -> Path:
     os.mkfifo(folder / name)
     return folder / name
+
+
+# ---------------------------------------------------------------- what it used
+
+
+def test_only_where_the_event_asks_a_worker_tells_what_it_used_before_its_hello(boss):
+    worker, peer = start(boss, {"usage_ext": 1})
+    used = re.fullmatch(rb"USED:0:(.+)", peer.hear())
+    told = json.loads(used[1])
+    assert told.keys() == {"init_s", "hello_s"}
+    assert all(0 < seconds < 60 for seconds in told.values())
+    assert peer.ask("echo:a") == "OK:ECHO(a)"
+    lose(worker, peer)
+    peer = resume(boss, 1)
+    assert peer.hear() == used[0]
+    dismiss(worker, peer)
+    worker, peer = start(boss)
+    assert peer.ask("echo:a") == "OK:ECHO(a)"
+    dismiss(worker, peer)
 
 
 # ---------------------------------------------------------------- cuts

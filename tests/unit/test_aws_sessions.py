@@ -2,6 +2,7 @@
 
 import io
 import os
+import socket
 import sys
 
 import boto3
@@ -11,6 +12,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectTimeoutError, MetadataRetrievalError
 from botocore.session import Session
 
+from mu.aws import sessions
 from mu.aws.sessions import (
     AwsTrouble,
     explain,
@@ -327,7 +329,7 @@ def test_keys_that_aws_rejects_and_that_stay_the_same_are_reported(monkeypatch):
     assert keys is not None
     assert find(keys.__class__("other", "keys")) == keys
     with pytest.raises(
-        AwsTrouble, match="AWS says that the credentials of profile 'default' have expired"
+        AwsTrouble, match="AWS no longer accepts the credentials of profile 'default'"
     ):
         find(keys)
 
@@ -335,3 +337,35 @@ def test_keys_that_aws_rejects_and_that_stay_the_same_are_reported(monkeypatch):
 def test_without_credentials_there_are_none():
     assert find_keys(Session()) is None
     assert aws_credentials()(None) is None
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_metadata_service_that_does_not_answer_is_an_outage(monkeypatch, answers):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        if not answers:
+            server.close()
+        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{port}/")
+        monkeypatch.setattr(Session, "get_credentials", lambda self: None)  # it asks it first
+        assert find_keys(new_session()) is None  # it may be disabled
+        monkeypatch.delenv("AWS_EC2_METADATA_DISABLED")
+        if answers:
+            assert find_keys(new_session()) is None
+            return
+        with pytest.raises(AwsTrouble, match="metadata service") as caught:
+            find_keys(new_session())
+        assert caught.value.passing
+
+
+@pytest.mark.parametrize("vendor", ["Amazon EC2\n", "QEMU\n"])
+def test_a_machine_that_is_no_instance_has_no_metadata_service(monkeypatch, tmp_path, vendor):
+    (tmp_path / "vendor").write_text(vendor)
+    monkeypatch.delenv("AWS_EC2_METADATA_DISABLED")
+    monkeypatch.setattr(sessions, "VENDOR", tmp_path / "vendor")
+    monkeypatch.setattr(sessions, "METADATA_URL", "http://127.0.0.1:1/")
+    monkeypatch.setattr(Session, "get_credentials", lambda self: None)
+    if "EC2" not in vendor:
+        assert find_keys(new_session()) is None
+        return
+    with pytest.raises(AwsTrouble):
+        find_keys(new_session())

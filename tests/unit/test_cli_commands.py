@@ -27,6 +27,7 @@ def test_init_writes_the_shipped_configuration_and_a_unit(tmp_path):
     escaped = str(folder / "mu.conf").replace("%", "%%")
     assert start.endswith(f'/twistd -n --pidfile= mu --config "{escaped}"')
     assert f"/twistd -n --pidfile= mu --config '{folder}/mu.conf'" in made.stdout
+    assert f"EnvironmentFile=-{folder.parent}/100%%/mu.env" in unit.splitlines()
 
 
 def test_init_overwrites_nothing_unless_forced(tmp_path):

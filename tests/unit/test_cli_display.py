@@ -1,5 +1,6 @@
 """What the command line prints about jobs and actors."""
 
+import doctest
 import io
 import time
 
@@ -7,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from mu.cli import deploy, doctor
-from mu.cli.display import failures, progress, tables, text
+from mu.cli.display import failures, outline, progress, tables, text
 from mu.jobs.overview import Glance, overview
 
 
@@ -107,8 +108,7 @@ def overview_of(told, *actors):
 def printed(shown, width=80):
     """Return the lines of what is shown on a terminal of that width."""
     terminal = io.StringIO()
-    screen = Console(width=width, file=terminal, force_terminal=True, color_system=None)
-    screen.print(shown)
+    Console(width=width, file=terminal, force_terminal=True, color_system=None).print(shown)
     return [line.rstrip() for line in terminal.getvalue().splitlines()]
 
 
@@ -182,6 +182,37 @@ def test_a_failed_actor_is_shown_with_the_state_before():
     assert [column.header for column in table.columns] == [
         *("actor", "state", "at", "heard", "last reply")
     ]
+
+
+def test_a_result_is_written_out_line_by_line():
+    assert not doctest.testmod(outline).failed
+    rows = [{"key": f"k{number}", "tail": "two\nlines", "parts": [1, 2]} for number in range(22)]
+    lines = list(outline.outline({"failures": rows, "none": [], "empty": "", "ok": True}, "  "))
+    assert lines[:6] == [
+        "  failures:",
+        "    - key: k0",
+        "      tail: two lines",
+        "      parts:",
+        "        - 1",
+        "        - 2",
+    ]
+    assert lines[-4:] == ["    … and 2 more", "  none: []", '  empty: ""', "  ok: true"]
+    assert list(outline.outline(5)) == ["5"]
+
+
+def test_the_most_that_a_job_can_have_cost_is_shown_if_it_is_more():
+    job = {"cost_usd": 0.00124, "cost_usd_at_most": 0.00121}
+    assert (text.cost(job), text.short_cost(job)) == ("$0.0012", "$0.0012")
+    job["cost_usd_at_most"] = 7.8
+    assert text.cost(job) == "$0.0012 (at most $7.8000)"
+    assert text.short_cost(job) == "$0.0012-7.8000"
+    failed = {"id": "x", "state": "failed", "error": "why", "created": 0.0, "finished": 2.0}
+    assert text.ended(failed | job).endswith(
+        "failed after 2.0 s: why. It cost $0.0012 (at most $7.8000)."
+    )
+    del job["cost_usd_at_most"]  # from an older daemon
+    assert text.cost(job) == "$0.0012"
+    assert text.cost(job | {"cost_usd": None}) == ""
 
 
 def test_a_spinner_erases_only_itself(monkeypatch):

@@ -14,11 +14,15 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import capturedLogs
 from twisted.web.test.requesthelper import DummyRequest
 
+from mu.aws.s3 import S3Place
 from mu.config import Config, LaunchSection
 from mu.control import Control
+from mu.engines.cost import GB_S_USD, REQUEST_USD
+from mu.home import Tokens
 from mu.interfaces import IPipeline
-from mu.invocations import Accepted, Refused, Size, Throttled, Unknown
+from mu.invocations import Accepted, ConcurrencyLimit, Refused, Size, Throttled, Unknown, Unreached
 from mu.jobs.conductor import Conductor
+from mu.jobs.reached import Reached
 from mu.jobs.recovery import find
 from mu.jobs.summary import JobSummary
 from mu.journal.ledger import NoJournal
@@ -26,8 +30,11 @@ from mu.journal.records import Ordered
 from mu.messages import Hello
 from mu.net.strangers import LogSums
 from mu.pipelines.dealing import deal
+from mu.plugins import JobFailed
 from mu.registry import Registry
 from mu.states import MachineState, OnePassState
+
+X86 = GB_S_USD["x86_64"]
 
 
 class Leave(OnePassState):
@@ -142,7 +149,7 @@ def test_the_deadline_stops_all_that_runs():
             ValueError("there is no bucket films"),
             "the plan of one failed: there is no bucket films",
         ),
-        (KeyError("x"), "the plan of one failed: KeyError: 'x'"),
+        (KeyError("x"), "the plan of one failed: KeyError: 'x' ("),
     ],
 )
 def test_a_plan_that_raises_fails_the_job_with_a_sentence(monkeypatch, raised, says):
@@ -152,7 +159,8 @@ def test_a_plan_that_raises_fails_the_job_with_a_sentence(monkeypatch, raised, s
     monkeypatch.setattr(OneState, "plan", plan)
     with capturedLogs():
         job = Bench().start()
-    assert (job.state, job.error) == ("failed", says)
+    assert job.state == "failed"
+    assert job.error.startswith(says)
 
 
 @pytest.mark.parametrize(
@@ -170,6 +178,18 @@ def test_a_plan_that_is_none_fails_the_job(monkeypatch, planned, says):
         job = Bench().start()
     assert job.state == "failed"
     assert says in job.error
+
+
+def test_a_finish_can_fail_the_job_and_keep_its_result(monkeypatch):
+    def finish(self, job, outcomes):
+        raise JobFailed("1 of 2 texts is empty", [one.actor for one in outcomes])
+
+    monkeypatch.setattr(OneState, "finish", finish)
+    bench = Bench()
+    job = bench.start(workers=2)
+    for _ in range(2):
+        bench.port.join(job.id).hang_up()
+    assert (job.state, job.error, job.result) == ("failed", "1 of 2 texts is empty", [0, 1])
 
 
 def test_a_finish_that_raises_fails_the_job(monkeypatch):
@@ -464,14 +484,16 @@ def test_the_cost_of_a_resumed_job_is_not_counted_from_the_middle():
     found, _, last = find(journal, lambda ordered: make_spec(Patient, engine="scripted"))
     bench.conductor.restore(found, last)
     bench.conductor.resume()
-    assert engine.asked_for == []
+    (job,) = bench.port.book.live()
+    engine.asked_for[0].callback(Size(1024))
+    assert (job.state, job.describe()["cost_usd"]) == ("running", None)
 
 
 def test_an_ended_job_keeps_neither_its_launcher_nor_its_certificate():
     bench = Bench()
     job = bench.start(Patient)
     run = bench.conductor._runs[job.id]
-    launcher = weakref.ref(run._launcher)
+    launcher = weakref.ref(run._staffing._launcher)
     assert "srvkey" in run._event
     bench.conductor.cancel(job)
     gc.collect()
@@ -501,6 +523,10 @@ def test_a_job_that_cannot_resume_is_shown_with_all_that_a_job_has(ordered):
     assert told["error"].endswith(": its pipeline is gone")
 
 
+async def no_bucket(bucket: str) -> S3Place:
+    raise NotImplementedError
+
+
 def test_an_order_that_is_repeated_is_answered_once_it_is_on_disk():
     journal = HeldJournal()
     bench = Bench(ledger=journal)
@@ -508,11 +534,12 @@ def test_an_order_that_is_repeated_is_answered_once_it_is_on_disk():
     registry.add(IPipeline, OneState(Patient), "tests")
     control = Control(
         Config(),
-        "secret",
+        Tokens("secret", "reader"),
         bench.port.book,
         registry,
         bench.conductor,
         {"scripted", "external"},
+        no_bucket,
         lambda given: Deferred(),
     )
     answers = []
@@ -597,7 +624,7 @@ class SmallEngine(ScriptedEngine):
         self.places = places
 
     def concurrency(self, function, region):
-        return succeed(self.places)
+        return succeed(None if self.places is None else ConcurrencyLimit(self.places))
 
 
 def bench_with(places):
@@ -682,3 +709,591 @@ def test_the_deadline_counts_the_time_spent_waiting_for_a_place():
     bench.reactor.pump([1] * 31)
     assert (job.state, job.error) == ("failed", "the deadline of 30 s has passed")
     assert len(bench.engine.asked) == 1
+
+
+def test_a_functions_own_reserve_limits_that_function_alone():
+    bench = bench_with(5)
+
+    def concurrency(function, region):
+        return succeed(ConcurrencyLimit(2, True) if function == "own" else ConcurrencyLimit(5))
+
+    bench.engine.concurrency = concurrency
+    bench.start(Patient, workers=4, function="own")
+    assert len(bench.engine.asked) == 2
+    job = bench.start(Patient, workers=7, function="shared")
+    assert len(bench.engine.asked) == 2 + 5
+    assert job.actors[6].waits_for() == "a place: 5 of 5 in use"
+    bench.start(Patient, function="own")
+    assert len(bench.engine.asked) == 2 + 5
+
+
+def test_each_copy_of_a_function_has_a_reserve_of_its_own():
+    bench = bench_with(5)
+    bench.engine.concurrency = lambda function, region: succeed(ConcurrencyLimit(2, True))
+    bench.start(Patient, workers=9, function="f", copies=3)
+    assert len(bench.engine.asked) == 6
+
+
+def test_a_function_with_a_reserve_of_zero_fails_the_job():
+    bench = bench_with(5)
+    bench.engine.concurrency = lambda function, region: succeed(ConcurrencyLimit(0, True))
+    job = bench.start(function="f")
+    assert (job.state, job.error) == (
+        "failed",
+        "function f may not run in us-east-1: its reserved concurrency is 0",
+    )
+
+
+@pytest.mark.parametrize(("regional", "launched"), [(True, 4), (False, 2)])
+def test_regions_may_have_places_of_their_own_or_share_them(regional, launched):
+    bench = bench_with(2)
+    bench.engine.regional = regional
+    bench.start(Patient, workers=6, regions=("east", "west"))
+    assert len(bench.engine.asked) == launched
+
+
+def test_a_higher_limit_is_noticed_while_a_job_waits():
+    bench = bench_with(1)
+    bench.start(Patient, workers=3)
+    bench.engine.places = 2
+    bench.reactor.pump([1] * 62)
+    assert len(bench.engine.asked) == 2
+
+
+def test_the_last_actor_does_not_wait_behind_others_because_a_launch_was_for_a_spare():
+    """Workers of a job are alike, so that what a launch was ordered for says nothing."""
+    bench = bench_with(1)
+    job = bench.start(Patient, spares=1, retries=1)
+    other = bench.start(workers=9)
+    bench.port.join(job.id, Hello("aa", bench.engine.asked[0])).hang_up()
+    bench.reactor.pump([1] * 20)
+    assert bench.engine.asked[1] in job.launches
+    assert bench.engine.asked[1] not in other.launches
+
+
+def test_a_launch_that_was_given_up_is_not_made_any_more():
+    bench = Bench(*[Throttled("busy")] * 1000)
+    job = bench.start(retries=5, deadline_s=5000.0)
+    bench.reactor.pump([1] * 601)
+    (first, *rest) = job.launches
+    assert job.launches[first].answer == "late"
+    assert rest
+    asked = len(bench.engine.asked)
+    bench.reactor.pump([1] * 100)
+    assert set(bench.engine.asked[asked:]) == set(rest)
+    assert bench.conductor.coordinator.places.of("scripted", "us-east-1").in_use == 1
+
+
+def test_workers_that_are_done_before_another_is_missed_show_how_many_run_at_once():
+    bench = bench_with(None)
+    job = bench.start(workers=8, retries=0)
+    asked = bench.engine.asked
+    bench.reactor.pump([1] * 40)
+    lines = [bench.port.join(job.id, Hello(launch[:8], launch)) for launch in asked[:3]]
+    for line in lines:
+        line.hang_up()
+    bench.reactor.pump([1] * 81)  # the other five are missed while nothing runs
+    assert (job.counts["done"], job.counts["waiting"]) == (3, 5)
+    assert len(asked) == 8 + 3
+
+
+def test_a_function_whose_workers_never_come_fails_its_job_in_spite_of_others_that_run():
+    bench = bench_with(None)
+    good = bench.start(Patient, function="good", worker_timeout_s=9000.0, deadline_s=9999.0)
+    line = bench.port.join(good.id, Hello("aa", bench.engine.asked[0]))
+    line.say(b"ping:1")
+    job = bench.start(function="broken", retries=1, deadline_s=5000.0)
+    for _ in range(1500):
+        bench.reactor.advance(1)
+        line.say(b"ping:1")
+    assert job.state == "failed"
+    assert "no worker connected within 120 s" in job.error
+    assert good.counts["running"] == 1
+
+
+class Hidden(ScriptedEngine):
+    """Cannot be reached until it is found."""
+
+    found = False
+
+    def size(self, function, region):
+        return succeed(Size(1024) if self.found else Unreached("no route"))
+
+
+def test_a_cost_limit_is_kept_although_the_engine_cannot_be_reached_at_first():
+    bench = Bench()
+    bench.engine = Hidden()
+    bench.conductor.coordinator.engines = {"scripted": bench.engine}
+    job = bench.start(Patient, max_cost_usd=1.0)
+    bench.reactor.pump([1] * 300)
+    assert (job.state, bench.engine.asked) == ("launching", [])
+    bench.engine.found = True
+    bench.reactor.pump([1] * 20)
+    assert len(bench.engine.asked) == 1
+    assert job.cost_usd is not None
+
+
+def test_a_cost_limit_fails_the_job_when_the_outage_lasts():
+    bench = Bench()
+    bench.engine = Hidden()
+    bench.conductor.coordinator.engines = {"scripted": bench.engine}
+    job = bench.start(max_cost_usd=1.0, deadline_s=9999.0)
+    bench.reactor.pump([1] * 620)
+    assert job.state == "failed"
+    assert "max_cost_usd cannot be kept: the size of function one in us-east-1" in job.error
+
+
+def test_a_worker_that_connects_again_keeps_its_place_and_its_cost():
+    bench = bench_with(2)
+    bench.engine.size = lambda function, region: succeed(Size(1024))
+    job = bench.start(Patient, spares=1)
+    first, second = bench.engine.asked
+    places = bench.conductor.coordinator.places.of("scripted", "us-east-1")
+    lines = [
+        bench.port.join(job.id, Hello(name, (name == "aa" and first) or second))
+        for name in ("aa", "bb")
+    ]
+    again = [
+        bench.port.join(job.id, Hello(name, (name == "aa" and first) or second))
+        for name in ("aa", "bb")
+    ]
+    assert [line.open for line in (*lines, *again)] == [False, False, True, True]
+    assert places.in_use == 2
+    before = job.cost_usd
+    bench.reactor.advance(10)
+    assert job.cost_usd - before == pytest.approx(2 * 10 * 1.66667e-05)
+
+
+def test_each_missing_worker_fails_another_actor():
+    bench = Bench()
+    job = bench.start(workers=6, retries=2)
+    bench.reactor.pump([1] * 121)
+    assert [len(actor.failures) for actor in job.actors] == [1] * 6
+    bench.reactor.pump([1] * 121)
+    assert [len(actor.failures) for actor in job.actors] == [2] * 6
+    assert job.state == "running"
+
+
+def test_an_actor_that_waited_in_vain_does_not_go_before_the_one_that_it_waited_for():
+    bench = bench_with(3)
+    job = bench.start(Patient, workers=3, retries=3, deadline_s=9000.0, worker_timeout_s=20.0)
+    asked = bench.engine.asked
+    bench.port.join(job.id, Hello("aa", asked[0])).hang_up()
+    lines = [
+        bench.port.join(job.id, Hello(name, asked[place])) for place, name in ((1, "bb"), (2, "cc"))
+    ]
+    bench.reactor.pump([1] * 21)
+    for line in lines:
+        line.hang_up()
+    bench.reactor.pump([1] * 5)
+    assert [actor.tried for actor in job.actors] == [1, 1, 1]
+    for place, launch in enumerate(asked[3:]):
+        bench.port.join(job.id, Hello(f"d{place}", launch))
+        assert [actor.tried for actor in job.actors] == [2] * (place + 1) + [1] * (2 - place)
+
+
+def test_nothing_is_launched_before_the_limits_are_known():
+    bench = bench_with(2)
+    answer = Deferred()
+    bench.engine.concurrency = lambda function, region: answer
+    bench.start(Patient, workers=5)
+    bench.reactor.pump([1] * 20)
+    assert bench.engine.asked == []
+    answer.callback(ConcurrencyLimit(2))
+    assert len(bench.engine.asked) == 2
+
+
+class Chained(OneState):
+    """Its actors wait for those before them."""
+
+    relay_keep = True
+
+
+def test_the_place_of_a_lost_worker_goes_to_its_actors_retry():
+    """Otherwise those that wait for this actor would take all places, and keep them."""
+    ledger = HeldJournal()
+    bench = Bench(ledger=ledger)
+    bench.engine = SmallEngine(2)
+    bench.conductor.coordinator.engines = {"scripted": bench.engine}
+    started = []
+    spec = make_spec(Patient, 6, engine="scripted", pipeline=Chained(Patient), retries=5)
+    bench.conductor.start(spec).addCallback(started.append)
+    settle(bench, ledger, 3)
+    (job,) = started
+    asked = bench.engine.asked
+    for tried in range(5):
+        taken = len(asked)
+        line = bench.port.join(job.id, Hello(f"{tried:02x}", asked[-1]))
+        settle(bench, ledger)
+        line.hang_up()
+        while len(asked) == taken:
+            settle(bench, ledger)
+    assert [actor.tried for actor in job.actors] == [5, 0, 0, 0, 0, 0]
+
+
+def settle(bench, ledger, seconds=1):
+    for _ in range(seconds):
+        bench.reactor.advance(1)
+        ledger.sync()
+
+
+class Together(OneState):
+    """All its actors need one another."""
+
+    all_at_once = True
+
+
+def together(bench, workers, **spec):
+    return bench.start(Patient, workers=workers, pipeline=Together(Patient), **spec)
+
+
+@pytest.mark.parametrize(("regional", "fits"), [(True, True), (False, False)])
+def test_actors_that_need_one_another_are_refused_if_their_regions_share_too_few_places(
+    regional, fits
+):
+    bench = bench_with(3)
+    bench.engine.regional = regional
+    job = together(bench, 6, regions=("east", "west"))
+    assert job.active == fits
+    assert len(bench.engine.asked) == (6 if fits else 0)
+
+
+def test_actors_that_need_one_another_are_refused_if_one_of_their_regions_has_too_few_places():
+    bench = bench_with(3)
+    bench.engine.concurrency = lambda function, region: succeed(
+        ConcurrencyLimit(2 if region == "west" else 10)
+    )
+    job = together(bench, 6, regions=("east", "west"))
+    assert (job.state, job.error) == (
+        "failed",
+        "one needs all of its 6 actors at once, but engine scripted runs at most 2 workers where 3"
+        " of them would start",
+    )
+
+
+def test_copies_with_a_reserve_each_count_for_actors_that_need_one_another():
+    bench = bench_with(5)
+    bench.engine.concurrency = lambda function, region: succeed(ConcurrencyLimit(2, True))
+    assert together(bench, 6, function="f", copies=3).active
+    assert len(bench.engine.asked) == 6
+
+
+def test_two_jobs_whose_actors_need_one_another_do_not_share_places_that_suffice_for_one():
+    bench = bench_with(5)
+    other = bench.start(Patient, workers=1)
+    first = together(bench, 3)
+    second = together(bench, 4)
+    third = together(bench, 1)  # would fit, but it does not overtake
+    bench.reactor.pump([1] * 30)
+    assert len(bench.engine.asked) == 1 + 3
+    assert second.actors[0].waits_for() == "places for all its actors at once"
+    assert third.launches == {}
+    bench.conductor.cancel(first)
+    bench.conductor.cancel(other)
+    bench.reactor.pump([1] * 3)
+    assert len(bench.engine.asked) == 1 + 3 + 4 + 1
+    bench.conductor.cancel(second)
+    bench.conductor.cancel(third)
+    assert together(bench, 5).launches
+
+
+def test_a_job_that_waits_for_places_for_all_may_be_cancelled_and_holds_up_nobody():
+    bench = bench_with(3)
+    first, second, third = together(bench, 2), together(bench, 3), together(bench, 1)
+    bench.conductor.cancel(second)
+    bench.reactor.pump([1] * 3)
+    assert second.state == "cancelled"
+    assert len(bench.engine.asked) == 3
+    assert first.active
+    assert third.active
+
+
+def test_a_reserve_that_is_set_while_a_job_runs_is_no_limit_for_other_functions():
+    bench = bench_with(3)
+    job = bench.start(Patient, workers=5)
+    bench.engine.concurrency = lambda function, region: succeed(ConcurrencyLimit(1, True))
+    bench.reactor.pump([1] * 62)
+    assert len(bench.engine.asked) == 3
+    bench.port.join(job.id, Hello("aa", bench.engine.asked[0])).hang_up()
+    bench.reactor.pump([1] * 15)
+    assert len(bench.engine.asked) == 4
+
+
+def test_a_limit_that_could_not_be_asked_for_at_first_is_asked_for_again():
+    bench = bench_with(None)
+    bench.start(Patient, workers=2)
+    bench.engine.places = 2
+    bench.reactor.pump([1] * 62)
+    bench.start(Patient, workers=2)
+    assert len(bench.engine.asked) == 2
+
+
+# ---------------------------------------------------------------- what nobody sees, and the canary
+
+
+class Dated(ScriptedEngine):
+    """An engine that knows its function's size, timeout and version."""
+
+    version = "monday"
+    growth = 0
+
+    def size(self, function, region):
+        return succeed(Size(1024, timeout_s=40.0, version=self.version))
+
+    def log_of(self, function, region, since):
+        return succeed(f"its log says: {function} in {region} at {since:g} s")
+
+
+def dated_bench(*script, **options):
+    bench = Bench(**options)
+    bench.engine = Dated(*script)
+    bench.conductor.coordinator.engines = {"scripted": bench.engine}
+    return bench
+
+
+def joined(bench, job, launch):
+    return bench.port.join(job.id, Hello(launch[:8], launch))
+
+
+def test_the_first_job_of_a_function_launches_one_worker_and_then_all_and_the_next_all_at_once():
+    bench = dated_bench()
+    job = bench.start(workers=20)
+    asked = bench.engine.asked
+    assert len(asked) == 1
+    assert job.actors[19].waits_for() == "the first workers to connect to 127.0.0.1:0"
+    joined(bench, job, asked[0])
+    assert len(asked) == 20
+    bench.start(workers=20)
+    assert len(asked) == 40
+    bench.engine.version = "tuesday"  # it was deployed again
+    third = bench.start(workers=20)
+    assert len(asked) == 41
+    joined(bench, third, asked[40])
+    assert len(asked) == 60
+
+
+def test_a_worker_of_another_job_lets_all_start_too():
+    bench = dated_bench()
+    bench.start(workers=5)
+    other = bench.start(workers=5)
+    asked = bench.engine.asked
+    assert len(asked) == 2
+    joined(bench, other, asked[1])
+    bench.reactor.advance(1)
+    assert len(asked) == 10
+
+
+def test_a_job_whose_first_workers_cannot_connect_stops_with_what_their_log_says():
+    bench = dated_bench()
+    job = bench.start(workers=1000, retries=2)
+    asked = bench.engine.asked
+    bench.reactor.pump([1] * 121)
+    assert (len(asked), job.state) == (9, "launching")
+    bench.reactor.pump([1] * 121)
+    assert (len(asked), job.state) == (9, "failed")
+    assert job.error == (
+        "9 workers of function 'one' in us-east-1 did not connect to 127.0.0.1:0 (public_host in"
+        " mu.conf) within 120 s, nor has any other since its last deployment, so mu started no more:"
+        " its log says: one in us-east-1 at 0 s"
+    )
+    assert job.bill.usd_at_most(999.0) == pytest.approx(9 * (REQUEST_USD + 50 * X86))
+    assert bench.reactor.getDelayedCalls() == []
+
+
+def test_a_worker_that_comes_while_the_log_is_read_saves_the_job():
+    bench = dated_bench()
+    reading = Deferred()
+    bench.engine.log_of = lambda *_: reading
+    job = bench.start(workers=20)
+    bench.reactor.pump([1] * 125)
+    assert (job.active, len(bench.engine.asked)) == (True, 1)
+    joined(bench, job, bench.engine.asked[0])
+    assert len(bench.engine.asked) == 20
+    reading.callback("its log says nothing")
+    assert job.active
+
+
+def test_a_job_with_more_retries_than_the_canary_launches_all_in_the_end():
+    bench = dated_bench()
+    job = bench.start(workers=15, retries=20)
+    bench.reactor.pump([1] * 242)
+    assert (len(bench.engine.asked) > 15, job.active) == (True, True)
+
+
+def test_a_job_of_one_worker_says_what_the_log_says_too():
+    bench = dated_bench()
+    job = bench.start(retries=0)
+    bench.reactor.pump([1] * 121)
+    assert job.error.startswith("1 worker of function 'one' in us-east-1 did not connect to ")
+
+
+def test_a_canary_that_no_engine_accepts_is_replaced():
+    bench = dated_bench(Deferred())
+    job = bench.start(workers=3, retries=1, deadline_s=6000.0)
+    bench.reactor.pump([10] * 61)
+    assert (len(bench.engine.asked), job.active) == (2, True)
+    joined(bench, job, bench.engine.asked[1])
+    assert len(bench.engine.asked) == 4
+
+
+def test_with_no_canary_all_launch_at_once():
+    bench = dated_bench()
+    config = bench.conductor.coordinator.config
+    off = replace(config, launch=replace(config.launch, canary=()))
+    bench.conductor.reload(off)
+    bench.start(workers=20)
+    assert len(bench.engine.asked) == 20
+
+
+def test_workers_on_this_machine_reach_its_loopback_address():
+    bench = dated_bench()
+    bench.engine.on_this_machine = True
+    bench.start(workers=20)
+    assert len(bench.engine.asked) == 20
+    bench.start(workers=20, event={"addr": "127.0.0.1"})
+    assert len(bench.engine.asked) == 40
+    bench.start(workers=20, event={"addr": "192.0.2.1"})
+    assert len(bench.engine.asked) == 41
+
+
+def test_held_launches_go_on_after_a_restart_with_a_canary_of_their_own():
+    journal = HeldJournal()
+    before = dated_bench(ledger=journal)
+    before.conductor.start(make_spec(Patient, 20, engine="scripted"))
+    for _ in range(3):  # the order, the launches, the answer
+        journal.sync()
+    assert len(before.engine.asked) == 1
+    bench = dated_bench(ledger=HeldJournal())
+    found, _, last = find(journal, lambda ordered: make_spec(Patient, 20, engine="scripted"))
+    bench.conductor.restore(found, last)
+    bench.conductor.resume()
+    (job,) = bench.port.book.live()
+    assert len(bench.engine.asked) == 1
+    assert job.bill.absent == 2  # with the one from before
+    joined(bench, job, bench.engine.asked[0])
+    assert len(bench.engine.asked) == 19
+
+
+def test_max_cost_usd_stops_a_job_whose_workers_may_run_unseen():
+    bench = dated_bench()
+    bench.conductor.coordinator.reached = Everyone()
+    job = bench.start(workers=10, max_cost_usd=10 * 20 * X86)
+    bench.reactor.pump([1] * 18)
+    assert job.state == "running"
+    bench.reactor.pump([1] * 3)
+    assert job.state == "failed"
+    assert job.error.startswith("it has cost $0.0000, and up to $0.00")
+    assert job.error.endswith(" with 10 workers that have not come; max_cost_usd is 0.00333334")
+    left = job.bill.usd_at_most(21.0)
+    assert left == pytest.approx(10 * (REQUEST_USD + 50 * X86))
+    joined(bench, job, bench.engine.asked[0])  # it is told to quit, and counts as it was
+    assert job.bill.usd_at_most(21.0) < left
+
+
+class Everyone(Reached):
+    """Knows that everyone reaches the daemon."""
+
+    def knows(self, way, version):
+        return True
+
+
+def test_a_late_worker_that_found_no_place_costs_nothing():
+    bench = dated_bench()
+    bench.conductor.coordinator.reached = Everyone()
+    job = bench.start(Patient, workers=2)
+    line = joined(bench, job, bench.engine.asked[0])
+    bench.reactor.pump([1] * 100)
+    assert job.bill.absent == 1
+    bench.reactor.pump([1] * 21)
+    assert (job.bill.absent, job.actors[1].failures) == (0, [])
+    line.hang_up()
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds"),
+    [
+        (b'{"init_s": 0.5, "hello_s": 0.25}', 0.75),
+        (b'{"hello_s": 0.25, "other": [1]}', 0.25),
+        (b'{"init_s": 1e9}', 10.0),
+        (b'{"init_s": -5, "hello_s": "x"}', 0.0),
+        (b'{"init_s": NaN, "hello_s": null}', 0.0),
+        (b'{"init_s": 1' + b"0" * 400 + b"}", 10.0),
+    ],
+)
+def test_what_a_worker_ran_before_its_hello_counts_as_it_tells_within_reason(told, seconds):
+    bench = dated_bench()
+    job = bench.start(Patient, workers=2)
+    bench.reactor.advance(10.0)
+    line = joined(bench, job, bench.engine.asked[0])
+    at_hello = job.cost_usd
+    line.say(b"USED:3:" + told)  # of a command
+    assert job.cost_usd == at_hello
+    for _ in range(2):
+        line.say(b"USED:0:" + told)
+    assert job.cost_usd - at_hello == pytest.approx(seconds * X86)
+    line.hang_up()
+
+
+def test_a_spare_tells_what_it_used_too():
+    bench = dated_bench()
+    job = bench.start(Patient, workers=1, spares=1)
+    bench.reactor.advance(10.0)
+    joined(bench, job, bench.engine.asked[0])
+    spare = joined(bench, job, bench.engine.asked[1])
+    before = job.cost_usd
+    assert spare.say(b'USED:0:{"init_s": 0.5}') == [b"welcome:-:0:0"]
+    assert job.cost_usd - before == pytest.approx(0.5 * X86)
+
+
+def test_a_function_that_cannot_connect_stops_its_job_although_another_takes_the_places():
+    bench = dated_bench()
+    good = bench.start(Patient, function="good", worker_timeout_s=9000.0, deadline_s=9999.0)
+    line = joined(bench, good, bench.engine.asked[0])
+    job = bench.start(workers=20, function="broken", retries=1, deadline_s=9999.0)
+    for _ in range(1200):
+        bench.reactor.advance(1)
+        line.say(b"ping:1")
+    assert job.state == "failed"
+    assert "of function 'broken' in us-east-1 did not connect to 127.0.0.1:0" in job.error
+    assert good.counts["running"] == 1
+
+
+def test_actors_that_need_one_another_wait_for_places_and_then_for_the_canary():
+    bench = dated_bench()
+    bench.engine.concurrency = lambda *_: succeed(ConcurrencyLimit(4))
+    first, second = together(bench, 3), together(bench, 3)
+    asked = bench.engine.asked
+    assert len(asked) == 1
+    assert second.actors[0].waits_for() == "places for all its actors at once"
+    joined(bench, first, asked[0])
+    assert len(asked) == 3
+    bench.conductor.cancel(first)
+    bench.reactor.pump([1] * 3)
+    assert len(asked) == 6
+
+
+def test_held_launches_take_no_places_from_other_jobs():
+    bench = dated_bench()
+    bench.engine.concurrency = lambda *_: succeed(ConcurrencyLimit(3))
+    job = bench.start(Patient, workers=5)
+    other = bench.start(Patient, workers=5, function="other")
+    asked = bench.engine.asked
+    assert len(asked) == 2
+    joined(bench, other, asked[1])
+    assert len(asked) == 3
+    joined(bench, job, asked[0])
+    assert job.actors[4].waits_for() == "a place: 3 of 3 in use"
+
+
+def test_a_job_goes_on_after_a_restart_although_its_engine_cannot_be_reached():
+    journal = HeldJournal()
+    before = dated_bench(ledger=journal)
+    before.conductor.start(make_spec(Patient, 3, engine="scripted"))
+    for _ in range(3):  # the order, the launches, the answer
+        journal.sync()
+    bench = dated_bench(ledger=HeldJournal())
+    bench.engine.size = lambda function, region: succeed(Unreached("no route"))
+    found, _, last = find(journal, lambda ordered: make_spec(Patient, 3, engine="scripted"))
+    bench.conductor.restore(found, last)
+    bench.conductor.resume()
+    assert len(bench.engine.asked) == 2

@@ -96,6 +96,11 @@ def test_a_relative_home_starts_at_the_files_folder(tmp_path):
         ("[launch]\npublic_host = x:13579\n", "without a port, got x:13579"),
         ("[launch]\npublic_host = 0.0.0.0\n", "[launch] public_host must be an address at which"),
         (
+            "[launch]\ncanary = 1 0\n",
+            "[launch] canary must be numbers from 1 to 10000, such as 1 8",
+        ),
+        ("[launch]\ncanary = one\n", "or none, got one"),
+        (
             "[relay]\naddress = relay\n",
             "[relay] address must be HOST:PORT, with an IPv6 address as",
         ),
@@ -147,3 +152,15 @@ def test_only_options_that_need_no_restart_are_reloaded():
     assert (config.launch.region, config.launch.public_host) == ("eu-west-1", "127.0.0.1")
     assert taken == ["[launch] region", "[jobs] retries"]
     assert left == ["[launch] public_host", "[jobs] keep"]
+
+
+def test_the_canary_is_a_list_of_numbers_or_none(tmp_path):
+    assert read_config(None).launch.canary == (1, 8)
+    assert read_config(written(tmp_path, "[launch]\ncanary = 2 20 200\n")).launch.canary == (
+        2,
+        20,
+        200,
+    )
+    for nothing in ("none", ""):
+        text = f"[launch]\ncanary = {nothing}\n"
+        assert read_config(written(tmp_path, text)).launch.canary == ()

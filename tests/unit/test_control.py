@@ -3,11 +3,12 @@
 import json
 
 import pytest
-from kit.parts import OneState, Reactor, make_job, make_spec, recorded_job
+from kit.parts import OneState, make_job, make_spec, recorded_job
 from twisted.internet.testing import StringTransport
 
 from mu.config import Config
 from mu.control import Control
+from mu.home import Tokens
 from mu.jobs.book import JobBook, PastJob
 from mu.journal.records import Planned
 from mu.net.host_headers import AllowedHosts
@@ -28,9 +29,10 @@ def book():
 @pytest.fixture
 def ask(book):
     """Return the status and the body of the response to a GET."""
-    control = Control(Config(), "t0ken", book, Registry({}, {}, []), None, set(), None)
+    control = Control(
+        Config(), Tokens("t0ken", "reader"), book, Registry({}, {}, []), None, set(), None, None
+    )
     site = BoundedSite(TextResource(control.app.resource()), 1000, AllowedHosts())
-    site.reactor = Reactor()
 
     def ask(path):
         transport = StringTransport()
@@ -101,7 +103,7 @@ def keyed_job(*keys):
     pipeline.inputs = lambda given: given["keys"]
     job = recorded_job(make_spec(Done, pipeline=pipeline))
     sizes = [len(some) for some in keys]
-    job.record(Planned([{"keys": some} for some in keys], list(range(len(keys))), sizes))
+    job.record(Planned([{"keys": some} for some in keys], list(range(len(keys))), sizes=sizes))
     return job
 
 

@@ -111,18 +111,37 @@ def test_the_tests_in_pipelines_md_pass():
 def test_the_script_in_pipelines_md_runs():
     script = examples("As a script")["convert"]
     given = {"in_keys": ["a.png", "b.png"], "out_key": "out.y4m"}
-    played = play(machine(script, given=given))
+    played = play(machine(script, {"bucket": "b"}, given=given))
     assert played.finish == Finish(result={"key": "out.y4m"})
-    assert played.commands[1] == "retrieve:a.png\0##TMPDIR##/00000000.png"
+    assert played.commands[0] == "set:bucket:b"
+    assert played.commands[2] == "retrieve:a.png\0##TMPDIR##/00000000.png"
     assert played.commands[-1] == "upload:out.y4m\0##TMPDIR##/out.y4m"
+
+
+def test_the_script_that_does_several_things_side_by_side_in_pipelines_md_runs():
+    script = examples("Side by side")["count_all"]
+    words = {"run:": "OK:RETVAL(0):OUTPUT(7\n):COMMAND(wc)"}
+    driven = machine(script, {"bucket": "b"}, given={"keys": ["x", "y"]})
+    played = play(driven, FakeWorker(words))
+    assert played.finish == Finish(result=14)
+    assert [command.partition("##")[0] for command in played.commands[2:]] == [
+        "retrieve:x\0",
+        "retrieve:y\0",
+        "run:wc -w < ",
+        "run:wc -w < ",
+    ]
 
 
 def test_the_states_in_pipelines_md_run():
     first = examples("As states")["Fetch"]
     answers = {"run:": "OK:RETVAL(0):OUTPUT(7):COMMAND(wc)"}
-    played = play(machine(first, given={"key": "k"}), FakeWorker(answers))
+    played = play(machine(first, {"bucket": "b"}, given={"key": "k"}), FakeWorker(answers))
     assert played.finish == Finish(result={"said": answers["run:"]})
-    assert played.commands == ["retrieve:k\0##TMPDIR##/text", "run:wc -w < ##TMPDIR##/text"]
+    assert played.commands == [
+        "set:bucket:b",
+        "retrieve:k\0##TMPDIR##/text",
+        "run:wc -w < ##TMPDIR##/text",
+    ]
 
 
 def test_the_control_page_names_the_fields_that_a_restart_may_change():

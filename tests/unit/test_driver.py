@@ -28,11 +28,15 @@ class Attempt:
     """What a session plays; keeps how it ended."""
 
     number, job_id, actor_number, timeout_s = 1, "j1", 0, 300.0
+    pipeline_name = "one"
 
     def __init__(self, first):
         self.machine = machine(first)
         self.printed = lambda command, output: None
         self.ends = []
+
+    def used(self, use):
+        pass
 
     def heard(self, text, at):
         pass
@@ -145,9 +149,48 @@ def test_an_effect_that_fails_is_logged_and_ends_the_attempt():
 
 def test_a_fault_in_a_session_is_logged_with_its_event():
     part, ledger = Attempt(Patient), NoJournal()
-    part.machine = SimpleNamespace(receive=lambda event: 1 / 0, crash=None)
+    part.machine = SimpleNamespace(receive=lambda event: 1 / 0, crash=None, state=None)
     session = SessionDriver(part, "", ledger, Clock(), 10.0, JobAllowance(2**32, 2**28).attempt())
     with capturedLogs() as logs:
         session.begin()
     assert part.ends == [("a fault in mu: ZeroDivisionError: division by zero", 0.0, True)]
-    assert any("a fault in mu: Entered(at=0.0)" in formatEvent(event) for event in logs)
+    assert any(
+        "a fault in mu: Entered(at=0.0, numbered=False)" in formatEvent(event) for event in logs
+    )
+
+
+def test_a_state_that_blocks_the_daemon_is_named_in_the_log():
+    clocks = []
+
+    class Sleepy(CommandListState):
+        commandlist = (("OK:HELLO", "echo:1"), "quit:", None)
+
+        def str_extra(self):
+            return "(dreaming)"
+
+        def transition(self, msg):
+            if clocks and msg.startswith("OK:ECHO"):
+                clocks[0].advance(2.5)
+            return super().transition(msg)
+
+    session, _, clock, _ = drive(Sleepy)
+    clocks.append(clock)
+    with capturedLogs() as logs:
+        session.receive(b"RE:1:OK:ECHO(1)")
+        session.receive(b"RE:2:OK")
+    (said,) = [formatEvent(event) for event in logs if "blocked" in event["log_format"]]
+    assert said.startswith(
+        "job j1, actor 0: one blocked the daemon for 2.5 s, in the state Sleepy (dreaming):"
+    )
+
+
+def test_a_state_that_waits_in_vain_is_named_in_the_log_once():
+    class Forgetful(CommandListState):
+        commandlist = (("OK:HELLO", "echo:1"), ("OK:ECHO", None), ("OK:UPLOAD", None))
+
+    session, *_ = drive(Forgetful)
+    with capturedLogs() as logs:
+        session.receive(b"RE:1:OK:ECHO(1)")
+        session.receive(b"RE:0:INFO:a:b")
+    (said,) = [formatEvent(event) for event in logs if "outstanding" in event["log_format"]]
+    assert said.startswith("job j1, actor 0: Forgetful of one waits for OK:UPLOAD, which no")

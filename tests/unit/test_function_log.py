@@ -47,7 +47,7 @@ def aws(monkeypatch):
 
 def test_the_log_on_aws_is_that_of_the_jobs_time(aws):
     arn = "arn:aws:lambda:us-east-1:123456789012:function:film:7"
-    lines = list(cloudwatch_log(AwsClients(), arn, "us-east-1", BEGAN, BEGAN + 100))
+    lines = list(cloudwatch_log(AwsClients(), arn, "us-east-1", BEGAN, BEGAN + 160))
     at = [time.strftime("%H:%M:%S", time.gmtime(BEGAN + after)) for after in (2, 101)]
     assert lines == [
         f"{at[0]}.000 0123abcd START\n of film\n",

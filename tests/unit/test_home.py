@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mu.home import Presence, close_to_others, read_token
+from mu.home import Presence, close_to_others, read_token, read_tokens
 
 
 def test_the_first_start_makes_a_token_that_only_its_owner_can_read(tmp_path):
@@ -81,3 +81,11 @@ def test_a_file_in_a_folder_that_became_a_file_is_noticed(tmp_path):
     shutil.rmtree(tmp_path / "home")
     (tmp_path / "home").touch()
     assert present.gone() == tmp_path / "home" / "lock"
+
+
+def test_a_read_token_that_is_the_control_token_is_refused(tmp_path):
+    tokens = read_tokens(tmp_path)
+    assert tokens == read_tokens(tmp_path)
+    (tmp_path / "read-token").write_text(tokens.control + "\n")
+    with pytest.raises(ValueError, match="are the same, so that readers could do everything"):
+        read_tokens(tmp_path)

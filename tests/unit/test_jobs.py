@@ -173,7 +173,7 @@ def seated(actors, **spec):
 
 def stopped(actors):
     job, _ = seated(actors)
-    return job, lambda: job.stop("cancelled", "enough")
+    return job, lambda: job.stop("failed", "enough")
 
 
 def failing(actors):
@@ -263,7 +263,7 @@ def test_any_number_of_surplus_workers_by_hand_adds_one_record_a_second():
         journal.sync()
         assert line.heard == [b"quit:"]
     assert len(journal.records) == before
-    job.check("late")
+    job.keep_records()
     assert [type(record) for record in journal.records[before:]] == [Counted]
     assert (journal.records[-1].dismissed, job.dismissed) == (50, 50)
 

@@ -1,7 +1,9 @@
 """The Lambda engine against a real HTTP server on the loopback, with scripted responses."""
 
 import socket
+import threading
 import time
+from urllib.parse import unquote
 
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -19,6 +21,7 @@ from mu.engines.routes import Route
 from mu.engines.signing import Credentials
 from mu.invocations import (
     Accepted,
+    ConcurrencyLimit,
     Invocation,
     Refused,
     Size,
@@ -255,6 +258,49 @@ class LambdaEngineTests(TestCase):
         assert isinstance(answer, Refused)
         assert "AWS_ACCESS_KEY_ID" in answer.reason
 
+    async def test_keys_that_were_rotated_are_looked_up_again(self):
+        keys = [KEYS, Credentials("AKID2", "secret")]
+        self.engine = self.make_engine(credentials=lambda expired: keys.pop(0))
+        assert await self.answer((202, {}, b"")) == Accepted()
+        headers = {"x-amzn-errortype": "UnrecognizedClientException"}
+        assert isinstance(await self.answer((403, headers, b"{}")), Throttled)
+        assert await self.answer((202, {}, b"")) == Accepted()
+        assert keys == []
+
+    async def test_an_answer_from_something_else_is_no_fault_in_mu(self):
+        for headers in ({"location": "http://{x}"}, {"retry-after": "\xb2"}, {"date": "0"}):
+            assert isinstance(await self.answer((302, headers, b"")), Refused)
+
+    async def test_credentials_that_are_gone_after_a_launch_are_waited_for(self):
+        keys = [KEYS, None]
+        self.engine = self.make_engine(credentials=lambda expired: keys.pop(0))
+        assert await self.answer((202, {}, b"")) == Accepted()
+        headers = {"x-amzn-errortype": "ExpiredTokenException"}
+        assert isinstance(await self.answer((403, headers, b"{}")), Throttled)
+        assert isinstance(await self.engine.launch(INVOCATION), Unreached)
+
+    async def test_an_outage_while_the_size_is_asked_for_is_told_from_a_refusal(self):
+        headers = {"x-amzn-errortype": "TooManyRequestsException"}
+        assert isinstance(await self.size(429, headers, b"{}"), Unreached)
+        assert isinstance(await self.size(503, {}, b""), Unreached)
+        self.engine = self.make_engine(url="http://127.0.0.1:1")
+        assert isinstance(await self.engine.size("f", "us-east-1"), Unreached)
+
+    async def test_the_limit_is_the_functions_reserve_or_what_all_functions_share(self):
+        for name in ("f", "f:live", "123456789012:f", "arn:aws:lambda:r:123456789012:function:f:1"):
+            self.api.asked.clear()
+            self.api.script[:] = [(200, {}, b'{"ReservedConcurrentExecutions": 7}')]
+            limit = await self.engine.concurrency(name, "us-east-1")
+            assert limit == ConcurrencyLimit(7, reserved=True)
+            request, _ = self.api.asked[0]
+            asked = unquote(request.uri.decode().split("/")[3])
+            assert asked == name.removesuffix(":live").removesuffix(":1")
+        account = b'{"AccountLimit": {"UnreservedConcurrentExecutions": 9}}'
+        self.api.script[:] = [(200, {}, b"{}"), (200, {}, account)]
+        assert await self.engine.concurrency("f", "us-east-1") == ConcurrencyLimit(9)
+        self.api.script[:] = [(403, {}, b"{}"), (403, {}, b"{}")]
+        assert await self.engine.concurrency("f", "us-east-1") is None
+
     async def test_expired_credentials_are_replaced_for_the_next_launch(self):
         keys = [KEYS, Credentials("AKID2", "secret")]
         expired = []
@@ -282,6 +328,28 @@ class LambdaEngineTests(TestCase):
         assert await self.size(200, {}, b'{"MemorySize": 128}') == Size(128, "x86_64")
         request, _ = self.api.asked[0]
         assert request.uri == b"/2015-03-31/functions/f/configuration"
+
+    async def test_a_functions_timeout_and_the_time_of_its_deployment_are_read_too(self):
+        body = (
+            b'{"MemorySize": 512, "Timeout": 900, "LastModified": "2026-11-27T10:00:00.000+0000"}'
+        )
+        assert await self.size(200, {}, body) == Size(
+            512, "x86_64", 900, "2026-11-27T10:00:00.000+0000"
+        )
+
+    async def test_the_log_of_a_function_is_read_in_a_thread(self):
+        asked = []
+
+        def read_log(*which):
+            asked.append((which, threading.current_thread()))
+            return "its log says: no"
+
+        assert await self.engine.log_of("f", "eu-west-1", 5.0) == "see the log of function 'f'"
+        self.engine._read_log = read_log
+        assert await self.engine.log_of("f", "eu-west-1", 5.0) == "its log says: no"
+        ((which, thread),) = asked
+        assert which == ("f", "eu-west-1", 5.0)
+        assert thread is not threading.main_thread()
 
     async def test_an_unknown_size_has_a_reason(self):
         assert await self.size(404, {}, b'{"Message": "Function not found"}') == (

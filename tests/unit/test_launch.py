@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from mu.invocations import Accepted, Refused, Throttled, Unknown, Unreached
-from mu.jobs.run import worker_event
+from mu.jobs.worker_event import worker_event
 from mu.launch import Launcher, invocations
 from mu.net.certificates import Identity
 from mu.states import TerminalState
@@ -62,6 +62,7 @@ def test_the_event_says_all_that_a_worker_needs():
         "job": "j1",
         "reconnect_s": 60.0,
         "relay_ext": 1,
+        "usage_ext": 1,
         "env": {"A": "1"},
         "nonblock": 1,
     }

@@ -98,7 +98,7 @@ def test_what_hangs_from_the_service_knows_neither_it_nor_its_neighbours(part):
 
 
 def test_the_local_engine_knows_nothing_of_the_daemon():
-    assert parts_of_mu("engines.local") <= {"aws", "clock", "home_watch", "net"}
+    assert parts_of_mu("engines.local") <= {"aws", "clock", "home_watch", "logs", "net"}
 
 
 def test_what_is_known_about_aws_needs_nothing_else_of_mu():

@@ -30,7 +30,7 @@ def test_every_job_can_end_in_each_way_until_it_has(state):
     assert reachable(state) >= OVER if state not in OVER else not TRANSITIONS[state]
 
 
-@pytest.mark.parametrize("state", ACTIVE)
+@pytest.mark.parametrize("state", [one for one in JobState if one in ACTIVE])
 def test_a_job_that_is_active_can_be_stopped_and_does_not_become_active_again(state):
     stopping = follow(state, Step.STOPPED)
     assert not reachable(stopping) & ACTIVE

@@ -4,12 +4,30 @@ import pytest
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from mu.events import Answered, CancelTimer, Elapsed, Finish, Informed, Lost, Send, SetTimer
+from mu.events import (
+    Answered,
+    CancelTimer,
+    Elapsed,
+    Entered,
+    Finish,
+    Informed,
+    Lost,
+    Send,
+    SetTimer,
+)
 from mu.interfaces import IState
-from mu.states import ForLoopState, MultiPassState, OnePassState
+from mu.messages import HELLO
+from mu.states import (
+    CommandListState,
+    ForLoopState,
+    InfoWatcherState,
+    MultiPassState,
+    OnePassState,
+    SuperpositionState,
+)
 from mu.states.base import ErrorState, MachineState, TerminalState
 from mu.states.context import HELD_LIMIT, Held, State
-from mu.testing import effects_of, machine, talk
+from mu.testing import effects_of, event, machine, talk
 
 
 class Leave(OnePassState):
@@ -58,9 +76,9 @@ def test_an_exception_in_a_state_fails_its_actor_and_is_kept():
             return 1 // 0
 
     driven = machine(Broken)
-    assert effects_of(driven) == [
-        Finish("Broken: ZeroDivisionError: integer division or modulo by zero")
-    ]
+    (finish,) = effects_of(driven)
+    said = "Broken: ZeroDivisionError: integer division or modulo by zero (unit/test_machine.py, "
+    assert finish.error.startswith(said)
     assert isinstance(driven.crash, ZeroDivisionError)
 
 
@@ -68,7 +86,8 @@ def test_an_exception_while_the_first_state_is_made_fails_the_actor():
     def begin(worker):
         raise KeyError("nothing")
 
-    assert talk(begin) == [Finish("begin: KeyError: 'nothing'")]
+    (finish,) = talk(begin)
+    assert finish.error.startswith("begin: KeyError: 'nothing' (unit/test_machine.py, line ")
 
 
 @pytest.mark.parametrize("wrong", [None, "Leave", Leave])
@@ -133,7 +152,9 @@ def test_a_value_error_after_something_was_sent_fails_the_actor():
             self.enqueue("echo:x")
             raise ValueError("too late")
 
-    assert talk(Sends, "OK") == [Send("echo:x"), Finish("Sends: ValueError: too late")]
+    sent, finish = talk(Sends, "OK")
+    assert sent == Send("echo:x")
+    assert finish.error.startswith("Sends: ValueError: too late (")
 
 
 def test_kept_replies_are_bounded():
@@ -417,3 +438,80 @@ def test_the_last_label_is_that_of_the_state_that_failed():
     effects_of(driven, "FAIL(disk full)")
     assert driven.label == "ErrorState the worker answered 'FAIL(disk full)'"
     assert driven.last_label == "Greet"
+
+
+# ---------------------------------------------------------------- waiting in vain
+
+
+def waiting_in_vain(first, *replies):
+    """Return whether the machine waits in vain after each reply, given as (command, text)."""
+    driven = machine(first)
+    driven.receive(Entered(0.0))
+    driven.receive(Answered(0.0, HELLO))
+    told = [driven.is_stranded]
+    for number, text in replies:
+        driven.receive(event(text, 1.0, number))
+        told.append(driven.is_stranded)
+    return told
+
+
+class TwoReplies(CommandListState):
+    commandlist = (("OK:HELLO", "run:x"), ("OK:RUNNING", None), ("OK:RETVAL(0)", None))
+
+
+def test_a_state_waits_in_vain_if_its_reply_can_come_from_no_command():
+    never = type("Never", (OnePassState,), {"expect": "OK:RETVAL"})
+    fetch = type(
+        "Fetch", (OnePassState,), {"expect": HELLO, "command": "retrieve:a", "nextState": never}
+    )
+    assert waiting_in_vain(fetch) == [True]
+    again = type("Again", (OnePassState,), {"expect": "OK:HELLO"})
+    assert waiting_in_vain(type("Greet", (again,), {"nextState": again})) == [True]
+
+
+def test_a_state_does_not_wait_in_vain_for_the_second_reply_of_a_background_run():
+    replies = (1, "OK:RUNNING(x)"), (1, "OK:RETVAL(0):OUTPUT():COMMAND(x)")
+    assert waiting_in_vain(TwoReplies, *replies) == [False, False, False]
+    silent = (1, "OK:RETVAL(0):OUTPUT():COMMAND(x)")
+    assert waiting_in_vain(TwoReplies, silent) == [False, False], "it has failed"
+
+
+def test_a_state_that_waits_for_an_info_or_any_reply_or_quit_may_go_on():
+    for waits in ({"expect": None}, {"expect": "INFO:x"}, {"info_updated": lambda self: None}):
+        last = type("Last", (MachineState,), {"expect": "OK:RETVAL"} | waits)
+        assert waiting_in_vain(
+            type("Greet", (OnePassState,), {"expect": HELLO, "nextState": last})
+        ) == [False]
+    watcher = type("Greet", (OnePassState,), {"expect": HELLO, "nextState": InfoWatcherState})
+    assert waiting_in_vain(watcher) == [False]
+    last = type("Last", (OnePassState,), {"expect": "OK"})
+    leaving = type(
+        "Leave", (OnePassState,), {"expect": HELLO, "command": "quit:", "nextState": last}
+    )
+    assert waiting_in_vain(leaving) == [False]
+
+
+def test_a_superposition_waits_in_vain_if_none_of_its_parts_can_go_on():
+    class Asks(CommandListState):
+        commandlist = ((None, "echo:a"), ("OK:ECHO", None))
+
+    class Forgets(OnePassState):
+        expect = "OK:UPLOAD"
+
+    class Both(SuperpositionState):
+        state_constructors = (Asks, Forgets)
+
+    assert waiting_in_vain(Both, (1, "OK:ECHO(a)")) == [False, True]
+
+
+def test_a_state_that_cannot_say_what_it_expects_does_not_wait_in_vain():
+    def get_expect(self):
+        return self.nothing
+
+    last = type("Last", (MachineState,), {"get_expect": get_expect})
+    greet = type("Greet", (OnePassState,), {"expect": HELLO, "nextState": last})
+    assert waiting_in_vain(greet) == [False]
+
+
+def test_of_a_worker_that_numbers_nothing_nobody_knows():
+    assert waiting_in_vain(TwoReplies, (0, "OK:RUNNING(x)"), (0, "FAIL(no)")) == [False] * 3

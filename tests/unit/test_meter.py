@@ -49,3 +49,20 @@ def test_after_a_stop_the_sums_do_not_change():
     meter.began("c", 30.0, Size(1024))
     assert meter.gb_s == pytest.approx(30)
     assert meter.usd(99.0) == pytest.approx(30 * X86)
+
+
+def test_what_a_worker_ran_before_its_hello_is_added_once():
+    meter = Meter(Prices())
+    meter.before("a", 0.5)  # it is not known
+    meter.began("a", 10.0, Size(1024))
+    meter.before("a", 0.5)
+    meter.ended("a", 20.0)
+    meter.before("a", 0.5)
+    meter.began("b", 10.0, Size(1024))
+    meter.ended("b", 11.0)
+    meter.before("b", 0.25)
+    assert meter.gb_s == pytest.approx(10.5 + 1.25)
+    assert meter.usd(99.0) == pytest.approx(11.75 * X86)
+    meter.stop(99.0)
+    meter.before("b", 5.0)
+    assert meter.gb_s == pytest.approx(11.75)

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from mu.aws.function_name import FunctionName
 from mu.config import Config
 from mu.jobs.event_keys import REQUIRED_KEYS
+from mu.jobs.function_name import FunctionName
 from mu.jobs.orders import read_order
 from mu.parameters import FieldError
 from mu.pipelines.hello import hello
@@ -14,9 +14,10 @@ from mu.pipelines.hello import hello
 ARN = "arn:aws:lambda:eu-west-1:123456789012:function:film"
 
 
-def read(body=None, **fields):
+def read(body=None, earlier=None, **fields):
     body = body or json.dumps({"pipeline": "hello", **fields}).encode()
-    return read_order(body, Config(), {"hello": hello}, ["local", "lambda", "external"])
+    engines = ["local", "lambda", "external"]
+    return read_order(body, Config(), {"hello": hello}, engines, "", earlier)
 
 
 def refusal(*args, **fields):
@@ -122,6 +123,7 @@ def test_an_error_is_short_however_long_the_value(field):
         ("123456789012:film", "123456789012:film-1"),
         ("123456789012:function:film:prod", "123456789012:function:film-1:prod"),
         ("function:film", "function:film-1"),
+        ("eu-west-1:123456789012:film:prod", "eu-west-1:123456789012:film-1:prod"),
         (ARN, ARN + "-1"),
         (ARN + ":prod", ARN + "-1:prod"),
         (
@@ -150,6 +152,7 @@ def test_what_is_no_functions_name_is_refused(name):
 
 def test_the_region_of_an_arn_is_where_the_job_runs():
     assert read(function=ARN).regions == ("eu-west-1",)
+    assert read(function="eu-west-1:123456789012:film").regions == ("eu-west-1",)
     assert read(function=ARN, regions=["eu-west-1"]).regions == ("eu-west-1",)
     field, says = refusal(function=ARN, regions=["eu-west-1", "us-east-1"])
     assert field == "regions"
@@ -159,6 +162,19 @@ def test_the_region_of_an_arn_is_where_the_job_runs():
 def test_an_order_is_the_same_when_it_is_read_again_after_a_restart():
     order = read(function=ARN + ":7", copies=3, event={"env": {"A": "b"}}).order
     assert read(json.dumps(order).encode()).order == order
+
+
+def test_a_rerun_takes_the_earlier_order_with_the_changes_that_are_given():
+    earlier = read(actors=[0, 2], copies=3, function="film", retries=7, params={"text": "a"}).order
+    body: dict[str, object] = {"rerun": "j1", "params": {"rounds": 2}}
+    again = read(json.dumps(body).encode(), earlier)
+    assert (again.rerun, again.actors, again.retries, again.copies) == ("j1", (), 7, 3)
+    assert (again.params.text, again.params.rounds) == ("a", 2)
+    body |= {"function": "other", "retries": 0}
+    again = read(json.dumps(body).encode(), earlier)
+    assert (again.functions, again.retries) == (["other"], 0)
+    kept = read(json.dumps(again.order).encode())
+    assert kept.rerun == "j1", "the journal has it"
 
 
 def test_stragglers_below_the_median_are_refused():

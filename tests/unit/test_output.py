@@ -91,7 +91,7 @@ class Waiting(OnePassState):
 
 def test_output_belongs_to_its_commands_input_and_that_of_quiet_commands_is_not_kept():
     job = recorded_job(make_spec(Both))
-    job.record(Planned([{}], [0], [2]))
+    job.record(Planned([{}], [0], sizes=[2]))
     job.begin()
     line = Port(job).join(hello=hello())
     line.say(b"LOG:1:from a\n", b"LOG:2:17\n", b"LOG:3:from b\n", b"LOG:1:more\n")
@@ -100,21 +100,26 @@ def test_output_belongs_to_its_commands_input_and_that_of_quiet_commands_is_not_
     assert output.of("a", 0) == b"from a\nmore\n"
 
 
-def test_map_says_which_key_each_command_is_of():
+@pytest.mark.parametrize("ahead_mb", [0, 1])
+def test_map_says_which_key_each_command_is_of(ahead_mb):
     driven = machine(
         map_pipeline.begin,
         {"bucket": "b", "command": "cat {in} > {out}", "prefix": "", "suffix": ""}
-        | {"out_prefix": "o/", "on_error": "keep"},
+        | {"out_prefix": "o/", "on_error": "keep", "ahead_mb": ahead_mb},
         given={"keys": ["a", "b"]},
     )
     counted = FakeWorker({"run:rm -f": "OK:RETVAL(0):OUTPUT(3):COMMAND()"})
     played = play(driven, counted)
     runs = [
-        driven.worker.source_of(number)
+        (command.rpartition("\n")[2], driven.worker.source_of(number))
         for number, command in enumerate(played.commands, 1)
         if command.startswith("run:")
     ]
-    assert runs == ["a", None, "b", None]
+    places = [f"##TMPDIR##/{number}" for number in range(2)]
+    assert sorted(runs) == [
+        *((f"cat {place}/in > {place}/out", key) for place, key in zip(places, "ab", strict=True)),
+        *((f"run:rm -f {place}/in; wc -c < {place}/out", None) for place in places),
+    ]
 
 
 def test_an_actor_is_found_by_its_input():
@@ -122,6 +127,6 @@ def test_an_actor_is_found_by_its_input():
     named.inputs = lambda given: given["keys"]
     job = recorded_job(make_spec(Both, pipeline=named))
     keys = [["a", "b"], ["c"], ["b"]]
-    job.record(Planned([{"keys": some} for some in keys], [0, 1, 2], [2, 1, 1]))
+    job.record(Planned([{"keys": some} for some in keys], [0, 1, 2], sizes=[2, 1, 1]))
     assert [actor.number for actor in job.having("b")] == [0, 2]
     assert job.having("d") == []

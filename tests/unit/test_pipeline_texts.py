@@ -176,3 +176,13 @@ def test_two_lengths_never_share_their_keys():
 
 def test_a_programs_output_is_text_that_json_parsers_take():
     assert readable("caf\udce9 ok ü") == "caf\ufffd ok ü"
+
+
+@pytest.mark.parametrize("name", ["map", "ffmpeg_split", "ffmpeg_split_upload", "linpack"])
+def test_a_command_that_does_nothing_is_refused(name):
+    error = refused(name, command=" \n\t")
+    assert str(error) == r"params.command must not be empty, got ' \n\t'"
+    if name == "linpack":
+        order(name, command="")  # the packaged command
+    else:
+        assert refused(name, command="").field == "params.command"

@@ -22,12 +22,13 @@ from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
+from mu.aws.logs import aws_log_of
 from mu.engines.connections import Timeouts
 from mu.engines.lambda_api import LambdaEngine
 from mu.engines.routes import Route
 from mu.engines.signing import Credentials
 from mu.functions.bundle import bundle
-from mu.invocations import Accepted, Invocation
+from mu.invocations import Accepted, ConcurrencyLimit, Invocation
 from mu.pipelines import s3
 from mu.registry import Registry
 from mu.testing import FakeWorker, run
@@ -262,11 +263,15 @@ class DaemonTests(TestCase):
         for name in NAMES:
             assert await engine.launch(Invocation("l1", name, REGION, b"{}")) == Accepted()
             await engine.size(name, REGION)
-            assert await engine.concurrency(name, REGION) == 10
+            assert await engine.concurrency(name, REGION) == ConcurrencyLimit(10)
         with pytest.MonkeyPatch.context() as monkeypatch, in_process_aws(monkeypatch):
             client = boto3.client("s3", REGION)
             client.create_bucket(Bucket="films")
             calls = planned(client)
+            with recorded_calls() as of_logs:
+                for name in NAMES:
+                    aws_log_of(name, REGION, 0.0)
+        calls += of_logs
         calls += [lambda_call(method, path, REGION) for method, path in lambdas.asked]
         check(printed("daemon", *KNOWN), needed(calls))
 

@@ -6,7 +6,7 @@ from kit.parts import Port, make_job, make_spec, recorded_job
 from kit.states import Two, hello
 
 from mu.jobs.recovery import recover
-from mu.journal.records import Planned
+from mu.journal.records import Planned, read_record, write_record
 from mu.pipelines.map import map_pipeline
 from mu.pipelines.png2y4m import png2y4m
 from mu.states import Progress
@@ -64,7 +64,7 @@ def job_of(script, workers=1, sizes=(), **spec):
     """Return a job with a journal, whose actors have those numbers of inputs, and its port."""
     job = recorded_job(make_spec(script, workers, **spec))
     job.ledger = HeldJournal()
-    job.record(Planned([{} for _ in range(workers)], list(range(workers)), list(sizes)))
+    job.record(Planned([{} for _ in range(workers)], list(range(workers)), sizes=list(sizes)))
     job.begin()
     return job, Port(job, heartbeat_s=1000, silence_s=1000)
 
@@ -113,14 +113,20 @@ def test_an_actor_without_progress_has_one_input():
     assert job.describe()["inputs"] == {"total": 2, "done": 1, "failed": 0}
 
 
-def test_map_counts_its_keys_and_those_that_failed():
+def test_records_of_earlier_versions_have_no_progress():
+    record = Planned([{}], [0])
+    assert read_record('["planned",[{}],[0]]') == record == read_record(write_record(record))
+
+
+@pytest.mark.parametrize("ahead_mb", [0, 1])
+def test_map_counts_its_keys_and_those_that_failed(ahead_mb):
     keys = ["a", "b", "c"]
     worker = FakeWorker({"run:rm -rf ##TMPDIR##/0": "OK:RETVAL(1):OUTPUT():COMMAND()"})
     played = play(
         machine(
             map_pipeline.begin,
             {"bucket": "b", "command": "true", "prefix": "", "suffix": "", "out_prefix": "o/"}
-            | {"on_error": "keep"},
+            | {"on_error": "keep", "ahead_mb": ahead_mb},
             given={"keys": keys},
         ),
         worker,

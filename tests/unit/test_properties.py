@@ -113,7 +113,18 @@ def test_a_hello_is_read_back(session, launch, received, crc, sent):
 
 @given(
     st.sampled_from(
-        [b"", b"RE:", b"LOG:", b"ping:", b"pong:", b"welcome:", b"ack:", b"INFO:", b"OK:RETVAL("]
+        [
+            b"",
+            b"RE:",
+            b"LOG:",
+            b"USED:",
+            b"ping:",
+            b"pong:",
+            b"welcome:",
+            b"ack:",
+            b"INFO:",
+            b"OK:RETVAL(",
+        ]
     ),
     st.binary() | st.text("0123456789:-)²٣", max_size=30).map(encode),
 )

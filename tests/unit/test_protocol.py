@@ -484,7 +484,7 @@ def test_stopping_a_job_tells_its_workers_to_quit():
     lines = [port.join(), port.join()]
     job.stop("cancelled", "cancelled by request")
     assert [line.heard for line in lines] == [[b"quit:"], [b"quit:"]]
-    assert job.counts["failed"] == 2
+    assert job.counts["cancelled"] == 2
 
 
 def test_a_state_that_raises_is_logged_with_its_trace():
@@ -498,5 +498,5 @@ def test_a_state_that_raises_is_logged_with_its_trace():
     with capturedLogs() as logs:
         line = Port(job).join()
     assert line.heard == [b"quit:"]
-    assert job.actors[0].error == "Broken: LookupError: where is it"
+    assert job.actors[0].error.startswith("Broken: LookupError: where is it (unit/test_protocol.py")
     assert any("Traceback" in text and "post_transition" in text for text in logged(logs))

@@ -201,7 +201,7 @@ def launched(workers=1, sizes=None, **spec):
     job.ledger = journal = HeldJournal()
     job.record(Planned([{} for _ in range(workers)], list(range(workers))))
     if sizes:
-        job.measure(sizes)
+        job.measure(sizes, dict.fromkeys(sizes, 100.0))
     job.begin()
     for launch in job.launches:
         job.answered(launch, "accepted")
@@ -286,6 +286,41 @@ def test_workers_without_an_actor_cost_nothing_from_the_restart_on_unless_they_c
     assert found.cost_usd == pytest.approx(requests + (161 + 161) * price)
 
 
+def test_what_nobody_saw_is_bounded_after_a_restart_as_before():
+    job, journal = launched(sizes={"us-east-1": Size(1024)}, workers=4, retries=9)
+    first, second, *_ = job.launches
+    port = Port(job, heartbeat_s=1000, silence_s=1000)
+    job.clock.advance(7)
+    port.join(hello=Hello("aa", first)).say(b'USED:0:{"init_s": 0.5, "hello_s": 0.25}')
+    port.join(hello=Hello("bb", second))  # it tells nothing
+    journal.sync()
+    job.clock.advance(20)
+    price, most = GB_S_USD["x86_64"], job.bill.usd_at_most(job.clock.seconds())
+    assert job.cost_usd == pytest.approx(4 * job.bill._prices.request + (40 + 0.75) * price)
+    assert most == pytest.approx(job.cost_usd + (7 + 27 + 27) * price)
+    found, _ = restarted(job, journal, 0.0)
+    assert found.bill.usd_at_most(found.clock.seconds()) == pytest.approx(most)
+    found.clock.advance(300)
+    found.check("nobody came")
+    assert found.bill.usd_at_most(999.0) - found.bill.usd(999.0) == pytest.approx(
+        (7 + 100 + 100) * price
+    )
+
+
+def test_a_worker_that_is_faster_than_its_engines_answer_was_seen():
+    job = recorded_job(make_spec(MachineState, engine="made up"))
+    job.record(Planned([{}], [0]))
+    job.measure({"us-east-1": Size(1024)}, {"us-east-1": 100.0})
+    job.begin()
+    (launch,) = job.launches
+    port = Port(job)
+    port.join(hello=Hello("aa", launch)).say(b'USED:0:{"hello_s": 0}')
+    job.answered(launch, "accepted")
+    port.clock.advance(50)
+    assert job.bill.absent == 0
+    assert job.bill.usd_at_most(50.0) == pytest.approx(job.bill.usd(50.0))
+
+
 def test_what_users_see_of_launches_survives_a_restart_exactly():
     job, journal = launched(workers=3)
     first, second, _ = job.launches
@@ -296,7 +331,7 @@ def test_what_users_see_of_launches_survives_a_restart_exactly():
     Port(job).join(hello=Hello("aa", first))
     job.clock.advance(1)
     Port(job).join(hello=Hello("bb", second))
-    job.check("nobody came")
+    job.keep_records()
     journal.sync()
     seen = job.describe()
     assert seen["launches"] == {"accepted": 3, "throttled": 5, "unreached": 1}
@@ -388,3 +423,25 @@ def test_ports_that_are_none_are_refused_by_name(tmp_path, noted):
     archive.note("ports", '{"worker": 13579}')
     assert archive.ports() == {"worker": 13579}
     archive.close()
+
+
+def test_actors_of_a_cancelled_job_are_cancelled_and_stay_so_after_a_restart():
+    job, journal = launched(workers=4, retries=0)
+    port = Port(job, heartbeat_s=1000, silence_s=1000)
+    first, second, *_ = job.launches
+    port.join(hello=Hello("aa", first))
+    port.join(hello=Hello("bb", second))
+    journal.sync()
+    job.actors[0].attempts[0].session.give_up("too slow")
+    journal.sync()
+    job.stop("cancelled", "enough")
+    assert [actor.state for actor in job.actors] == ["failed", "running", "waiting", "waiting"]
+    journal.sync()
+    states = ["failed", "cancelled", "cancelled", "cancelled"]
+    assert [actor.state for actor in job.actors] == states
+    assert (job.counts["failed"], job.counts["cancelled"], job.counts["waiting"]) == (1, 3, 0)
+    assert job.actors[0].error.endswith("too slow")
+    assert all(actor.error.endswith("enough") for actor in job.actors[1:])
+    found, _ = restarted(job, journal)
+    assert found.workers() == job.workers()
+    assert found.summary(0.0).counts == job.summary(0.0).counts

@@ -129,12 +129,43 @@ def test_a_duplicate_is_refused_and_both_owners_are_named():
     assert broken.reason == "the name is taken by the first"
 
 
-@pytest.mark.parametrize(("plugin", "says"), [(Lacking(), "plan"), (object(), "IPipeline")])
-def test_what_does_not_provide_the_interface_is_reported(plugin, says):
+class Nameless(Pipeline):
+    def begin(self, worker): ...
+
+
+class Crooked(Good):
+    def begin(self): ...  # type: ignore[override]
+
+
+DERIVE = "an object of a class derived from mu.plugins.Pipeline, as in `class Mine(Pipeline)`"
+
+
+@pytest.mark.parametrize(
+    ("plugin", "says"),
+    [
+        (Lacking(), "it lacks plan: add `def plan(self, params): ...`; it lacks begin: add `def"),
+        (Nameless(), 'it lacks name: add `name = "mine"`'),
+        (Crooked(), "its begin must be `def begin(self, worker): ...`: implementation doesn't"),
+        (Good, "it is the class Good: register an object of it, as in `pipeline = Good()`"),
+        (json, "it is the module json: name an object in it, as in `json:pipeline`"),
+        (object(), DERIVE),
+        (5, DERIVE),
+    ],
+)
+def test_what_is_no_pipeline_is_refused_and_told_what_to_add(plugin, says):
     registry = Registry()
     registry.add(IPipeline, plugin, "somebody")
     assert registry.pipelines == {}
     assert says in registry.broken[0].reason
+
+
+def test_an_engine_is_told_what_to_add_too():
+    registry = Registry()
+    registry.add(IEngine, Scripted, "somebody")
+    registry.add(IEngine, Good(), "somebody")
+    derived, provided = [broken.reason for broken in registry.broken]
+    assert "as in `engine = Scripted()`" in derived
+    assert "derived from mu.plugins.Engine" in provided
 
 
 @pytest.mark.parametrize(
@@ -227,13 +258,47 @@ def test_a_dropin_is_found_in_twisted_plugins(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("dropin", "says"),
+    [
+        ("import nothing_like_this\n", "No module named 'nothing_like_this'"),
+        ("def (\n", "SyntaxError: invalid syntax"),
+        (
+            "from mu.plugins import Pipeline\nclass Mine(Pipeline): name = 'm'\nmine = Mine()\n",
+            "abstract method begin: add `def begin(self, worker): ...`",
+        ),
+    ],
+)
+def test_a_dropin_that_cannot_be_imported_is_reported_once(tmp_path, dropin, says):
+    pipelines, broken = installed_with(tmp_path, {"twisted/plugins/strange.py": dropin}, "")
+    assert "png2y4m" in pipelines
+    ((name, owner, reason),) = broken
+    assert (name, owner) == ("strange", f"a dropin in {tmp_path}/twisted/plugins")
+    assert says in reason
+
+
+NO_SUCH = "AttributeError: module 'stranger' has no attribute 'pipeline': add `pipeline = Mine()`"
+ABSTRACT = """
+from mu.plugins import Pipeline
+class Mine(Pipeline): name = 'mine'
+pipeline = Mine()
+"""
+
+
+@pytest.mark.parametrize(
     ("module", "says"),
     [
-        ("import nothing_like_this\n", "ModuleNotFoundError: No module named 'nothing_like_this'"),
+        (
+            "import nothing_like_this\n",
+            "No module named 'nothing_like_this': add it to the package's dependencies",
+        ),
+        ("import stranger.nothing\n", "add it to the package's dependencies"),
         ("raise RuntimeError('no luck')\n", "RuntimeError: no luck"),
-        ("pipeline = 5\n", "has failed to implement interface"),
+        ("pipeline = 5\n", DERIVE),
         (PLUGIN + "pipeline = Pipeline('png2y4m')\n", "the name is taken by"),
-        ("", "AttributeError"),
+        ("", NO_SUCH),
+        ("raise AttributeError('no luck')\n", "AttributeError: no luck"),
+        ("import json\njson.nothing\n", "AttributeError: module 'json' has no attribute 'nothing'"),
+        (ABSTRACT, "add `def begin(self, worker): ...`"),
     ],
 )
 def test_a_broken_plugin_is_reported_with_its_reason_and_nothing_else_stops(tmp_path, module, says):
@@ -245,3 +310,10 @@ def test_a_broken_plugin_is_reported_with_its_reason_and_nothing_else_stops(tmp_
     assert name in ("zz_strange", "png2y4m")
     assert owner == "stranger:pipeline of stranger"
     assert says in reason
+
+
+def test_a_package_that_was_installed_without_its_module_says_so(tmp_path):
+    _, ((name, _, reason),) = installed_with(tmp_path, {}, "strange = stranger:pipeline\n")
+    assert name == "strange"
+    assert "No module named 'stranger', so the package was installed without it" in reason
+    assert 'py-modules = ["stranger"]' in reason

@@ -8,7 +8,7 @@ from kit.parts import make_job
 
 from mu.jobs.book import JobBook, PastJob
 from mu.jobs.relayed import RelayJobs
-from mu.jobs.run import worker_event
+from mu.jobs.worker_event import worker_event
 from mu.journal.records import Ordered, read_record, write_record
 from mu.net.certificates import Identity
 from mu.states import MachineState

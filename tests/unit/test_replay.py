@@ -40,6 +40,7 @@ from mu.journal.records import (
     Resumed,
     Sized,
     Stopped,
+    Used,
     read_record,
     write_event,
     write_record,
@@ -55,6 +56,7 @@ from mu.testing import FakeWorker, machine, play
 
 ALL = [
     (Entered(1.5), '["entered",1.5]'),
+    (Entered(1.5, True), '["entered",1.5,true]'),
     (Answered(2.0, "OK:GET(\udcff\n)", 3), '["answered",2.0,"OK:GET(\\udcff\\n)",3]'),
     (Informed(2.0, "k", "a:b", 0), '["informed",2.0,"k","a:b",0]'),
     (Elapsed(3.0, "state1"), '["elapsed",3.0,"state1"]'),
@@ -72,9 +74,14 @@ RECORDS = [
         Ordered(1.0, "u", {"pipeline": "hello"}, "key", "d1", "10.0.0.1:13337"),
         '["ordered",1.0,"u",{"pipeline":"hello"},"key","d1","10.0.0.1:13337"]',
     ),
-    (Planned([{"key": "a"}, {}], [1, 0], [1, 3]), '["planned",[{"key":"a"},{}],[1,0],[1,3]]'),
+    (Planned([{"key": "a"}, {}], [1, 0]), '["planned",[{"key":"a"},{}],[1,0],null,[],[]]'),
+    (
+        Planned([{"key": "a"}, {}], [1, 0], [1], [[0, None, "done", {"key": "a"}]], [3, 1]),
+        '["planned",[{"key":"a"},{}],[1,0],[1],[[0,null,"done",{"key":"a"}]],[3,1]]',
+    ),
     (Launching(1.5, "l1", 3), '["launching",1.5,"l1",3]'),
-    (Launched("l1", "accepted", 1.75), '["launched","l1","accepted",1.75]'),
+    (Launched("l1", "accepted", 1.75), '["launched","l1","accepted",1.75,true]'),
+    (Launched("l1", "late", 9.0, False), '["launched","l1","late",9.0,false]'),
     (Counted(1.8, {"throttled": 2}, 1), '["counted",1.8,{"throttled":2},1]'),
     (Arrived(1.9, "aa", "l1", False), '["arrived",1.9,"aa","l1",false]'),
     (Assigned(2.0, 0, 1, "aa", "l1"), '["assigned",2.0,0,1,"aa","l1"]'),
@@ -85,7 +92,11 @@ RECORDS = [
     (NobodyCame(4.0, 2, "late"), '["nobodycame",4.0,2,"late"]'),
     (Stopped(5.0, "cancelled", "by request"), '["stopped",5.0,"cancelled","by request"]'),
     (Resumed(7.0, 6.0), '["resumed",7.0,6.0]'),
-    (Sized({"us-east-1": [1024, "arm64"]}), '["sized",{"us-east-1":[1024,"arm64"]}]'),
+    (
+        Sized({"us-east-1": [1024, "arm64"]}, {"us-east-1": 130.0}),
+        '["sized",{"us-east-1":[1024,"arm64"]},{"us-east-1":130.0}]',
+    ),
+    (Used(7.5, "aa", 0.25), '["used",7.5,"aa",0.25]'),
     (Alive(8.0), '["alive",8.0]'),
     (Incomplete("lost"), '["incomplete","lost"]'),
 ]
@@ -129,12 +140,14 @@ def test_the_encoding_of_each_record_never_changes(record, line):
     ("line", "record"),
     [
         ('["launched","l1","late"]', Launched("l1", "late")),
+        ('["launched","l1","late",1.75]', Launched("l1", "late", 1.75)),
+        ('["sized",{"r":[128,"arm64"]}]', Sized({"r": [128, "arm64"]})),
+        ('["ordered",1.0,"u",{},"","d1"]', Ordered(1.0, "u", {}, "", "d1")),
         ('["planned",[{}],[0]]', Planned([{}], [0])),
         (
-            '["attemptended",3.0,0,1,null,7,"Echo","OK",true]',
-            AttemptEnded(3.0, 0, 1, None, 7, "Echo", "OK", True),
+            '["attemptended",3.0,0,1,null,null,"","OK",true]',
+            AttemptEnded(3.0, 0, 1, None, None, "", "OK", True),
         ),
-        ('["ordered",1.0,"u",{},"","d1"]', Ordered(1.0, "u", {}, "", "d1")),
     ],
 )
 def test_records_of_older_versions_lack_the_last_fields(line, record):

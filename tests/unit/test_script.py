@@ -11,7 +11,7 @@ from mu.parameters import Params
 from mu.pipelines.png2y4m import png2y4m
 from mu.states import ActorFailed, CommandFailed
 from mu.states.context import HELD_LIMIT
-from mu.testing import effects_of, machine, talk
+from mu.testing import FakeWorker, effects_of, machine, play, talk
 
 HELLO = "OK:HELLO"
 
@@ -260,7 +260,8 @@ def test_a_script_that_raises_fails_its_actor_and_the_exception_is_kept():
         return {}["missing"]
 
     driven = machine(script)
-    assert effects_of(driven, HELLO, "OK:ECHO(1)")[-1].error.endswith("KeyError: 'missing'")
+    (*_, finish) = effects_of(driven, HELLO, "OK:ECHO(1)")
+    assert "KeyError: 'missing' (unit/test_script.py, line " in finish.error
     assert isinstance(driven.crash, KeyError)
 
 
@@ -399,3 +400,132 @@ def test_a_failure_ends_what_the_others_do_side_by_side():
     answers = [reply(1, "OK:ECHO(a)"), reply(2, "OK:ECHO(b)"), reply(3, "OK:ECHO(c)")]
     effects = talk(script, HELLO, *answers, reply(4, "OK:ECHO(d)"))
     assert effects == [*(Send(f"echo:{one}") for one in "abcd"), Finish(result="OK:ECHO(d)")]
+
+
+# ---------------------------------------------------------------- things that were started
+
+
+def test_what_was_started_runs_while_the_script_goes_on_and_returns_where_it_is_awaited():
+    async def script(worker):
+        fetching = await worker.start(worker.get("x"))
+        ran = await worker.run("a")
+        return [ran.output, await fetching, await fetching]
+
+    ended = [reply(2, "OK:RETVAL(0):OUTPUT(A):COMMAND(a)"), reply(1, "OK:GET(5)")]
+    for answers in (ended, ended[::-1]):
+        effects = talk(script, HELLO, *answers)
+        assert effects == [Send("get:x"), Send("run:a"), Finish(result=["A", "5", "5"])]
+
+
+def test_what_was_started_fails_where_it_is_awaited_and_nothing_else():
+    async def script(worker):
+        fetching = await worker.start(worker.retrieve("k", "f"))
+        ran = await worker.run("a")
+        try:
+            await fetching
+        except CommandFailed as error:
+            return [ran.output, error.reply]
+
+    ended = [reply(1, "FAIL(no)"), reply(2, "OK:RETVAL(0):OUTPUT(A):COMMAND(a)")]
+    for answers in (ended, ended[::-1]):
+        assert talk(script, HELLO, *answers)[-1] == Finish(result=["A", "FAIL(no)"])
+
+
+def test_an_actor_ends_when_all_that_it_started_has_ended():
+    async def script(worker):
+        await worker.start(worker.upload("k", "f"))
+        await worker.start(worker.upload("l", "g"))
+        return "done"
+
+    answers = [HELLO, reply(1, "OK:UPLOAD(k)"), reply(2, "OK:UPLOAD(l)")]
+    assert talk(script, *answers) == [
+        Send("upload:k\0f"),
+        Send("upload:l\0g"),
+        Finish(result="done"),
+    ]
+    assert len(talk(script, *answers[:2])) == 2
+    (*_, finish) = talk(script, HELLO, reply(2, "FAIL(disk full)"))
+    assert "FAIL(disk full)" in finish.error
+
+
+def test_what_nobody_awaited_fails_the_script_at_its_end_even_if_much_else_was_started():
+    async def script(worker):
+        await worker.start(worker.upload("k", "f"))
+        for _ in range(3):
+            await (await worker.start(worker.get("x")))
+
+    answers = [HELLO, reply(1, "FAIL(no)"), *(reply(number, "OK:GET(5)") for number in (2, 3, 4))]
+    assert len(talk(script, *answers[:-1])) == 4
+    assert "FAIL(no)" in talk(script, *answers)[-1].error
+
+
+def test_a_script_that_fails_ends_what_it_started():
+    closed = []
+
+    async def slow(worker):
+        try:
+            await worker.sleep(60)
+        finally:
+            closed.append("slow")
+
+    async def script(worker):
+        await worker.start(slow(worker))
+        await worker.start(worker.get("x"))
+        await worker.run("a")
+
+    effects = talk(script, HELLO, reply(2, "FAIL(no)"))
+    assert "FAIL(no)" in effects[-1].error
+    assert CancelTimer("script1") in effects
+    assert closed == ["slow"]
+
+
+def test_of_what_was_ended_an_error_says_so_wherever_else_it_is_awaited():
+    handles = []
+
+    async def first(worker):
+        handles.insert(0, await worker.start(worker.get("x")))
+        await worker.run("a")
+
+    async def second(worker):
+        await worker.get("y")
+        try:
+            await handles[0]
+        except ActorFailed as error:
+            return str(error)
+
+    async def script(worker):
+        following = await worker.start(second(worker))
+        with contextlib.suppress(CommandFailed):
+            await worker.together(first(worker))
+        return await following
+
+    numbers = {"get:y": 1, "get:x": 2, "run:a": 3}
+    assert sends(script, HELLO) == list(numbers)
+    ended = [reply(3, "FAIL(no)"), reply(1, "OK:GET(5)")]
+    for answers in (ended, ended[::-1]):
+        effects = talk(script, HELLO, *answers)
+        assert effects[-1] == Finish(result="it was ended together with what started it")
+
+
+def test_a_worker_that_is_lost_ends_what_was_started_too():
+    closed = []
+
+    async def slow(worker):
+        try:
+            await worker.sleep(60)
+        finally:
+            closed.append("slow")
+
+    async def script(worker):
+        await worker.start(slow(worker))
+
+    assert talk(script, HELLO, Lost(2.0, "gone"))[-1] == Finish("gone")
+    assert closed == ["slow"]
+
+
+def test_a_script_knows_whether_its_worker_numbers_its_replies():
+    async def script(worker):
+        return worker.numbered
+
+    assert play(machine(script)).finish == Finish(result=True)
+    assert play(machine(script), FakeWorker(numbered=False)).finish == Finish(result=False)

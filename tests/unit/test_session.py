@@ -7,6 +7,7 @@ from kit.states import Late, Two, crc, hello
 
 from mu.journal.records import AttemptEnded, Happened, Launching
 from mu.messages import Hello
+from mu.states import CommandListState
 
 
 def held(first, **spec):
@@ -300,3 +301,14 @@ def test_an_ended_attempts_records_say_how_it_ended():
     line.say(b"RE:1:FAIL(no)")
     (end,) = [record for record in job.ledger.records if isinstance(record, AttemptEnded)]
     assert (end.actor, end.attempt, end.last_reply, end.charged) == (0, 1, "FAIL(no)", True)
+
+
+def test_users_see_that_a_reply_can_no_longer_come():
+    class Forgetful(CommandListState):
+        commandlist = (("OK:HELLO", "echo:1"), ("OK:ECHO", None), ("OK:UPLOAD", None))
+
+    job = make_job(Forgetful)
+    line = Port(job).join(hello=hello())
+    assert job.actors[0].waits_for() == "an echo"
+    line.say(b"RE:1:OK:ECHO(1)")
+    assert job.actors[0].waits_for() == "an upload to end, which no outstanding command can bring"

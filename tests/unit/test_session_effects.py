@@ -80,11 +80,15 @@ class Attempt:
     """What a session plays."""
 
     number, job_id, actor_number, timeout_s = 1, "j1", 0, 300.0
+    pipeline_name = "one"
 
     def __init__(self, first):
         self.machine = machine(first)
         self.last = ""
         self.output: list[bytes] = []
+
+    def used(self, use):
+        pass
 
     def heard(self, text, at):
         self.last = text
@@ -334,6 +338,16 @@ def test_a_worker_that_is_given_up_before_the_agreement_is_not_judged():
 # ---------------------------------------------------------------- after a restart
 
 
+def test_the_first_record_says_whether_the_worker_numbers_its_replies():
+    for name, numbered in (("aa", [True]), ("", [])):
+        live = Live(Patient, name)
+        live.begin()
+        assert live.records[0].event == ["entered", 0.0, *numbered]
+        assert live.attempt.machine.worker.numbered == bool(numbered)
+    older = restored(BEGINNING, Patient)  # by a version that did not record it
+    assert not older.attempt.machine.worker.numbered
+
+
 def test_the_beginning_may_be_lost_in_whole_or_in_part():
     for events in ([], [Entered(0.0)]):
         live = restored(events)
@@ -511,7 +525,7 @@ def test_a_state_that_raises_is_logged_and_ends_the_attempt():
     crashed, end, leave = live.begin()[-3:]
     assert isinstance(crashed, Crashed)
     assert str(crashed.error) == "where is it"
-    assert end.finish.error == "Broken: LookupError: where is it"
+    assert end.finish.error.startswith("Broken: LookupError: where is it (")
     assert leave == AwaitDisk("leave")
 
 
@@ -527,7 +541,7 @@ def test_a_bug_in_mu_is_logged_and_ends_the_attempt():
     live.session = Session(live.attempt, "aa", live.disk, 10.0, plenty())
     fault, end, _ = live.begin()[-3:]
     assert isinstance(fault, Fault)
-    assert fault.event == Entered(0.0)
+    assert fault.event == Entered(0.0, numbered=True)
     assert end.finish.error == "a fault in mu: RuntimeError: out of coal"
 
 

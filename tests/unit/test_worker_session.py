@@ -89,6 +89,29 @@ def test_a_ping_is_answered_after_the_welcome():
     assert session.outgoing() == [b"pong:7"]
 
 
+def test_what_it_used_is_told_after_each_connections_first_welcome_as_of_the_first_hello():
+    times = iter((0.25, 0.5, 9.0))
+    session = WorkerSession("ab12", "L7", lambda: {"init_s": 0.125, "hello_s": next(times)})
+    session.greet()
+    session.greet()  # the first connection broke before a welcome
+    told = [b'USED:0:{"init_s": 0.125, "hello_s": 0.5}']
+    session.receive(b"welcome:-:0:0")
+    assert session.outgoing() == told
+    session.receive(b"welcome:0:1:0")
+    assert session.outgoing() == []
+    session.greet()
+    assert session.outgoing() == []
+    session.receive(b"welcome:0:1:0")
+    assert session.outgoing() == told
+
+
+def test_an_original_coordinator_is_not_told_what_was_used():
+    session = WorkerSession("ab12", "L7", lambda: {"hello_s": 0.5})
+    session.greet()
+    commands_of(session, b"echo:a")
+    assert session.outgoing() == []
+
+
 def test_a_spare_keeps_its_replies_until_it_has_an_actor():
     session = fresh()
     commands_of(session, b"welcome:-:0:0", b"echo:a")

@@ -5,6 +5,7 @@ import pytest
 from mu.events import Finish
 from mu.parameters import Params, read_fields
 from mu.pipelines.y4m2png import y4m2png
+from mu.plugins import JobFailed
 from mu.testing import run
 
 
@@ -64,12 +65,15 @@ def test_a_chunk_that_cannot_be_right_fails_its_actor(answers, says):
 
 
 def finish(*frames):
-    facts = type("Facts", (), {"params": params(video="v")})
+    given = Params(read_fields(y4m2png.parameters, {"video": "v"}), workers=3)
+    facts = type("Facts", (), {"params": given})
     outcomes = [Finish(result={"first": 1 + 6 * at, "frames": n}) for at, n in enumerate(frames)]
     return y4m2png.finish(facts, outcomes)
 
 
 def test_only_the_last_chunk_may_be_shorter():
     assert finish(6, 6, 2) == {"folder": "v-png16", "frames": 14}
-    with pytest.raises(ValueError, match="begins with frame 7 must have 6 frames, got 5"):
+    with pytest.raises(JobFailed, match="begins with frame 7 must have 6 frames, got 5"):
         finish(6, 5, 6)
+    with pytest.raises(JobFailed, match="begins with frame 7 must have 6 frames, got 5"):
+        finish(6, 5)

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from mu.events import Finish
 from mu.parameters import Parameter, Params
-from mu.plugins import ActorInput, Pipeline
+from mu.plugins import ActorInput, Outcome, Pipeline
 from mu.states import JobFacts
 
 FILE = "##TMPDIR##/text"
@@ -22,6 +21,6 @@ class WordCount(Pipeline):
     def plan(self, params: Params) -> list[ActorInput]:
         return [{"key": key} for key in params.texts]
 
-    def finish(self, job: JobFacts, outcomes: Sequence[Finish]) -> dict[str, int]:
+    def finish(self, job: JobFacts, outcomes: Sequence[Outcome]) -> dict[str, int]:
         """Add up the words of all texts that could be counted."""
         return {"words": sum(outcome.result for outcome in outcomes if not outcome.error)}

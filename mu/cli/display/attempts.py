@@ -105,7 +105,7 @@ def _shown(text: str) -> str:
 
 def _event(event: list[object]) -> str:
     match event:
-        case ["entered", _]:
+        case ["entered", *_]:
             return "(begins)"
         case ["answered", _, text, *_]:
             return str(text)

@@ -21,6 +21,7 @@ from mu.cli.display.text import (
     inputs_of,
     many,
     one_line,
+    short_cost,
     shortened,
     span,
     took,
@@ -40,6 +41,7 @@ def jobs_table(jobs: Sequence[JobJson], now: float) -> RenderableType:
         "progress": _progress,
         "age": lambda job: ago(max(1.0, now - job["created"])).removesuffix(" ago"),
         "duration": lambda job: span(took(job, now)),
+        "cost": short_cost,
     }
     if not any(job.get("name") for job in jobs):
         del columns["name"]
@@ -134,7 +136,16 @@ def pipelines_table(pipelines: Sequence[PipelineJson]) -> RenderableType:
         if "error" in one
     ]
     known = table(("pipeline", "description"), rows, wraps={"description"})
-    return Group(*broken, *([Text()] if broken else []), known)
+    said = [*broken, *(warning for one in pipelines for warning in _warnings(one))]
+    return Group(*said, *([Text()] if said else []), known)
+
+
+def _warnings(pipeline: PipelineJson) -> list[Text]:
+    """Return a line for each warning about a pipeline."""
+    return [
+        Text(f"Pipeline {clean(pipeline['name'])}: {shortened(said)}", style="yellow")
+        for said in pipeline.get("warnings", [])
+    ]
 
 
 def pipeline_page(pipeline: PipelineJson) -> RenderableType:
@@ -153,6 +164,7 @@ def pipeline_page(pipeline: PipelineJson) -> RenderableType:
     needed = [f"-p {one['name']}=..." for one in parameters if one["required"]]
     example = " ".join(["mu launch", pipeline["name"], "-n 5", *needed, "--watch"])
     return Group(
+        *_warnings(pipeline),
         Text(f"{pipeline['name']}: {clean(pipeline['description'])}"),
         Text(),
         table(names, rows, cuts={"default"}, wraps={"type", "description"})

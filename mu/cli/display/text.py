@@ -1,7 +1,6 @@
 """Words and sentences about jobs that all output shares, and the console to print on."""
 
 import itertools
-import json
 import re
 import sys
 from collections.abc import Mapping
@@ -19,8 +18,6 @@ LONGEST = 700
 """How many characters of an error are shown; it may contain the whole output of a command."""
 IN_A_LIST = 240
 """How many characters of an error are shown in a list of several."""
-RESULT = 200
-"""How many characters of a job's result are shown."""
 GROUPS = 5
 """Number of different errors shown in full, unless all were asked for."""
 NO_REASON = "no reason given"
@@ -92,7 +89,7 @@ def many(number: int, what: str) -> str:
 
 def counted(counts: Mapping[str, int]) -> str:
     """Return `2 failed, 2 running, 18 done`: failures first, and no zeros."""
-    names = ("failed", "running", "waiting", "done")
+    names = ("failed", "cancelled", "running", "waiting", "done")
     return (
         ", ".join(f"{counts[name]} {name}" for name in names if counts.get(name)) or "no actors yet"
     )
@@ -122,9 +119,23 @@ def inputs_counted(job: JobJson) -> str:
 
 
 def cost(job: JobJson) -> str:
-    """Return `$0.0123`, or nothing if the cost is zero or unknown."""
-    dollars = job.get("cost_usd")
-    return f"${dollars:.4f}" if dollars else ""
+    """Return `$0.0123`, or `$0.0123 (at most $0.0456)`; nothing if it is zero or unknown."""
+    known, most = _costs(job)
+    return f"{known} (at most {most})" if most else known
+
+
+def short_cost(job: JobJson) -> str:
+    """Return the same as `$0.0123` or `$0.0123-0.0456`, for a table."""
+    known, most = _costs(job)
+    return f"{known}-{most.removeprefix('$')}" if most else known
+
+
+def _costs(job: JobJson) -> tuple[str, str]:
+    """Return the cost, and the most that it may be if that is more than is shown of it."""
+    dollars, at_most = job.get("cost_usd"), job.get("cost_usd_at_most")
+    known = f"${dollars:.4f}" if dollars else ""
+    most = f"${at_most:.4f}" if known and at_most else ""
+    return known, "" if most == known else most
 
 
 def ordered(job: JobJson) -> str:
@@ -132,7 +143,9 @@ def ordered(job: JobJson) -> str:
     engine = job.get("engine")
     on = f" on engine {engine}" if engine else ""
     name = f" ({clean(job['name'])})" if job.get("name") else ""
-    return f"Job {job['id']}{name}: {job['pipeline']} with {many(job['workers'], 'worker')}{on}"
+    rerun = f", a rerun of job {job['rerun']}" if job.get("rerun") else ""
+    what = f"{job['pipeline']} with {many(job['workers'], 'worker')}{on}{rerun}"
+    return f"Job {job['id']}{name}: {what}"
 
 
 def ended(job: JobJson) -> str:
@@ -151,17 +164,8 @@ def ended(job: JobJson) -> str:
     summary = _ACTORS_FAILED.match(error)
     if summary:  # the actors' own errors are printed above, in full
         error = f"{summary[0]}."
-    return f"{text}: {shortened(error)}"
+    text = f"{text}: {shortened(error)}"
+    return f"{text.rstrip('.')}. It cost {cost(job)}." if _costs(job)[1] else text
 
 
 _ACTORS_FAILED = re.compile(r"\d+ of \d+ actors failed(?=: actor )")
-
-
-def result_line(job: JobJson) -> str:
-    """Return one line with the result of a job that is done, or nothing."""
-    if job["result"] is None or job["state"] != "done":
-        return ""
-    text = clean(json.dumps(job["result"], ensure_ascii=False))
-    if len(text) > RESULT:
-        text = f"{text[:RESULT]} … (in full: mu watch {job['id']} --json)"
-    return f"Result: {text}"

@@ -22,7 +22,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.protocol import ServerFactory
-from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
+from twisted.logger import globalLogBeginner, textFileLogObserver
 from twisted.python.failure import Failure
 from twisted.python.logfile import LogFile
 
@@ -36,15 +36,17 @@ from mu.engines.local.operations import LambdaOperations
 from mu.engines.local.pool import SandboxPool
 from mu.engines.local.queue import InvocationLimits, InvocationQueue
 from mu.engines.local.role import ProfileKeys
+from mu.engines.local.s3_server import EmbeddedS3
 from mu.engines.local.signatures import Verifier
 from mu.engines.local.store import FunctionStore
 from mu.engines.reactors import ILocalReactor
 from mu.engines.signing import Credentials
 from mu.home_watch import HomeWatch
+from mu.logs import DaemonLogger
 from mu.net.host_headers import AllowedHosts, split_hosts
 
 LOG_LIMIT = 2**20
-log = Logger("mu.engines.local")
+log = DaemonLogger("mu.engines.local")
 
 
 class CannotStart(Exception):
@@ -84,6 +86,9 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         type=int,
         default=half_of_memory(),
         help="MB of memory for the /tmp of all sandboxes together",
+    )
+    parser.add_argument(
+        "--s3-port", type=int, default=0, help="port of the embedded S3 server; 0 picks a free port"
     )
     parser.add_argument("--shared-tmp", action="store_true", help="do not use namespaces")
     parser.add_argument(
@@ -180,8 +185,10 @@ async def serve(reactor: ILocalReactor, options: argparse.Namespace, folder: Pat
     pool.on_idle = lifetime.touched
     verifier = Verifier(lambda: _key_of(folder.parent), time.time)
     hosts = AllowedHosts(options.allowed_hosts)
+    s3 = EmbeddedS3(folder.parent, options.s3_port, reactor)
+    reactor.addSystemEventTrigger("before", "shutdown", s3.stop)
     resource = LambdaResource(
-        calls, engine, lifetime.touched, lifetime.attached, faults, verifier, hosts
+        calls, engine, lifetime.touched, lifetime.attached, s3.start, faults, verifier, hosts
     )
     site = cast(ServerFactory, QuietSite(resource))
     try:
@@ -199,6 +206,7 @@ async def serve(reactor: ILocalReactor, options: argparse.Namespace, folder: Pat
         _stop(reactor)
 
     HomeWatch(reactor, home_gone, folder, folder / "engine.lock").check()
+    s3.resume()
     log.info("engine {id} listens on 127.0.0.1:{port}", id=engine["id"], port=engine["port"])
     _tell_starter(json.dumps(engine))
 

@@ -59,7 +59,8 @@ class LambdaResource:
     A daemon attaches with GET /mu/<engine id>: the response starts with one line, `engine` in
     JSON, and stays open as long as the daemon lives. `attached` is called with a Deferred that
     fires when the daemon's connection is lost; `touched` is called for every other request that is
-    signed with the key of this home.
+    signed with the key of this home. GET /mu/<engine id>/s3 starts the embedded S3 server with
+    `start_s3`, and returns its port.
     """
 
     isLeaf = True
@@ -72,12 +73,14 @@ class LambdaResource:
         engine: Mapping[str, object],
         touched: Callable[[], None],
         attached: Callable[[Deferred[None]], None],
+        start_s3: Callable[[], Deferred[int]],
         faults: FaultInjector,
         verifier: Verifier,
         hosts: AllowedHosts,
     ) -> None:
         self._routes = routes(calls)
         self._engine, self._touched, self._attached = engine, touched, attached
+        self._start_s3 = start_s3
         self._faults, self._verifier, self._hosts = faults, verifier, hosts
 
     def getChildWithDefault(self, name: bytes, request: Request) -> "LambdaResource":
@@ -113,6 +116,8 @@ class LambdaResource:
         self._attached(request.notifyFinish())
 
     def _dispatch(self, request: Request, path: str) -> ApiResponse | Deferred[ApiResponse]:
+        if hmac.compare_digest(request.path, f"/mu/{self._engine['id']}/s3".encode()):
+            return self._start_s3().addCallbacks(_port, _no_port)
         for host in _values(request, "host"):
             if host not in self._hosts:
                 why = f"Host must be an IP address, localhost or an allowed host, got {host!r:.200}"
@@ -151,6 +156,14 @@ class LambdaResource:
             self.log.failure("the engine failed", failure)
             error = LambdaError(500, "ServiceException", f"The engine failed: {error!r}")
         return ApiResponse(error.status, error.body, error.headers)
+
+
+def _port(port: int) -> ApiResponse:
+    return ApiResponse(200, json.dumps({"port": port}).encode())
+
+
+def _no_port(failure: Failure) -> ApiResponse:
+    return ApiResponse(503, json.dumps({"error": failure.getErrorMessage()}).encode())
 
 
 def _values(request: Request, header: str) -> list[str]:

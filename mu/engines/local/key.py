@@ -1,7 +1,7 @@
-"""The key of a home folder: requests to its local engine are signed with it.
+"""The keys of a home folder: requests to its local engine and its S3 server are signed with them.
 
-It is <home>/local/key, readable by its owner only, made by whatever needs it first: the daemon or
-the engine.
+They are <home>/local/key and <home>/local/s3-key, readable by their owner only, made by whatever needs
+them first: the daemon or the engine.
 """
 
 import base64
@@ -20,13 +20,16 @@ class KeyFileError(ValueError):
     """The key file cannot be used; the message is one sentence that names it."""
 
 
-def key_file(home: Path) -> Path:
-    return home / "local" / "key"
+S3_KEY = "s3-key"
 
 
-def read_key(home: Path) -> Credentials:
-    """Return the key of this home. Raises FileNotFoundError if it has none, and KeyFileError."""
-    path = key_file(home)
+def key_file(home: Path, name: str = "key") -> Path:
+    return home / "local" / name
+
+
+def read_key(home: Path, name: str = "key") -> Credentials:
+    """Return a key of this home. Raises FileNotFoundError if it has none, and KeyFileError."""
+    path = key_file(home, name)
     _keep_private(path)
     try:
         fields = json.loads(path.read_text(encoding="ascii"))
@@ -41,14 +44,14 @@ def read_key(home: Path) -> Credentials:
     return Credentials(access, secret)
 
 
-def make_key(home: Path) -> Credentials:
-    """Return the key of this home, made if there is none. Raises OSError and KeyFileError."""
-    path = key_file(home)
+def make_key(home: Path, name: str = "key") -> Credentials:
+    """Return a key of this home, made if there is none. Raises OSError and KeyFileError."""
+    path = key_file(home, name)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not path.exists():
         access = PREFIX + base64.b32encode(secrets.token_bytes(10)).decode("ascii")[:13]
         fields = {"access_key": access, "secret_key": secrets.token_urlsafe(30)}
-        unfinished = path.with_name(f"key.{os.getpid()}.new")
+        unfinished = path.with_name(f"{name}.{os.getpid()}.new")
         unfinished.unlink(missing_ok=True)
         descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
@@ -61,7 +64,7 @@ def make_key(home: Path) -> Credentials:
             pass
         finally:
             unfinished.unlink()
-    return read_key(home)
+    return read_key(home, name)
 
 
 def _keep_private(path: Path) -> None:

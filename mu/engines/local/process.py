@@ -21,7 +21,7 @@ from twisted.internet.protocol import ProcessProtocol, Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, Response
+from twisted.web.client import Agent, Response, _HTTP11ClientFactory, readBody
 
 import mu
 from mu.engines.local.neighbours import is_locked, is_ours, listens
@@ -29,7 +29,12 @@ from mu.engines.reactors import ILocalReactor
 
 ANSWER_S, START_S, STOP_S, RESTART_S = 5.0, 30.0, 5.0, 1.0
 LINE_LIMIT = 2**16
+_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _INFO = {"id": str, "pid": int, "port": int, "private_tmp": bool, "why_shared": str}
+
+
+# Otherwise each request is two lines in the daemon's log.
+_HTTP11ClientFactory.noisy = False
 
 
 class LocalEngineError(Exception):
@@ -147,12 +152,17 @@ class LocalEngineProcess:
         shared_tmp: bool = False,
         faults: str = "none",
         allowed_hosts: str = "none",
+        s3_port: int = 0,
+        s3_profile: str = "",
     ) -> None:
         self.info: EngineInfo | None = None
+        self.s3_port = 0
+        """The port of the embedded S3 server; 0: it has not been needed."""
         self._home, self._port, self._reactor = home.resolve(), port, reactor
         self._options = ["--concurrency", str(concurrency), "--linger", str(linger_s)]
         self._options += ["--invoke-rate", str(invoke_rate), "--faults", faults]
-        self._options += ["--allowed-hosts", allowed_hosts]
+        self._options += ["--allowed-hosts", allowed_hosts, "--s3-port", str(s3_port)]
+        self._profile = s3_profile
         self._options += ["--shared-tmp"] if shared_tmp else []
         self._process: int | None = None
         """A pidfd of the engine that is attached: unlike its pid, it cannot become another's."""
@@ -177,6 +187,35 @@ class LocalEngineProcess:
         self._stopped = True
         if self._restart is not None and self._restart.active():
             self._restart.cancel()
+
+    def start_s3(self) -> Deferred[int]:
+        """Start the embedded S3 server if need be; the Deferred gives its port.
+
+        It fails with LocalEngineError.
+        """
+        return Deferred.fromCoroutine(self._start_s3())
+
+    async def _start_s3(self) -> int:
+        info = self.info
+        if info is None:
+            raise LocalEngineError("the local engine, which has the S3 server, is not running")
+        agent = Agent(self._reactor, connectTimeout=ANSWER_S)
+        url = f"http://127.0.0.1:{info.port}/mu/{info.id}/s3".encode()
+        try:
+            answered = await agent.request(b"GET", url).addTimeout(START_S, self._reactor)
+            told = json.loads(await readBody(answered))
+            status = answered.code
+        except Exception as error:
+            raise LocalEngineError(f"the S3 server's port is not known: {error}") from error
+        if status not in (200, 503):
+            raise LocalEngineError(
+                "the local engine that is running is of an earlier version, without an S3 server:"
+                " restart the daemon when no job is running"
+            )
+        if status == 503:
+            raise LocalEngineError(told["error"])
+        self.s3_port = int(told["port"])
+        return self.s3_port
 
     async def _stop(self) -> None:
         self.leave()
@@ -214,6 +253,10 @@ class LocalEngineProcess:
                 why=found.why_shared,
             )
         self.info, self._port = found, found.port
+        if (self._home / "local" / "s3.json").exists():
+            await self.start_s3().addErrback(
+                lambda failure: self.log.error("{why}", why=failure.getErrorMessage())
+            )
         self.log.info("local engine {pid} listens on port {port}", pid=found.pid, port=found.port)
         return found.port
 
@@ -271,12 +314,16 @@ class LocalEngineProcess:
         paths = [checkout, *filter(None, [os.environ.get("PYTHONPATH")])]
         arguments = [sys.executable, "-P", "-m", "mu.engines.local"]
         arguments += ["--home", str(self._home), "--port", str(self._port), *self._options]
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+        if self._profile:  # of [s3]: it goes before the keys in the environment
+            env = {name: value for name, value in env.items() if name not in _KEYS}
+            env["AWS_PROFILE"] = self._profile
         try:
             self._reactor.spawnProcess(
                 starting,
                 sys.executable,
                 arguments,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+                env=env,
                 childFDs={0: "w", 1: "r", 2: "r"},
             )
         except OSError as error:

@@ -96,7 +96,7 @@ class Body:
     def __init__(self, watch: Watch, name: str, launch: str) -> None:
         self.name = name
         self.launch = launch
-        self.session = WorkerSession(name, launch)
+        self.session = WorkerSession(name, launch, lambda: {"hello_s": 0.1})
         self.said: list[tuple[int, str]] = []
         self.received: list[str] = []
         """Its commands, except for a quit that no machine sent."""

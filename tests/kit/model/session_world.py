@@ -23,7 +23,7 @@ from kit.model.session_machines import MACHINES, UNSOUND
 from kit.model.session_properties import Mix, Properties
 from kit.parts import Reactor, make_spec
 from mu.config import Config, JobsSection, LaunchSection, WorkerSection
-from mu.invocations import Accepted, Unknown
+from mu.invocations import Accepted, Size, Unknown
 from mu.jobs.book import JobBook, PastJob
 from mu.jobs.conductor import Conductor
 from mu.jobs.job import Job
@@ -397,9 +397,11 @@ class SessionWorld:
         )
         engine = SimpleNamespace(
             launch=self._launch,
-            size=lambda *_: succeed("nobody knows"),
+            size=lambda *_: succeed(Size(1024, timeout_s=60.0)),
             concurrency=lambda *_: succeed(None),
             growth=0,
+            on_this_machine=False,
+            regional=True,
         )
         self._conductor = Conductor(
             self._config,

@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass
 
 _FORM = re.compile(
-    r"(?P<place>arn:aws[a-z-]*:lambda:(?P<region>[a-z0-9-]{1,64}):[0-9]{12}:function:"
-    r"|(?:[a-z0-9-]{1,64}:)?[0-9]{12}:(?:function:)?"
+    r"(?P<place>(?:arn:aws[a-z-]*:lambda:(?=[a-z0-9-]+:[0-9]{12}:function:))?"
+    r"(?:(?P<region>[a-z0-9-]{1,64}):)?[0-9]{12}:(?:function:)?"
     r"|(?:function:)?)"
     r"(?P<name>[A-Za-z0-9_.-]+)"
     r"(?P<qualifier>(?::(?:\$LATEST(?:\.PUBLISHED)?|[A-Za-z0-9_-]+))?)"
@@ -21,7 +21,7 @@ class FunctionName:
     place: str
     """Everything before the name."""
     region: str
-    """The region of an ARN; empty: the name has none."""
+    """The region of an ARN or REGION:ACCOUNT:NAME; empty: the name has none."""
     name: str
     qualifier: str
     """The version or alias, with its colon; empty: none."""

@@ -1,0 +1,84 @@
+"""What a function's workers printed, from CloudWatch Logs."""
+
+import shlex
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from mu.aws import sessions
+from mu.aws.names import plain_name
+
+EVENTS = 500
+"""How many log events of a function are looked at."""
+EXCERPT = 500
+"""How many characters are quoted."""
+_PLATFORM = ("START ", "END ", "REPORT ", "INIT_START ", "INIT_REPORT ", "XRAY ")
+_TELLING = ("mu worker: ", "[ERROR]", "Task timed out", "Runtime.")
+_CONFIG = Config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 2})
+
+
+def telling_line(lines: Iterable[str]) -> str:
+    """Return the line that says most about why a worker did not connect; empty: there is none.
+
+    That is the last one of the worker, or of the runtime about an error; else the last that a
+    program printed.
+    """
+    last, telling = "", ""
+    for line in lines:
+        text = line.strip()
+        if text.startswith(_PLATFORM) and "Status: " not in text:
+            continue
+        last = text or last
+        if not text.startswith(_PLATFORM) and any(sign in text for sign in _TELLING):
+            telling = text
+    found = telling or last
+    return found if len(found) <= EXCERPT else f"{found[:EXCERPT]}…"
+
+
+def aws_log_of(function: str, region: str, since: float) -> str:
+    """Return a clause about what a function's log says since a time, or where to look. Blocks."""
+    group = log_group(function)
+    command = f"aws logs tail {shlex.quote(group)} --since 30m --region {region}"
+    try:
+        said = telling_line(_lines(group, region, since))
+    except Exception as error:  # of botocore's many kinds; the user must look there in any case
+        return f"its log cannot be read ({_why(error)}); to read it: {command}"
+    return (
+        f"its log says: {said}" if said else f"its log says nothing about it; to read it: {command}"
+    )
+
+
+def log_group(function: str) -> str:
+    """Return the name of a function's log group."""
+    return f"/aws/lambda/{plain_name(function)}"
+
+
+def log_events(
+    client: Any, group: str, since: float, until: float | None = None, most: int | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield the events of a log group, oldest first; the times are in seconds since the epoch.
+
+    `client` is boto3's for logs; its errors are raised.
+    """
+    period = {"startTime": int(since * 1000)}
+    if until is not None:
+        period["endTime"] = int(until * 1000)
+    pages = client.get_paginator("filter_log_events")
+    for page in pages.paginate(logGroupName=group, PaginationConfig={"MaxItems": most}, **period):
+        yield from page["events"]
+
+
+def _lines(group: str, region: str, since: float) -> Iterator[str]:
+    session = sessions.new_session(may_prompt=False)
+    client = sessions.make_client(session, "logs", region, _CONFIG)
+    for event in log_events(client, group, since, most=EVENTS):
+        yield from event["message"].splitlines()
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, ClientError):
+        found = error.response.get("Error", {})
+        return f"{found.get('Code')}: {found.get('Message')}"
+    return " ".join(str(error).split())

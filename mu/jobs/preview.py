@@ -1,0 +1,72 @@
+"""What an order would start: its plan, and what its cost depends on."""
+
+from dataclasses import asdict
+
+from twisted.logger import Logger
+
+from mu.invocations import Size
+from mu.jobs.coordinator import Coordinator
+from mu.jobs.plan import checked_plan
+from mu.jobs.run import is_for_users, sentence
+from mu.jobs.spec import JobSpec
+from mu.jobs.summary import JSON
+from mu.journal.records import Planned
+
+log = Logger()
+
+
+class PlanError(Exception):
+    """The pipeline cannot plan an order; the text says why."""
+
+
+async def preview(coordinator: Coordinator, spec: JobSpec, planned: Planned | None = None) -> JSON:
+    """Return what an order would start; `planned` is the plan of a rerun. Raises PlanError.
+
+    Without it, the pipeline's `plan` runs as for a job.
+    """
+    planned = planned or await _plan(coordinator, spec)
+    numbers = planned.actors if planned.actors is not None else spec.actors
+    chosen = [planned.inputs[number] for number in numbers] or planned.inputs
+    size = await _size(coordinator, spec)
+    return {
+        "pipeline": spec.pipeline.name,
+        "engine": spec.engine,
+        "function": spec.function,
+        "regions": list(spec.regions),
+        "actors": len(chosen),
+        "inputs": chosen,
+        "spares": spec.spares,
+        "retries": spec.retries,
+        "worker_timeout_s": spec.worker_timeout_s,
+        "deadline_s": spec.deadline_s,
+        "max_cost_usd": spec.max_cost_usd,
+        "size": asdict(size) if isinstance(size, Size) else None,
+        "size_unknown": None if isinstance(size, Size) else size,
+        "prices": {"gb_s": coordinator.prices.gb_s, "request": coordinator.prices.request},
+    }
+
+
+async def _plan(coordinator: Coordinator, spec: JobSpec) -> Planned:
+    try:
+        inputs = await coordinator.in_thread(spec.pipeline.plan, spec.params)
+        return checked_plan(spec, inputs, coordinator.config.jobs.max_workers)
+    except Exception as error:  # a pipeline's author may raise anything
+        if not is_for_users(error):
+            log.failure("the plan of {pipeline} failed", pipeline=spec.pipeline.name)
+        raise PlanError(f"the plan of {spec.pipeline.name} failed: {sentence(error)}") from error
+
+
+async def _size(coordinator: Coordinator, spec: JobSpec) -> Size | str:
+    """Return the largest size of the job's functions, or why it is unknown."""
+    engine = coordinator.engines.get(spec.engine)
+    if engine is None:
+        return f"engine {spec.engine} does not tell it"
+    sizes: list[Size] = []
+    for region in dict.fromkeys(spec.regions):
+        size = await engine.size(spec.functions[0], region)
+        if not isinstance(size, Size):
+            why = size if isinstance(size, str) else size.reason
+            return f"function {spec.functions[0]} in {region}: {why}"
+        sizes.append(size)
+    prices = coordinator.prices.gb_s
+    return max(sizes, key=lambda size: size.memory_mb * prices.get(size.architecture, 0.0))
