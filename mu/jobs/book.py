@@ -6,7 +6,7 @@ from collections.abc import Callable
 from mu.jobs.driver import WorkerLine
 from mu.jobs.job import Job
 from mu.jobs.overview import Glance, overview
-from mu.jobs.summary import JSON, JobSummary
+from mu.jobs.summary import JSON, JobSummary, tally_json
 from mu.messages import Hello, Use
 
 
@@ -35,7 +35,12 @@ class PastJob:
     def workers(self) -> list[JSON]:
         """Return the JSON of each actor for users."""
         told: list[JSON] = json.loads(self._workers(self.id) or "[]")
-        return told
+        return [{"inputs": _one_input(row["state"])} | row for row in told]
+
+
+def _one_input(state: str) -> dict[str, int]:
+    """Return the inputs of an actor that an earlier version recorded without."""
+    return tally_json((1, int(state == "done"), int(state == "failed")))
 
 
 class JobBook:

@@ -68,7 +68,9 @@ class JobSummary:
         """Return the summary in this JSON; an earlier version may have written fewer fields."""
         known = {one.name for one in fields(cls)}
         counts = dict.fromkeys(COUNTED, 0) | told.get("counts", {})
-        given = {name: value for name, value in told.items() if name in known}
+        each = tally_json((told["workers"], counts["done"], counts["failed"]))
+        given: JSON = {"inputs": each}
+        given |= {name: value for name, value in told.items() if name in known}
         return cls(**given | {"counts": counts})
 
 

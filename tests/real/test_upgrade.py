@@ -103,6 +103,9 @@ def test_ended_jobs_are_shown_as_they_were(upgraded):
     for job_id, told in ended.items():
         added = {"counts": {"cancelled": 0} | told["counts"], "rerun": None}
         added["cost_usd_at_most"] = None
+        done, failed = told["counts"]["done"], told["counts"]["failed"]
+        added["inputs"] = {"total": told["workers"], "done": done, "failed": failed}
+        added |= {"name": "", "functions": [], "regions": []}
         assert daemon.ask(f"/jobs/{job_id}") == told | added
 
 
