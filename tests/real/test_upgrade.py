@@ -103,6 +103,8 @@ def test_ended_jobs_are_shown_as_they_were(upgraded):
     for job_id, told in ended.items():
         added = {"counts": {"cancelled": 0} | told["counts"], "rerun": None}
         added["cost_usd_at_most"] = None
+        added |= {"name": "", "functions": [], "regions": []}
+        added["inputs"] = {"total": 0, "done": 0, "failed": 0}
         assert daemon.ask(f"/jobs/{job_id}") == told | added
 
 
