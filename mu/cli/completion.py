@@ -51,7 +51,10 @@ def complete_job(
 ) -> list[CompletionItem]:
     """Offer the latest jobs, the newest first, and `last`."""
     jobs = _ask(ctx, lambda client: client.jobs(last=JOBS))[::-1]
-    told = [(job["id"], f"{job['pipeline']} {job['state']}") for job in jobs]
+    told = [
+        (job["id"], " ".join(filter(None, (job.get("name"), job["pipeline"], job["state"]))))
+        for job in jobs
+    ]
     return _offer(incomplete, [("last", "the latest job"), *told] if told else [])
 
 

@@ -83,7 +83,8 @@ class Retrieve(MachineState):
         number = self._asked.pop(event.command, None)
         if number is not None and event.text.startswith(self.expect):
             self._found.append(number)
-            self.worker.progress(len(self._found), len(self._keys))
+            of = len(self._keys)
+            self.worker.progress(min(len(self._found), of - 1), of)  # one is left for the chunk
         elif not (number and _NO_SUCH_KEY.fullmatch(event.text)):
             return ErrorState(self, f"the worker answered {shortened(event.text)}")
         self._ask(1)
