@@ -104,6 +104,17 @@ def test_a_retry_begins_anew_and_all_inputs_of_a_failed_actor_have_failed():
     assert totals == [begun, before, begun, failed]
 
 
+def test_of_a_cancelled_actor_only_the_inputs_that_it_had_handled_count():
+    job, port = job_of(first, 2, [3, 2])
+    line = port.join(hello=hello())
+    job.ledger.sync()
+    line.say(b"RE:1:OK:ECHO(0)")
+    job.stop("cancelled", "enough")
+    job.ledger.sync()
+    assert [actor.state for actor in job.actors] == ["cancelled", "cancelled"]
+    assert job.describe()["inputs"] == {"total": 5, "done": 1, "failed": 0}
+
+
 def test_an_actor_without_progress_has_one_input():
     job = make_job(Two, 2)
     line = Port(job).join(hello=hello())

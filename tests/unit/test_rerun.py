@@ -240,6 +240,17 @@ def test_a_pipeline_that_reruns_what_was_not_there_is_refused(hook, says):
         scene.plan(job)
 
 
+def test_a_rerun_counts_the_inputs_that_its_actors_have_now():
+    scene = Scene()
+    scene.pipeline.plan = lambda params: [{"keys": ["a", "b", "c"]}, {"keys": ["d"]}]
+    scene.pipeline.inputs = lambda given: given["keys"]
+    job = scene.order(workers=2)
+    assert job.describe()["inputs"]["total"] == 4
+    scene.play(job, b"FAIL(no)", b"OK:d")
+    scene.pipeline.rerun = lambda *_: {0: {"keys": ["b", "c"]}}
+    assert scene.rerun(job).describe()["inputs"]["total"] == 2
+
+
 def test_the_first_attempt_that_is_done_counts_and_absences_are_failures():
     ended = [
         AttemptEnded(2.0, 0, 1, None, "first", "", "", True),
