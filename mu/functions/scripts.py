@@ -21,7 +21,13 @@ _STARTER = """\
 #!/bin/sh
 # Made by mu bundle: runs the script {script} with the worker's Python.
 {find_folder}export PYTHONPATH="$here/{packages}${{PYTHONPATH:+:$PYTHONPATH}}"
-exec "${{MU_PYTHON:-python3}}" {options}"$here"/{quoted} "$@"
+exec "${{MU_PYTHON:-python3}}" {options}-c 'import os, sys
+sys.argv = sys.argv[1:]
+__file__ = os.path.join(os.path.dirname(sys.argv[0]), "." + os.path.basename(sys.argv[0]))
+if not sys.path[0]:
+    sys.path[0] = os.path.dirname(__file__)
+with open(__file__, "rb") as script:
+    exec(compile(script.read(), __file__, "exec"))' "$here"/{quoted} "$@"
 """
 _INTERPRETER = re.compile(r"python[\d.]*")
 _FIRST_LINE = 1024
@@ -48,7 +54,8 @@ def python_options(path: Path) -> list[str] | None:
 def add_starter(contents: dict[str, Entry], name: str, options: Iterable[str]) -> None:
     """Put a starter in a script's place. The script stays in its folder, with a dot before its name.
 
-    So it still finds the files beside it, in the bundle as on the machine where it was written.
+    So it still finds the files beside it, in the bundle as on the machine where it was written. It
+    sees its own name in sys.argv, which some programs look at.
     """
     script = contents[name]
     folder, base = posixpath.split(name)
@@ -59,6 +66,6 @@ def add_starter(contents: dict[str, Entry], name: str, options: Iterable[str]) -
         find_folder=FIND_FOLDER,
         packages="../" * name.count("/") + PACKAGES,
         options="".join(f"{shlex.quote(option)} " for option in options),
-        quoted=shlex.quote(f".{base}"),
+        quoted=shlex.quote(base),
     )
     contents[name] = Entry(script.path, executable=True, text=os.fsencode(text))

@@ -257,7 +257,7 @@ def test_a_journal_of_another_version_is_reported(config):
 def test_a_file_that_is_not_a_journal_is_reported(config, content):
     (config.home / JOURNAL).write_bytes(content)
     with pytest.raises(
-        NoHistory, match=r"(journal.db has format version 0|cannot read .*journal.db: file is not)"
+        NoHistory, match=r"(journal.db has format version 0|journal.db is damaged: file is not)"
     ):
         replay_job(config, JOB)
 

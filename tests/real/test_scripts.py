@@ -19,7 +19,7 @@ PRINTS = """\
 import json, sys
 from pathlib import Path
 beside = Path(__file__).with_name("data.txt").read_text()
-print(json.dumps([sys.executable, sys.flags.dev_mode, beside, sys.argv[1:]]))
+print(json.dumps([sys.executable, sys.flags.dev_mode, beside, sys.argv[1:], Path(sys.argv[0]).name]))
 """
 
 
@@ -63,7 +63,7 @@ def test_a_python_script_is_run_by_the_workers_python_whatever_its_first_line_sa
     assert (made.warnings, made.architecture) == ((), None)
     home = unzip(made.path, tmp_path / "a task")
     told = json.loads(said(home / name, "a b", "*"))
-    assert told == [sys.executable, False, "hello", ["a b", "*"]]
+    assert told == [sys.executable, False, "hello", ["a b", "*"], Path(name).name]
     assert json.loads(said(f"./{name}", cwd=home))[2] == "hello"
 
 
