@@ -158,7 +158,12 @@ class SessionDriver:
     def _look_back(self, before: State | None, began: float) -> None:
         """Warn of a state that blocked the daemon during an event, or waits for what cannot come."""
         machine = self.part.machine
-        if machine.state is not self._stranded and machine.is_stranded:
+        # The check takes time; while a command is under way it can wait.
+        if (
+            machine.state is not self._stranded
+            and not machine.worker.outstanding
+            and machine.is_stranded
+        ):
             self._stranded = machine.state
             self.log.warn(
                 "job {job}, actor {actor}: {state} of {pipeline} waits for {reply}, which no"
