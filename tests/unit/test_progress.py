@@ -5,11 +5,13 @@ from kit.journal import HeldJournal
 from kit.parts import Port, make_job, make_spec, recorded_job
 from kit.states import Two, hello
 
+from mu.events import Answered, Entered
 from mu.jobs.recovery import recover
 from mu.journal.records import Planned, read_record, write_record
 from mu.pipelines.map import map_pipeline
 from mu.pipelines.png2y4m import png2y4m
-from mu.states import Progress
+from mu.states import Context, JobFacts, Progress
+from mu.states.context import SOURCES_LIMIT
 from mu.testing import FakeWorker, effects_of, machine, play, run, talk
 
 
@@ -149,3 +151,21 @@ def test_map_counts_its_keys_and_those_that_failed(ahead_mb):
 def test_png2y4m_counts_its_frames():
     (actor,) = run(png2y4m, {"frames": 3}).actors
     assert actor.progress == [Progress(done, 3) for done in range(4)]
+
+
+def test_the_inputs_of_the_latest_commands_are_known_and_no_more_are_kept():
+    worker = Context(JobFacts("j", {}), 0)
+    for number in range(SOURCES_LIMIT + 1):
+        worker.send("echo:x", source=f"key {number}")
+    assert worker.source_of(1) == ""
+    assert worker.source_of(SOURCES_LIMIT + 1) == f"key {SOURCES_LIMIT}"
+
+
+def test_a_script_that_sleeps_says_so():
+    async def patient(worker):
+        await worker.sleep(5)
+
+    made = machine(patient)
+    made.receive(Entered(0.0))
+    made.receive(Answered(0.0, "OK:HELLO"))
+    assert made.expected == ["5 s to pass"]

@@ -11,6 +11,7 @@ from mu.parameters import Params
 from mu.pipelines.png2y4m import png2y4m
 from mu.states import ActorFailed, CommandFailed
 from mu.states.context import HELD_LIMIT
+from mu.states.script import _Together
 from mu.testing import FakeWorker, effects_of, machine, play, talk
 
 HELLO = "OK:HELLO"
@@ -529,3 +530,7 @@ def test_a_script_knows_whether_its_worker_numbers_its_replies():
 
     assert play(machine(script)).finish == Finish(result=True)
     assert play(machine(script), FakeWorker(numbered=False)).finish == Finish(result=False)
+
+
+def test_what_waits_for_several_things_or_for_a_task_has_no_name_of_its_own():
+    assert _Together(()).wanted == ""
