@@ -60,7 +60,7 @@ class RegionPlaces:
         self._learned: int | None = None
         self._changed_at = 0.0  # when _learned changed
         self._step = 1  # by how much to raise _learned the next time
-        self._came = 0  # how many workers have connected since then
+        self._connected_since = 0  # how many workers have connected since then
         self._taken: dict[str, _Taken] = {}  # by launch id
         self._running: Counter[str] = Counter()  # how many of their workers run, by function
         self._busiest: list[tuple[float, int]] = []  # falling numbers of them, as of when
@@ -119,10 +119,10 @@ class RegionPlaces:
         """Note that the worker of a launch has connected: it has a place, even above the limit."""
         self._taken.setdefault(launch, _Taken(function, now))
         if self._connect(launch, now) and self._learned is not None:
-            self._came += 1
-            most = max(self._running.total(), self._came)
+            self._connected_since += 1
+            most = max(self._running.total(), self._connected_since)
             if self._step > 1 and most >= self._learned:
-                self._raise(now)  # all of the last raise came: there are even more places
+                self._raise(now)  # all of the last raise connected, so there may be more places
 
     def _connect(self, launch: str, now: float) -> bool:
         """Return whether it had not connected before."""
@@ -182,7 +182,7 @@ class RegionPlaces:
             if times > EXCUSES:
                 return False
         self._learned = most if self.limit is None else min(self.limit, most)
-        self._changed_at, self._step, self._came = now, 1, 0
+        self._changed_at, self._step, self._connected_since = now, 1, 0
         return True
 
     def _times_absent(self, taken: _Taken) -> int:
@@ -218,7 +218,7 @@ class RegionPlaces:
     def _raise(self, now: float) -> None:
         assert self._learned is not None
         self._learned += self._step
-        self._changed_at, self._step, self._came = now, 2 * self._step, 0
+        self._changed_at, self._step, self._connected_since = now, 2 * self._step, 0
         self._forget_learned()
         self.offer()
 

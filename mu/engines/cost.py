@@ -78,7 +78,7 @@ class Meter:
             self._add(size, at - since)
 
     def move(self, seconds: float) -> None:
-        """Add that to all times so far."""
+        """Move all times so far by `seconds`."""
         for worker, (since, size) in self._running.items():
             self._running[worker] = since + seconds, size
         for worker, (since, until, size) in self._ended.items():

@@ -62,16 +62,16 @@ class Bill:
                 self._meter.ended(worker, at)
 
     def move(self, seconds: float) -> None:
-        """Add that to all times so far: the clock was set, or no worker ran for so long."""
+        """Move all times so far by `seconds`: the clock was set, or no daemon was running."""
         if self._meter is not None:
             self._meter.move(seconds)
-        self._unseen.move(min(0.0, seconds))  # without a daemon they ran on, for a limited time
+        self._unseen.move(min(0.0, seconds))  # they ran on without a daemon, up to a limit
 
     # ------------------------------------------------ what no hello shows
 
-    def came(self, launch: str, at: float) -> None:
+    def connected(self, launch: str, at: float) -> None:
         """Note the hello of a launch's worker."""
-        self._unseen.came(launch, at)
+        self._unseen.connected(launch, at)
 
     def never_ran(self, launch: str) -> None:
         """Note that the worker of a launch cannot have run."""
@@ -111,7 +111,9 @@ class Bill:
             return ""
         unseen = ""
         if usd < limit:
-            unseen = f", and up to ${at_most:.4f} with {self.absent} workers that have not come"
+            unseen = (
+                f", and up to ${at_most:.4f} with {self.absent} workers that have not connected"
+            )
         return f"it has cost ${usd:.4f}{unseen}; max_cost_usd is {limit:g}"
 
     @property

@@ -156,7 +156,7 @@ class SessionDriver:
         self._perform(effects)
 
     def _look_back(self, before: State | None, began: float) -> None:
-        """Warn of a state that blocked the daemon during an event, or waits for what cannot come."""
+        """Warn of a state that blocked the daemon during an event, or waits for a reply that cannot arrive."""
         machine = self.part.machine
         # The check takes time; while a command is under way it can wait.
         if (

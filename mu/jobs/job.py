@@ -325,7 +325,7 @@ class Job(RecordedJob):
         session = self._sessions.get(hello.session)
         launch = self.launches.get(hello.launch)
         if not self.active:
-            self.bill.came(hello.launch, self.clock.seconds())
+            self.bill.connected(hello.launch, self.clock.seconds())
             self._dismiss(line, f"job {self.id} has ended")
         elif session is not None:
             self._count_worker(hello, line)

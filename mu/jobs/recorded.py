@@ -377,7 +377,7 @@ class RecordedJob(ABC):
         self.first_hello = self.first_hello or at
         self.last_hello = at
         number = self.launches.arrive(launch, session)
-        self.bill.came(launch, at)
+        self.bill.connected(launch, at)
         if session:
             self.bill.began(session, number, at)
 

@@ -56,39 +56,39 @@ class Unseen:
     def __init__(self, prices: Prices) -> None:
         self._prices = prices
         self._absent: dict[str, _UnseenRun] = {}
-        self._came: dict[str, float] = {}  # the cost before the hello, in US dollars
-        self._came_usd = 0.0  # their sum
+        self._before_hello: dict[str, float] = {}  # the cost before the hello, in US dollars
+        self._before_hello_usd = 0.0  # their sum
         self._closed_usd: float | None = None  # after the end: the sum of the absent ones
 
     def accepted(self, launch: str, at: float, size: Size, longest_s: float) -> None:
         """Count the worker of an accepted launch."""
-        if launch not in self._came:
+        if launch not in self._before_hello:
             self._absent.setdefault(launch, _UnseenRun(at, longest_s, self._prices.usd(size, 1.0)))
 
-    def came(self, launch: str, at: float) -> None:
+    def connected(self, launch: str, at: float) -> None:
         """Note a worker's hello: what it ran before it is bounded by then."""
         run = self._take(launch)
         if run is not None:
-            self._came[launch] = run.usd(at)
-            self._came_usd += self._came[launch]
+            self._before_hello[launch] = run.usd(at)
+            self._before_hello_usd += self._before_hello[launch]
 
     def forget(self, launch: str) -> None:
         """Count a worker no longer: what it used is known, or it cannot have run."""
         self._take(launch)
-        self._came_usd -= self._came.pop(launch, 0.0)
+        self._before_hello_usd -= self._before_hello.pop(launch, 0.0)
 
     def move(self, seconds: float) -> None:
-        """Add that to the times of those that have not come."""
+        """Move the times of those that have not connected by `seconds`."""
         for launch, run in self._absent.items():
             self._absent[launch] = replace(run, since=run.since + seconds)
 
     def close(self) -> None:
-        """Count those that have not come with all that they can still run."""
+        """Count those that have not connected with all that they can still run."""
         self._closed_usd = sum(run.usd(inf) for run in self._absent.values())
 
     @property
     def absent(self) -> int:
-        """How many workers have not come."""
+        """How many workers have not connected."""
         return len(self._absent)
 
     def usd(self, now: float) -> float:
@@ -96,7 +96,7 @@ class Unseen:
         absent = self._closed_usd
         if absent is None:
             absent = sum(run.usd(now) for run in self._absent.values())
-        return absent + self._came_usd
+        return absent + self._before_hello_usd
 
     def _take(self, launch: str) -> _UnseenRun | None:
         run = self._absent.pop(launch, None)

@@ -23,7 +23,7 @@ class Tolerance(Parameter):
 
 
 def tolerates(tolerance: str, failed: int, of: int) -> bool:
-    """Return whether so many of `of` inputs may fail.
+    """Return whether a job may be done although `failed` of its `of` inputs failed.
 
     >>> tolerates("2", 2, 50), tolerates("5%", 2, 50), tolerates("5%", 3, 50)
     (True, True, False)

@@ -1,4 +1,4 @@
-"""Makes wheels, so that pip needs no index: a package whose module says which wheel it came from."""
+"""Makes small wheels, so that pip needs no index. TAG in each module names its wheel."""
 
 import zipfile
 from pathlib import Path

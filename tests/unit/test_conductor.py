@@ -1183,7 +1183,9 @@ def test_max_cost_usd_stops_a_job_whose_workers_may_run_unseen():
     bench.reactor.pump([1] * 3)
     assert job.state == "failed"
     assert job.error.startswith("it has cost $0.0000, and up to $0.00")
-    assert job.error.endswith(" with 10 workers that have not come; max_cost_usd is 0.00333334")
+    assert job.error.endswith(
+        " with 10 workers that have not connected; max_cost_usd is 0.00333334"
+    )
     left = job.bill.usd_at_most(21.0)
     assert left == pytest.approx(10 * (REQUEST_USD + 50 * X86))
     joined(bench, job, bench.engine.asked[0])  # it is told to quit, and counts as it was

@@ -70,10 +70,10 @@ def test_a_job_fails_with_a_sentence_for_the_first_actors_that_did():
     for launch in job.launches:
         job.answered(launch, "accepted")
     job.clock.advance(121)  # type: ignore[attr-defined]
-    job.check("nobody came")
+    job.check("no worker connected")
     assert job.failures() == (
         "8 of 8 actors failed: "
-        + "; ".join(f"actor {n}: nobody came" for n in range(5))
+        + "; ".join(f"actor {n}: no worker connected" for n in range(5))
         + "; and 3 more"
     )
 
@@ -160,7 +160,7 @@ def overdue(actors):
     for launch in list(job.launches):
         job.answered(launch, "accepted")
     job.clock.advance(121)  # type: ignore[attr-defined]
-    return job, lambda: job.check("nobody came")
+    return job, lambda: job.check("no worker connected")
 
 
 def seated(actors, **spec):
@@ -188,7 +188,7 @@ def failing_and_retried(actors):
         for seat in seats:
             seat.session.give_up("its worker is gone")
         job.clock.advance(601)
-        job.check("nobody came")
+        job.check("no worker connected")
 
     return job, fail
 

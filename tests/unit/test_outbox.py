@@ -11,7 +11,7 @@ A, B, C = (frame(text) for text in (b"echo:a", b"echo:b", b"echo:c"))
 
 
 def outbox(*commands, free=None, sent=0, confirmed=0):
-    """Return an outbox with these commands, of which so many are free, sent, confirmed."""
+    """Return an outbox with these commands, with these numbers of them free, sent and confirmed."""
     made = CommandOutbox()
     for command in commands:
         made.add(command)

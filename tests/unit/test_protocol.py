@@ -180,7 +180,7 @@ def test_original_workers_play_only_as_many_actors_as_workers_were_launched():
     lines = [port.join() for _ in range(3)]
     assert [line.heard for line in lines] == [[b"set:a:1"], [b"set:a:1"], [b"quit:"]]
     late = port.join(hello=Hello("aa", "l1"))
-    assert late.heard == [b"quit:"], "an original worker came for this launch"
+    assert late.heard == [b"quit:"], "an original worker has taken this launch"
     assert job.dismissed == 2
 
 

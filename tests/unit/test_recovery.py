@@ -237,7 +237,7 @@ def test_a_spare_that_comes_back_after_a_restart_is_not_waited_for():
     assert found.actors[0].tried == 2
     assert len(found.launches) == 2
     found.clock.advance(200)
-    found.check("nobody came")
+    found.check("no worker connected")
     assert all(one.answer != "late" for one in found.ledger.records if isinstance(one, Launched))
     spare.hang_up()
     found.clock.pump([10, 1])  # the hold, then the pause before a third attempt
@@ -301,7 +301,7 @@ def test_what_nobody_saw_is_bounded_after_a_restart_as_before():
     found, _ = restarted(job, journal, 0.0)
     assert found.bill.usd_at_most(found.clock.seconds()) == pytest.approx(most)
     found.clock.advance(300)
-    found.check("nobody came")
+    found.check("no worker connected")
     assert found.bill.usd_at_most(999.0) - found.bill.usd(999.0) == pytest.approx(
         (7 + 100 + 100) * price
     )

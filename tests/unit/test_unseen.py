@@ -42,7 +42,7 @@ def test_what_a_worker_tells_replaces_the_bound():
     bill = make_bill()
     bill.invoked("a", 0, 0.0)
     bill.began("worker", 0, 5.0)
-    bill.came("a", 5.0)
+    bill.connected("a", 5.0)
     assert bill.absent == 0
     assert unseen_s(bill, 60.0) == pytest.approx(5)  # as long as it has told nothing
     bill.used_before("worker", "a", 0.5)
@@ -57,7 +57,7 @@ def test_a_worker_that_comes_late_is_counted_as_it_was():
     bill = make_bill()
     bill.invoked("a", 0, 0.0)
     assert unseen_s(bill, 300.0) == pytest.approx(100)
-    bill.came("a", 300.0)  # from AWS's queue
+    bill.connected("a", 300.0)  # from AWS's queue
     bill.began("worker", 0, 300.0)
     bill.used_before("worker", "a", 1.0)
     assert unseen_s(bill, 310.0) == pytest.approx(0)
@@ -77,7 +77,7 @@ def test_at_the_end_absent_workers_count_with_all_that_they_can_still_run():
         bill.invoked(launch, 0, 0.0)
     bill.close(10.0)
     assert unseen_s(bill, 10.0) == pytest.approx(200)
-    bill.came("a", 12.0)  # and is told to quit
+    bill.connected("a", 12.0)  # and is told to quit
     assert unseen_s(bill, 10.0) == pytest.approx(112)
 
 

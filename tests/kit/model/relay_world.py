@@ -171,7 +171,7 @@ class RelayWorld:
                 raise AssertionError(effect)
 
     def sync(self, some=None):
-        """Commit the first so many of what is pending: all or none of them."""
+        """Commit the first `some` pending changes (None: all), as one transaction."""
         group, self.pending = self.pending[:some], self.pending[some:]
         stored = []
         for one in group:
