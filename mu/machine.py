@@ -173,6 +173,7 @@ class Machine:
                 self.worker.outstanding.pop(reply.command, None)
         elif not reply.text.startswith(HELLO):
             self._numbered = False
+            self.worker.outstanding.clear()  # it cannot be told, and must not grow
 
     def _note(self, key: str, value: str) -> None:
         """Store an INFO from the worker. Raises OverflowError if it is too large."""

@@ -515,3 +515,16 @@ def test_a_state_that_cannot_say_what_it_expects_does_not_wait_in_vain():
 
 def test_of_a_worker_that_numbers_nothing_nobody_knows():
     assert waiting_in_vain(TwoReplies, (0, "OK:RUNNING(x)"), (0, "FAIL(no)")) == [False] * 3
+
+
+def test_the_commands_of_a_worker_that_numbers_nothing_do_not_pile_up():
+    class Echo(CommandListState):
+        commandlist = (("OK:HELLO", "echo:0"), *[("OK:ECHO", "echo:1")] * 50, ("OK:ECHO", None))
+
+    driven = machine(Echo)
+    driven.receive(Entered(0.0))
+    driven.receive(Answered(0.0, "OK:HELLO"))
+    for _ in range(50):
+        driven.receive(Answered(1.0, "OK:ECHO(1)"))
+    assert driven.worker.sent == 51
+    assert len(driven.worker.outstanding) <= 1
