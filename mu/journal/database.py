@@ -1,5 +1,7 @@
 """The journal's SQLite file: its tables, its version, how it is opened."""
 
+import errno
+import os
 import shlex
 import sqlite3
 from pathlib import Path
@@ -56,6 +58,11 @@ def open_database(path: Path, read_only: bool = False) -> sqlite3.Connection:
     return database
 
 
+def log_of(path: Path) -> Path:
+    """Return the log in which SQLite keeps what was committed last."""
+    return Path(f"{path}-wal")
+
+
 def _text(value: bytes) -> str:
     """Return a text, also a damaged one, which is then refused where its meaning is read."""
     return value.decode("utf-8", "replace")
@@ -85,7 +92,12 @@ def _open_to_write(path: Path) -> sqlite3.Connection:
 
 
 def _open_to_read(path: Path) -> sqlite3.Connection:
-    path.open("rb").close()
+    # Never open and close the file itself: that drops the locks of this process's connections, and
+    # the next process that closes the database would delete the log under them
+    # (https://www.sqlite.org/howtocorrupt.html, 2.2).
+    path.stat()
+    if not os.access(path, os.R_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     database = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
     _checked_version(database, path, VERSION)
     return database

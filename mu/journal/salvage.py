@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mu.journal.database import VERSION, JournalError, open_database
+from mu.journal.database import VERSION, JournalError, log_of, open_database
 from mu.journal.records import Incomplete, read_record, write_record
 
 _LOGS = ("-wal", "-shm")
@@ -160,7 +160,7 @@ def _replace(path: Path, new: Path) -> Path:
 
 def _parts(path: Path) -> list[str]:
     """Return what to append to the database's name for its files that hold anything."""
-    log = Path(f"{path}-wal")
+    log = log_of(path)
     return ["", "-wal"] if log.exists() and log.stat().st_size else [""]
 
 

@@ -19,7 +19,7 @@ from twisted.logger import Logger
 
 from mu.home import Presence
 from mu.journal.archive import Archive
-from mu.journal.database import open_database, unusable
+from mu.journal.database import log_of, open_database, unusable
 from mu.journal.ledger import Past
 from mu.journal.records import Record, write_record
 
@@ -61,7 +61,6 @@ class Journal:
         self._timer_is_prompt = False
         self._work: SimpleQueue[Work | None] = SimpleQueue()
         open_database(path).close()  # raises in the caller's thread
-        self._file = Presence(path)
         self._thread = Thread(target=self._commit_all, name="mu-journal", daemon=True)
         self._thread.start()
 
@@ -146,11 +145,12 @@ class Journal:
 
     def _commit_all(self) -> None:
         database = open_database(self._path)
+        files = Presence(self._path, log_of(self._path))
         try:
             while (work := self._work.get()) is not None:
                 if work(database):
-                    if self._file.gone():  # SQLite goes on writing to a file without a name
-                        raise sqlite3.OperationalError("it was removed while mu was running")
+                    if gone := files.gone():  # SQLite goes on writing to a file without a name
+                        raise sqlite3.OperationalError(f"{gone} was removed while mu was running")
                     self._reactor.callFromThread(self._committed)
         except sqlite3.Error as error:
             self._reactor.callFromThread(

@@ -120,6 +120,11 @@ def processes_of(home: Path) -> dict[int, str]:
     return found
 
 
+def sleepers(home: Path) -> list[int]:
+    """Return the programs of that daemon's workers that make a slow chunk (see kit.film)."""
+    return [pid for pid, line in processes_of(home).items() if line.startswith("sleep 987")]
+
+
 @dataclass(frozen=True)
 class Answer:
     status: int

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 from kit.cli import ENV, home_with, inside, refusal, run
-from kit.film import processes, put_film, wait_until
+from kit.film import put_film, wait_until
+from kit.local import sleepers
 from stage import Daemon
 
 import mu
@@ -386,7 +387,7 @@ def test_a_log_is_followed_until_the_actor_ends(daemon, s3):
     inside("cancel", job, daemon=daemon)
     assert following.communicate(timeout=10) == ("", None)
     assert following.returncode == 0
-    wait_until(lambda: not processes("sleep\x00987"))
+    wait_until(lambda: not sleepers(daemon.home))
 
 
 def test_a_closed_pipe_is_not_an_error(daemon, done):
@@ -469,7 +470,7 @@ def test_on_a_terminal_a_job_is_watched_live(daemon, s3):
     assert " was cancelled after " in screen.plain().splitlines()[-1]
     assert max(map(len, screen.plain().splitlines())) <= 80
     assert "\x1b[?25h" in screen.seen  # the cursor is back
-    wait_until(lambda: not processes("sleep\x00987"))
+    wait_until(lambda: not sleepers(daemon.home))
 
 
 def test_ctrl_c_stops_watching_and_not_the_job(daemon, idle):

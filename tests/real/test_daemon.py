@@ -14,6 +14,7 @@ import zipfile
 
 import pytest
 from kit.film import chunk, kill, order, processes, put_film, wait_until, worker_of
+from kit.local import sleepers
 from stage import Daemon, free_ports_conf
 
 
@@ -61,31 +62,31 @@ def test_a_missing_key_fails_its_actor_with_its_name(daemon):
 def test_a_worker_killed_with_sigkill_fails_its_actor_and_the_others_finish(daemon, s3):
     put_film(s3, "killed", ["a\n", "b\n", "slow\n", "c\n", "d\n", "e\n"])
     ordered = daemon.ask("/jobs", order("killed", workers=3))
-    (sleeping,) = wait_until(lambda: processes("sleep\x00987"))
+    (sleeping,) = wait_until(lambda: sleepers(daemon.home))
     kill(worker_of(sleeping))
     job = daemon.wait(ordered["id"])
     assert job["state"] == "failed"
     assert job["counts"] == {"waiting": 0, "running": 0, "done": 2, "failed": 1, "cancelled": 0}
     assert "its worker at 127.0.0.1:" in job["error"]
     assert "is gone" in job["error"]
-    wait_until(lambda: not processes("sleep\x00987"))
+    wait_until(lambda: not sleepers(daemon.home))
 
 
 def test_a_cancelled_job_tells_its_workers_to_quit(daemon, s3):
     put_film(s3, "cancelled", ["slow\n"] * 4)
     job = daemon.ask("/jobs", order("cancelled", workers=2))
-    wait_until(lambda: len(processes("sleep\x00987")) == 2)
+    wait_until(lambda: len(sleepers(daemon.home)) == 2)
     daemon.ask(f"/jobs/{job['id']}", method="DELETE")
     job = daemon.wait(job["id"])
     assert (job["state"], job["error"]) == ("cancelled", "cancelled by request")
-    wait_until(lambda: not processes("sleep\x00987"))
+    wait_until(lambda: not sleepers(daemon.home))
 
 
 def test_a_job_past_its_deadline_fails(daemon, s3):
     put_film(s3, "late", ["slow\n"] * 2)
     job = run_job(daemon, order("late", workers=1, deadline_s=2))
     assert (job["state"], job["error"]) == ("failed", "the deadline of 2 s has passed")
-    wait_until(lambda: not processes("sleep\x00987"))
+    wait_until(lambda: not sleepers(daemon.home))
 
 
 def test_a_function_that_is_not_there_fails_the_job_with_what_to_do(daemon):
@@ -232,9 +233,9 @@ def test_the_first_start_makes_the_home(daemon):
 def test_a_clean_stop_in_the_middle_of_a_job_leaves_nothing_behind(own_daemon, s3, how):
     put_film(s3, "stopped", ["slow\n"] * 6)
     own_daemon.ask("/jobs", order("stopped", workers=3))
-    wait_until(lambda: len(processes("sleep\x00987")) == 3)
+    wait_until(lambda: len(sleepers(own_daemon.home)) == 3)
     assert own_daemon.process.stop(how) in (0, -how)  # twistd ends itself by the same signal
-    assert not processes("sleep\x00987")
+    assert not sleepers(own_daemon.home)
     assert not processes(str(own_daemon.home))
     assert not (own_daemon.home / "ports.json").exists()
     log = own_daemon.process.log.read_text()

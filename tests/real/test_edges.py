@@ -184,7 +184,8 @@ def test_the_error_for_a_missing_bucket_names_it(hasty):
     job = run_job(hasty, body)
     assert job["state"] == "failed"
     assert "NoSuchBucket" in job["error"]
-    assert "nowhere/plain-png16/00000001.png" in job["error"]
+    # The frames are retrieved side by side: any of them may be the first to fail.
+    assert re.search(r"nowhere/plain-png16/0000000\d\.png", job["error"])
 
 
 def test_a_full_disk_in_a_worker_fails_its_actor_with_the_programs_error(hasty, s3):

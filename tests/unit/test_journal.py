@@ -201,16 +201,38 @@ def test_a_torn_end_is_cut_to_the_last_whole_group(tmp_path):
     assert os.path.getsize(path) > 0
 
 
-def test_nothing_is_on_disk_once_the_file_was_removed(bench):
+@pytest.mark.parametrize("name", ["journal.db", "journal.db-wal"])
+def test_nothing_is_on_disk_once_a_file_was_removed(bench, name):
     told = []
     bench.journal.write("a", "1")
     bench.commit()
-    (bench.path).unlink()
+    gone = bench.path.with_name(name)
+    gone.unlink()
     bench.journal.write("a", "2")
     bench.journal.on_disk(told.append, "too late")
     bench.clock.advance(0)
     bench.clock.turn()
     assert told == []
     assert [reason.partition(": ")[2] for reason in bench.failures] == [
-        "it was removed while mu was running"
+        f"{gone} was removed while mu was running"
     ]
+
+
+def test_a_reader_elsewhere_leaves_the_journal_whole_after_one_here(bench):
+    """Had the daemon dropped its locks, a reader that closes the file last would delete its log."""
+    bench.journal.write("a", "before")
+    bench.commit()
+    assert list(bench.journal.lines("a")) == ["before"]
+    read = [sys.executable, "-c", READ, str(bench.path)]
+    subprocess.run(read, check=True, capture_output=True)
+    bench.journal.write("a", "after")
+    bench.commit()
+    seen = subprocess.run(read, check=True, capture_output=True, text=True).stdout
+    assert seen.split() == ["before", "after"]
+
+
+READ = """
+import sqlite3, sys
+for (lines,) in sqlite3.connect(sys.argv[1]).execute("select lines from records order by number"):
+    print(lines.decode())
+"""
