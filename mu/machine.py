@@ -149,11 +149,11 @@ class Machine:
                 self.worker.set_timer(name, seconds)
 
     def _react(self, event: Event) -> None:
-        if isinstance(event, Informed):
-            self._note(event.key, event.value)
-        elif isinstance(event, Answered):
+        if isinstance(event, Answered):
             self._settle(event)
-        if isinstance(event, Elapsed) and event.timer in self._timed:
+        elif isinstance(event, Informed):
+            self._note(event.key, event.value)
+        elif isinstance(event, Elapsed) and event.timer in self._timed:
             late, seconds = self._timed.pop(event.timer)
             who = "it" if late is self.state else late.label
             event = Lost(event.at, f"{who} took longer than its timeout of {seconds:g} s")
@@ -163,7 +163,7 @@ class Machine:
         if not self._take(event):
             self._hold(event)
             return
-        while any(self._retake(held) for held in self._held):
+        while self._held and any(self._retake(held) for held in self._held):
             pass
 
     def _settle(self, reply: Answered) -> None:
@@ -216,15 +216,15 @@ class Machine:
 
     def _outcome(self) -> Finish | None:
         """Return how the actor ended; None: it has not."""
+        if not isinstance(self.state, TerminalState):
+            return None
         if isinstance(self.state, ErrorState):
             before = self.state.prevState
             where = f"{before.label}: " if isinstance(before, MachineState) else ""
             return Finish(f"{where}{self.state.err or 'failed'}")
-        if isinstance(self.state, TerminalState):
-            finish = Finish(result=self.state.result)
-            encode(finish)  # raises TypeError or ValueError if the result is not a JSON value
-            return finish
-        return None
+        finish = Finish(result=self.state.result)
+        encode(finish)  # raises TypeError or ValueError if the result is not a JSON value
+        return finish
 
 
 def _heeds_info(state: State) -> bool:
