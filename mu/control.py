@@ -59,6 +59,10 @@ Examine = Callable[[Mapping[str, object]], Deferred[list[JSON]]]
 """Makes the checks that a request asks for, and returns the findings. Fails with FieldError."""
 
 
+Scrape = Callable[[str], tuple[bytes, str]]
+"""Returns the metrics in the format for an Accept header, and their content type."""
+
+
 class Refusal(Exception):
     """An answer other than 2xx; the text says why."""
 
@@ -84,6 +88,7 @@ class Control:
         engines: Collection[str],
         find_bucket: FindBucket,
         examine: Examine,
+        scrape: Scrape,
     ) -> None:
         self.reload(config, tokens)
         self._book = book
@@ -92,6 +97,7 @@ class Control:
         self._engines = engines
         self._find_bucket = find_bucket
         self._examine = examine
+        self._scrape = scrape
 
     def reload(self, config: Config, tokens: Tokens) -> None:
         """Use these for all requests from now on."""
@@ -102,6 +108,13 @@ class Control:
     @app.route("/health", methods=["GET"])
     def health(self, request: Request) -> bytes:
         return _answer(request, {"status": "ok", "version": mu.__version__})
+
+    @app.route("/metrics", methods=["GET"])
+    def metrics(self, request: Request) -> bytes:
+        self._authorize(request)
+        told, content_type = self._scrape(request.getHeader("accept") or "")
+        request.setHeader("Content-Type", content_type)
+        return told
 
     @app.route("/pipelines", methods=["GET"])
     def pipelines(self, request: Request) -> bytes:

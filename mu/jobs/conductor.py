@@ -23,6 +23,7 @@ from mu.journal.ledger import Ledger, Past
 from mu.journal.records import Ordered, Planned
 from mu.net.certificates import Authority
 from mu.plugins import Engine
+from mu.totals import Totals
 
 
 class Conductor:
@@ -42,6 +43,7 @@ class Conductor:
         engines: Mapping[str, Engine],
         in_thread: Callable[..., Deferred[Any]],
         clock: IReactorTime,
+        totals: Totals | None = None,
     ) -> None:
         self._book = book
         self._runs: dict[str, Run] = {}
@@ -54,6 +56,7 @@ class Conductor:
             in_thread,
             _limits(config),
             _prices(config),
+            totals=totals or Totals(),
         )
 
     def reload(self, config: Config) -> None:
@@ -180,6 +183,7 @@ class Conductor:
         key, body = (ordered.key, ordered.digest) if ordered else ("", "")
         past = Past.of(now, summary.json(), [], key, body)
         self.coordinator.ledger.end(job_id, past)
+        self.coordinator.totals.jobs["failed"] += 1
         self._book.add(PastJob(past.told, past.identity, lambda _: "[]"))
 
     def resume(self) -> None:
@@ -188,6 +192,9 @@ class Conductor:
             run.resume()
 
     def _ended(self, job: Job) -> None:
+        totals = self.coordinator.totals
+        totals.jobs[job.state] += 1
+        totals.ended_usd += job.cost_usd or 0.0
         del self._runs[job.id]
         self._book.ended(job)
 

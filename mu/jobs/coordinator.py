@@ -16,6 +16,7 @@ from mu.journal.ledger import Ledger
 from mu.net.certificates import Authority
 from mu.places import Places
 from mu.plugins import Engine
+from mu.totals import Totals
 
 
 @dataclass(slots=True)
@@ -43,3 +44,4 @@ class Coordinator:
     """How many workers each engine runs at once, for all jobs."""
     reached: Reached = field(default_factory=Reached)
     """Which functions' workers have connected before."""
+    totals: Totals = field(default_factory=Totals)

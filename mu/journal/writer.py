@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
+from time import perf_counter
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
@@ -22,6 +23,7 @@ from mu.journal.archive import Archive
 from mu.journal.database import log_of, open_database, unusable
 from mu.journal.ledger import Past
 from mu.journal.records import Record, write_record
+from mu.totals import SHORT_BOUNDS, Durations
 
 Work = Callable[[sqlite3.Connection], bool]
 """What the thread runs; it returns whether it was a commit."""
@@ -46,8 +48,9 @@ class Journal:
         reactor: JournalReactor,
         commit_s: float,
         failed: Callable[[str], object],
+        commits: Durations | None = None,
     ) -> None:
-        """Raises JournalError."""
+        """`commits` is told how long each commit takes. Raises JournalError."""
         self.written = self.synced = 0
         self._path = path
         self._reactor = reactor
@@ -56,6 +59,9 @@ class Journal:
         self._pending: dict[str, list[str]] = {}
         self._past: list[tuple[str, Past]] = []
         self._waiting: deque[tuple[int, Callable[..., object], tuple[object, ...]]] = deque()
+        self._commits = commits or Durations(SHORT_BOUNDS)
+        self._since = 0.0  # when the oldest of the pending records was written
+        self._committing_since = 0.0  # and the oldest of those that are being committed
         self._committing = 0  # the position that the running commit will reach; 0: none is running
         self._timer: IDelayedCall | None = None
         self._timer_is_prompt = False
@@ -67,6 +73,7 @@ class Journal:
     def write(self, job: str, line: str) -> None:
         lines = self._pending.get(job)
         if lines is None:
+            self._note_time()
             lines = self._pending[job] = []
         lines.append(line)
         self.written += 1
@@ -77,8 +84,14 @@ class Journal:
         self.write(job, write_record(record))
 
     def end(self, job: str, past: Past) -> None:
+        self._note_time()
         self._past.append((job, past))
         self.written += 1
+
+    def _note_time(self) -> None:
+        """Note when the first record since the last commit was written."""
+        if not (self._pending or self._past):
+            self._since = self._reactor.seconds()
 
     def on_disk(self, call: Callable[..., object], *args: object) -> None:
         if self.synced == self.written:
@@ -93,6 +106,14 @@ class Journal:
             yield from archive.lines(job)
         finally:
             archive.close()
+
+    @property
+    def lag_s(self) -> float:
+        """How long the oldest record that is not on disk has waited, in seconds."""
+        if self.written == self.synced:
+            return 0.0
+        since = self._committing_since if self._committing else self._since
+        return max(0.0, self._reactor.seconds() - since)
 
     def prune(self, keep: int, max_age_s: float, max_bytes: int) -> None:
         """Delete ended jobs: all but the last `keep`, older ones, the oldest beyond `max_bytes`."""
@@ -125,7 +146,7 @@ class Journal:
         self._timer, self._timer_is_prompt = None, False
         pending, self._pending = self._pending, {}
         past, self._past = self._past, []
-        self._committing = self.written
+        self._committing, self._committing_since = self.written, self._since
         self._work.put(lambda database: _store(database, pending, past))
 
     def _committed(self) -> None:
@@ -148,7 +169,9 @@ class Journal:
         files = Presence(self._path, log_of(self._path))
         try:
             while (work := self._work.get()) is not None:
+                began = perf_counter()
                 if work(database):
+                    self._commits.add(perf_counter() - began)  # in this thread only
                     if gone := files.gone():  # SQLite goes on writing to a file without a name
                         raise sqlite3.OperationalError(f"{gone} was removed while mu was running")
                     self._reactor.callFromThread(self._committed)
