@@ -210,10 +210,21 @@ class Control:
         pipelines, engines = self._registry.pipelines, self._engines
         old = rerun_of(body, self._config)
         if not old:
-            return read_order(body, self._config, pipelines, engines, key), None
+            spec = read_order(body, self._config, pipelines, engines, key)
+            self._refuse_unsigned(spec)
+            return spec, None
         earlier = await self._starter.earlier(old)
         spec = read_order(body, self._config, pipelines, engines, key, earlier.order)
+        self._refuse_unsigned(spec)
         return spec, await self._starter.plan_rerun(spec, earlier)
+
+    def _refuse_unsigned(self, spec: JobSpec) -> None:
+        """Raise FieldError if the order's notification could not be signed."""
+        if spec.notify_url and self._config.notify.secret == "none":
+            raise FieldError(
+                "notify_url",
+                "notify_url needs a [notify] secret in mu.conf, with which requests are signed",
+            )
 
     @app.route("/jobs", methods=["GET"])
     def jobs(self, request: Request) -> bytes:

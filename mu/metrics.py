@@ -23,7 +23,7 @@ import mu
 from mu.jobs.book import JobBook
 from mu.jobs.life import SHOWN
 from mu.jobs.summary import COUNTED
-from mu.totals import ANSWERS, ENDS, Durations, Totals, Traffic
+from mu.totals import ANSWERS, DELIVERIES, ENDS, Durations, Totals, Traffic
 
 LAG_S = 0.5
 """How often the lag of the event loop is measured."""
@@ -60,8 +60,8 @@ class PortLoad(Protocol):
     def strangers(self) -> Sized: ...
 
 
-class Notifying(Protocol):
-    """What the metrics need from the notifications."""
+class NotifierLoad(Protocol):
+    """What the metrics need from the notifications (a mu.notifier.Notifier)."""
 
     @property
     def pending(self) -> int: ...
@@ -99,6 +99,7 @@ class Metrics(Collector):
         port: PortLoad,
         journal: JournalLoad,
         relay: RelayLoad | None,
+        notifier: NotifierLoad,
         clock: IReactorTime,
     ) -> None:
         self._book = book
@@ -106,6 +107,7 @@ class Metrics(Collector):
         self._port = port
         self._journal = journal
         self._relay = relay
+        self._notifier = notifier
         self._clock = clock
         self._usd = 0.0
         self._registry = CollectorRegistry()
@@ -216,6 +218,13 @@ class Metrics(Collector):
         yield GaugeMetricFamily("mu_journal_records_waiting", said, self._journal.backlog)
         said = f"How late the event loop makes a call, in seconds, measured every {LAG_S:g} s."
         yield _histogram("mu_event_loop_lag_seconds", said, totals.loop_lag)
+
+        said = (
+            "Attempts to notify the notify_url of an order, by how they ended, and those given up."
+        )
+        yield _counters("mu_notifications", said, "outcome", DELIVERIES, totals.notifications)
+        said = "Notifications that are not delivered yet."
+        yield GaugeMetricFamily("mu_notifications_waiting", said, self._notifier.pending)
 
     def _relayed(self, relay: RelayLoad) -> Iterator[Metric]:
         traffic = relay.traffic

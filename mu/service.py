@@ -43,6 +43,7 @@ from mu.net.certificates import Authority
 from mu.net.host_headers import AllowedHosts, split_hosts
 from mu.net.transport import DirectTLSFactory, PromptServer
 from mu.net.web import BoundedSite, TextResource
+from mu.notifier import Notifier, make_agent
 from mu.pipelines import s3
 from mu.plugins import Engine
 from mu.ports import Ports
@@ -132,6 +133,13 @@ class MuService(Service):
         self._book = JobBook(config.jobs.keep, config.jobs.output_bytes)
         self._workers = WorkerFactory(self._book, config.worker, reactor, self._totals)
         self._lag = LagProbe(reactor, self._totals.loop_lag)
+        self._notifier = Notifier(
+            lambda: self._config.notify,
+            self._book,
+            self._totals,
+            reactor,
+            make_agent(reactor, config.notify.timeout_s),
+        )
         self._threads = _Threads(0, BLOCKING_CALLS, "mu-blocking")
         self._conductor: Conductor | None = None
         self._control: Control | None = None
@@ -193,6 +201,7 @@ class MuService(Service):
                 self._workers,
                 self._journal,
                 self._relay,
+                self._notifier,
                 self._reactor,
             ).scrape,
         )
@@ -225,6 +234,7 @@ class MuService(Service):
             self._totals,
         )
         conductor.coordinator.reached = Reached(config.home / "reached.json")
+        conductor.coordinator.notify = lambda one: self._notifier.notify(one, ledger)
         if journal.archive is not None:
             self._watch.add(journal.path)
             known = {*engines, EXTERNAL}
@@ -337,6 +347,7 @@ class MuService(Service):
         self._stopping = True
         self._watch.stop()
         self._lag.stop()
+        self._notifier.stop()
         self._ports.withdraw()
         keep = self._journal.keeps and self._config.mu.on_stop == "keep"
         running = sum(job.active for job in self._book.live()) if keep else 0

@@ -17,7 +17,7 @@ ANSWERS = "accepted", "throttled", "unreached", "refused", "unknown", "late"
 ENDS = "done", "failed", "cancelled"
 """How a job or an attempt can end."""
 DELIVERIES = "delivered", "failed", "given_up"
-"""How an attempt to notify of a job's end can end."""
+"""How attempts to notify of a job's end can end; `given_up` comes in addition to the last `failed`."""
 
 COMMAND_BOUNDS = (0.005, 0.025, 0.1, 0.25, 1.0, 2.5, 10.0, 30.0, 60.0, 300.0, 900.0)
 """From a round trip to a long run, in seconds."""
@@ -103,7 +103,7 @@ class Totals:
     loop_lag: Durations = field(default_factory=lambda: Durations(SHORT_BOUNDS))
     """How late the event loop called what was due."""
     notifications: Counter[str] = field(default_factory=Counter)
-    """Attempts to deliver them, by how they ended (DELIVERIES)."""
+    """Attempts to deliver them, by how they ended, and those that were given up (DELIVERIES)."""
     ended_usd: float = 0.0
     """What the jobs that have ended since the start have cost."""
 

@@ -19,7 +19,7 @@ from mu.jobs.rerun import EarlierJob, NoRerun, plan_rerun, read_earlier
 from mu.jobs.run import Run
 from mu.jobs.spec import JobSpec, Limits
 from mu.jobs.summary import JSON, JobSummary
-from mu.journal.ledger import Ledger, Past
+from mu.journal.ledger import Ledger, Notification, Past
 from mu.journal.records import Ordered, Planned
 from mu.net.certificates import Authority
 from mu.plugins import Engine
@@ -181,8 +181,12 @@ class Conductor:
             error=f"it cannot resume after the coordinator's restart: {reason}",
         )
         key, body = (ordered.key, ordered.digest) if ordered else ("", "")
-        past = Past.of(now, summary.json(), [], key, body)
+        url = order.get("notify_url", "")
+        past = Past.of(now, summary.json(), [], key, body, url)
         self.coordinator.ledger.end(job_id, past)
+        if url:
+            told = Notification(job_id, url, now)
+            self.coordinator.ledger.on_disk(self.coordinator.notify, told)
         self.coordinator.totals.jobs["failed"] += 1
         self._book.add(PastJob(past.told, past.identity, lambda _: "[]"))
 
@@ -195,6 +199,8 @@ class Conductor:
         totals = self.coordinator.totals
         totals.jobs[job.state] += 1
         totals.ended_usd += job.cost_usd or 0.0
+        if job.spec.notify_url and job.finished is not None:
+            self.coordinator.notify(Notification(job.id, job.spec.notify_url, job.finished))
         del self._runs[job.id]
         self._book.ended(job)
 

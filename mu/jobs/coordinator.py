@@ -12,7 +12,7 @@ from mu.config import Config
 from mu.engines.cost import Prices
 from mu.jobs.reached import Reached
 from mu.jobs.spec import Limits
-from mu.journal.ledger import Ledger
+from mu.journal.ledger import Ledger, Notification
 from mu.net.certificates import Authority
 from mu.places import Places
 from mu.plugins import Engine
@@ -45,3 +45,5 @@ class Coordinator:
     reached: Reached = field(default_factory=Reached)
     """Which functions' workers have connected before."""
     totals: Totals = field(default_factory=Totals)
+    notify: Callable[[Notification], None] = lambda notification: None
+    """Tells somebody that a job has ended; that is on disk."""

@@ -529,7 +529,9 @@ class Job(RecordedJob):
         if self.ledger.keeps:
             ending = {"error": error and readable(error), "result": result}
             told = self.describe() | {"state": state, "finished": at} | ending
-            self.ledger.end(self.id, Past.of(at, told, self.workers(), self.key, self.digest))
+            identity = self.key, self.digest
+            past = Past.of(at, told, self.workers(), *identity, self.spec.notify_url)
+            self.ledger.end(self.id, past)
         self.ledger.on_disk(self._show_end, state, at, error, result)
 
     def _show_end(self, state: str, at: float, error: str | None, result: Any) -> None:

@@ -6,6 +6,7 @@ provides atomic commits, checksums, pruning and a version. The journal's own thr
 as anything is waiting for the disk, and otherwise after `commit_s` seconds.
 """
 
+import json
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReac
 from twisted.logger import Logger
 
 from mu.home import Presence
-from mu.journal.archive import Archive
+from mu.journal.archive import NOTIFY, Archive
 from mu.journal.database import log_of, open_database, unusable
 from mu.journal.ledger import Past
 from mu.journal.records import Record, write_record
@@ -58,6 +59,7 @@ class Journal:
         self._on_failure = failed
         self._pending: dict[str, list[str]] = {}
         self._past: list[tuple[str, Past]] = []
+        self._notified: list[str] = []
         self._waiting: deque[tuple[int, Callable[..., object], tuple[object, ...]]] = deque()
         self._commits = commits or Durations(SHORT_BOUNDS)
         self._since = 0.0  # when the oldest of the pending records was written
@@ -88,9 +90,15 @@ class Journal:
         self._past.append((job, past))
         self.written += 1
 
+    def notified(self, job: str) -> None:
+        self._note_time()
+        self._notified.append(job)
+        self.written += 1
+        self._commit_soon()
+
     def _note_time(self) -> None:
         """Note when the first record since the last commit was written."""
-        if not (self._pending or self._past):
+        if not (self._pending or self._past or self._notified):
             self._since = self._reactor.seconds()
 
     def on_disk(self, call: Callable[..., object], *args: object) -> None:
@@ -146,8 +154,9 @@ class Journal:
         self._timer, self._timer_is_prompt = None, False
         pending, self._pending = self._pending, {}
         past, self._past = self._past, []
+        notified, self._notified = self._notified, []
         self._committing, self._committing_since = self.written, self._since
-        self._work.put(lambda database: _store(database, pending, past))
+        self._work.put(lambda database: _store(database, pending, past, notified))
 
     def _committed(self) -> None:
         self.synced, self._committing = self._committing, 0
@@ -187,7 +196,10 @@ class Journal:
 
 
 def _store(
-    database: sqlite3.Connection, pending: dict[str, list[str]], past: list[tuple[str, Past]]
+    database: sqlite3.Connection,
+    pending: dict[str, list[str]],
+    past: list[tuple[str, Past]],
+    notified: list[str],
 ) -> bool:
     database.execute("begin immediate")
     database.executemany(
@@ -200,6 +212,15 @@ def _store(
         " + length(?3) + length(?4), ?3, ?4, ?5)",
         [(job, one.ended, one.told, one.workers, one.identity) for job, one in past],
     )
+    database.executemany(
+        "insert or replace into facts values (?, ?)",
+        [
+            (NOTIFY + job, json.dumps([one.notify_url, one.ended]))
+            for job, one in past
+            if one.notify_url
+        ],
+    )
+    database.executemany("delete from facts where name = ?", [(NOTIFY + job,) for job in notified])
     database.execute("commit")
     return True
 
@@ -216,6 +237,9 @@ def _prune(database: sqlite3.Connection, keep: int, since: float, max_bytes: int
         database.execute("begin immediate")
         database.executemany("delete from records where job = ?", gone)
         database.executemany("delete from past where job = ?", gone)
+        database.executemany(
+            "delete from facts where name = ? || ?", [(NOTIFY, *job) for job in gone]
+        )
         database.execute("commit")
         database.execute("pragma incremental_vacuum").fetchall()
     return False
