@@ -3,6 +3,7 @@
 Each class below is a section of the file: its options with their types, defaults and bounds.
 """
 
+import base64
 import re
 from collections.abc import Callable, Mapping
 from configparser import ConfigParser
@@ -25,6 +26,8 @@ Section = TypeVar("Section", bound="DataclassInstance")
 
 LARGEST = 2**53
 """Of any number without a limit of its own."""
+SECRET_BYTES = 24
+"""The shortest secret."""
 YEAR_S = 366 * 86400.0
 """The largest time, in seconds."""
 
@@ -83,6 +86,17 @@ def _auto_or_url(text: str) -> str:
 def _url_or_none(text: str) -> str:
     if text != "none" and not re.fullmatch(r"https?://[!-~]+", text):
         raise ValueError(f"must be a URL or none, got {text:.200}")
+    return text
+
+
+def _secret(text: str) -> str:
+    if text != "none":
+        try:
+            key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+        except ValueError:
+            key = b""
+        if len(key) < SECRET_BYTES:  # the message must not have the text
+            raise ValueError(f"must be none, or at least {SECRET_BYTES} random bytes in base64")
     return text
 
 
@@ -216,6 +230,18 @@ class JournalSection:
 
 
 @dataclass(frozen=True, slots=True)
+class NotifySection:
+    secret: str = field(
+        default="none", repr=False, metadata={"form": _secret, "live": True, "secret": True}
+    )
+    timeout_s: float = _live(10.0, 0.1)
+    pause_s: float = _live(1.0, 0.1)
+    longest_pause_s: float = _live(300.0, 0.1)
+    give_up_s: float = _live(86400.0, 0)
+    in_flight: int = _option(16, 1)
+
+
+@dataclass(frozen=True, slots=True)
 class CostSection:
     x86_gb_s_usd: float = _live(GB_S_USD["x86_64"], 0)
     arm_gb_s_usd: float = _live(GB_S_USD["arm64"], 0)
@@ -235,6 +261,7 @@ class Config:
     launch: LaunchSection = field(default_factory=LaunchSection)
     jobs: JobsSection = field(default_factory=JobsSection)
     journal: JournalSection = field(default_factory=JournalSection)
+    notify: NotifySection = field(default_factory=NotifySection)
     cost: CostSection = field(default_factory=CostSection)
 
     @property
@@ -321,6 +348,8 @@ def _read_option(where: str, text: str, option: Field[object]) -> object:
     """Parse the text of an option. Raises ValueError."""
     kind, bounds = option.type, option.metadata
     shown = f"{' '.join(text.split()):.200}"  # a value may have several lines, an error only one
+    if bounds.get("secret"):
+        shown = "a value that is not shown here"
     if kind is Faults:
         try:
             return Faults.parse(text)

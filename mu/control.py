@@ -59,6 +59,10 @@ Examine = Callable[[Mapping[str, object]], Deferred[list[JSON]]]
 """Makes the checks that a request asks for, and returns the findings. Fails with FieldError."""
 
 
+Scrape = Callable[[str], tuple[bytes, str]]
+"""Returns the metrics in the format for an Accept header, and their content type."""
+
+
 class Refusal(Exception):
     """An answer other than 2xx; the text says why."""
 
@@ -84,6 +88,7 @@ class Control:
         engines: Collection[str],
         find_bucket: FindBucket,
         examine: Examine,
+        scrape: Scrape,
     ) -> None:
         self.reload(config, tokens)
         self._book = book
@@ -92,6 +97,7 @@ class Control:
         self._engines = engines
         self._find_bucket = find_bucket
         self._examine = examine
+        self._scrape = scrape
 
     def reload(self, config: Config, tokens: Tokens) -> None:
         """Use these for all requests from now on."""
@@ -102,6 +108,13 @@ class Control:
     @app.route("/health", methods=["GET"])
     def health(self, request: Request) -> bytes:
         return _answer(request, {"status": "ok", "version": mu.__version__})
+
+    @app.route("/metrics", methods=["GET"])
+    def metrics(self, request: Request) -> bytes:
+        self._authorize(request)
+        told, content_type = self._scrape(request.getHeader("accept") or "")
+        request.setHeader("Content-Type", content_type)
+        return told
 
     @app.route("/pipelines", methods=["GET"])
     def pipelines(self, request: Request) -> bytes:
@@ -197,10 +210,21 @@ class Control:
         pipelines, engines = self._registry.pipelines, self._engines
         old = rerun_of(body, self._config)
         if not old:
-            return read_order(body, self._config, pipelines, engines, key), None
+            spec = read_order(body, self._config, pipelines, engines, key)
+            self._refuse_unsigned(spec)
+            return spec, None
         earlier = await self._starter.earlier(old)
         spec = read_order(body, self._config, pipelines, engines, key, earlier.order)
+        self._refuse_unsigned(spec)
         return spec, await self._starter.plan_rerun(spec, earlier)
+
+    def _refuse_unsigned(self, spec: JobSpec) -> None:
+        """Raise FieldError if the order's notification could not be signed."""
+        if spec.notify_url and self._config.notify.secret == "none":
+            raise FieldError(
+                "notify_url",
+                "notify_url needs a [notify] secret in mu.conf, with which requests are signed",
+            )
 
     @app.route("/jobs", methods=["GET"])
     def jobs(self, request: Request) -> bytes:

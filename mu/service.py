@@ -38,10 +38,12 @@ from mu.journal.database import JournalError
 from mu.journal.keeper import JournalKeeper
 from mu.journal.writer import JournalReactor
 from mu.logs import DaemonLogger
+from mu.metrics import LagProbe, Metrics
 from mu.net.certificates import Authority
 from mu.net.host_headers import AllowedHosts, split_hosts
 from mu.net.transport import DirectTLSFactory, PromptServer
 from mu.net.web import BoundedSite, TextResource
+from mu.notifier import Notifier, make_agent
 from mu.pipelines import s3
 from mu.plugins import Engine
 from mu.ports import Ports
@@ -51,6 +53,7 @@ from mu.relay.hub import Relay
 from mu.relay.transport import RelayServer, RelayTLSFactory
 from mu.reload import Reloader
 from mu.signals import Signals, ignore_hang_up
+from mu.totals import Totals
 
 GOODBYE_S = 3.0
 """How long a stopping daemon waits for its workers to close their connections."""
@@ -116,7 +119,10 @@ class MuService(Service):
             self._watch = HomeWatch(reactor, self._home_gone, home, home / "lock")
         except (OSError, ValueError) as error:
             raise ConfigError(f"[mu] home = {home}: cannot use it: {error}") from None
-        self._journal = JournalKeeper(home / "journal.db", config, reactor, self._journal_failed)
+        self._totals = Totals()
+        self._journal = JournalKeeper(
+            home / "journal.db", config, reactor, self._journal_failed, self._totals.commits
+        )
         try:
             last = self._journal.last_ports()
         except JournalError as error:
@@ -125,7 +131,15 @@ class MuService(Service):
         self._engines = BuiltinEngines(config, self._local_key, reactor)
         self._buckets = Buckets(lambda: self._config, self._engines, reactor)
         self._book = JobBook(config.jobs.keep, config.jobs.output_bytes)
-        self._workers = WorkerFactory(self._book, config.worker, reactor)
+        self._workers = WorkerFactory(self._book, config.worker, reactor, self._totals)
+        self._lag = LagProbe(reactor, self._totals.loop_lag)
+        self._notifier = Notifier(
+            lambda: self._config.notify,
+            self._book,
+            self._totals,
+            reactor,
+            make_agent(reactor, config.notify.timeout_s),
+        )
         self._threads = _Threads(0, BLOCKING_CALLS, "mu-blocking")
         self._conductor: Conductor | None = None
         self._control: Control | None = None
@@ -181,7 +195,17 @@ class MuService(Service):
             {*engines, EXTERNAL},
             self._buckets.find,
             partial(self._in_thread, examiner),
+            Metrics(
+                self._book,
+                self._totals,
+                self._workers,
+                self._journal,
+                self._relay,
+                self._notifier,
+                self._reactor,
+            ).scrape,
         )
+        self._lag.start()
         self._listen_for_orders(self._control)
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
@@ -200,9 +224,17 @@ class MuService(Service):
         config, journal = self._config, self._journal
         ledger = journal.open()
         conductor = Conductor(
-            config, self._book, ledger, self._authority, engines, self._in_thread, self._reactor
+            config,
+            self._book,
+            ledger,
+            self._authority,
+            engines,
+            self._in_thread,
+            self._reactor,
+            self._totals,
         )
         conductor.coordinator.reached = Reached(config.home / "reached.json")
+        conductor.coordinator.notify = lambda one: self._notifier.notify(one, ledger)
         if journal.archive is not None:
             self._watch.add(journal.path)
             known = {*engines, EXTERNAL}
@@ -314,6 +346,8 @@ class MuService(Service):
         """Close the ports and stop the local engine, unless jobs are kept for the next start."""
         self._stopping = True
         self._watch.stop()
+        self._lag.stop()
+        self._notifier.stop()
         self._ports.withdraw()
         keep = self._journal.keeps and self._config.mu.on_stop == "keep"
         running = sum(job.active for job in self._book.live()) if keep else 0

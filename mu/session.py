@@ -39,6 +39,7 @@ from mu.journal.replay import step
 from mu.machine import Machine
 from mu.messages import (
     HELLO,
+    STARTED,
     Ack,
     BadMessage,
     Hello,
@@ -96,6 +97,7 @@ class Part(Protocol):
     @property
     def timeout_s(self) -> float: ...
     def heard(self, text: str, at: float) -> None: ...
+    def answered(self, command: str, reply: str, seconds: float) -> None: ...
     def used(self, use: Use) -> None: ...
     def printed(self, command: int, output: bytes) -> None: ...
     def ended(self, finish: Finish, at: float, charged: bool) -> None: ...
@@ -124,7 +126,8 @@ class Session(Generic[L]):
 
     __slots__ = (
         *("away_since", "line", "name", "over", "part", "received"),
-        *("_ack_timer", "_acked", "_actor", "_agreed", "_allowance", "_appended", "_assigned"),
+        *("_ack_timer", "_acked", "_actor", "_agreed", "_allowance", "_appended", "_asked"),
+        "_assigned",
         *(
             "_attempt",
             "_claim",
@@ -171,6 +174,7 @@ class Session(Generic[L]):
         self._hold_reason = ""
         self._stopped: dict[str, float] | None = None  # while timers are stopped: when each is due
         self._stopped_at = 0.0
+        self._asked: dict[int, tuple[str, float]] = {}  # commands without their last reply: when
         self._effects: list[SessionEffect] = []
         self._appended = 0  # Append effects among those
 
@@ -216,6 +220,8 @@ class Session(Generic[L]):
             elif isinstance(event, Elapsed):
                 self._stopped.pop(event.timer, None)
             finish = self._note(effects, event.at) or finish
+        outstanding = machine.worker.outstanding
+        self._asked = {n: asked for n, asked in self._asked.items() if n in outstanding}
         self._outbox.free_first(self._outbox.produced)
         self._kept = self._acked = self.received
         if not position:
@@ -351,6 +357,9 @@ class Session(Generic[L]):
         if info:
             self._handle(Informed(now, *info, reply.command), is_reply=True)
         else:
+            if reply.command in self._asked and not text.startswith(STARTED):
+                command, at = self._asked.pop(reply.command)
+                self.part.answered(command, text, now - at)
             self._handle(Answered(now, text, reply.command), is_reply=True)
         if self.name and not self.over:
             self._acknowledge(size)
@@ -492,6 +501,8 @@ class Session(Generic[L]):
                     if self._quits:
                         self._outbox.barrier = self._position
                     self._outbox.add(command)
+                    if self.name:  # others do not say which command they answer
+                        self._asked[self._outbox.produced] = command, at
                 case SetTimer(timer=timer, seconds=seconds):
                     self._set_timer(timer, seconds, at)
                 case CancelTimer(timer=timer):
@@ -520,6 +531,7 @@ class Session(Generic[L]):
         self.over = True
         self.away_since = None
         self._machine = None
+        self._asked.clear()
         crash = self.part.machine.crash
         if crash is not None:
             self._effects.append(Crashed(crash))

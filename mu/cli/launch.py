@@ -169,6 +169,9 @@ def pipelines(name: str | None, as_json: bool) -> None:
     help="Stop the job, as failed, at this cost.  [default: no limit]",
 )
 @click.option(
+    "--notify", metavar="URL", help="POST the job to this URL when it has ended (docs/control.md)."
+)
+@click.option(
     "--event", metavar="JSON|@FILE", help="Extra fields for the workers' event, such as env."
 )
 @click.option(
@@ -259,6 +262,7 @@ def launch(
     order |= {"deadline_s": given["deadline"], "worker_timeout_s": given["worker_timeout"]}
     same = ("retries", "spares", "stragglers", "tolerate", "on_failure")
     order |= {name: given[name] for name in same} | {"max_cost_usd": given["max_cost"]}
+    order |= {"notify_url": given["notify"]}
     chosen = [name for word in regions for part in word.split(",") if (name := part.strip())]
     order["regions"] = chosen or None
     order["actors"] = None if actors is None else read_actors(actors)

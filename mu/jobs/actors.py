@@ -14,6 +14,7 @@ from mu.journal.records import AttemptEnded, NobodyCame, Stopped
 from mu.machine import Machine
 from mu.messages import Use
 from mu.states.context import Progress
+from mu.totals import Totals
 
 SHOWN_REPLY = 1000
 """Characters kept of an actor's last reply, for users."""
@@ -43,6 +44,7 @@ class ParentJob(Protocol):
     """What an actor needs from its job (a mu.jobs.job.Job)."""
 
     id: str
+    totals: Totals
 
     @property
     def pipeline_name(self) -> str: ...
@@ -103,6 +105,10 @@ class Attempt:
         """Note the worker's last reply."""
         self.last_reply = text[:SHOWN_REPLY]
         self.since = at
+
+    def answered(self, command: str, reply: str, seconds: float) -> None:
+        """Count the last reply to a command, and how long it took."""
+        self.actor.job.totals.answered(command, reply, seconds)
 
     def used(self, use: Use) -> None:
         """Tell the job what the worker says that it used."""

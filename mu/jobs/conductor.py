@@ -19,10 +19,11 @@ from mu.jobs.rerun import EarlierJob, NoRerun, plan_rerun, read_earlier
 from mu.jobs.run import Run
 from mu.jobs.spec import JobSpec, Limits
 from mu.jobs.summary import JSON, JobSummary
-from mu.journal.ledger import Ledger, Past
+from mu.journal.ledger import Ledger, Notification, Past
 from mu.journal.records import Ordered, Planned
 from mu.net.certificates import Authority
 from mu.plugins import Engine
+from mu.totals import Totals
 
 
 class Conductor:
@@ -42,6 +43,7 @@ class Conductor:
         engines: Mapping[str, Engine],
         in_thread: Callable[..., Deferred[Any]],
         clock: IReactorTime,
+        totals: Totals | None = None,
     ) -> None:
         self._book = book
         self._runs: dict[str, Run] = {}
@@ -54,6 +56,7 @@ class Conductor:
             in_thread,
             _limits(config),
             _prices(config),
+            totals=totals or Totals(),
         )
 
     def reload(self, config: Config) -> None:
@@ -178,8 +181,13 @@ class Conductor:
             error=f"it cannot resume after the coordinator's restart: {reason}",
         )
         key, body = (ordered.key, ordered.digest) if ordered else ("", "")
-        past = Past.of(now, summary.json(), [], key, body)
+        url = order.get("notify_url", "")
+        past = Past.of(now, summary.json(), [], key, body, url)
         self.coordinator.ledger.end(job_id, past)
+        if url:
+            told = Notification(job_id, url, now)
+            self.coordinator.ledger.on_disk(self.coordinator.notify, told)
+        self.coordinator.totals.jobs["failed"] += 1
         self._book.add(PastJob(past.told, past.identity, lambda _: "[]"))
 
     def resume(self) -> None:
@@ -188,6 +196,11 @@ class Conductor:
             run.resume()
 
     def _ended(self, job: Job) -> None:
+        totals = self.coordinator.totals
+        totals.jobs[job.state] += 1
+        totals.ended_usd += job.cost_usd or 0.0
+        if job.spec.notify_url and job.finished is not None:
+            self.coordinator.notify(Notification(job.id, job.spec.notify_url, job.finished))
         del self._runs[job.id]
         self._book.ended(job)
 

@@ -12,10 +12,11 @@ from mu.config import Config
 from mu.engines.cost import Prices
 from mu.jobs.reached import Reached
 from mu.jobs.spec import Limits
-from mu.journal.ledger import Ledger
+from mu.journal.ledger import Ledger, Notification
 from mu.net.certificates import Authority
 from mu.places import Places
 from mu.plugins import Engine
+from mu.totals import Totals
 
 
 @dataclass(slots=True)
@@ -43,3 +44,6 @@ class Coordinator:
     """How many workers each engine runs at once, for all jobs."""
     reached: Reached = field(default_factory=Reached)
     """Which functions' workers have connected before."""
+    totals: Totals = field(default_factory=Totals)
+    notify: Callable[[Notification], None] = lambda notification: None
+    """Tells somebody that a job has ended; that is on disk."""

@@ -41,6 +41,7 @@ from mu.machine import Machine
 from mu.messages import Use
 from mu.plugins import Outcome
 from mu.states.context import JobFacts
+from mu.totals import Totals
 
 T = TypeVar("T")
 
@@ -60,8 +61,10 @@ class RecordedJob(ABC):
         created: float,
         relay: str,
         prices: Prices,
+        totals: Totals,
     ) -> None:
         self.id = job_id
+        self.totals = totals
         self.spec = spec
         self.uniq = uniq
         self.limits = limits

@@ -51,6 +51,8 @@ class JobSpec:
     """What its user calls it; other jobs may have the same name."""
     key: str = ""
     """The order's Idempotency-Key, if it had one."""
+    notify_url: str = ""
+    """The URL to notify of the job's end; empty: none."""
     digest: str = ""
     """The digest of the order's body; it shows whether another order with this key is the same."""
 

@@ -541,6 +541,7 @@ def test_an_order_that_is_repeated_is_answered_once_it_is_on_disk():
         {"scripted", "external"},
         no_bucket,
         lambda given: Deferred(),
+        lambda accept: (b"", "text/plain"),
     )
     answers = []
     for _ in range(2):

@@ -30,7 +30,15 @@ def book():
 def ask(book):
     """Return the status and the body of the response to a GET."""
     control = Control(
-        Config(), Tokens("t0ken", "reader"), book, Registry({}, {}, []), None, set(), None, None
+        Config(),
+        Tokens("t0ken", "reader"),
+        book,
+        Registry({}, {}, []),
+        None,
+        set(),
+        None,
+        None,
+        None,
     )
     site = BoundedSite(TextResource(control.app.resource()), 1000, AllowedHosts())
 

@@ -38,6 +38,9 @@ class Attempt:
     def used(self, use):
         pass
 
+    def answered(self, command, reply, seconds):
+        pass
+
     def heard(self, text, at):
         pass
 

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PURE = ["wire", "messages", "events", "machine", "states", "parameters", "pipelines", "interfaces"]
-PURE += ["outbox", "session", "session_effects"]
+PURE += ["outbox", "session", "session_effects", "totals"]
 PURE += ["relay.switchboard", "relay.mailboxes", "relay.parties", "relay.effects", "relay.limits"]
 PURE += [
     "relay.framing",

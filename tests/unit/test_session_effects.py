@@ -90,6 +90,9 @@ class Attempt:
     def used(self, use):
         pass
 
+    def answered(self, command, reply, seconds):
+        pass
+
     def heard(self, text, at):
         self.last = text
 
