@@ -26,6 +26,7 @@ class ActorJson(TypedDict):
     last_reply: str
     error: str | None
     result: object
+    used: NotRequired[dict[str, float | None]]
     failures: NotRequired[list[FailureJson]]
 
 
@@ -80,6 +81,7 @@ class JobJson(TypedDict):
     error: str | None
     cost_usd: NotRequired[float | None]
     cost_usd_at_most: NotRequired[float | None]
+    used: NotRequired[dict[str, float | None]]
     result: object
     engine: NotRequired[str]
     function: NotRequired[str]

@@ -142,6 +142,7 @@ def workers(job: str, state: str | None, as_json: bool) -> None:
     from mu.cli.display.failures import failures, retried
     from mu.cli.display.tables import workers_table
     from mu.cli.display.text import console
+    from mu.cli.display.usage import advice, usage_line
 
     screen = console()
     parts = failures(found, found_job, every=state == "failed") + retried(found)
@@ -150,6 +151,9 @@ def workers(job: str, state: str | None, as_json: bool) -> None:
     if parts:
         screen.print()
     screen.print(workers_table(found, time.time()))
+    screen.print()
+    for line in filter(None, (usage_line(found_job), advice(found_job))):
+        screen.print(line, soft_wrap=True)
 
 
 @click.command()

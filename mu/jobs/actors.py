@@ -9,6 +9,7 @@ from mu.jobs.driver import SessionDriver
 from mu.jobs.output import Tail
 from mu.jobs.overview import Glance
 from mu.jobs.summary import JSON, Tally, readable, tally_json
+from mu.jobs.usage import Usage
 from mu.jobs.waiting import in_words
 from mu.journal.records import AttemptEnded, NobodyCame, Stopped
 from mu.machine import Machine
@@ -60,6 +61,7 @@ class ParentJob(Protocol):
     def worker_awaited(self) -> str: ...
     def machine(self, actor: "Actor") -> Machine: ...
     def used(self, session: str, use: Use) -> None: ...
+    def command_used(self, attempt: "Attempt", use: Use) -> None: ...
     def attempt_ended(
         self, attempt: "Attempt", finish: Finish, at: float, charged: bool
     ) -> None: ...
@@ -78,6 +80,8 @@ class Attempt:
         self.since = began
         self.machine = actor.job.machine(actor)
         self.session: SessionDriver | None = None
+        self.told: set[int] = set()
+        """The commands of which the worker has told what they used, if their reply may still come."""
 
     @property
     def job_id(self) -> str:
@@ -112,8 +116,9 @@ class Attempt:
 
     def used(self, use: Use) -> None:
         """Tell the job what the worker says that it used."""
-        if self.session is not None:
+        if self.session is not None and not use.command:
             self.actor.job.used(self.session.name, use)
+        self.actor.job.command_used(self, use)
 
     def ended(self, finish: Finish, at: float, charged: bool) -> None:
         """Tell the job that the session is over; `charged`: whether it counts against `retries`."""
@@ -163,6 +168,8 @@ class Actor:
         self.output = Tail(log_bytes)
         self.pause_until: float | None = None
         """When it will be retried, during the pause before a retry."""
+        self.usage = Usage()
+        """What its workers used, as they told."""
         self.took: float | None = None
         """How long the successful attempt took, in seconds."""
         self._since = at
@@ -318,5 +325,6 @@ class Actor:
             "last_reply": readable(self.last_reply),
             "error": self.error and readable(self.error),
             "result": self.result,
+            "used": self.usage.json(),
             "failures": [failure.describe() for failure in self.failures],
         }

@@ -27,6 +27,7 @@ from mu.jobs.spares import Spares, stragglers
 from mu.jobs.spec import EXTERNAL, JobSpec, Limits
 from mu.jobs.summary import JSON, readable
 from mu.jobs.unseen import before_hello_s
+from mu.jobs.usage import as_told, told_by
 from mu.journal.allowance import JobAllowance
 from mu.journal.ledger import Ledger, NoJournal, Past
 from mu.journal.records import (
@@ -34,6 +35,7 @@ from mu.journal.records import (
     Arrived,
     Assigned,
     AttemptEnded,
+    CommandUsed,
     Counted,
     Launched,
     NobodyCame,
@@ -47,6 +49,8 @@ from mu.totals import Totals
 
 ALIVE_S = 10.0
 """How often a job records that its daemon is running: the most time that a restart miscounts."""
+LONGEST_REQUEST = 100
+"""The most characters of an invocation's id, which workers tell."""
 LONGEST_PAUSE_S = 60.0
 """The longest pause between two attempts at an actor."""
 
@@ -145,8 +149,32 @@ class Job(RecordedJob):
         launch = self.launches.get(self.launches.of_session(session))
         if use.command or launch is None or launch.used or self.ending:
             return
-        now = self.clock.seconds()
-        self.record(Used(now, session, before_hello_s(use, now - launch.begun)))
+        now, told = self.clock.seconds(), use.values
+        request = told.get("request")
+        self.record(
+            Used(
+                now,
+                session,
+                before_hello_s(use, now - launch.begun),
+                as_told(told.get("init_s")),
+                as_told(told.get("memory_mb")),
+                request if isinstance(request, str) and len(request) <= LONGEST_REQUEST else "",
+            )
+        )
+
+    def command_used(self, attempt: Attempt, use: Use) -> None:
+        """Record what a command used, or at its end the worker, if it is told for the first time.
+
+        A worker tells it before the command's last reply, and again if that gets lost.
+        """
+        outstanding = attempt.machine.worker.outstanding
+        told = told_by(use.values)
+        attempt.told &= {0, *outstanding}
+        new = use.command not in attempt.told and (not use.command or use.command in outstanding)
+        if told and new and not self.ending:
+            now = self.clock.seconds()
+            self.record(CommandUsed(now, attempt.actor_number, attempt.number, use.command, told))
+            attempt.told.add(use.command)
 
     def workers_expected(self) -> Iterator[tuple[str, bool]]:
         """Yield the launches whose worker runs or may still start, and whether it has connected."""

@@ -14,18 +14,20 @@ from mu.events import Finish
 from mu.jobs.actors import Actor, Attempt
 from mu.jobs.bill import Bill
 from mu.jobs.driver import SessionDriver
-from mu.jobs.launches import LATE, Launches
+from mu.jobs.launches import LATE, Launch, Launches
 from mu.jobs.life import ACTIVE, OVER, SHOWN, JobState, Step, follow
 from mu.jobs.overview import Glance
 from mu.jobs.queue import ActorQueue
 from mu.jobs.rerun import merged, read_outcomes
 from mu.jobs.spec import EXTERNAL, JobSpec, Limits, new_machine
 from mu.jobs.summary import COUNTED, JSON, JobSummary, Tally, readable, tally_json
+from mu.jobs.usage import Usage
 from mu.journal.records import (
     Alive,
     Arrived,
     Assigned,
     AttemptEnded,
+    CommandUsed,
     Counted,
     Launched,
     Launching,
@@ -87,6 +89,8 @@ class RecordedJob(ABC):
         self.counts: Counter[str] = Counter()
         self.launches = Launches(limits.accept_s, limits.hello_s)
         self.bill = Bill(prices, spec.regions)
+        self.usage = Usage()
+        """What its workers used, as they told."""
         self.stopped: Stopped | None = None
         """Why it was stopped, if it was."""
         self._by_number: dict[int, Actor] = {}
@@ -115,6 +119,10 @@ class RecordedJob(ABC):
     @abstractmethod
     def used(self, session: str, use: Use) -> None:
         """Record what a worker tells that it has used."""
+
+    @abstractmethod
+    def command_used(self, attempt: Attempt, use: Use) -> None:
+        """Record what a worker tells that a command has used."""
 
     @abstractmethod
     def attempt_ended(self, attempt: Attempt, finish: Finish, at: float, charged: bool) -> None:
@@ -252,6 +260,7 @@ class RecordedJob(ABC):
             cost_usd=None if usd is None else round(usd, 6),
             cost_usd_at_most=None if at_most is None else round(at_most, 6),
             gb_s=None if gb_s is None else round(gb_s, 3),
+            used=self.usage.json(),
             result=self.result,
         )
 
@@ -306,10 +315,10 @@ class RecordedJob(ABC):
                 if session and not waits:
                     self._past_sessions.add(session)
                     self.bill.ended(session, at)
-            case Used(session=session, before_s=before_s):
-                launch = self.launches.of_session(session)
-                self.launches[launch].used = True
-                self.bill.used_before(session, launch, before_s)
+            case Used():
+                self._apply_use(record)
+            case CommandUsed():
+                self._apply_command_use(record)
             case Assigned():
                 self._apply_assignment(record)
             case AttemptEnded():
@@ -394,9 +403,37 @@ class RecordedJob(ABC):
         attempt.session = self.new_session(attempt, record.session)
         if record.session:
             self._sessions[record.session] = attempt.session
+        if launch is not None:
+            self._apply_memory(actor, launch)
         self._untried.discard(actor.number)
         if not self._untried:
             self._staffed()
+
+    def _apply_use(self, record: Used) -> None:
+        launch_id = self.launches.of_session(record.session)
+        launch = self.launches[launch_id]
+        launch.used, launch.memory_mb, launch.request = True, record.memory_mb, record.request
+        self.bill.used_before(record.session, launch_id, record.before_s)
+        if record.init_s is not None:
+            self.usage.add({"init_s": record.init_s})
+        session = self._sessions.get(record.session)
+        if session is not None:
+            self._apply_memory(self._by_number[session.part.actor_number], launch)
+
+    def _apply_memory(self, actor: Actor, launch: Launch) -> None:
+        """Apply that the worker of a launch has an actor, once its function's memory is known."""
+        if launch.memory_mb is not None:
+            actor.usage.add({"memory_mb": launch.memory_mb})
+            self.usage.add({"memory_mb": launch.memory_mb})
+
+    def _apply_command_use(self, record: CommandUsed) -> None:
+        actor = self._by_number[record.actor]
+        told = record.told | ({"commands": 1} if record.command else {})
+        actor.usage.add(told)
+        self.usage.add(told)
+        for attempt in actor.attempts:
+            if attempt.number == record.attempt:
+                attempt.told.add(record.command)
 
     def _apply_end(self, record: AttemptEnded) -> None:
         actor = self._by_number[record.actor]

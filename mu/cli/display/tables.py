@@ -26,6 +26,7 @@ from mu.cli.display.text import (
     span,
     took,
 )
+from mu.cli.display.usage import cpu, memory
 
 NARROW, COUNTS = 8, 14
 """The least widths of columns that are cut or wrap, unless their content is narrower."""
@@ -80,8 +81,12 @@ def workers_table(actors: Sequence[ActorJson], now: float) -> RenderableType:
         "at": lambda actor: cut(_at(actor), 30),
         "waiting for": lambda actor: cut(actor.get("waits_for") or "", 60),
         "heard": lambda actor: ago(now - actor["since"]),
+        "cpu": lambda actor: cpu(actor.get("used", {})),
+        "memory": lambda actor: memory(actor.get("used", {})),
         "last reply": lambda actor: cut(actor["last_reply"], 80),
     }
+    if not any(actor.get("used", {}).get("commands") for actor in actors):
+        del columns["cpu"], columns["memory"]
     if all(_total(actor) == 1 for actor in actors):
         del columns["inputs"]
     if all(actor["attempt"] < 2 for actor in actors):
