@@ -139,6 +139,31 @@ def test_the_hint_of_a_deployment_is_a_job_that_runs(mine):
     assert (mine.folder / "user" / "FOLDER-OUT" / "fruit").read_text() == "apple\npear\n"
 
 
+def test_a_rerun_with_more_memory_changes_the_function_and_fetches_the_outputs(mine):
+    mine.files("needy", {"a": "x\n", "b": "y\n"})
+    mine.mu("deploy", "--bare", "--name", "small", "--memory", "256")
+    needs = 'test "$AWS_LAMBDA_FUNCTION_MEMORY_SIZE" -ge 300 && cp {in} {out}'
+    words = ["launch", "map", "--function", "small", "--in", "needy", "-p", f"command={needs}"]
+    assert mine.mu(*words, "-w")[0] == 1
+
+    status, _, told = mine.mu("rerun", "last", "--memory", "300", "-p", "nosuch=1")
+    assert status == 2 and "unknown parameter 'nosuch'" in told
+    status, _, told = mine.mu("rerun", "last", "--memory", "300", "--engine", "external")
+    assert (status, told) == (
+        2,
+        "mu: --memory is for engines lambda and local, and the job's is external\n",
+    )
+    status, told, errors = mine.mu(
+        "rerun", "last", "--memory", "300", "--name", "more memory", "--out", "satisfied"
+    )
+    assert status == 0, told + errors
+    assert "\nFunction small in us-east-1 was updated: memory 300 MB (was 256).\n" in errors
+    satisfied = mine.folder / "user" / "satisfied"
+    assert {path.name: path.read_text() for path in satisfied.iterdir()} == {"a": "x\n", "b": "y\n"}
+    (job,) = json.loads(mine.mu("jobs", "--name", "more memory", "--json")[1])
+    assert (job["state"], bool(job["rerun"])) == ("done", True)
+
+
 # ---------------------------------------------------------------- as printed
 
 
