@@ -20,13 +20,16 @@ from mu_worker.tls import client_context
 def start(keys: Mapping[str, object], root: str, init_s: float | None = None) -> dict[str, object]:
     """Run a worker for the event, with the bundle in `root`; return how it ended.
 
+    Commands find the bundle's programs by their names: its folder is the first in PATH.
+
     `init_s` is the duration of the sandbox's INIT, if this is its first event and that is known.
     Raises ValueError for an invalid event. Other failures (no coordinator, a refused certificate,
     a lost connection) are returned, not raised: Lambda would run a failed function again.
     """
     begun = monotonic()
     event = read_event(keys)
-    with _environment((("MU_PYTHON", sys.executable), *event.env)):
+    path = os.pathsep.join([root, os.environ.get("PATH", os.defpath)])
+    with _environment((("MU_PYTHON", sys.executable), ("PATH", path), *event.env)):
         folder = _new_folder()
         keep = not event.rm_tmpdir
         try:

@@ -83,6 +83,22 @@ def test_one_line_makes_the_function_copies_files_and_runs_the_job(mine, shout):
     assert (loud / "a b.txt").read_text() == "HELLO\n!"
 
 
+def test_a_command_finds_the_functions_programs_by_their_names(mine):
+    user = mine.folder / "user"
+    for name in ("sort", "twice"):  # one that the machine has, too
+        (user / name).write_text('#!/bin/sh\ncat "$1" "$1"\n')
+        (user / name).chmod(0o755)
+    mine.files("once", {"a": "x\n"})
+    words = ["launch", "map", "--in", "once", "--out", "doubled", "-p", "command=twice {in} > {out}"]
+    status, _, told = mine.mu(*words, "--program", "./twice")
+    assert status == 0, told
+    words[-1] = "command=sort {in} | tee {out}"
+    mine.mu("deploy", "./sort", "--name", "doubling")
+    status, _, told = mine.mu(*words, "--function", "doubling")
+    assert status == 0, told
+    assert (user / "doubled" / "a").read_text() == "x\nx\n"
+
+
 def test_a_dry_run_as_json_has_the_plan_and_the_bound(mine):
     told = json.loads(mine.mu("launch", "hello", "-n", "3", "--dry-run", "--json")[1])
     assert (told["actors"], told["inputs"], told["size"]) == (3, [{}, {}, {}], None)
