@@ -215,6 +215,7 @@ class JobsSection:
     retry_pause_s: float = _live(1.0, 0)
     spares: int = _live(0, 0)
     stragglers: float = _live(3.0, 0)
+    blocked_s: float = _live(1.0, 0.001)
     keep: int = _option(1000, 1)
     output_bytes: int = _option(2**26, 0)
 

@@ -31,6 +31,8 @@ from mu.plugins import Pipeline
 from mu.registry import Registry
 from mu.strict_json import dumps
 
+NAMED = 5
+"""How many inputs a refusal names."""
 STATES = tuple(dict.fromkeys(SHOWN.values()))
 """The states of jobs as users see them."""
 
@@ -275,7 +277,7 @@ class Control:
         workers = job.workers()
         key = _argument(request, "key")
         if key is not None:
-            having = {actor.number for actor in _having(job, key)}
+            having = {actor.number for actor in _having(job, key)[1]}
             workers = [worker for worker in workers if worker["actor"] in having]
         state = _chosen(request, "state", COUNTED)
         if state is not None:
@@ -303,7 +305,7 @@ class Control:
 
         For one actor, `after=N` skips the first N bytes; the header Mu-Log-End says where the next
         part begins, and Mu-Log-Begin where this one did. With `key`, only the output of that input
-        is returned; with `names=1`, each line begins with the name of its input.
+        is returned, which may also be an unambiguous part of its name; with `names=1`, each line begins with the name of its input.
         """
         self._authorize(request)
         job = self._find(job_id)
@@ -314,7 +316,9 @@ class Control:
         request.setHeader("Content-Type", "text/plain; charset=utf-8")
         number, key = _argument(request, "actor"), _argument(request, "key")
         names = _chosen(request, "names", ("0", "1")) == "1"
-        actors = job.actors if key is None else _having(job, key)
+        actors = job.actors
+        if key is not None:
+            key, actors = _having(job, key)
         after = 0
         if number is not None:
             chosen = _number(number, "actor")
@@ -441,16 +445,25 @@ def _argument(request: Request, name: str) -> str | None:
     return given[-1].decode("utf-8", "replace") if given else None
 
 
-def _having(job: Job | PastJob, key: str) -> list[Actor]:
-    """Return the actors that have this input. Raises Refusal if there is none."""
+def _having(job: Job | PastJob, part: str) -> tuple[str, list[Actor]]:
+    """Return the input of this name, or the only one with this part of it, and the actors that have it.
+
+    Raises Refusal if there is none, or several.
+    """
     if not isinstance(job, Job):
         raise Refusal(
             404, f"job {job.id} ended before the daemon's last start: its inputs are gone", "key"
         )
-    actors = job.having(key)
-    if not actors:
-        raise Refusal(404, f"job {job.id} has no input {key!r:.200}", "key")
-    return actors
+    found = job.having(part)
+    if not found:
+        raise Refusal(404, f"job {job.id} has no input {part!r:.200}", "key")
+    if len(found) > 1:
+        names = ", ".join(f"{name:.200}" for name in list(found)[:NAMED])
+        more = ", ..." if len(found) > NAMED else ""
+        raise Refusal(
+            404, f"job {job.id} has {len(found)} inputs with {part!r:.200}: {names}{more}", "key"
+        )
+    return next(iter(found.items()))
 
 
 def _output(actor: Actor, after: int, key: str | None, names: bool) -> bytes:

@@ -197,6 +197,7 @@ class PlanJson(TypedDict):
     pipeline: str
     engine: str
     function: str
+    functions: list[str]
     regions: list[str]
     actors: int
     inputs: list[dict[str, object]]

@@ -366,6 +366,26 @@ def deploy_bare(home: Home, name: str) -> None:
     click.echo(f"Created function {name} on the local engine, with the worker alone.", err=True)
 
 
+def set_memory(
+    home: Home | None, regions: Sequence[str], functions: Sequence[str], memory: int
+) -> list[DeployResult]:
+    """Give functions this much memory in MB, on the local engine of a home, or on AWS without one.
+
+    Versions and functions of other accounts are refused.
+    """
+    with function_errors():
+        from mu.functions.aws import AwsClients
+        from mu.functions.deploy import Settings, names_of
+
+        if above := limits.MEMORY.exceeded(memory):
+            warn([above])
+        for name in functions:
+            names_of(name)
+        clients = _clients("local", home) if home is not None else AwsClients()
+        targets = _Targets(functions, regions, clients, False, True)
+        return targets.deploy(None, Settings(memory=memory), "")
+
+
 def deploy_program(
     home: Home | None,
     engine: str | None,

@@ -159,7 +159,11 @@ def workers(job: str, state: str | None, as_json: bool) -> None:
 @click.command()
 @job_argument
 @click.option("-a", "--actor", type=click.IntRange(min=0), metavar="N", help="Only this actor.")
-@click.option("--key", metavar="NAME", help="Only the output of this input, such as an S3 key.")
+@click.option(
+    "--key",
+    metavar="NAME",
+    help="Only the output of this input, such as an S3 key, or of the only one with this part.",
+)
 @click.option("-f", "--follow", is_flag=True, help="Continue until the actor has ended.")
 @click.option("--raw", is_flag=True, help="Do not begin lines with the names of their inputs.")
 @click.option(
@@ -183,7 +187,7 @@ def log(
       mu log last
       mu log 6065 -a 3
       mu log last -a 0 -f
-      mu log last --key photos/a.jpg
+      mu log last --key a.jpg
       mu log last --function
 
     --function prints what the function itself wrote while the job ran, also for other jobs at that

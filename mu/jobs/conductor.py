@@ -222,6 +222,7 @@ def _limits(config: Config) -> Limits:
         attempt_bytes=config.journal.max_attempt_bytes,
         job_bytes=config.journal.max_job_bytes,
         hold_s=config.worker.hold_s,
+        blocked_s=config.jobs.blocked_s,
         retry_pause_s=config.jobs.retry_pause_s,
         hello_s=config.launch.hello_timeout_s,
         accept_s=config.launch.accept_timeout_s,

@@ -141,8 +141,10 @@ class Job(RecordedJob):
 
     def new_session(self, attempt: Attempt, name: str) -> SessionDriver:
         """Return the session of an attempt that begins."""
-        allowance = self.allowance.attempt()
-        return SessionDriver(attempt, name, self.ledger, self.clock, self.limits.hold_s, allowance)
+        limits, allowance = self.limits, self.allowance.attempt()
+        return SessionDriver(
+            attempt, name, self.ledger, self.clock, limits.hold_s, limits.blocked_s, allowance
+        )
 
     def used(self, session: str, use: Use) -> None:
         """Record what a worker ran before its hello, if it tells that for the first time."""

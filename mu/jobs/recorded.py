@@ -200,10 +200,25 @@ class RecordedJob(ABC):
         """Return the actor with that number."""
         return self._by_number.get(number)
 
-    def having(self, name: str) -> list[Actor]:
-        """Return the actors that have an input with this name."""
+    def having(self, part: str) -> dict[str, list[Actor]]:
+        """Return the inputs with this name, and the actors that have them.
+
+        If there is none, return those whose names end with it; if there is none, those that have it
+        somewhere in their names.
+        """
         inputs = self.spec.pipeline.inputs
-        return [actor for actor in self.actors if name in inputs(dict(actor.input))]
+        same: dict[str, list[Actor]] = {}
+        ending: dict[str, list[Actor]] = {}
+        having: dict[str, list[Actor]] = {}
+        for actor in self.actors:
+            for name in dict.fromkeys(inputs(dict(actor.input))):
+                if part == name:
+                    same.setdefault(name, []).append(actor)
+                elif part and name.endswith(part):
+                    ending.setdefault(name, []).append(actor)
+                elif part and part in name:
+                    having.setdefault(name, []).append(actor)
+        return same or ending or having
 
     def machine(self, actor: Actor) -> Machine:
         """Return a new machine for an attempt at an actor."""

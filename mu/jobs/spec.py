@@ -78,6 +78,8 @@ class Limits:
     """The limit for the events of all of a job's attempts in the journal."""
     hold_s: float = 10.0
     """How long an actor is held for a worker that lost its connection."""
+    blocked_s: float = 1.0
+    """How long a state may take for one event before it is named in the log: nothing else runs then."""
     retry_pause_s: float = 1.0
     """The pause before the third attempt at an actor; it doubles with each further one."""
     hello_s: float = 120.0

@@ -140,6 +140,25 @@ def test_output_and_actors_are_found_by_input(book, ask):
         assert (status, refused["error"]["message"]) == (404, says)
 
 
+def test_an_unambiguous_end_or_part_of_an_input_finds_it(book, ask):
+    job = keyed_job(["in/1.txt", "in/11.txt"], ["1.txt.gz", "b", "ab"])
+    book.add(job)
+    for actor, name in ((0, "in/1.txt"), (0, "in/11.txt"), (1, "1.txt.gz"), (1, "b"), (1, "ab")):
+        job.actors[actor].output.write(f"{name}\n".encode(), name)
+
+    def found(part):
+        status, text = ask(f"/jobs/j1/log?key={part}")
+        return text.decode() if status == 200 else json.loads(text)["error"]["message"]
+
+    assert found("/1.txt") == "in/1.txt\n"
+    assert found("b") == "b\n", "the whole name comes first"
+    assert found("11") == "in/11.txt\n"
+    assert found("gz") == "1.txt.gz\n"
+    assert found("1.txt") == "job j1 has 2 inputs with '1.txt': in/1.txt, in/11.txt"
+    assert found("") == "job j1 has no input ''"
+    assert [row["actor"] for row in told(ask("/jobs/j1/workers?key=11.t"))[1]] == [0]
+
+
 def test_an_overview_is_of_one_moment(book, ask):
     job = make_job(Done, 3)
     book.add(job)
