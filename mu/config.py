@@ -164,8 +164,12 @@ class RelaySection:
 class ControlSection:
     host: str = _text("127.0.0.1", read_host)
     port: int = _port(13580)
+    hosts: str = _option("none")
     max_body: int = _option(2**20, 1)
     max_depth: int = _live(100, 10, 500)
+    code_s: float = _live(60.0, 1)
+    session_s: float = _live(7 * 86400.0, 60)
+    max_viewers: int = _live(200, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """The HTTP control port: a JSON API to order, watch and cancel jobs."""
 
-import hmac
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -11,6 +10,7 @@ from twisted.python.failure import Failure
 from twisted.web.server import Request
 
 import mu
+from mu.access import Access, Rights
 from mu.aws.s3 import EMBEDDED_BUCKET, S3Error, S3Place
 from mu.config import Config
 from mu.home import Tokens
@@ -26,7 +26,9 @@ from mu.jobs.spec import EXTERNAL, JobSpec
 from mu.jobs.summary import COUNTED, JSON
 from mu.jobs.timelines import NoTimeline, Timelines
 from mu.journal.records import Planned
-from mu.parameters import RESTART, FieldError, Parameter, read_fields
+from mu.page.feed import Feeds
+from mu.page.files import PageFile
+from mu.parameters import RESTART, FieldError, Parameter, Params, read_fields
 from mu.plugins import Pipeline
 from mu.registry import Registry
 from mu.strict_json import dumps
@@ -78,7 +80,7 @@ class Refusal(Exception):
 
 
 class Control:
-    """The routes. All but /health require `Authorization: Bearer <token>`; GET takes either token."""
+    """The routes. All but /health and the page's files require `Authorization: Bearer <token>`."""
 
     log = Logger()
     app: Any = Klein()
@@ -86,7 +88,7 @@ class Control:
     def __init__(
         self,
         config: Config,
-        tokens: Tokens,
+        access: Access,
         book: JobBook,
         registry: Registry,
         starter: Starter,
@@ -94,8 +96,11 @@ class Control:
         find_bucket: FindBucket,
         examine: Examine,
         scrape: Scrape,
+        feeds: Feeds,
+        page: Mapping[str, PageFile],
     ) -> None:
-        self.reload(config, tokens)
+        self._config = config
+        self._access = access
         self._book = book
         self._registry = registry
         self._starter = starter
@@ -103,12 +108,62 @@ class Control:
         self._find_bucket = find_bucket
         self._examine = examine
         self._scrape = scrape
+        self._feeds = feeds
+        self._page = page
 
     def reload(self, config: Config, tokens: Tokens) -> None:
         """Use these for all requests from now on."""
         self._config = config
-        self._token = tokens.control.encode("ascii")
-        self._read_token = tokens.read.encode("ascii")
+        self._access.reload(config.control, tokens)
+
+    # ------------------------------------------------ the page
+
+    @app.route("/", methods=["GET"])
+    def index(self, request: Request) -> bytes:
+        return self._page["index.html"].render(request)
+
+    @app.route("/page/<name>", methods=["GET"])
+    def page_file(self, request: Request, name: str) -> bytes:
+        if name not in self._page:
+            raise Refusal(404, f"the page has no file {name!r:.200}")
+        return self._page[name].render(request)
+
+    @app.route("/codes", methods=["POST"])
+    def new_code(self, request: Request) -> bytes:
+        """Return a code for a browser, which allows what the token of this request does, or less."""
+        rights = self._access.of_token(_bearer(request))
+        if rights is None:
+            raise self._unknown(request, "a session may not open others; ")
+        read_only = self._read_body(
+            request, Parameter("read_only", bool, "whether the session may only read", False)
+        ).read_only
+        code = self._access.new_code(Rights.READ if read_only else rights)
+        request.setResponseCode(201)
+        return _answer(request, {"code": code, "valid_s": self._config.control.code_s})
+
+    @app.route("/sessions", methods=["POST"])
+    def new_session(self, request: Request) -> bytes:
+        """Exchange a code for a session."""
+        asked = self._read_body(request, Parameter("code", str, "the code in the link of mu open"))
+        session = self._access.exchange(asked.code)
+        if session is None:
+            valid_s = self._config.control.code_s
+            raise Refusal(
+                403,
+                f"this link was used already, or is older than {valid_s:g} s: run mu open again",
+                "code",
+            )
+        request.setResponseCode(201)
+        told = {"session": session.bearer, "read_only": session.rights is Rights.READ}
+        return _answer(request, told | {"expires": session.expires})
+
+    def _read_body(self, request: Request, *fields: Parameter) -> Params:
+        """Return the fields of a request's body. Raises FieldError."""
+        assert request.content is not None
+        body = read_body(request.content.read(), self._config.control.max_depth)
+        return read_fields(fields, body, known="fields")
+
+    # ------------------------------------------------ the API
 
     @app.route("/health", methods=["GET"])
     def health(self, request: Request) -> bytes:
@@ -149,14 +204,12 @@ class Control:
     async def s3(self, request: Request) -> bytes:
         """Say where a bucket is, or the one for files; the embedded server is started for its own."""
         self._authorize(request)
-        assert request.content is not None
-        body = read_body(request.content.read(), self._config.control.max_depth)
         name = self._config.s3.bucket
         fields = (
             Parameter("bucket", str, "the bucket", EMBEDDED_BUCKET if name == "none" else name),
             Parameter("engine", str, "the workers' engine", self._config.launch.engine),
         )
-        asked = read_fields(fields, body, known="fields")
+        asked = self._read_body(request, *fields)
         bucket, engine = asked.bucket, asked.engine
         if engine not in self._engines:
             names = ", ".join(sorted(self._engines))
@@ -270,6 +323,17 @@ class Control:
         self._authorize(request)
         return _answer(request, self._find(job_id).overview())
 
+    @app.route("/jobs/<job_id>/events", methods=["GET"])
+    async def events(self, request: Request, job_id: str) -> bytes:
+        """Send the job's changes as server-sent events, until it has ended."""
+        self._authorize(request)
+        job = self._find(job_id)
+        most = self._config.control.max_viewers
+        if len(self._feeds) >= most:
+            raise Refusal(503, f"there are {most} viewers, and [control] max_viewers is {most}")
+        await self._feeds.watch(job, request)
+        return b""
+
     @app.route("/jobs/<job_id>/workers", methods=["GET"])
     def workers(self, request: Request, job_id: str) -> bytes:
         self._authorize(request)
@@ -314,6 +378,7 @@ class Control:
                 404, f"job {job_id} ended before the daemon's last start: its log is gone"
             )
         request.setHeader("Content-Type", "text/plain; charset=utf-8")
+        request.setHeader("X-Content-Type-Options", "nosniff")
         number, key = _argument(request, "actor"), _argument(request, "key")
         names = _chosen(request, "names", ("0", "1")) == "1"
         actors = job.actors
@@ -386,20 +451,22 @@ class Control:
     # ------------------------------------------------ inside
 
     def _authorize(self, request: Request) -> None:
-        """Raise Refusal unless the request has the control token, or reads with the read token."""
-        given = request.getHeader(b"authorization") or b""
-        home = self._config.home
-        if hmac.compare_digest(given, b"Bearer " + self._token):
-            return
-        if not hmac.compare_digest(given, b"Bearer " + self._read_token):
-            request.setHeader("WWW-Authenticate", "Bearer")
-            raise Refusal(401, f"send Authorization: Bearer <the content of {home}/token>")
-        if request.method != b"GET":
+        """Raise Refusal unless the request has the control token, or only reads, or a session."""
+        rights = self._access.of(_bearer(request))
+        if rights is None:
+            raise self._unknown(request)
+        if rights is Rights.READ and request.method != b"GET":
+            home = self._config.home
             raise Refusal(
                 403,
                 f"the token in {home}/read-token may only read; for {_asked(request):.200} send the"
                 f" one in {home}/token",
             )
+
+    def _unknown(self, request: Request, why: str = "") -> Refusal:
+        request.setHeader("WWW-Authenticate", "Bearer")
+        home = self._config.home
+        return Refusal(401, f"{why}send Authorization: Bearer <the content of {home}/token>")
 
     def _find(self, job_id: str) -> Job | PastJob:
         job = self._book.get(job_id)
@@ -420,6 +487,12 @@ def pipeline_json(pipeline: Pipeline, warnings: Sequence[str] = ()) -> JSON:
 
 def _asked(request: Request) -> str:
     return (b"%b %b" % (request.method, request.path)).decode("utf-8", "replace")
+
+
+def _bearer(request: Request) -> bytes:
+    """Return the token or the session of a request; empty: it has none."""
+    kind, _, bearer = (request.getHeader(b"authorization") or b"").partition(b" ")
+    return bearer if kind == b"Bearer" else b""
 
 
 def _idempotency_key(request: Request) -> str:
@@ -495,6 +568,7 @@ def _page(request: Request) -> tuple[int | None, str]:
 
 def _answer(request: Request, told: object) -> bytes:
     request.setHeader("Content-Type", "application/json")
+    request.setHeader("X-Content-Type-Options", "nosniff")
     return dumps(told).encode("ascii") + b"\n"
 
 

@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from mu import hosts
+from mu.access import Access
 from mu.buckets import Buckets
 from mu.clock import keep_steady
 from mu.config import Config, ConfigError, read_config
@@ -26,7 +27,14 @@ from mu.control import Control
 from mu.engines.builtin import BuiltinEngines, EngineReactor
 from mu.engines.local.key import make_key
 from mu.examiner import Examiner
-from mu.home import Tokens, allow_many_files, close_to_others, lock, read_tokens
+from mu.home import (
+    Tokens,
+    allow_many_files,
+    close_to_others,
+    lock,
+    read_session_key,
+    read_tokens,
+)
 from mu.home_watch import HomeWatch
 from mu.jobs.book import JobBook
 from mu.jobs.conductor import Conductor
@@ -44,6 +52,8 @@ from mu.net.host_headers import AllowedHosts, split_hosts
 from mu.net.transport import DirectTLSFactory, PromptServer
 from mu.net.web import BoundedSite, TextResource
 from mu.notifier import Notifier, make_agent
+from mu.page.feed import Feeds
+from mu.page.files import read_files
 from mu.pipelines import s3
 from mu.plugins import Engine
 from mu.ports import Ports
@@ -110,9 +120,9 @@ class MuService(Service):
             self._lock = lock(home)
             self._authority = Authority.at_home(home)
             self._reloader = Reloader(config, read_tokens(home), source)
-            for said in map(
-                close_to_others, (home / "token", home / "read-token", home / "ca.key")
-            ):
+            self._session_key = read_session_key(home)
+            secret = ("token", "read-token", "session-key", "ca.key")
+            for said in map(close_to_others, (home / name for name in secret)):
                 if said is not None:
                     self.log.warn("{said}", said=said)
             self._local_key = make_key(home) if config.local.enabled else None
@@ -188,7 +198,7 @@ class MuService(Service):
         )
         self._control = Control(
             config,
-            self._reloader.tokens,
+            Access(config.control, self._reloader.tokens, self._session_key, self._reactor.seconds),
             self._book,
             registry,
             conductor,
@@ -204,6 +214,8 @@ class MuService(Service):
                 self._notifier,
                 self._reactor,
             ).scrape,
+            Feeds(self._reactor),
+            read_files(),
         )
         self._lag.start()
         self._listen_for_orders(self._control)
@@ -265,7 +277,8 @@ class MuService(Service):
     def _listen_for_orders(self, control: Control) -> None:
         config = self._config
         ours = (config.control.host, config.launch.public_host)
-        allowed = AllowedHosts([*ours, *split_hosts(config.mu.allowed_hosts)])
+        names = [*ours, *split_hosts(config.mu.allowed_hosts)]
+        allowed = AllowedHosts(names, split_hosts(config.control.hosts))
         site = BoundedSite(TextResource(control.app.resource()), config.control.max_body, allowed)
         self._ports.listen("control", site)
 

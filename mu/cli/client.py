@@ -52,6 +52,8 @@ class Client:
 
     def __init__(self, address: Address, timeout_s: float = TIMEOUT_S) -> None:
         self._address = address
+        self.url = address.url
+        """That of the control port."""
         self._timeout_s = timeout_s
 
     def jobs(self, last: int | None = None, **having: str) -> list[JobJson]:
@@ -108,6 +110,12 @@ class Client:
 
     def pipelines(self) -> list[PipelineJson]:
         return cast(list[PipelineJson], self._list("/pipelines"))
+
+    def new_code(self, read_only: bool) -> str:
+        """Return a one-time code with which a browser gets a session."""
+        body = json.dumps({"read_only": read_only}).encode("ascii")
+        headers = {"Content-Type": "application/json"}
+        return str(cast(dict[str, object], self._object("POST", "/codes", body, headers))["code"])
 
     def doctor(self, case: Mapping[str, object]) -> list[FindingJson]:
         """Have the daemon make the checks of `mu doctor`."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mu.events import Finish
+from mu.jobs.changes import Changes
 from mu.jobs.driver import SessionDriver
 from mu.jobs.output import Tail
 from mu.jobs.overview import Glance
@@ -46,6 +47,7 @@ class ParentJob(Protocol):
 
     id: str
     totals: Totals
+    changes: Changes
 
     @property
     def pipeline_name(self) -> str: ...
@@ -120,6 +122,10 @@ class Attempt:
             self.actor.job.used(self.session.name, use)
         self.actor.job.command_used(self, use)
 
+    def touched(self) -> None:
+        """Note that it may look different to users now."""
+        self.actor.job.changes.touch(self.actor.number)
+
     def ended(self, finish: Finish, at: float, charged: bool) -> None:
         """Tell the job that the session is over; `charged`: whether it counts against `retries`."""
         self.actor.job.attempt_ended(self, finish, at, charged)
@@ -170,6 +176,8 @@ class Actor:
         """When it will be retried, during the pause before a retry."""
         self.usage = Usage()
         """What its workers used, as they told."""
+        self.began: float | None = None
+        """When its latest attempt began; None: there has been none."""
         self.took: float | None = None
         """How long the successful attempt took, in seconds."""
         self._since = at
@@ -182,6 +190,7 @@ class Actor:
         self.tried = attempt
         begun = Attempt(self, attempt, at)
         self.attempts.append(begun)
+        self.began = at
         self.pause_until = None
         self.state = "running"
         return begun
@@ -272,6 +281,11 @@ class Actor:
         away = attempt.session.away_since if attempt.session else None
         return attempt.since if away is None else away
 
+    @property
+    def awaits_worker(self) -> bool:
+        """Whether it waits for a worker, as its job describes that, and for nothing of its own."""
+        return self.state == "waiting" and self.free and self.pause_until is None
+
     def waits_for(self) -> str | None:
         """Describe for users what it is waiting for; None: it has ended."""
         if self.state not in ("waiting", "running"):
@@ -320,6 +334,7 @@ class Actor:
             "inputs": tally_json(self.tally()),
             "label": self.label,
             "attempt": self.tried,
+            "began": self.began,
             "since": self.since(),
             "waits_for": self.waits_for(),
             "last_reply": readable(self.last_reply),

@@ -199,6 +199,7 @@ class SessionDriver:
     # ------------------------------------------------ effects
 
     def _perform(self, effects: list[SessionEffect]) -> None:
+        self.part.touched()
         if not effects:
             return
         busy, self._busy = self._busy, True

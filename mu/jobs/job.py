@@ -340,12 +340,14 @@ class Job(RecordedJob):
                 self._queue.retry(actor)
             else:
                 actor.pause_until = self.clock.seconds() + pause
+                self.changes.touch(actor.number)
                 self._pauses[actor.number] = self.clock.callLater(pause, self._end_pause, actor)
 
     def _end_pause(self, actor: Actor) -> None:
         """Queue an actor whose pause is over."""
         del self._pauses[actor.number]
         actor.pause_until = None
+        self.changes.touch(actor.number)
         if actor.free:
             self._queue.retry(actor)
             self._owner.changed()

@@ -13,6 +13,7 @@ from mu.engines.cost import Prices
 from mu.events import Finish
 from mu.jobs.actors import Actor, Attempt
 from mu.jobs.bill import Bill
+from mu.jobs.changes import Changes
 from mu.jobs.driver import SessionDriver
 from mu.jobs.launches import LATE, Launch, Launches
 from mu.jobs.life import ACTIVE, OVER, SHOWN, JobState, Step, follow
@@ -87,6 +88,8 @@ class RecordedJob(ABC):
         """How many actors the plan has; `actors` has those that the order chose."""
         self.actors: list[Actor] = []
         self.counts: Counter[str] = Counter()
+        self.changes = Changes()
+        """Which actors look different to users since when."""
         self.launches = Launches(limits.accept_s, limits.hello_s)
         self.bill = Bill(prices, spec.regions)
         self.usage = Usage()
@@ -103,7 +106,9 @@ class RecordedJob(ABC):
         self._sessions: dict[str, SessionDriver] = {}  # the running ones, by name
         self._past_sessions: set[str] = set()
         self._recorded_alive = created
-        self._ended_tally: Tally | None = None  # counted once
+        self._tallies: dict[int, Tally] = {}  # by actor, as of the version below
+        self._tallied = (0, 0, 0)  # their sums
+        self._tally_version = 0
         self._dismissed = 0
         self._dismissed_since = 0  # not recorded yet
 
@@ -281,16 +286,17 @@ class RecordedJob(ABC):
 
     def tally(self) -> Tally:
         """Count the inputs of all actors."""
-        if self._ended_tally is not None:
-            return self._ended_tally
-        total = done = failed = 0
-        for actor in self.actors:
-            of, well, in_vain = actor.tally()
-            total, done, failed = total + of, done + well, failed + in_vain
-        tally = total, done, failed
-        if self.ended:
-            self._ended_tally = tally
-        return tally
+        total, done, failed = self._tallied
+        for number in self.changes.since(self._tally_version):
+            old, new = self._tallies.get(number, (0, 0, 0)), self._by_number[number].tally()
+            total, done, failed = (
+                total + new[0] - old[0],
+                done + new[1] - old[1],
+                failed + new[2] - old[2],
+            )
+            self._tallies[number] = new
+        self._tallied, self._tally_version = (total, done, failed), self.changes.version
+        return self._tallied
 
     def workers(self) -> list[JSON]:
         """Return the JSON of each actor for users."""
@@ -389,6 +395,8 @@ class RecordedJob(ABC):
         self._order = [number for number in record.order if number in wanted]
         self._queue = ActorQueue(self._order, self.actors)
         self.counts["waiting"] += len(self.actors)
+        for actor in self.actors:
+            self.changes.touch(actor.number)
         self._unfinished = len(self.actors)
         self._untried = wanted
         if self.recorded:
@@ -470,6 +478,7 @@ class RecordedJob(ABC):
         """Change an actor, and update the job's counts and queues."""
         before, over = actor.state, actor.outcome is not None
         result = change()
+        self.changes.touch(actor.number)
         self._count(actor, before)
         if actor.outcome is not None:
             self._unfinished -= not over
@@ -485,6 +494,7 @@ class RecordedJob(ABC):
     def _show(self, actor: Actor) -> None:
         before = actor.state
         actor.show_end()
+        self.changes.touch(actor.number)
         self._count(actor, before)
 
     def show_ends(self) -> None:

@@ -4,8 +4,10 @@ import json
 
 import pytest
 from kit.parts import OneState, make_job, make_spec, recorded_job
+from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
+from mu.access import Access
 from mu.config import Config
 from mu.control import Control
 from mu.home import Tokens
@@ -13,6 +15,8 @@ from mu.jobs.book import JobBook, PastJob
 from mu.journal.records import Planned
 from mu.net.host_headers import AllowedHosts
 from mu.net.web import BoundedSite, TextResource
+from mu.page.feed import Feeds
+from mu.page.files import read_files
 from mu.registry import Registry
 from mu.states import TerminalState
 
@@ -29,16 +33,11 @@ def book():
 @pytest.fixture
 def ask(book):
     """Return the status and the body of the response to a GET."""
+    config, clock = Config(), Clock()
+    access = Access(config.control, Tokens("t0ken", "reader"), "key", clock.seconds)
+    registry, feeds = Registry({}, {}, []), Feeds(clock)
     control = Control(
-        Config(),
-        Tokens("t0ken", "reader"),
-        book,
-        Registry({}, {}, []),
-        None,
-        set(),
-        None,
-        None,
-        None,
+        config, access, book, registry, None, set(), None, None, None, feeds, read_files()
     )
     site = BoundedSite(TextResource(control.app.resource()), 1000, AllowedHosts())
 

@@ -35,6 +35,9 @@ class Attempt:
         self.printed = lambda command, output: None
         self.ends = []
 
+    def touched(self):
+        pass
+
     def used(self, use):
         pass
 
