@@ -156,7 +156,9 @@ def test_an_effect_that_fails_is_logged_and_ends_the_attempt():
 
 def test_a_fault_in_a_session_is_logged_with_its_event():
     part, ledger = Attempt(Patient), NoJournal()
-    part.machine = SimpleNamespace(receive=lambda event: 1 / 0, crash=None, state=None)
+    part.machine = SimpleNamespace(
+        receive=lambda event: 1 / 0, crash=None, state=None, worker=part.machine.worker
+    )
     session = session_of(part, ledger, Clock(), name="")
     with capturedLogs() as logs:
         session.begin()
