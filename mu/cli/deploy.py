@@ -107,7 +107,8 @@ LOCAL_ROLE = "arn:aws:iam::000000000000:role/none"
     "--bucket",
     default="",
     metavar="NAME",
-    help="Upload the zip through this S3 bucket; required above 50 MiB. {region} in NAME is replaced.",
+    help="Upload the zip through this S3 bucket; {region} in NAME is replaced."
+    "  [default above 50 MiB: that of [s3] in mu.conf]",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 @click.option("--delete", is_flag=True, help="Delete the functions.")
@@ -190,6 +191,7 @@ def deploy(
                 if engine == "local" and code is not None:
                     _check_this_machine(code)
                 settings = Settings(role, runtime, memory, timeout, tmp)
+                bucket = bucket or _code_bucket(code, engine, home)
                 results = targets.deploy(code, settings, bucket)
     if as_json:
         print_json([_as_json(result) for result in results])
@@ -344,13 +346,25 @@ def _close(shipment: Shipment) -> None:
 
 
 def _clients(engine: str, home: Home) -> Clients:
+    from mu.aws.s3 import S3Place
     from mu.functions.aws import AwsClients
 
     if engine == "lambda":
-        return AwsClients()
+        # Lambda reads code from AWS's S3 only, and from its own region.
+        return AwsClients(s3=S3Place(profile=home.config.s3.place.profile))
     if off := local_engine_off(home):
         raise CliError(off)
     return local_clients(home)
+
+
+def _code_bucket(code: Code | None, engine: str, home: Home | None) -> str:
+    """Return the configured bucket if code is too large for a request; empty: it is not on AWS."""
+    from mu.functions.bundle import ZIP_LIMIT
+
+    if code is None or code.size <= ZIP_LIMIT or engine != "lambda" or home is None:
+        return ""
+    s3 = home.config.s3
+    return "" if s3.bucket == "none" or s3.endpoint != "auto" else s3.bucket
 
 
 def deploy_bare(home: Home, name: str) -> None:
@@ -418,14 +432,15 @@ def deploy_program(
         with _code(None, False, engine, ingredients) as code:
             if engine == "local" and code is not None:
                 _check_this_machine(code)
-            if code is not None and code.size > ZIP_LIMIT:
+            bucket = _code_bucket(code, engine, home)
+            if code is not None and code.size > ZIP_LIMIT and not bucket:
                 raise CliError(
                     f"the bundle has {sized(code.size)}, and functions accept {sized(ZIP_LIMIT)}"
                     " directly: use mu deploy --bucket NAME for AWS, then launch with --function"
                     f" {name} instead of --program"
                 )
             settings = Settings(role or (LOCAL_ROLE if engine == "local" else None))
-            return _Targets(names, regions, clients, dry, True).deploy(code, settings, "")
+            return _Targets(names, regions, clients, dry, True).deploy(code, settings, bucket)
 
 
 # ---------------------------------------------------------------- output

@@ -89,7 +89,16 @@ def test_a_command_finds_the_functions_programs_by_their_names(mine):
         (user / name).write_text('#!/bin/sh\ncat "$1" "$1"\n')
         (user / name).chmod(0o755)
     mine.files("once", {"a": "x\n"})
-    words = ["launch", "map", "--in", "once", "--out", "doubled", "-p", "command=twice {in} > {out}"]
+    words = [
+        "launch",
+        "map",
+        "--in",
+        "once",
+        "--out",
+        "doubled",
+        "-p",
+        "command=twice {in} > {out}",
+    ]
     status, _, told = mine.mu(*words, "--program", "./twice")
     assert status == 0, told
     words[-1] = "command=sort {in} | tee {out}"
