@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from mu.cli.address import Home
     from mu.functions.apis import Clients
     from mu.functions.deploy import Deployment, DeployResult, Settings
+    from mu.functions.recipes import Recipe
     from mu.functions.requirements import Requirements
     from mu.functions.shipment import Code, Report, Shipment
 
@@ -262,6 +263,17 @@ def _requirements(
     return Requirements(file, runtime or there[0], arch or there[1])
 
 
+def _recipe(function: str, ingredients: Ingredients, required: Requirements) -> Recipe:
+    """Return what a function is to be made from, before pip runs."""
+    from mu.functions.recipes import Recipe
+    from mu.functions.shipment import Code
+
+    with tempfile.TemporaryDirectory(prefix="mu-deploy-") as folder:
+        made, _ = make_bundle(Path(folder, "bundle.zip"), ingredients)
+        digest = Code.of(made.path, None).sha256
+    return Recipe.of(function, digest, required, made.architecture)
+
+
 def _check_this_machine(code: Code) -> None:
     """Refuse programs for another architecture: the local engine cannot run them."""
     import platform
@@ -308,6 +320,16 @@ class _Targets:
                 report,
                 screen,
             )
+
+    def have(self, digest: str) -> bool:
+        """Whether all functions have the zip with this digest already."""
+        from mu.functions.deploy import Deployment
+
+        return all(
+            Deployment(self.clients, region, lambda sentence: None).has(name, digest)
+            for region in self.regions
+            for name in self.names
+        )
 
     def each(
         self,
@@ -413,6 +435,8 @@ def deploy_program(
 ) -> list[DeployResult]:
     """Create or update a job's function, with default settings, and print nothing on stdout.
 
+    Its packages are not looked up again while what it was made from is the same.
+
     Without the daemon's home, `engine` and `regions` must be given.
     """
     if home is not None:
@@ -425,11 +449,19 @@ def deploy_program(
 
         names = names_of(name, copies)
         clients = _clients(engine, home) if home is not None else AwsClients()
+        targets = _Targets(names, regions, clients, dry, True)
+        settings = Settings(role or (LOCAL_ROLE if engine == "local" else None))
+        recipe = None
         if requirements is not None:
             on_aws = _Function(names[0], regions[0], clients) if engine == "lambda" else None
             required = _requirements(requirements, on_aws, None, None)
+            recipe = _recipe(f"{engine}-{names[0]}", ingredients, required)
+            if (known := recipe.known()) and targets.have(known):
+                return targets.deploy(None, settings, "")
             ingredients = replace(ingredients, requirements=required)
         with _code(None, False, engine, ingredients) as code:
+            if recipe is not None and code is not None:
+                recipe.keep(code.sha256)
             if engine == "local" and code is not None:
                 _check_this_machine(code)
             bucket = _code_bucket(code, engine, home)
@@ -439,8 +471,7 @@ def deploy_program(
                     " directly: use mu deploy --bucket NAME for AWS, then launch with --function"
                     f" {name} instead of --program"
                 )
-            settings = Settings(role or (LOCAL_ROLE if engine == "local" else None))
-            return _Targets(names, regions, clients, dry, True).deploy(code, settings, bucket)
+            return targets.deploy(code, settings, bucket)
 
 
 # ---------------------------------------------------------------- output
