@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
+from mu.aws.s3 import S3Place
 from mu.engines.cost import GB_S_USD, REQUEST_USD
 from mu.engines.local.faults import NO_FAULTS, Faults
 from mu.hosts import read_host, read_place, read_public_host
@@ -190,6 +191,14 @@ class S3Section:
     profile: str = _option("none")
     bucket: str = _live("none")
     port: int = _port(0)
+
+    @property
+    def place(self) -> S3Place:
+        """The server of all buckets but the embedded one's."""
+        endpoint, region = ("" if one == "auto" else one for one in (self.endpoint, self.region))
+        return S3Place(
+            endpoint, region, self.addressing, "" if self.profile == "none" else self.profile
+        )
 
 
 @dataclass(frozen=True, slots=True)

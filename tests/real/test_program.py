@@ -83,6 +83,24 @@ def test_one_line_makes_the_function_copies_files_and_runs_the_job(mine, shout):
     assert (loud / "a b.txt").read_text() == "HELLO\n!"
 
 
+def test_packages_are_not_looked_up_again_for_a_function_that_has_them(mine, shout):
+    user = mine.folder / "user"
+    (user / "plain.txt").write_text("shouting==1.0\n")
+    wheels = {"PIP_FIND_LINKS": str(user / "wheels"), "PIP_NO_INDEX": "1"}
+    words = ["launch", "hello", "--program", "./shout.py", "--function", "again"]
+    words += ["--requirements", "plain.txt"]
+
+    def launched():
+        status, _, told = mine.mu(*words, **wheels)
+        assert status == 0, told
+        return re.findall(r"^Installing|is up to date|was \w+(?=:)", told, re.MULTILINE)
+
+    assert launched() == ["Installing", "was created"]
+    assert launched() == ["is up to date"]
+    mine.mu("deploy", "--bare", "--name", "again")  # someone else changes the function
+    assert launched() == ["Installing", "was updated"]
+
+
 def test_a_command_finds_the_functions_programs_by_their_names(mine):
     user = mine.folder / "user"
     for name in ("sort", "twice"):  # one that the machine has, too

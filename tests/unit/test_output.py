@@ -128,7 +128,7 @@ def test_an_actor_is_found_by_its_input():
     job = recorded_job(make_spec(Both, pipeline=named))
     keys = [["a", "b"], ["c"], ["b"]]
     job.record(Planned([{"keys": some} for some in keys], [0, 1, 2], sizes=[2, 1, 1]))
-    assert {key: [actor.number for actor in having] for key, having in job.having("b").items()} == {
-        "b": [0, 2]
-    }
+    assert {
+        name: [actor.number for actor in having] for name, having in job.having("b").items()
+    } == {"b": [0, 2]}
     assert job.having("d") == {}
