@@ -19,7 +19,7 @@ _PAGE_MB = os.sysconf("SC_PAGESIZE") / 2**20
 
 
 @dataclass(slots=True)
-class _Running:
+class _SlowCommand:
     """A slow command: what is known so far of what it used."""
 
     known: dict[str, float] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class UsageMeter:
     def __init__(self, on: bool, memory_mb: float | None) -> None:
         self._on = on
         self._memory_mb = memory_mb
-        self._running: dict[int, _Running] = {}
+        self._running: dict[int, _SlowCommand] = {}
         self._own_tmp = on and _has_own_tmp()
         self._tmp_mb: float | None = None
         self._busy_s = 0.0  # in which any slow command ran, and that no command has told
@@ -52,7 +52,7 @@ class UsageMeter:
         if not self._on:
             return
         now = self._count()
-        self._running[number] = _Running(kills=_oom_kills())
+        self._running[number] = _SlowCommand(kills=_oom_kills())
         self._pause_s = FIRST_SAMPLE_S
         self.due = now + FIRST_SAMPLE_S
 
@@ -101,7 +101,7 @@ class UsageMeter:
         return f"{why} (peak {peak_mb:,.0f} of {self._memory_mb:,.0f} MB)"
 
     @staticmethod
-    def _peak_mb(running: _Running) -> float:
+    def _peak_mb(running: _SlowCommand) -> float:
         """Return the largest sample, or the largest process if no sample saw it."""
         return max(running.peak_mb, running.known.get("peak_mb", 0.0))
 
