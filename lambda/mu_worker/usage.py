@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import inf
+from resource import RUSAGE_SELF, getrusage, struct_rusage
 from time import monotonic
 
 FIRST_SAMPLE_S, LONGEST_SAMPLE_S = 0.05, 1.0
@@ -61,6 +62,16 @@ class UsageMeter:
         if number in self._running:
             self._running[number].known |= known
 
+    def note_program(self, number: int, used: struct_rusage) -> None:
+        """Note what the program of a command used, which has ended.
+
+        Its largest process begins with this worker's size (see getrusage(2)), so only a larger one
+        says something: this much, beside the worker, even if no sample saw it.
+        """
+        largest, own = used.ru_maxrss, getrusage(RUSAGE_SELF).ru_maxrss
+        peak_mb = largest / 1024 + _resident_mb("self") if largest > own else 0.0
+        self.note(number, cpu_s=used.ru_utime + used.ru_stime, peak_mb=peak_mb)
+
     def tick(self) -> None:
         """Take a sample, if it is due."""
         now = monotonic()
@@ -102,7 +113,7 @@ class UsageMeter:
 
     @staticmethod
     def _peak_mb(running: _SlowCommand) -> float:
-        """Return the largest sample, or the largest process if no sample saw it."""
+        """Return the largest sample, or what its largest process shows."""
         return max(running.peak_mb, running.known.get("peak_mb", 0.0))
 
     def _count(self) -> float:
