@@ -1348,7 +1348,9 @@ def test_a_lost_worker_of_which_the_engine_knows_the_end_is_given_up_at_once_wit
     (which,) = bench.engine.inquiries
     assert which == ("one", "eu-west-1", "r-1", -10.0)
     assert job.state == "failed"
-    assert job.error.endswith("actor 0: its worker was killed: out of memory (peak 512 of 512 MB)")
+    assert job.error.endswith(
+        "actor 0: Patient: its worker was killed: out of memory (peak 512 of 512 MB)"
+    )
     (row,) = job.workers()
     assert (row["used"]["peak_mb"], row["used"]["memory_mb"]) == (512, 512)
     assert row["used"]["cpu_s"] is None

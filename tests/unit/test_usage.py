@@ -1,5 +1,7 @@
 """What workers used: sums of what they told, and what users read of it."""
 
+from typing import Any
+
 import pytest
 from kit.parts import Port, make_job
 from kit.recovery import again, run
@@ -94,7 +96,7 @@ def test_at_its_end_a_worker_may_still_tell_what_it_used():
 # ---------------------------------------------------------------- in words
 
 
-def job_with(**used):
+def job_with(**used: object) -> Any:
     return {"function": "f", "used": UNKNOWN | used}
 
 
