@@ -147,14 +147,14 @@ class Job(RecordedJob):
 
         A worker tells it before the command's last reply, and again if that gets lost.
         """
-        outstanding = attempt.machine.worker.outstanding
-        told = told_by(use.values)
-        attempt.told &= {0, *outstanding}
-        new = use.command not in attempt.told and (not use.command or use.command in outstanding)
-        if told and new and not self.ending:
+        command, outstanding = use.command, attempt.machine.worker.outstanding
+        if self.ending or command in attempt.told or (command and command not in outstanding):
+            return
+        if told := told_by(use.values):
+            attempt.told &= {0, *outstanding}  # the others have their last reply
+            attempt.told.add(command)
             now = self.clock.seconds()
-            self.record(CommandUsed(now, attempt.actor_number, attempt.number, use.command, told))
-            attempt.told.add(use.command)
+            self.record(CommandUsed(now, attempt.actor_number, attempt.number, command, told))
 
     def workers_expected(self) -> Iterator[tuple[str, bool]]:
         """Yield the launches whose worker runs or may still start, and whether it has connected."""
