@@ -195,12 +195,10 @@ def _cpu_ticks() -> tuple[int, int]:
 def _oom_kills() -> int | None:
     """Return how many processes the system has killed for want of memory; None: unknown."""
     try:
-        for line in _content("/proc/vmstat").splitlines():
-            if line.startswith(b"oom_kill "):
-                return int(line.split()[1])
+        with open("/proc/vmstat", "rb") as file:
+            return next((int(line[9:]) for line in file if line.startswith(b"oom_kill ")), None)
     except (OSError, ValueError):
-        pass
-    return None
+        return None
 
 
 def _has_own_tmp() -> bool:
@@ -211,17 +209,19 @@ def _has_own_tmp() -> bool:
     if "AWS_LAMBDA_FUNCTION_NAME" not in os.environ or os.environ.get("MU_SHARED_TMP") == "1":
         return False
     try:
-        mounts = _content("/proc/self/mountinfo").decode("utf-8", "replace").splitlines()
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+            roots = [
+                fields[3] for fields in map(str.split, file) if fields[4] == TMP
+            ]  # see proc(5)
     except OSError:
         return False
-    roots = [fields[3] for fields in map(str.split, mounts) if fields[4] == TMP]  # see proc(5)
     return roots[-1:] == ["/"]
 
 
 def _content(path: str) -> bytes:
-    """Read a small file of /proc, in half the time that open() takes."""
+    """Return the beginning of a file of /proc, in half the time that open() takes."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        return os.read(descriptor, 2**16)
+        return os.read(descriptor, 4096)
     finally:
         os.close(descriptor)
