@@ -218,7 +218,7 @@ class CommandRunner:
     def _exited(self, run: RunningCommand, status: int, output: bytes, used: struct_rusage) -> None:
         del self._runs[run.number]
         meter = self._tools.meter
-        meter.note(run.number, cpu_s=used.ru_utime + used.ru_stime, peak_mb=used.ru_maxrss / 1024)
+        meter.note_program(run.number, used)
         if status in KILLED and (why := meter.why_killed(run.number)):
             output += f"\n[{why}]\n".encode()
         text = f"OK:RETVAL({status}):OUTPUT({decode(output)}):COMMAND({run.command})"

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import inf
+from resource import RUSAGE_SELF, getrusage, struct_rusage
 from time import monotonic
 
 FIRST_SAMPLE_S, LONGEST_SAMPLE_S = 0.05, 1.0
@@ -19,7 +20,7 @@ _PAGE_MB = os.sysconf("SC_PAGESIZE") / 2**20
 
 
 @dataclass(slots=True)
-class _Watched:
+class _SlowCommand:
     """A slow command: what is known so far of what it used."""
 
     known: dict[str, float] = field(default_factory=dict)
@@ -37,7 +38,7 @@ class UsageMeter:
     def __init__(self, on: bool, memory_mb: float | None) -> None:
         self._on = on
         self._memory_mb = memory_mb
-        self._running: dict[int, _Watched] = {}
+        self._running: dict[int, _SlowCommand] = {}
         self._own_tmp = on and _has_own_tmp()
         self._tmp_mb: float | None = None
         self._busy_s = 0.0  # in which any slow command ran, and that no command has told
@@ -52,7 +53,7 @@ class UsageMeter:
         if not self._on:
             return
         now = self._count()
-        self._running[number] = _Watched(kills=_oom_kills())
+        self._running[number] = _SlowCommand(kills=_oom_kills())
         self._pause_s = FIRST_SAMPLE_S
         self.due = now + FIRST_SAMPLE_S
 
@@ -60,6 +61,16 @@ class UsageMeter:
         """Note what else is known of a command."""
         if number in self._running:
             self._running[number].known |= known
+
+    def note_program(self, number: int, used: struct_rusage) -> None:
+        """Note what the program of a command used, which has ended.
+
+        Its largest process begins with this worker's size (see getrusage(2)), so only a larger one
+        says something: this much, beside the worker, even if no sample saw it.
+        """
+        largest, own = used.ru_maxrss, getrusage(RUSAGE_SELF).ru_maxrss
+        peak_mb = largest / 1024 + _resident_mb("self") if largest > own else 0.0
+        self.note(number, cpu_s=used.ru_utime + used.ru_stime, peak_mb=peak_mb)
 
     def tick(self) -> None:
         """Take a sample, if it is due."""
@@ -101,8 +112,8 @@ class UsageMeter:
         return f"{why} (peak {peak_mb:,.0f} of {self._memory_mb:,.0f} MB)"
 
     @staticmethod
-    def _peak_mb(running: _Watched) -> float:
-        """Return the largest sample, or the largest process if no sample saw it."""
+    def _peak_mb(running: _SlowCommand) -> float:
+        """Return the largest sample, or what its largest process shows."""
         return max(running.peak_mb, running.known.get("peak_mb", 0.0))
 
     def _count(self) -> float:
@@ -184,12 +195,10 @@ def _cpu_ticks() -> tuple[int, int]:
 def _oom_kills() -> int | None:
     """Return how many processes the system has killed for want of memory; None: unknown."""
     try:
-        for line in _content("/proc/vmstat").splitlines():
-            if line.startswith(b"oom_kill "):
-                return int(line.split()[1])
+        with open("/proc/vmstat", "rb") as file:
+            return next((int(line[9:]) for line in file if line.startswith(b"oom_kill ")), None)
     except (OSError, ValueError):
-        pass
-    return None
+        return None
 
 
 def _has_own_tmp() -> bool:
@@ -200,17 +209,19 @@ def _has_own_tmp() -> bool:
     if "AWS_LAMBDA_FUNCTION_NAME" not in os.environ or os.environ.get("MU_SHARED_TMP") == "1":
         return False
     try:
-        mounts = _content("/proc/self/mountinfo").decode("utf-8", "replace").splitlines()
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+            roots = [
+                fields[3] for fields in map(str.split, file) if fields[4] == TMP
+            ]  # see proc(5)
     except OSError:
         return False
-    roots = [fields[3] for fields in map(str.split, mounts) if fields[4] == TMP]  # see proc(5)
     return roots[-1:] == ["/"]
 
 
 def _content(path: str) -> bytes:
-    """Read a small file of /proc, in half the time that open() takes."""
+    """Return the beginning of a file of /proc, in half the time that open() takes."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        return os.read(descriptor, 2**16)
+        return os.read(descriptor, 4096)
     finally:
         os.close(descriptor)

@@ -16,7 +16,7 @@ from mu.cli.display.failures import failures
 from mu.cli.display.outline import outline
 from mu.cli.display.progress import Pace, progress, progress_line
 from mu.cli.display.text import COLOURS, console, ended, ordered, took
-from mu.cli.display.usage import told, usage_line
+from mu.cli.display.usage import is_known, usage_line
 
 POLL_S = 0.25
 PLAIN_S = 1.0
@@ -154,6 +154,6 @@ def _show_end(client: Client, screen: Console, job: JobJson) -> None:
             screen.print(line, soft_wrap=True)
     if job["state"] == "failed" and any(job["counts"].values()):
         screen.print(f"To run what failed again: mu rerun {job['id']}", style="dim")
-    if told(job):
+    if is_known(job.get("used")):
         screen.print(usage_line(job), soft_wrap=True)
     screen.print(ended(job), style=COLOURS.get(job["state"], ""))

@@ -7,6 +7,7 @@ from mu.jobs.driver import WorkerLine
 from mu.jobs.job import Job
 from mu.jobs.overview import Glance, overview
 from mu.jobs.summary import JSON, JobSummary, tally_json
+from mu.jobs.usage import Usage
 from mu.messages import Hello, Use
 
 
@@ -35,7 +36,7 @@ class PastJob:
     def workers(self) -> list[JSON]:
         """Return the JSON of each actor for users."""
         told: list[JSON] = json.loads(self._workers(self.id) or "[]")
-        return [{"inputs": _one_input(row["state"])} | row for row in told]
+        return [{"inputs": _one_input(row["state"]), "used": Usage().json()} | row for row in told]
 
 
 def _one_input(state: str) -> dict[str, int]:

@@ -3,6 +3,7 @@
 Every change is a record, which `record` writes and applies. `advance` then does whatever is due.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -13,7 +14,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from mu.engines.cost import Prices
 from mu.events import Finish
-from mu.invocations import Size
+from mu.invocations import BadEnding, Size
 from mu.jobs.actors import Actor, Attempt
 from mu.jobs.bill import sized
 from mu.jobs.driver import SessionDriver, WorkerLine
@@ -49,8 +50,8 @@ from mu.totals import Totals
 
 ALIVE_S = 10.0
 """How often a job records that its daemon is running: the most time that a restart miscounts."""
-LONGEST_REQUEST = 100
-"""The most characters of an invocation's id, which workers tell."""
+_REQUEST = re.compile(r"[0-9A-Za-z-]{1,100}")
+"""What an invocation's id, which a worker tells, may be: it becomes part of a file's name."""
 LONGEST_PAUSE_S = 60.0
 """The longest pause between two attempts at an actor."""
 
@@ -152,7 +153,7 @@ class Job(RecordedJob):
         if use.command or launch is None or launch.used or self.ending:
             return
         now, told = self.clock.seconds(), use.values
-        request = told.get("request")
+        request = str(told.get("request", ""))
         self.record(
             Used(
                 now,
@@ -160,7 +161,7 @@ class Job(RecordedJob):
                 before_hello_s(use, now - launch.begun),
                 as_told(told.get("init_s")),
                 as_told(told.get("memory_mb")),
-                request if isinstance(request, str) and len(request) <= LONGEST_REQUEST else "",
+                request if _REQUEST.fullmatch(request) else "",
             )
         )
 
@@ -169,14 +170,14 @@ class Job(RecordedJob):
 
         A worker tells it before the command's last reply, and again if that gets lost.
         """
-        outstanding = attempt.machine.worker.outstanding
-        told = told_by(use.values)
-        attempt.told &= {0, *outstanding}
-        new = use.command not in attempt.told and (not use.command or use.command in outstanding)
-        if told and new and not self.ending:
+        command, outstanding = use.command, attempt.machine.worker.outstanding
+        if self.ending or command in attempt.told or (command and command not in outstanding):
+            return
+        if told := told_by(use.values):
+            attempt.told &= {0, *outstanding}  # the others have their last reply
+            attempt.told.add(command)
             now = self.clock.seconds()
-            self.record(CommandUsed(now, attempt.actor_number, attempt.number, use.command, told))
-            attempt.told.add(use.command)
+            self.record(CommandUsed(now, attempt.actor_number, attempt.number, command, told))
 
     def workers_expected(self) -> Iterator[tuple[str, bool]]:
         """Yield the launches whose worker runs or may still start, and whether it has connected."""
@@ -412,7 +413,24 @@ class Job(RecordedJob):
             return
         if hello.session not in self._sessions:
             self._free(hello.launch or self._originals.pop(line, ""))
+        elif self.active:
+            self._owner.lost(hello.session)
         self.bill.ended(hello.session or line.peer, self.clock.seconds())
+
+    def is_away(self, name: str) -> bool:
+        """Return whether a worker with an actor has lost its connection and has no newer one."""
+        session = self._sessions.get(name)
+        return session is not None and session.away_since is not None
+
+    def worker_ended(self, name: str, ending: BadEnding) -> None:
+        """Give up a worker that will not come back: its engine says how it ended."""
+        if not self.is_away(name):
+            return
+        session, now = self._sessions[name], self.clock.seconds()
+        part = session.part
+        peak = {"peak_mb": ending.peak_mb}
+        self.record(CommandUsed(now, part.actor_number, part.number, 0, peak))
+        session.give_up(f"its worker {ending.how}")
 
     def _is_back(self, name: str) -> bool:
         """Return whether a worker that lost a connection has a newer one."""

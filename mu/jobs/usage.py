@@ -46,12 +46,13 @@ class Usage:
         for name, more in told.items():
             before = getattr(self, name)
             if before is not None:
-                more = max(before, more) if name in PEAKS else round(before + more, 6)
+                more = max(before, more) if name in PEAKS else before + more
             setattr(self, name, more)
 
     def json(self) -> dict[str, float | None]:
         """Return it as JSON: null for what is unknown."""
-        return {name: getattr(self, name) for name in _NAMES}
+        values = ((name, getattr(self, name)) for name in _NAMES)
+        return {name: None if value is None else round(value, 3) for name, value in values}
 
 
 _NAMES = tuple(one.name for one in fields(Usage))
@@ -60,8 +61,11 @@ _OF_COMMANDS = frozenset(_NAMES) - {"commands", "memory_mb", "init_s"}
 
 def told_by(values: Mapping[str, object]) -> dict[str, float]:
     """Return the figures in a USED of a command that can be right; a worker may tell anything."""
-    told = {name: as_told(value) for name, value in values.items() if name in _OF_COMMANDS}
-    return {name: value for name, value in told.items() if value is not None}
+    told = {}
+    for name, value in values.items():
+        if name in _OF_COMMANDS and (figure := as_told(value)) is not None:
+            told[name] = figure
+    return told
 
 
 def as_told(value: object) -> float | None:

@@ -66,6 +66,7 @@ class Owner:
         self.ends = ends
         self.launched: list[str] = []
         self.freed_launches: list[str] = []
+        self.lost_workers: list[str] = []
         self.settlements = 0
 
     def changed(self) -> None:
@@ -81,6 +82,9 @@ class Owner:
 
     def connected(self, launch_id: str) -> None:
         pass
+
+    def lost(self, session: str) -> None:
+        self.lost_workers.append(session)
 
     def missed(self, launch_id: str) -> bool:
         return False

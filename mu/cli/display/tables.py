@@ -26,7 +26,7 @@ from mu.cli.display.text import (
     span,
     took,
 )
-from mu.cli.display.usage import cpu, memory
+from mu.cli.display.usage import cpu, is_known, memory
 
 NARROW, COUNTS = 8, 14
 """The least widths of columns that are cut or wrap, unless their content is narrower."""
@@ -85,7 +85,7 @@ def workers_table(actors: Sequence[ActorJson], now: float) -> RenderableType:
         "memory": lambda actor: memory(actor.get("used", {})),
         "last reply": lambda actor: cut(actor["last_reply"], 80),
     }
-    if not any(actor.get("used", {}).get("commands") for actor in actors):
+    if not any(is_known(actor.get("used")) for actor in actors):
         del columns["cpu"], columns["memory"]
     if all(_total(actor) == 1 for actor in actors):
         del columns["inputs"]

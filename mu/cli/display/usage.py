@@ -16,21 +16,23 @@ WORTH = 0.75
 """Only a memory of at most this share of the present one is worth a suggestion."""
 IDLE = 0.1
 """The least share of idle CPUs."""
+OF_SANDBOX = "memory_mb", "init_s"
+"""What is known of a sandbox even if it tells nothing of its commands."""
 ENOUGH_S = 1.0
 """A shorter use of the CPU says too little."""
 
 Used = Mapping[str, float | None]
 
 
-def told(job: JobJson) -> bool:
-    """Return whether any of a job's workers told what its commands used."""
-    return bool((job.get("used") or {}).get("commands"))
+def is_known(used: Used | None) -> bool:
+    """Return whether anything is known of what commands used."""
+    return any(value is not None for name, value in (used or {}).items() if name not in OF_SANDBOX)
 
 
 def usage_line(job: JobJson) -> str:
     """Return a sentence about what a job's workers used; what they did not tell is unknown."""
     used: Used = job.get("used") or {}
-    if not told(job):
+    if not is_known(used):
         return "Used: unknown, because its workers did not tell."
     parts = [f"CPU {_known(used, 'cpu_s', span)}{_share(used)}", f"memory {memory(used)}"]
     parts.append(f"/tmp {_known(used, 'tmp_mb', _mb)}")
