@@ -1,18 +1,25 @@
-"""Starts workers and daemons quickly: a process that has imported what they need forks one per request.
+"""Starts workers, daemons and `mu` quickly: a process that has imported what they need forks them.
 
 It is a program of its own, with one thread, since forking pytest's process would not be safe. Each
 request is a JSON array (arguments, environment, folder) with the new process's stdout, stderr and a pipe,
 to which the exit status is written once it has ended. The first argument is the Python code to run.
+
+A daemon starts its local engine as `sys.executable -P -m mu.engines.local`. In a forked daemon that is
+a script, SHIM, which has the engine forked, too.
 """
 
 import atexit
+import ctypes
+import gc
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -23,7 +30,10 @@ from typing import Any, BinaryIO
 WORKER = ("boto3", "botocore.config", "lambda_function", "mu_worker.store")
 """What a worker imports."""
 DAEMON = (
+    "boto3",
+    "mu.cli.commands",
     "mu.engines.builtin",
+    "mu.engines.local.__main__",
     "mu.jobs.conductor",
     "mu.jobs.restore",
     "mu.journal.keeper",
@@ -39,7 +49,35 @@ DAEMON = (
     "twisted.scripts._twistd_unix",
     "werkzeug.routing",
 )
-"""What a daemon imports, but for the reactor: a forked one would share its epoll with the others."""
+"""What a daemon, a local engine and `mu` import, but for the reactor, whose epoll they would share."""
+ENGINE = ["-P", "-m", "mu.engines.local"]
+RUN_DAEMON = """
+import os
+os.setsid()
+sys.executable = shim
+from twisted.scripts.twistd import run
+run()
+"""
+RUN_ENGINE = "from mu.engines.local.__main__ import main; sys.exit(main())"
+RUN_MU = "from mu.cli.commands import main; main()"
+SHIM = """#!{python} -IS
+import json, os, socket, sys
+
+words = sys.argv[1:]
+if words[:3] != {engine} or "LD_PRELOAD" in os.environ:
+    os.execv({python!r}, [{python!r}, *words])
+status, theirs = os.pipe()
+with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+    sock.connect({path!r})
+    request = [[{code!r}, *words[3:]], dict(os.environ), os.getcwd(), [{python!r}, *words]]
+    socket.send_fds(sock, [json.dumps(request).encode()], [1, 2, theirs])
+    sock.recv(16)
+for number in (0, 1, 2, theirs):
+    os.close(number)
+sys.exit(int(os.read(status, 16) or 1) & 255)
+"""
+SPARE_BYTES = 4096
+"""The room for a forked process's command line."""
 
 
 class Ended:
@@ -118,8 +156,10 @@ class Nursery:
         for end in (self._sock, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**20)
         with theirs:
+            self._folder = Path(tempfile.mkdtemp(prefix="nursery"))
+            words = [str(self._folder), str(theirs.fileno()), *preloaded, " " * SPARE_BYTES]
             self._process = subprocess.Popen(
-                [sys.executable, __file__, str(theirs.fileno()), *preloaded],
+                [sys.executable, "-P", __file__, *words],
                 env={"PATH": os.environ["PATH"], "PYTHONPATH": search_path},
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
@@ -129,32 +169,40 @@ class Nursery:
         """Start a worker."""
         pipes = [os.pipe() for _ in range(3)]
         theirs = [write for _, write in pipes]
-        pid = self._fork(arguments, environ, folder, theirs)
+        shown = [sys.executable, "-c", *arguments]
+        pid = self._fork(arguments, environ, folder, shown, theirs)
         for write in theirs:
             os.close(write)
         return Child(pid, *(read for read, _ in pipes))
 
     def start_daemon(
-        self, words: list[str], environ: Mapping[str, str], folder: Path, log: BinaryIO
+        self, command: list[str], environ: Mapping[str, str], folder: Path, log: BinaryIO
     ) -> ForkedDaemon:
-        """Start `twistd` with these words, as in a session of its own."""
-        code = "import os; os.setsid(); from twisted.scripts.twistd import run; run()"
+        """Start `twistd`, as in a session of its own."""
         status, theirs = os.pipe()
         files = [log.fileno(), log.fileno(), theirs]
-        pid = self._fork([code, *words], environ, folder, files)
+        code = f"shim = {str(self._folder / 'python')!r}\n{RUN_DAEMON}"
+        shown = [sys.executable, *command]
+        pid = self._fork([code, *command[1:]], environ, folder, shown, files)
         os.close(theirs)
         return ForkedDaemon(pid, status)
 
     def _fork(
-        self, arguments: list[str], environ: Mapping[str, str], folder: Path, files: list[int]
+        self,
+        arguments: list[str],
+        environ: Mapping[str, str],
+        folder: Path,
+        shown: list[str],
+        files: list[int],
     ) -> int:
-        request = json.dumps([arguments, dict(environ), str(folder)]).encode()
+        request = json.dumps([arguments, dict(environ), str(folder), shown]).encode()
         socket.send_fds(self._sock, [request], files)
         return int(self._sock.recv(16))
 
     def close(self) -> None:
         self._sock.close()
         self._process.wait()
+        shutil.rmtree(self._folder)
 
 
 @cache
@@ -170,42 +218,64 @@ def popen_daemon(
     """Start `twistd ...`, as subprocess.Popen would."""
     if "LD_PRELOAD" in env:  # for a process that starts as such
         return subprocess.Popen(command, stdout=stdout, env=env, cwd=cwd, **more)
-    return _daemons().start_daemon(command[1:], env, cwd, stdout)
+    return _daemons().start_daemon(command, env, cwd, stdout)
 
 
 # ---------------------------------------------------------------- the process
 
 
-def serve(sock: socket.socket, preloaded: Sequence[str]) -> None:
+def serve(folder: Path, sock: socket.socket, preloaded: Sequence[str]) -> None:
     for name in preloaded:
         __import__(name)
     assert "twisted.internet.reactor" not in sys.modules
+    gc.collect()
+    gc.freeze()  # the memory stays shared
     wake, woken = os.pipe()
     os.set_blocking(woken, False)
     signal.set_wakeup_fd(woken)
     signal.signal(signal.SIGCHLD, lambda *_: None)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(str(folder / "socket"))
+    listener.listen(64)
+    make_shim(folder)
     statuses: dict[int, int] = {}
     while True:
-        ready, _, _ = select.select([sock.fileno(), wake], [], [])
+        ready, _, _ = select.select([sock, listener, wake], [], [])
         if wake in ready:
             os.read(wake, 4096)
         report(statuses)
-        if sock.fileno() in ready:
-            request, files, _, _ = socket.recv_fds(sock, 2**20, 3)
-            if not request:
+        callers = [sock] if sock in ready else []
+        callers += [listener.accept()[0]] if listener in ready else []
+        for caller in callers:
+            request, files, _, _ = socket.recv_fds(caller, 2**20, 3)
+            if not request and caller is sock:
                 return
+            if not request:
+                continue
             *output, status = files
             pid = os.fork()
             if not pid:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                for number in (sock.fileno(), wake, woken, status, *statuses.values()):
+                listener.close()
+                caller.close()
+                for number in {sock.fileno(), wake, woken, status, *statuses.values()} - {-1}:
                     os.close(number)
                 run(output, *json.loads(request))
             for number in output:
                 os.close(number)
             statuses[pid] = status
-            sock.send(b"%d" % pid)
+            caller.send(b"%d" % pid)
+
+
+def make_shim(folder: Path) -> None:
+    """Write the script that has engines forked."""
+    path = folder / "python"
+    text = SHIM.format(
+        python=sys.executable, engine=ENGINE, path=str(folder / "socket"), code=RUN_ENGINE
+    )
+    path.write_text(text)
+    path.chmod(0o755)
 
 
 def report(statuses: dict[int, int]) -> None:
@@ -218,7 +288,20 @@ def report(statuses: dict[int, int]) -> None:
             os.close(status)
 
 
-def run(output: list[int], arguments: list[str], environ: dict[str, str], folder: str) -> None:
+def show(words: list[str]) -> None:
+    """Have these words in /proc/PID/cmdline, in place of the first process's."""
+    start, end = map(int, Path("/proc/self/stat").read_text().rpartition(")")[2].split()[45:47])
+    text = b"\0".join(map(os.fsencode, words))[: end - start - 1]
+    ctypes.memmove(start, text.ljust(end - start, b"\0"), end - start)
+
+
+def run(
+    output: list[int],
+    arguments: list[str],
+    environ: dict[str, str],
+    folder: str,
+    shown: list[str],
+) -> None:
     """Be the new process."""
     code = 1
     try:
@@ -226,11 +309,14 @@ def run(output: list[int], arguments: list[str], environ: dict[str, str], folder
         os.dup2(output[1], 2)
         for number in output:
             os.close(number)
+        show(shown)
         os.environ.clear()
         os.environ.update(environ)
+        found = environ.get("PYTHONPATH", "").split(os.pathsep)
+        sys.path[:0] = [path for path in found if path and path not in sys.path]
         os.chdir(folder)
         script, *sys.argv[1:] = arguments
-        exec(script, {"__name__": "__main__"})
+        exec(script, {"__name__": "__main__", "sys": sys})
         code = 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
@@ -245,4 +331,5 @@ def run(output: list[int], arguments: list[str], environ: dict[str, str], folder
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2:])
+    place, descriptor, *names, _ = sys.argv[1:]
+    serve(Path(place), socket.socket(fileno=int(descriptor)), names)
