@@ -50,32 +50,28 @@ DAEMON = (
     "werkzeug.routing",
 )
 """What a daemon, a local engine and `mu` import, but for the reactor, whose epoll they would share."""
-ENGINE = ["-P", "-m", "mu.engines.local"]
-RUN_DAEMON = """
-import os
-os.setsid()
-sys.executable = shim
-from twisted.scripts.twistd import run
-run()
-"""
+ENGINE = ("-P", "-m", "mu.engines.local")
+ENGINE_FORKED = "import os; os.setsid(); sys.executable = {shim!r}\n"
+RUN_DAEMON = "from twisted.scripts.twistd import run; run()"
 RUN_ENGINE = "from mu.engines.local.__main__ import main; sys.exit(main())"
 RUN_MU = "from mu.cli.commands import main; main()"
 SHIM = """#!{python} -IS
 import json, os, socket, sys
 
 words = sys.argv[1:]
-if words[:3] != {engine} or "LD_PRELOAD" in os.environ:
+if words[:{count}] != {prefix} or "LD_PRELOAD" in os.environ:
     os.execv({python!r}, [{python!r}, *words])
 status, theirs = os.pipe()
 with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
     sock.connect({path!r})
-    request = [[{code!r}, *words[3:]], dict(os.environ), os.getcwd(), [{python!r}, *words]]
-    socket.send_fds(sock, [json.dumps(request).encode()], [1, 2, theirs])
+    request = [[{code!r}, *words[{count}:]], dict(os.environ), os.getcwd(), [{python!r}, *words]]
+    socket.send_fds(sock, [json.dumps(request).encode()], [theirs, 1, 2, 0])
     sock.recv(16)
 for number in (0, 1, 2, theirs):
     os.close(number)
 sys.exit(int(os.read(status, 16) or 1) & 255)
 """
+"""Has a program forked, with its own files, and ends as it does."""
 SPARE_BYTES = 4096
 """The room for a forked process's command line."""
 
@@ -157,6 +153,7 @@ class Nursery:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**20)
         with theirs:
             self._folder = Path(tempfile.mkdtemp(prefix="nursery"))
+            make_shims(self._folder)
             words = [str(self._folder), str(theirs.fileno()), *preloaded, " " * SPARE_BYTES]
             self._process = subprocess.Popen(
                 [sys.executable, "-P", __file__, *words],
@@ -165,27 +162,35 @@ class Nursery:
                 pass_fds=[theirs.fileno()],
             )
 
+    @property
+    def shims(self) -> Path:
+        """A folder with a `mu` that is forked."""
+        return self._folder / "bin"
+
     def start(self, arguments: list[str], environ: Mapping[str, str], folder: Path) -> Child:
         """Start a worker."""
         pipes = [os.pipe() for _ in range(3)]
-        theirs = [write for _, write in pipes]
+        status, out, err = (write for _, write in pipes)
         shown = [sys.executable, "-c", *arguments]
-        pid = self._fork(arguments, environ, folder, shown, theirs)
-        for write in theirs:
+        pid = self._fork(arguments, environ, folder, shown, [status, out, err])
+        for write in (status, out, err):
             os.close(write)
-        return Child(pid, *(read for read, _ in pipes))
+        status, out, err = (read for read, _ in pipes)
+        return Child(pid, out, err, status)
 
     def start_daemon(
         self, command: list[str], environ: Mapping[str, str], folder: Path, log: BinaryIO
     ) -> ForkedDaemon:
         """Start `twistd`, as in a session of its own."""
         status, theirs = os.pipe()
-        files = [log.fileno(), log.fileno(), theirs]
-        code = f"shim = {str(self._folder / 'python')!r}\n{RUN_DAEMON}"
+        arguments = [self._engine_forked() + RUN_DAEMON, *command[1:]]
         shown = [sys.executable, *command]
-        pid = self._fork([code, *command[1:]], environ, folder, shown, files)
+        pid = self._fork(arguments, environ, folder, shown, [theirs, log.fileno(), log.fileno()])
         os.close(theirs)
         return ForkedDaemon(pid, status)
+
+    def _engine_forked(self) -> str:
+        return ENGINE_FORKED.format(shim=str(self._folder / "python"))
 
     def _fork(
         self,
@@ -206,7 +211,8 @@ class Nursery:
 
 
 @cache
-def _daemons() -> Nursery:
+def daemons() -> Nursery:
+    """Return the process that forks daemons, local engines and `mu`; it ends when pytest does."""
     made = Nursery(os.environ.get("PYTHONPATH", ""), DAEMON)
     atexit.register(made.close)
     return made
@@ -218,7 +224,7 @@ def popen_daemon(
     """Start `twistd ...`, as subprocess.Popen would."""
     if "LD_PRELOAD" in env:  # for a process that starts as such
         return subprocess.Popen(command, stdout=stdout, env=env, cwd=cwd, **more)
-    return _daemons().start_daemon(command, env, cwd, stdout)
+    return daemons().start_daemon(command, env, cwd, stdout)
 
 
 # ---------------------------------------------------------------- the process
@@ -227,6 +233,8 @@ def popen_daemon(
 def serve(folder: Path, sock: socket.socket, preloaded: Sequence[str]) -> None:
     for name in preloaded:
         __import__(name)
+    if "boto3" in sys.modules:
+        read_models_once()
     assert "twisted.internet.reactor" not in sys.modules
     gc.collect()
     gc.freeze()  # the memory stays shared
@@ -237,30 +245,30 @@ def serve(folder: Path, sock: socket.socket, preloaded: Sequence[str]) -> None:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(str(folder / "socket"))
     listener.listen(64)
-    make_shim(folder)
     statuses: dict[int, int] = {}
     while True:
-        ready, _, _ = select.select([sock, listener, wake], [], [])
+        ready, _, _ = select.select([sock.fileno(), listener.fileno(), wake], [], [])
         if wake in ready:
             os.read(wake, 4096)
         report(statuses)
-        callers = [sock] if sock in ready else []
-        callers += [listener.accept()[0]] if listener in ready else []
+        callers = [sock] if sock.fileno() in ready else []
+        if listener.fileno() in ready:
+            callers.append(listener.accept()[0])
         for caller in callers:
-            request, files, _, _ = socket.recv_fds(caller, 2**20, 3)
+            request, files, _, _ = socket.recv_fds(caller, 2**20, 4)
             if not request and caller is sock:
                 return
             if not request:
                 continue
-            *output, status = files
+            status, *output = files
             pid = os.fork()
             if not pid:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                listener.close()
-                caller.close()
-                for number in {sock.fileno(), wake, woken, status, *statuses.values()} - {-1}:
+                for number in (wake, woken, status, *statuses.values()):
                     os.close(number)
+                for one in {sock, listener, caller}:
+                    one.close()
                 run(output, *json.loads(request))
             for number in output:
                 os.close(number)
@@ -268,14 +276,33 @@ def serve(folder: Path, sock: socket.socket, preloaded: Sequence[str]) -> None:
             caller.send(b"%d" % pid)
 
 
-def make_shim(folder: Path) -> None:
-    """Write the script that has engines forked."""
-    path = folder / "python"
-    text = SHIM.format(
-        python=sys.executable, engine=ENGINE, path=str(folder / "socket"), code=RUN_ENGINE
-    )
-    path.write_text(text)
-    path.chmod(0o755)
+def read_models_once() -> None:
+    """Have boto3's sessions share the models of services, which take most of a client's time."""
+    import boto3
+    from botocore.loaders import JSONFileLoader
+
+    read = JSONFileLoader.load_file
+    read_once = cache(lambda path: read(JSONFileLoader(), path))
+    JSONFileLoader.load_file = lambda self, path: read_once(path)
+    for name in ("s3", "lambda"):
+        boto3.session.Session("-", "-", region_name="us-east-1").client(name)
+
+
+def make_shims(folder: Path) -> None:
+    """Write the scripts that have engines and `mu` forked."""
+    (folder / "bin").mkdir()
+    for name, prefix, code in (("python", ENGINE, RUN_ENGINE), ("bin/mu", (), RUN_MU)):
+        path = folder / name
+        path.write_text(
+            SHIM.format(
+                python=sys.executable,
+                prefix=list(prefix),
+                count=len(prefix),
+                path=str(folder / "socket"),
+                code=code,
+            )
+        )
+        path.chmod(0o755)
 
 
 def report(statuses: dict[int, int]) -> None:
@@ -305,10 +332,12 @@ def run(
     """Be the new process."""
     code = 1
     try:
-        os.dup2(output[0], 1)
-        os.dup2(output[1], 2)
-        for number in output:
-            os.close(number)
+        for number, file in zip((1, 2, 0), output, strict=False):
+            os.dup2(file, number)
+            os.close(file)
+        sys.stdin = os.fdopen(0, closefd=False)
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+        sys.stderr = os.fdopen(2, "w", 1, errors="backslashreplace", closefd=False)
         show(shown)
         os.environ.clear()
         os.environ.update(environ)
