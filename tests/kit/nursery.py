@@ -52,9 +52,11 @@ DAEMON = (
 """What a daemon, a local engine and `mu` import, but for the reactor, whose epoll they would share."""
 ENGINE = ("-P", "-m", "mu.engines.local")
 ENGINE_FORKED = "import os; os.setsid(); sys.executable = {shim!r}\n"
+"""Has the local engines of a program forked."""
 RUN_DAEMON = "from twisted.scripts.twistd import run; run()"
 RUN_ENGINE = "from mu.engines.local.__main__ import main; sys.exit(main())"
 RUN_MU = "from mu.cli.commands import main; main()"
+RUN_AWS = f"import runpy; runpy.run_path({str(Path(__file__).with_name('aws_cli.py'))!r}, run_name='__main__')"
 SHIM = """#!{python} -IS
 import json, os, socket, sys
 
@@ -115,6 +117,17 @@ class ForkedDaemon(Ended):
         return super().wait(0)
 
 
+class ForkedEngine(Ended):
+    """A local engine, or a program that starts one; `line` is the first one that it printed."""
+
+    def __init__(self, pid: int, status: int, line: bytes) -> None:
+        super().__init__(pid, status)
+        self.line = line
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+
 class Child(Ended):
     """A forked worker; its output goes to pipes."""
 
@@ -166,6 +179,35 @@ class Nursery:
     def shims(self) -> Path:
         """A folder with a `mu` that is forked."""
         return self._folder / "bin"
+
+    @property
+    def aws(self) -> Path:
+        """A folder with an `aws` that is kit.aws_cli, forked."""
+        return self._folder / "aws"
+
+    def start_engine(
+        self, options: list[str], environ: Mapping[str, str], folder: Path
+    ) -> "ForkedEngine":
+        """Start a local engine with these options."""
+        shown = [sys.executable, *ENGINE, *options]
+        return self._start_engine([RUN_ENGINE, *options], environ, folder, shown)
+
+    def start_owner(
+        self, code: str, words: list[str], environ: Mapping[str, str], folder: Path
+    ) -> "ForkedEngine":
+        """Start a program that starts local engines; it prints a line, too."""
+        arguments = [self._engine_forked() + code, *words]
+        return self._start_engine(arguments, environ, folder, [sys.executable, "-c", *words])
+
+    def _start_engine(
+        self, arguments: list[str], environ: Mapping[str, str], folder: Path, shown: list[str]
+    ) -> "ForkedEngine":
+        (told, out), (status, theirs) = os.pipe(), os.pipe()
+        pid = self._fork(arguments, environ, folder, shown, [theirs, out, 2])
+        os.close(out)
+        os.close(theirs)
+        with os.fdopen(told, "rb") as file:
+            return ForkedEngine(pid, status, file.readline())
 
     def start(self, arguments: list[str], environ: Mapping[str, str], folder: Path) -> Child:
         """Start a worker."""
@@ -289,9 +331,14 @@ def read_models_once() -> None:
 
 
 def make_shims(folder: Path) -> None:
-    """Write the scripts that have engines and `mu` forked."""
+    """Write the scripts that have engines, `mu` and kit.aws_cli forked."""
     (folder / "bin").mkdir()
-    for name, prefix, code in (("python", ENGINE, RUN_ENGINE), ("bin/mu", (), RUN_MU)):
+    (folder / "aws").mkdir()
+    for name, prefix, code in (
+        ("python", ENGINE, RUN_ENGINE),
+        ("bin/mu", (), RUN_MU),
+        ("aws/aws", (), RUN_AWS),
+    ):
         path = folder / name
         path.write_text(
             SHIM.format(
