@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mu.timeline.attempts import AWAY, IDLE
 from mu.timeline.course import CANCELLED, DONE, FAILED, LAUNCHING, STARTING, WAITING
-from mu.timeline.shape import ActorCourseJson, AttemptCourseJson, TimelineJson, UnusedLaunchJson
+from mu.timeline.shape import ActorCourseJson, AttemptCourseJson, TimelineJson
 
 WORKING = "working"
 PHASES = (DONE, FAILED, CANCELLED, WORKING, IDLE, AWAY, STARTING, LAUNCHING, WAITING)
@@ -48,15 +48,14 @@ def attempts(timeline: TimelineJson) -> Iterator[tuple[ActorCourseJson, AttemptC
 
 def cold_starts(timeline: TimelineJson) -> list[float]:
     """Return how long each worker took from its launch to its hello, in seconds."""
-    launches = [*timeline["unused"], *(attempt for _, attempt in attempts(timeline))]
-    return [cold for one in launches if (cold := cold_start(one)) is not None]
+    found = [cold_start(one["launched"], one["hello"]) for one in timeline["unused"]]
+    found += [cold_start(one["launched"], one["hello"]) for _, one in attempts(timeline)]
+    return [seconds for seconds in found if seconds is not None]
 
 
-def cold_start(one: AttemptCourseJson | UnusedLaunchJson) -> float | None:
+def cold_start(launched: float | None, hello: float | None) -> float | None:
     """Return the seconds from a worker's launch to its hello, if both are known."""
-    if one["hello"] is None or one["launched"] is None:
-        return None
-    return one["hello"] - one["launched"]
+    return None if launched is None or hello is None else hello - launched
 
 
 def durations(timeline: TimelineJson) -> dict[str, list[float]]:

@@ -157,13 +157,13 @@ def _row(actor: ActorCourseJson, now: float) -> tuple[object, ...]:
     for (at, state), end in zip(states, [*(at for at, _ in states[1:]), now], strict=True):
         spent[state] = spent.get(state, 0.0) + end - at
     tried = [one for one in actor.get("attempts", []) if one["attempt"]]
-    start = [cold for one in tried if (cold := cold_start(one)) is not None]
+    start = cold_start(tried[-1]["launched"], tried[-1]["hello"]) if tried else None
     doing = (in_seconds(spent[name]) if name in spent else "" for name in _SPENT)
     return (
         actor["actor"],
         states[-1][1],
         len(tried),
-        in_seconds(start[-1]) if start else "",
+        "" if start is None else in_seconds(start),
         *doing,
         in_seconds(_took(actor, now)),
     )
