@@ -314,7 +314,14 @@ def test_a_journal_of_an_earlier_version_shows_what_it_has(tmp_path):
             assert not timeline["exact"]
             answered = [one for one in commands if one[4] == "ok"]
             assert answered
-            assert {one[0] for one in answered} <= {"echo", "set", "seti", "run", "retrieve", "upload"}
+            assert {one[0] for one in answered} <= {
+                "echo",
+                "set",
+                "seti",
+                "run",
+                "retrieve",
+                "upload",
+            }
             assert all(one[2] <= one[3] for one in answered)
 
 
