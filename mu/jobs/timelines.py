@@ -53,7 +53,7 @@ class Timelines:
             told = timeline_json(
                 job.id, course.read(self._ledger.lines(job.id)), until, job.ended, commands
             )
-            return dumps(told).encode("ascii") + b"\n"
+            return dumps(told, compact=True).encode("ascii") + b"\n"
 
         try:
             answer: bytes = await self._in_thread(read)

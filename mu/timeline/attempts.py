@@ -14,6 +14,8 @@ OK = "ok"
 UNKNOWN = "?"
 """The name of a command in a journal that does not have it."""
 IDLE = "idle"
+MIN_IDLE_S = 0.002
+"""A shorter pause between two commands is not shown."""
 AWAY = "away"
 QUIT = "quit"
 
@@ -79,17 +81,11 @@ class AttemptCourse:
     """Whether its records tell which commands were sent, and when."""
     _last: float = 0.0
 
-    @property
-    def cold_start_s(self) -> float | None:
-        """The seconds from its launch to its hello."""
-        if self.hello is None or self.launched is None:
-            return None
-        return max(0.0, self.hello - self.launched)
-
     def send(self, names: str, at: float) -> None:
         """Note commands that were sent, from their names separated by commas."""
         self.told = True
-        self.commands += [CommandCourse(name, at) for name in names.split(",")]
+        for name in names.split(",") if "," in names else (names,):
+            self.commands.append(CommandCourse(name, at))
 
     def enter(self, names: str, at: float) -> None:
         """Note states that were constructed, from their names separated by commas."""
@@ -104,17 +100,20 @@ class AttemptCourse:
                 return
             number = self._answered_by(text)
         commands = self.commands
-        while len(commands) < number:  # a journal of before: what was sent is not in it
+        while number > len(commands):  # a journal of before: what was sent is not in it
             commands.append(CommandCourse(UNKNOWN, self._last or self.began))
         command = commands[number - 1]
         if command.name == UNKNOWN:
             command.name = _name_in(text)
         if not command.heard:
             command.heard = self._last = at
-            command.begun = self._begun(number)
-        if not text.startswith(STARTED):
-            command.ended = at
-            command.outcome = _outcome(text)
+            before = commands[number - 2].heard if number > 1 else 0.0
+            command.begun = max(before, command.sent) if before else self._begun(number)
+        if text.startswith(STARTED):
+            return
+        command.ended = at
+        plain = text.startswith("OK:") and not text.startswith("OK:RETVAL(")
+        command.outcome = OK if plain else _outcome(text)
 
     def _answered_by(self, text: str) -> int:
         """Return the number of the oldest command that a reply without a number can answer."""
@@ -129,8 +128,8 @@ class AttemptCourse:
         commands = self.commands
         sent = commands[number - 1].sent
         for place in range(number - 2, max(-1, number - 2 - _MOST_STEPS), -1):
-            if heard := commands[place].heard:
-                return max(sent, heard)
+            if commands[place].heard:
+                return max(sent, commands[place].heard)
         return sent
 
     def lose(self, at: float, reason: str) -> None:
@@ -156,8 +155,8 @@ class AttemptCourse:
         at = self.began
         for begin, end, name in spans:
             if begin < at:
-                return self._swept(spans)
-            if begin > at or not found:
+                return self._swept(spans, until)
+            if begin - at > MIN_IDLE_S:
                 found.append((at, IDLE))
             found.append((begin, name))
             at = end
@@ -172,12 +171,13 @@ class AttemptCourse:
             begun = command.begun or max(command.sent, heard)
             heard = command.heard or heard
             end = until if command.ended is None else command.ended
-            if command.name != QUIT and begun <= end:
+            hidden = command.name == QUIT or (command.name == UNKNOWN and not command.heard)
+            if begun <= end and not hidden:
                 yield begun, end, command.name
         for one in self.breaks:
             yield one.began, until if one.ended is None else one.ended, AWAY
 
-    def _swept(self, spans: list[tuple[float, float, str]]) -> list[Segment]:
+    def _swept(self, spans: list[tuple[float, float, str]], until: float) -> list[Segment]:
         """Return the segments of spans that overlap."""
         points = [(begin, 1, name) for begin, _, name in spans]
         points += [(end, -1, name) for _, end, name in spans]
@@ -188,7 +188,7 @@ class AttemptCourse:
             if not running[name]:
                 del running[name]
             now = min(running, key=lambda one: _RANKS.get(one, 9), default=IDLE)
-            if now != found[-1][1]:
+            if now != found[-1][1] and at < until:
                 found.append((at, now))
         return found
 

@@ -37,6 +37,7 @@ LATE = "late"
 STOPPED = "the coordinator was not running"
 
 _HAPPENED = '["happened",'
+_parse = json.JSONDecoder().raw_decode  # json.loads would also look for spaces around the line
 
 
 @dataclass(slots=True)
@@ -141,18 +142,19 @@ class JobCourse:
     def _take_event(self, line: str) -> None:
         """Take an event of a machine: by far the most frequent record."""
         try:
-            values: list[Any] = json.loads(line)
-            event = values[4]
-            at = float(event[1])
-            attempt = self._attempts[values[1], values[2]]
-            if event[0] == "answered":
-                attempt.answer(event[2], event[3], at)
-            if len(values) > 6:
-                if values[6]:
-                    attempt.send(values[6], at)
-                if len(values) > 7 and values[7]:
-                    attempt.enter(values[7], at)
+            values: list[Any] = _parse(line)[0]
+            kind, at, *said = values[4]
             self.last = at
+            attempt = self._attempts[values[1], values[2]]
+            if kind == "answered":
+                text, number = (*said, 0)[:2]  # the oldest journals have no number
+                attempt.answer(text, number, at)
+            if len(values) > 6:
+                sent, states = values[6:8]
+                if sent:
+                    attempt.send(sent, at)
+                if states:
+                    attempt.enter(states, at)
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise ValueError(f"{line[:80]!r} is not a record: {error}") from None
 
