@@ -110,8 +110,9 @@ class Totals:
     def answered(self, command: str, reply: str, seconds: float) -> None:
         """Count the last reply to a command."""
         kind = command.partition(":")[0]
-        if kind not in self.commands:
-            kind = "other"
-        self.commands[kind].add(seconds)
-        if reply.startswith("FAIL"):
+        took = self.commands.get(kind)
+        if took is None:
+            kind, took = "other", self.commands["other"]
+        took.add(seconds)
+        if reply[:4] == "FAIL":
             self.failed_commands[kind] += 1

@@ -78,6 +78,8 @@ class Attempt:
         self.since = began
         self.machine = actor.job.machine(actor)
         self.session: SessionDriver | None = None
+        self.answered = actor.job.totals.answered
+        """Counts the last reply to a command, and how long it took."""
 
     @property
     def job_id(self) -> str:
@@ -105,10 +107,6 @@ class Attempt:
         """Note the worker's last reply."""
         self.last_reply = text[:SHOWN_REPLY]
         self.since = at
-
-    def answered(self, command: str, reply: str, seconds: float) -> None:
-        """Count the last reply to a command, and how long it took."""
-        self.actor.job.totals.answered(command, reply, seconds)
 
     def used(self, use: Use) -> None:
         """Tell the job what the worker says that it used."""
