@@ -105,7 +105,7 @@ class Totals:
     notifications: Counter[str] = field(default_factory=Counter)
     """Attempts to deliver them, by how they ended, and those that were given up (DELIVERIES)."""
     ended_usd: float = 0.0
-    """What the jobs that have ended since the start have cost."""
+    """What the jobs that have ended have cost, less what resumed ones had cost before the start."""
 
     def answered(self, command: str, reply: str, seconds: float) -> None:
         """Count the last reply to a command."""
