@@ -150,10 +150,10 @@ class Metrics(Collector):
         yield _counter("mu_spares_used", said, totals.spares_used)
         said = "Slow actors that were started a second time."
         yield _counter("mu_stragglers", said, totals.stragglers)
-        # A bill may be corrected downwards; a counter that falls would count as restarted.
+        # A bill may be corrected downwards; a counter that falls would count as one that began anew.
         usd = totals.ended_usd + sum(job.cost_usd or 0.0 for job in live)
         self._usd = max(self._usd, usd)
-        said = "What jobs have cost in US dollars: those that run, and those that have ended."
+        said = "What jobs have cost in US dollars since the daemon's start."
         yield _counter("mu_cost_usd", said, self._usd)
         said = (
             "The highest cost of a running job, with unseen workers, divided by its max_cost_usd."

@@ -93,7 +93,10 @@ class Notifier:
         self._running[one.job] = running
         running.addCallback(lambda _: deliveries.notified(one.job))
         running.addErrback(self._broken, one)
-        running.addBoth(lambda _: self._running.pop(one.job))
+        running.addBoth(self._over, one)
+
+    def _over(self, _: object, one: Notification) -> None:
+        del self._running[one.job]
 
     def stop(self) -> None:
         """Deliver nothing more."""
@@ -119,13 +122,14 @@ class Notifier:
                 return
             totals["failed"] += 1
             left = one.since + self._options().give_up_s - self._clock.seconds()
+            left = left if self._book.get(one.job) is not None else 0.0
             self.log.warn(
                 "job {job}: {place} was not notified of its end: {why}; attempt {attempts}, {next}",
                 job=one.job,
                 place=place_of(one),
                 why=why,
                 attempts=attempts,
-                next=f"the next in {pause:g} s" if left > pause else "the last (give_up_s)",
+                next=f"the next in {pause:g} s" if left > pause else "the last",
             )
             if left <= pause:
                 totals["given_up"] += 1

@@ -105,13 +105,14 @@ class Totals:
     notifications: Counter[str] = field(default_factory=Counter)
     """Attempts to deliver them, by how they ended, and those that were given up (DELIVERIES)."""
     ended_usd: float = 0.0
-    """What the jobs that have ended since the start have cost."""
+    """What the jobs that have ended have cost, less what resumed ones had cost before the start."""
 
     def answered(self, command: str, reply: str, seconds: float) -> None:
         """Count the last reply to a command."""
         kind = command.partition(":")[0]
-        if kind not in self.commands:
-            kind = "other"
-        self.commands[kind].add(seconds)
-        if reply.startswith("FAIL"):
+        took = self.commands.get(kind)
+        if took is None:
+            kind, took = "other", self.commands["other"]
+        took.add(seconds)
+        if reply[:4] == "FAIL":
             self.failed_commands[kind] += 1

@@ -84,6 +84,8 @@ class Attempt:
         self.session: SessionDriver | None = None
         self.told: set[int] = set()
         """The commands of which the worker has told what they used, if their reply may still come."""
+        self.answered = actor.job.totals.answered
+        """Counts the last reply to a command, and how long it took."""
 
     @property
     def job_id(self) -> str:
@@ -111,10 +113,6 @@ class Attempt:
         """Note the worker's last reply."""
         self.last_reply = text[:SHOWN_REPLY]
         self.since = at
-
-    def answered(self, command: str, reply: str, seconds: float) -> None:
-        """Count the last reply to a command, and how long it took."""
-        self.actor.job.totals.answered(command, reply, seconds)
 
     def used(self, use: Use) -> None:
         """Tell the job what the worker says that it used."""

@@ -161,6 +161,7 @@ class Conductor:
                 )
             else:
                 self._add(run)
+                self.coordinator.totals.ended_usd -= run.job.cost_usd or 0.0
 
     def bury(self, job_id: str, ordered: Ordered | None, reason: str) -> None:
         """End a job from the journal as failed, because it cannot resume."""

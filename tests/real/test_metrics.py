@@ -4,12 +4,15 @@ import json
 import re
 import shutil
 import subprocess
+import textwrap
 import urllib.request
 from pathlib import Path
 
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
+
+from mu.config import Config
 
 ETC = Path(__file__).parents[2] / "etc"
 ALERTS = yaml.safe_load((ETC / "alerts.yml").read_text())
@@ -64,6 +67,25 @@ def test_a_job_is_counted(grown):
     assert of("mu_journal_commit_seconds_count") >= 2
     assert of("mu_cost_usd_total") == pytest.approx(job["cost_usd"], abs=1e-6)
     assert of("mu_workers", state="working") == of("mu_actors", state="running") == 0
+
+
+PAGE = (ETC.parent / "docs" / "metrics.md").read_text()
+
+
+def test_the_command_on_the_page_scrapes(daemon):
+    (line,) = re.findall("^    (curl .*)$", PAGE, re.MULTILINE)
+    line = line.replace("~/.mu", str(daemon.home))
+    line = line.replace("13580", str(daemon.ports["control"]))
+    told = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True).stdout
+    assert told.startswith("# HELP mu_info ")
+
+
+def test_the_configuration_on_the_page_fits_the_alerts_and_the_dashboard():
+    begin, end = PAGE.index("    scrape_configs:"), PAGE.index("The token is a copy")
+    (job,) = yaml.safe_load(textwrap.dedent(PAGE[begin:end]))["scrape_configs"]
+    assert job["static_configs"] == [{"targets": [f"127.0.0.1:{Config().control.port}"]}]
+    named = {name for one in EXPRESSIONS.values() for name in re.findall(r'job="([^"]*)"', one)}
+    assert named == {job["job_name"]}
 
 
 RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
