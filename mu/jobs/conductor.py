@@ -182,6 +182,11 @@ class Conductor:
         self.coordinator.ledger.end(job_id, past)
         self._book.add(PastJob(past.told, past.identity, lambda _: "[]"))
 
+    @property
+    def running(self) -> set[str]:
+        """The ids of the jobs that have not ended."""
+        return set(self._runs)
+
     def resume(self) -> None:
         """Resume the restored jobs."""
         for run in list(self._runs.values()):
@@ -189,7 +194,7 @@ class Conductor:
 
     def _ended(self, job: Job) -> None:
         del self._runs[job.id]
-        self._book.ended(job)
+        self.coordinator.output.end(job.id)
 
     def _add(self, run: Run) -> Run:
         job = run.job
@@ -201,7 +206,6 @@ class Conductor:
 
 def _limits(config: Config) -> Limits:
     return Limits(
-        log_bytes=config.worker.log_bytes,
         max_held=config.worker.max_held,
         max_info=config.worker.max_info,
         attempt_bytes=config.journal.max_attempt_bytes,

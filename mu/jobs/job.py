@@ -42,6 +42,7 @@ from mu.journal.records import (
     Used,
 )
 from mu.messages import Hello, Use
+from mu.output.pieces import NoOutput, OutputSink
 from mu.states.context import Progress
 
 ALIVE_S = 10.0
@@ -69,9 +70,12 @@ class Job(RecordedJob):
         created: float | None = None,
         relay: str = "",
         prices: Prices | None = None,
+        output: OutputSink | None = None,
     ) -> None:
         created = clock.seconds() if created is None else created
-        super().__init__(job_id, spec, uniq, limits or Limits(), created, relay, prices or Prices())
+        output = output or NoOutput()
+        limits, prices = limits or Limits(), prices or Prices()
+        super().__init__(job_id, spec, uniq, limits, created, relay, prices, output)
         self.clock = clock
         self.ledger: Ledger = ledger or NoJournal()
         self.allowance = JobAllowance(self.limits.job_bytes, self.limits.attempt_bytes)

@@ -52,6 +52,7 @@ class Run:
             created,
             relay,
             coordinator.prices,
+            coordinator.output,
         )
         self._timers: dict[str, IDelayedCall] = {}
         self._event: JSON | None = None
