@@ -56,11 +56,10 @@ def missing(logged: bytes, gaps: list[int], output: bytes) -> Missing | None:
     tail = told.tail if told.cut else told.head
     if len(logged) == told.size and logged.startswith(told.head) and logged.endswith(tail):
         return Missing(len(logged), 0, b"") if gaps else None
-    before = _common(logged, told.head)
-    after = _common(logged[::-1], tail[::-1])
-    if told.cut and gaps:  # what the log has beyond the excerpt is right up to the first gap
-        before = max(gaps[0], before) if before == len(told.head) else before
-        after = max(len(logged) - gaps[-1], after) if after == len(tail) else after
+    # Up to its first gap and after its last one a log is right, also beyond the excerpt.
+    start, end = (logged[: gaps[0]], logged[gaps[-1] :]) if gaps else (logged, logged)
+    before = _same(start, told.head, bool(gaps))
+    after = _same(end[::-1], tail[::-1], bool(gaps))
     after = max(0, min(after, len(logged) - before, told.size - before))
     until, tail_at = told.size - after, len(told.head) + told.cut
     head_part = told.head[before:until]
@@ -73,12 +72,17 @@ def missing(logged: bytes, gaps: list[int], output: bytes) -> Missing | None:
     return Missing(before, after, b"%b\n[... %d bytes lost ...]\n%b" % (head_part, hole, tail_part))
 
 
-def _common(one: bytes, other: bytes) -> int:
-    """Return how many bytes at their start are the same."""
-    low, high = 0, min(len(one), len(other))
+def _same(logged: bytes, told: bytes, beyond: bool) -> int:
+    """Return how many bytes at the start of `logged` are right.
+
+    `beyond`: if it is the same as far as `told` goes, so is the rest.
+    """
+    low, high = 0, min(len(logged), len(told))
+    if beyond and logged[:high] == told[:high]:
+        return len(logged)
     while low < high:
         middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
+        if logged[low:middle] == told[low:middle]:
             low = middle
         else:
             high = middle - 1
