@@ -26,7 +26,7 @@ from mu.jobs.rerun import EarlierJob, NoRerun
 from mu.jobs.spec import EXTERNAL, JobSpec
 from mu.jobs.summary import COUNTED, JSON
 from mu.journal.records import Planned
-from mu.net.web import Pace
+from mu.net.web import PacedResponse
 from mu.output.transcript import Transcript, View
 from mu.parameters import RESTART, FieldError, Parameter, read_fields
 from mu.plugins import Pipeline
@@ -311,7 +311,7 @@ class Control:
         logs = [
             await self._log_of(job, actor) for actor in list(sizes)[:1]
         ]  # raises before a byte is written
-        pace = Pace(request)
+        pace = PacedResponse(request)
         try:
             for actor, size in sizes.items():
                 log = logs.pop() if logs else await self._log_of(job, actor)

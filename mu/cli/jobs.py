@@ -158,7 +158,9 @@ def workers(job: str, state: str | None, as_json: bool) -> None:
 @click.option("--key", metavar="NAME", help="Only the output of this input, such as an S3 key.")
 @click.option("--attempt", type=click.IntRange(min=1), metavar="N", help="Only this attempt.")
 @click.option("-f", "--follow", is_flag=True, help="Continue until the actor has ended.")
-@click.option("-t", "--times", is_flag=True, help="Begin lines with the time of their arrival (UTC).")
+@click.option(
+    "-t", "--times", is_flag=True, help="Begin lines with the time of their arrival (UTC)."
+)
 @click.option("--raw", is_flag=True, help="Do not begin lines with the names of their inputs.")
 @click.option(
     "--function",

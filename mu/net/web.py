@@ -110,7 +110,7 @@ def error_json(message: str) -> bytes:
 
 
 @implementer(IPushProducer)
-class Pace:
+class PacedResponse:
     """Writes a long response no faster than its client reads it."""
 
     def __init__(self, request: Request) -> None:

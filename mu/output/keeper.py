@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mu.output.files import OutputFiles, OutputLimits, read_log
-from mu.output.pieces import NOTE, Entry, Piece, read_entries
+from mu.output.pieces import NOTE, LogEntry, Piece, read_entries
 from mu.output.transcript import Transcript
 
 FLUSH_S = 0.5
@@ -196,7 +196,7 @@ class OutputKeeper:
         if note is not None:
             at = entries[-1].end if entries else 0
             entries.append(
-                Entry(b"", note.attempt, note.command, note.source, NOTE, note.text, at, at + 1)
+                LogEntry(b"", note.attempt, note.command, note.source, NOTE, note.text, at, at + 1)
             )
         return Transcript(entries)
 

@@ -63,7 +63,7 @@ class NoOutput:
     def end(self, job: str) -> None: ...
 
 
-class Entry(NamedTuple):
+class LogEntry(NamedTuple):
     """A line of a log, as it was read."""
 
     time: bytes
@@ -99,7 +99,7 @@ def lines_of(actor: int, piece: Piece) -> Iterator[bytes]:
         place = end
 
 
-def read_entries(data: bytes, place: int = 0) -> Iterator[Entry]:
+def read_entries(data: bytes, place: int = 0) -> Iterator[LogEntry]:
     """Yield the entries in the lines of a log, the first of which begins at `place`.
 
     Anything else in it, such as half a line, is left out.
@@ -116,7 +116,7 @@ def read_entries(data: bytes, place: int = 0) -> Iterator[Entry]:
             width = int(text) if text.isdigit() else 0
         else:
             width = len(text) if kind in _TAGS else 1
-        yield Entry(time, int(attempt), int(command), source, kind, text, place, place + width)
+        yield LogEntry(time, int(attempt), int(command), source, kind, text, place, place + width)
         place += width
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mu.messages import encode
 from mu.output.completion import Missing, missing
-from mu.output.pieces import CUT, FILL, NOTE, PLACE, TEXT, Entry
+from mu.output.pieces import CUT, FILL, NOTE, PLACE, TEXT, LogEntry
 
 _LINE_START = re.compile(rb"^(?=.)", re.MULTILINE | re.DOTALL)
 
@@ -29,7 +29,7 @@ class View:
 class Transcript:
     """The entries of an actor's log."""
 
-    def __init__(self, entries: Sequence[Entry]) -> None:
+    def __init__(self, entries: Sequence[LogEntry]) -> None:
         self.entries = entries
 
     @property
@@ -51,7 +51,7 @@ class Transcript:
         after it was shown: it comes last, or, in one that begins earlier, in its place.
         """
         parts: list[bytes] = []
-        last: Entry | None = None
+        last: LogEntry | None = None
         for entry in self._in_place(view.after):
             if _belongs(entry, view):
                 if entry.end > view.after:
@@ -82,19 +82,19 @@ class Transcript:
         """Whether a part was cut out of the log."""
         return any(entry.kind == CUT for entry in self.entries)
 
-    def _in_place(self, after: int) -> Iterable[Entry]:
+    def _in_place(self, after: int) -> Iterable[LogEntry]:
         """Return the entries, with what came later in its place if all of its command is shown."""
         places = [entry for entry in self.entries if entry.kind == PLACE]
         if not places or self.is_cut:
             return self.entries
-        commands: dict[tuple[int, int], list[Entry]] = {
+        commands: dict[tuple[int, int], list[LogEntry]] = {
             (place.attempt, place.command): [] for place in places
         }
         for entry in self.entries:
             own = commands.get((entry.attempt, entry.command))
             if own is not None:
                 own.append(entry)
-        moved: dict[int, list[Entry]] = {}  # what there is instead, by where an entry starts
+        moved: dict[int, list[LogEntry]] = {}  # what there is instead, by where an entry starts
         for place in places:
             own = commands[place.attempt, place.command]
             if own[0].start >= after:
@@ -102,7 +102,7 @@ class Transcript:
         return [entry for one in self.entries for entry in moved.get(one.start, [one])]
 
 
-def _moved(own: list[Entry], place: Entry) -> dict[int, list[Entry]]:
+def _moved(own: list[LogEntry], place: LogEntry) -> dict[int, list[LogEntry]]:
     """Return what is shown instead of each entry of a command whose gap was filled later."""
     before, after, _ = map(int, place.text.split())
     fills = [entry for entry in own if entry.kind == FILL]
@@ -110,7 +110,7 @@ def _moved(own: list[Entry], place: Entry) -> dict[int, list[Entry]]:
     if not fills:  # nothing was missing
         return {entry.start: [] for entry in own if entry.kind in (NOTE, PLACE)}
     until = sum(len(entry.text) for entry in texts) - after
-    moved: dict[int, list[Entry]] = {entry.start: [] for entry in own}
+    moved: dict[int, list[LogEntry]] = {entry.start: [] for entry in own}
     at = 0
     for entry in own:
         if entry.kind == NOTE and not before <= at <= until:
@@ -129,7 +129,7 @@ def _moved(own: list[Entry], place: Entry) -> dict[int, list[Entry]]:
     return moved
 
 
-def _belongs(entry: Entry, view: View) -> bool:
+def _belongs(entry: LogEntry, view: View) -> bool:
     if entry.kind == CUT:
         return True
     if view.attempt is not None and entry.attempt != view.attempt:
@@ -137,7 +137,7 @@ def _belongs(entry: Entry, view: View) -> bool:
     return view.source is None or entry.source == view.source
 
 
-def _as_text(entry: Entry, last: Entry | None, view: View) -> bytes:
+def _as_text(entry: LogEntry, last: LogEntry | None, view: View) -> bytes:
     """Return what is shown of an entry that follows `last`."""
     broken = last is not None and not _ends_line(last)
     if entry.kind not in (TEXT, FILL):
@@ -158,7 +158,7 @@ def _as_text(entry: Entry, last: Entry | None, view: View) -> bytes:
     return labelled.removeprefix(label) if last.source == entry.source else b"\n" + labelled
 
 
-def _said(entry: Entry) -> bytes:
+def _said(entry: LogEntry) -> bytes:
     """Return what an entry says that is no output; empty: nothing that is worth showing."""
     if entry.kind == CUT:
         return b"%b bytes cut" % entry.text
@@ -167,5 +167,5 @@ def _said(entry: Entry) -> bytes:
     return entry.text
 
 
-def _ends_line(entry: Entry) -> bool:
+def _ends_line(entry: LogEntry) -> bool:
     return entry.kind not in (TEXT, FILL) or entry.text.endswith(b"\n")

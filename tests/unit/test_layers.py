@@ -20,6 +20,9 @@ PURE += [
     "journal.ledger",
     "journal.replay",
     "journal.allowance",
+    "output.pieces",
+    "output.completion",
+    "output.transcript",
 ]
 OUTSIDE = {"twisted", "OpenSSL", "boto3", "botocore", "klein", "time", "random", "secrets"}
 OUTSIDE |= {"socket", "ssl", "logging", "threading", "asyncio", "subprocess", "uuid"}

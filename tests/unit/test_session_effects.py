@@ -86,6 +86,8 @@ class Attempt:
         self.machine = machine(first)
         self.last = ""
         self.output: list[bytes] = []
+        self.replies: list[tuple[int, str]] = []
+        self.reconnections: list[int] = []
 
     def used(self, use):
         pass
@@ -93,8 +95,14 @@ class Attempt:
     def heard(self, text, at):
         self.last = text
 
-    def printed(self, command, output):
+    def printed(self, command, output, at):
         self.output.append(output)
+
+    def replied(self, command, text, at):
+        self.replies.append((command, text))
+
+    def reconnected(self, received, at):
+        self.reconnections.append(received)
 
 
 def plenty():
