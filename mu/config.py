@@ -136,7 +136,6 @@ class WorkerSection:
     silence_s: float = _option(60.0, 0.1)
     hold_s: float = _live(10.0, 0)
     reconnect_s: float = _live(60.0, 0)
-    log_bytes: int = _live(65536, 0)
     max_held: int = _live(1000, 1)
     max_info: int = _live(16 * 2**20, 1024)
     max_connections: int = _option(20_000, 1)
@@ -230,7 +229,12 @@ class JobsSection:
     stragglers: float = _live(3.0, 0)
     blocked_s: float = _live(1.0, 0.001)
     keep: int = _option(1000, 1)
-    output_bytes: int = _option(2**26, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class LogsSection:
+    actor_bytes: int = _live(2**20, 0)
+    total_bytes: int = _live(2**31, 2**20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +278,7 @@ class Config:
     s3: S3Section = field(default_factory=S3Section)
     launch: LaunchSection = field(default_factory=LaunchSection)
     jobs: JobsSection = field(default_factory=JobsSection)
+    logs: LogsSection = field(default_factory=LogsSection)
     journal: JournalSection = field(default_factory=JournalSection)
     notify: NotifySection = field(default_factory=NotifySection)
     cost: CostSection = field(default_factory=CostSection)
@@ -283,13 +288,24 @@ class Config:
         return self.mu.home
 
 
-def read_config(path: Path | None) -> Config:
+DEPRECATED = {
+    ("worker", "log_bytes"): "[logs] actor_bytes limits the log of an actor, which is on disk",
+    ("jobs", "output_bytes"): "[logs] total_bytes limits the logs of all jobs, which are on disk",
+}
+"""Options that no longer have an effect, and what there is instead."""
+
+
+def read_config(path: Path | None, warn: Callable[[str], object] = lambda said: None) -> Config:
     """Return the configuration in the file `path`, or the defaults if it is None.
 
-    Raises ConfigError.
+    `warn` is called with a sentence about each deprecated option. Raises ConfigError.
     """
     try:
-        config = _read_sections(Config(), _parse(path))
+        parser = _parse(path)
+        for (section, option), instead in DEPRECATED.items():
+            if parser.has_section(section) and parser.remove_option(section, option):
+                warn(f"{path}: [{section}] {option} no longer has an effect: {instead}")
+        config = _read_sections(Config(), parser)
         if config.jobs.spares > config.jobs.max_workers:
             raise ValueError(
                 f"[jobs] spares must be at most max_workers, {config.jobs.max_workers}, got"

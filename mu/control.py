@@ -1,6 +1,7 @@
 """The HTTP control port: a JSON API to order, watch and cancel jobs."""
 
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from klein import Klein
@@ -26,6 +27,8 @@ from mu.jobs.spec import EXTERNAL, JobSpec
 from mu.jobs.summary import COUNTED, JSON
 from mu.jobs.timelines import NoTimeline, Timelines
 from mu.journal.records import Planned
+from mu.net.web import PacedResponse
+from mu.output.transcript import Transcript, View
 from mu.page.feed import Feeds
 from mu.page.files import PageFile
 from mu.parameters import RESTART, FieldError, Parameter, Params, read_fields
@@ -62,6 +65,9 @@ class FindBucket(Protocol):
     def __call__(self, bucket: str) -> Coroutine[Any, Any, S3Place]: ...
 
 
+ReadLog = Callable[[str, int], Coroutine[Any, Any, Transcript | None]]
+"""Returns the log of a job's actor; None: there is none. Raises OSError and ValueError."""
+
 Examine = Callable[[Mapping[str, object]], Deferred[list[JSON]]]
 """Makes the checks that a request asks for, and returns the findings. Fails with FieldError."""
 
@@ -92,6 +98,7 @@ class Control:
         book: JobBook,
         registry: Registry,
         starter: Starter,
+        read_log: ReadLog,
         engines: Collection[str],
         find_bucket: FindBucket,
         examine: Examine,
@@ -104,6 +111,7 @@ class Control:
         self._book = book
         self._registry = registry
         self._starter = starter
+        self._read_log = read_log
         self._engines = engines
         self._find_bucket = find_bucket
         self._examine = examine
@@ -364,51 +372,92 @@ class Control:
         return await self._starter.timelines.read(job, last, limit, detail == "commands")
 
     @app.route("/jobs/<job_id>/log", methods=["GET"])
-    def output(self, request: Request, job_id: str) -> bytes:
+    async def output(self, request: Request, job_id: str) -> bytes:
         """Return what commands printed, as plain text: for one actor, or for all with headings.
 
-        For one actor, `after=N` skips the first N bytes; the header Mu-Log-End says where the next
-        part begins, and Mu-Log-Begin where this one did. With `key`, only the output of that input
-        is returned, which may also be an unambiguous part of its name; with `names=1`, each line begins with the name of its input.
+        For one actor, `after=N` skips the log's first N bytes; the header Mu-Log-End says where the next
+        part begins, and Mu-Log-Begin where this one did. `key`, an input's name or an unambiguous part
+        of it, and `attempt` select the output of an input or an attempt; with `names=1`, each line begins with the name of its input, and with
+        `times=1`, with its time.
         """
         self._authorize(request)
         job = self._find(job_id)
-        if not isinstance(job, Job):
-            raise Refusal(
-                404, f"job {job_id} ended before the daemon's last start: its log is gone"
-            )
-        request.setHeader("Content-Type", "text/plain; charset=utf-8")
-        request.setHeader("X-Content-Type-Options", "nosniff")
         number, key = _argument(request, "actor"), _argument(request, "key")
-        names = _chosen(request, "names", ("0", "1")) == "1"
-        actors = job.actors
-        if key is not None:
-            key, actors = _having(job, key)
-        after = 0
+        attempt = _argument(request, "attempt")
+        view = View(
+            attempt=None if attempt is None else _number(attempt, "attempt"),
+            source=key,
+            names=key is None and _chosen(request, "names", ("0", "1")) == "1",
+            times=_chosen(request, "times", ("0", "1")) == "1",
+        )
+        if key is None:
+            sizes = _input_counts(job)
+        else:
+            key, sizes = await self._with_input(job, key)
+            view = replace(view, source=key)
         if number is not None:
             chosen = _number(number, "actor")
-            if job.actor(chosen) is None:
+            if chosen not in _input_counts(job):
                 raise Refusal(404, f"job {job_id} has no actor {number:.200}", "actor")
-            actors = [actor for actor in actors if actor.number == chosen]
-            if not actors:
+            if chosen not in sizes:
                 raise Refusal(404, f"actor {number:.200} has no input {key!r:.200}", "key")
-            after = _number(_argument(request, "after") or "0", "after")
-        if job.ended and any(actor.output.misses(after) for actor in actors):
+            sizes = {chosen: sizes[chosen]}
+            view = replace(view, after=_number(_argument(request, "after") or "0", "after"))
+        request.setHeader("Content-Type", "text/plain; charset=utf-8")
+        request.setHeader("X-Content-Type-Options", "nosniff")
+        if number is None and (key is None or len(sizes) != 1):
+            return await self._write_logs(request, job, sizes, view)
+        (chosen,) = sizes
+        log = await self._log_of(job, chosen)
+        request.setHeader("Mu-Log-Begin", str(log.begin(view.after)))
+        request.setHeader("Mu-Log-End", str(log.end))
+        return log.shown(replace(view, names=view.names and sizes[chosen] > 1))
+
+    async def _write_logs(
+        self, request: Request, job: Job | PastJob, sizes: Mapping[int, int], view: View
+    ) -> bytes:
+        """Write the logs of these actors, one after the other: together they may be large."""
+        logs = [
+            await self._log_of(job, actor) for actor in list(sizes)[:1]
+        ]  # raises before a byte is written
+        pace = PacedResponse(request)
+        try:
+            for actor, size in sizes.items():
+                log = logs.pop() if logs else await self._log_of(job, actor)
+                text = log.shown(replace(view, names=view.names and size > 1))
+                await pace.write(b"== actor %d ==\n%b\n" % (actor, text))
+        except Refusal as refused:
+            await pace.write(b"mu: %b\n" % str(refused).encode())
+        finally:
+            pace.end()
+        return b""
+
+    async def _with_input(self, job: Job | PastJob, key: str) -> tuple[str, dict[int, int]]:
+        """Return the input with this name or part, and its actors with their numbers of inputs.
+
+        Raises Refusal.
+        """
+        if isinstance(job, Job):
+            key, actors = _having(job, key)
+            return key, {actor.number: actor.size for actor in actors}
+        sizes = _input_counts(job)  # the inputs of a job of an earlier daemon are not known
+        found = [actor for actor in sizes if (await self._log_of(job, actor)).has(key)]
+        if not found:
+            raise Refusal(404, f"job {job.id} has no output of an input {key!r:.200}", "key")
+        return key, {actor: sizes[actor] for actor in found}
+
+    async def _log_of(self, job: Job | PastJob, actor: int) -> Transcript:
+        try:
+            log = await self._read_log(job.id, actor)
+        except (OSError, ValueError) as error:
+            raise Refusal(500, f"the log of job {job.id} cannot be read: {error}") from None
+        if log is None and job.ended:
             raise Refusal(
                 404,
-                f"the output of job {job_id} was dropped: that of newer jobs has taken its place"
-                " (see [jobs] output_bytes in mu.conf)",
+                f"no log of job {job.id} is kept: those of newer jobs have taken its place, or it ended"
+                " under a version of mu that kept none (see [logs] in mu.conf)",
             )
-        texts = [_output(actor, after, key, names) for actor in actors]
-        if number is None and not (key is not None and len(actors) == 1):
-            headed = zip(actors, texts, strict=True)
-            return b"".join(
-                b"== actor %d ==\n%b\n" % (actor.number, text) for actor, text in headed
-            )
-        output = actors[0].output
-        request.setHeader("Mu-Log-Begin", str(min(max(after, output.begin), output.end)))
-        request.setHeader("Mu-Log-End", str(output.end))
-        return texts[0]
+        return log or Transcript([])
 
     @app.route("/doctor", methods=["POST"])
     async def doctor(self, request: Request) -> bytes:
@@ -539,10 +588,11 @@ def _having(job: Job | PastJob, part: str) -> tuple[str, list[Actor]]:
     return next(iter(found.items()))
 
 
-def _output(actor: Actor, after: int, key: str | None, names: bool) -> bytes:
-    if key is not None:
-        return actor.output.of(key, after)
-    return actor.output.labelled(after) if names and actor.size > 1 else actor.output.since(after)
+def _input_counts(job: Job | PastJob) -> dict[int, int]:
+    """Return how many inputs each actor has."""
+    if isinstance(job, Job):
+        return {actor.number: actor.size for actor in job.actors}
+    return {row["actor"]: row["inputs"]["total"] for row in job.workers()}
 
 
 def _chosen(request: Request, name: str, allowed: Collection[str]) -> str | None:

@@ -173,7 +173,18 @@ class Machine:
                 self.worker.outstanding.pop(reply.command, None)
         elif not reply.text.startswith(HELLO):
             self._numbered = False
-            self.worker.outstanding.clear()  # it cannot be told, and must not grow
+            self._settle_first(reply.text)
+
+    def _settle_first(self, reply: str) -> None:
+        """Note that the first command that a reply without a number may answer has its last one."""
+        commands = self.worker.outstanding
+        if not reply.startswith(STARTED):
+            for number, command in commands.items():
+                if may_bring(command, reply):
+                    del commands[number]
+                    break
+        for number in list(commands)[: max(0, len(commands) - HELD_LIMIT)]:  # they must not grow
+            del commands[number]
 
     def _note(self, key: str, value: str) -> None:
         """Store an INFO from the worker. Raises OverflowError if it is too large."""

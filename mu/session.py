@@ -79,6 +79,8 @@ from mu.wire import frame
 QUIT = "quit:"
 ACK_REPLIES, ACK_BYTES, ACK_S = 64, 2**20, 5.0
 """After how many replies, bytes or seconds a worker is told which of its replies are on disk."""
+LOG_LAG_S = 5.0
+"""What was printed so shortly before a daemon was killed may not be in the logs."""
 RESTART_HOLD_S = 5.0
 """The shortest hold after a restart: a worker may be in its longest pause before reconnecting."""
 MOST_HELD_COMMANDS = 64
@@ -108,7 +110,9 @@ class Part(Protocol):
     def heard(self, text: str, at: float) -> None: ...
     def used(self, use: Use) -> None: ...
     def touched(self) -> None: ...
-    def printed(self, command: int, output: bytes) -> None: ...
+    def printed(self, command: int, output: bytes, at: float) -> None: ...
+    def replied(self, command: int, text: str, at: float) -> None: ...
+    def reconnected(self, received: int, at: float) -> None: ...
     def ended(self, finish: Finish, at: float, charged: bool) -> None: ...
 
 
@@ -226,6 +230,8 @@ class Session(Generic[L]):
                 begun = True
                 text = event.text if isinstance(event, Answered) else f"INFO:{event.key}"
                 self.part.heard(text, event.at)
+                if isinstance(event, Answered) and event.at >= stopped_at - LOG_LAG_S:
+                    self.part.replied(event.command, text, event.at)
             elif isinstance(event, Elapsed):
                 self._stopped.pop(event.timer, None)
             finish = self._note(effects, event.at) or finish
@@ -259,6 +265,8 @@ class Session(Generic[L]):
             self._effects.append(Supersede(before, "its worker has a newer connection"))
         if self._connections or self.away_since is not None:
             self._record(Reconnected(now, self._actor, self._attempt))
+        if not self.over and (before is not None or self.away_since is not None):
+            self.part.reconnected(hello.received, now)
         self._stop_hold()
         self._claim = hello.received, hello.crc, hello.sent
         self._welcomed = self._agreed = False
@@ -348,7 +356,7 @@ class Session(Generic[L]):
                 self._reply(said, len(payload), now)
         elif isinstance(said, Log):
             if not self.over:
-                self.part.printed(said.command, said.output)
+                self.part.printed(said.command, said.output, now)
         elif isinstance(said, Use):
             self.part.used(said)
         elif isinstance(said, Ping):
@@ -359,6 +367,7 @@ class Session(Generic[L]):
         text = reply.text
         self.received += 1
         self.part.heard(text, now)
+        self.part.replied(reply.command, text, now)
         if self._agreed:
             self._outbox.confirm(reply.command)
         try:

@@ -193,6 +193,11 @@ class Conductor:
         self.coordinator.totals.jobs["failed"] += 1
         self._book.add(PastJob(past.told, past.identity, lambda _: "[]"))
 
+    @property
+    def running(self) -> set[str]:
+        """The ids of the jobs that have not ended."""
+        return set(self._runs)
+
     def resume(self) -> None:
         """Resume the restored jobs."""
         for run in list(self._runs.values()):
@@ -205,7 +210,7 @@ class Conductor:
         if job.spec.notify_url and job.finished is not None:
             self.coordinator.notify(Notification(job.id, job.spec.notify_url, job.finished))
         del self._runs[job.id]
-        self._book.ended(job)
+        self.coordinator.output.end(job.id)
 
     def _add(self, run: Run) -> Run:
         job = run.job
@@ -217,7 +222,6 @@ class Conductor:
 
 def _limits(config: Config) -> Limits:
     return Limits(
-        log_bytes=config.worker.log_bytes,
         max_held=config.worker.max_held,
         max_info=config.worker.max_info,
         attempt_bytes=config.journal.max_attempt_bytes,

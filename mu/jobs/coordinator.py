@@ -14,6 +14,7 @@ from mu.jobs.reached import Reached
 from mu.jobs.spec import Limits
 from mu.journal.ledger import Ledger, Notification
 from mu.net.certificates import Authority
+from mu.output.pieces import NoOutput, OutputSink
 from mu.places import Places
 from mu.plugins import Engine
 from mu.totals import Totals
@@ -42,6 +43,8 @@ class Coordinator:
     """Returns where a bucket is for the workers of an engine."""
     places: Places = field(default_factory=Places)
     """How many workers each engine runs at once, for all jobs."""
+    output: OutputSink = field(default_factory=NoOutput)
+    """Keeps what the commands of jobs print."""
     reached: Reached = field(default_factory=Reached)
     """Which functions' workers have connected before."""
     totals: Totals = field(default_factory=Totals)

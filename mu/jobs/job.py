@@ -45,6 +45,7 @@ from mu.journal.records import (
     Used,
 )
 from mu.messages import Hello, Use
+from mu.output.pieces import NoOutput, OutputSink
 from mu.states.context import Progress
 from mu.totals import Totals
 
@@ -76,6 +77,7 @@ class Job(RecordedJob):
         relay: str = "",
         prices: Prices | None = None,
         totals: Totals | None = None,
+        output: OutputSink | None = None,
     ) -> None:
         created = clock.seconds() if created is None else created
         super().__init__(
@@ -87,6 +89,7 @@ class Job(RecordedJob):
             relay,
             prices or Prices(),
             totals or Totals(),
+            output or NoOutput(),
         )
         self.clock = clock
         self.ledger: Ledger = ledger or NoJournal()

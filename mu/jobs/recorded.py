@@ -42,6 +42,7 @@ from mu.journal.records import (
 )
 from mu.machine import Machine
 from mu.messages import Use
+from mu.output.pieces import OutputSink
 from mu.plugins import Outcome
 from mu.states.context import JobFacts
 from mu.totals import Totals
@@ -65,9 +66,11 @@ class RecordedJob(ABC):
         relay: str,
         prices: Prices,
         totals: Totals,
+        output: OutputSink,
     ) -> None:
         self.id = job_id
         self.totals = totals
+        self.output = output
         self.spec = spec
         self.uniq = uniq
         self.limits = limits
@@ -388,9 +391,9 @@ class RecordedJob(ABC):
         chosen = self.spec.actors or range(self.planned)
         wanted = set(chosen if record.actors is None else record.actors)
         self._earlier = read_outcomes(record)
-        log_bytes, inputs, at = self.limits.log_bytes, record.inputs, self.created
+        inputs, at = record.inputs, self.created
         sizes = record.sizes or [1] * self.planned
-        self.actors = [Actor(self, n, inputs[n], at, log_bytes, sizes[n]) for n in sorted(wanted)]
+        self.actors = [Actor(self, n, inputs[n], at, sizes[n]) for n in sorted(wanted)]
         self._by_number = {actor.number: actor for actor in self.actors}
         self._order = [number for number in record.order if number in wanted]
         self._queue = ActorQueue(self._order, self.actors)

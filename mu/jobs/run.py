@@ -54,6 +54,7 @@ class Run:
             relay,
             coordinator.prices,
             coordinator.totals,
+            coordinator.output,
         )
         self._timers: dict[str, IDelayedCall] = {}
         self._event: JSON | None = None

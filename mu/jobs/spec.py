@@ -69,7 +69,6 @@ class JobSpec:
 class Limits:
     """How much is kept of each actor, and how long a job waits, in seconds."""
 
-    log_bytes: int = 65536
     max_held: int = 1000
     max_info: int = 16 * 2**20
     attempt_bytes: int = 2**28

@@ -29,9 +29,13 @@ class JournalKeeper:
         config: Config,
         reactor: JournalReactor,
         failed: Callable[[str], object],
+        pruned: Callable[[list[str]], object],
         commits: Durations | None = None,
     ) -> None:
-        """`failed` is called with the reason if the file can no longer be written."""
+        """`failed` is called with the reason if the file can no longer be written.
+
+        `pruned` is called with the ids of jobs whose records were deleted.
+        """
         self.path = path
         self.archive: Archive | None = None
         """None until `open`, or if there is no journal."""
@@ -39,6 +43,7 @@ class JournalKeeper:
         self._reactor = reactor
         self._failed = failed
         self._commits = commits
+        self._pruned = pruned
         self._journal: Journal | None = None
         self._pruning: IDelayedCall | None = None
 
@@ -104,5 +109,6 @@ class JournalKeeper:
 
     def _prune(self, journal: Journal) -> None:
         options = self._config.journal
-        journal.prune(self._config.jobs.keep, options.keep_days * 86400, options.max_bytes)
+        keep_s = options.keep_days * 86400
+        journal.prune(self._config.jobs.keep, keep_s, options.max_bytes, self._pruned)
         self._pruning = self._reactor.callLater(PRUNE_S, self._prune, journal)

@@ -123,10 +123,25 @@ class Journal:
         since = self._committing_since if self._committing else self._since
         return max(0.0, self._reactor.seconds() - since)
 
-    def prune(self, keep: int, max_age_s: float, max_bytes: int) -> None:
-        """Delete ended jobs: all but the last `keep`, older ones, the oldest beyond `max_bytes`."""
-        now = self._reactor.seconds()
-        self._work.put(lambda database: _prune(database, keep, now - max_age_s, max_bytes))
+    def prune(
+        self,
+        keep: int,
+        max_age_s: float,
+        max_bytes: int,
+        pruned: Callable[[list[str]], object] = lambda jobs: None,
+    ) -> None:
+        """Delete ended jobs: all but the last `keep`, older ones, the oldest beyond `max_bytes`.
+
+        `pruned` is called with their ids.
+        """
+        since = self._reactor.seconds() - max_age_s
+
+        def work(database: sqlite3.Connection) -> bool:
+            if gone := _prune(database, keep, since, max_bytes):
+                self._reactor.callFromThread(pruned, gone)
+            return False  # this is no commit of records
+
+        self._work.put(work)
 
     def close(self) -> Deferred[None]:
         """Commit everything; the Deferred fires once the thread has ended."""
@@ -225,21 +240,22 @@ def _store(
     return True
 
 
-def _prune(database: sqlite3.Connection, keep: int, since: float, max_bytes: int) -> bool:
-    """Delete ended jobs beyond these limits. Return False: this is not a commit of records."""
+def _prune(database: sqlite3.Connection, keep: int, since: float, max_bytes: int) -> list[str]:
+    """Delete ended jobs beyond these limits, and return their ids."""
     size, gone = 0, []
     rows = database.execute("select job, ended, bytes from past order by ended desc").fetchall()
     for place, (job, ended, length) in enumerate(rows):
         size += length
         if place >= keep or ended < since or size > max_bytes:
-            gone.append((job,))
+            gone.append(job)
     if gone:
         database.execute("begin immediate")
-        database.executemany("delete from records where job = ?", gone)
-        database.executemany("delete from past where job = ?", gone)
+        rows = [(job,) for job in gone]
+        database.executemany("delete from records where job = ?", rows)
+        database.executemany("delete from past where job = ?", rows)
         database.executemany(
-            "delete from facts where name = ? || ?", [(NOTIFY, *job) for job in gone]
+            "delete from facts where name = ? || ?", [(NOTIFY, job) for job in gone]
         )
         database.execute("commit")
         database.execute("pragma incremental_vacuum").fetchall()
-    return False
+    return gone

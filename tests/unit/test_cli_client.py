@@ -63,14 +63,14 @@ def test_a_broken_plugin_is_shown_with_the_reason():
     )
 
 
-def test_output_that_was_dropped_is_mentioned():
+def test_output_that_was_cut_is_mentioned():
     job = {"id": "x", "workers": 1, "finished": 1.0}
     with answering(
         http("200 OK", json.dumps(job)), http("200 OK", "tail", ["Mu-Log-End: 104"])
     ) as client:
         ended = inside("--url", client.url, "log", "x", "-a", 0, MU_TOKEN="t")
     assert (ended.stdout, ended.exit_code) == ("tail", 0)
-    assert ended.stderr == "mu: 100 earlier bytes were dropped (see log_bytes in mu.conf)\n"
+    assert ended.stderr == "mu: 100 earlier bytes were cut (see [logs] actor_bytes in mu.conf)\n"
 
 
 @pytest.mark.parametrize(

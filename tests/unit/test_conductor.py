@@ -534,6 +534,10 @@ def test_a_job_that_cannot_resume_is_shown_with_all_that_a_job_has(ordered):
     assert told["error"].endswith(": its pipeline is gone")
 
 
+async def no_log(job: str, actor: int) -> None:
+    raise NotImplementedError
+
+
 async def no_bucket(bucket: str) -> S3Place:
     raise NotImplementedError
 
@@ -550,6 +554,7 @@ def test_an_order_that_is_repeated_is_answered_once_it_is_on_disk():
         bench.port.book,
         registry,
         bench.conductor,
+        no_log,
         {"scripted", "external"},
         no_bucket,
         lambda given: Deferred(),

@@ -32,7 +32,8 @@ class Attempt:
 
     def __init__(self, first):
         self.machine = machine(first)
-        self.printed = lambda command, output: None
+        self.printed = self.replied = lambda command, text, at: None
+        self.reconnected = lambda received, at: None
         self.ends = []
 
     def touched(self):

@@ -21,6 +21,9 @@ PURE += [
     "journal.replay",
     "journal.allowance",
     "timeline",
+    "output.pieces",
+    "output.completion",
+    "output.transcript",
 ]
 OUTSIDE = {"twisted", "OpenSSL", "boto3", "botocore", "klein", "time", "random", "secrets"}
 OUTSIDE |= {"socket", "ssl", "logging", "threading", "asyncio", "subprocess", "uuid"}

@@ -101,6 +101,8 @@ class Attempt:
         self.last = ""
         self.output: list[bytes] = []
         self.answers: list[tuple[str, str, float]] = []
+        self.replies: list[tuple[int, str]] = []
+        self.reconnections: list[int] = []
 
     def used(self, use):
         pass
@@ -111,8 +113,14 @@ class Attempt:
     def heard(self, text, at):
         self.last = text
 
-    def printed(self, command, output):
+    def printed(self, command, output, at):
         self.output.append(output)
+
+    def replied(self, command, text, at):
+        self.replies.append((command, text))
+
+    def reconnected(self, received, at):
+        self.reconnections.append(received)
 
 
 def plenty():
