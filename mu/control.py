@@ -24,6 +24,7 @@ from mu.jobs.preview import PlanError
 from mu.jobs.rerun import EarlierJob, NoRerun
 from mu.jobs.spec import EXTERNAL, JobSpec
 from mu.jobs.summary import COUNTED, JSON
+from mu.jobs.timelines import NoTimeline, Timelines
 from mu.journal.records import Planned
 from mu.page.feed import Feeds
 from mu.page.files import PageFile
@@ -49,6 +50,8 @@ class Starter(Protocol):
 
     @property
     def stopping(self) -> bool: ...
+    @property
+    def timelines(self) -> Timelines: ...
 
 
 class FindBucket(Protocol):
@@ -323,6 +326,17 @@ class Control:
             workers = [worker for worker in workers if worker["actor"] > last]
         return _answer(request, workers[:limit])
 
+    @app.route("/jobs/<job_id>/timeline", methods=["GET"])
+    async def timeline(self, request: Request, job_id: str) -> bytes:
+        """Return what each actor did, and when; with `detail=commands`, each of its commands."""
+        self._authorize(request)
+        job = self._find(job_id)
+        detail = _chosen(request, "detail", ("states", "commands"))
+        limit, after = _page(request)
+        last = _number(after, "after") if after else None
+        request.setHeader("Content-Type", "application/json")
+        return await self._starter.timelines.read(job, last, limit, detail == "commands")
+
     @app.route("/jobs/<job_id>/log", methods=["GET"])
     def output(self, request: Request, job_id: str) -> bytes:
         """Return what commands printed, as plain text: for one actor, or for all with headings.
@@ -383,6 +397,10 @@ class Control:
         error = failure.value
         assert isinstance(error, Refusal)
         return _error(request, error.status, str(error), error.field)
+
+    @app.handle_errors(NoTimeline)
+    def no_timeline(self, request: Request, failure: Failure) -> bytes:
+        return _error(request, 404, failure.getErrorMessage())
 
     @app.handle_errors(NoRerun)
     def no_rerun(self, request: Request, failure: Failure) -> bytes:

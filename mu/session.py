@@ -34,7 +34,14 @@ from mu.events import (
 )
 from mu.events import encode as encode_event
 from mu.journal.allowance import EVENT_BYTES, Allowance
-from mu.journal.records import Happened, Resumed, write_event
+from mu.journal.records import (
+    Disconnected,
+    Happened,
+    Reconnected,
+    Resumed,
+    write_event,
+    write_record,
+)
 from mu.journal.replay import step
 from mu.machine import Machine
 from mu.messages import (
@@ -243,6 +250,8 @@ class Session(Generic[L]):
         before, self.line = self.line, line
         if before is not None and before is not line:
             self._effects.append(Supersede(before, "its worker has a newer connection"))
+        if self._connections or self.away_since is not None:
+            self._record(Reconnected(now, self._actor, self._attempt))
         self._stop_hold()
         self._claim = hello.received, hello.crc, hello.sent
         self._welcomed = self._agreed = False
@@ -262,6 +271,7 @@ class Session(Generic[L]):
         self._welcomed = self._agreed = False
         if not self.over:
             if self.name and self._hold_s:
+                self._record(Disconnected(now, self._actor, self._attempt, reason))
                 words = f"{reason}; it did not come back within {self._hold_s:g} s"
                 self._hold(words, self._hold_s, now)
             else:
@@ -445,15 +455,14 @@ class Session(Generic[L]):
         machine = self._machine
         if machine is None:
             return
+        states = machine.worker.stateinfo
+        before = len(states)
         try:
             effects = machine.receive(event)
             if self._disk.keeps:
-                line = write_event(self._actor, self._attempt, event, effects)
-                if not self._allowance.take(len(line)):
-                    self._fence(self._allowance.excess, event.at)
+                line = write_event(self._actor, self._attempt, event, effects, states[before:])
+                if not self._append(line, event.at):
                     return
-                self._effects.append(Append(line))
-                self._appended += 1
             if not is_reply:
                 self._outbox.barrier = self._position
             if effects:
@@ -464,6 +473,20 @@ class Session(Generic[L]):
         except Exception as error:  # a fault in mu must not leave the actor without an end
             self._effects.append(Fault(error, event))
             self._fence(f"a fault in mu: {type(error).__name__}: {error}", event.at)
+
+    def _record(self, record: Disconnected | Reconnected) -> None:
+        """Record what happens to the connection, for users: no machine depends on it."""
+        if self._disk.keeps and not self.over:
+            self._append(write_record(record), record.at)
+
+    def _append(self, line: str, at: float) -> bool:
+        """Append a record; return False if that exceeds a limit, which ends the attempt."""
+        if not self._allowance.take(len(line)):
+            self._fence(self._allowance.excess, at)
+            return False
+        self._effects.append(Append(line))
+        self._appended += 1
+        return True
 
     @property
     def _position(self) -> int:

@@ -18,6 +18,7 @@ from mu.cli.answers import (
     PlaceJson,
     PlanJson,
 )
+from mu.timeline.shape import TimelineJson
 
 TIMEOUT_S = 30.0
 
@@ -95,6 +96,10 @@ class Client:
     def workers(self, job_id: str, **page: int | str) -> list[ActorJson]:
         """Return the job's actors; `limit`, `after`, `state` and `key` select some of them."""
         return cast(list[ActorJson], self._list(_path(job_id, "workers", **page)))
+
+    def timeline(self, job_id: str, **page: int | str) -> TimelineJson:
+        """Return what the job's actors did; `detail=commands` adds each command."""
+        return cast(TimelineJson, self._object("GET", _path(job_id, "timeline", **page)))
 
     def log(self, job_id: str, **of: int | str) -> Answer:
         """Return the output of commands; `actor`, `after` and `key` select a part of it.

@@ -24,6 +24,7 @@ from mu.cli.options import BROKEN_PIPE, INTERRUPTED, CliError, NoDaemon, finds_d
 from mu.cli.replay import replay
 from mu.cli.rerun import rerun
 from mu.cli.scaffold import init
+from mu.cli.timeline import trace
 
 
 class CommandLine(click.Group):
@@ -108,7 +109,7 @@ def cli() -> None:
 for command in (
     *(launch.launch, launch.pipelines),
     *(jobs.jobs, jobs.watch, jobs.workers, jobs.log, jobs.cancel),
-    *(bundle, deploy, doctor, fetch, init, keys, open_page, replay, rerun),
+    *(bundle, deploy, doctor, fetch, init, keys, open_page, replay, rerun, trace),
 ):
     cli.add_command(command)
 

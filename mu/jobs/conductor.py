@@ -19,6 +19,7 @@ from mu.jobs.rerun import EarlierJob, NoRerun, plan_rerun, read_earlier
 from mu.jobs.run import Run
 from mu.jobs.spec import JobSpec, Limits
 from mu.jobs.summary import JSON, JobSummary
+from mu.jobs.timelines import Timelines
 from mu.journal.ledger import Ledger, Past
 from mu.journal.records import Ordered, Planned
 from mu.net.certificates import Authority
@@ -55,6 +56,7 @@ class Conductor:
             _limits(config),
             _prices(config),
         )
+        self.timelines = Timelines(ledger, clock, in_thread)
 
     def reload(self, config: Config) -> None:
         """Take a new configuration for the jobs that begin from now on."""

@@ -160,7 +160,8 @@ class Job(RecordedJob):
     def answered(self, launch_id: str, answer: str) -> None:
         """Record that an engine accepted a launch, or may have: a worker is expected."""
         if not self.ending:
-            self.record(Launched(launch_id, answer, self.clock.seconds()))
+            invoked = self.launches[launch_id].invoked
+            self.record(Launched(launch_id, answer, self.clock.seconds(), invoked=invoked))
 
     def invoked(self, launch_id: str) -> None:
         """Note that an invocation is made; the engine's time to accept it begins."""

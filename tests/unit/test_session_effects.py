@@ -532,6 +532,7 @@ def test_a_state_that_raises_is_logged_and_ends_the_attempt():
 def test_a_bug_in_mu_is_logged_and_ends_the_attempt():
     class Odd:
         crash = None
+        worker = SimpleNamespace(stateinfo=[])
 
         def receive(self, event):
             raise RuntimeError("out of coal")
