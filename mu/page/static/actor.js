@@ -13,9 +13,8 @@ const MOST_TEXT = 1_000_000;
 export async function actorView({main, signal, linked, given: [id, text]}) {
   const number = Number(text);
   const model = new JobModel();
-  const timeline = new Timeline(model, () => {});
+  const timeline = new Timeline(model, () => {}, 50);
   timeline.actors = [number];
-  timeline.tall = 60;
   const parts = {head: h("div", {class: "head"}), facts: h("div"), failures: h("section", {class: "card", hidden: true}), result: h("details", {class: "card", hidden: true})};
   const printed = h("pre", {class: "log", tabIndex: 0, "aria-label": "What its commands printed"});
   const note = h("span", {class: "dim"});
@@ -37,7 +36,7 @@ export async function actorView({main, signal, linked, given: [id, text]}) {
         [ENDED.has(actor.state) ? "Ended" : "Since", when(actor.since)],
         ["Took", span(model.took(actor) ?? NaN)], ["Attempt", actor.attempt || ""],
         ["Inputs", `${actor.done + actor.failed} of ${actor.total}${actor.failed ? `, ${actor.failed} failed` : ""}`],
-        ["Last reply", whole?.last_reply && h("code", {}, whole.last_reply)],
+        ["Last reply", whole?.last_reply && h("code", {class: "long"}, whole.last_reply)],
       ]));
     timeline.draw();
   }

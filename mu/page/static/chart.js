@@ -5,7 +5,7 @@ import {count, span} from "./text.js";
 import {axis, colour, prepare} from "./canvas.js";
 
 const BANDS = [["launched", "--launched"], ["running", "--running"], ["done", "--done"], ["failed", "--failed"]];
-const HEIGHT = 120;
+const HEIGHT = 150;
 const LEFT = 44;
 
 /** Return which band a state is in; -1: the actor waits and is not counted. */

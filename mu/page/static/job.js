@@ -160,7 +160,7 @@ function drawFacts(parts, model) {
     ["Engine", [job.engine, job.engine === "local" ? null : job.regions.join(", ")].filter(Boolean).join(", ")],
     ["Function", job.functions.length > 1 ? `${job.function}, ${job.functions.length} copies` : job.function],
     ["Rerun of", job.rerun && h("a", {href: `#/jobs/${job.rerun}`}, job.rerun)],
-    ["Parameters", Object.keys(job.params).length ? h("code", {class: "params"}, JSON.stringify(job.params).slice(0, 1000)) : ""],
+    ["Parameters", Object.keys(job.params).length ? h("code", {class: "long"}, JSON.stringify(job.params).slice(0, 1000)) : ""],
   ]));
 }
 
@@ -304,10 +304,9 @@ class ActorRow {
   constructor() {
     this.link = h("a");
     this.badge = badge("waiting");
-    [this.does, this.text, this.inputs, this.attempt, this.took] = ["", "wide", "number", "number", "number"].map((name) => h("td", {class: name}));
-    this.attempt.dataset.name = "attempt";
-    this.inputs.dataset.name = "inputs";
-    this.element = h("tr", {}, h("td", {class: "number"}, this.link), h("td", {}, this.badge), this.does, this.text, this.inputs, this.attempt, this.took);
+    [this.does, this.inputs, this.attempt, this.took] = ["", "number", "number", "number"].map((name) => h("td", {class: name}));
+    this.text = h("div", {class: "clamp"});
+    this.element = h("tr", {}, h("td", {class: "number"}, this.link), h("td", {}, this.badge), this.does, h("td", {}, this.text), this.inputs, this.attempt, this.took);
   }
 
   show(actor, model, job) {
@@ -318,7 +317,7 @@ class ActorRow {
     say(this.does, actor.state === "running" ? [actor.label, actor.does].filter(Boolean).join(": ") : "");
     say(this.text, actor.error ?? model.waits(actor) ?? "");
     this.text.classList.toggle("error", Boolean(actor.error));
-    say(this.inputs, `${count(actor.done + actor.failed)} of ${count(actor.total)}`);
+    say(this.inputs, `${count(actor.done)} of ${count(actor.total)}`);
     say(this.attempt, actor.attempt ? String(actor.attempt) : "");
     say(this.took, span(model.took(actor) ?? NaN));
   }

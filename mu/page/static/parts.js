@@ -29,4 +29,4 @@ export function fillBar(element, job) {
 export const counts = (job) => STATES.filter((state) => job.counts[state]).map((state) => `${job.counts[state].toLocaleString("en")} ${state}`).join(", ") || counted(job.workers, "actor");
 
 /** Return names and values as a list; values that are empty are left out. */
-export const facts = (pairs) => h("dl", {class: "facts"}, pairs.filter(([, value]) => value !== null && value !== undefined && value !== "").map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+export const facts = (pairs) => h("dl", {class: "facts"}, pairs.filter(([, value]) => value !== null && value !== undefined && value !== "").map(([name, value]) => h("div", {class: value.className === "long" ? "whole" : ""}, h("dt", {}, name), h("dd", {}, value))));

@@ -52,7 +52,7 @@ export function plain(text) {
 }
 
 /** Return an error with its numbers replaced, so that errors of the same kind are equal. */
-export const kind = (error) => error.replace(/\b[0-9a-f]{12,}\b|\d+(?:[.,]\d+)*/g, "…");
+export const kind = (error) => error.replace(/[0-9a-f]{12,}|\d+(?:[.,]\d+)*/g, "…");
 
-/** Return an element's name for a state. */
+/** The states of actors. */
 export const STATES = ["waiting", "running", "done", "failed", "cancelled"];

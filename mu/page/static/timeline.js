@@ -12,8 +12,8 @@ const FIXED = {waiting: "--waiting", launching: "--launching", starting: "--laun
 const OTHERS = 6;
 
 export class Timeline {
-  /** `open(actor)` is called for an actor that is clicked. */
-  constructor(model, open) {
+  /** `open(actor)` is called for an actor that is clicked; `tall` is the height in pixels. */
+  constructor(model, open, tall = TALL) {
     this.model = model;
     this.open = open;
     this.canvas = h("canvas", {class: "timeline", tabIndex: 0, role: "img"});
@@ -24,15 +24,15 @@ export class Timeline {
     this.end = null; // null: follow the job
     this.row = 0; // the height of a row in pixels; 0: all actors fit
     this.top = 0; // how far it is scrolled, in pixels
-    this.tall = TALL;
+    this.tall = tall;
     const button = (text, title, act) => h("button", {title, onclick: () => { act(); this.draw(); }}, text);
     this.element = h("div", {},
       h("div", {class: "tools"},
         button("−", "Zoom out (−)", () => this.zoom(1.5)),
         button("+", "Zoom in (+), or Ctrl and the wheel", () => this.zoom(1 / 1.5)),
         button("All", "Show the whole job (0)", () => this.reset()),
-        button("Rows +", "Taller rows (Page Up and Page Down scroll)", () => this.stretch(2)),
-        button("Rows −", "Lower rows", () => this.stretch(0.5)),
+        tall === TALL && button("Rows +", "Taller rows (Page Up and Page Down scroll)", () => this.stretch(2)),
+        tall === TALL && button("Rows −", "Lower rows", () => this.stretch(0.5)),
         this.legend),
       h("div", {class: "frame"}, this.canvas, this.tip));
     this.listen();
