@@ -175,6 +175,13 @@ class Attempt:
         """Tell the job that the session is over; `charged`: whether it counts against `retries`."""
         self.actor.job.attempt_ended(self, finish, at, charged)
 
+    def does(self) -> str:
+        """Return the name of the command that its worker runs; `idle`: none; `away`: not connected."""
+        if self.session is not None and self.session.away_since is not None:
+            return "away"
+        oldest = next(iter(self.machine.worker.outstanding.values()), "idle")
+        return readable(oldest.partition(":")[0])
+
     def waits_for(self) -> str:
         """Describe for users what it is waiting for."""
         if self.session is not None and self.session.away_since is not None:

@@ -282,6 +282,7 @@ class RecordedJob(ABC):
             error=self.error and readable(self.error),
             cost_usd=None if usd is None else round(usd, 6),
             cost_usd_at_most=None if at_most is None else round(at_most, 6),
+            max_cost_usd=spec.max_cost_usd,
             gb_s=None if gb_s is None else round(gb_s, 3),
             used=self.usage.json(),
             result=self.result,

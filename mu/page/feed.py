@@ -29,7 +29,7 @@ QUIET_S = 15.0
 SHOWN_ERROR = 500
 """Characters of an error in a row; GET /jobs/ID/workers has all of it."""
 COLUMNS = (
-    *("actor", "state", "label", "attempt", "began", "since", "waits_for"),
+    *("actor", "state", "does", "label", "attempt", "began", "since", "waits_for"),
     *("total", "done", "failed", "error"),
 )
 """What a row has of an actor, in this order."""
@@ -41,7 +41,8 @@ def row_of(actor: Actor) -> Row:
     """Return the row of a live actor; `waits_for` is null if it is what its job awaits."""
     waits_for = None if actor.awaits_worker else actor.waits_for()
     error = actor.error and readable(actor.error[:SHOWN_ERROR])
-    shown = [actor.number, actor.state, actor.label, actor.tried, actor.began, actor.since()]
+    does = actor.attempts[-1].does() if actor.state == "running" and actor.attempts else None
+    shown = [actor.number, actor.state, does, actor.label, actor.tried, actor.began, actor.since()]
     return [*shown, waits_for, *actor.tally(), error]
 
 
@@ -110,10 +111,10 @@ class Feed:
     def _encode(self, seen: int | None) -> bytes:
         event_id = f"{self._epoch}.{self.version}"
         if seen is None:
-            told: JSON = {"job": self._told, "columns": COLUMNS, "actors": list(self._rows())}
-            return event("snapshot", event_id, dumps(told))
+            told: JSON = {"at": self._clock.seconds(), "job": self._told, "columns": COLUMNS}
+            return event("snapshot", event_id, dumps(told | {"actors": list(self._rows())}))
         job = {name: self._told[name] for name, last in self._changed.items() if last > seen}
-        changes = {"job": job, "actors": list(self._rows(seen))}
+        changes = {"at": self._clock.seconds(), "job": job, "actors": list(self._rows(seen))}
         return event("changes", event_id, dumps(changes))
 
     def _rows(self, seen: int | None = None) -> Iterable[Row]:
