@@ -192,11 +192,11 @@ def test_output_and_actors_are_found_by_input(book, keeper, ask):
         assert (status, refused["error"]["message"]) == (404, says)
 
 
-def test_an_unambiguous_end_or_part_of_an_input_finds_it(book, ask):
+def test_an_unambiguous_end_or_part_of_an_input_finds_it(book, keeper, ask):
     job = keyed_job(["in/1.txt", "in/11.txt"], ["1.txt.gz", "b", "ab"])
     book.add(job)
     for actor, name in ((0, "in/1.txt"), (0, "in/11.txt"), (1, "1.txt.gz"), (1, "b"), (1, "ab")):
-        job.actors[actor].output.write(f"{name}\n".encode(), name)
+        printed(keeper, "j1", actor, f"{name}\n".encode(), name)
 
     def found(part):
         status, text = ask(f"/jobs/j1/log?key={part}")
