@@ -31,14 +31,18 @@ WORKER = ("boto3", "botocore.config", "lambda_function", "mu_worker.store")
 """What a worker imports."""
 DAEMON = (
     "boto3",
+    "mu.access",
     "mu.cli.commands",
     "mu.engines.builtin",
     "mu.engines.local.__main__",
+    "mu.examiner",
     "mu.jobs.conductor",
     "mu.jobs.restore",
     "mu.journal.keeper",
+    "mu.metrics",
     "mu.net.transport",
     "mu.net.web",
+    "mu.notifier",
     "mu.pipelines.s3",
     "mu.ports",
     "mu.protocol",
