@@ -53,6 +53,7 @@ bench: $(VENV)/dev.stamp
 	$(BIN)/python bench/machine.py
 	$(BIN)/python bench/coordinator.py
 	$(BIN)/python bench/journal.py
+	$(BIN)/python bench/output.py
 	$(BIN)/python bench/restart.py
 	$(BIN)/python bench/timeline.py
 	$(BIN)/python bench/relay.py

@@ -48,7 +48,7 @@ class OutputFiles:
     def open(self, running: Set[str]) -> None:
         """Find what there is; pack the logs of jobs that ended while no daemon ran. Raises OSError."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._running = set(running)
+        self._running, self._sizes, self._total = set(running), {}, 0
         left: list[str] = []
         for path in sorted(self._folder.iterdir(), key=lambda path: path.stat().st_mtime):
             if path.name.endswith(PACKED):

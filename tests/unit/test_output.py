@@ -198,9 +198,10 @@ def test_of_a_long_output_what_the_reply_has_is_filled_in_and_the_rest_is_said_t
         shown = filled(parts, {0}, reply)
         assert shown == b"".join(lines), (first, last)
     shown = filled([b"".join(lines[:100]), b"".join(lines[200:])], {0}, reply)
-    assert shown == (b"".join(lines[:100]) + b"[... 900 bytes lost ...]\n" + b"".join(lines[200:]))
+    mark = b"\n[... %d bytes lost ...]\n"
+    assert shown == b"".join(lines[:100]) + mark % 900 + b"".join(lines[200:])
     shown = filled([b"".join(lines[:30]), b"".join(lines[270:])], {0}, reply)
-    assert shown == (b"".join(lines[:50]) + b"[... 1800 bytes lost ...]\n" + b"".join(lines[250:]))
+    assert shown == b"".join(lines[:50]) + mark % 1800 + b"".join(lines[250:])
 
 
 def test_parts_between_gaps_whose_places_are_unknown_stay_where_they_are():
@@ -243,7 +244,10 @@ class Both(OnePassState):
 
 
 class Waiting(OnePassState):
-    expect = "OK:DONE"
+    expect = "OK:R"
+
+
+Waiting.nextState = Waiting
 
 
 def test_output_belongs_to_its_commands_input_and_that_of_quiet_commands_is_not_kept():
@@ -305,8 +309,6 @@ def test_a_lost_connection_is_a_gap_in_the_output_of_what_runs():
 def test_an_original_workers_output_comes_with_its_replies():
     said = [RETVAL % text for text in (b"a\n", b"17\n", b"b\n")]
     assert run_by(Hello(), *said) == [("text", "a", b"a\n"), ("text", "b", b"b\n")]
-    said[0] = b"FAIL(it would not run)"
-    assert run_by(Hello(), *said) == [("text", "b", b"b\n")]
 
 
 @pytest.mark.parametrize("ahead_mb", [0, 1])
