@@ -60,6 +60,7 @@ bench: $(VENV)/dev.stamp
 	$(BIN)/python bench/coordinator.py
 	$(BIN)/python bench/journal.py
 	$(BIN)/python bench/restart.py
+	$(BIN)/python bench/timeline.py
 	$(BIN)/python bench/relay.py
 	$(BIN)/python bench/overlap.py
 

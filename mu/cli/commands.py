@@ -24,7 +24,7 @@ from mu.cli.options import BROKEN_PIPE, INTERRUPTED, CliError, NoDaemon, finds_d
 from mu.cli.replay import replay
 from mu.cli.rerun import rerun
 from mu.cli.scaffold import init
-from mu.cli.timeline import trace
+from mu.cli.timeline import plot, report, trace
 
 
 class CommandLine(click.Group):
@@ -109,7 +109,8 @@ def cli() -> None:
 for command in (
     *(launch.launch, launch.pipelines),
     *(jobs.jobs, jobs.watch, jobs.workers, jobs.log, jobs.cancel),
-    *(bundle, deploy, doctor, fetch, init, keys, open_page, replay, rerun, trace),
+    *(bundle, deploy, doctor, fetch, init, keys, open_page, replay, rerun),
+    *(plot, report, trace),
 ):
     cli.add_command(command)
 

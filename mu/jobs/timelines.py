@@ -57,8 +57,13 @@ class Timelines:
 
         try:
             answer: bytes = await self._in_thread(read)
-        except (JournalError, sqlite3.Error, ValueError) as error:
+        except (JournalError, sqlite3.Error) as error:
             raise NoTimeline(f"the records of job {job.id} cannot be read: {error}") from None
+        except ValueError as error:
+            raise NoTimeline(f"the records of job {job.id} are damaged: {error}") from None
         if not course.created:
-            raise NoTimeline(f"the records of job {job.id} were dropped from the journal")
+            raise NoTimeline(
+                f"the records of job {job.id} are no longer in the journal (see keep_days and"
+                " max_bytes in mu.conf)"
+            )
         return answer

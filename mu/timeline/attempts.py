@@ -81,13 +81,6 @@ class AttemptCourse:
     """Whether its records tell which commands were sent, and when."""
     _last: float = 0.0
 
-    @property
-    def cold_start_s(self) -> float | None:
-        """The seconds from its launch to its hello."""
-        if self.hello is None or self.launched is None:
-            return None
-        return max(0.0, self.hello - self.launched)
-
     def send(self, names: str, at: float) -> None:
         """Note commands that were sent, from their names separated by commas."""
         self.told = True

@@ -56,6 +56,7 @@ def test_known_jobs_and_pipelines_match_the_description(asked):
         ("/jobs/{job}", "GET"),
         ("/jobs/{job}/overview", "GET"),
         ("/jobs/{job}/workers", "GET"),
+        ("/jobs/{job}/timeline", "GET"),
         ("/jobs/{job}/log", "GET"),
         ("/jobs/{job}", "DELETE"),
     ):
