@@ -80,6 +80,7 @@ class JobJson(TypedDict):
     error: str | None
     cost_usd: NotRequired[float | None]
     cost_usd_at_most: NotRequired[float | None]
+    max_cost_usd: NotRequired[float]
     result: object
     engine: NotRequired[str]
     function: NotRequired[str]
