@@ -82,6 +82,7 @@ class JobJson(TypedDict):
     cost_usd: NotRequired[float | None]
     cost_usd_at_most: NotRequired[float | None]
     used: NotRequired[dict[str, float | None]]
+    max_cost_usd: NotRequired[float]
     result: object
     engine: NotRequired[str]
     function: NotRequired[str]
