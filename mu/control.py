@@ -244,6 +244,15 @@ class Control:
         except PlanError as error:
             raise Refusal(409, str(error)) from None
 
+    @app.route("/check", methods=["POST"])
+    async def check(self, request: Request) -> bytes:
+        """Check an order, and neither plan nor start it."""
+        self._authorize(request)
+        assert request.content is not None
+        await self._read_order(request.content.read(), "")
+        request.setResponseCode(204)
+        return b""
+
     @app.route("/jobs", methods=["POST"])
     async def start(self, request: Request) -> bytes:
         self._authorize(request)

@@ -21,7 +21,14 @@ from mu.events import (
     encode,
 )
 from mu.messages import HELLO, STARTED, may_bring
-from mu.states.base import ErrorState, Expect, MachineState, TerminalState, advance
+from mu.states.base import (
+    ErrorState,
+    Expect,
+    MachineState,
+    TerminalState,
+    advance,
+    checked,
+)
 from mu.states.context import HELD_LIMIT, Held, Progress, State
 from mu.states.origin import explained
 from mu.states.script import ScriptWorker
@@ -77,12 +84,15 @@ class Machine:
     def last_label(self) -> str:
         """The label of the state that failed, if one did, otherwise of the current one."""
         before = self.state.prevState if isinstance(self.state, ErrorState) else None
-        return before.label if isinstance(before, MachineState) else self.label
+        return label_of(before) if isinstance(before, MachineState) else self.label
 
     @property
     def expected(self) -> Expect:
         """The prefixes that the current state waits for; None if it does not say."""
-        wanted: Expect = getattr(self.state, "get_expect", lambda: None)()
+        try:
+            wanted: Expect = getattr(self.state, "get_expect", lambda: None)()
+        except Exception:  # in a pipeline author's code; `receive` tells it
+            return None
         return wanted
 
     def receive(self, event: Event) -> list[Effect]:
@@ -117,10 +127,7 @@ class Machine:
             return False
         if any(_heeds_info(part) for part in _living(state)):
             return False
-        try:
-            wanted = self.expected
-        except Exception:  # in a pipeline author's get_expect
-            return False
+        wanted = self.expected
         commands = self.worker.outstanding.values()
         return all(
             isinstance(prefix, str)
@@ -155,11 +162,13 @@ class Machine:
             self._note(event.key, event.value)
         elif isinstance(event, Elapsed) and event.timer in self._timed:
             late, seconds = self._timed.pop(event.timer)
-            who = "it" if late is self.state else late.label
+            who = "it" if late is self.state else label_of(late)
             event = Lost(event.at, f"{who} took longer than its timeout of {seconds:g} s")
         if self.state is None:
             self.worker.numbered = isinstance(event, Entered) and event.numbered
-            self.state = self.begin(self.worker)
+            self.state = checked(
+                self.begin(self.worker), "begin() must return a State or coroutine"
+            )
         if not self._take(event):
             self._hold(event)
             return
@@ -231,7 +240,7 @@ class Machine:
             return None
         if isinstance(self.state, ErrorState):
             before = self.state.prevState
-            where = f"{before.label}: " if isinstance(before, MachineState) else ""
+            where = f"{label_of(before)}: " if isinstance(before, MachineState) else ""
             return Finish(f"{where}{self.state.err or 'failed'}")
         finish = Finish(result=self.state.result)
         encode(finish)  # raises TypeError or ValueError if the result is not a JSON value
@@ -247,9 +256,10 @@ def _heeds_info(state: State) -> bool:
 def label_of(state: State) -> str:
     """Return the label of a state, whatever its author's code does."""
     try:
-        return state.label
+        label: object = state.label
     except Exception:  # in a pipeline author's str_extra
-        return type(state).__name__
+        label = None
+    return label if isinstance(label, str) else type(state).__name__
 
 
 def _living(state: State) -> Iterator[State]:

@@ -272,11 +272,18 @@ def watch_to_end(
     out: Path | None = None,
 ) -> NoReturn:
     """Show the job until it ends, bring its files to the folder `out`, and exit with its status."""
+    from mu.cli.address import NotRunning
+    from mu.cli.client import DaemonUnreachable
     from mu.cli.fetch import bring
     from mu.cli.watch import watch as watch_job
 
+    later = f"mu fetch {job['id']} --to {shlex.quote(str(out))}"
     try:
         job = watch_job(client, job, as_json, stderr)
+    except NotRunning as error:
+        if out is None or isinstance(error, DaemonUnreachable):  # it may not know the job any more
+            raise
+        raise NotRunning(f"{error}. For its files, once it has ended: {later}") from None
     except KeyboardInterrupt:
         click.echo(
             f"Stopped watching; job {job['id']} continues.\n"
@@ -284,9 +291,7 @@ def watch_to_end(
             err=True,
         )
         if out is not None:
-            click.echo(
-                f"For its files: mu fetch {job['id']} --to {shlex.quote(str(out))}", err=True
-            )
+            click.echo(f"For its files: {later}", err=True)
         ctx.exit(INTERRUPTED)
     if out is not None:
         try:

@@ -32,7 +32,7 @@ from mu.cli.options import (
 
 if TYPE_CHECKING:
     from mu.cli.answers import JobJson
-    from mu.cli.client import Client
+    from mu.cli.client import Client, RequestRefused
 
 
 @click.command()
@@ -293,6 +293,8 @@ def launch(
         staged = Stage(client, described, params, inputs, outputs, engine or "")
         params = staged.words
     order["params"] = values = read_params(described, params)
+    if made is not None or staged is not None:
+        check(client, order)  # before anything is deployed or uploaded
     deployed = made.deploy(dry_run) if made is not None else []
     if dry_run:
         from mu.cli.dryrun import show_plan
@@ -315,6 +317,20 @@ def launch(
         watch_to_end(ctx, client, job, as_json, stderr=quiet, out=outputs)
 
 
+def check(client: Client, order: dict[str, object]) -> None:
+    """Raise CliError if the daemon would refuse the order."""
+    from mu.cli.client import RequestRefused
+
+    try:
+        client.check(order)
+    except RequestRefused as refused:
+        raise _refused(refused) from None
+
+
+def _refused(refused: RequestRefused) -> CliError:
+    return CliError(f"the order was refused: {refused}")
+
+
 def place(client: Client, order: dict[str, object], key: str | None) -> JobJson:
     """Place the order, and return the job."""
     from mu.cli.client import DaemonUnreachable, RequestRefused
@@ -324,7 +340,7 @@ def place(client: Client, order: dict[str, object], key: str | None) -> JobJson:
     try:
         return client.order(order, key or "")
     except RequestRefused as refused:
-        raise CliError(f"the order was refused: {refused}") from None
+        raise _refused(refused) from None
     except DaemonUnreachable as error:
         safe = ", or repeat the command with the same --idempotency-key" if key else ""
         raise NoDaemon(

@@ -149,6 +149,19 @@ def test_a_dry_run_without_a_plan_says_why_and_orders_are_checked_as_ever(mine):
     )
 
 
+def test_an_order_is_checked_before_anything_is_deployed_or_uploaded(mine):
+    mine.files("checked", {"a": "x"})
+    words = ["launch", "map", "--in", "checked", "--program", "examples/words.py"]
+    status, _, told = mine.mu(*words, "--function", "early", "-p", "tolerate=3x")
+    assert (status, told.splitlines()) == (
+        2,
+        [
+            "mu: the order was refused: params.tolerate must be a number of at least 0, or a percentage"
+            " such as '5%', got '3x'"
+        ],
+    )
+
+
 def test_what_belongs_to_a_program_needs_one(mine):
     status, _, told = mine.mu("launch", "hello", "--post", "x")
     assert (status, told) == (

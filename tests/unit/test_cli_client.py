@@ -131,6 +131,17 @@ def test_watching_ends_when_the_daemon_has_dropped_the_job():
     assert "resumes" not in ended.stderr
 
 
+def test_when_the_daemon_goes_away_the_command_that_fetches_the_files_is_named(tmp_path):
+    job = {"id": "x", "pipeline": "p", "workers": 1, "engine": "e", "state": "running"}
+    job |= {"counts": {"running": 0, "failed": 0}, "created": 0.0, "finished": None}
+    told = http("200 OK", json.dumps(job))
+    with answering(told, told) as client:
+        words = ["rerun", "x", "--out", tmp_path / "to here"]
+        ended = inside("--url", client.url, *words, MU_TOKEN="t")
+    assert ended.exit_code == 4
+    assert f"For its files, once it has ended: mu fetch x --to '{tmp_path}/to here'" in ended.stderr
+
+
 def test_a_job_that_could_not_be_resumed_is_shown_without_its_missing_fields():
     """As older daemons describe one whose pipeline was not installed at their restart."""
     job = {"id": "ab12", "pipeline": "gone", "workers": 2, "state": "failed", "params": {}}
