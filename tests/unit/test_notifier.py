@@ -127,6 +127,7 @@ def test_without_a_secret_it_waits_until_a_reload_brings_one():
 def test_what_is_not_delivered_at_a_stop_stays_in_the_journal(answer):
     desk = Desk(answer)
     desk.notifier.stop()
+    desk.notifier.notify(ONE, desk)  # a job that ends because the daemon stops
     desk.pass_time(30)
     assert (desk.agent.asked, desk.done, desk.notifier.pending) == ([0], [], 0)
     assert desk.clock.getDelayedCalls() == []
