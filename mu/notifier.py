@@ -79,6 +79,7 @@ class Notifier:
         self._agent = agent
         self._slots = DeferredSemaphore(options().in_flight)
         self._running: dict[str, Deferred[None]] = {}
+        self._stopped = False
 
     @property
     def pending(self) -> int:
@@ -87,7 +88,7 @@ class Notifier:
 
     def notify(self, one: Notification, deliveries: Deliveries) -> None:
         """Deliver a notification, and tell `deliveries` when that is done or given up."""
-        if one.job in self._running:
+        if self._stopped or one.job in self._running:
             return
         running = Deferred.fromCoroutine(self._deliver(one))
         self._running[one.job] = running
@@ -100,6 +101,7 @@ class Notifier:
 
     def stop(self) -> None:
         """Deliver nothing more."""
+        self._stopped = True
         for running in list(self._running.values()):
             running.cancel()
 

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
 @click.option("--retries", type=int, metavar="N", help="How many times to retry a failed actor.")
 @click.option("--tolerate", type=int, metavar="N", help="Number of actors that may fail.")
 @click.option("--max-cost", type=float, metavar="USD", help="Stop the job at this cost.")
+@click.option("--notify", metavar="URL", help="POST the job to this URL when it has ended.")
 @click.option(
     "--idempotency-key",
     metavar="KEY",
@@ -113,7 +114,7 @@ def rerun(
     same = ("name", "engine", "function", "copies", "retries", "tolerate")
     order |= {name: given[name] for name in same}
     order |= {"deadline_s": given["deadline"], "worker_timeout_s": given["worker_timeout"]}
-    order["max_cost_usd"] = given["max_cost"]
+    order |= {"max_cost_usd": given["max_cost"], "notify_url": given["notify"]}
     order["regions"] = [
         name for word in regions for part in word.split(",") if (name := part.strip())
     ]

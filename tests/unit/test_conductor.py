@@ -534,6 +534,54 @@ def test_a_job_that_cannot_resume_is_shown_with_all_that_a_job_has(ordered):
     assert told["error"].endswith(": its pipeline is gone")
 
 
+def test_the_end_of_a_job_that_cannot_resume_is_notified_once_it_is_on_disk():
+    journal, told = HeldJournal(), []
+    bench = Bench(ledger=journal)
+    bench.conductor.coordinator.notify = told.append
+    order = {"pipeline": "one", "workers": 3, "notify_url": "http://a/"}
+    with capturedLogs():
+        bench.conductor.bury("lost", Ordered(1.0, "u", order, "", ""), "its pipeline is gone")
+    assert told == []
+    journal.sync()
+    assert [(one.job, one.url) for one in told] == [("lost", "http://a/")]
+
+
+def test_the_end_of_a_job_is_notified_once_it_is_on_disk():
+    journal, told = HeldJournal(), []
+    bench = Bench(ledger=journal)
+    bench.conductor.coordinator.notify = told.append
+    bench.conductor.start(make_spec(Leave, engine="scripted", notify_url="http://a/"))
+    journal.sync()
+    (job,) = bench.port.book.live()
+    bench.conductor.cancel(job)
+    while not job.ended:
+        assert told == []
+        journal.sync()
+    assert [(one.job, one.url, one.since) for one in told] == [(job.id, "http://a/", job.finished)]
+
+
+def test_what_a_job_had_cost_before_a_restart_is_not_counted_again():
+    journal = HeldJournal()
+    spec = make_spec(Patient, engine="scripted")
+    before = Bench(ledger=journal)
+    before.engine.size = lambda function, region: succeed(Size(1024))
+    before.conductor.start(spec)
+    (job,) = before.port.book.all()
+    for _ in range(3):
+        journal.sync()
+    before.port.join(job.id, Hello("aa", before.engine.asked[0]))
+    before.reactor.advance(100)
+    for _ in range(3):
+        journal.sync()
+    assert job.cost_usd > 0
+    after = Bench(ledger=HeldJournal())
+    found, _, last = find(journal, lambda ordered: spec)
+    after.conductor.restore(found, last)
+    (again,) = after.port.book.live()
+    assert again.cost_usd > 0
+    assert after.conductor.coordinator.totals.ended_usd == -again.cost_usd
+
+
 async def no_log(job: str, actor: int) -> None:
     raise NotImplementedError
 

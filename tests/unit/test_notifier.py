@@ -7,12 +7,15 @@ import pytest
 from kit.parts import make_job
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
+from twisted.web.client import URI
 
 from mu.config import NotifySection
 from mu.jobs.book import JobBook
 from mu.journal.ledger import Notification
-from mu.notifier import Notifier, signature
+from mu.notifier import Notifier, ProxiedEndpoints, signature
 from mu.states import TerminalState
 from mu.totals import Totals
 
@@ -127,6 +130,7 @@ def test_without_a_secret_it_waits_until_a_reload_brings_one():
 def test_what_is_not_delivered_at_a_stop_stays_in_the_journal(answer):
     desk = Desk(answer)
     desk.notifier.stop()
+    desk.notifier.notify(ONE, desk)  # a job that ends because the daemon stops
     desk.pass_time(30)
     assert (desk.agent.asked, desk.done, desk.notifier.pending) == ([0], [], 0)
     assert desk.clock.getDelayedCalls() == []
@@ -136,3 +140,20 @@ def test_a_notification_is_under_way_only_once():
     desk = Desk(None)
     desk.notifier.notify(ONE, desk)
     assert desk.agent.asked == [0]
+
+
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [
+        (b"https://example.org/", 3128),
+        (b"https://10.0.0.1:8443/", 8443),
+        (b"http://127.0.0.1:8000/", 8000),
+    ],
+)
+def test_requests_go_through_the_proxy_of_the_environment(monkeypatch, url, port):
+    monkeypatch.setenv("HTTPS_PROXY", "http://10.0.0.9:3128")
+    monkeypatch.setenv("HTTP_PROXY", "http://10.0.0.9:3128")
+    monkeypatch.setenv("NO_PROXY", "10.0.0.1")
+    reactor = MemoryReactorClock()
+    ProxiedEndpoints(reactor, 5).endpointForURI(URI.fromBytes(url)).connect(Factory())
+    assert reactor.tcpClients[0][1] == port
