@@ -140,6 +140,8 @@ class Control:
         )
         asked = read_fields(fields, body, known="fields")
         bucket, engine = asked.bucket, asked.engine
+        if not bucket:
+            raise Refusal(400, "bucket must be the name of a bucket, got ''", "bucket")
         if engine not in self._engines:
             names = ", ".join(sorted(self._engines))
             said = f"unknown engine {engine!r:.200}; the engines are {names}"
