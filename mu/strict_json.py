@@ -7,22 +7,26 @@
 import json
 import math
 import re
+from functools import partial
 
 _ESCAPE = re.compile(
     r"\\u(?:d[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}|(?P<half>d[89a-f][0-9a-f]{2}))|\\."
 )
 
 
-def dumps(value: object, indent: int | None = None) -> str:
-    """Return a value as JSON, in ASCII.
+def dumps(value: object, indent: int | None = None, compact: bool = False) -> str:
+    """Return a value as JSON, in ASCII; a `compact` one has no spaces.
 
     NaN and infinite numbers become null. Half of a surrogate pair, which is how states see a byte
     that is not UTF-8, becomes a replacement character.
     """
+    write = partial(
+        json.dumps, indent=indent, separators=(",", ":") if compact else None, allow_nan=False
+    )
     try:
-        text = json.dumps(value, indent=indent, allow_nan=False)
+        text = write(value)
     except ValueError:  # rare, so only then search for the numbers
-        text = json.dumps(_finite(value), indent=indent, allow_nan=False)
+        text = write(_finite(value))
     if "\\ud" in text:
         text = _ESCAPE.sub(lambda found: r"\ufffd" if found["half"] else found[0], text)
     return text

@@ -23,6 +23,8 @@ def start(
 ) -> dict[str, object]:
     """Run a worker for the event, with the bundle in `root`; return how it ended.
 
+    Commands find the bundle's programs by their names: its folder is the first in PATH.
+
     `init_s` is the duration of the sandbox's INIT, if this is its first event and that is known;
     `request` is the id of its invocation.
     Raises ValueError for an invalid event. Other failures (no coordinator, a refused certificate,
@@ -30,7 +32,8 @@ def start(
     """
     begun = monotonic()
     event = read_event(keys)
-    with _environment((("MU_PYTHON", sys.executable), *event.env)):
+    path = os.pathsep.join([root, os.environ.get("PATH", os.defpath)])
+    with _environment((("MU_PYTHON", sys.executable), ("PATH", path), *event.env)):
         folder = _new_folder()
         keep = not event.rm_tmpdir
         try:

@@ -82,6 +82,7 @@ class JobJson(TypedDict):
     cost_usd: NotRequired[float | None]
     cost_usd_at_most: NotRequired[float | None]
     used: NotRequired[dict[str, float | None]]
+    max_cost_usd: NotRequired[float]
     result: object
     engine: NotRequired[str]
     function: NotRequired[str]
@@ -197,6 +198,7 @@ class PlanJson(TypedDict):
     pipeline: str
     engine: str
     function: str
+    functions: list[str]
     regions: list[str]
     actors: int
     inputs: list[dict[str, object]]

@@ -18,6 +18,7 @@ from mu.cli.answers import (
     PlaceJson,
     PlanJson,
 )
+from mu.timeline.shape import TimelineJson
 
 TIMEOUT_S = 30.0
 
@@ -51,6 +52,8 @@ class Client:
 
     def __init__(self, address: Address, timeout_s: float = TIMEOUT_S) -> None:
         self._address = address
+        self.url = address.url
+        """That of the control port."""
         self._timeout_s = timeout_s
 
     def jobs(self, last: int | None = None, **having: str) -> list[JobJson]:
@@ -87,12 +90,25 @@ class Client:
         headers = {"Content-Type": "application/json"}
         return cast(PlanJson, self._object("POST", "/plan", json.dumps(order).encode(), headers))
 
+    def check(self, order: Mapping[str, object]) -> None:
+        """Raise RequestRefused if the daemon would refuse this order. Earlier daemons do not tell."""
+        headers = {"Content-Type": "application/json"}
+        try:
+            self.ask("POST", "/check", json.dumps(order).encode("ascii"), headers)
+        except RequestRefused as refused:
+            if refused.status != 404:
+                raise
+
     def cancel(self, job_id: str) -> JobJson:
         return self._job("DELETE", _path(job_id))
 
     def workers(self, job_id: str, **page: int | str) -> list[ActorJson]:
         """Return the job's actors; `limit`, `after`, `state` and `key` select some of them."""
         return cast(list[ActorJson], self._list(_path(job_id, "workers", **page)))
+
+    def timeline(self, job_id: str, **page: int | str) -> TimelineJson:
+        """Return what the job's actors did; `detail=commands` adds each command."""
+        return cast(TimelineJson, self._object("GET", _path(job_id, "timeline", **page)))
 
     def log(self, job_id: str, **of: int | str) -> Answer:
         """Return the output of commands; `actor`, `after` and `key` select a part of it.
@@ -103,6 +119,12 @@ class Client:
 
     def pipelines(self) -> list[PipelineJson]:
         return cast(list[PipelineJson], self._list("/pipelines"))
+
+    def new_code(self, read_only: bool) -> str:
+        """Return a one-time code with which a browser gets a session."""
+        body = json.dumps({"read_only": read_only}).encode("ascii")
+        headers = {"Content-Type": "application/json"}
+        return str(cast(dict[str, object], self._object("POST", "/codes", body, headers))["code"])
 
     def doctor(self, case: Mapping[str, object]) -> list[FindingJson]:
         """Have the daemon make the checks of `mu doctor`."""

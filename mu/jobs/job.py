@@ -45,7 +45,9 @@ from mu.journal.records import (
     Used,
 )
 from mu.messages import Hello, Use
+from mu.output.pieces import NoOutput, OutputSink
 from mu.states.context import Progress
+from mu.totals import Totals
 
 ALIVE_S = 10.0
 """How often a job records that its daemon is running: the most time that a restart miscounts."""
@@ -74,9 +76,21 @@ class Job(RecordedJob):
         created: float | None = None,
         relay: str = "",
         prices: Prices | None = None,
+        totals: Totals | None = None,
+        output: OutputSink | None = None,
     ) -> None:
         created = clock.seconds() if created is None else created
-        super().__init__(job_id, spec, uniq, limits or Limits(), created, relay, prices or Prices())
+        super().__init__(
+            job_id,
+            spec,
+            uniq,
+            limits or Limits(),
+            created,
+            relay,
+            prices or Prices(),
+            totals or Totals(),
+            output or NoOutput(),
+        )
         self.clock = clock
         self.ledger: Ledger = ledger or NoJournal()
         self.allowance = JobAllowance(self.limits.job_bytes, self.limits.attempt_bytes)
@@ -97,6 +111,16 @@ class Job(RecordedJob):
     def overview(self) -> JSON:
         """Return its JSON, and what its actors wait for, at this moment."""
         return overview(self.describe(), self.glances())
+
+    def staff(self) -> Counter[str]:
+        """Count its workers: `starting`, `working`, `away` and `spare`."""
+        counted = Counter(starting=self.launches.coming, spare=len(self._spares))
+        for actor in self.actors:
+            for attempt in actor.attempts:
+                session = attempt.session
+                here = session is not None and session.line is not None
+                counted["working" if here else "away"] += 1
+        return counted
 
     @property
     def cost_usd(self) -> float | None:
@@ -121,8 +145,10 @@ class Job(RecordedJob):
 
     def new_session(self, attempt: Attempt, name: str) -> SessionDriver:
         """Return the session of an attempt that begins."""
-        allowance = self.allowance.attempt()
-        return SessionDriver(attempt, name, self.ledger, self.clock, self.limits.hold_s, allowance)
+        limits, allowance = self.limits, self.allowance.attempt()
+        return SessionDriver(
+            attempt, name, self.ledger, self.clock, limits.hold_s, limits.blocked_s, allowance
+        )
 
     def used(self, session: str, use: Use) -> None:
         """Record what a worker ran before its hello, if it tells that for the first time."""
@@ -189,7 +215,8 @@ class Job(RecordedJob):
     def answered(self, launch_id: str, answer: str) -> None:
         """Record that an engine accepted a launch, or may have: a worker is expected."""
         if not self.ending:
-            self.record(Launched(launch_id, answer, self.clock.seconds()))
+            invoked = self.launches[launch_id].invoked
+            self.record(Launched(launch_id, answer, self.clock.seconds(), invoked=invoked))
 
     def invoked(self, launch_id: str) -> None:
         """Note that an invocation is made; the engine's time to accept it begins."""
@@ -251,6 +278,7 @@ class Job(RecordedJob):
         ]
         for launch_id in overdue:
             self.record(Launched(launch_id, LATE, now, launch_id not in placeless))
+            self.totals.launches[LATE] += 1
             self._owner.freed(launch_id)
         missing = max(0, len(self._queue) - self.launches.coming)
         for actor, was_accepted in zip(self._queue.next(missing), blamed, strict=False):
@@ -274,6 +302,7 @@ class Job(RecordedJob):
         for actor in list(stragglers(self.actors, factor, now)):
             if not self._spares:
                 return
+            self.totals.stragglers += 1
             self._assign(actor, *self._spares.take())
 
     def advance(self, spares: int = 0) -> None:
@@ -290,7 +319,9 @@ class Job(RecordedJob):
             while self.active and (self._failed or (self._queue and self._spares)):
                 self._retry_failed()
                 if self._queue and self._spares:
-                    self._assign(self._queue.first, *self._spares.take())
+                    first = self._queue.first
+                    self.totals.spares_used += bool(first.failures)
+                    self._assign(first, *self._spares.take())
             if self.active:
                 self._supply(spares)
                 self._let_spares_go()
@@ -307,17 +338,20 @@ class Job(RecordedJob):
         for actor in failed:
             if not actor.free:
                 continue
+            self.totals.retries += 1
             pause = min(self.limits.retry_pause_s * 2 ** (actor.spent - 2), LONGEST_PAUSE_S)
             if actor.spent < 2 or pause <= 0 or self.relay_keep:
                 self._queue.retry(actor)
             else:
                 actor.pause_until = self.clock.seconds() + pause
+                self.changes.touch(actor.number)
                 self._pauses[actor.number] = self.clock.callLater(pause, self._end_pause, actor)
 
     def _end_pause(self, actor: Actor) -> None:
         """Queue an actor whose pause is over."""
         del self._pauses[actor.number]
         actor.pause_until = None
+        self.changes.touch(actor.number)
         if actor.free:
             self._queue.retry(actor)
             self._owner.changed()
@@ -357,6 +391,7 @@ class Job(RecordedJob):
             self.bill.connected(hello.launch, self.clock.seconds())
             self._dismiss(line, f"job {self.id} has ended")
         elif session is not None:
+            self.totals.resumed += 1
             self._count_worker(hello, line)
             line.adopt(session)
             session.attach(line, hello)
@@ -449,6 +484,10 @@ class Job(RecordedJob):
         """Record how an attempt ended, and do what follows from it."""
         actor, session = attempt.actor, attempt.session
         over = actor.outcome is not None
+        if finish.error is None:
+            self.totals.attempts["done"] += 1
+        else:
+            self.totals.attempts["cancelled" if self.cancelled else "failed"] += 1
         self.record(
             AttemptEnded(
                 at,
@@ -497,6 +536,7 @@ class Job(RecordedJob):
     def _dismiss(self, line: WorkerLine, reason: str) -> None:
         """Tell a worker to quit, once everything recorded so far is on disk."""
         self._dismissed_since += 1
+        self.totals.dismissed += 1
         self.ledger.on_disk(line.dismiss, reason)
 
     # ------------------------------------------------ the end
@@ -543,7 +583,9 @@ class Job(RecordedJob):
         if self.ledger.keeps:
             ending = {"error": error and readable(error), "result": result}
             told = self.describe() | {"state": state, "finished": at} | ending
-            self.ledger.end(self.id, Past.of(at, told, self.workers(), self.key, self.digest))
+            identity = self.key, self.digest
+            past = Past.of(at, told, self.workers(), *identity, self.spec.notify_url)
+            self.ledger.end(self.id, past)
         self.ledger.on_disk(self._show_end, state, at, error, result)
 
     def _show_end(self, state: str, at: float, error: str | None, result: Any) -> None:

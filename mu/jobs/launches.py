@@ -19,6 +19,8 @@ class Launch:
     number: int
     begun: float
     """When it was recorded, before its invocation, in seconds since the epoch."""
+    invoked: float = 0.0
+    """When the engine was first asked; 0: it was not, or a daemon of before asked it."""
     due: float = math.inf
     """When it is overdue, in seconds since the epoch."""
     answer: str = ""
@@ -92,6 +94,7 @@ class Launches(Mapping[str, Launch]):
         launch = self._all[launch_id]
         if launch.due == math.inf:
             launch.due = now + self._accept_s
+            launch.invoked = launch.invoked or now
         if launch_id in self._coming:
             self._invoked.add(launch_id)
 

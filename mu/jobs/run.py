@@ -53,6 +53,8 @@ class Run:
             created,
             relay,
             coordinator.prices,
+            coordinator.totals,
+            coordinator.output,
         )
         self._timers: dict[str, IDelayedCall] = {}
         self._event: JSON | None = None

@@ -57,6 +57,7 @@ class JobSummary:
     error: str | None = None
     cost_usd: float | None = None
     cost_usd_at_most: float | None = None
+    max_cost_usd: float = 0.0
     gb_s: float | None = None
     used: Mapping[str, float | None] = field(default_factory=lambda: Usage().json())
     result: Any = None

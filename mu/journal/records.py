@@ -5,12 +5,12 @@ existing ones never change.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from json.encoder import encode_basestring_ascii as _quote
 from typing import Any, ClassVar
 
-from mu.events import Effect, Event, Finish, digest, encode
+from mu.events import Effect, Event, Finish, Send, digest, encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,8 @@ class Launched:
     """0: written by a version that did not record it."""
     ran: bool = True
     """Of a late worker: whether it can have run. It cannot if all places were taken."""
+    invoked: float = 0.0
+    """When the engine was first asked; 0: written by a version that did not record it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,31 @@ class Happened:
     A replay needs it: a newer version may word the same error differently. Journals written
     before this field existed have the text in AttemptEnded only.
     """
+    sent: str = ""
+    """The names of the commands among the effects, such as `set,run`, for users."""
+    states: str = ""
+    """The classes of the states that it constructed, separated by commas, for users."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The connection of an attempt's worker was lost; its actor is held for it."""
+
+    kind: ClassVar[str] = "disconnected"
+    at: float
+    actor: int
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnected:
+    """The worker of an attempt has said hello again, on a new connection."""
+
+    kind: ClassVar[str] = "reconnected"
+    at: float
+    actor: int
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +262,8 @@ Record = (
     | Arrived
     | Assigned
     | Happened
+    | Disconnected
+    | Reconnected
     | AttemptEnded
     | NobodyCame
     | Stopped
@@ -256,14 +285,34 @@ def write_record(record: Record) -> str:
     return _dump([record.kind, *(getattr(record, name) for name in _FIELDS[type(record)])])
 
 
-def write_event(actor: int, attempt: int, event: Event, effects: list[Effect]) -> str:
-    """Return the line of a Happened. This is a hot path, so it joins text already encoded."""
-    start = f'["happened",{actor},{attempt},"{digest(effects)}",{encode(event)}'
-    if effects:
-        last = effects[-1]
-        if type(last) is Finish and last.error is not None:
-            return f"{start},{_quote(last.error)}]"
-    return f"{start}]"
+def write_event(
+    actor: int,
+    attempt: int,
+    event: Event,
+    effects: list[Effect],
+    states: Sequence[tuple[float, str]] = (),
+) -> str:
+    """Return the line of a Happened. This is a hot path, so it joins text already encoded.
+
+    `states` are those that the event constructed, as in mu.states.context.Context.stateinfo.
+    """
+    line = f'["happened",{actor},{attempt},"{digest(effects)}",{encode(event)}'
+    if not effects and not states:
+        return f"{line}]"
+    last = effects[-1] if effects else None
+    error = last.error if type(last) is Finish else None
+    sent = [name_of(effect.command) for effect in effects if type(effect) is Send]
+    if sent or states:
+        words = _quote(error) if error is not None else "null"
+        names = _quote(",".join([name for _, name in states])) if states else '""'
+        return f'{line},{words},"{",".join(sent)}",{names}]'
+    return f"{line}]" if error is None else f"{line},{_quote(error)}]"
+
+
+def name_of(command: str) -> str:
+    """Return the name of a command, such as `run`; `?` if it has none that is a short word."""
+    name = command.partition(":")[0]
+    return name if len(name) <= 20 and name.isascii() and name.isidentifier() else "?"
 
 
 def read_record(line: str) -> Record:

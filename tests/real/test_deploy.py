@@ -321,6 +321,21 @@ def test_a_zip_goes_through_s3_and_is_not_left_there(aws, tmp_path, zipped):
     assert "Contents" not in s3.list_objects_v2(Bucket="code-us-east-1")
 
 
+def test_a_large_zip_goes_through_the_configured_bucket_if_it_is_on_aws(
+    aws, tmp_path, zipped, monkeypatch
+):
+    for module in ("bundle", "shipment"):
+        monkeypatch.setattr(f"mu.functions.{module}.ZIP_LIMIT", 100)
+    aws.client("s3", "us-east-1").create_bucket(Bucket="films")
+    conf = tmp_path / "mu.conf"
+    words = ["--config", conf, "deploy", "--engine", "lambda", "--zip", zipped, "--role", ROLE]
+    conf.write_text(f"[mu]\nhome = {tmp_path}\n[s3]\nbucket = films\n")
+    done = mu(*words, "--name", "f")
+    assert (done.exit_code, done.stderr.count("to s3://films/mu/")) == (0, 1), done.output
+    conf.write_text(f"{conf.read_text()}endpoint = http://127.0.0.1:9\n")
+    assert "accepts directly: give --bucket NAME" in mu(*words, "--name", "g").stderr
+
+
 def test_a_bucket_in_another_region_is_refused_before_anything_is_done(aws, tmp_path, zipped):
     where = {"LocationConstraint": "eu-west-1"}
     aws.client("s3", "eu-west-1").create_bucket(Bucket="far", CreateBucketConfiguration=where)

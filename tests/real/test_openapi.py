@@ -8,6 +8,7 @@ from stage import Daemon, free_ports_conf
 schemathesis = pytest.importorskip("schemathesis", reason="pip install schemathesis")
 from hypothesis import HealthCheck, settings  # noqa: E402
 
+pytest_plugins = "schemathesis.pytest.plugin"
 SCHEMA = schemathesis.openapi.from_path(Path(__file__).parents[2] / "docs" / "openapi.json")
 
 
@@ -56,6 +57,7 @@ def test_known_jobs_and_pipelines_match_the_description(asked):
         ("/jobs/{job}", "GET"),
         ("/jobs/{job}/overview", "GET"),
         ("/jobs/{job}/workers", "GET"),
+        ("/jobs/{job}/timeline", "GET"),
         ("/jobs/{job}/log", "GET"),
         ("/jobs/{job}", "DELETE"),
     ):

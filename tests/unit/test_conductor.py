@@ -14,6 +14,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import capturedLogs
 from twisted.web.test.requesthelper import DummyRequest
 
+from mu.access import Access
 from mu.aws.s3 import S3Place
 from mu.config import Config, LaunchSection
 from mu.control import Control
@@ -38,6 +39,7 @@ from mu.journal.ledger import NoJournal
 from mu.journal.records import Ordered
 from mu.messages import Hello
 from mu.net.strangers import LogSums
+from mu.page.feed import Feeds
 from mu.pipelines.dealing import deal
 from mu.plugins import JobFailed
 from mu.registry import Registry
@@ -532,6 +534,10 @@ def test_a_job_that_cannot_resume_is_shown_with_all_that_a_job_has(ordered):
     assert told["error"].endswith(": its pipeline is gone")
 
 
+async def no_log(job: str, actor: int) -> None:
+    raise NotImplementedError
+
+
 async def no_bucket(bucket: str) -> S3Place:
     raise NotImplementedError
 
@@ -541,15 +547,20 @@ def test_an_order_that_is_repeated_is_answered_once_it_is_on_disk():
     bench = Bench(ledger=journal)
     registry = Registry()
     registry.add(IPipeline, OneState(Patient), "tests")
+    config = Config()
     control = Control(
-        Config(),
-        Tokens("secret", "reader"),
+        config,
+        Access(config.control, Tokens("secret", "reader"), "key", bench.reactor.seconds),
         bench.port.book,
         registry,
         bench.conductor,
+        no_log,
         {"scripted", "external"},
         no_bucket,
         lambda given: Deferred(),
+        lambda accept: (b"", "text/plain"),
+        Feeds(bench.reactor),
+        {},
     )
     answers = []
     for _ in range(2):

@@ -100,6 +100,8 @@ def test_a_relative_home_starts_at_the_files_folder(tmp_path):
             "[launch] canary must be numbers from 1 to 10000, such as 1 8",
         ),
         ("[launch]\ncanary = one\n", "or none, got one"),
+        ("[notify]\nsecret = c2hvcnQ=\n", "[notify] secret must be none, or at least 24 random"),
+        ("[notify]\nsecret = a b\n", "[notify] secret must be none, or at least 24 random bytes"),
         (
             "[relay]\naddress = relay\n",
             "[relay] address must be HOST:PORT, with an IPv6 address as",
@@ -164,3 +166,17 @@ def test_the_canary_is_a_list_of_numbers_or_none(tmp_path):
     for nothing in ("none", ""):
         text = f"[launch]\ncanary = {nothing}\n"
         assert read_config(written(tmp_path, text)).launch.canary == ()
+
+
+@pytest.mark.parametrize("secret", ["hush-hush", '"hush-hush"', "hush-hush # mine", "hush-hush\a"])
+def test_no_error_shows_the_secret(tmp_path, secret):
+    with pytest.raises(ConfigError) as refused:
+        read_config(written(tmp_path, f"[notify]\nsecret = {secret}\n"))
+    assert "hush" not in str(refused.value)
+
+
+def test_a_configuration_does_not_print_its_secret(tmp_path):
+    secret = "whsec_" + "abcd" * 8
+    config = read_config(written(tmp_path, f"[notify]\nsecret = {secret}\n"))
+    assert config.notify.secret == secret
+    assert secret not in repr(config)

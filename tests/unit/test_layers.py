@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PURE = ["wire", "messages", "events", "machine", "states", "parameters", "pipelines", "interfaces"]
-PURE += ["outbox", "session", "session_effects"]
+PURE += ["outbox", "session", "session_effects", "totals"]
 PURE += ["relay.switchboard", "relay.mailboxes", "relay.parties", "relay.effects", "relay.limits"]
 PURE += [
     "relay.framing",
@@ -20,6 +20,10 @@ PURE += [
     "journal.ledger",
     "journal.replay",
     "journal.allowance",
+    "timeline",
+    "output.pieces",
+    "output.completion",
+    "output.transcript",
 ]
 OUTSIDE = {"twisted", "OpenSSL", "boto3", "botocore", "klein", "time", "random", "secrets"}
 OUTSIDE |= {"socket", "ssl", "logging", "threading", "asyncio", "subprocess", "uuid"}
@@ -117,6 +121,10 @@ def test_what_makes_functions_knows_little_of_the_daemon(part):
     assert parts_of_mu(part) <= known
 
 
+def test_a_timeline_needs_the_records_of_its_job_and_nothing_else():
+    assert parts_of_mu("timeline") <= {"messages", "journal"}
+
+
 def test_recorded_courses_are_for_the_command_line_only():
     others = [path for path in (ROOT / "mu").rglob("*.py") if path.parent.name != "cli"]
     assert not [path for path in others if "mu.jobs.history" in str(imported(path))]
@@ -124,7 +132,9 @@ def test_recorded_courses_are_for_the_command_line_only():
 
 def test_the_command_line_takes_little_from_the_daemon_and_gives_it_nothing():
     lazily = {"functions", "doctor", "net", "engines", "home", "aws"}
-    assert parts_of_mu("cli") <= {"config", "parameters", "jobs", "strict_json"} | lazily
+    assert (
+        parts_of_mu("cli") <= {"config", "parameters", "jobs", "strict_json", "timeline"} | lazily
+    )
     assert {name for path in files("cli") for name in imported(path) if "mu.jobs" in name} <= {
         "mu.jobs.history.replay_job",
         "mu.jobs.history.NoHistory",

@@ -30,6 +30,7 @@ from mu.journal.records import (
     AttemptEnded,
     CommandUsed,
     Counted,
+    Disconnected,
     Happened,
     Incomplete,
     Launched,
@@ -37,6 +38,7 @@ from mu.journal.records import (
     NobodyCame,
     Ordered,
     Planned,
+    Reconnected,
     Record,
     Resumed,
     Sized,
@@ -81,11 +83,16 @@ RECORDS = [
         '["planned",[{"key":"a"},{}],[1,0],[1],[[0,null,"done",{"key":"a"}]],[3,1]]',
     ),
     (Launching(1.5, "l1", 3), '["launching",1.5,"l1",3]'),
-    (Launched("l1", "accepted", 1.75), '["launched","l1","accepted",1.75,true]'),
-    (Launched("l1", "late", 9.0, False), '["launched","l1","late",9.0,false]'),
+    (
+        Launched("l1", "accepted", 1.75, invoked=1.6),
+        '["launched","l1","accepted",1.75,true,1.6]',
+    ),
+    (Launched("l1", "late", 9.0, False), '["launched","l1","late",9.0,false,0.0]'),
     (Counted(1.8, {"throttled": 2}, 1), '["counted",1.8,{"throttled":2},1]'),
     (Arrived(1.9, "aa", "l1", False), '["arrived",1.9,"aa","l1",false]'),
     (Assigned(2.0, 0, 1, "aa", "l1"), '["assigned",2.0,0,1,"aa","l1"]'),
+    (Disconnected(2.5, 0, 1, "reset"), '["disconnected",2.5,0,1,"reset"]'),
+    (Reconnected(2.75, 0, 1), '["reconnected",2.75,0,1]'),
     (
         AttemptEnded(3.0, 0, 1, "why", None, "Echo", "FAIL(\udcff)", True, [2, 3, 1]),
         '["attemptended",3.0,0,1,"why",null,"Echo","FAIL(\\udcff)",true,[2,3,1]]',
@@ -116,7 +123,7 @@ HAPPENED = [
     ),
     (
         (Answered(2.0, "OK:A", 1), [Send("quit:"), Finish(None, {"key": [1]})]),
-        '["happened",0,1,"fd760d1a7f8dc00b",["answered",2.0,"OK:A",1]]',
+        '["happened",0,1,"fd760d1a7f8dc00b",["answered",2.0,"OK:A",1],null,"quit",""]',
     ),
     (
         (Lost(4.0, "gone"), [CancelTimer("t"), Finish("Echo: gone ü")]),
@@ -150,6 +157,11 @@ def test_the_encoding_of_each_record_never_changes(record, line):
     [
         ('["launched","l1","late"]', Launched("l1", "late")),
         ('["launched","l1","late",1.75]', Launched("l1", "late", 1.75)),
+        ('["launched","l1","late",9.0,false]', Launched("l1", "late", 9.0, False)),
+        (
+            '["happened",0,1,"fd76",["answered",2.0,"OK:A",1]]',
+            Happened(0, 1, "fd76", ["answered", 2.0, "OK:A", 1]),
+        ),
         ('["sized",{"r":[128,"arm64"]}]', Sized({"r": [128, "arm64"]})),
         ('["ordered",1.0,"u",{},"","d1"]', Ordered(1.0, "u", {}, "", "d1")),
         ('["planned",[{}],[0]]', Planned([{}], [0])),
@@ -171,6 +183,16 @@ def test_the_encoding_of_what_happened_never_changes(happened, line):
     assert record.event == json.loads(encode(event))
     assert record.effects == digest(effects)
     assert record.error == (effects[-1].error if effects else None)
+
+
+def test_an_event_is_recorded_with_the_commands_and_states_that_it_led_to():
+    sent = [Send("set:k:v"), Send("run:"), Send("what is this:"), Send("ü:"), Finish("broken")]
+    states = [(2.0, "First"), (2.0, "Zweiter_ü")]
+    happened = read_record(write_event(0, 1, Answered(2.0, "OK:A", 1), sent, states))
+    assert (happened.sent, happened.states) == ("set,run,?,?", "First,Zweiter_ü")
+    assert happened.error == "broken"
+    happened = read_record(write_event(0, 1, Answered(2.0, "OK:A", 1), [], states[:1]))
+    assert (happened.error, happened.sent, happened.states) == (None, "", "First")
 
 
 def test_the_kinds_of_answers_never_change():

@@ -76,6 +76,20 @@ class Timed(MachineState):
         return self
 
 
+class Slow(MachineState):
+    """Runs a program in the background, then asks for an echo."""
+
+    timeout = None
+
+    def receive(self, event, send):
+        match event:
+            case Answered(text="OK:HELLO"):
+                send("run:1")
+            case Answered(text="OK:RETVAL(0)"):
+                send("echo:2")
+        return self
+
+
 class Attempt:
     """What a session plays."""
 
@@ -86,15 +100,27 @@ class Attempt:
         self.machine = machine(first)
         self.last = ""
         self.output: list[bytes] = []
+        self.answers: list[tuple[str, str, float]] = []
+        self.replies: list[tuple[int, str]] = []
+        self.reconnections: list[int] = []
 
     def used(self, use):
         pass
 
+    def answered(self, command, reply, seconds):
+        self.answers.append((command, reply, seconds))
+
     def heard(self, text, at):
         self.last = text
 
-    def printed(self, command, output):
+    def printed(self, command, output, at):
         self.output.append(output)
+
+    def replied(self, command, text, at):
+        self.replies.append((command, text))
+
+    def reconnected(self, received, at):
+        self.reconnections.append(received)
 
 
 def plenty():
@@ -532,6 +558,7 @@ def test_a_state_that_raises_is_logged_and_ends_the_attempt():
 def test_a_bug_in_mu_is_logged_and_ends_the_attempt():
     class Odd:
         crash = None
+        worker = SimpleNamespace(stateinfo=[])
 
         def receive(self, event):
             raise RuntimeError("out of coal")
@@ -610,3 +637,31 @@ def test_without_a_journal_there_is_no_such_limit():
     live.begin()
     live.receive(info(4000))
     assert not live.over
+
+
+# ---------------------------------------------------------------- times of commands
+
+
+def test_the_time_of_a_command_is_from_its_effect_to_its_last_reply():
+    live = begun(Slow)
+    live.now = 1.5
+    live.receive(b"RE:1:OK:RUNNING(1)")
+    live.receive(b"RE:1:INFO:key:value")
+    live.now = 2.0
+    live.receive(b"RE:1:OK:RETVAL(0)")
+    live.receive(b"RE:1:OK:RETVAL(0)")
+    live.receive(b"RE:7:OK:ECHO(1)")
+    live.now = 2.25
+    live.receive(b"RE:2:FAIL(2)")
+    assert live.attempt.answers == [
+        ("run:1", "OK:RETVAL(0)", 2.0),
+        ("echo:2", "FAIL(2)", 0.25),
+    ]
+
+
+def test_original_workers_do_not_say_which_command_they_answer_so_none_is_timed():
+    live = begun(Two, name="")
+    live.now = 1.0
+    live.receive(b"OK:ECHO(1)")
+    assert live.attempt.answers == []
+    assert not live.session._asked

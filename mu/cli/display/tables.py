@@ -116,12 +116,14 @@ def _inputs(actor: ActorJson) -> str:
 
 
 def _at(actor: ActorJson) -> str:
-    """Return the label of the machine's state, or of a failed actor's previous state."""
+    """Return the label of the machine's state, or that of its state before if it ended with an error."""
     label = actor["label"]
     if label in ("TerminalState", actor["state"]):  # it says no more than the state
         return ""
+    if not label.startswith("ErrorState"):
+        return label
     before, found, _ = (actor["error"] or "").partition(f": {label.removeprefix('ErrorState ')}")
-    return before if found else label
+    return before if found else ""
 
 
 def pipelines_table(pipelines: Sequence[PipelineJson]) -> RenderableType:

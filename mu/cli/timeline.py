@@ -1,0 +1,109 @@
+"""The commands that show when a job did what: a table, a picture, a report."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mu.cli.options import CliError, finds_daemon, job_argument, the_client
+
+if TYPE_CHECKING:
+    from mu.cli.answers import JobJson
+    from mu.timeline.shape import TimelineJson
+
+
+@click.command()
+@job_argument
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["csv", "chrome"]),
+    default="csv",
+    show_default=True,
+    help="A table, or events for https://ui.perfetto.dev and chrome://tracing.",
+)
+@finds_daemon()
+def trace(job: str, form: str) -> None:
+    """Print what each actor of a job did, and when.
+
+    The table has a row for each worker's start, attempt, state, command and lost connection, with
+    times in seconds since the job's order. It is drawn from the journal, also long after the end.
+
+    \b
+    Examples:
+      mu trace last > job.csv
+      mu trace 6065 | grep ,command,run,
+      mu trace last --format chrome > job.json
+    """
+    from mu.timeline.trace import chrome_trace, csv_lines
+
+    _, timeline = _found(job)
+    if form == "chrome":
+        click.echo(json.dumps(chrome_trace(timeline), separators=(",", ":")))
+        return
+    for line in csv_lines(timeline):
+        sys.stdout.write(line)
+
+
+@click.command()
+@job_argument
+@click.option("-o", "--out", type=click.Path(), required=True, metavar="FILE", help="The SVG file.")
+@finds_daemon()
+def plot(job: str, out: str) -> None:
+    """Draw when each actor of a job did what, as SVG.
+
+    Shows how many actors were waiting, starting, working and done at each time, a row for each actor,
+    and how long cold starts and runs took. A browser shows the file.
+
+    \b
+    Examples:
+      mu plot last -o job.svg
+      mu plot 6065 -o /tmp/6065.svg
+    """
+    from mu.timeline.figures import in_seconds
+    from mu.timeline.plot import plot as draw
+
+    found, timeline = _found(job)
+    name = f"{found['name']} ({found['id']})" if found.get("name") else found["id"]
+    after = in_seconds(timeline["seconds"])
+    _write(out, draw(timeline, f"Job {name}: {found['pipeline']}, {found['state']} after {after}"))
+
+
+@click.command()
+@job_argument
+@click.option(
+    "-o", "--out", type=click.Path(), required=True, metavar="FILE", help="The HTML file."
+)
+@finds_daemon()
+def report(job: str, out: str) -> None:
+    """Write a report of a job: one HTML file that needs nothing else.
+
+    It has the job's facts and cost, the drawing of mu plot, failures by reason, how long commands took,
+    and all actors, the slowest first. It can be sent to others: it has no scripts, and loads nothing.
+
+    \b
+    Examples:
+      mu report last -o job.html
+      mu report nightly -o nightly.html
+    """
+    from mu.timeline.report import report as write
+
+    _write(out, write(*_found(job)))
+
+
+def _found(job: str) -> tuple[JobJson, TimelineJson]:
+    """Return a job and its timeline with all its commands."""
+    client = the_client()
+    found = client.find_job(job)
+    return found, client.timeline(found["id"], detail="commands")
+
+
+def _write(out: str, content: str) -> None:
+    try:
+        Path(out).write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise CliError(f"cannot write {out}: {error.strerror}") from None

@@ -1,0 +1,237 @@
+"""The files with the logs of jobs: `JOB/ACTOR.log` while a job runs, then `JOB.log.gz`.
+
+All methods block. Only one thread may call those of OutputFiles; any may read.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator, Set
+from contextlib import suppress
+from dataclasses import dataclass
+from errno import ENOSPC
+from pathlib import Path
+from typing import BinaryIO
+
+from mu.output.archive import member, read_members
+from mu.output.pieces import CUT, FILL, PLACE, WHOLE, Piece, lines_of, read_entries
+from mu.output.transcript import Transcript
+
+PACKED = ".log.gz"
+MOST_LINES = 2**18
+"""How much is added to a log at once, in bytes."""
+
+
+class NoRoom(OSError):
+    """The logs of running jobs take all the space that logs may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputLimits:
+    """How much of what commands print is kept, in bytes."""
+
+    actor_bytes: int = 2**20
+    """Of each actor: its beginning and its end."""
+    total_bytes: int = 2**31
+    """Of all jobs together."""
+
+
+class OutputFiles:
+    """Writes the logs in a folder, and keeps them within their limits."""
+
+    def __init__(self, folder: Path, limits: OutputLimits) -> None:
+        self.limits = limits
+        self._folder = folder
+        self._sizes: dict[str, int] = {}  # of each job's logs, the oldest first
+        self._total = 0
+        self._running: set[str] = set()
+
+    def open(self, running: Set[str]) -> None:
+        """Find what there is; pack the logs of jobs that ended while no daemon ran. Raises OSError."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._running, self._sizes, self._total = set(running), {}, 0
+        left: list[str] = []
+        for path in sorted(self._folder.iterdir(), key=lambda path: path.stat().st_mtime):
+            if path.name.endswith(PACKED):
+                self._grow(path.name.removesuffix(PACKED), path.stat().st_size)
+            elif not path.is_dir():
+                path.unlink()  # the daemon was killed while it packed
+            elif (self._folder / f"{path.name}{PACKED}").exists():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                self._grow(path.name, sum(one.stat().st_size for one in path.iterdir()))
+                left.append(path.name)
+        for job in left:
+            if job not in running:
+                self.pack(job)
+        self._make_room(0)
+
+    def append(self, job: str, actor: int, pieces: list[Piece]) -> None:
+        """Add pieces to an actor's log. Raises OSError; then the last ones of them are not in it."""
+        if not self.limits.actor_bytes:
+            return
+        path = _path(self._folder, job, actor)
+        lines = bytearray()
+        for piece in pieces:
+            if piece.kind == WHOLE and lines:
+                self._add(job, path, lines)
+                lines = bytearray()
+            for more in self._as_lines(path, actor, piece):
+                lines += more
+                if len(lines) > MOST_LINES:
+                    self._add(job, path, lines)
+                    lines = bytearray()
+        if lines:
+            self._add(job, path, lines)
+
+    def _as_lines(self, path: Path, actor: int, piece: Piece) -> Iterator[bytes]:
+        """Yield the lines of a piece; of a whole output, only what the log lacks."""
+        if piece.kind != WHOLE:
+            yield from lines_of(actor, piece)
+            return
+        lacks = _transcript(path).missing(piece.attempt, piece.command, piece.text)
+        if lacks is None:
+            return
+        place = b"%d %d %d" % lacks.place
+        yield from lines_of(actor, piece._replace(text=place, kind=PLACE))
+        yield from lines_of(actor, piece._replace(text=lacks.text, kind=FILL))
+
+    def _add(self, job: str, path: Path, lines: bytearray) -> None:
+        self._running.add(job)
+        self._make_room(len(lines))
+        size = _append(path, lines)
+        self._grow(job, len(lines))
+        if size > self.limits.actor_bytes:
+            self._grow(job, _shorten(path, self.limits.actor_bytes) - size)
+
+    def _grow(self, job: str, by: int) -> None:
+        self._sizes[job] = self._sizes.get(job, 0) + by
+        self._total += by
+
+    def _make_room(self, more: int) -> None:
+        """Drop the logs of the oldest jobs that have ended, until `more` bytes fit in."""
+        most = self.limits.total_bytes - more
+        for job in list(self._sizes) if self._total > most else []:
+            if job not in self._running:
+                self.drop(job)
+                if self._total <= most:
+                    return
+        if more and self._total > most:
+            raise NoRoom(ENOSPC, f"running jobs take all of total_bytes, {self.limits.total_bytes}")
+
+    def pack(self, job: str) -> None:
+        """Pack the logs of a job that has ended, also if it printed nothing. Raises OSError."""
+        folder, packed = self._folder / job, self._folder / f"{job}{PACKED}"
+        unfinished = packed.with_name(packed.name + ".new")
+        try:
+            with _private(unfinished) as file:
+                for path in sorted(_logs_in(folder), key=_actor_of):
+                    file.write(member(_actor_of(path), path.read_bytes()))
+        except OSError:
+            with suppress(OSError):
+                unfinished.unlink()
+            raise
+        unfinished.replace(packed)
+        shutil.rmtree(folder, ignore_errors=True)
+        self._forget(job)
+        self._grow(job, packed.stat().st_size)
+
+    def drop(self, job: str) -> None:
+        """Delete the logs of a job."""
+        self._forget(job)
+        with suppress(FileNotFoundError):
+            (self._folder / f"{job}{PACKED}").unlink()
+        shutil.rmtree(self._folder / job, ignore_errors=True)
+
+    def _forget(self, job: str) -> None:
+        self._running.discard(job)
+        self._total -= self._sizes.pop(job, 0)
+
+
+# ---------------------------------------------------------------- reading
+
+
+def read_log(folder: Path, job: str, actor: int) -> bytes | None:
+    """Return the log of an actor; None: nothing is kept of its job. Raises OSError, ValueError."""
+    with suppress(FileNotFoundError):
+        return _path(folder, job, actor).read_bytes()
+    try:
+        packed = folder / f"{job}{PACKED}"
+        return next((data for _, data in read_members(packed, actor)), b"")
+    except FileNotFoundError:
+        return b"" if (folder / job).is_dir() else None
+
+
+# ---------------------------------------------------------------- one file
+
+
+def _path(folder: Path, job: str, actor: int) -> Path:
+    return folder / job / f"{actor}.log"
+
+
+def _actor_of(path: Path) -> int:
+    return int(path.stem)
+
+
+def _logs_in(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.glob("*.log") if path.stem.isdecimal())
+
+
+def _private(path: Path) -> BinaryIO:
+    """Open a new file that only its owner can read."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
+
+
+def _append(path: Path, lines: bytearray) -> int:
+    """Add lines to a file, and return its size. Raises OSError; then the file is as before."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except FileNotFoundError:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        before = os.fstat(descriptor).st_size
+        try:
+            written = 0
+            while written < len(lines):
+                written += os.write(descriptor, memoryview(lines)[written:])
+        except OSError:
+            os.ftruncate(descriptor, before)
+            raise
+        return before + len(lines)
+    finally:
+        os.close(descriptor)
+
+
+def _transcript(path: Path) -> Transcript:
+    try:
+        return Transcript(list(read_entries(path.read_bytes())))
+    except FileNotFoundError:
+        return Transcript([])
+
+
+def _shorten(path: Path, limit: int) -> int:
+    """Cut the middle out of a log, and return its size. Raises OSError; then it is as before.
+
+    Its beginning has half the limit and its end a quarter, so that it is not soon too long again.
+    """
+    data = path.read_bytes()
+    head = data.rfind(b"\n", 0, limit // 2) + 1
+    tail = data.find(b"\n", len(data) - limit // 4) + 1 or len(data)
+    cut = list(read_entries(data[head:tail]))
+    if not cut:
+        return len(data)
+    first = cut[0]
+    width = b"%d" % (cut[-1].end - first.start)
+    actor = _actor_of(path)
+    mark = b"".join(lines_of(actor, Piece(0, first.attempt, first.command, "", width, CUT)))
+    mark = first.time + mark[mark.index(b" ") :]
+    unfinished = path.with_name(path.name + ".new")
+    try:
+        with _private(unfinished) as file:
+            file.write(data[:head] + mark + data[tail:])
+        unfinished.replace(path)
+    except OSError:
+        with suppress(OSError):
+            unfinished.unlink()
+        raise
+    return head + len(mark) + len(data) - tail

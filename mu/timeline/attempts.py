@@ -1,0 +1,226 @@
+"""One attempt at an actor, as its records tell it: its worker's start, its commands, its end.
+
+All times are in seconds since the epoch.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from mu.messages import HELLO, STARTED, expected_reply
+
+SHOWN_OUTCOME = 200
+"""Characters kept of why a command failed."""
+OK = "ok"
+UNKNOWN = "?"
+"""The name of a command in a journal that does not have it."""
+IDLE = "idle"
+MIN_IDLE_S = 0.002
+"""A shorter pause between two commands is not shown."""
+AWAY = "away"
+QUIT = "quit"
+
+Segment = tuple[float, str]
+"""When it began, and what the actor did from then on."""
+
+_RANKS = {AWAY: 0, "run": 1, "upload": 2, "retrieve": 3, "connect": 4}
+_MOST_STEPS = 64  # back to the last command that was answered; more than this run at once
+
+
+@dataclass(slots=True)
+class CommandCourse:
+    """One command of an attempt."""
+
+    name: str
+    sent: float
+    begun: float = 0.0
+    """When its worker can have begun it: it was sent, and the command before it was answered."""
+    heard: float = 0.0
+    """When the first reply to it came; 0: none has."""
+    ended: float | None = None
+    """When the last reply to it came; None: it has not, or the attempt ended before."""
+    outcome: str = ""
+    """`ok`, `exit N`, or why it failed; empty: there was no reply."""
+
+
+@dataclass(slots=True)
+class Break:
+    """A time in which a worker had no connection."""
+
+    began: float
+    reason: str
+    ended: float | None = None
+
+
+@dataclass(slots=True)
+class AttemptCourse:
+    """What one worker did for an actor. Number 0: no worker connected in time."""
+
+    actor: int
+    number: int
+    worker: str = ""
+    """Its session; empty: it has none, as an original worker."""
+    began: float = 0.0
+    """When the actor was assigned to it."""
+    launched: float | None = None
+    """When its engine was asked to start it."""
+    accepted: float | None = None
+    """When the engine had agreed."""
+    hello: float | None = None
+    """When it connected for the first time."""
+    spare: bool = False
+    """Whether it waited without an actor before."""
+    straggler: bool = False
+    """Whether another attempt at the actor was running when this one began."""
+    ended: float | None = None
+    error: str | None = None
+    commands: list[CommandCourse] = field(default_factory=list)
+    states: list[Segment] = field(default_factory=list)
+    """When each state was constructed, and its class."""
+    breaks: list[Break] = field(default_factory=list)
+    told: bool = False
+    """Whether its records tell which commands were sent, and when."""
+    _last: float = 0.0
+
+    def send(self, names: str, at: float) -> None:
+        """Note commands that were sent, from their names separated by commas."""
+        self.told = True
+        for name in names.split(",") if "," in names else (names,):
+            self.commands.append(CommandCourse(name, at))
+
+    def enter(self, names: str, at: float) -> None:
+        """Note states that were constructed, from their names separated by commas."""
+        self.told = True
+        self.states += [(at, name) for name in names.split(",")]
+
+    def answer(self, text: str, number: int, at: float) -> None:
+        """Note a reply to the command of this number; 0: the worker does not say which."""
+        if not number:
+            if text.startswith(HELLO):
+                self._last = at
+                return
+            number = self._answered_by(text)
+        commands = self.commands
+        while number > len(commands):  # a journal of before: what was sent is not in it
+            commands.append(CommandCourse(UNKNOWN, self._last or self.began))
+        command = commands[number - 1]
+        if command.name == UNKNOWN:
+            command.name = _name_in(text)
+        if not command.heard:
+            command.heard = self._last = at
+            before = commands[number - 2].heard if number > 1 else 0.0
+            command.begun = max(before, command.sent) if before else self._begun(number)
+        if text.startswith(STARTED):
+            return
+        command.ended = at
+        plain = text.startswith("OK:") and not text.startswith("OK:RETVAL(")
+        command.outcome = OK if plain else _outcome(text)
+
+    def _answered_by(self, text: str) -> int:
+        """Return the number of the oldest command that a reply without a number can answer."""
+        unanswered = [n for n, one in enumerate(self.commands, 1) if one.ended is None]
+        for number in unanswered:
+            if text.startswith(expected_reply(f"{self.commands[number - 1].name}:")):
+                return number
+        return unanswered[0] if unanswered else len(self.commands) + 1
+
+    def _begun(self, number: int) -> float:
+        """Return when the worker began a command: it starts them one after the other."""
+        commands = self.commands
+        sent = commands[number - 1].sent
+        for place in range(number - 2, max(-1, number - 2 - _MOST_STEPS), -1):
+            if commands[place].heard:
+                return max(sent, commands[place].heard)
+        return sent
+
+    def lose(self, at: float, reason: str) -> None:
+        """Note that the connection was lost, unless it already was."""
+        if not self.breaks or self.breaks[-1].ended is not None:
+            self.breaks.append(Break(at, reason))
+
+    def come_back(self, at: float) -> None:
+        """Note that the worker has a connection again."""
+        if self.breaks and self.breaks[-1].ended is None:
+            self.breaks[-1].ended = at
+
+    # ------------------------------------------------ what it did when
+
+    def segments(self, until: float) -> list[Segment]:
+        """Return what it did from its beginning to its end, or until now.
+
+        If it did several things at once, the most telling one is named.
+        """
+        until = until if self.ended is None else self.ended
+        spans = sorted(self._spans(until))
+        found: list[Segment] = []
+        at = self.began
+        for begin, end, name in spans:
+            if begin < at:
+                return self._swept(spans, until)
+            if begin - at > MIN_IDLE_S:
+                found.append((at, IDLE))
+            found.append((begin, name))
+            at = end
+        if at < until or not found:
+            found.append((at, IDLE))
+        return found
+
+    def _spans(self, until: float) -> Iterator[tuple[float, float, str]]:
+        """Yield when it did what, and when it was away; those may overlap."""
+        heard = 0.0
+        for command in self.commands:
+            begun = command.begun or max(command.sent, heard)
+            heard = command.heard or heard
+            end = until if command.ended is None else command.ended
+            hidden = command.name == QUIT or (command.name == UNKNOWN and not command.heard)
+            if begun <= end and not hidden:
+                yield begun, end, command.name
+        for one in self.breaks:
+            yield one.began, until if one.ended is None else one.ended, AWAY
+
+    def _swept(self, spans: list[tuple[float, float, str]], until: float) -> list[Segment]:
+        """Return the segments of spans that overlap."""
+        points = [(begin, 1, name) for begin, _, name in spans]
+        points += [(end, -1, name) for _, end, name in spans]
+        running: dict[str, int] = {}
+        found: list[Segment] = [(self.began, IDLE)]
+        for at, change, name in sorted(points):
+            running[name] = running.get(name, 0) + change
+            if not running[name]:
+                del running[name]
+            now = min(running, key=lambda one: _RANKS.get(one, 9), default=IDLE)
+            if now != found[-1][1] and at < until:
+                found.append((at, now))
+        return found
+
+
+def _outcome(text: str) -> str:
+    if text.startswith("OK:RETVAL("):
+        status = text[10 : text.find(")", 10)]
+        return OK if status == "0" else f"exit {status:.20}"
+    if not text.startswith("FAIL"):
+        return OK
+    reason = text[:SHOWN_OUTCOME]
+    if reason.startswith("FAIL("):
+        reason = reason[5:].removesuffix(")")
+    return reason or "FAIL"
+
+
+_NAMES = {
+    "OK:RETVAL(": "run",
+    "OK:RUNNING(": "run",
+    "OK:RETRIEV": "retrieve",
+    "OK:UPLOAD": "upload",
+    "OK:SET(": "set",
+    "OK:SETI(": "seti",
+    "OK:GET(": "get",
+    "OK:GETI(": "geti",
+    "OK:ECHO": "echo",
+    "OK:CONNECT": "connect",
+    "OK:CLOSE_CONNECT": "close_connect",
+    "OK:DUMP_VALS": "dump_vals",
+}
+
+
+def _name_in(text: str) -> str:
+    """Return the name of the command that a reply answers; `?`: it could be any."""
+    return next((name for start, name in _NAMES.items() if text.startswith(start)), UNKNOWN)
