@@ -219,6 +219,8 @@ class Control:
         )
         asked = self._read_body(request, *fields)
         bucket, engine = asked.bucket, asked.engine
+        if not bucket:
+            raise Refusal(400, "bucket must be the name of a bucket, got ''", "bucket")
         if engine not in self._engines:
             names = ", ".join(sorted(self._engines))
             said = f"unknown engine {engine!r:.200}; the engines are {names}"
