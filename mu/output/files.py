@@ -5,7 +5,8 @@ All methods block. Only one thread may call those of OutputFiles; any may read.
 
 import os
 import shutil
-from collections.abc import Iterator, Set
+from collections import Counter
+from collections.abc import Iterator, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from errno import ENOSPC
@@ -13,12 +14,17 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mu.output.archive import member, read_members
-from mu.output.pieces import CUT, FILL, PLACE, WHOLE, Piece, lines_of, read_entries
+from mu.output.pieces import CUT, FILL, PLACE, WHOLE, Piece, excerpt, lines_of, read_entries
 from mu.output.transcript import Transcript
 
 PACKED = ".log.gz"
+MOST_KNOWN = 16
+"""How many logs a reader remembers."""
 MOST_LINES = 2**18
 """How much is added to a log at once, in bytes."""
+
+
+ActorOfJob = tuple[str, int]
 
 
 class NoRoom(OSError):
@@ -44,6 +50,8 @@ class OutputFiles:
         self._sizes: dict[str, int] = {}  # of each job's logs, the oldest first
         self._total = 0
         self._running: set[str] = set()
+        self.shortened: Counter[ActorOfJob] = Counter()
+        """How often the middle of a log was cut out."""
 
     def open(self, running: Set[str]) -> None:
         """Find what there is; pack the logs of jobs that ended while no daemon ran. Raises OSError."""
@@ -71,17 +79,17 @@ class OutputFiles:
             return
         path = _path(self._folder, job, actor)
         lines = bytearray()
-        for piece in pieces:
+        for piece in excerpt(pieces, self.limits.actor_bytes):
             if piece.kind == WHOLE and lines:
-                self._add(job, path, lines)
+                self._add(job, actor, lines)
                 lines = bytearray()
             for more in self._as_lines(path, actor, piece):
                 lines += more
                 if len(lines) > MOST_LINES:
-                    self._add(job, path, lines)
+                    self._add(job, actor, lines)
                     lines = bytearray()
         if lines:
-            self._add(job, path, lines)
+            self._add(job, actor, lines)
 
     def _as_lines(self, path: Path, actor: int, piece: Piece) -> Iterator[bytes]:
         """Yield the lines of a piece; of a whole output, only what the log lacks."""
@@ -95,13 +103,15 @@ class OutputFiles:
         yield from lines_of(actor, piece._replace(text=place, kind=PLACE))
         yield from lines_of(actor, piece._replace(text=lacks.text, kind=FILL))
 
-    def _add(self, job: str, path: Path, lines: bytearray) -> None:
+    def _add(self, job: str, actor: int, lines: bytearray) -> None:
+        path = _path(self._folder, job, actor)
         self._running.add(job)
         self._make_room(len(lines))
         size = _append(path, lines)
         self._grow(job, len(lines))
         if size > self.limits.actor_bytes:
             self._grow(job, _shorten(path, self.limits.actor_bytes) - size)
+            self.shortened[job, actor] += 1
 
     def _grow(self, job: str, by: int) -> None:
         self._sizes[job] = self._sizes.get(job, 0) + by
@@ -144,21 +154,53 @@ class OutputFiles:
 
     def _forget(self, job: str) -> None:
         self._running.discard(job)
+        for key in [key for key in self.shortened if key[0] == job]:
+            del self.shortened[key]
         self._total -= self._sizes.pop(job, 0)
 
 
 # ---------------------------------------------------------------- reading
 
 
-def read_log(folder: Path, job: str, actor: int) -> bytes | None:
-    """Return the log of an actor; None: nothing is kept of its job. Raises OSError, ValueError."""
-    with suppress(FileNotFoundError):
-        return _path(folder, job, actor).read_bytes()
-    try:
-        packed = folder / f"{job}{PACKED}"
-        return next((data for _, data in read_members(packed, actor)), b"")
-    except FileNotFoundError:
-        return b"" if (folder / job).is_dir() else None
+class LogReader:
+    """Reads the logs in a folder, and of one that has grown since, only what is new.
+
+    Any thread may use it. `shortened` counts how often the middle of an actor's log was cut out.
+    """
+
+    def __init__(self, folder: Path, shortened: Mapping[ActorOfJob, int]) -> None:
+        self._folder = folder
+        self._shortened = shortened
+        self._known: dict[ActorOfJob, tuple[tuple[int, int], int, Transcript]] = {}
+
+    def read(self, job: str, actor: int) -> Transcript | None:
+        """Return an actor's log; None: nothing is kept of its job. Raises OSError, ValueError."""
+        try:
+            return self._read_plain(job, actor)
+        except FileNotFoundError:
+            pass
+        try:
+            packed = read_members(self._folder / f"{job}{PACKED}", actor)
+            return Transcript(list(read_entries(next((data for _, data in packed), b""))))
+        except FileNotFoundError:
+            return Transcript([]) if (self._folder / job).is_dir() else None
+
+    def _read_plain(self, job: str, actor: int) -> Transcript:
+        key, cuts = (job, actor), self._shortened.get((job, actor), 0)
+        with _path(self._folder, job, actor).open("rb") as file:
+            found = os.fstat(file.fileno())
+            version = found.st_ino, cuts  # an inode may be used again
+            known, size, transcript = self._known.pop(key, (version, 0, Transcript([])))
+            if known != version or size > found.st_size:
+                size, transcript = 0, Transcript([])
+            file.seek(size)
+            data = file.read()
+        data = data[: data.rfind(b"\n") + 1]  # the last line may be being written
+        transcript = Transcript([*transcript.entries, *read_entries(data, transcript.end)])
+        self._known[key] = version, size + len(data), transcript
+        for oldest in list(self._known)[:-MOST_KNOWN]:
+            self._known.pop(oldest, None)
+        return transcript
 
 
 # ---------------------------------------------------------------- one file

@@ -77,6 +77,31 @@ class LogEntry(NamedTuple):
     end: int
 
 
+def excerpt(pieces: list[Piece], limit: int) -> list[Piece]:
+    """Return pieces of which only about `limit` bytes at the beginning and at the end are left."""
+    size = sum(len(piece.text) for piece in pieces)
+    if size <= 2 * limit:
+        return pieces
+    kept: list[Piece] = []
+    place = 0
+    for piece in pieces:
+        text = piece.text
+        until, since = max(0, limit - place), max(0, size - limit - place)
+        place += len(text)
+        if piece.kind != TEXT or until >= len(text) or since == 0:
+            kept.append(piece)
+            continue
+        cut = min(since, len(text)) - until
+        if until:
+            kept.append(piece._replace(text=text[:until]))
+        elif kept and kept[-1].kind == CUT:
+            cut += int(kept.pop().text)
+        kept.append(piece._replace(text=b"%d" % cut, kind=CUT))
+        if since < len(text):
+            kept.append(piece._replace(text=text[since:]))
+    return kept
+
+
 def lines_of(actor: int, piece: Piece) -> Iterator[bytes]:
     """Yield a piece as lines of a log, some at a time."""
     source = _quoted(piece.source)
