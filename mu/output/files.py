@@ -13,12 +13,13 @@ from errno import ENOSPC
 from pathlib import Path
 from typing import BinaryIO
 
-from mu.output.archive import member, read_members
+from mu.output.archive import member, read_index, read_member
 from mu.output.pieces import CUT, FILL, PLACE, WHOLE, Piece, excerpt, lines_of, read_entries
 from mu.output.transcript import Transcript
 
 PACKED = ".log.gz"
-MOST_KNOWN = 16
+UNFINISHED = ".new"
+MOST_KNOWN = 8
 """How many logs a reader remembers."""
 MOST_LINES = 2**18
 """How much is added to a log at once, in bytes."""
@@ -61,8 +62,10 @@ class OutputFiles:
         for path in sorted(self._folder.iterdir(), key=lambda path: path.stat().st_mtime):
             if path.name.endswith(PACKED):
                 self._grow(path.name.removesuffix(PACKED), path.stat().st_size)
-            elif not path.is_dir():
+            elif path.name.endswith(f"{PACKED}{UNFINISHED}"):
                 path.unlink()  # the daemon was killed while it packed
+            elif not _is_of_job(path):
+                continue
             elif (self._folder / f"{path.name}{PACKED}").exists():
                 shutil.rmtree(path, ignore_errors=True)
             else:
@@ -71,6 +74,9 @@ class OutputFiles:
         for job in left:
             if job not in running:
                 self.pack(job)
+                continue
+            for path in _logs_in(self._folder / job):
+                _end_line(path)
         self._make_room(0)
 
     def append(self, job: str, actor: int, pieces: list[Piece]) -> None:
@@ -131,7 +137,7 @@ class OutputFiles:
     def pack(self, job: str) -> None:
         """Pack the logs of a job that has ended, also if it printed nothing. Raises OSError."""
         folder, packed = self._folder / job, self._folder / f"{job}{PACKED}"
-        unfinished = packed.with_name(packed.name + ".new")
+        unfinished = packed.with_name(packed.name + UNFINISHED)
         try:
             with _private(unfinished) as file:
                 for path in sorted(_logs_in(folder), key=_actor_of):
@@ -172,6 +178,7 @@ class LogReader:
         self._folder = folder
         self._shortened = shortened
         self._known: dict[ActorOfJob, tuple[tuple[int, int], int, Transcript]] = {}
+        self._index: tuple[Path, int, dict[int, tuple[int, int]]] | None = None
 
     def read(self, job: str, actor: int) -> Transcript | None:
         """Return an actor's log; None: nothing is kept of its job. Raises OSError, ValueError."""
@@ -180,10 +187,16 @@ class LogReader:
         except FileNotFoundError:
             pass
         try:
-            packed = read_members(self._folder / f"{job}{PACKED}", actor)
-            return Transcript(list(read_entries(next((data for _, data in packed), b""))))
+            return self._read_packed(self._folder / f"{job}{PACKED}", actor)
         except FileNotFoundError:
             return Transcript([]) if (self._folder / job).is_dir() else None
+
+    def _read_packed(self, path: Path, actor: int) -> Transcript:
+        inode, last = path.stat().st_ino, self._index
+        index = last[2] if last is not None and last[:2] == (path, inode) else read_index(path)
+        self._index = path, inode, index
+        place = index.get(actor)
+        return Transcript(list(read_entries(read_member(path, place))) if place else [])
 
     def _read_plain(self, job: str, actor: int) -> Transcript:
         key, cuts = (job, actor), self._shortened.get((job, actor), 0)
@@ -216,6 +229,23 @@ def _actor_of(path: Path) -> int:
 
 def _logs_in(folder: Path) -> Iterator[Path]:
     return (path for path in folder.glob("*.log") if path.stem.isdecimal())
+
+
+def _is_of_job(path: Path) -> bool:
+    """Return whether it is a folder with nothing but logs."""
+    if not path.is_dir():
+        return False
+    names = (one.name.removesuffix(UNFINISHED) for one in path.iterdir())
+    return all(name.endswith(".log") for name in names)
+
+
+def _end_line(path: Path) -> None:
+    """End the last line of a log, of which a machine that lost power may have written only half."""
+    with path.open("rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        if size and file.read() != b"\n":
+            file.write(b"\n")
 
 
 def _private(path: Path) -> BinaryIO:
@@ -267,7 +297,7 @@ def _shorten(path: Path, limit: int) -> int:
     actor = _actor_of(path)
     mark = b"".join(lines_of(actor, Piece(0, first.attempt, first.command, "", width, CUT)))
     mark = first.time + mark[mark.index(b" ") :]
-    unfinished = path.with_name(path.name + ".new")
+    unfinished = path.with_name(path.name + UNFINISHED)
     try:
         with _private(unfinished) as file:
             file.write(data[:head] + mark + data[tail:])

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Set
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -95,7 +95,9 @@ class OutputKeeper:
 
     def flushed(self) -> Deferred[None]:
         """Write everything; the Deferred fires once it is on disk, or cannot be."""
-        return self._flush()
+        if self._pending or self._dropped or self._writing:
+            return self._flush()
+        return succeed(None)
 
     # ------------------------------------------------ the reactor's side
 

@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 
 from mu.output import keeper as keeper_module
-from mu.output.archive import member, read_members
+from mu.output.archive import member, read_index
 from mu.output.files import LogReader, NoRoom, OutputFiles, OutputLimits
 from mu.output.keeper import FLUSH_S, OutputKeeper
 from mu.output.pieces import WHOLE, Piece, excerpt, read_entries
@@ -130,15 +130,18 @@ def test_a_packed_log_is_read_like_any_other_and_by_gzip(tmp_path):
     assert {actor: read_log(tmp_path, "j", actor) for actor in before} == before
     assert read_log(tmp_path, "j", 1) == b""
     assert read_log(tmp_path, "k", 1) is None
-    assert [actor for actor, _ in read_members(packed)] == [0, 2, 10]
+    assert list(read_index(packed)) == [0, 2, 10]
 
 
-@pytest.mark.parametrize("damage", [b"", b"PK", b"\x1f\x8b\x08\x04" + bytes(24)])
+@pytest.mark.parametrize("damage", [b"", b"PK", b"\x1f\x8b\x08\x04" + bytes(24), None])
 def test_a_damaged_file_is_named(tmp_path, damage):
-    whole = member(7, b"x" * 1000)
+    whole = member(7, random.Random(1).randbytes(1000))
     path = tmp_path / "j.log.gz"
-    path.write_bytes(whole[:-20] if not damage else damage + whole[len(damage) :])
-    with pytest.raises(ValueError, match=r"j\.log\.gz is damaged: "):
+    if damage is None:
+        path.write_bytes(whole[:500] + b"~~~" + whole[503:])
+    else:
+        path.write_bytes(damage + whole[len(damage) :] if damage else whole[:-20])
+    with pytest.raises(ValueError, match=r"j\.log\.gz is damaged "):
         read_log(tmp_path, "j", 7)
 
 
@@ -149,9 +152,16 @@ def test_what_a_killed_daemon_left_is_put_in_order(tmp_path):
     files.pack("packed")
     (tmp_path / "packed").mkdir()  # as if it had been killed before all of it was removed
     (tmp_path / "ended.log.gz.new").write_bytes(b"half")
-    opened(tmp_path, {"runs"})
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").write_text("not a log")
+    with (tmp_path / "runs/0.log").open("ab") as file:
+        file.write(b"half a line")
+    files = opened(tmp_path, {"runs"})
+    files.append("runs", 0, [piece(b" on\n")])
+    assert shown(tmp_path, "runs") == b"runs on\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "ended.log.gz",
+        "mine",
         "packed.log.gz",
         "runs",
     ]
