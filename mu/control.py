@@ -428,19 +428,19 @@ class Control:
         self, request: Request, job: Job | PastJob, sizes: Mapping[int, int], view: View
     ) -> bytes:
         """Write the logs of these actors, one after the other: together they may be large."""
-        logs = [
-            await self._log_of(job, actor) for actor in list(sizes)[:1]
-        ]  # raises before a byte is written
-        pace = PacedResponse(request)
+        for actor in list(sizes)[:1]:
+            await self._log_of(job, actor)  # if there is none, refuse before a byte is written
+        response = PacedResponse(request)
         try:
             for actor, size in sizes.items():
-                log = logs.pop() if logs else await self._log_of(job, actor)
+                log = await self._log_of(job, actor)
                 text = log.shown(replace(view, names=view.names and size > 1))
-                await pace.write(b"== actor %d ==\n%b\n" % (actor, text))
+                if not await response.write(b"== actor %d ==\n%b\n" % (actor, text)):
+                    break
         except Refusal as refused:
-            await pace.write(b"mu: %b\n" % str(refused).encode())
+            await response.write(b"mu: %b\n" % str(refused).encode())
         finally:
-            pace.end()
+            response.end()
         return b""
 
     async def _with_input(self, job: Job | PastJob, key: str) -> tuple[str, dict[int, int]]:

@@ -125,6 +125,7 @@ class PacedResponse:
     def __init__(self, request: Request) -> None:
         self._request = request
         self._resumed: Deferred[None] | None = None
+        self._gone = False
         request.registerProducer(self, True)
 
     def pauseProducing(self) -> None:
@@ -135,13 +136,18 @@ class PacedResponse:
         if resumed is not None:
             resumed.callback(None)
 
-    stopProducing = resumeProducing  # the client is gone; Request.write then does nothing
+    def stopProducing(self) -> None:
+        """Called when the client is gone."""
+        self._gone = True
+        self.resumeProducing()
 
-    async def write(self, data: bytes) -> None:
-        """Write data; return when there is room for more."""
-        self._request.write(data)
+    async def write(self, data: bytes) -> bool:
+        """Write data; return when there is room for more, and whether the client is still there."""
+        if not self._gone:
+            self._request.write(data)
         if self._resumed is not None:
             await self._resumed
+        return not self._gone
 
     def end(self) -> None:
         """Write no more; must be called."""

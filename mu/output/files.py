@@ -5,20 +5,27 @@ All methods block. Only one thread may call those of OutputFiles; any may read.
 
 import os
 import shutil
-from collections.abc import Iterator, Set
+from collections import Counter
+from collections.abc import Iterator, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from errno import ENOSPC
 from pathlib import Path
 from typing import BinaryIO
 
-from mu.output.archive import member, read_members
-from mu.output.pieces import CUT, FILL, PLACE, WHOLE, Piece, lines_of, read_entries
+from mu.output.archive import member, read_index, read_member
+from mu.output.pieces import CUT, FILL, PLACE, WHOLE, Piece, excerpt, lines_of, read_entries
 from mu.output.transcript import Transcript
 
 PACKED = ".log.gz"
+UNFINISHED = ".new"
+MOST_KNOWN = 8
+"""How many logs a reader remembers."""
 MOST_LINES = 2**18
 """How much is added to a log at once, in bytes."""
+
+
+ActorOfJob = tuple[str, int]
 
 
 class NoRoom(OSError):
@@ -44,6 +51,8 @@ class OutputFiles:
         self._sizes: dict[str, int] = {}  # of each job's logs, the oldest first
         self._total = 0
         self._running: set[str] = set()
+        self.shortened: Counter[ActorOfJob] = Counter()
+        """How often the middle of a log was cut out."""
 
     def open(self, running: Set[str]) -> None:
         """Find what there is; pack the logs of jobs that ended while no daemon ran. Raises OSError."""
@@ -53,8 +62,10 @@ class OutputFiles:
         for path in sorted(self._folder.iterdir(), key=lambda path: path.stat().st_mtime):
             if path.name.endswith(PACKED):
                 self._grow(path.name.removesuffix(PACKED), path.stat().st_size)
-            elif not path.is_dir():
+            elif path.name.endswith(f"{PACKED}{UNFINISHED}"):
                 path.unlink()  # the daemon was killed while it packed
+            elif not _is_of_job(path):
+                continue
             elif (self._folder / f"{path.name}{PACKED}").exists():
                 shutil.rmtree(path, ignore_errors=True)
             else:
@@ -63,6 +74,9 @@ class OutputFiles:
         for job in left:
             if job not in running:
                 self.pack(job)
+                continue
+            for path in _logs_in(self._folder / job):
+                _end_line(path)
         self._make_room(0)
 
     def append(self, job: str, actor: int, pieces: list[Piece]) -> None:
@@ -71,17 +85,17 @@ class OutputFiles:
             return
         path = _path(self._folder, job, actor)
         lines = bytearray()
-        for piece in pieces:
+        for piece in excerpt(pieces, self.limits.actor_bytes):
             if piece.kind == WHOLE and lines:
-                self._add(job, path, lines)
+                self._add(job, actor, lines)
                 lines = bytearray()
             for more in self._as_lines(path, actor, piece):
                 lines += more
                 if len(lines) > MOST_LINES:
-                    self._add(job, path, lines)
+                    self._add(job, actor, lines)
                     lines = bytearray()
         if lines:
-            self._add(job, path, lines)
+            self._add(job, actor, lines)
 
     def _as_lines(self, path: Path, actor: int, piece: Piece) -> Iterator[bytes]:
         """Yield the lines of a piece; of a whole output, only what the log lacks."""
@@ -95,13 +109,15 @@ class OutputFiles:
         yield from lines_of(actor, piece._replace(text=place, kind=PLACE))
         yield from lines_of(actor, piece._replace(text=lacks.text, kind=FILL))
 
-    def _add(self, job: str, path: Path, lines: bytearray) -> None:
+    def _add(self, job: str, actor: int, lines: bytearray) -> None:
+        path = _path(self._folder, job, actor)
         self._running.add(job)
         self._make_room(len(lines))
         size = _append(path, lines)
         self._grow(job, len(lines))
         if size > self.limits.actor_bytes:
             self._grow(job, _shorten(path, self.limits.actor_bytes) - size)
+            self.shortened[job, actor] += 1
 
     def _grow(self, job: str, by: int) -> None:
         self._sizes[job] = self._sizes.get(job, 0) + by
@@ -121,7 +137,7 @@ class OutputFiles:
     def pack(self, job: str) -> None:
         """Pack the logs of a job that has ended, also if it printed nothing. Raises OSError."""
         folder, packed = self._folder / job, self._folder / f"{job}{PACKED}"
-        unfinished = packed.with_name(packed.name + ".new")
+        unfinished = packed.with_name(packed.name + UNFINISHED)
         try:
             with _private(unfinished) as file:
                 for path in sorted(_logs_in(folder), key=_actor_of):
@@ -144,21 +160,60 @@ class OutputFiles:
 
     def _forget(self, job: str) -> None:
         self._running.discard(job)
+        for key in [key for key in self.shortened if key[0] == job]:
+            del self.shortened[key]
         self._total -= self._sizes.pop(job, 0)
 
 
 # ---------------------------------------------------------------- reading
 
 
-def read_log(folder: Path, job: str, actor: int) -> bytes | None:
-    """Return the log of an actor; None: nothing is kept of its job. Raises OSError, ValueError."""
-    with suppress(FileNotFoundError):
-        return _path(folder, job, actor).read_bytes()
-    try:
-        packed = folder / f"{job}{PACKED}"
-        return next((data for _, data in read_members(packed, actor)), b"")
-    except FileNotFoundError:
-        return b"" if (folder / job).is_dir() else None
+class LogReader:
+    """Reads the logs in a folder, and of one that has grown since, only what is new.
+
+    Any thread may use it. `shortened` counts how often the middle of an actor's log was cut out.
+    """
+
+    def __init__(self, folder: Path, shortened: Mapping[ActorOfJob, int]) -> None:
+        self._folder = folder
+        self._shortened = shortened
+        self._known: dict[ActorOfJob, tuple[tuple[int, int], int, Transcript]] = {}
+        self._index: tuple[Path, int, dict[int, tuple[int, int]]] | None = None
+
+    def read(self, job: str, actor: int) -> Transcript | None:
+        """Return an actor's log; None: nothing is kept of its job. Raises OSError, ValueError."""
+        try:
+            return self._read_plain(job, actor)
+        except FileNotFoundError:
+            pass
+        try:
+            return self._read_packed(self._folder / f"{job}{PACKED}", actor)
+        except FileNotFoundError:
+            return Transcript([]) if (self._folder / job).is_dir() else None
+
+    def _read_packed(self, path: Path, actor: int) -> Transcript:
+        inode, last = path.stat().st_ino, self._index
+        index = last[2] if last is not None and last[:2] == (path, inode) else read_index(path)
+        self._index = path, inode, index
+        place = index.get(actor)
+        return Transcript(list(read_entries(read_member(path, place))) if place else [])
+
+    def _read_plain(self, job: str, actor: int) -> Transcript:
+        key, cuts = (job, actor), self._shortened.get((job, actor), 0)
+        with _path(self._folder, job, actor).open("rb") as file:
+            found = os.fstat(file.fileno())
+            version = found.st_ino, cuts  # an inode may be used again
+            known, size, transcript = self._known.pop(key, (version, 0, Transcript([])))
+            if known != version or size > found.st_size:
+                size, transcript = 0, Transcript([])
+            file.seek(size)
+            data = file.read()
+        data = data[: data.rfind(b"\n") + 1]  # the last line may be being written
+        transcript = Transcript([*transcript.entries, *read_entries(data, transcript.end)])
+        self._known[key] = version, size + len(data), transcript
+        for oldest in list(self._known)[:-MOST_KNOWN]:
+            self._known.pop(oldest, None)
+        return transcript
 
 
 # ---------------------------------------------------------------- one file
@@ -174,6 +229,23 @@ def _actor_of(path: Path) -> int:
 
 def _logs_in(folder: Path) -> Iterator[Path]:
     return (path for path in folder.glob("*.log") if path.stem.isdecimal())
+
+
+def _is_of_job(path: Path) -> bool:
+    """Return whether it is a folder with nothing but logs."""
+    if not path.is_dir():
+        return False
+    names = (one.name.removesuffix(UNFINISHED) for one in path.iterdir())
+    return all(name.endswith(".log") for name in names)
+
+
+def _end_line(path: Path) -> None:
+    """End the last line of a log, of which a machine that lost power may have written only half."""
+    with path.open("rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        if size and file.read() != b"\n":
+            file.write(b"\n")
 
 
 def _private(path: Path) -> BinaryIO:
@@ -225,7 +297,7 @@ def _shorten(path: Path, limit: int) -> int:
     actor = _actor_of(path)
     mark = b"".join(lines_of(actor, Piece(0, first.attempt, first.command, "", width, CUT)))
     mark = first.time + mark[mark.index(b" ") :]
-    unfinished = path.with_name(path.name + ".new")
+    unfinished = path.with_name(path.name + UNFINISHED)
     try:
         with _private(unfinished) as file:
             file.write(data[:head] + mark + data[tail:])

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable, Set
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from mu.output.files import OutputFiles, OutputLimits, read_log
-from mu.output.pieces import NOTE, LogEntry, Piece, read_entries
+from mu.output.files import ActorOfJob, LogReader, OutputFiles, OutputLimits
+from mu.output.pieces import NOTE, LogEntry, Piece
 from mu.output.transcript import Transcript
 
 FLUSH_S = 0.5
@@ -19,7 +19,6 @@ MOST_WAITING = 2**26
 """How much output may wait to be written, in bytes. Beyond that, a slow disk loses some."""
 
 InThread = Callable[..., Deferred[Any]]
-ActorOfJob = tuple[str, int]
 
 
 class OutputKeeper:
@@ -41,6 +40,7 @@ class OutputKeeper:
     ) -> None:
         self._folder = folder
         self._files = OutputFiles(folder, limits)
+        self._reader = LogReader(folder, self._files.shortened)
         self._clock = clock
         self._writes = writes
         self._reads = reads
@@ -95,7 +95,9 @@ class OutputKeeper:
 
     def flushed(self) -> Deferred[None]:
         """Write everything; the Deferred fires once it is on disk, or cannot be."""
-        return self._flush()
+        if self._pending or self._dropped or self._writing:
+            return self._flush()
+        return succeed(None)
 
     # ------------------------------------------------ the reactor's side
 
@@ -188,17 +190,13 @@ class OutputKeeper:
         return ""
 
     def _read(self, job: str, actor: int) -> Transcript | None:
-        data = read_log(self._folder, job, actor)
+        log = self._reader.read(job, actor)
         note = self._lost.get((job, actor))
-        if data is None and note is None:
-            return None
-        entries = list(read_entries(data or b""))
-        if note is not None:
-            at = entries[-1].end if entries else 0
-            entries.append(
-                LogEntry(b"", note.attempt, note.command, note.source, NOTE, note.text, at, at + 1)
-            )
-        return Transcript(entries)
+        if note is None:
+            return log
+        entries, at = (log.entries, log.end) if log else ([], 0)
+        said = LogEntry(b"", note.attempt, note.command, note.source, NOTE, note.text, at, at + 1)
+        return Transcript([*entries, said])
 
 
 def _reason(error: OSError) -> str:

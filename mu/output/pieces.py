@@ -29,7 +29,10 @@ MOST_TEXT = 16384
 
 _TAGS = {TEXT: (b"|", b"+"), FILL: (b">", b"-")}
 _KINDS = {b"|": TEXT, b"+": TEXT, b">": FILL, b"-": FILL, b"^": PLACE, b"!": NOTE, b"~": CUT}
-_LINE = re.compile(rb"^(\S+) \d+\.(\d+)\.(\d+) (\S+) ([|+>^!~-]) (.*)\n", re.MULTILINE)
+_LINE = re.compile(
+    rb"^(\S+) \d{1,15}\.(\d{1,15})\.(\d{1,15}) (\S+) ([|+>^!~-]) (.*)\n", re.MULTILINE
+)
+_NUMBERS = {PLACE: re.compile(rb"\d{1,15} \d{1,15} \d{1,15}"), CUT: re.compile(rb"\d{1,15}")}
 _UNSAFE = re.compile(rb"[\x00-\x20%\x7f]")
 _ESCAPED = re.compile(rb"%([0-9A-F]{2})")
 
@@ -77,6 +80,31 @@ class LogEntry(NamedTuple):
     end: int
 
 
+def excerpt(pieces: list[Piece], limit: int) -> list[Piece]:
+    """Return pieces of which only about `limit` bytes at the beginning and at the end are left."""
+    size = sum(len(piece.text) for piece in pieces)
+    if size <= 2 * limit:
+        return pieces
+    kept: list[Piece] = []
+    place = 0
+    for piece in pieces:
+        text = piece.text
+        until, since = max(0, limit - place), max(0, size - limit - place)
+        place += len(text)
+        if piece.kind != TEXT or until >= len(text) or since == 0:
+            kept.append(piece)
+            continue
+        cut = min(since, len(text)) - until
+        if until:
+            kept.append(piece._replace(text=text[:until]))
+        elif kept and kept[-1].kind == CUT:
+            cut += int(kept.pop().text)
+        kept.append(piece._replace(text=b"%d" % cut, kind=CUT))
+        if since < len(text):
+            kept.append(piece._replace(text=text[since:]))
+    return kept
+
+
 def lines_of(actor: int, piece: Piece) -> Iterator[bytes]:
     """Yield a piece as lines of a log, some at a time."""
     source = _quoted(piece.source)
@@ -110,12 +138,14 @@ def read_entries(data: bytes, place: int = 0) -> Iterator[LogEntry]:
         if source is None:
             source = sources[quoted] = _unquoted(quoted)
         kind = _KINDS[tag]
-        if tag in b"|>":
-            text += b"\n"
-        if kind == CUT:
-            width = int(text) if text.isdigit() else 0
-        else:
-            width = len(text) if kind in _TAGS else 1
+        width = 1
+        if kind in _TAGS:
+            text += b"\n" if tag in b"|>" else b""
+            width = len(text)
+        elif kind in _NUMBERS and not _NUMBERS[kind].fullmatch(text):
+            continue
+        elif kind == CUT:
+            width = int(text)
         yield LogEntry(time, int(attempt), int(command), source, kind, text, place, place + width)
         place += width
 

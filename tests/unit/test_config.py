@@ -143,6 +143,19 @@ def test_a_file_of_another_editor_is_the_same(tmp_path, start, end):
     assert (config.worker.host, config.worker.port) == ("xn--mnchen-3ya.example", 0)
 
 
+def test_a_deprecated_option_has_no_effect_and_a_warning(tmp_path):
+    said = []
+    path = written(tmp_path, "[worker]\nlog_bytes = 7\nport = 0\n[jobs]\noutput_bytes = x\n")
+    config = read_config(path, said.append)
+    assert (config.worker.port, config.jobs) == (0, Config().jobs)
+    assert said == [
+        f"{path}: [worker] log_bytes no longer has an effect: [logs] actor_bytes limits the log of an"
+        " actor, which is on disk",
+        f"{path}: [jobs] output_bytes no longer has an effect: [logs] total_bytes limits the logs of all"
+        " jobs, which are on disk",
+    ]
+
+
 def test_only_options_that_need_no_restart_are_reloaded():
     now, new = Config(), read_config(None)
     assert reloaded(now, now) == (now, [], [])

@@ -79,9 +79,13 @@ def test_a_time_that_no_clock_shows_costs_no_output(at):
     assert next(lines_of(0, Piece(at, 1, 1, "", b"x"))).startswith(EPOCH)
 
 
-def test_half_a_line_and_what_is_no_line_are_left_out():
+@pytest.mark.parametrize(
+    "damage", [b"hm\n\n", b"t 1.%b.1 - | x\n" % (b"9" * 9999), b"t 1.1.1 - ^ 1\n"]
+)
+def test_half_a_line_and_what_is_no_line_are_left_out(damage):
     whole = written(piece(b"a\n"), piece(b"b\n"))
-    assert [entry.text for entry in read_entries(b"hm\n\n" + whole[:-1])] == [b"a\n"]
+    assert [entry.text for entry in read_entries(damage + whole[:-1])] == [b"a\n"]
+    assert list(read_entries(b"t 1.1.1 - ~ many\n")) == []
 
 
 # ---------------------------------------------------------------- as it is shown

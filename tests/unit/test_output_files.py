@@ -10,10 +10,10 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 
 from mu.output import keeper as keeper_module
-from mu.output.archive import member, read_members
-from mu.output.files import NoRoom, OutputFiles, OutputLimits, read_log
+from mu.output.archive import member, read_index
+from mu.output.files import LogReader, NoRoom, OutputFiles, OutputLimits
 from mu.output.keeper import FLUSH_S, OutputKeeper
-from mu.output.pieces import WHOLE, Piece, read_entries
+from mu.output.pieces import WHOLE, Piece, excerpt, read_entries
 from mu.output.transcript import Transcript, View
 
 
@@ -21,8 +21,14 @@ def piece(text, kind="text"):
     return Piece(0.0, 1, 1, "", text, kind)
 
 
+def read_log(folder, job, actor):
+    """Return an actor's log as it is shown; None: its job has none."""
+    log = LogReader(folder, {}).read(job, actor)
+    return None if log is None else log.shown(View())
+
+
 def shown(folder, job="j", actor=0):
-    return Transcript(list(read_entries(read_log(folder, job, actor)))).shown(View())
+    return read_log(folder, job, actor)
 
 
 def opened(folder, running=frozenset(), **limits):
@@ -83,6 +89,31 @@ def test_of_a_whole_output_only_what_is_missing_is_added(tmp_path):
     assert (tmp_path / "j/1.log").read_bytes().count(b"\n") == 1
 
 
+def test_a_flood_is_cut_before_it_becomes_lines(tmp_path):
+    pieces = [piece(b"%06d\n" % number) for number in range(10_000)]
+    kept = excerpt(pieces, 1000)
+    assert sum(len(one.text) for one in kept) < 2100
+    assert [one.kind for one in kept].count("cut") == 1
+    files = opened(tmp_path, actor_bytes=100_000)
+    files.append("j", 0, [piece(b"first\n"), piece(b"\n" * 10**7), piece(b"last\n")])
+    text = shown(tmp_path)
+    assert text.startswith(b"first\n\n")
+    assert text.endswith(b"\n\nlast\n")
+
+
+@pytest.mark.parametrize("actor_bytes", [3000, 10**6])
+def test_who_reads_a_log_again_and_again_sees_what_is_there(tmp_path, actor_bytes):
+    files = opened(tmp_path, actor_bytes=actor_bytes)
+    again = LogReader(tmp_path, files.shortened)
+    for number in range(300):
+        files.append("j", 0, [piece(b"line %d\n" % number)])
+        if number % 7 == 0:
+            assert again.read("j", 0).entries == LogReader(tmp_path, {}).read("j", 0).entries
+    with (tmp_path / "j/0.log").open("ab") as file:
+        file.write(b"half a li")
+    assert again.read("j", 0).end == LogReader(tmp_path, {}).read("j", 0).end
+
+
 # ---------------------------------------------------------------- packed
 
 
@@ -91,22 +122,26 @@ def test_a_packed_log_is_read_like_any_other_and_by_gzip(tmp_path):
     for actor in (2, 10, 0):
         files.append("j", actor, [piece(b"of %d\n" % actor)])
     before = {actor: read_log(tmp_path, "j", actor) for actor in (0, 2, 10)}
+    files_before = b"".join((tmp_path / f"j/{actor}.log").read_bytes() for actor in before)
     files.pack("j")
     assert [path.name for path in tmp_path.iterdir()] == ["j.log.gz"]
     packed = tmp_path / "j.log.gz"
-    assert gzip.decompress(packed.read_bytes()) == before[0] + before[2] + before[10]
+    assert gzip.decompress(packed.read_bytes()) == files_before
     assert {actor: read_log(tmp_path, "j", actor) for actor in before} == before
     assert read_log(tmp_path, "j", 1) == b""
     assert read_log(tmp_path, "k", 1) is None
-    assert [actor for actor, _ in read_members(packed)] == [0, 2, 10]
+    assert list(read_index(packed)) == [0, 2, 10]
 
 
-@pytest.mark.parametrize("damage", [b"", b"PK", b"\x1f\x8b\x08\x04" + bytes(24)])
+@pytest.mark.parametrize("damage", [b"", b"PK", b"\x1f\x8b\x08\x04" + bytes(24), None])
 def test_a_damaged_file_is_named(tmp_path, damage):
-    whole = member(7, b"x" * 1000)
+    whole = member(7, random.Random(1).randbytes(1000))
     path = tmp_path / "j.log.gz"
-    path.write_bytes(whole[:-20] if not damage else damage + whole[len(damage) :])
-    with pytest.raises(ValueError, match=r"j\.log\.gz is damaged: "):
+    if damage is None:
+        path.write_bytes(whole[:500] + b"~~~" + whole[503:])
+    else:
+        path.write_bytes(damage + whole[len(damage) :] if damage else whole[:-20])
+    with pytest.raises(ValueError, match=r"j\.log\.gz is damaged "):
         read_log(tmp_path, "j", 7)
 
 
@@ -114,17 +149,23 @@ def test_what_a_killed_daemon_left_is_put_in_order(tmp_path):
     files = opened(tmp_path)
     for job in ("runs", "ended", "packed"):
         files.append(job, 0, [piece(job.encode())])
-    whole = (tmp_path / "packed/0.log").read_bytes()
     files.pack("packed")
     (tmp_path / "packed").mkdir()  # as if it had been killed before all of it was removed
     (tmp_path / "ended.log.gz.new").write_bytes(b"half")
-    opened(tmp_path, {"runs"})
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").write_text("not a log")
+    with (tmp_path / "runs/0.log").open("ab") as file:
+        file.write(b"half a line")
+    files = opened(tmp_path, {"runs"})
+    files.append("runs", 0, [piece(b" on\n")])
+    assert shown(tmp_path, "runs") == b"runs on\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "ended.log.gz",
+        "mine",
         "packed.log.gz",
         "runs",
     ]
-    assert read_log(tmp_path, "packed", 0) == whole
+    assert shown(tmp_path, "packed") == b"packed"
     assert shown(tmp_path, "ended") == b"ended"
 
 

@@ -264,6 +264,7 @@ def test_a_worker_that_comes_back_in_time_is_not_given_up():
     assert live.away_since == 3.0
     assert live.attach(NEW, hello())[0] == CancelTimer(HOLD_TIMER)
     assert live.away_since is None
+    assert live.attempt.reconnections == [0]
 
 
 def test_a_worker_that_stays_away_is_given_up():
@@ -402,6 +403,16 @@ def test_what_was_heard_before_counts_and_is_acknowledged_in_the_welcome():
         SetTimer(WORKER_TIMER, 250.0),
         write(b"welcome:0:1:2", b"ack:2", b"echo:2"),
     ]
+
+
+def test_the_last_replies_before_a_crash_may_have_output_that_the_log_lacks():
+    replies = [Answered(at, f"OK:ECHO({at:g})", 1) for at in (44.0, 45.0, 50.0)]
+    live = restored([*BEGINNING, *replies], Patient)
+    assert live.attempt.replies == [(1, "OK:ECHO(45)"), (1, "OK:ECHO(50)")]
+    live.attach(NEW, hello(sent=3))
+    assert live.attempt.reconnections == [0]
+    live.receive(b"RE:1:OK:ECHO(2)")
+    assert live.attempt.replies[2:] == [(1, "OK:ECHO(2)")]
 
 
 def test_timers_resume_with_the_time_they_had_left():
