@@ -121,6 +121,10 @@ def rerun(
     if params:
         pipeline = pipeline_named(client.pipelines(), old["pipeline"])
         order["params"] = read_params(pipeline, params, whole=False)
+    if outputs is not None:
+        from mu.cli.fetch import store_of_job
+
+        store_of_job(client, old)  # refuses now what could not be downloaded later
     if memory is not None:
         _set_memory(client.plan(order), memory)
     new = place(client, order, idempotency_key)
