@@ -130,8 +130,9 @@ def rerun(
     new = place(client, order, idempotency_key)
     watched = watched or outputs is not None
     report(new, None, watched, as_json)
-    if watched and "event" not in new:
-        watch_to_end(ctx, client, new, as_json, out=outputs)
+    if watched:
+        quiet = "event" in new and not as_json
+        watch_to_end(ctx, client, new, as_json, stderr=quiet, out=outputs)
 
 
 def _set_memory(plan: PlanJson, memory: int) -> None:
