@@ -276,7 +276,8 @@ class Control:
 
         For one actor, `after=N` skips the first N bytes; the header Mu-Log-End says where the next
         part begins, and Mu-Log-Begin where this one did. With `key`, only the output of that input
-        is returned, which may also be an unambiguous part of its name; with `names=1`, each line begins with the name of its input.
+        is returned, or of the only one with this part of its name; with `names=1`, each line begins
+        with the name of its input.
         """
         self._authorize(request)
         job = self._find(job_id)
