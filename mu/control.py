@@ -388,8 +388,8 @@ class Control:
 
         For one actor, `after=N` skips the log's first N bytes; the header Mu-Log-End says where the next
         part begins, and Mu-Log-Begin where this one did. `key`, an input's name or an unambiguous part
-        of it, and `attempt` select the output of an input or an attempt; with `names=1`, each line begins with the name of its input, and with
-        `times=1`, with its time.
+        of it, and `attempt` select the output of an input or an attempt; with `names=1`, each line
+        begins with the name of its input, and with `times=1`, with its time.
         """
         self._authorize(request)
         job = self._find(job_id)

@@ -122,13 +122,18 @@ def rerun(
     if params:
         pipeline = pipeline_named(client.pipelines(), old["pipeline"])
         order["params"] = read_params(pipeline, params, whole=False)
+    if outputs is not None:
+        from mu.cli.fetch import store_of_job
+
+        store_of_job(client, old)  # refuses now what could not be downloaded later
     if memory is not None:
         _set_memory(client.plan(order), memory)
     new = place(client, order, idempotency_key)
     watched = watched or outputs is not None
     report(new, None, watched, as_json)
-    if watched and "event" not in new:
-        watch_to_end(ctx, client, new, as_json, out=outputs)
+    if watched:
+        quiet = "event" in new and not as_json
+        watch_to_end(ctx, client, new, as_json, stderr=quiet, out=outputs)
 
 
 def _set_memory(plan: PlanJson, memory: int) -> None:

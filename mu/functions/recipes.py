@@ -18,7 +18,7 @@ from pathlib import Path
 from mu.functions.contents import BundleError
 from mu.functions.requirements import Requirements
 
-_PLAIN = re.compile(r"[A-Za-z0-9][^@/\\$]*")
+_PLAIN = re.compile(r"(?!.*\.(?:whl|zip|tar|gz|tgz|bz2|xz)\b)[A-Za-z0-9][^@/\\$]*")
 """A requirement that names a package and its version; not another file, an option, a URL or a path."""
 
 

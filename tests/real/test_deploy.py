@@ -20,7 +20,7 @@ from kit.moto_aws import in_process_aws
 from kit.wheels import make_wheel, requirements
 
 from mu.cli.address import Home
-from mu.cli.deploy import deploy_program
+from mu.cli.deploy import deploy_program, set_memory
 from mu.cli.functions import Ingredients
 from mu.cli.options import CliError
 from mu.config import Config, MuSection
@@ -319,6 +319,19 @@ def test_a_zip_goes_through_s3_and_is_not_left_there(aws, tmp_path, zipped):
         there = aws.client("lambda", "us-east-1").get_function_configuration(FunctionName=name)
         assert there["CodeSha256"] == sha
     assert "Contents" not in s3.list_objects_v2(Bucket="code-us-east-1")
+
+
+def test_a_rerun_gives_functions_on_aws_more_memory_but_no_versions_of_them(aws, tmp_path, zipped):
+    words = ["--zip", zipped, "--name", "f", "--role", ROLE, "--copies", 2]
+    assert on_aws(tmp_path, *words).exit_code == 0
+    changed = set_memory(None, ["us-east-1"], ["f-0", "f-1"], 3008)
+    assert [(one.did, one.changes) for one in changed] == [
+        ("updated", ("memory 3008 MB (was 1769)",))
+    ] * 2
+    there = aws.client("lambda", "us-east-1").get_function_configuration(FunctionName="f-1")
+    assert there["MemorySize"] == 3008
+    with pytest.raises(CliError, match="got 'f:7'"):
+        set_memory(None, ["us-east-1"], ["f:7"], 3008)
 
 
 def test_a_large_zip_goes_through_the_configured_bucket_if_it_is_on_aws(

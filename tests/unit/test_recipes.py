@@ -44,7 +44,15 @@ def test_pips_variables_are_a_part_of_it(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "line", ["-r more.txt", "--pre", "./shouting.whl", "a @ https://example.org/a.whl", "a==${ONE}"]
+    "line",
+    [
+        "-r more.txt",
+        "--pre",
+        "s-1.0-py3-none-any.whl ; python_version > '3'",
+        "./shouting.whl",
+        "a @ https://example.org/a.whl",
+        "a==${ONE}",
+    ],
 )
 def test_requirements_that_depend_on_something_unseen_are_never_known(tmp_path, line):
     recipe(tmp_path, f"shouting\n{line}\n").keep("zip1")
