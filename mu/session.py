@@ -455,9 +455,9 @@ class Session(Generic[L]):
         machine = self._machine
         if machine is None:
             return
-        states = machine.worker.stateinfo
-        before = len(states)
         try:
+            states = machine.worker.stateinfo
+            before = len(states)
             effects = machine.receive(event)
             if self._disk.keeps:
                 line = write_event(self._actor, self._attempt, event, effects, states[before:])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,18 +52,21 @@ def trace(job: str, form: str) -> None:
 
 @click.command()
 @job_argument
-@click.option("-o", "--out", type=click.Path(), required=True, metavar="FILE", help="The SVG file.")
+@click.option(
+    "-o", "--out", type=click.Path(), required=True, metavar="FILE", help="A .svg or .png file."
+)
 @finds_daemon()
 def plot(job: str, out: str) -> None:
-    """Draw when each actor of a job did what, as SVG.
+    """Draw when each actor of a job did what.
 
     Shows how many actors were waiting, starting, working and done at each time, a row for each actor,
-    and how long cold starts and runs took. A browser shows the file.
+    and how long cold starts and runs took. The drawing is SVG, which browsers show; a PNG needs
+    pip install 'mu[png]'.
 
     \b
     Examples:
       mu plot last -o job.svg
-      mu plot 6065 -o /tmp/6065.svg
+      mu plot nightly -o nightly.png
     """
     from mu.timeline.figures import in_seconds
     from mu.timeline.plot import plot as draw
@@ -70,7 +74,8 @@ def plot(job: str, out: str) -> None:
     found, timeline = _found(job)
     name = f"{found['name']} ({found['id']})" if found.get("name") else found["id"]
     after = in_seconds(timeline["seconds"])
-    _write(out, draw(timeline, f"Job {name}: {found['pipeline']}, {found['state']} after {after}"))
+    drawing = draw(timeline, f"Job {name}: {found['pipeline']}, {found['state']} after {after}")
+    _write(out, drawing.encode() if Path(out).suffix.lower() != ".png" else _png(drawing))
 
 
 @click.command()
@@ -92,7 +97,7 @@ def report(job: str, out: str) -> None:
     """
     from mu.timeline.report import report as write
 
-    _write(out, write(*_found(job)))
+    _write(out, write(*_found(job)).encode())
 
 
 def _found(job: str) -> tuple[JobJson, TimelineJson]:
@@ -102,8 +107,20 @@ def _found(job: str) -> tuple[JobJson, TimelineJson]:
     return found, client.timeline(found["id"], detail="commands")
 
 
-def _write(out: str, content: str) -> None:
+def _png(drawing: str) -> bytes:
+    """Return a drawing as PNG. Raises CliError without the library for it, or that one's library."""
     try:
-        Path(out).write_text(content, encoding="utf-8")
+        cairosvg = import_module("cairosvg")
+    except (ImportError, OSError) as error:
+        raise CliError(
+            f"a PNG needs pip install 'mu[png]', and the library cairo: {error}"
+        ) from None
+    png: bytes = cairosvg.svg2png(drawing.encode(), background_color="#fff")
+    return png
+
+
+def _write(out: str, content: bytes) -> None:
+    try:
+        Path(out).write_bytes(content)
     except OSError as error:
         raise CliError(f"cannot write {out}: {error.strerror}") from None

@@ -97,7 +97,7 @@ def histogram(values: Sequence[float], most: int = 40) -> Histogram:
     """Return the distribution of values in ranges with round limits: few of few, `most` of many."""
     low, high = min(values), max(values)
     most = min(most, 6 + math.isqrt(len(values)))
-    width = nice((high - low) / most or 0.001)
+    width = nice((high - low) / most or high / 10 or 0.001)
     first = math.floor(low / width)
     counts = Counter(math.floor(value / width + 1e-9) - first for value in values)
     return Histogram(first * width, width, [counts[place] for place in range(max(counts) + 1)])

@@ -131,7 +131,7 @@ def _rows(actors: Sequence[ActorCourseJson], top: float, length: float) -> tuple
                 continue
             x = LEFT + at / length * INNER
             spans.setdefault(_shown(state), []).append((x, y, width, each - gap))
-    heading = f"{len(actors):,} actors"
+    heading = "1 actor" if len(actors) == 1 else f"{len(actors):,} actors"
     if len(shown) < len(actors):
         heading += f"; {len(shown):,} are shown: of neighbours, the failed or slowest one"
     parts = [element("text", text=heading, x=LEFT, y=top - 8, kind="head")]

@@ -105,6 +105,17 @@ def test_a_file_that_cannot_be_written_is_named(daemon, done, tmp_path):
     )
 
 
+def test_a_png_is_made_or_it_is_said_what_it_needs(daemon, done, tmp_path, monkeypatch):
+    png = tmp_path / "job.png"
+    monkeypatch.setitem(sys.modules, "cairosvg", None)
+    says = refusal("plot", done["id"], "-o", png, daemon=daemon)
+    assert "a PNG needs pip install 'mu[png]'" in says
+    monkeypatch.undo()
+    pytest.importorskip("cairosvg", reason="pip install cairosvg")
+    inside("plot", done["id"], "-o", png, daemon=daemon)
+    assert png.read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_restart_changes_nothing_and_without_a_journal_a_sentence_says_so(tmp_path, s3, joiner):
     def timeline(daemon):
         return daemon.ask(f"/jobs/{job['id']}/timeline?detail=commands")

@@ -152,7 +152,10 @@ def test_an_effect_that_fails_is_logged_and_ends_the_attempt():
 
 def test_a_fault_in_a_session_is_logged_with_its_event():
     part, ledger = Attempt(Patient), NoJournal()
-    part.machine = SimpleNamespace(receive=lambda event: 1 / 0, crash=None, state=None)
+    worker = SimpleNamespace(stateinfo=[])
+    part.machine = SimpleNamespace(
+        receive=lambda event: 1 / 0, crash=None, state=None, worker=worker
+    )
     session = SessionDriver(part, "", ledger, Clock(), 10.0, JobAllowance(2**32, 2**28).attempt())
     with capturedLogs() as logs:
         session.begin()

@@ -8,7 +8,13 @@ import pytest
 
 from mu.events import Answered, CancelTimer, Elapsed, Entered, Finish, Informed, Lost, SetTimer
 from mu.journal.allowance import JobAllowance
-from mu.journal.records import Resumed, read_record, write_event
+from mu.journal.records import (
+    Disconnected,
+    Reconnected,
+    Resumed,
+    read_record,
+    write_event,
+)
 from mu.journal.replay import Diverged
 from mu.messages import BadMessage, Hello
 from mu.session import (
@@ -569,6 +575,43 @@ def test_the_same_info_again_and_again_ends_the_attempt_before_it_fills_the_disk
     assert live.events() == ["entered", "answered", "informed", "informed"]
     live.receive(info(4000))
     assert len(live.events()) == 4, "nothing of it counts any more"
+
+
+def test_lost_and_resumed_connections_are_recorded():
+    live = Live(Patient)
+    live.attach(OLD, hello())
+    live.begin()
+    live.now = 3.0
+    live.detach(OLD, "reset")
+    live.now = 5.0
+    live.attach(NEW, hello())
+    assert live.records[-2:] == [Disconnected(3.0, 0, 1, "reset"), Reconnected(5.0, 0, 1)]
+    again = Live(Patient)
+    again.restore(live.records[:2], 0.0, 5.0)
+    again.now = 9.0
+    again.attach(OLD, hello())
+    assert again.records == [Reconnected(9.0, 0, 1)], "a restart has lost the connection"
+
+
+def test_nothing_is_recorded_of_the_connections_of_an_attempt_that_is_over():
+    live = Live(Patient)
+    live.attach(OLD, hello())
+    live.begin()
+    live.give_up("enough")
+    before = len(live.records)
+    live.attach(NEW, hello())
+    live.detach(NEW, "reset")
+    assert len(live.records) == before
+
+
+def test_a_worker_that_reconnects_again_and_again_cannot_fill_the_disk():
+    live = Live(Patient, allowance=JobAllowance(2**20, 1_000).attempt())
+    live.attach(OLD, hello())
+    live.begin()
+    for _ in range(60):
+        live.attach(OLD, hello())
+    assert live.over
+    assert 0 < live.records.count(Reconnected(0.0, 0, 1)) < 60
 
 
 def test_all_attempts_of_a_job_share_the_limit_of_the_job():
