@@ -45,7 +45,7 @@ class AllowedHosts:
             return False
         match = _HOST.fullmatch(place)
         proxied = match is not None and match[1].rstrip(".") in self._proxies
-        return proxied or place == host.strip().lower()
+        return proxied or place == host.strip().lower() != ""
 
 
 def split_hosts(text: str) -> list[str]:

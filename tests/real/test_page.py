@@ -5,12 +5,14 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 
 import pytest
 from kit.cli import inside
 from kit.film import order, put_film
+from kit.install import ROOT
 from stage import Daemon, free_ports_conf
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
@@ -247,3 +249,57 @@ def test_the_keyboard_is_enough(tab, daemon, s3):
     tab.keyboard.press("Escape")
     tab.keyboard.press("u")
     expect(tab.get_by_role("heading", name="Jobs")).to_be_visible()
+
+
+# ---------------------------------------------------------------- ten thousand actors
+
+STEPS = """async () => {
+  const canvas = document.querySelector("canvas.timeline");
+  const times = [];
+  for (const key of [..."++++----", "ArrowRight", "ArrowLeft", "+", "0"]) {
+    const begun = performance.now();
+    canvas.dispatchEvent(new KeyboardEvent("keydown", {key}));
+    await new Promise((drawn) => requestAnimationFrame(() => setTimeout(drawn)));
+    times.push(performance.now() - begun);
+  }
+  return times;
+}"""
+
+
+@pytest.mark.soak
+def test_ten_thousand_actors_are_shown_filtered_and_zoomed(tab, tmp_path):
+    workers = 10_000
+    conf = free_ports_conf(worker="hello_s = 600", local="enabled = no")
+    daemon = Daemon(tmp_path, conf=conf)
+    try:
+        body = {"pipeline": "hello", "engine": "external", "workers": workers}
+        job = daemon.ask("/jobs", body | {"params": {"rounds": 20}})
+        event = job["event"]
+        for name, field in (("ca.pem", "cacert"), ("job.pem", "srvcrt"), ("job.key", "srvkey")):
+            (tmp_path / name).write_text(event[field])
+        command = [sys.executable, str(ROOT / "bench" / "swarm.py"), str(tmp_path)]
+        swarm = subprocess.Popen(
+            [*command, str(daemon.ports["worker"]), str(workers)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        swarm.stdout.readline()
+        tab.set_default_timeout(600_000)
+        expect.set_options(timeout=600_000)
+        log_in(tab, daemon, job["id"])
+        swarm.stdin.write(b"go\n")
+        swarm.stdin.flush()
+        expect(badge(tab)).to_have_text("done")
+        expect(tab.locator(".figures")).to_contain_text("10,000 of 10,000 inputs")
+        expect(tab.locator(".tools .legend")).to_contain_text("echo")
+        swarm.wait(60)
+        assert tab.locator(".actors tbody tr").count() == 50
+        tab.get_by_label("Filter actors by text").fill("9999")
+        expect(tab.locator(".actors tbody tr")).to_have_count(1)
+        tab.get_by_label("Filter actors by text").fill("")
+        expect(tab.locator(".pager")).to_contain_text("1–50 of 10,000")
+        times = tab.evaluate(STEPS)
+        print("steps, in ms:", [round(one) for one in times])
+        tab.screenshot(path=tmp_path / "page.png", full_page=True)
+    finally:
+        daemon.process.kill()

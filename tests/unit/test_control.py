@@ -1,6 +1,7 @@
 """The control port in memory."""
 
 import json
+import re
 
 import pytest
 from kit.parts import OneState, make_job, make_spec, recorded_job
@@ -9,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from mu.access import Access
-from mu.config import Config
+from mu.config import Config, ControlSection
 from mu.control import Control
 from mu.home import Tokens
 from mu.jobs.book import JobBook, PastJob
@@ -44,9 +45,9 @@ def at_once(call, *args):
 
 
 @pytest.fixture
-def ask(book, keeper):
-    """Return the status and the body of the response to a GET."""
-    config, clock = Config(), Clock()
+def send(book, keeper):
+    """Return the status, the headers and the body of the response to a request."""
+    config, clock = Config(control=ControlSection(max_viewers=1)), Clock()
     access = Access(config.control, Tokens("t0ken", "reader"), "key", clock.seconds)
     registry, feeds = Registry({}, {}, []), Feeds(clock)
     control = Control(
@@ -65,16 +66,28 @@ def ask(book, keeper):
     )
     site = BoundedSite(TextResource(control.app.resource()), 1000, AllowedHosts())
 
-    def ask(path):
+    def send(path, bearer="t0ken", method="GET", body=b"", **headers):
         transport = StringTransport()
         protocol = site.buildProtocol(None)
         protocol.makeConnection(transport)
-        protocol.dataReceived(
-            b"GET %b HTTP/1.0\r\nHost: localhost\r\nAuthorization: Bearer t0ken\r\n\r\n"
-            % path.encode()
-        )
-        head, _, body = transport.value().partition(b"\r\n\r\n")
-        return int(head.split()[1]), body
+        lines = [f"{method} {path} HTTP/1.0", "Host: localhost", f"Content-Length: {len(body)}"]
+        lines += [f"Authorization: Bearer {bearer}"] if bearer else []
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        protocol.dataReceived("\r\n".join([*lines, "", ""]).encode() + body)
+        head, _, answer = transport.value().partition(b"\r\n\r\n")
+        status, *given = head.decode().split("\r\n")
+        return int(status.split()[1]), dict(line.split(": ", 1) for line in given), answer
+
+    return send
+
+
+@pytest.fixture
+def ask(send):
+    """Return the status and the body of the response to a GET."""
+
+    def ask(path):
+        status, _, body = send(path)
+        return status, body
 
     return ask
 
@@ -220,3 +233,87 @@ def test_an_overview_is_of_one_moment(book, ask):
     job.stop("cancelled", "by request")
     past = PastJob(json.dumps(job.describe()), "{}", lambda _: json.dumps(job.workers()))
     assert past.overview() == json.loads(json.dumps(job.overview()))
+
+
+# ---------------------------------------------------------------- the page
+
+
+def test_the_files_of_the_page_need_no_token_and_run_no_inline_script(send):
+    status, headers, page = send("/", bearer="")
+    assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    policy = headers["Content-Security-Policy"]
+    assert "default-src 'none'; script-src 'self'; style-src 'self'" in policy
+    assert "unsafe" not in policy
+    used = re.findall(rb'(?:src|href)="(page/[^"]+)"', page)
+    assert used
+    assert b"<script>" not in page
+    assert b"://" not in page
+    for name in used:
+        assert send(f"/{name.decode()}", bearer="")[0] == 200
+    assert send("/page/absent.js")[0] == 404
+    assert send("/page/..%2Fcontrol.py")[0] == 404
+    status, _, body = send("/", bearer="", If_None_Match=headers["ETag"])
+    assert (status, body) == (304, b"")
+
+
+def test_no_file_of_the_page_makes_markup_of_a_text_or_loads_anything_from_elsewhere():
+    for name, file in read_files().items():
+        text = file.content.decode()
+        for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
+            assert word not in text, name
+        found = set(re.findall(r"https?://[^\s\"'`)]+", text))
+        assert found <= {"http://www.w3.org/2000/svg"}, name
+
+
+def code(send, bearer, read_only=False):
+    body = json.dumps({"read_only": read_only}).encode()
+    status, _, told = send("/codes", bearer, "POST", body)
+    assert status == 201
+    assert json.loads(told)["valid_s"] == 60
+    return json.loads(told)["code"]
+
+
+def enter(send, given):
+    status, _, told = send("/sessions", "", "POST", json.dumps({"code": given}).encode())
+    return status, json.loads(told)
+
+
+def test_a_browser_gets_a_session_for_a_code_and_no_more_rights_than_the_token_had(send):
+    cases = ("t0ken", False, False), ("t0ken", True, True), ("reader", False, True)
+    for bearer, asked, read_only in cases:
+        status, told = enter(send, code(send, bearer, asked))
+        assert (status, told["read_only"]) == (201, read_only)
+        assert send("/jobs", told["session"])[0] == 200
+        assert send("/jobs/absent", told["session"], "DELETE")[0] == (403 if read_only else 404)
+        assert send("/codes", told["session"], "POST", b"{}")[0] == 401
+
+
+def test_a_code_that_is_wrong_or_was_used_opens_nothing(send):
+    given = code(send, "t0ken")
+    assert enter(send, given)[0] == 201
+    for one in (given, "", "ä", "x" * 100):
+        status, told = enter(send, one)
+        assert (status, told["error"]["field"]) == (403, "code")
+    assert send("/sessions", "", "POST", b'{"code": 5}')[0] == 400
+    assert send("/codes", "", "POST", b"{}")[0] == 401
+
+
+def test_requests_of_other_pages_are_refused(send):
+    assert send("/jobs", Origin="http://localhost")[0] == 200
+    for origin in ("http://evil.example", "null", "http://localhost:8080"):
+        status, _, body = send("/jobs", Origin=origin)
+        assert status == 403
+        assert json.loads(body)["error"]["message"] == (
+            f"Origin must be the page's own, or one of [control] hosts, got {origin!r}"
+        )
+
+
+def test_viewers_beyond_max_viewers_are_refused(book, send):
+    book.add(make_job(Done, job_id="j1"))
+    status, headers, body = send("/jobs/j1/events")
+    assert (status, headers["Content-Type"]) == (200, "text/event-stream")
+    assert b"event: snapshot" in body
+    status, _, body = send("/jobs/j1/events")
+    assert status == 503
+    assert b"[control] max_viewers is 1" in body
+    assert send("/jobs/j1/events", bearer="")[0] == 401

@@ -10,6 +10,7 @@ const LEFT = 44;
 const TALLEST = 22;
 const FIXED = {waiting: "--waiting", launching: "--launching", starting: "--launched", idle: "--idle", away: "--away", failed: "--failed", run: "--run", retrieve: "--retrieve", upload: "--upload", connect: "--connect", running: "--run"};
 const OTHERS = 6;
+const NICE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000];
 
 export class Timeline {
   /** `open(actor)` is called for an actor that is clicked; `tall` is the height in pixels. */
@@ -224,10 +225,10 @@ export class Timeline {
     context.fillStyle = colour(this.canvas, "--dim");
     context.textAlign = "right";
     context.textBaseline = "middle";
-    const every = Math.max(1, Math.ceil(14 / height));
+    const every = NICE.find((one) => one * height >= 14) ?? this.numbers.length;
     const first = Math.ceil(this.top / height / every) * every;
     for (let place = first; place < this.numbers.length; place += every) {
-      const y = place * height - this.top + Math.min(height, 14) / 2;
+      const y = Math.max(6, place * height - this.top + Math.min(height, 14) / 2);
       if (y > this.bottom) break;
       context.fillText(String(this.numbers[place]), LEFT - 6, y + 1);
     }
