@@ -80,6 +80,14 @@ def read_tokens(home: Path) -> Tokens:
     return tokens
 
 
+def read_session_key(home: Path) -> str:
+    """Return the key that signs the sessions of browsers; create it at the first start.
+
+    Raises OSError and ValueError.
+    """
+    return read_token(home / "session-key")
+
+
 def read_token(path: Path) -> str:
     """Return the token in a file; create it at the first start. Raises OSError and ValueError.
 

@@ -52,6 +52,8 @@ class Client:
 
     def __init__(self, address: Address, timeout_s: float = TIMEOUT_S) -> None:
         self._address = address
+        self.url = address.url
+        """That of the control port."""
         self._timeout_s = timeout_s
 
     def jobs(self, last: int | None = None, **having: str) -> list[JobJson]:
@@ -88,6 +90,15 @@ class Client:
         headers = {"Content-Type": "application/json"}
         return cast(PlanJson, self._object("POST", "/plan", json.dumps(order).encode(), headers))
 
+    def check(self, order: Mapping[str, object]) -> None:
+        """Raise RequestRefused if the daemon would refuse this order. Earlier daemons do not tell."""
+        headers = {"Content-Type": "application/json"}
+        try:
+            self.ask("POST", "/check", json.dumps(order).encode("ascii"), headers)
+        except RequestRefused as refused:
+            if refused.status != 404:
+                raise
+
     def cancel(self, job_id: str) -> JobJson:
         return self._job("DELETE", _path(job_id))
 
@@ -108,6 +119,12 @@ class Client:
 
     def pipelines(self) -> list[PipelineJson]:
         return cast(list[PipelineJson], self._list("/pipelines"))
+
+    def new_code(self, read_only: bool) -> str:
+        """Return a one-time code with which a browser gets a session."""
+        body = json.dumps({"read_only": read_only}).encode("ascii")
+        headers = {"Content-Type": "application/json"}
+        return str(cast(dict[str, object], self._object("POST", "/codes", body, headers))["code"])
 
     def doctor(self, case: Mapping[str, object]) -> list[FindingJson]:
         """Have the daemon make the checks of `mu doctor`."""

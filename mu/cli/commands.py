@@ -19,6 +19,7 @@ from mu.cli.doctor import doctor
 from mu.cli.fetch import fetch
 from mu.cli.functions import bundle
 from mu.cli.keys import keys
+from mu.cli.open import open_page
 from mu.cli.options import BROKEN_PIPE, INTERRUPTED, CliError, NoDaemon, finds_daemon
 from mu.cli.replay import replay
 from mu.cli.rerun import rerun
@@ -81,6 +82,7 @@ def cli() -> None:
       mu launch hello -n 5 --watch     start a job and wait for it
       mu workers last                  show what each worker did
       mu log last -a 0                 show the output of actor 0's commands
+      mu open                          see all of this in a browser
 
     \b
     mu finds the daemon by the first of these that is set or exists:
@@ -107,7 +109,7 @@ def cli() -> None:
 for command in (
     *(launch.launch, launch.pipelines),
     *(jobs.jobs, jobs.watch, jobs.workers, jobs.log, jobs.cancel),
-    *(bundle, deploy, doctor, fetch, init, keys, replay, rerun),
+    *(bundle, deploy, doctor, fetch, init, keys, open_page, replay, rerun),
     *(plot, report, trace),
 ):
     cli.add_command(command)

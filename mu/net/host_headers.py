@@ -13,14 +13,16 @@ _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]*)(?::\d*)?", re.IGNORECASE)
 
 
 class AllowedHosts:
-    """IP addresses, localhost, this machine's name, and `names`.
+    """IP addresses, localhost, this machine's name, and `names`; and `proxies`.
 
-    An IP address cannot be rebound, since it is not looked up.
+    An IP address cannot be rebound, since it is not looked up. Browsers say in Origin from which site a
+    request comes: it must be the one that Host names, or one of the `proxies`, which may change Host.
     """
 
-    def __init__(self, names: Iterable[str] = ()) -> None:
+    def __init__(self, names: Iterable[str] = (), proxies: Iterable[str] = ()) -> None:
+        self._proxies = {name.lower().rstrip(".") for name in proxies}
         own = ("localhost", socket.gethostname(), *names)
-        self._names = {name.lower().rstrip(".") for name in own}
+        self._names = {name.lower().rstrip(".") for name in own} | self._proxies
 
     def __contains__(self, header: str) -> bool:
         """Return whether a Host header, HOST or HOST:PORT, names this machine."""
@@ -36,7 +38,16 @@ class AllowedHosts:
             return False
         return True
 
+    def accepts_origin(self, origin: str, host: str) -> bool:
+        """Return whether a request with this Origin and this Host comes from a page of ours."""
+        scheme, _, place = origin.strip().lower().partition("://")
+        if scheme not in ("http", "https"):
+            return False
+        match = _HOST.fullmatch(place)
+        proxied = match is not None and match[1].rstrip(".") in self._proxies
+        return proxied or place == host.strip().lower() != ""
+
 
 def split_hosts(text: str) -> list[str]:
-    """Return the names in the option allowed_hosts: separated by commas or spaces, or `none`."""
+    """Return the names in an option such as allowed_hosts: separated by commas or spaces, or `none`."""
     return [name for name in text.replace(",", " ").split() if name != "none"]

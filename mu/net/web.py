@@ -4,10 +4,13 @@ from functools import partial
 from typing import IO
 from urllib.parse import unquote_to_bytes
 
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
 from twisted.web import http
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 from werkzeug.exceptions import HTTPException
+from zope.interface import implementer
 
 from mu.net.host_headers import AllowedHosts
 from mu.strict_json import dumps
@@ -16,7 +19,7 @@ from mu.strict_json import dumps
 class BoundedRequest(Request):
     """Refuses a body over `max_body` bytes: by its Content-Length, or as it arrives.
 
-    Also refuses requests to hosts that are not allowed.
+    Also refuses requests to hosts that are not allowed, and those of pages of other sites.
     """
 
     content: IO[bytes]
@@ -45,18 +48,27 @@ class BoundedRequest(Request):
             self._refuse_size()
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        for header in self.requestHeaders.getRawHeaders(b"host", []):
-            host = header.decode("latin-1")
-            if not self._refused and host not in self._hosts:
-                names = "an IP address, localhost or one of [mu] allowed_hosts"
-                self._refuse("421 Misdirected Request", f"Host must be {names}, got {host!r:.200}")
+        hosts, origins = self._all(b"host"), self._all(b"origin")
+        foreign = next((host for host in hosts if host not in self._hosts), None)
+        if foreign is not None:
+            names = "an IP address, localhost or one of [mu] allowed_hosts"
+            self._refuse("421 Misdirected Request", f"Host must be {names}, got {foreign!r:.200}")
+        for origin in origins:
+            if not self._hosts.accepts_origin(origin, hosts[0] if hosts else ""):
+                ours = "the page's own, or one of [control] hosts"
+                self._refuse("403 Forbidden", f"Origin must be {ours}, got {origin!r:.200}")
         if not self._refused:
             super().requestReceived(command, path, version)
+
+    def _all(self, name: bytes) -> list[str]:
+        return [value.decode("latin-1") for value in self.requestHeaders.getRawHeaders(name, [])]
 
     def _refuse_size(self) -> None:
         self._refuse("413 Content Too Large", f"the body must have at most {self._max_body} bytes")
 
     def _refuse(self, status: str, message: str) -> None:
+        if self._refused:
+            return
         self._refused = True
         body = error_json(message)
         self.channel.write(
@@ -104,6 +116,42 @@ def _bad(request: Request, message: str) -> bytes:
 def error_json(message: str) -> bytes:
     """Return the body of an error response that concerns a whole request."""
     return dumps({"error": {"message": message, "field": None}}).encode("ascii") + b"\n"
+
+
+@implementer(IPushProducer)
+class PacedResponse:
+    """Writes a long response no faster than its client reads it."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._resumed: Deferred[None] | None = None
+        self._gone = False
+        request.registerProducer(self, True)
+
+    def pauseProducing(self) -> None:
+        self._resumed = self._resumed or Deferred()
+
+    def resumeProducing(self) -> None:
+        resumed, self._resumed = self._resumed, None
+        if resumed is not None:
+            resumed.callback(None)
+
+    def stopProducing(self) -> None:
+        """Called when the client is gone."""
+        self._gone = True
+        self.resumeProducing()
+
+    async def write(self, data: bytes) -> bool:
+        """Write data; return when there is room for more, and whether the client is still there."""
+        if not self._gone:
+            self._request.write(data)
+        if self._resumed is not None:
+            await self._resumed
+        return not self._gone
+
+    def end(self) -> None:
+        """Write no more; must be called."""
+        self._request.unregisterProducer()
 
 
 class BoundedSite(Site):

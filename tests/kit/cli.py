@@ -75,7 +75,6 @@ def answering(*answers, timeout_s=10.0):
         thread = threading.Thread(target=serve)
         thread.start()
         client = Client(Address(url, "t", "not there", "not yours"), timeout_s)
-        client.url = url  # type: ignore[attr-defined]
         try:
             yield client
         finally:

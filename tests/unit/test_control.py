@@ -1,18 +1,27 @@
 """The control port in memory."""
 
 import json
+import re
 
 import pytest
 from kit.parts import OneState, make_job, make_spec, recorded_job
+from twisted.internet.defer import maybeDeferred
+from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
-from mu.config import Config
+from mu.access import Access
+from mu.config import Config, ControlSection
 from mu.control import Control
 from mu.home import Tokens
 from mu.jobs.book import JobBook, PastJob
 from mu.journal.records import Planned
 from mu.net.host_headers import AllowedHosts
 from mu.net.web import BoundedSite, TextResource
+from mu.output.files import OutputLimits
+from mu.output.keeper import OutputKeeper
+from mu.output.pieces import Piece
+from mu.page.feed import Feeds
+from mu.page.files import read_files
 from mu.registry import Registry
 from mu.states import TerminalState
 
@@ -23,49 +32,115 @@ class Done(TerminalState):
 
 @pytest.fixture
 def book():
-    return JobBook(output_bytes=10)
+    return JobBook()
 
 
 @pytest.fixture
-def ask(book):
-    """Return the status and the body of the response to a GET."""
+def keeper(tmp_path):
+    return OutputKeeper(tmp_path / "logs", OutputLimits(), Clock(), at_once, at_once)
+
+
+def at_once(call, *args):
+    return maybeDeferred(call, *args)
+
+
+@pytest.fixture
+def send(book, keeper):
+    """Return the status, the headers and the body of the response to a request."""
+    config, clock = Config(control=ControlSection(max_viewers=1)), Clock()
+    access = Access(config.control, Tokens("t0ken", "reader"), "key", clock.seconds)
+    registry, feeds = Registry({}, {}, []), Feeds(clock)
     control = Control(
-        Config(), Tokens("t0ken", "reader"), book, Registry({}, {}, []), None, set(), None, None
+        config,
+        access,
+        book,
+        registry,
+        None,
+        keeper.read,
+        set(),
+        None,
+        None,
+        None,
+        feeds,
+        read_files(),
     )
     site = BoundedSite(TextResource(control.app.resource()), 1000, AllowedHosts())
 
-    def ask(path):
+    def send(path, bearer="t0ken", method="GET", body=b"", **headers):
         transport = StringTransport()
         protocol = site.buildProtocol(None)
         protocol.makeConnection(transport)
-        protocol.dataReceived(
-            b"GET %b HTTP/1.0\r\nHost: localhost\r\nAuthorization: Bearer t0ken\r\n\r\n"
-            % path.encode()
-        )
-        head, _, body = transport.value().partition(b"\r\n\r\n")
-        return int(head.split()[1]), body
+        lines = [f"{method} {path} HTTP/1.0", "Host: localhost", f"Content-Length: {len(body)}"]
+        lines += [f"Authorization: Bearer {bearer}"] if bearer else []
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        protocol.dataReceived("\r\n".join([*lines, "", ""]).encode() + body)
+        head, _, answer = transport.value().partition(b"\r\n\r\n")
+        status, *given = head.decode().split("\r\n")
+        return int(status.split()[1]), dict(line.split(": ", 1) for line in given), answer
+
+    return send
+
+
+@pytest.fixture
+def ask(send):
+    """Return the status and the body of the response to a GET."""
+
+    def ask(path):
+        status, _, body = send(path)
+        return status, body
 
     return ask
 
 
-def test_output_that_was_dropped_after_the_end_of_its_job_is_told_to_be_so(book, ask):
+def printed(keeper, job, actor, text, source="", attempt=1):
+    keeper.write(job, actor, Piece(0.0, attempt, 1, source, text))
+
+
+def test_a_log_is_kept_after_the_end_of_its_job_unless_newer_ones_take_its_place(book, keeper, ask):
     ended, silent = (make_job(Done, workers=1, job_id=name) for name in ("old", "silent"))
     for job in (ended, silent):
         book.add(job)
-    ended.actors[0].output.write(b"printed")
+    printed(keeper, "old", 0, b"printed")
     assert ask("/jobs/old/log?actor=0") == (200, b"printed")
     for job in (ended, silent):
         job.stop("cancelled", "by request")
-        assert job.ended
-    ended.actors[0].output.drop()
-    for path in ("/jobs/old/log", "/jobs/old/log?actor=0", "/jobs/old/log?actor=0&after=3"):
+        keeper.end(job.id)
+    past = PastJob(json.dumps(ended.describe()), "{}", lambda _: json.dumps(ended.workers()))
+    for one in (ended, past):
+        book.add(one)
+        assert ask("/jobs/old/log?actor=0") == (200, b"printed")
+        assert ask("/jobs/old/log") == (200, b"== actor 0 ==\nprinted\n")
+        assert ask("/jobs/old/log?actor=0&after=4") == (200, b"ted")
+    assert ask("/jobs/silent/log?actor=0") == (200, b"")
+    keeper.forget(["old"])
+    for path in ("/jobs/old/log", "/jobs/old/log?actor=0"):
         status, body = ask(path)
         assert status == 404
-        assert json.loads(body)["error"]["message"].startswith(
-            "the output of job old was dropped: that of newer jobs has taken its place"
-        )
-    assert ask("/jobs/old/log?actor=0&after=7") == (200, b""), "a follower has read it all"
-    assert ask("/jobs/silent/log?actor=0") == (200, b"")
+        assert json.loads(body)["error"]["message"].startswith("no log of job old is kept: ")
+
+
+def test_a_log_of_an_earlier_daemons_job_is_found_by_input(book, keeper, ask):
+    job = make_job(Done, workers=3)
+    book.add(PastJob(json.dumps(job.describe()), "{}", lambda _: json.dumps(job.workers())))
+    for actor, source in enumerate(("a", "b", "a")):
+        printed(keeper, "j1", actor, b"%d\n" % actor, source)
+    keeper.end("j1")
+    assert ask("/jobs/j1/log?key=b") == (200, b"1\n")
+    assert ask("/jobs/j1/log?key=a") == (200, b"== actor 0 ==\n0\n\n== actor 2 ==\n2\n\n")
+    status, body = ask("/jobs/j1/log?key=x")
+    assert (status, json.loads(body)["error"]["field"]) == (404, "key")
+
+
+def test_one_attempt_is_shown_and_lines_with_their_times(book, keeper, ask):
+    book.add(make_job(Done, workers=1))
+    printed(keeper, "j1", 0, b"first\n")
+    printed(keeper, "j1", 0, b"second\n", attempt=2)
+    assert ask("/jobs/j1/log?actor=0&attempt=2") == (200, b"second\n")
+    assert ask("/jobs/j1/log?actor=0&attempt=1&times=1") == (
+        200,
+        b"1970-01-01T00:00:00.000Z first\n",
+    )
+    assert told(ask("/jobs/j1/log?actor=0&attempt=x"))[1]["error"]["field"] == "attempt"
 
 
 def told(answer):
@@ -107,13 +182,11 @@ def keyed_job(*keys):
     return job
 
 
-def test_output_and_actors_are_found_by_input(book, ask):
-    job = keyed_job(["a", "b/c d"], ["e"])
-    book.add(job)
-    output = job.actors[0].output
-    output.write(b"1\n", "a")
-    output.write(b"2\n", "b/c d")
-    job.actors[1].output.write(b"3\n", "e")
+def test_output_and_actors_are_found_by_input(book, keeper, ask):
+    book.add(keyed_job(["a", "b/c d"], ["e"]))
+    printed(keeper, "j1", 0, b"1\n", "a")
+    printed(keeper, "j1", 0, b"2\n", "b/c d")
+    printed(keeper, "j1", 1, b"3\n", "e")
     assert ask("/jobs/j1/log?key=b/c%20d") == (200, b"2\n")
     assert ask("/jobs/j1/log?key=b/c%20d&actor=0&after=2") == (200, b"2\n")
     assert ask("/jobs/j1/log?names=1") == (
@@ -132,6 +205,25 @@ def test_output_and_actors_are_found_by_input(book, ask):
         assert (status, refused["error"]["message"]) == (404, says)
 
 
+def test_an_unambiguous_end_or_part_of_an_input_finds_it(book, keeper, ask):
+    job = keyed_job(["in/1.txt", "in/11.txt"], ["1.txt.gz", "b", "ab"])
+    book.add(job)
+    for actor, name in ((0, "in/1.txt"), (0, "in/11.txt"), (1, "1.txt.gz"), (1, "b"), (1, "ab")):
+        printed(keeper, "j1", actor, f"{name}\n".encode(), name)
+
+    def found(part):
+        status, text = ask(f"/jobs/j1/log?key={part}")
+        return text.decode() if status == 200 else json.loads(text)["error"]["message"]
+
+    assert found("/1.txt") == "in/1.txt\n"
+    assert found("b") == "b\n", "the whole name comes first"
+    assert found("11") == "in/11.txt\n"
+    assert found("gz") == "1.txt.gz\n"
+    assert found("1.txt") == "job j1 has 2 inputs with '1.txt': in/1.txt, in/11.txt"
+    assert found("") == "job j1 has no input ''"
+    assert [row["actor"] for row in told(ask("/jobs/j1/workers?key=11.t"))[1]] == [0]
+
+
 def test_an_overview_is_of_one_moment(book, ask):
     job = make_job(Done, 3)
     book.add(job)
@@ -141,3 +233,87 @@ def test_an_overview_is_of_one_moment(book, ask):
     job.stop("cancelled", "by request")
     past = PastJob(json.dumps(job.describe()), "{}", lambda _: json.dumps(job.workers()))
     assert past.overview() == json.loads(json.dumps(job.overview()))
+
+
+# ---------------------------------------------------------------- the page
+
+
+def test_the_files_of_the_page_need_no_token_and_run_no_inline_script(send):
+    status, headers, page = send("/", bearer="")
+    assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    policy = headers["Content-Security-Policy"]
+    assert "default-src 'none'; script-src 'self'; style-src 'self'" in policy
+    assert "unsafe" not in policy
+    used = re.findall(rb'(?:src|href)="(page/[^"]+)"', page)
+    assert used
+    assert b"<script>" not in page
+    assert b"://" not in page
+    for name in used:
+        assert send(f"/{name.decode()}", bearer="")[0] == 200
+    assert send("/page/absent.js")[0] == 404
+    assert send("/page/..%2Fcontrol.py")[0] == 404
+    status, _, body = send("/", bearer="", If_None_Match=headers["ETag"])
+    assert (status, body) == (304, b"")
+
+
+def test_no_file_of_the_page_makes_markup_of_a_text_or_loads_anything_from_elsewhere():
+    for name, file in read_files().items():
+        text = file.content.decode()
+        for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
+            assert word not in text, name
+        found = set(re.findall(r"https?://[^\s\"'`)]+", text))
+        assert found <= {"http://www.w3.org/2000/svg"}, name
+
+
+def code(send, bearer, read_only=False):
+    body = json.dumps({"read_only": read_only}).encode()
+    status, _, told = send("/codes", bearer, "POST", body)
+    assert status == 201
+    assert json.loads(told)["valid_s"] == 60
+    return json.loads(told)["code"]
+
+
+def enter(send, given):
+    status, _, told = send("/sessions", "", "POST", json.dumps({"code": given}).encode())
+    return status, json.loads(told)
+
+
+def test_a_browser_gets_a_session_for_a_code_and_no_more_rights_than_the_token_had(send):
+    cases = ("t0ken", False, False), ("t0ken", True, True), ("reader", False, True)
+    for bearer, asked, read_only in cases:
+        status, told = enter(send, code(send, bearer, asked))
+        assert (status, told["read_only"]) == (201, read_only)
+        assert send("/jobs", told["session"])[0] == 200
+        assert send("/jobs/absent", told["session"], "DELETE")[0] == (403 if read_only else 404)
+        assert send("/codes", told["session"], "POST", b"{}")[0] == 401
+
+
+def test_a_code_that_is_wrong_or_was_used_opens_nothing(send):
+    given = code(send, "t0ken")
+    assert enter(send, given)[0] == 201
+    for one in (given, "", "ä", "x" * 100):
+        status, told = enter(send, one)
+        assert (status, told["error"]["field"]) == (403, "code")
+    assert send("/sessions", "", "POST", b'{"code": 5}')[0] == 400
+    assert send("/codes", "", "POST", b"{}")[0] == 401
+
+
+def test_requests_of_other_pages_are_refused(send):
+    assert send("/jobs", Origin="http://localhost")[0] == 200
+    for origin in ("http://evil.example", "null", "http://localhost:8080"):
+        status, _, body = send("/jobs", Origin=origin)
+        assert status == 403
+        assert json.loads(body)["error"]["message"] == (
+            f"Origin must be the page's own, or one of [control] hosts, got {origin!r}"
+        )
+
+
+def test_viewers_beyond_max_viewers_are_refused(book, send):
+    book.add(make_job(Done, job_id="j1"))
+    status, headers, body = send("/jobs/j1/events")
+    assert (status, headers["Content-Type"]) == (200, "text/event-stream")
+    assert b"event: snapshot" in body
+    status, _, body = send("/jobs/j1/events")
+    assert status == 503
+    assert b"[control] max_viewers is 1" in body
+    assert send("/jobs/j1/events", bearer="")[0] == 401

@@ -54,3 +54,43 @@ def test_other_names_are_not(host):
 def test_the_option_is_a_list_of_names():
     assert split_hosts("none") == []
     assert split_hosts("a, b  c,d") == ["a", "b", "c", "d"]
+
+
+PROXIED = AllowedHosts(["other"], ["mu.example.org"])
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        ("http://localhost:13580", "localhost:13580"),
+        ("http://LOCALHOST:13580", "localhost:13580"),
+        ("http://[::1]:13580", "[::1]:13580"),
+        ("https://mu.example.org", "127.0.0.1:13580"),
+        ("https://mu.example.org:8443", "mu.example.org:8443"),
+    ],
+)
+def test_the_page_itself_and_named_proxies_may_send_requests(origin, host):
+    assert PROXIED.accepts_origin(origin, host)
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        ("null", "localhost:13580"),
+        ("", ""),
+        ("http://localhost:8080", "localhost:13580"),
+        ("http://127.0.0.1:13580", "localhost:13580"),
+        ("http://other", "localhost:13580"),
+        ("http://evil.example", "localhost:13580"),
+        ("http://mu.example.org.evil.example", "mu.example.org"),
+        ("http://mu.example.org@evil.example", "mu.example.org"),
+        ("chrome-extension://localhost:13580", "localhost:13580"),
+        ("http://", ""),
+    ],
+)
+def test_other_pages_may_not(origin, host):
+    assert not PROXIED.accepts_origin(origin, host)
+
+
+def test_a_proxy_may_be_named_as_the_host_too():
+    assert "mu.example.org" in PROXIED

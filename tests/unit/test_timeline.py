@@ -299,10 +299,10 @@ def test_only_the_actors_that_an_order_chose_are_there():
 def test_a_job_that_runs_and_its_journal_tell_the_same():
     """The session writes what the timeline needs, over a connection that is lost and resumed."""
     job = make_job(Two)
-    job.ledger = HeldJournal()
+    job.ledger = journal = HeldJournal()
     port = Port(job, heartbeat_s=1000, silence_s=1000)
     line = port.join(hello=hello())
-    job.ledger.sync()
+    journal.sync()
     port.clock.advance(1)
     line.say(b"RE:1:OK:ECHO(1)")
     line.hang_up()
@@ -310,8 +310,8 @@ def test_a_job_that_runs_and_its_journal_tell_the_same():
     again = port.join(hello=hello(received=[b"echo:1", b"echo:2"], sent=1))
     port.clock.advance(1)
     again.say(b"RE:2:OK:ECHO(2)")
-    job.ledger.sync()
-    records = [write_record(ORDERED), write_record(Planned([{}], [0])), *job.ledger.lines(job.id)]
+    journal.sync()
+    records = [write_record(ORDERED), write_record(Planned([{}], [0])), *journal.lines(job.id)]
     course = JobCourse().read(records)
     (attempt,) = course.actors[0].attempts
     assert [(one.name, one.ended - one.sent) for one in attempt.commands[:2]] == [

@@ -1,0 +1,186 @@
+"""The page at 10,000 actors: what its viewers cost the daemon, and how fast its timeline zooms.
+
+Simulated workers (swarm.py) answer 1,000 commands a second in all, while clients on the other core
+follow the job's events: the daemon's CPU with and without them, in the same run. Then each worker of
+a job answers 20 commands, and Chromium, if there is one, shows the ended job: the time of one step of
+zoom or scroll.
+"""
+
+import argparse
+import os
+import selectors
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "demo"))
+
+from coordinator import COMMANDS_A_SECOND, Server, write_identity
+from stage import Daemon, free_ports_conf
+from swarm import WINDOW_S
+
+from mu.net.certificates import Identity
+
+COMMANDS = 20
+STEPS = 30
+
+
+class Viewers:
+    """Clients that follow the events of a job, and read all they get."""
+
+    def __init__(self, daemon: Daemon, job: str, number: int) -> None:
+        self.bytes = 0
+        self._over = threading.Event()
+        self._selector = selectors.DefaultSelector()
+        for _ in range(number):
+            viewer = socket.create_connection(("127.0.0.1", daemon.ports["control"]))
+            head = f"GET /jobs/{job}/events HTTP/1.1\r\nHost: localhost\r\n"
+            viewer.sendall(f"{head}Authorization: Bearer {daemon.token}\r\n\r\n".encode())
+            self._selector.register(viewer, selectors.EVENT_READ)
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def _read(self) -> None:
+        while not self._over.wait(0.02):
+            for key, _ in self._selector.select(0):
+                self.bytes += len(key.fileobj.recv(2**20))  # type: ignore[union-attr]
+
+    def stop(self) -> None:
+        self._over.set()
+        self._thread.join()
+        for key in list(self._selector.get_map().values()):
+            key.fileobj.close()  # type: ignore[union-attr]
+
+
+def start(folder: Path, workers: int, rounds: int) -> tuple[Daemon, str]:
+    """Start a daemon and a job whose workers are simulated; return it and the job's id."""
+    conf = free_ports_conf(
+        worker="hello_s = 600", local="enabled = no", jobs="max_workers = 100000"
+    )
+    daemon = Daemon(folder, conf=conf)
+    params = {"text": "hello", "rounds": rounds}
+    order = {"pipeline": "hello", "workers": workers, "engine": "external", "params": params}
+    job = daemon.ask("/jobs", order)
+    event = job["event"]
+    write_identity(folder, event["cacert"], Identity(event["srvcrt"], event["srvkey"]))
+    return daemon, job["id"]
+
+
+def swarm_of(folder: Path, daemon: Daemon, workers: int, pause_s: float) -> subprocess.Popen[str]:
+    """Return a swarm that has connected, and waits for a line."""
+    command = [sys.executable, str(HERE / "swarm.py"), str(folder), str(daemon.ports["worker"])]
+    swarm = subprocess.Popen(
+        [*command, str(workers), str(pause_s)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert swarm.stdout
+    os.sched_setaffinity(swarm.pid, {1})
+    swarm.stdout.readline()
+    return swarm
+
+
+def go(swarm: subprocess.Popen[str]) -> None:
+    assert swarm.stdin
+    swarm.stdin.write("go\n")
+    swarm.stdin.flush()
+
+
+def measure_viewers(workers: int, number: int) -> dict[str, float]:
+    """Return how much of a core the daemon uses with so many viewers, and what they get."""
+    pause_s = workers / COMMANDS_A_SECOND
+    with tempfile.TemporaryDirectory(prefix="mu-bench-") as name:
+        daemon, job = start(Path(name), workers, 1000)
+        try:
+            server = Server(daemon.process.pid)
+            swarm = swarm_of(Path(name), daemon, workers, pause_s)
+            viewers = Viewers(daemon, job, number)
+            assert swarm.stdout
+            go(swarm)
+            swarm.stdout.readline()
+            used, got = server.cpu_s, viewers.bytes
+            swarm.stdout.readline()
+            used, got = server.cpu_s - used, viewers.bytes - got
+            viewers.stop()
+            swarm.kill()
+            swarm.wait()
+            return {"core": used / WINDOW_S, "kib_s": got / 1024 / WINDOW_S / max(1, number)}
+        finally:
+            daemon.process.kill()
+
+
+def measure_steps(workers: int, chromium: str) -> dict[str, Any]:
+    """Return the milliseconds that the page needs for a job that has ended."""
+    from playwright.sync_api import sync_playwright
+
+    with tempfile.TemporaryDirectory(prefix="mu-bench-") as name, sync_playwright() as player:
+        daemon, job = start(Path(name), workers, COMMANDS)
+        try:
+            swarm = swarm_of(Path(name), daemon, workers, 0)
+            go(swarm)
+            daemon.wait(job, 300)
+            swarm.wait()
+            command = [str(Path(sys.executable).with_name("mu")), "--home", str(daemon.home)]
+            link = subprocess.check_output([*command, "open", "--print", job], text=True)
+            browser = player.chromium.launch(executable_path=chromium)
+            page = browser.new_page()
+            page.goto(link.strip())
+            page.wait_for_selector(".actors tbody tr")
+            page.locator(".tools .legend", has_text="echo").wait_for()
+            page.locator("canvas.timeline").focus()
+            told: dict[str, Any] = page.evaluate(STEP, STEPS)
+            browser.close()
+            return {what: statistics.median(times) for what, times in told.items()}
+        finally:
+            daemon.process.kill()
+
+
+STEP = """async (steps) => {
+  const canvas = document.querySelector("canvas.timeline");
+  const keys = {zoom: ["+", "-"], move: ["ArrowLeft", "ArrowRight"]};
+  const told = {};
+  for (const [what, pair] of Object.entries(keys)) {
+    told[what] = [];
+    for (let step = 0; step < steps; step += 1) {
+      const begun = performance.now();
+      canvas.dispatchEvent(new KeyboardEvent("keydown", {key: pair[step % 10 < 5 ? 0 : 1]}));
+      await new Promise((drawn) => requestAnimationFrame(() => setTimeout(drawn)));
+      told[what].push(performance.now() - begun);
+    }
+  }
+  return told;
+}"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workers", type=int, default=10_000)
+    parser.add_argument("--viewers", type=int, default=50)
+    options = parser.parse_args()
+    without = measure_viewers(options.workers, 0)
+    watched = measure_viewers(options.workers, options.viewers)
+    share = watched["core"] - without["core"]
+    print(f"{options.workers} actors, {COMMANDS_A_SECOND} commands/s in all")
+    print(
+        f"the daemon: {without['core']:.1%} of a core, with {options.viewers} viewers {share:.1%} more"
+    )
+    print(f"each viewer gets {watched['kib_s']:.0f} KiB/s", flush=True)
+    found = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
+    chromium = next(found, None)
+    if chromium is None:
+        print("no Chromium: the page was not measured")
+        return
+    for what, ms in measure_steps(options.workers, chromium).items():
+        print(f"a step of {what} on the page: {ms:.0f} ms (median)")
+
+
+if __name__ == "__main__":
+    main()

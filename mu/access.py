@@ -1,0 +1,98 @@
+"""Who may do what at the control port: the tokens of the home, and the sessions of browsers.
+
+A browser never sees a token. `mu open` asks for a one-time code and puts it into the fragment of a URL,
+which browsers do not send; the page exchanges it for a session. A session is a text that says what it
+allows and until when, signed with a key of the home and with the token that it came from. So it
+survives a restart of the daemon, and ends when that token is replaced.
+"""
+
+import hmac
+import secrets
+from base64 import urlsafe_b64encode
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from mu.config import ControlSection
+from mu.home import Tokens
+
+MOST_CODES = 100
+"""How many codes may wait to be used; the oldest are forgotten first."""
+
+
+class Rights(Enum):
+    """What a client may do."""
+
+    READ = "read"
+    CONTROL = "control"
+
+
+@dataclass(frozen=True, slots=True)
+class BrowserSession:
+    """A session as the page gets it; `expires` is in seconds since the epoch."""
+
+    bearer: str
+    rights: Rights
+    expires: int
+
+
+class Access:
+    """Knows what a bearer allows, and gives sessions to browsers."""
+
+    def __init__(
+        self, config: ControlSection, tokens: Tokens, key: str, now: Callable[[], float]
+    ) -> None:
+        """`key` signs sessions; `now` returns the time in seconds since the epoch."""
+        self._key = key.encode("utf-8")
+        self._now = now
+        self._codes: dict[str, tuple[Rights, float]] = {}  # and when it expires; the oldest first
+        self.reload(config, tokens)
+
+    def reload(self, config: ControlSection, tokens: Tokens) -> None:
+        """Use these from now on. The sessions of a token that was replaced end."""
+        self._config = config
+        self._tokens = {
+            Rights.CONTROL: tokens.control.encode("ascii"),
+            Rights.READ: tokens.read.encode("ascii"),
+        }
+
+    def of_token(self, bearer: bytes) -> Rights | None:
+        """Return what a token allows; None: it is none of ours."""
+        for rights, token in self._tokens.items():
+            if hmac.compare_digest(bearer, token):
+                return rights
+        return None
+
+    def of(self, bearer: bytes) -> Rights | None:
+        """Return what a token or a session allows; None: it is unknown, or has expired."""
+        return self.of_token(bearer) or self._of_session(bearer)
+
+    def new_code(self, rights: Rights) -> str:
+        """Return a code that can be exchanged once, within `code_s`, for a session."""
+        code = secrets.token_urlsafe(32)
+        self._codes[code] = rights, self._now() + self._config.code_s
+        while len(self._codes) > MOST_CODES:
+            del self._codes[next(iter(self._codes))]
+        return code
+
+    def exchange(self, code: str) -> BrowserSession | None:
+        """Return a new session for a code; None: it is unknown, was used, or is too old."""
+        rights, until = self._codes.pop(code, (Rights.READ, 0.0))
+        if until <= self._now():
+            return None
+        expires = int(self._now() + self._config.session_s)
+        told = f"{rights.value}.{expires}"
+        return BrowserSession(f"{told}.{self._signature(told, rights)}", rights, expires)
+
+    def _of_session(self, bearer: bytes) -> Rights | None:
+        told, _, signature = bearer.decode("latin-1").rpartition(".")
+        name, _, expires = told.partition(".")
+        for rights in Rights:
+            known = self._signature(told, rights).encode("ascii")
+            if rights.value == name and hmac.compare_digest(signature.encode("latin-1"), known):
+                return rights if int(expires) > self._now() else None
+        return None
+
+    def _signature(self, told: str, rights: Rights) -> str:
+        signed = b"%b %b" % (self._tokens[rights], told.encode("latin-1"))
+        return urlsafe_b64encode(hmac.digest(self._key, signed, "sha256")).decode("ascii")
