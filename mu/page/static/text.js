@@ -10,6 +10,7 @@ export const counted = (value, noun) => `${count(value)} ${noun}${value === 1 ? 
 /** Return a time span: 0.4 s, 12 s, 3 min 20 s, 2 h 5 min, 3 d 4 h. */
 export function span(seconds) {
   if (!(seconds >= 0)) return "";
+  if (seconds < 0.995) return `${Number(seconds.toFixed(2))} s`;
   if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
   const whole = Math.round(seconds);
   if (whole < 60) return `${whole} s`;
