@@ -52,8 +52,10 @@ export function plain(text) {
   return text.replace(ESCAPES, "").replace(/\r+\n/g, "\n").replace(/[^\n]*\r/g, "").replace(CONTROLS, "");
 }
 
-/** Return an error with its numbers replaced, so that errors of the same kind are equal. */
-export const kind = (error) => error.replace(/[0-9a-f]{12,}|\d+(?:[.,]\d+)*/g, "…");
+/** Return an error without the numbers in paths and long ones, so that errors of the same kind are equal. */
+export const kind = (error) => error
+  .replace(/\S*\/\S*/g, (path) => path.replace(/[0-9a-f]{12,}|\d+/g, "…"))
+  .replace(/[0-9a-f]{12,}|\d{4,}/g, "…");
 
 /** The states of actors. */
 export const STATES = ["waiting", "running", "done", "failed", "cancelled"];

@@ -33,8 +33,8 @@ export class Timeline {
         button("−", "Zoom out (−)", () => this.zoom(1.5)),
         button("+", "Zoom in (+), or Ctrl and the wheel", () => this.zoom(1 / 1.5)),
         button("All", "Show the whole job (0)", () => this.reset()),
-        tall === TALL && button("Rows +", "Taller rows (Page Up and Page Down scroll)", () => this.stretch(2)),
-        tall === TALL && button("Rows −", "Lower rows", () => this.stretch(0.5)),
+        tall === TALL && button("Rows +", "Taller rows (Page Up and Page Down scroll)", () => this.stretch(4)),
+        tall === TALL && button("Rows −", "Lower rows", () => this.stretch(1 / 4)),
         this.legend),
       h("div", {class: "frame"}, this.canvas, this.tip));
     this.listen();
