@@ -11,13 +11,13 @@ export PYTHONUNBUFFERED
 # Tests start hundreds of processes, which start in two thirds of the time from compiled files.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo check test test-real test-unit soak lint coverage bench clean
+.PHONY: help demo check test soak lint coverage bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo      run the main job on this machine (KEEP=1: keep it running until Ctrl-C)'
 	@echo 'make check     lint, then the tests that start no processes (under a minute)'
-	@echo 'make test      lint, then all tests (some minutes on two cores)'
+	@echo 'make test      lint, then all tests but the long ones (minutes on two cores)'
 	@echo 'make soak      the tests that take longer: many more seeds and jobs'
 	@echo 'make coverage  branch coverage of the unit tests'
 	@echo 'make lint      ruff and mypy'
@@ -30,15 +30,9 @@ demo: $(VENV)/demo.stamp
 check: lint
 	$(BIN)/python -m pytest -q tests/unit
 
-# On two cores: the tests that start processes (they often wait), beside those that do not.
+# One process more than a machine with two cores has, since the tests of real processes often wait.
 test: lint
-	@$(MAKE) --no-print-directory -j2 test-real test-unit
-
-test-real:
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests/real
-
-test-unit:
-	@$(BIN)/python -m pytest -q tests/unit tests/model
+	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 soak: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -m soak
@@ -59,6 +53,7 @@ bench: $(VENV)/dev.stamp
 	$(BIN)/python bench/machine.py
 	$(BIN)/python bench/coordinator.py
 	$(BIN)/python bench/journal.py
+	$(BIN)/python bench/output.py
 	$(BIN)/python bench/restart.py
 	$(BIN)/python bench/timeline.py
 	$(BIN)/python bench/relay.py

@@ -51,12 +51,12 @@ class Server:
 
 
 def drive(
-    server: Server, folder: Path, port: int, workers: int, pause_s: float
+    server: Server, folder: Path, port: int, workers: int, pause_s: float, *options: str
 ) -> dict[str, float]:
     """Let a swarm work on the server; return the figures."""
     command = [sys.executable, str(HERE / "swarm.py"), str(folder), str(port), str(workers)]
     swarm = subprocess.Popen(
-        [*command, str(pause_s)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*command, str(pause_s), *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert swarm.stdin
     assert swarm.stdout
@@ -90,7 +90,7 @@ def rounds_for(workers: int, pause_s: float, commands: int) -> int:
 
 
 def measure_mu(
-    workers: int, pause_s: float, commands: int, journal: str = "yes"
+    workers: int, pause_s: float, commands: int, *options: str, journal: str = "yes"
 ) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="mu-bench-") as name:
         folder = Path(name)
@@ -111,7 +111,7 @@ def measure_mu(
             event = daemon.ask("/jobs", order)["event"]
             write_identity(folder, event["cacert"], Identity(event["srvcrt"], event["srvkey"]))
             server = Server(daemon.process.pid)
-            return drive(server, folder, daemon.ports["worker"], workers, pause_s)
+            return drive(server, folder, daemon.ports["worker"], workers, pause_s, *options)
         finally:
             daemon.stop()
 
@@ -119,6 +119,11 @@ def measure_mu(
 def measure_forgetful(workers: int, pause_s: float, commands: int) -> dict[str, float]:
     """Measure mu without its journal."""
     return measure_mu(workers, pause_s, commands, journal="no")
+
+
+def measure_told(workers: int, pause_s: float, commands: int) -> dict[str, float]:
+    """Measure mu with workers that tell what each command used."""
+    return measure_mu(workers, pause_s, commands, "--used")
 
 
 def measure_bare(workers: int, pause_s: float, commands: int) -> dict[str, float]:
@@ -155,6 +160,7 @@ KINDS: dict[str, Callable[..., dict[str, float]]] = {
     "mu": measure_mu,
     "bare": measure_bare,
     "forgetful": measure_forgetful,
+    "told": measure_told,
 }
 
 
@@ -174,6 +180,7 @@ def main() -> None:
     parser.add_argument("--commands", type=int, default=60_000, help="of a saturated run")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--journal", action="store_true", help="only what the journal costs")
+    parser.add_argument("--used", action="store_true", help="only what telling the use costs")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
     few, many = options.workers // 10, options.workers
@@ -183,13 +190,17 @@ def main() -> None:
         (f"waiting, {few}", few, few / COMMANDS_A_SECOND),
         (f"waiting, {many}", many, many / COMMANDS_A_SECOND),
     ):
-        if options.journal and name != "saturated":
+        if (options.journal or options.used) and name != "saturated":
             continue
         kinds = ["mu", "forgetful"] if options.journal else ["mu", "bare", "forgetful"]
         kinds = kinds if name == "saturated" else ["mu", "bare"]
+        kinds = ["mu", "told"] if options.used else kinds
         told[name] = compare(kinds, workers, pause_s, options.commands, options.repeat)
     if options.json:
         print(json.dumps(told))
+        return
+    if options.used:
+        print_used(told["saturated"], many)
         return
     if not options.journal:
         print_table(told, few, many)
@@ -203,6 +214,14 @@ def print_journal(told: dict[str, dict[str, float]], workers: int) -> None:
         f" ({kept['us']:.1f} us CPU each), without it {forgetful['commands_s']:,.0f}"
         f" ({forgetful['us']:.1f}): ratios {kept['commands_s'] / forgetful['commands_s']:.2f}"
         f" and {kept['us'] / forgetful['us']:.2f}"
+    )
+
+
+def print_used(told: dict[str, dict[str, float]], workers: int) -> None:
+    silent, telling = told["mu"], told["told"]
+    print(
+        f"{workers} workers saturated: {silent['us']:.1f} us CPU per command, {telling['us']:.1f} if its"
+        f" worker tells what it used: ratio {telling['us'] / silent['us']:.2f}"
     )
 
 

@@ -1,13 +1,14 @@
 """Simulated workers, many in one process: they say hello and answer each echo. No Twisted.
 
-    swarm.py FOLDER ADDRESS WORKERS [PAUSE_S [ANSWERS]]
+    swarm.py FOLDER ADDRESS WORKERS [PAUSE_S [ANSWERS]] [--used]
 
 FOLDER has ca.pem, job.pem (the workers' certificate) and job.key; ADDRESS is a port on 127.0.0.1.
 Prints a JSON line when all are connected, waits for a line and lets all say hello. Prints another
 when all were told to quit; with PAUSE_S, each answers only so long after it was asked, and it prints
 one line when all are at it, and one WINDOW_S later, and leaves. With ANSWERS, each falls silent
 after so many, which is told; then each line that is read has all drop their connections, resume on
-new ones and answer once more, and another line tells how long it took until all had gone on.
+new ones and answer once more, and another line tells how long it took until all had gone on. With
+--used, each tells with every answer what its command used.
 """
 
 import ctypes
@@ -23,6 +24,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 HELLO = b"OK:HELLO(session=%032x,launch=,received=%d:%08x,sent=%d)"
+USED = (
+    b'USED:%d:{"cpu_s": 0.125, "busy_s": 0.25, "idle_s": 0.125, "peak_mb": 123.456, "tmp_mb": 1.5}'
+)
 ECHO = b"RE:%d:OK:ECHO(hello from actor 0)"
 WARM_S, WINDOW_S = 2.0, 5.0
 AT_ONCE = 64
@@ -39,6 +43,8 @@ class Worker:
     """One connection."""
 
     __slots__ = ("asked", "buffer", "sock")
+    tells = False
+    """Whether workers tell what commands used."""
 
     def __init__(self, sock: ssl.SSLSocket) -> None:
         self.sock = sock
@@ -69,7 +75,8 @@ class Worker:
 
     def answer(self) -> None:
         self.asked += 1
-        self.sock.send(frame(ECHO % self.asked))
+        used = frame(USED % self.asked) if self.tells else b""
+        self.sock.send(used + frame(ECHO % self.asked))
 
 
 class Lasting:
@@ -263,6 +270,9 @@ def keep_memory() -> None:
 
 
 def main() -> None:
+    if "--used" in sys.argv:
+        sys.argv.remove("--used")
+        Worker.tells = True
     folder, port, workers = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     keep_memory()
     swarm = Swarm(folder, port, workers, float(sys.argv[4]) if len(sys.argv) > 4 else 0.0)

@@ -106,9 +106,9 @@ def measure_reading(repeat: int) -> dict[str, dict[str, float]]:
         for line in records():
             group.append(line)
             if len(group) == A_GROUP:
-                _store(database, {"j": group}, [])
+                _store(database, {"j": group}, [], [])
                 group = []
-        _store(database, {"j": group}, [])
+        _store(database, {"j": group}, [], [])
         database.close()
         told = {}
         for name in ("states", "commands"):
@@ -147,10 +147,13 @@ class BenchPart:
         worker = ScriptWorker(JobFacts("bench", Params()), 7)
         self.machine = Machine(worker, first_state(lambda worker: First(worker, 7)))
 
+    def answered(self, command: str, reply: str, seconds: float) -> None: ...
     def heard(self, text: str, at: float) -> None: ...
     def touched(self) -> None: ...
     def used(self, use: Use) -> None: ...
-    def printed(self, command: int, output: bytes) -> None: ...
+    def printed(self, command: int, output: bytes, at: float) -> None: ...
+    def replied(self, command: int, text: str, at: float) -> None: ...
+    def reconnected(self, received: int, at: float) -> None: ...
     def ended(self, finish: Finish, at: float, charged: bool) -> None: ...
 
 
@@ -181,7 +184,7 @@ def us_per_command(database: Any) -> float:
     for reply in replies:
         group += [one.line for one in session.receive(reply, START) if isinstance(one, Append)]
         if len(group) >= A_GROUP:
-            _store(database, {"j": group}, [])
+            _store(database, {"j": group}, [], [])
             group = []
     return 1e6 * (time.process_time() - begun) / EVENTS
 

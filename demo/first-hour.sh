@@ -53,7 +53,7 @@ until [ -e home/ports.json ]; do sleep 0.1; kill -0 "$daemon"; done
 
 # ---------------------------------------------------------------- photos to thumbnails
 try mu launch map --program "$ffmpeg" --in photos --out thumbs -n 4 \
-    -p command="./$(basename "$ffmpeg") -v error -i {in} -vf scale=160:-1 {out}"
+    -p command="$(basename "$ffmpeg") -v error -i {in} -vf scale=160:-1 {out}"
 test "$(find thumbs -name 'IMG *.png' -size +0 | wc -l)" = 60
 
 # ---------------------------------------------------------------- texts, three of which fail

@@ -12,4 +12,5 @@ INIT = Init()
 
 def lambda_handler(event: Mapping[str, object], context: object) -> dict[str, object]:
     """Run a worker for `event` and return how it ended. Raises ValueError for an invalid event."""
-    return start(event, os.environ.get("LAMBDA_TASK_ROOT") or HERE, INIT.take())
+    request = str(getattr(context, "aws_request_id", ""))
+    return start(event, os.environ.get("LAMBDA_TASK_ROOT") or HERE, INIT.take(), request)

@@ -25,7 +25,7 @@ class Buckets:
     async def find(self, bucket: str) -> S3Place:
         """Return where a bucket is; the embedded server is started for its own. Raises S3Error."""
         if bucket != EMBEDDED_BUCKET:
-            return self._configured()
+            return self._config().s3.place
         process = self._engines.local_process
         if process is None:
             raise S3Error(
@@ -40,7 +40,7 @@ class Buckets:
     def find_from_thread(self, bucket: str) -> S3Place:
         """Do the same for `plan` and `finish`. Raises S3Error."""
         if bucket != EMBEDDED_BUCKET:
-            return self._configured()
+            return self._config().s3.place
         asking = cast(Any, lambda: Deferred.fromCoroutine(self.find(bucket)))
         return cast(S3Place, blockingCallFromThread(self._reactor, asking))
 
@@ -48,13 +48,8 @@ class Buckets:
         """Return where a bucket is for workers; those elsewhere cannot reach the embedded server."""
         process = self._engines.local_process
         if bucket == EMBEDDED_BUCKET and engine in ("local", EXTERNAL) and process is not None:
-            return self._embedded(process.s3_port) if process.s3_port else self._configured()
-        return self._configured()
-
-    def _configured(self) -> S3Place:
-        s3 = self._config().s3
-        endpoint, region = ("" if one == "auto" else one for one in (s3.endpoint, s3.region))
-        return S3Place(endpoint, region, s3.addressing, "" if s3.profile == "none" else s3.profile)
+            return self._embedded(process.s3_port) if process.s3_port else self._config().s3.place
+        return self._config().s3.place
 
     def _embedded(self, port: int) -> S3Place:
         key = make_key(self._config().home, S3_KEY)

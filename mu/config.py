@@ -3,6 +3,7 @@
 Each class below is a section of the file: its options with their types, defaults and bounds.
 """
 
+import base64
 import re
 from collections.abc import Callable, Mapping
 from configparser import ConfigParser
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
+from mu.aws.s3 import S3Place
 from mu.engines.cost import GB_S_USD, REQUEST_USD
 from mu.engines.local.faults import NO_FAULTS, Faults
 from mu.hosts import read_host, read_place, read_public_host
@@ -25,6 +27,8 @@ Section = TypeVar("Section", bound="DataclassInstance")
 
 LARGEST = 2**53
 """Of any number without a limit of its own."""
+SECRET_BYTES = 24
+"""The shortest secret."""
 YEAR_S = 366 * 86400.0
 """The largest time, in seconds."""
 
@@ -86,6 +90,17 @@ def _url_or_none(text: str) -> str:
     return text
 
 
+def _secret(text: str) -> str:
+    if text != "none":
+        try:
+            key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+        except ValueError:
+            key = b""
+        if len(key) < SECRET_BYTES:  # the message must not have the text
+            raise ValueError(f"must be none, or at least {SECRET_BYTES} random bytes in base64")
+    return text
+
+
 def _canary(text: str) -> tuple[int, ...]:
     if text == "none":
         return ()
@@ -121,7 +136,6 @@ class WorkerSection:
     silence_s: float = _option(60.0, 0.1)
     hold_s: float = _live(10.0, 0)
     reconnect_s: float = _live(60.0, 0)
-    log_bytes: int = _live(65536, 0)
     max_held: int = _live(1000, 1)
     max_info: int = _live(16 * 2**20, 1024)
     max_connections: int = _option(20_000, 1)
@@ -177,6 +191,14 @@ class S3Section:
     bucket: str = _live("none")
     port: int = _port(0)
 
+    @property
+    def place(self) -> S3Place:
+        """The server of all buckets but the embedded one's."""
+        endpoint, region = ("" if one == "auto" else one for one in (self.endpoint, self.region))
+        return S3Place(
+            endpoint, region, self.addressing, "" if self.profile == "none" else self.profile
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class LaunchSection:
@@ -205,8 +227,14 @@ class JobsSection:
     retry_pause_s: float = _live(1.0, 0)
     spares: int = _live(0, 0)
     stragglers: float = _live(3.0, 0)
+    blocked_s: float = _live(1.0, 0.001)
     keep: int = _option(1000, 1)
-    output_bytes: int = _option(2**26, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class LogsSection:
+    actor_bytes: int = _live(2**20, 0)
+    total_bytes: int = _live(2**31, 2**20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +245,18 @@ class JournalSection:
     max_bytes: int = _live(2**30, 2**20)
     max_attempt_bytes: int = _option(2**28, 2**10)
     max_job_bytes: int = _option(2**32, 2**10)
+
+
+@dataclass(frozen=True, slots=True)
+class NotifySection:
+    secret: str = field(
+        default="none", repr=False, metadata={"form": _secret, "live": True, "secret": True}
+    )
+    timeout_s: float = _live(10.0, 0.1)
+    pause_s: float = _live(1.0, 0.1)
+    longest_pause_s: float = _live(300.0, 0.1)
+    give_up_s: float = _live(86400.0, 0)
+    in_flight: int = _option(16, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +278,9 @@ class Config:
     s3: S3Section = field(default_factory=S3Section)
     launch: LaunchSection = field(default_factory=LaunchSection)
     jobs: JobsSection = field(default_factory=JobsSection)
+    logs: LogsSection = field(default_factory=LogsSection)
     journal: JournalSection = field(default_factory=JournalSection)
+    notify: NotifySection = field(default_factory=NotifySection)
     cost: CostSection = field(default_factory=CostSection)
 
     @property
@@ -246,13 +288,24 @@ class Config:
         return self.mu.home
 
 
-def read_config(path: Path | None) -> Config:
+DEPRECATED = {
+    ("worker", "log_bytes"): "[logs] actor_bytes limits the log of an actor, which is on disk",
+    ("jobs", "output_bytes"): "[logs] total_bytes limits the logs of all jobs, which are on disk",
+}
+"""Options that no longer have an effect, and what there is instead."""
+
+
+def read_config(path: Path | None, warn: Callable[[str], object] = lambda said: None) -> Config:
     """Return the configuration in the file `path`, or the defaults if it is None.
 
-    Raises ConfigError.
+    `warn` is called with a sentence about each deprecated option. Raises ConfigError.
     """
     try:
-        config = _read_sections(Config(), _parse(path))
+        parser = _parse(path)
+        for (section, option), instead in DEPRECATED.items():
+            if parser.has_section(section) and parser.remove_option(section, option):
+                warn(f"{path}: [{section}] {option} no longer has an effect: {instead}")
+        config = _read_sections(Config(), parser)
         if config.jobs.spares > config.jobs.max_workers:
             raise ValueError(
                 f"[jobs] spares must be at most max_workers, {config.jobs.max_workers}, got"
@@ -325,6 +378,8 @@ def _read_option(where: str, text: str, option: Field[object]) -> object:
     """Parse the text of an option. Raises ValueError."""
     kind, bounds = option.type, option.metadata
     shown = f"{' '.join(text.split()):.200}"  # a value may have several lines, an error only one
+    if bounds.get("secret"):
+        shown = "a value that is not shown here"
     if kind is Faults:
         try:
             return Faults.parse(text)

@@ -1,6 +1,7 @@
 """The HTTP control port: a JSON API to order, watch and cancel jobs."""
 
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from klein import Klein
@@ -26,6 +27,8 @@ from mu.jobs.spec import EXTERNAL, JobSpec
 from mu.jobs.summary import COUNTED, JSON
 from mu.jobs.timelines import NoTimeline, Timelines
 from mu.journal.records import Planned
+from mu.net.web import PacedResponse
+from mu.output.transcript import Transcript, View
 from mu.page.feed import Feeds
 from mu.page.files import PageFile
 from mu.parameters import RESTART, FieldError, Parameter, Params, read_fields
@@ -33,6 +36,8 @@ from mu.plugins import Pipeline
 from mu.registry import Registry
 from mu.strict_json import dumps
 
+NAMED = 5
+"""How many inputs a refusal names."""
 STATES = tuple(dict.fromkeys(SHOWN.values()))
 """The states of jobs as users see them."""
 
@@ -60,8 +65,15 @@ class FindBucket(Protocol):
     def __call__(self, bucket: str) -> Coroutine[Any, Any, S3Place]: ...
 
 
+ReadLog = Callable[[str, int], Coroutine[Any, Any, Transcript | None]]
+"""Returns the log of a job's actor; None: there is none. Raises OSError and ValueError."""
+
 Examine = Callable[[Mapping[str, object]], Deferred[list[JSON]]]
 """Makes the checks that a request asks for, and returns the findings. Fails with FieldError."""
+
+
+Scrape = Callable[[str], tuple[bytes, str]]
+"""Returns the metrics in the format for an Accept header, and their content type."""
 
 
 class Refusal(Exception):
@@ -86,9 +98,11 @@ class Control:
         book: JobBook,
         registry: Registry,
         starter: Starter,
+        read_log: ReadLog,
         engines: Collection[str],
         find_bucket: FindBucket,
         examine: Examine,
+        scrape: Scrape,
         feeds: Feeds,
         page: Mapping[str, PageFile],
     ) -> None:
@@ -97,9 +111,11 @@ class Control:
         self._book = book
         self._registry = registry
         self._starter = starter
+        self._read_log = read_log
         self._engines = engines
         self._find_bucket = find_bucket
         self._examine = examine
+        self._scrape = scrape
         self._feeds = feeds
         self._page = page
 
@@ -161,6 +177,13 @@ class Control:
     def health(self, request: Request) -> bytes:
         return _answer(request, {"status": "ok", "version": mu.__version__})
 
+    @app.route("/metrics", methods=["GET"])
+    def metrics(self, request: Request) -> bytes:
+        self._authorize(request)
+        told, content_type = self._scrape(request.getHeader("accept") or "")
+        request.setHeader("Content-Type", content_type)
+        return told
+
     @app.route("/pipelines", methods=["GET"])
     def pipelines(self, request: Request) -> bytes:
         self._authorize(request)
@@ -196,6 +219,8 @@ class Control:
         )
         asked = self._read_body(request, *fields)
         bucket, engine = asked.bucket, asked.engine
+        if not bucket:
+            raise Refusal(400, "bucket must be the name of a bucket, got ''", "bucket")
         if engine not in self._engines:
             names = ", ".join(sorted(self._engines))
             said = f"unknown engine {engine!r:.200}; the engines are {names}"
@@ -220,6 +245,15 @@ class Control:
             return _answer(request, await self._starter.preview(spec, plan))
         except PlanError as error:
             raise Refusal(409, str(error)) from None
+
+    @app.route("/check", methods=["POST"])
+    async def check(self, request: Request) -> bytes:
+        """Check an order, and neither plan nor start it."""
+        self._authorize(request)
+        assert request.content is not None
+        await self._read_order(request.content.read(), "")
+        request.setResponseCode(204)
+        return b""
 
     @app.route("/jobs", methods=["POST"])
     async def start(self, request: Request) -> bytes:
@@ -253,10 +287,21 @@ class Control:
         pipelines, engines = self._registry.pipelines, self._engines
         old = rerun_of(body, self._config)
         if not old:
-            return read_order(body, self._config, pipelines, engines, key), None
+            spec = read_order(body, self._config, pipelines, engines, key)
+            self._refuse_unsigned(spec)
+            return spec, None
         earlier = await self._starter.earlier(old)
         spec = read_order(body, self._config, pipelines, engines, key, earlier.order)
+        self._refuse_unsigned(spec)
         return spec, await self._starter.plan_rerun(spec, earlier)
+
+    def _refuse_unsigned(self, spec: JobSpec) -> None:
+        """Raise FieldError if the order's notification could not be signed."""
+        if spec.notify_url and self._config.notify.secret == "none":
+            raise FieldError(
+                "notify_url",
+                "notify_url needs a [notify] secret in mu.conf, with which requests are signed",
+            )
 
     @app.route("/jobs", methods=["GET"])
     def jobs(self, request: Request) -> bytes:
@@ -315,7 +360,7 @@ class Control:
         workers = job.workers()
         key = _argument(request, "key")
         if key is not None:
-            having = {actor.number for actor in _having(job, key)}
+            having = {actor.number for actor in _having(job, key)[1]}
             workers = [worker for worker in workers if worker["actor"] in having]
         state = _chosen(request, "state", COUNTED)
         if state is not None:
@@ -338,49 +383,92 @@ class Control:
         return await self._starter.timelines.read(job, last, limit, detail == "commands")
 
     @app.route("/jobs/<job_id>/log", methods=["GET"])
-    def output(self, request: Request, job_id: str) -> bytes:
+    async def output(self, request: Request, job_id: str) -> bytes:
         """Return what commands printed, as plain text: for one actor, or for all with headings.
 
-        For one actor, `after=N` skips the first N bytes; the header Mu-Log-End says where the next
-        part begins, and Mu-Log-Begin where this one did. With `key`, only the output of that input
-        is returned; with `names=1`, each line begins with the name of its input.
+        For one actor, `after=N` skips the log's first N bytes; the header Mu-Log-End says where the next
+        part begins, and Mu-Log-Begin where this one did. `key`, an input's name or an unambiguous part
+        of it, and `attempt` select the output of an input or an attempt; with `names=1`, each line
+        begins with the name of its input, and with `times=1`, with its time.
         """
         self._authorize(request)
         job = self._find(job_id)
-        if not isinstance(job, Job):
-            raise Refusal(
-                404, f"job {job_id} ended before the daemon's last start: its log is gone"
-            )
-        request.setHeader("Content-Type", "text/plain; charset=utf-8")
-        request.setHeader("X-Content-Type-Options", "nosniff")
         number, key = _argument(request, "actor"), _argument(request, "key")
-        names = _chosen(request, "names", ("0", "1")) == "1"
-        actors = job.actors if key is None else _having(job, key)
-        after = 0
+        attempt = _argument(request, "attempt")
+        view = View(
+            attempt=None if attempt is None else _number(attempt, "attempt"),
+            source=key,
+            names=key is None and _chosen(request, "names", ("0", "1")) == "1",
+            times=_chosen(request, "times", ("0", "1")) == "1",
+        )
+        if key is None:
+            sizes = _input_counts(job)
+        else:
+            key, sizes = await self._with_input(job, key)
+            view = replace(view, source=key)
         if number is not None:
             chosen = _number(number, "actor")
-            if job.actor(chosen) is None:
+            if chosen not in _input_counts(job):
                 raise Refusal(404, f"job {job_id} has no actor {number:.200}", "actor")
-            actors = [actor for actor in actors if actor.number == chosen]
-            if not actors:
+            if chosen not in sizes:
                 raise Refusal(404, f"actor {number:.200} has no input {key!r:.200}", "key")
-            after = _number(_argument(request, "after") or "0", "after")
-        if job.ended and any(actor.output.misses(after) for actor in actors):
+            sizes = {chosen: sizes[chosen]}
+            view = replace(view, after=_number(_argument(request, "after") or "0", "after"))
+        request.setHeader("Content-Type", "text/plain; charset=utf-8")
+        request.setHeader("X-Content-Type-Options", "nosniff")
+        if number is None and (key is None or len(sizes) != 1):
+            return await self._write_logs(request, job, sizes, view)
+        (chosen,) = sizes
+        log = await self._log_of(job, chosen)
+        request.setHeader("Mu-Log-Begin", str(log.begin(view.after)))
+        request.setHeader("Mu-Log-End", str(log.end))
+        return log.shown(replace(view, names=view.names and sizes[chosen] > 1))
+
+    async def _write_logs(
+        self, request: Request, job: Job | PastJob, sizes: Mapping[int, int], view: View
+    ) -> bytes:
+        """Write the logs of these actors, one after the other: together they may be large."""
+        for actor in list(sizes)[:1]:
+            await self._log_of(job, actor)  # if there is none, refuse before a byte is written
+        response = PacedResponse(request)
+        try:
+            for actor, size in sizes.items():
+                log = await self._log_of(job, actor)
+                text = log.shown(replace(view, names=view.names and size > 1))
+                if not await response.write(b"== actor %d ==\n%b\n" % (actor, text)):
+                    break
+        except Refusal as refused:
+            await response.write(b"mu: %b\n" % str(refused).encode())
+        finally:
+            response.end()
+        return b""
+
+    async def _with_input(self, job: Job | PastJob, key: str) -> tuple[str, dict[int, int]]:
+        """Return the input with this name or part, and its actors with their numbers of inputs.
+
+        Raises Refusal.
+        """
+        if isinstance(job, Job):
+            key, actors = _having(job, key)
+            return key, {actor.number: actor.size for actor in actors}
+        sizes = _input_counts(job)  # the inputs of a job of an earlier daemon are not known
+        found = [actor for actor in sizes if (await self._log_of(job, actor)).has(key)]
+        if not found:
+            raise Refusal(404, f"job {job.id} has no output of an input {key!r:.200}", "key")
+        return key, {actor: sizes[actor] for actor in found}
+
+    async def _log_of(self, job: Job | PastJob, actor: int) -> Transcript:
+        try:
+            log = await self._read_log(job.id, actor)
+        except (OSError, ValueError) as error:
+            raise Refusal(500, f"the log of job {job.id} cannot be read: {error}") from None
+        if log is None and job.ended:
             raise Refusal(
                 404,
-                f"the output of job {job_id} was dropped: that of newer jobs has taken its place"
-                " (see [jobs] output_bytes in mu.conf)",
+                f"no log of job {job.id} is kept: those of newer jobs have taken its place, or it ended"
+                " under a version of mu that kept none (see [logs] in mu.conf)",
             )
-        texts = [_output(actor, after, key, names) for actor in actors]
-        if number is None and not (key is not None and len(actors) == 1):
-            headed = zip(actors, texts, strict=True)
-            return b"".join(
-                b"== actor %d ==\n%b\n" % (actor.number, text) for actor, text in headed
-            )
-        output = actors[0].output
-        request.setHeader("Mu-Log-Begin", str(min(max(after, output.begin), output.end)))
-        request.setHeader("Mu-Log-End", str(output.end))
-        return texts[0]
+        return log or Transcript([])
 
     @app.route("/doctor", methods=["POST"])
     async def doctor(self, request: Request) -> bytes:
@@ -490,22 +578,32 @@ def _argument(request: Request, name: str) -> str | None:
     return given[-1].decode("utf-8", "replace") if given else None
 
 
-def _having(job: Job | PastJob, key: str) -> list[Actor]:
-    """Return the actors that have this input. Raises Refusal if there is none."""
+def _having(job: Job | PastJob, part: str) -> tuple[str, list[Actor]]:
+    """Return the input of this name, or the only one with this part of it, and the actors that have it.
+
+    Raises Refusal if there is none, or several.
+    """
     if not isinstance(job, Job):
         raise Refusal(
             404, f"job {job.id} ended before the daemon's last start: its inputs are gone", "key"
         )
-    actors = job.having(key)
-    if not actors:
-        raise Refusal(404, f"job {job.id} has no input {key!r:.200}", "key")
-    return actors
+    found = job.having(part)
+    if not found:
+        raise Refusal(404, f"job {job.id} has no input {part!r:.200}", "key")
+    if len(found) > 1:
+        names = ", ".join(f"{name:.200}" for name in list(found)[:NAMED])
+        more = ", ..." if len(found) > NAMED else ""
+        raise Refusal(
+            404, f"job {job.id} has {len(found)} inputs with {part!r:.200}: {names}{more}", "key"
+        )
+    return next(iter(found.items()))
 
 
-def _output(actor: Actor, after: int, key: str | None, names: bool) -> bytes:
-    if key is not None:
-        return actor.output.of(key, after)
-    return actor.output.labelled(after) if names and actor.size > 1 else actor.output.since(after)
+def _input_counts(job: Job | PastJob) -> dict[int, int]:
+    """Return how many inputs each actor has."""
+    if isinstance(job, Job):
+        return {actor.number: actor.size for actor in job.actors}
+    return {row["actor"]: row["inputs"]["total"] for row in job.workers()}
 
 
 def _chosen(request: Request, name: str, allowed: Collection[str]) -> str | None:

@@ -49,6 +49,7 @@ class Examiner:
             Needs(one.name, one.uses_relay, one.all_at_once)
             for one in self._registry.pipelines.values()
         ]
-        aws = AwsClients(may_prompt=False)
-        case = read_case(given, self._config(), self._source, aws, local, needs, "the daemon's")
+        config = self._config()
+        aws = AwsClients(may_prompt=False, s3=config.s3.place)
+        case = read_case(given, config, self._source, aws, local, needs, "the daemon's")
         return [asdict(finding) for finding in examine(case)]

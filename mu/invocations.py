@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from mu.aws.endings import BadEnding
+
 __all__ = [
     "Accepted",
     "Answer",
+    "BadEnding",
     "ConcurrencyLimit",
     "Invocation",
     "Refused",

@@ -21,7 +21,14 @@ from mu.events import (
     encode,
 )
 from mu.messages import HELLO, STARTED, may_bring
-from mu.states.base import ErrorState, Expect, MachineState, TerminalState, advance
+from mu.states.base import (
+    ErrorState,
+    Expect,
+    MachineState,
+    TerminalState,
+    advance,
+    checked,
+)
 from mu.states.context import HELD_LIMIT, Held, Progress, State
 from mu.states.origin import explained
 from mu.states.script import ScriptWorker
@@ -77,12 +84,15 @@ class Machine:
     def last_label(self) -> str:
         """The label of the state that failed, if one did, otherwise of the current one."""
         before = self.state.prevState if isinstance(self.state, ErrorState) else None
-        return before.label if isinstance(before, MachineState) else self.label
+        return label_of(before) if isinstance(before, MachineState) else self.label
 
     @property
     def expected(self) -> Expect:
         """The prefixes that the current state waits for; None if it does not say."""
-        wanted: Expect = getattr(self.state, "get_expect", lambda: None)()
+        try:
+            wanted: Expect = getattr(self.state, "get_expect", lambda: None)()
+        except Exception:  # in a pipeline author's code; `receive` tells it
+            return None
         return wanted
 
     def receive(self, event: Event) -> list[Effect]:
@@ -117,10 +127,7 @@ class Machine:
             return False
         if any(_heeds_info(part) for part in _living(state)):
             return False
-        try:
-            wanted = self.expected
-        except Exception:  # in a pipeline author's get_expect
-            return False
+        wanted = self.expected
         commands = self.worker.outstanding.values()
         return all(
             isinstance(prefix, str)
@@ -149,21 +156,23 @@ class Machine:
                 self.worker.set_timer(name, seconds)
 
     def _react(self, event: Event) -> None:
-        if isinstance(event, Informed):
-            self._note(event.key, event.value)
-        elif isinstance(event, Answered):
+        if isinstance(event, Answered):
             self._settle(event)
-        if isinstance(event, Elapsed) and event.timer in self._timed:
+        elif isinstance(event, Informed):
+            self._note(event.key, event.value)
+        elif isinstance(event, Elapsed) and event.timer in self._timed:
             late, seconds = self._timed.pop(event.timer)
-            who = "it" if late is self.state else late.label
+            who = "it" if late is self.state else label_of(late)
             event = Lost(event.at, f"{who} took longer than its timeout of {seconds:g} s")
         if self.state is None:
             self.worker.numbered = isinstance(event, Entered) and event.numbered
-            self.state = self.begin(self.worker)
+            self.state = checked(
+                self.begin(self.worker), "begin() must return a State or coroutine"
+            )
         if not self._take(event):
             self._hold(event)
             return
-        while any(self._retake(held) for held in self._held):
+        while self._held and any(self._retake(held) for held in self._held):
             pass
 
     def _settle(self, reply: Answered) -> None:
@@ -173,7 +182,18 @@ class Machine:
                 self.worker.outstanding.pop(reply.command, None)
         elif not reply.text.startswith(HELLO):
             self._numbered = False
-            self.worker.outstanding.clear()  # it cannot be told, and must not grow
+            self._settle_first(reply.text)
+
+    def _settle_first(self, reply: str) -> None:
+        """Note that the first command that a reply without a number may answer has its last one."""
+        commands = self.worker.outstanding
+        if not reply.startswith(STARTED):
+            for number, command in commands.items():
+                if may_bring(command, reply):
+                    del commands[number]
+                    break
+        for number in list(commands)[: max(0, len(commands) - HELD_LIMIT)]:  # they must not grow
+            del commands[number]
 
     def _note(self, key: str, value: str) -> None:
         """Store an INFO from the worker. Raises OverflowError if it is too large."""
@@ -216,15 +236,15 @@ class Machine:
 
     def _outcome(self) -> Finish | None:
         """Return how the actor ended; None: it has not."""
+        if not isinstance(self.state, TerminalState):
+            return None
         if isinstance(self.state, ErrorState):
             before = self.state.prevState
-            where = f"{before.label}: " if isinstance(before, MachineState) else ""
+            where = f"{label_of(before)}: " if isinstance(before, MachineState) else ""
             return Finish(f"{where}{self.state.err or 'failed'}")
-        if isinstance(self.state, TerminalState):
-            finish = Finish(result=self.state.result)
-            encode(finish)  # raises TypeError or ValueError if the result is not a JSON value
-            return finish
-        return None
+        finish = Finish(result=self.state.result)
+        encode(finish)  # raises TypeError or ValueError if the result is not a JSON value
+        return finish
 
 
 def _heeds_info(state: State) -> bool:
@@ -236,9 +256,10 @@ def _heeds_info(state: State) -> bool:
 def label_of(state: State) -> str:
     """Return the label of a state, whatever its author's code does."""
     try:
-        return state.label
+        label: object = state.label
     except Exception:  # in a pipeline author's str_extra
-        return type(state).__name__
+        label = None
+    return label if isinstance(label, str) else type(state).__name__
 
 
 def _living(state: State) -> Iterator[State]:

@@ -278,6 +278,8 @@ _EXPECTED = {
     "connect": "OK:CONNECT",
     "close_connect": "OK:CLOSE_CONNECT",
 }
+COMMANDS = frozenset(_EXPECTED)
+"""The names of the commands that workers know, apart from quit."""
 
 
 def expected_reply(command: str | None) -> str:

@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from mu.events import Finish
 from mu.interfaces import IEngine, IPipeline
-from mu.invocations import Answer, ConcurrencyLimit, Invocation, Size, Unreached
+from mu.invocations import Answer, BadEnding, ConcurrencyLimit, Invocation, Size, Unreached
 from mu.parameters import Parameter, Params
 from mu.states.context import JobFacts, State
 from mu.states.script import Script, ScriptWorker
@@ -168,6 +168,16 @@ class Engine(ABC):
         seconds since the epoch.
         """
         return _succeed(f"see the log of function {function!r}")
+
+    def ending_of(
+        self, function: str, region: str, request: str, since: float
+    ) -> "Deferred[BadEnding | None]":
+        """Return a Deferred of how an invocation ended badly; None, the default: not, or unknown.
+
+        `request` is the id by which the worker knows its invocation; it began after `since`, in
+        seconds since the epoch. It is asked when the worker has lost its connection.
+        """
+        return _succeed(None)
 
     def concurrency(self, function: str, region: str) -> "Deferred[ConcurrencyLimit | None]":
         """Return a Deferred of how many workers may run at once; None, the default: unknown.

@@ -19,7 +19,8 @@ from mu.net.certificates import job_of
 from mu.net.endings import handshake_error, loss
 from mu.net.strangers import LogSums, Strangers
 from mu.session import QUIT
-from mu.wire import FrameError, Framer, frame
+from mu.totals import Totals
+from mu.wire import FrameError, Framer, count_frames, frame
 
 GOODBYE_S = 10.0
 """How long a worker that was told to quit may take to close its connection, in seconds."""
@@ -40,6 +41,7 @@ class WorkerProtocol(Protocol):
         factory: "WorkerFactory",
     ) -> None:
         self._factory = factory
+        self._traffic = factory.totals.traffic
         self._book = book
         self._options = options
         self._clock = clock
@@ -64,6 +66,7 @@ class WorkerProtocol(Protocol):
     def connectionMade(self) -> None:
         peer = self.transport.getPeer()
         self.peer = f"{getattr(peer, 'host', peer)}:{getattr(peer, 'port', '')}"
+        self._factory.totals.accepted += 1
         self._factory.connections.add(self)
         self._factory.strangers.add(self)
         self.transport.registerProducer(self, True)
@@ -78,6 +81,7 @@ class WorkerProtocol(Protocol):
             self._close("its certificate names no job")
 
     def dataReceived(self, data: bytes) -> None:
+        self._traffic.bytes_in += len(data)
         if not self._closing:
             self._heard = self._clock.seconds()
             self._inbox.append(data)
@@ -106,9 +110,12 @@ class WorkerProtocol(Protocol):
         self._gone = True
         self._stop_timer()
         if self._hello is None:
+            self._factory.totals.refused += 1
             self._factory.refused.add(self.peer, self._closing or handshake_error(reason))
         else:
             if self._session is not None:
+                if not self._session.over and self._session.line is self:
+                    self._factory.totals.lost += 1
                 self._session.detach(self, self._closing or loss(reason))
             if self._job_id is not None:
                 self._book.leave(self._job_id, self, self._hello)
@@ -146,6 +153,8 @@ class WorkerProtocol(Protocol):
 
     def write(self, data: bytes) -> None:
         if not self._gone:
+            self._traffic.bytes_out += len(data)
+            self._traffic.frames_out += count_frames(data)
             self.transport.write(data)
 
     def read_on(self) -> None:
@@ -206,6 +215,7 @@ class WorkerProtocol(Protocol):
         return self._session is not None and self._session.full
 
     def _take(self, payload: bytes) -> None:
+        self._traffic.frames_in += 1
         if self._session is not None:
             self._session.receive(payload)
         elif self._dismissed:
@@ -269,7 +279,14 @@ class WorkerFactory(Factory):
     log = DaemonLogger()
     noisy = False
 
-    def __init__(self, book: JobBook, options: WorkerSection, clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        book: JobBook,
+        options: WorkerSection,
+        clock: IReactorTime,
+        totals: Totals | None = None,
+    ) -> None:
+        self.totals = totals or Totals()
         self._book = book
         self._options = options
         self._clock = clock
@@ -295,6 +312,7 @@ class WorkerFactory(Factory):
         limit = self._options.max_connections
         if len(self.connections) < limit or self.strangers.drop_oldest():
             return True
+        self.totals.refused += 1
         self.refused.add(addr, f"{limit} connections are open (max_connections)")
         return False
 

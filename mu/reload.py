@@ -59,7 +59,7 @@ class Reloader:
             self.log.info("configuration: there is no file, so that nothing changed")
             return
         try:
-            new = read_config(self._source)
+            new = read_config(self._source, lambda said: self.log.warn("{said}", said=said))
         except ConfigError as error:
             self.log.error("the old configuration stays in use: {error}", error=error)
             return

@@ -46,10 +46,14 @@ from mu.journal.database import JournalError
 from mu.journal.keeper import JournalKeeper
 from mu.journal.writer import JournalReactor
 from mu.logs import DaemonLogger
+from mu.metrics import LagProbe, Metrics
 from mu.net.certificates import Authority
 from mu.net.host_headers import AllowedHosts, split_hosts
 from mu.net.transport import DirectTLSFactory, PromptServer
 from mu.net.web import BoundedSite, TextResource
+from mu.notifier import Notifier, make_agent
+from mu.output.files import OutputLimits
+from mu.output.keeper import OutputKeeper
 from mu.page.feed import Feeds
 from mu.page.files import read_files
 from mu.pipelines import s3
@@ -61,6 +65,7 @@ from mu.relay.hub import Relay
 from mu.relay.transport import RelayServer, RelayTLSFactory
 from mu.reload import Reloader
 from mu.signals import Signals, ignore_hang_up
+from mu.totals import Totals
 
 GOODBYE_S = 3.0
 """How long a stopping daemon waits for its workers to close their connections."""
@@ -126,7 +131,20 @@ class MuService(Service):
             self._watch = HomeWatch(reactor, self._home_gone, home, home / "lock")
         except (OSError, ValueError) as error:
             raise ConfigError(f"[mu] home = {home}: cannot use it: {error}") from None
-        self._journal = JournalKeeper(home / "journal.db", config, reactor, self._journal_failed)
+        self._totals = Totals()
+        self._threads = _Threads(0, BLOCKING_CALLS, "mu-blocking")
+        self._log_thread = _Threads(0, 1, "mu-logs")
+        self._output = OutputKeeper(
+            home / "logs", _output_limits(config), reactor, self._in_log_thread, self._in_thread
+        )
+        self._journal = JournalKeeper(
+            home / "journal.db",
+            config,
+            reactor,
+            self._journal_failed,
+            self._output.forget,
+            self._totals.commits,
+        )
         try:
             last = self._journal.last_ports()
         except JournalError as error:
@@ -134,9 +152,17 @@ class MuService(Service):
         self._ports = Ports(config, last, reactor, home / "ports.json")
         self._engines = BuiltinEngines(config, self._local_key, reactor)
         self._buckets = Buckets(lambda: self._config, self._engines, reactor)
-        self._book = JobBook(config.jobs.keep, config.jobs.output_bytes)
-        self._workers = WorkerFactory(self._book, config.worker, reactor)
-        self._threads = _Threads(0, BLOCKING_CALLS, "mu-blocking")
+        forgotten = (lambda jobs: None) if config.journal.enabled else self._output.forget
+        self._book = JobBook(config.jobs.keep, forgotten)
+        self._workers = WorkerFactory(self._book, config.worker, reactor, self._totals)
+        self._lag = LagProbe(reactor, self._totals.loop_lag)
+        self._notifier = Notifier(
+            lambda: self._config.notify,
+            self._book,
+            self._totals,
+            reactor,
+            make_agent(reactor, config.notify.timeout_s),
+        )
         self._conductor: Conductor | None = None
         self._control: Control | None = None
         self._relay: Relay | None = None
@@ -164,6 +190,7 @@ class MuService(Service):
         DaemonLogger.debugging = config.mu.debug
         allow_many_files()
         self._threads.start()
+        self._log_thread.start()
         self._watch.check()
         self._set_up_s3(config)
         registry = Registry.installed()
@@ -188,12 +215,23 @@ class MuService(Service):
             self._book,
             registry,
             conductor,
+            self._output.read,
             {*engines, EXTERNAL},
             self._buckets.find,
             partial(self._in_thread, examiner),
+            Metrics(
+                self._book,
+                self._totals,
+                self._workers,
+                self._journal,
+                self._relay,
+                self._notifier,
+                self._reactor,
+            ).scrape,
             Feeds(self._reactor),
             read_files(),
         )
+        self._lag.start()
         self._listen_for_orders(self._control)
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
@@ -212,13 +250,23 @@ class MuService(Service):
         config, journal = self._config, self._journal
         ledger = journal.open()
         conductor = Conductor(
-            config, self._book, ledger, self._authority, engines, self._in_thread, self._reactor
+            config,
+            self._book,
+            ledger,
+            self._authority,
+            engines,
+            self._in_thread,
+            self._reactor,
+            self._totals,
         )
         conductor.coordinator.reached = Reached(config.home / "reached.json")
+        conductor.coordinator.notify = lambda one: self._notifier.notify(one, ledger)
+        conductor.coordinator.output = self._output
         if journal.archive is not None:
             self._watch.add(journal.path)
             known = {*engines, EXTERNAL}
             restore(journal.archive, journal.path, config, registry, known, self._book, conductor)
+        self._output.open(conductor.running)
         return conductor
 
     def _listen_for_workers(self) -> None:
@@ -278,6 +326,9 @@ class MuService(Service):
     def _in_thread(self, call: Callable[..., Any], *args: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._threads, call, *args)
 
+    def _in_log_thread(self, call: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        return deferToThreadPool(self._reactor, self._log_thread, call, *args)
+
     def _could_not_start(self, failure: Failure) -> None:
         self.log.critical("mu cannot start: {why}", why=failure.getErrorMessage())
         self.log.debug("{trace}", trace=failure.getTraceback())
@@ -299,6 +350,7 @@ class MuService(Service):
         self._control.reload(config, tokens)
         self._conductor.reload(config)
         self._journal.reload(config)
+        self._output.reload(_output_limits(config))
 
     def _home_gone(self, gone: Path) -> None:
         """Exit at once if the home is gone: nobody would know of a job that is ordered now."""
@@ -327,6 +379,8 @@ class MuService(Service):
         """Close the ports and stop the local engine, unless jobs are kept for the next start."""
         self._stopping = True
         self._watch.stop()
+        self._lag.stop()
+        self._notifier.stop()
         self._ports.withdraw()
         keep = self._journal.keeps and self._config.mu.on_stop == "keep"
         running = sum(job.active for job in self._book.live()) if keep else 0
@@ -345,10 +399,15 @@ class MuService(Service):
         ending: list[Deferred[Any]] = [self._engines.stop(leave_local=running > 0)]
         if self._relay is not None:
             ending.append(self._relay.stop())
-        ending.append(self._journal.close())
+        ending += [self._output.flushed(), self._journal.close()]
         await DeferredList(ending, consumeErrors=True)
-        # This joins its threads, which may be in a plan or finish that never returns.
-        Thread(target=self._threads.stop, daemon=True).start()
+        # This joins their threads, which may be in a plan or finish that never returns.
+        for threads in (self._log_thread, self._threads):
+            Thread(target=threads.stop, daemon=True).start()
+
+
+def _output_limits(config: Config) -> OutputLimits:
+    return OutputLimits(config.logs.actor_bytes, config.logs.total_bytes)
 
 
 def _check_default(engine: str, known: Set[str]) -> None:
@@ -368,6 +427,7 @@ def makeService(options: Options, reactor: DaemonReactor | None = None) -> MuSer
     path = None if options["config"] is None else Path(options["config"]).absolute()
     ignore_hang_up()
     try:
-        return MuService(read_config(path), reactor, path)
+        config = read_config(path, lambda said: MuService.log.warn("{said}", said=said))
+        return MuService(config, reactor, path)
     except ConfigError as error:
         raise SystemExit(f"mu: {error}") from None

@@ -16,7 +16,7 @@ The rules are the "Extensions" of the protocol. In short:
   machine's. After a restart the machine may have to receive some replies again first.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Generic, Protocol, TypeVar
 
 from mu.events import (
@@ -46,6 +46,7 @@ from mu.journal.replay import step
 from mu.machine import Machine
 from mu.messages import (
     HELLO,
+    STARTED,
     Ack,
     BadMessage,
     Hello,
@@ -78,6 +79,8 @@ from mu.wire import frame
 QUIT = "quit:"
 ACK_REPLIES, ACK_BYTES, ACK_S = 64, 2**20, 5.0
 """After how many replies, bytes or seconds a worker is told which of its replies are on disk."""
+LOG_LAG_S = 5.0
+"""What was printed so shortly before a daemon was killed may not be in the logs."""
 RESTART_HOLD_S = 5.0
 """The shortest hold after a restart: a worker may be in its longest pause before reconnecting."""
 MOST_HELD_COMMANDS = 64
@@ -95,6 +98,8 @@ class Part(Protocol):
     machine: Machine
 
     @property
+    def answered(self) -> Callable[[str, str, float], None]: ...
+    @property
     def job_id(self) -> str: ...
     @property
     def pipeline_name(self) -> str: ...
@@ -105,7 +110,9 @@ class Part(Protocol):
     def heard(self, text: str, at: float) -> None: ...
     def used(self, use: Use) -> None: ...
     def touched(self) -> None: ...
-    def printed(self, command: int, output: bytes) -> None: ...
+    def printed(self, command: int, output: bytes, at: float) -> None: ...
+    def replied(self, command: int, text: str, at: float) -> None: ...
+    def reconnected(self, received: int, at: float) -> None: ...
     def ended(self, finish: Finish, at: float, charged: bool) -> None: ...
 
 
@@ -132,7 +139,8 @@ class Session(Generic[L]):
 
     __slots__ = (
         *("away_since", "line", "name", "over", "part", "received"),
-        *("_ack_timer", "_acked", "_actor", "_agreed", "_allowance", "_appended", "_assigned"),
+        *("_ack_timer", "_acked", "_actor", "_agreed", "_allowance", "_appended", "_asked"),
+        "_assigned",
         *(
             "_attempt",
             "_claim",
@@ -179,6 +187,7 @@ class Session(Generic[L]):
         self._hold_reason = ""
         self._stopped: dict[str, float] | None = None  # while timers are stopped: when each is due
         self._stopped_at = 0.0
+        self._asked: dict[int, tuple[str, float]] = {}  # commands without their last reply: when
         self._effects: list[SessionEffect] = []
         self._appended = 0  # Append effects among those
 
@@ -221,9 +230,13 @@ class Session(Generic[L]):
                 begun = True
                 text = event.text if isinstance(event, Answered) else f"INFO:{event.key}"
                 self.part.heard(text, event.at)
+                if isinstance(event, Answered) and event.at >= stopped_at - LOG_LAG_S:
+                    self.part.replied(event.command, text, event.at)
             elif isinstance(event, Elapsed):
                 self._stopped.pop(event.timer, None)
             finish = self._note(effects, event.at) or finish
+        outstanding = machine.worker.outstanding
+        self._asked = {n: asked for n, asked in self._asked.items() if n in outstanding}
         self._outbox.free_first(self._outbox.produced)
         self._kept = self._acked = self.received
         if not position:
@@ -252,6 +265,8 @@ class Session(Generic[L]):
             self._effects.append(Supersede(before, "its worker has a newer connection"))
         if self._connections or self.away_since is not None:
             self._record(Reconnected(now, self._actor, self._attempt))
+        if not self.over and (before is not None or self.away_since is not None):
+            self.part.reconnected(hello.received, now)
         self._stop_hold()
         self._claim = hello.received, hello.crc, hello.sent
         self._welcomed = self._agreed = False
@@ -341,7 +356,7 @@ class Session(Generic[L]):
                 self._reply(said, len(payload), now)
         elif isinstance(said, Log):
             if not self.over:
-                self.part.printed(said.command, said.output)
+                self.part.printed(said.command, said.output, now)
         elif isinstance(said, Use):
             self.part.used(said)
         elif isinstance(said, Ping):
@@ -352,6 +367,7 @@ class Session(Generic[L]):
         text = reply.text
         self.received += 1
         self.part.heard(text, now)
+        self.part.replied(reply.command, text, now)
         if self._agreed:
             self._outbox.confirm(reply.command)
         try:
@@ -362,6 +378,9 @@ class Session(Generic[L]):
         if info:
             self._handle(Informed(now, *info, reply.command), is_reply=True)
         else:
+            if reply.command in self._asked and not text.startswith(STARTED):
+                command, at = self._asked.pop(reply.command)
+                self.part.answered(command, text, now - at)
             self._handle(Answered(now, text, reply.command), is_reply=True)
         if self.name and not self.over:
             self._acknowledge(size)
@@ -516,6 +535,8 @@ class Session(Generic[L]):
                     if self._quits:
                         self._outbox.barrier = self._position
                     self._outbox.add(command)
+                    if self.name:  # others do not say which command they answer
+                        self._asked[self._outbox.produced] = command, at
                 case SetTimer(timer=timer, seconds=seconds):
                     self._set_timer(timer, seconds, at)
                 case CancelTimer(timer=timer):
@@ -544,6 +565,7 @@ class Session(Generic[L]):
         self.over = True
         self.away_since = None
         self._machine = None
+        self._asked.clear()
         crash = self.part.machine.crash
         if crash is not None:
             self._effects.append(Crashed(crash))

@@ -16,6 +16,27 @@ from mu.functions.bundle import bundle
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# fmt: off
+SLOWEST = (
+    "data", "program", "restart", "example", "pipelines_real", "clock_real", "daemon", "local",
+    "aws_page", "xcenc", "chains_real", "launch_faults", "scripts", "install", "worker_relay",
+    "cli", "chain", "nothing_lost", "edges", "waves", "relay_real", "worker",
+)
+# fmt: on
+"""The files of tests/real that take longest; they begin first, so that none of them ends alone."""
+
+
+def pytest_collection_modifyitems(items):
+    """Order the files: slow ones first, then those of real processes, then the others."""
+    ranks = {f"test_{name}": rank for rank, name in enumerate(SLOWEST)}
+
+    def rank(item):
+        path = item.path
+        return path.parent.name != "real", ranks.get(path.stem, len(ranks))
+
+    items.sort(key=rank)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _daemons_are_forked():
     """Have all daemons forked by a process that has imported their modules, which saves much time."""

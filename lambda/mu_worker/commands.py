@@ -8,6 +8,9 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from resource import struct_rusage
+from signal import SIGKILL
+from time import monotonic, thread_time
 
 from mu.messages import decode, encode
 from mu_worker.connection import DialError
@@ -25,6 +28,7 @@ from mu_worker.template import (
     runs_encoder,
 )
 from mu_worker.threads import Threads
+from mu_worker.usage import UsageMeter
 from mu_worker.variables import Variables
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
@@ -48,11 +52,14 @@ class Tools:
     threads: Threads
     store: ObjectStore
     neighbour: Neighbour
+    meter: UsageMeter
     dial: Callable[[str, int], socket.socket]
     shared_tmp: bool = False
     """Whether other workers use the same /tmp, so that no command may name it."""
 
 
+KILLED = (-SIGKILL, 128 + SIGKILL)
+"""The exit statuses of a killed program, and of a shell whose last program was killed."""
 ANY_PROGRAM = 2
 """The value of send_statefile that sends the state of every program, not only of the encoder."""
 
@@ -81,12 +88,12 @@ class CommandRunner:
     def __init__(
         self,
         tools: Tools,
-        reply: Callable[[int, str], None],
+        reply: Callable[[int, str, dict[str, float]], None],
         print_live: Callable[[int, bytes], None],
     ) -> None:
         self._tools = tools
         self._variables = tools.variables
-        self._reply = reply
+        self._answer = reply
         self._print_live = print_live
         self._blocking = 0  # the number of the command that later ones wait for; 0: none
         self._runs: dict[int, RunningCommand] = {}
@@ -117,6 +124,9 @@ class CommandRunner:
             self._reply(numbered.number, f"FAIL(no such command '{command.text}')")
         else:
             self._attempt(numbered.number, partial(action, numbered.number, command.argument))
+
+    def _reply(self, number: int, text: str) -> None:
+        self._answer(number, text, {})
 
     def _attempt(self, number: int, action: Callable[[], None]) -> None:
         """Turn an error in a command into its FAIL; the worker must not fail."""
@@ -202,10 +212,15 @@ class CommandRunner:
             shown = command if len(command) <= 1000 else f"{command[:1000]}..."
             raise CommandFailed(f"could not start {shown}: {_described(error)}") from error
         self._runs[number] = run
+        tools.meter.begin(number)
         self._started(number, f"OK:RUNNING({command})")
 
-    def _exited(self, run: RunningCommand, status: int, output: bytes) -> None:
+    def _exited(self, run: RunningCommand, status: int, output: bytes, used: struct_rusage) -> None:
         del self._runs[run.number]
+        meter = self._tools.meter
+        meter.note_program(run.number, used)
+        if status in KILLED and (why := meter.why_killed(run.number)):
+            output += f"\n[{why}]\n".encode()
         text = f"OK:RETVAL({status}):OUTPUT({decode(output)}):COMMAND({run.command})"
         if run.spoilt:
             self._finish(run.number, f"FAIL({run.spoilt})")
@@ -254,9 +269,9 @@ class CommandRunner:
         region = self._variables.text("region")
         path = os.path.join(self._tools.root, file)
 
-        def retrieve() -> str:
-            self._tools.store.retrieve(region, bucket, key, path)
-            return f"OK:RETRIEVE({bucket}/{key})"
+        def retrieve() -> tuple[str, dict[str, float]]:
+            received = self._tools.store.retrieve(region, bucket, key, path)
+            return f"OK:RETRIEVE({bucket}/{key})", {"in_bytes": received}
 
         self._in_thread(number, retrieve)
         self._started(number, f"OK:RETRIEVING({bucket}/{key}->{file})")
@@ -266,9 +281,9 @@ class CommandRunner:
         region = self._variables.text("region")
         path = os.path.join(self._tools.root, file)
 
-        def upload() -> str:
-            self._tools.store.upload(region, bucket, key, path)
-            return f"OK:UPLOAD({bucket}/{key})"
+        def upload() -> tuple[str, dict[str, float]]:
+            sent = self._tools.store.upload(region, bucket, key, path)
+            return f"OK:UPLOAD({bucket}/{key})", {"out_bytes": sent}
 
         self._in_thread(number, upload)
         self._started(number, f"OK:UPLOADING({file}->{bucket}/{key})")
@@ -340,21 +355,29 @@ class CommandRunner:
             self._reply(number, text)
 
     def _finish(self, number: int, text: str) -> None:
-        self._reply(number, text)
+        self._answer(number, text, self._tools.meter.end(number))
         if self._blocking == number:
             self._blocking = 0
 
-    def _in_thread(self, number: int, transfer: Callable[[], str]) -> None:
+    def _in_thread(self, number: int, transfer: Callable[[], tuple[str, dict[str, float]]]) -> None:
         def work() -> Callable[[], None]:
+            begun, cpu = monotonic(), thread_time()
+            known: dict[str, float] = {}
             try:
-                text = transfer()
+                text, known = transfer()
             except StoreError as error:
                 text = f"FAIL({error})"
             except Exception as error:
                 text = f"FAIL({_described(error)})"
-            return partial(self._finish, number, text)
+            known |= {"transfer_s": monotonic() - begun, "cpu_s": thread_time() - cpu}
+            return partial(self._transferred, number, text, known)
 
+        self._tools.meter.begin(number)
         self._tools.threads.start(work)
+
+    def _transferred(self, number: int, text: str, known: dict[str, float]) -> None:
+        self._tools.meter.note(number, **known)
+        self._finish(number, text)
 
     def _names_tmp(self, what: str, text: str) -> str:
         return (

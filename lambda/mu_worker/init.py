@@ -1,4 +1,4 @@
-"""How long a sandbox took to get ready: its INIT, which comes before its first event and is billed."""
+"""What is known of a sandbox: its memory, and its INIT, which precedes its first event and is billed."""
 
 import os
 import time
@@ -17,6 +17,12 @@ class Init:
         """
         seconds, self._seconds = self._seconds, None
         return seconds
+
+
+def function_memory_mb() -> int | None:
+    """Return the memory of the function in which this runs, in MB; None: it runs in none."""
+    told = os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
+    return int(told) if told.isascii() and told.isdecimal() else None
 
 
 def process_age_s() -> float | None:

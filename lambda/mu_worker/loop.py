@@ -13,6 +13,7 @@ from time import monotonic
 from mu_worker.commands import CommandRunner, Tools
 from mu_worker.connection import Connection, dial
 from mu_worker.event import WorkerEvent
+from mu_worker.init import function_memory_mb
 from mu_worker.link import CoordinatorLink
 from mu_worker.livelog import LiveLog
 from mu_worker.neighbour import Neighbour
@@ -20,6 +21,7 @@ from mu_worker.programs import Programs
 from mu_worker.session import NumberedCommand, WorkerSession
 from mu_worker.store import ObjectStore
 from mu_worker.threads import Threads
+from mu_worker.usage import UsageMeter
 from mu_worker.variables import Variables
 
 TRANSFERS = 8
@@ -57,6 +59,7 @@ class Worker:
         self._context = context
         self._selector = DefaultSelector()
         self._live = LiveLog()
+        self._meter = UsageMeter(bool(event.usage_ext), function_memory_mb())
         self._threads = Threads(TRANSFERS)
         self._store = ObjectStore(TRANSFERS)
         self._programs = Programs(self._selector, root, event.output_limit)
@@ -88,6 +91,7 @@ class Worker:
             threads=self._threads,
             store=self._store,
             neighbour=self._neighbour,
+            meter=self._meter,
             dial=self._dial,
             shared_tmp=os.environ.get("MU_SHARED_TMP") == "1",
         )
@@ -126,6 +130,7 @@ class Worker:
         self._programs.poll()
         self._link.tick()
         self._neighbour.tick()
+        self._meter.tick()
         if self._live.due is not None and self._live.due <= monotonic():
             for number, output in self._live.take_all():
                 self._session.log(number, output)
@@ -158,6 +163,7 @@ class Worker:
         due = min(
             self._link.due,
             self._neighbour.due,
+            self._meter.due,
             inf if self._live.due is None else self._live.due,
         )
         until_due = None if due == inf else max(0.0, due - monotonic())
@@ -167,6 +173,7 @@ class Worker:
     def _take(self, numbered: NumberedCommand) -> None:
         """Queue a command from the coordinator; quit: overtakes waiting commands."""
         if numbered.is_quit:
+            self._session.tell_use(self._meter.tmp())
             self._advance()
             self._outcome = {"status": "quit"}
         else:
@@ -175,10 +182,10 @@ class Worker:
 
     # ------------------------------------------------ for the commands
 
-    def _reply(self, number: int, text: str) -> None:
+    def _reply(self, number: int, text: str, used: dict[str, float]) -> None:
         if last_words := self._live.take(number):
             self._session.log(number, last_words)
-        self._session.reply(number, text)
+        self._session.reply(number, text, used)
 
     def _print_live(self, number: int, output: bytes) -> None:
         slow = self._link.unsent > LOG_UNSENT_LIMIT

@@ -1,6 +1,7 @@
 """The programs that the worker runs: a shell starts them, and the loop's selector watches them."""
 
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -19,6 +20,9 @@ GRACE_S = 0.5
 """The time between SIGTERM and SIGKILL, in seconds."""
 POLL_S = 0.05
 
+OnExit = Callable[[int, bytes, resource.struct_rusage], None]
+"""Called with the exit status (negative: a signal), the output, and what the program used."""
+
 
 class Program:
     """One shell command in its own process group, with stdout and stderr in one pipe.
@@ -33,7 +37,7 @@ class Program:
         folder: str,
         output_limit: int,
         on_output: Callable[[bytes], None],
-        on_exit: Callable[[int, bytes], None],
+        on_exit: OnExit,
     ) -> None:
         """Start it in `folder`. Raises OSError or ValueError if it cannot be started."""
         self._on_output = on_output
@@ -71,7 +75,9 @@ class Program:
         if os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             return False
         self._drain()
-        self._on_exit(self.process.wait(), self._output.bytes())
+        _, status, used = os.wait4(self.process.pid, 0)
+        self.process.returncode = os.waitstatus_to_exitcode(status)
+        self._on_exit(self.process.returncode, self._output.bytes(), used)
         return True
 
     def close(self) -> None:
@@ -110,7 +116,7 @@ class Programs:
         self,
         command: str,
         on_output: Callable[[bytes], None],
-        on_exit: Callable[[int, bytes], None],
+        on_exit: OnExit,
     ) -> Program:
         """Run `command`. Raises OSError or ValueError if it cannot be started."""
         program = Program(command, self._folder, self._output_limit, on_output, on_exit)
@@ -204,7 +210,7 @@ def run_once(command: str, folder: str, output_limit: int) -> tuple[int, bytes]:
     with DefaultSelector() as selector:
         programs = Programs(selector, folder, output_limit)
         programs.start(
-            command, lambda _: None, lambda status, output: ends.append((status, output))
+            command, lambda _: None, lambda status, output, _: ends.append((status, output))
         )
         while not ends:
             for key, mask in selector.select(programs.timeout_s):

@@ -6,7 +6,7 @@ from the frames passed to `receive`. The rules are the protocol's "Extensions".
 
 import zlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
@@ -69,7 +69,7 @@ class WorkerSession:
         self,
         name: str,
         launch: str = "",
-        use_so_far: Callable[[], dict[str, float]] | None = None,
+        use_so_far: Callable[[], dict[str, float | str]] | None = None,
     ) -> None:
         self.name = name
         self.launch = launch
@@ -80,7 +80,7 @@ class WorkerSession:
         self.attempt = 0
         self.welcomed = False
         """Whether this session has ever received a welcome."""
-        self._outbox: deque[Reply] = deque()
+        self._outbox: deque[tuple[Reply, Use | None]] = deque()
         self._outbox_bytes = 0
         self._dropped = (
             0  # replies before the outbox: acknowledged, or sent to an original coordinator
@@ -91,7 +91,7 @@ class WorkerSession:
             bytes
         ] = []  # logs, pings, pongs, uses: not counted, and lost with the connection
         self._use_so_far = use_so_far
-        self._use: dict[str, float] = {}
+        self._use: dict[str, float | str] = {}
 
     def greet(self) -> bytes:
         """Begin a connection; return its first payload."""
@@ -135,13 +135,13 @@ class WorkerSession:
                 return self._count(command, payload)
         return None
 
-    def reply(self, number: int, text: str) -> None:
-        """Add a reply to command `number`; 0: an INFO without a command."""
+    def reply(self, number: int, text: str, used: Mapping[str, float] | None = None) -> None:
+        """Add a reply to command `number`, which `used` this; 0: an INFO without a command."""
         length = len(encode(text))
         if length > LARGEST_REPLY:
             text = f"FAIL(the reply of {length} bytes exceeds the limit of {LARGEST_REPLY} bytes)"
             length = len(text)
-        self._outbox.append(Reply(text, number))
+        self._outbox.append((Reply(text, number), Use(number, used) if used else None))
         self._outbox_bytes += length
         self.sent += 1
 
@@ -149,6 +149,11 @@ class WorkerSession:
         """Send live output of command `number` if that is possible now; it is not kept."""
         if self._may_reply and self._voice is Voice.NUMBERED:
             self._asides.append(Log(number, output).payload())
+
+    def tell_use(self, used: Mapping[str, float]) -> None:
+        """Tell what the worker itself has used, if that is possible now; it is not kept."""
+        if used and self._may_reply and self._voice is Voice.NUMBERED:
+            self._asides.append(Use(0, used).payload())
 
     def ping(self) -> None:
         """Send a ping, if the coordinator is known to understand it."""
@@ -160,7 +165,9 @@ class WorkerSession:
         payloads, self._asides = self._asides, []
         if self._may_reply:
             plain = self._voice is Voice.PLAIN
-            for reply in islice(self._outbox, self._next - self._dropped, None):
+            for reply, use in islice(self._outbox, self._next - self._dropped, None):
+                if use is not None and not plain:
+                    payloads.append(use.payload())
                 payloads.append(encode(reply.text) if plain else reply.payload())
             self._next = self.sent
             if plain:
@@ -209,6 +216,6 @@ class WorkerSession:
         if replies > self.sent:
             raise SessionOver(f"{replies} replies were acknowledged, but only {self.sent} exist")
         while self._dropped < replies:
-            self._outbox_bytes -= len(encode(self._outbox.popleft().text))
+            self._outbox_bytes -= len(encode(self._outbox.popleft()[0].text))
             self._dropped += 1
         self._next = max(self._next, self._dropped)

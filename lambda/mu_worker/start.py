@@ -13,20 +13,27 @@ from time import monotonic
 
 from mu_worker.connection import Connection, DialError, dial
 from mu_worker.event import PROBE, WorkerEvent, read_event
+from mu_worker.init import function_memory_mb
 from mu_worker.session import WorkerSession
 from mu_worker.tls import client_context
 
 
-def start(keys: Mapping[str, object], root: str, init_s: float | None = None) -> dict[str, object]:
+def start(
+    keys: Mapping[str, object], root: str, init_s: float | None = None, request: str = ""
+) -> dict[str, object]:
     """Run a worker for the event, with the bundle in `root`; return how it ended.
 
-    `init_s` is the duration of the sandbox's INIT, if this is its first event and that is known.
+    Commands find the bundle's programs by their names: its folder is the first in PATH.
+
+    `init_s` is the duration of the sandbox's INIT, if this is its first event and that is known;
+    `request` is the id of its invocation.
     Raises ValueError for an invalid event. Other failures (no coordinator, a refused certificate,
     a lost connection) are returned, not raised: Lambda would run a failed function again.
     """
     begun = monotonic()
     event = read_event(keys)
-    with _environment((("MU_PYTHON", sys.executable), *event.env)):
+    path = os.pathsep.join([root, os.environ.get("PATH", os.defpath)])
+    with _environment((("MU_PYTHON", sys.executable), ("PATH", path), *event.env)):
         folder = _new_folder()
         keep = not event.rm_tmpdir
         try:
@@ -36,7 +43,12 @@ def start(keys: Mapping[str, object], root: str, init_s: float | None = None) ->
                 from mu_worker.probe import probe
 
                 return probe(event, folder)
-            ending, keep = _serve(event, folder, root, begun, init_s)
+            known: dict[str, float | str] = {}
+            if init_s is not None:
+                known["init_s"] = round(init_s, 3)
+            if request:
+                known["request"] = request
+            ending, keep = _serve(event, folder, root, begun, known)
             return ending
         finally:
             if not keep:
@@ -44,13 +56,18 @@ def start(keys: Mapping[str, object], root: str, init_s: float | None = None) ->
 
 
 def _serve(
-    event: WorkerEvent, folder: str, root: str, begun: float, init_s: float | None
+    event: WorkerEvent,
+    folder: str,
+    root: str,
+    begun: float,
+    known: Mapping[str, float | str],
 ) -> tuple[dict[str, object], bool]:
-    """Return why it ended, and whether to keep the folder."""
+    """Return why it ended, and whether to keep the folder. `known`: what to tell of its start."""
 
-    def use_so_far() -> dict[str, float]:
-        known = {} if init_s is None else {"init_s": round(init_s, 3)}
-        return known | {"hello_s": round(monotonic() - begun, 3)}
+    def use_so_far() -> dict[str, float | str]:
+        told = {**known, "hello_s": round(monotonic() - begun, 3)}
+        memory_mb = function_memory_mb()
+        return told if memory_mb is None else told | {"memory_mb": memory_mb}
 
     context = client_context(event, folder)
     session = WorkerSession(

@@ -44,21 +44,32 @@ class ObjectStore:
         except Exception:
             return
 
-    def retrieve(self, region: str | None, bucket: str, key: str, path: str) -> None:
-        """Download an object, completely or not at all. Raises StoreError."""
+    def retrieve(self, region: str | None, bucket: str, key: str, path: str) -> int:
+        """Download an object, completely or not at all. Raises StoreError.
+
+        Return how many bytes were received, including those of tries that broke.
+        """
         with _explained(f"retrieve {bucket}/{key} to {path}"):
             client = self._client(region)
             os.makedirs(os.path.dirname(path), exist_ok=True)
             partial = f"{path}.{os.urandom(4).hex()}.part"
             try:
-                self._download(client, bucket, key, partial)
+                received = self._download(client, bucket, key, partial)
                 os.replace(partial, path)
+                return received
             finally:
                 if os.path.exists(partial):
                     os.unlink(partial)
 
-    def upload(self, region: str | None, bucket: str, key: str, path: str) -> None:
-        """Upload a file; large ones in parts. Raises StoreError."""
+    def upload(self, region: str | None, bucket: str, key: str, path: str) -> int:
+        """Upload a file; large ones in parts. Return how many bytes it had. Raises StoreError."""
+        sent = 0
+
+        def count(more: int) -> None:  # below 0: they are sent again
+            nonlocal sent
+            sent += more
+            self._check()
+
         with _explained(f"upload {path} to {bucket}/{key}"):
             if not os.path.isfile(path):
                 raise FileNotFoundError(f"there is no file {path}")
@@ -68,29 +79,33 @@ class ObjectStore:
                 path,
                 bucket,
                 key,
-                Callback=lambda _: self._check(),
+                Callback=count,
                 Config=TransferConfig(use_threads=False),  # this already runs in a thread
             )
+        return sent
 
-    def _download(self, client: Client, bucket: str, key: str, path: str) -> None:
+    def _download(self, client: Client, bucket: str, key: str, path: str) -> int:
         from botocore.exceptions import (
             IncompleteReadError,
             ReadTimeoutError,
             ResponseStreamingError,
         )
 
+        received = 0
         for tries_left in reversed(range(TRIES)):
             body = client.get_object(Bucket=bucket, Key=key)["Body"]
             try:
                 with body, open(path, "wb") as file:
                     while chunk := body.read(CHUNK_BYTES):
                         self._check()
+                        received += len(chunk)
                         file.write(chunk)
             except (IncompleteReadError, ReadTimeoutError, ResponseStreamingError):
                 if not tries_left:
                     raise
             else:
-                return
+                return received
+        raise AssertionError(TRIES)
 
     def _check(self) -> None:
         if self._cancelled:

@@ -8,6 +8,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from mu.aws import sessions
+from mu.aws.endings import BadEnding, ending_in
 from mu.aws.names import plain_name
 
 EVENTS = 500
@@ -37,6 +38,14 @@ def telling_line(lines: Iterable[str]) -> str:
     return found if len(found) <= EXCERPT else f"{found[:EXCERPT]}…"
 
 
+def aws_ending_of(function: str, region: str, request: str, since: float) -> BadEnding | None:
+    """Return how an invocation ended badly, from its log; None: not, or unknown. Blocks."""
+    try:
+        return ending_in(_lines(log_group(function), region, since, request), request)
+    except Exception:  # of botocore's many kinds; then it stays unknown
+        return None
+
+
 def aws_log_of(function: str, region: str, since: float) -> str:
     """Return a clause about what a function's log says since a time, or where to look. Blocks."""
     group = log_group(function)
@@ -56,24 +65,34 @@ def log_group(function: str) -> str:
 
 
 def log_events(
-    client: Any, group: str, since: float, until: float | None = None, most: int | None = None
+    client: Any,
+    group: str,
+    since: float,
+    until: float | None = None,
+    most: int | None = None,
+    having: str = "",
 ) -> Iterator[dict[str, Any]]:
     """Yield the events of a log group, oldest first; the times are in seconds since the epoch.
 
+    With `having`, only those that contain this word.
+
     `client` is boto3's for logs; its errors are raised.
     """
-    period = {"startTime": int(since * 1000)}
+    which: dict[str, Any] = {"startTime": int(since * 1000)}
     if until is not None:
-        period["endTime"] = int(until * 1000)
+        which["endTime"] = int(until * 1000)
+    if having:
+        which["filterPattern"] = f'"{having}"'
     pages = client.get_paginator("filter_log_events")
-    for page in pages.paginate(logGroupName=group, PaginationConfig={"MaxItems": most}, **period):
+    for page in pages.paginate(logGroupName=group, PaginationConfig={"MaxItems": most}, **which):
         yield from page["events"]
 
 
-def _lines(group: str, region: str, since: float) -> Iterator[str]:
+def _lines(group: str, region: str, since: float, having: str = "") -> Iterator[str]:
+    """Yield the lines of a log, or only those of events with a word."""
     session = sessions.new_session(may_prompt=False)
     client = sessions.make_client(session, "logs", region, _CONFIG)
-    for event in log_events(client, group, since, most=EVENTS):
+    for event in log_events(client, group, since, most=EVENTS, having=having):
         yield from event["message"].splitlines()
 
 

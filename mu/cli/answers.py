@@ -26,6 +26,7 @@ class ActorJson(TypedDict):
     last_reply: str
     error: str | None
     result: object
+    used: NotRequired[dict[str, float | None]]
     failures: NotRequired[list[FailureJson]]
 
 
@@ -80,6 +81,7 @@ class JobJson(TypedDict):
     error: str | None
     cost_usd: NotRequired[float | None]
     cost_usd_at_most: NotRequired[float | None]
+    used: NotRequired[dict[str, float | None]]
     max_cost_usd: NotRequired[float]
     result: object
     engine: NotRequired[str]
@@ -196,6 +198,7 @@ class PlanJson(TypedDict):
     pipeline: str
     engine: str
     function: str
+    functions: list[str]
     regions: list[str]
     actors: int
     inputs: list[dict[str, object]]

@@ -90,6 +90,15 @@ class Client:
         headers = {"Content-Type": "application/json"}
         return cast(PlanJson, self._object("POST", "/plan", json.dumps(order).encode(), headers))
 
+    def check(self, order: Mapping[str, object]) -> None:
+        """Raise RequestRefused if the daemon would refuse this order. Earlier daemons do not tell."""
+        headers = {"Content-Type": "application/json"}
+        try:
+            self.ask("POST", "/check", json.dumps(order).encode("ascii"), headers)
+        except RequestRefused as refused:
+            if refused.status != 404:
+                raise
+
     def cancel(self, job_id: str) -> JobJson:
         return self._job("DELETE", _path(job_id))
 

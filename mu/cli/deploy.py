@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from mu.cli.address import Home
     from mu.functions.apis import Clients
     from mu.functions.deploy import Deployment, DeployResult, Settings
+    from mu.functions.recipes import Recipe
     from mu.functions.requirements import Requirements
     from mu.functions.shipment import Code, Report, Shipment
 
@@ -107,7 +108,8 @@ LOCAL_ROLE = "arn:aws:iam::000000000000:role/none"
     "--bucket",
     default="",
     metavar="NAME",
-    help="Upload the zip through this S3 bucket; required above 50 MiB. {region} in NAME is replaced.",
+    help="Upload the zip through this S3 bucket; {region} in NAME is replaced."
+    "  [default above 50 MiB: that of [s3] in mu.conf]",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 @click.option("--delete", is_flag=True, help="Delete the functions.")
@@ -190,6 +192,7 @@ def deploy(
                 if engine == "local" and code is not None:
                     _check_this_machine(code)
                 settings = Settings(role, runtime, memory, timeout, tmp)
+                bucket = bucket or _code_bucket(code, engine, home)
                 results = targets.deploy(code, settings, bucket)
     if as_json:
         print_json([_as_json(result) for result in results])
@@ -260,6 +263,17 @@ def _requirements(
     return Requirements(file, runtime or there[0], arch or there[1])
 
 
+def _recipe(function: str, ingredients: Ingredients, required: Requirements) -> Recipe:
+    """Return what a function is to be made from, before pip runs."""
+    from mu.functions.recipes import Recipe
+    from mu.functions.shipment import Code
+
+    with tempfile.TemporaryDirectory(prefix="mu-deploy-") as folder:
+        made, _ = make_bundle(Path(folder, "bundle.zip"), ingredients)
+        digest = Code.of(made.path, None).sha256
+    return Recipe.of(function, digest, required, made.architecture)
+
+
 def _check_this_machine(code: Code) -> None:
     """Refuse programs for another architecture: the local engine cannot run them."""
     import platform
@@ -307,6 +321,16 @@ class _Targets:
                 screen,
             )
 
+    def have(self, digest: str) -> bool:
+        """Whether all functions have the zip with this digest already."""
+        from mu.functions.deploy import Deployment
+
+        return all(
+            Deployment(self.clients, region, lambda sentence: None).has(name, digest)
+            for region in self.regions
+            for name in self.names
+        )
+
     def each(
         self,
         one: Callable[[Deployment, str], DeployResult],
@@ -344,13 +368,25 @@ def _close(shipment: Shipment) -> None:
 
 
 def _clients(engine: str, home: Home) -> Clients:
+    from mu.aws.s3 import S3Place
     from mu.functions.aws import AwsClients
 
     if engine == "lambda":
-        return AwsClients()
+        # Lambda reads code from AWS's S3 only, and from its own region.
+        return AwsClients(s3=S3Place(profile=home.config.s3.place.profile))
     if off := local_engine_off(home):
         raise CliError(off)
     return local_clients(home)
+
+
+def _code_bucket(code: Code | None, engine: str, home: Home | None) -> str:
+    """Return the configured bucket if code is too large for a request; empty: it is not on AWS."""
+    from mu.functions.bundle import ZIP_LIMIT
+
+    if code is None or code.size <= ZIP_LIMIT or engine != "lambda" or home is None:
+        return ""
+    s3 = home.config.s3
+    return "" if s3.bucket == "none" or s3.endpoint != "auto" else s3.bucket
 
 
 def deploy_bare(home: Home, name: str) -> None:
@@ -366,6 +402,26 @@ def deploy_bare(home: Home, name: str) -> None:
     click.echo(f"Created function {name} on the local engine, with the worker alone.", err=True)
 
 
+def set_memory(
+    home: Home | None, regions: Sequence[str], functions: Sequence[str], memory: int
+) -> list[DeployResult]:
+    """Give functions this much memory in MB, on the local engine of a home, or on AWS without one.
+
+    Versions and functions of other accounts are refused.
+    """
+    with function_errors():
+        from mu.functions.aws import AwsClients
+        from mu.functions.deploy import Settings, names_of
+
+        if above := limits.MEMORY.exceeded(memory):
+            warn([above])
+        for name in functions:
+            names_of(name)
+        clients = _clients("local", home) if home is not None else AwsClients()
+        targets = _Targets(functions, regions, clients, False, True)
+        return targets.deploy(None, Settings(memory=memory), "")
+
+
 def deploy_program(
     home: Home | None,
     engine: str | None,
@@ -379,6 +435,8 @@ def deploy_program(
 ) -> list[DeployResult]:
     """Create or update a job's function, with default settings, and print nothing on stdout.
 
+    Its packages are not looked up again while what it was made from is the same.
+
     Without the daemon's home, `engine` and `regions` must be given.
     """
     if home is not None:
@@ -391,21 +449,29 @@ def deploy_program(
 
         names = names_of(name, copies)
         clients = _clients(engine, home) if home is not None else AwsClients()
+        targets = _Targets(names, regions, clients, dry, True)
+        settings = Settings(role or (LOCAL_ROLE if engine == "local" else None))
+        recipe = None
         if requirements is not None:
             on_aws = _Function(names[0], regions[0], clients) if engine == "lambda" else None
             required = _requirements(requirements, on_aws, None, None)
+            recipe = _recipe(f"{engine}-{names[0]}", ingredients, required)
+            if (known := recipe.known()) and targets.have(known):
+                return targets.deploy(None, settings, "")
             ingredients = replace(ingredients, requirements=required)
         with _code(None, False, engine, ingredients) as code:
+            if recipe is not None and code is not None:
+                recipe.keep(code.sha256)
             if engine == "local" and code is not None:
                 _check_this_machine(code)
-            if code is not None and code.size > ZIP_LIMIT:
+            bucket = _code_bucket(code, engine, home)
+            if code is not None and code.size > ZIP_LIMIT and not bucket:
                 raise CliError(
                     f"the bundle has {sized(code.size)}, and functions accept {sized(ZIP_LIMIT)}"
                     " directly: use mu deploy --bucket NAME for AWS, then launch with --function"
                     f" {name} instead of --program"
                 )
-            settings = Settings(role or (LOCAL_ROLE if engine == "local" else None))
-            return _Targets(names, regions, clients, dry, True).deploy(code, settings, "")
+            return targets.deploy(code, settings, bucket)
 
 
 # ---------------------------------------------------------------- output

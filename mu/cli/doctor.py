@@ -85,7 +85,12 @@ _WITH_SHELL = (
     envvar="AWS_ROLE",
     help="The functions' role.  [default: AWS_ROLE, or the function's]",
 )
-@click.option("--bucket", default="", metavar="NAME", help="Also check this data bucket.")
+@click.option(
+    "--bucket",
+    default="",
+    metavar="NAME",
+    help="Also check this data bucket.  [default: that of [s3] in mu.conf]",
+)
 @click.option("--write", is_flag=True, help="Write, read and delete a test object in the bucket.")
 @click.option(
     "--run", is_flag=True, help="Run also functions that mu deploy has not made, as workers."
@@ -241,7 +246,8 @@ def _made_here(asked: Mapping[str, object], home: Home) -> Iterator[Finding]:
         except (NoAddress, NotRunning) as error:
             local = no_local_engine(str(error))
     try:
-        case = read_case(asked, home.config, home.source, AwsClients(), local, None, "this shell's")
+        aws = AwsClients(s3=home.config.s3.place)
+        case = read_case(asked, home.config, home.source, aws, local, None, "this shell's")
     except FieldError as error:
         raise CliError(str(error)) from None
     yield from examine(case)

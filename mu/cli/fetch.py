@@ -48,6 +48,15 @@ def fetch(job: str, folder: Path | None) -> None:
 def bring(client: Client, job: JobJson, folder: Path) -> None:
     """Download a job's files to a folder, and say so."""
     from mu.cli.files import shown
+
+    store = store_of_job(client, job)
+    names, prefix = files_of(store, job)
+    copied = store.download(names, folder, prefix)
+    click.echo(copied.sentence("Downloaded", f"{shown(folder)}"), err=True)
+
+
+def store_of_job(client: Client, job: JobJson) -> FileStore:
+    """Return the store of a job's files. Raises CliError if it is out of reach, or there is none."""
     from mu.cli.store import store_of
 
     bucket = job["params"].get("bucket")
@@ -56,10 +65,7 @@ def bring(client: Client, job: JobJson, folder: Path) -> None:
             f"job {job['id']} has no files: its pipeline {job['pipeline']} names no bucket"
         )
     # Workers of any engine may have written there; from now on, only this command reads it.
-    store = store_of(client.s3(bucket, "external"))
-    names, prefix = files_of(store, job)
-    copied = store.download(names, folder, prefix)
-    click.echo(copied.sentence("Downloaded", f"{shown(folder)}"), err=True)
+    return store_of(client.s3(bucket, "external"))
 
 
 def files_of(store: FileStore, job: JobJson) -> tuple[dict[str, str], str]:

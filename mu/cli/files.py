@@ -123,6 +123,8 @@ def listed(lines: Sequence[str]) -> str:
 
 
 def shown(name: object) -> str:
-    """Return a name as it can be printed, whatever its bytes."""
+    """Return a name as it can be printed, whatever its bytes: with escapes, in quotes."""
     text = os.fsdecode(name) if isinstance(name, str | bytes | Path) else str(name)
-    return text if text.isprintable() else repr(text)
+    if text.isprintable():
+        return text
+    return re.sub(r"\\udc([89a-f][0-9a-f])", r"\\x\1", repr(text))

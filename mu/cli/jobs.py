@@ -142,6 +142,7 @@ def workers(job: str, state: str | None, as_json: bool) -> None:
     from mu.cli.display.failures import failures, retried
     from mu.cli.display.tables import workers_table
     from mu.cli.display.text import console
+    from mu.cli.display.usage import advice, usage_line
 
     screen = console()
     parts = failures(found, found_job, every=state == "failed") + retried(found)
@@ -150,13 +151,24 @@ def workers(job: str, state: str | None, as_json: bool) -> None:
     if parts:
         screen.print()
     screen.print(workers_table(found, time.time()))
+    screen.print()
+    for line in filter(None, (usage_line(found_job), advice(found_job))):
+        screen.print(line, soft_wrap=True)
 
 
 @click.command()
 @job_argument
 @click.option("-a", "--actor", type=click.IntRange(min=0), metavar="N", help="Only this actor.")
-@click.option("--key", metavar="NAME", help="Only the output of this input, such as an S3 key.")
+@click.option(
+    "--key",
+    metavar="NAME",
+    help="Only the output of this input, such as an S3 key, or of the only one with this part.",
+)
+@click.option("--attempt", type=click.IntRange(min=1), metavar="N", help="Only this attempt.")
 @click.option("-f", "--follow", is_flag=True, help="Continue until the actor has ended.")
+@click.option(
+    "-t", "--times", is_flag=True, help="Begin lines with the time of their arrival (UTC)."
+)
 @click.option("--raw", is_flag=True, help="Do not begin lines with the names of their inputs.")
 @click.option(
     "--function",
@@ -166,27 +178,41 @@ def workers(job: str, state: str | None, as_json: bool) -> None:
 )
 @finds_daemon()
 def log(
-    job: str, actor: int | None, key: str | None, follow: bool, raw: bool, of_function: bool
+    job: str,
+    actor: int | None,
+    key: str | None,
+    attempt: int | None,
+    follow: bool,
+    times: bool,
+    raw: bool,
+    of_function: bool,
 ) -> None:
     """Print the output of a job's commands.
 
-    If an actor has several inputs, each line begins with the name of its input. The daemon keeps
-    the end of each actor's output, at most log_bytes (in mu.conf). Apart from the names, a pipe or
-    file gets it unaltered. On a terminal, escape sequences and control characters are not shown.
+    If an actor has several inputs, each line begins with the name of its input. Lines such as
+    [... 4096 bytes cut ...] say what is missing. Apart from these, a pipe or file gets the output
+    unaltered. On a terminal, escape sequences and control characters are not shown.
+
+    The daemon keeps the logs on disk, also after the job's end: the beginning and the end of each
+    actor's, as many bytes as [logs] in mu.conf says.
 
     \b
     Examples:
       mu log last
       mu log 6065 -a 3
       mu log last -a 0 -f
-      mu log last --key photos/a.jpg
+      mu log last --key a.jpg
+      mu log last -a 0 --times
       mu log last --function
 
     --function prints what the function itself wrote while the job ran, also for other jobs at that
     time: starts, ends, crashes and lost connections. On AWS it needs logs:FilterLogEvents.
     """
-    if of_function and (actor is not None or key is not None or follow or raw):
-        raise CliError("--function cannot be combined with --actor, --key, --follow or --raw")
+    selects = actor is not None or key is not None or attempt is not None
+    if of_function and (selects or follow or times or raw):
+        raise CliError(
+            "--function cannot be combined with --actor, --key, --attempt, --follow, --times or --raw"
+        )
     client = the_client()
     found = client.find_job(job)
     if of_function:
@@ -196,6 +222,10 @@ def log(
             print_function_log(found, show)
         return
     part: dict[str, int | str] = {"names": 0 if raw else 1} if key is None else {"key": key}
+    if attempt is not None:
+        part["attempt"] = attempt
+    if times:
+        part["times"] = 1
     if actor is None and follow:
         actor = _only_actor(client, found, key)
     with _printer() as show:
@@ -242,11 +272,18 @@ def watch_to_end(
     out: Path | None = None,
 ) -> NoReturn:
     """Show the job until it ends, bring its files to the folder `out`, and exit with its status."""
+    from mu.cli.address import NotRunning
+    from mu.cli.client import DaemonUnreachable
     from mu.cli.fetch import bring
     from mu.cli.watch import watch as watch_job
 
+    later = f"mu fetch {job['id']} --to {shlex.quote(str(out))}"
     try:
         job = watch_job(client, job, as_json, stderr)
+    except NotRunning as error:
+        if out is None or isinstance(error, DaemonUnreachable):  # it may not know the job any more
+            raise
+        raise NotRunning(f"{error}. For its files, once it has ended: {later}") from None
     except KeyboardInterrupt:
         click.echo(
             f"Stopped watching; job {job['id']} continues.\n"
@@ -254,9 +291,7 @@ def watch_to_end(
             err=True,
         )
         if out is not None:
-            click.echo(
-                f"For its files: mu fetch {job['id']} --to {shlex.quote(str(out))}", err=True
-            )
+            click.echo(f"For its files: {later}", err=True)
         ctx.exit(INTERRUPTED)
     if out is not None:
         try:
@@ -298,7 +333,7 @@ def _print_log(
         lost = begin - at
         if lost > 0:
             click.echo(
-                f"mu: {lost} earlier bytes were dropped (see log_bytes in mu.conf)", err=True
+                f"mu: {lost} earlier bytes were cut (see [logs] actor_bytes in mu.conf)", err=True
             )
         show(answer.body)
         at = end

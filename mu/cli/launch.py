@@ -32,7 +32,7 @@ from mu.cli.options import (
 
 if TYPE_CHECKING:
     from mu.cli.answers import JobJson
-    from mu.cli.client import Client
+    from mu.cli.client import Client, RequestRefused
 
 
 @click.command()
@@ -169,6 +169,9 @@ def pipelines(name: str | None, as_json: bool) -> None:
     help="Stop the job, as failed, at this cost.  [default: no limit]",
 )
 @click.option(
+    "--notify", metavar="URL", help="POST the job to this URL when it has ended (docs/control.md)."
+)
+@click.option(
     "--event", metavar="JSON|@FILE", help="Extra fields for the workers' event, such as env."
 )
 @click.option(
@@ -259,6 +262,7 @@ def launch(
     order |= {"deadline_s": given["deadline"], "worker_timeout_s": given["worker_timeout"]}
     same = ("retries", "spares", "stragglers", "tolerate", "on_failure")
     order |= {name: given[name] for name in same} | {"max_cost_usd": given["max_cost"]}
+    order |= {"notify_url": given["notify"]}
     chosen = [name for word in regions for part in word.split(",") if (name := part.strip())]
     order["regions"] = chosen or None
     order["actors"] = None if actors is None else read_actors(actors)
@@ -289,6 +293,8 @@ def launch(
         staged = Stage(client, described, params, inputs, outputs, engine or "")
         params = staged.words
     order["params"] = values = read_params(described, params)
+    if made is not None or staged is not None:
+        check(client, order)  # before anything is deployed or uploaded
     deployed = made.deploy(dry_run) if made is not None else []
     if dry_run:
         from mu.cli.dryrun import show_plan
@@ -311,6 +317,20 @@ def launch(
         watch_to_end(ctx, client, job, as_json, stderr=quiet, out=outputs)
 
 
+def check(client: Client, order: dict[str, object]) -> None:
+    """Raise CliError if the daemon would refuse the order."""
+    from mu.cli.client import RequestRefused
+
+    try:
+        client.check(order)
+    except RequestRefused as refused:
+        raise _refused(refused) from None
+
+
+def _refused(refused: RequestRefused) -> CliError:
+    return CliError(f"the order was refused: {refused}")
+
+
 def place(client: Client, order: dict[str, object], key: str | None) -> JobJson:
     """Place the order, and return the job."""
     from mu.cli.client import DaemonUnreachable, RequestRefused
@@ -320,7 +340,7 @@ def place(client: Client, order: dict[str, object], key: str | None) -> JobJson:
     try:
         return client.order(order, key or "")
     except RequestRefused as refused:
-        raise CliError(f"the order was refused: {refused}") from None
+        raise _refused(refused) from None
     except DaemonUnreachable as error:
         safe = ", or repeat the command with the same --idempotency-key" if key else ""
         raise NoDaemon(

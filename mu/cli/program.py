@@ -38,18 +38,7 @@ class LaunchedProgram:
         return self.function or function_name(self.parts.programs[0])
 
     def with_command(self, pipeline: PipelineJson, words: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the parameters, with a command that runs the program if the pipeline needs one.
-
-        Raises CliError if the command given calls the program as if it were in the PATH.
-        """
-        names = {Path(program).name for program in self.parts.programs}
-        for word in words:
-            first = word.removeprefix("command=").lstrip().partition(" ")[0]
-            if word.startswith("command=") and first in names:
-                raise CliError(
-                    f"-p command: {first} is in the function's folder and not in its PATH: call it"
-                    f" ./{first}"
-                )
+        """Return the parameters, with a command that runs the program if the pipeline needs one."""
         needs = any(
             parameter["name"] == "command" and parameter["required"]
             for parameter in pipeline["parameters"]

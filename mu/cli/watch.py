@@ -16,6 +16,7 @@ from mu.cli.display.failures import failures
 from mu.cli.display.outline import outline
 from mu.cli.display.progress import Pace, progress, progress_line
 from mu.cli.display.text import COLOURS, console, ended, ordered, took
+from mu.cli.display.usage import is_known, usage_line
 
 POLL_S = 0.25
 PLAIN_S = 1.0
@@ -24,6 +25,9 @@ PLAIN_PART = 0.05
 """The same, as a part of the time that the job has taken: a long job prints fewer lines."""
 IDLE = 20
 """An overview of many actors takes time, so reading it takes at most a 20th of it."""
+
+AGAIN = {"failed": "what failed again", "cancelled": "what was not done"}
+"""What a rerun of a job runs, by the job's state."""
 
 Show = Callable[[JobJson], None]
 
@@ -151,6 +155,8 @@ def _show_end(client: Client, screen: Console, job: JobJson) -> None:
         screen.print("Result:")
         for line in outline(job["result"], "  "):
             screen.print(line, soft_wrap=True)
-    if job["state"] == "failed" and any(job["counts"].values()):
-        screen.print(f"To run what failed again: mu rerun {job['id']}", style="dim")
+    if job["state"] in AGAIN and any(job["counts"].values()):
+        screen.print(f"To run {AGAIN[job['state']]}: mu rerun {job['id']}", style="dim")
+    if is_known(job.get("used")):
+        screen.print(usage_line(job), soft_wrap=True)
     screen.print(ended(job), style=COLOURS.get(job["state"], ""))

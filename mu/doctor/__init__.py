@@ -10,6 +10,7 @@ from contextlib import suppress
 from functools import partial
 
 from mu.aws.answers import Kind
+from mu.aws.s3 import EMBEDDED_BUCKET
 from mu.doctor.account import (
     GROWTH,
     check_clock,
@@ -125,8 +126,9 @@ def _checks(case: Case) -> Checks:
         if aws and (case.role or subjects):
             yield from _of_role(case, case.clients, subjects)
     if case.bucket:
-        found = yield "bucket", partial(check_bucket, case.storage, case.regions, case.bucket)
-        if case.write and found.level != FAIL:
+        bucket = partial(check_bucket, case.storage, case.regions, case.bucket, case.endpoint)
+        found = yield "bucket", bucket
+        if case.write and found.level != FAIL and case.bucket != EMBEDDED_BUCKET:
             yield "writing", partial(check_bucket_write, case.storage, case.regions[0], case.bucket)
 
 
@@ -174,5 +176,6 @@ def _of_role(case: Case, clients: Clients, functions: list[Subject]) -> Checks:
 
     found = yield "role", lambda: check_role(clients, region, role())
     function = case.functions[0] if case.functions else ""
-    if found.level != FAIL and (function or case.bucket):
-        yield "role", lambda: check_role_may(clients, region, role(), function, case.bucket)
+    bucket = "" if case.endpoint else case.bucket  # of other servers, IAM knows nothing
+    if found.level != FAIL and (function or bucket):
+        yield "role", lambda: check_role_may(clients, region, role(), function, bucket)

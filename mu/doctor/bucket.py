@@ -4,24 +4,39 @@ import secrets
 from collections.abc import Sequence
 
 from mu.aws.answers import Kind
+from mu.aws.s3 import EMBEDDED_BUCKET
 from mu.doctor.finding import FAIL, OK, WARN, Finding
 from mu.functions.apis import Clients
 from mu.functions.aws import AwsError, aws_errors
 
 
-def check_bucket(clients: Clients, regions: Sequence[str], bucket: str) -> Finding:
-    """Check that the bucket exists, and in which region."""
+def check_bucket(
+    clients: Clients, regions: Sequence[str], bucket: str, endpoint: str = ""
+) -> Finding:
+    """Check that the bucket exists, and in which region.
+
+    `endpoint` is the URL of an S3 server that is not AWS's.
+    """
     check = "bucket"
+    if bucket == EMBEDDED_BUCKET:
+        return Finding(
+            check,
+            OK,
+            f"{bucket} is that of the embedded S3 server, which starts when it is needed, and which"
+            " only workers on this machine reach",
+        )
     try:
         with aws_errors(f"looking up bucket {bucket}"):
             head = clients.client("s3", regions[0]).head_bucket(Bucket=bucket)
     except AwsError as error:
         if error.code == "404":
+            where = f"--endpoint-url {endpoint}" if endpoint else f"--region {regions[0]}"
+            at = f" at {endpoint}" if endpoint else ""
             return Finding(
                 check,
                 FAIL,
-                f"bucket {bucket} does not exist",
-                f"aws s3 mb s3://{bucket} --region {regions[0]}",
+                f"bucket {bucket} does not exist{at}",
+                f"aws s3 mb s3://{bucket} {where}",
             )
         if error.code == "403":
             return Finding(
@@ -32,6 +47,8 @@ def check_bucket(clients: Clients, regions: Sequence[str], bucket: str) -> Findi
                 " --policy daemon prints those that pipelines may need",
             )
         raise
+    if endpoint:
+        return Finding(check, OK, f"{bucket} exists at {endpoint}")
     there = head.get("BucketRegion")
     far = [region for region in regions if there and region != there]
     if far:

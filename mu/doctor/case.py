@@ -50,6 +50,8 @@ class Case:
     """How much the functions are to have, in MB."""
     storage: Clients = field(default_factory=AwsClients)
     """Clients of S3."""
+    endpoint: str = ""
+    """The URL of the S3 server that [s3] of mu.conf names; empty: it is AWS's."""
     whose: str = "these"
     """Whose credentials the clients have, such as `the daemon's`."""
 
@@ -83,10 +85,14 @@ def case_fields(config: Config) -> tuple[Parameter, ...]:
         Parameter("pipeline", str, "the job's pipeline (empty: any)", ""),
         Parameter("memory", int, "how many MB the functions are to have", DEFAULTS.memory, 1),
         Parameter("role", str, "ARN of the functions' role (empty: the function's)", ""),
-        Parameter("bucket", str, "a data bucket", ""),
+        Parameter("bucket", str, "a data bucket", _configured_bucket(config)),
         Parameter("write", bool, "whether to write an object there", False),
         Parameter("run", bool, "whether to run functions that may not be workers", False),
     )
+
+
+def _configured_bucket(config: Config) -> str:
+    return "" if config.s3.bucket == "none" else config.s3.bucket
 
 
 def read_case(
@@ -145,6 +151,7 @@ def read_case(
         asked.run,
         asked.memory,
         aws,
+        config.s3.place.endpoint,
         whose,
     )
 

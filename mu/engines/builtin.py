@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 from twisted.internet.defer import Deferred, DeferredList
 
-from mu.aws.logs import aws_log_of
+from mu.aws.logs import aws_ending_of, aws_log_of
 from mu.config import Config
 from mu.engines.connections import Timeouts
-from mu.engines.lambda_api import FindCredentials, LambdaEngine, ReadLog
-from mu.engines.local.logs import local_log_of
+from mu.engines.lambda_api import FindCredentials, LambdaEngine, ReadEnding, ReadLog
+from mu.engines.local.logs import local_ending_of, local_log_of
 from mu.engines.local.process import LocalEngineProcess
 from mu.engines.reactors import IClientReactor, ILocalReactor
 from mu.engines.routes import Route, aws_credentials, aws_route
@@ -30,7 +30,11 @@ class BuiltinEngines:
         self._reactor = reactor
         self._process: LocalEngineProcess | None = None
         self._port = 0
-        self.by_name = {"lambda": self._engine("lambda", aws_route, aws_credentials(), aws_log_of)}
+        self.by_name = {
+            "lambda": self._engine(
+                "lambda", aws_route, aws_credentials(), aws_log_of, aws_ending_of
+            )
+        }
         if local_key is not None:
             logs = config.home / "local" / "logs"
             self.by_name["local"] = self._engine(
@@ -38,6 +42,7 @@ class BuiltinEngines:
                 lambda region: Route(f"http://127.0.0.1:{self._port}", region),
                 lambda expired: local_key,
                 lambda function, region, since: local_log_of(logs, function, since),
+                lambda function, region, request, since: local_ending_of(logs, function, request),
                 lambda: self._process is not None and self._process.info is not None,
             )
 
@@ -79,6 +84,7 @@ class BuiltinEngines:
         find_route: Callable[[str], Route],
         credentials: FindCredentials,
         read_log: ReadLog,
+        read_ending: ReadEnding,
         is_up: Callable[[], bool] = lambda: True,
     ) -> LambdaEngine:
         launch = self._config.launch
@@ -94,6 +100,7 @@ class BuiltinEngines:
             growth=0 if local else launch.growth,
             is_up=is_up,
             read_log=read_log,
+            read_ending=read_ending,
             on_this_machine=local,
             regional=not local,
         )

@@ -20,6 +20,7 @@ from mu.engines.signing import Credentials, Signer
 from mu.invocations import (
     Accepted,
     Answer,
+    BadEnding,
     ConcurrencyLimit,
     Invocation,
     Refused,
@@ -42,6 +43,9 @@ EVENT_LIMIT = PAYLOAD.most
 HEADERS = {"Content-Type": "application/json", "X-Amz-Invocation-Type": "Event"}
 
 
+ReadEnding = Callable[[str, str, str, float], BadEnding | None]
+"""Returns how an invocation ended badly, as Engine.ending_of does."""
+
 ReadLog = Callable[[str, str, float], str]
 """Returns what a function's workers printed in a region since a time, as Engine.log_of does."""
 
@@ -59,8 +63,8 @@ class FindCredentials(Protocol):
 class LambdaEngine(Engine):
     """Starts workers by asynchronous invocations of a Lambda function.
 
-    `find_route(region)` says how to reach the API. It, `find_credentials` and `read_log` run in
-    threads.
+    `find_route(region)` says how to reach the API. It, `find_credentials`, `read_log` and
+    `read_ending` run in threads.
     Nothing is sent while `is_up` returns False. cancel() does nothing, since Lambda cannot withdraw
     events: workers that start late are told to quit.
     """
@@ -78,6 +82,7 @@ class LambdaEngine(Engine):
         is_up: Callable[[], bool] = lambda: True,
         now: Callable[[], float] = time.time,
         read_log: ReadLog | None = None,
+        read_ending: ReadEnding | None = None,
         on_this_machine: bool = False,
         regional: bool = True,
     ) -> None:
@@ -86,6 +91,7 @@ class LambdaEngine(Engine):
         self.on_this_machine = on_this_machine
         self.regional = regional
         self._read_log = read_log
+        self._read_ending = read_ending
         self.growth = growth
         self._is_up = is_up
         self._now = now
@@ -171,6 +177,14 @@ class LambdaEngine(Engine):
         if self._read_log is None:
             return super().log_of(function, region, since)
         return deferToThread(self._read_log, function, region, since)
+
+    def ending_of(
+        self, function: str, region: str, request: str, since: float
+    ) -> Deferred[BadEnding | None]:
+        """Return how an invocation ended badly; None: not, or unknown."""
+        if self._read_ending is None:
+            return super().ending_of(function, region, request, since)
+        return deferToThread(self._read_ending, function, region, request, since)
 
     async def _ask(self, region: str, path: str) -> dict[str, object]:
         """Return the JSON object of a GET; empty: it was refused or failed."""

@@ -26,6 +26,7 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 
 from mu.aws.answers import ErrorAnswer, Kind, how_far
+from mu.aws.s3 import FROM_ENVIRONMENT, S3Place
 from mu.aws.sessions import (
     NO_CREDENTIALS,
     AwsTrouble,
@@ -63,10 +64,11 @@ class AwsError(Exception):
 class AwsClients:
     """Clients of AWS, with botocore's usual credentials, endpoints and proxies.
 
-    Without `may_prompt`, nobody is asked for an MFA code.
+    Without `may_prompt`, nobody is asked for an MFA code. `s3` is where S3 is, and with which profile.
     """
 
     may_prompt: bool = True
+    s3: S3Place = FROM_ENVIRONMENT
     _made: dict[tuple[str, str], Any] = field(default_factory=dict)
     _session: boto3.Session | None = None
     _lock: Lock = field(default_factory=Lock)
@@ -76,10 +78,19 @@ class AwsClients:
         with self._lock:
             if (service, region) not in self._made:
                 with aws_errors(f"making a client for {service} in {region}"):
-                    self._session = self._session or _new_session(self.may_prompt)
-                    client = make_client(self._session, service, region, _config())
-                    self._made[service, region] = client
+                    self._made[service, region] = self._make(service, region)
             return self._made[service, region]
+
+    def _make(self, service: str, region: str) -> Any:
+        if service == "s3" and self.s3 != FROM_ENVIRONMENT:
+            return self.s3.client(
+                self.s3.session(),
+                self.s3.region or region,
+                connect_timeout=_CONNECT_S,
+                read_timeout=_READ_S,
+            )
+        self._session = self._session or _new_session(self.may_prompt)
+        return make_client(self._session, service, region, _config())
 
 
 @dataclass(frozen=True, slots=True)

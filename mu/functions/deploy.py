@@ -294,6 +294,11 @@ class Deployment:
         """Return whether there is such a function. Raises AwsError."""
         return self._find(name) is not None
 
+    def has(self, name: str, digest: str) -> bool:
+        """Return whether there is such a function, and its zip has this digest. Raises AwsError."""
+        there = self._find(name)
+        return there is not None and there.get("CodeSha256") == digest
+
     def python(self, name: str) -> tuple[str, str] | None:
         """Return an existing function's runtime and architecture. Raises AwsError."""
         there = self._find(name)

@@ -7,17 +7,23 @@ from typing import Any, Protocol
 from mu.events import Finish
 from mu.jobs.changes import Changes
 from mu.jobs.driver import SessionDriver
-from mu.jobs.output import Tail
 from mu.jobs.overview import Glance
 from mu.jobs.summary import JSON, Tally, readable, tally_json
+from mu.jobs.usage import Usage
 from mu.jobs.waiting import in_words
 from mu.journal.records import AttemptEnded, NobodyCame, Stopped
 from mu.machine import Machine
-from mu.messages import Use
+from mu.messages import BadMessage, Use, encode, parse_retval
+from mu.output.completion import read_excerpt
+from mu.output.pieces import NOTE, TEXT, WHOLE, OutputSink, Piece
 from mu.states.context import Progress
+from mu.totals import Totals
 
 SHOWN_REPLY = 1000
 """Characters kept of an actor's last reply, for users."""
+GAP = b"output may be missing here: the connection to the worker was lost"
+MOST_PRINTING = 1000
+"""Of how many commands an attempt knows how much they have printed so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +50,9 @@ class ParentJob(Protocol):
     """What an actor needs from its job (a mu.jobs.job.Job)."""
 
     id: str
+    totals: Totals
     changes: Changes
+    output: OutputSink
 
     @property
     def pipeline_name(self) -> str: ...
@@ -60,6 +68,7 @@ class ParentJob(Protocol):
     def worker_awaited(self) -> str: ...
     def machine(self, actor: "Actor") -> Machine: ...
     def used(self, session: str, use: Use) -> None: ...
+    def command_used(self, attempt: "Attempt", use: Use) -> None: ...
     def attempt_ended(
         self, attempt: "Attempt", finish: Finish, at: float, charged: bool
     ) -> None: ...
@@ -78,6 +87,12 @@ class Attempt:
         self.since = began
         self.machine = actor.job.machine(actor)
         self.session: SessionDriver | None = None
+        self.told: set[int] = set()
+        """The commands of which the worker has told what they used, if their reply may still come."""
+        self.answered = actor.job.totals.answered
+        """Counts the last reply to a command, and how long it took."""
+        self._printed: dict[int, int] = {}  # bytes, by the commands that are running
+        self._broken: set[int] = set()  # commands that ran while a connection was lost
 
     @property
     def job_id(self) -> str:
@@ -91,11 +106,51 @@ class Attempt:
     def actor_number(self) -> int:
         return self.actor.number
 
-    def printed(self, command: int, output: bytes) -> None:
+    def printed(self, command: int, output: bytes, at: float) -> None:
         """Keep what a command printed, unless it is a quiet one."""
         source = self.machine.worker.source_of(command)
-        if source is not None:
-            self.actor.output.write(output, source)
+        if source is None:
+            return
+        self._printed[command] = self._printed.get(command, 0) + len(output)
+        if len(self._printed) > MOST_PRINTING:
+            del self._printed[next(iter(self._printed))]
+        self._log(Piece(at, self.number, command, source, output))
+
+    def replied(self, command: int, text: str, at: float) -> None:
+        """Keep the output in a run's reply, as far as it was not printed before."""
+        if not text.startswith("OK:RETVAL("):
+            return
+        printed, broken = self._printed.pop(command, 0), command in self._broken
+        self._broken.discard(command)
+        source = self.machine.worker.source_of(command or self._first_run)
+        try:
+            output = encode(parse_retval(text)[1])
+        except BadMessage:
+            return
+        if source is None or (printed == read_excerpt(output).size and not broken):
+            return
+        # A worker of the original mu prints nothing before, and does not number its replies.
+        self._log(Piece(at, self.number, command, source, output, WHOLE if command else TEXT))
+
+    @property
+    def _first_run(self) -> int:
+        """The run that a worker of the original mu replies to."""
+        commands = self.machine.worker.outstanding
+        return next((number for number, one in commands.items() if one.startswith("run:")), 0)
+
+    def reconnected(self, received: int, at: float) -> None:
+        """Note that output of the commands that are running may be missing.
+
+        The worker has received the first `received` commands.
+        """
+        for number, command in self.machine.worker.outstanding.items():
+            source = self.machine.worker.source_of(number)
+            if number <= received and command.startswith("run:") and source is not None:
+                self._broken.add(number)
+                self._log(Piece(at, self.number, number, source, GAP, NOTE))
+
+    def _log(self, piece: Piece) -> None:
+        self.actor.job.output.write(self.job_id, self.actor_number, piece)
 
     @property
     def timeout_s(self) -> float:
@@ -108,8 +163,9 @@ class Attempt:
 
     def used(self, use: Use) -> None:
         """Tell the job what the worker says that it used."""
-        if self.session is not None:
+        if self.session is not None and not use.command:
             self.actor.job.used(self.session.name, use)
+        self.actor.job.command_used(self, use)
 
     def touched(self) -> None:
         """Note that it may look different to users now."""
@@ -149,7 +205,6 @@ class Actor:
         number: int,
         given: Mapping[str, Any],
         at: float,
-        log_bytes: int,
         size: int = 1,
     ) -> None:
         self.job = job
@@ -167,9 +222,10 @@ class Actor:
         """How many failures count against `retries`."""
         self.outcome: Finish | None = None
         """How it ended, even if that is not on disk yet; None: it has not ended."""
-        self.output = Tail(log_bytes)
         self.pause_until: float | None = None
         """When it will be retried, during the pause before a retry."""
+        self.usage = Usage()
+        """What its workers used, as they told."""
         self.began: float | None = None
         """When its latest attempt began; None: there has been none."""
         self.took: float | None = None
@@ -334,5 +390,6 @@ class Actor:
             "last_reply": readable(self.last_reply),
             "error": self.error and readable(self.error),
             "result": self.result,
+            "used": self.usage.json(),
             "failures": [failure.describe() for failure in self.failures],
         }

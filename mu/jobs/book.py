@@ -7,6 +7,7 @@ from mu.jobs.driver import WorkerLine
 from mu.jobs.job import Job
 from mu.jobs.overview import Glance, overview
 from mu.jobs.summary import JSON, JobSummary, tally_json
+from mu.jobs.usage import Usage
 from mu.messages import Hello, Use
 
 
@@ -35,7 +36,7 @@ class PastJob:
     def workers(self) -> list[JSON]:
         """Return the JSON of each actor for users."""
         told: list[JSON] = json.loads(self._workers(self.id) or "[]")
-        return [{"inputs": _one_input(row["state"])} | row for row in told]
+        return [{"inputs": _one_input(row["state"]), "used": Usage().json()} | row for row in told]
 
 
 def _one_input(state: str) -> dict[str, int]:
@@ -46,30 +47,22 @@ def _one_input(state: str) -> dict[str, int]:
 class JobBook:
     """All known jobs, oldest first. It keeps at most `keep` jobs that have ended."""
 
-    def __init__(self, keep: int = 1000, output_bytes: int = 2**26) -> None:
+    def __init__(
+        self, keep: int = 1000, forgotten: Callable[[list[str]], object] = lambda jobs: None
+    ) -> None:
+        """`forgotten` is called with the ids of jobs that it no longer keeps."""
         self._keep = keep
-        self._output_bytes = output_bytes
-        self._outputs: dict[str, int] = {}  # of jobs that have ended, the oldest first
+        self._forgotten = forgotten
         self._jobs: dict[str, Job | PastJob] = {}
-
-    def ended(self, job: Job) -> None:
-        """A job has ended: drop the output of the oldest ended ones, beyond `output_bytes` in all."""
-        self._outputs[job.id] = sum(len(actor.output) for actor in job.actors)
-        size = sum(self._outputs.values())
-        for job_id in list(self._outputs):
-            oldest = self._jobs.get(job_id)
-            if isinstance(oldest, Job):
-                if size <= self._output_bytes:
-                    return
-                for actor in oldest.actors:
-                    actor.output.drop()
-            size -= self._outputs.pop(job_id)
 
     def add(self, job: Job | PastJob) -> None:
         self._jobs[job.id] = job
-        ended = [known for known in self._jobs.values() if known.ended]
-        for forgotten in ended[: max(0, len(ended) - self._keep)]:
-            del self._jobs[forgotten.id]
+        ended = [known.id for known in self._jobs.values() if known.ended]
+        gone = ended[: max(0, len(ended) - self._keep)]
+        for job_id in gone:
+            del self._jobs[job_id]
+        if gone:
+            self._forgotten(gone)
 
     def get(self, job_id: str) -> Job | PastJob | None:
         return self._jobs.get(job_id)

@@ -20,10 +20,11 @@ from mu.jobs.run import Run
 from mu.jobs.spec import JobSpec, Limits
 from mu.jobs.summary import JSON, JobSummary
 from mu.jobs.timelines import Timelines
-from mu.journal.ledger import Ledger, Past
+from mu.journal.ledger import Ledger, Notification, Past
 from mu.journal.records import Ordered, Planned
 from mu.net.certificates import Authority
 from mu.plugins import Engine
+from mu.totals import Totals
 
 
 class Conductor:
@@ -43,6 +44,7 @@ class Conductor:
         engines: Mapping[str, Engine],
         in_thread: Callable[..., Deferred[Any]],
         clock: IReactorTime,
+        totals: Totals | None = None,
     ) -> None:
         self._book = book
         self._runs: dict[str, Run] = {}
@@ -55,6 +57,7 @@ class Conductor:
             in_thread,
             _limits(config),
             _prices(config),
+            totals=totals or Totals(),
         )
         self.timelines = Timelines(ledger, clock, in_thread)
 
@@ -158,6 +161,7 @@ class Conductor:
                 )
             else:
                 self._add(run)
+                self.coordinator.totals.ended_usd -= run.job.cost_usd or 0.0
 
     def bury(self, job_id: str, ordered: Ordered | None, reason: str) -> None:
         """End a job from the journal as failed, because it cannot resume."""
@@ -180,9 +184,19 @@ class Conductor:
             error=f"it cannot resume after the coordinator's restart: {reason}",
         )
         key, body = (ordered.key, ordered.digest) if ordered else ("", "")
-        past = Past.of(now, summary.json(), [], key, body)
+        url = order.get("notify_url", "")
+        past = Past.of(now, summary.json(), [], key, body, url)
         self.coordinator.ledger.end(job_id, past)
+        if url:
+            told = Notification(job_id, url, now)
+            self.coordinator.ledger.on_disk(self.coordinator.notify, told)
+        self.coordinator.totals.jobs["failed"] += 1
         self._book.add(PastJob(past.told, past.identity, lambda _: "[]"))
+
+    @property
+    def running(self) -> set[str]:
+        """The ids of the jobs that have not ended."""
+        return set(self._runs)
 
     def resume(self) -> None:
         """Resume the restored jobs."""
@@ -190,8 +204,13 @@ class Conductor:
             run.resume()
 
     def _ended(self, job: Job) -> None:
+        totals = self.coordinator.totals
+        totals.jobs[job.state] += 1
+        totals.ended_usd += job.cost_usd or 0.0
+        if job.spec.notify_url and job.finished is not None:
+            self.coordinator.notify(Notification(job.id, job.spec.notify_url, job.finished))
         del self._runs[job.id]
-        self._book.ended(job)
+        self.coordinator.output.end(job.id)
 
     def _add(self, run: Run) -> Run:
         job = run.job
@@ -203,12 +222,12 @@ class Conductor:
 
 def _limits(config: Config) -> Limits:
     return Limits(
-        log_bytes=config.worker.log_bytes,
         max_held=config.worker.max_held,
         max_info=config.worker.max_info,
         attempt_bytes=config.journal.max_attempt_bytes,
         job_bytes=config.journal.max_job_bytes,
         hold_s=config.worker.hold_s,
+        blocked_s=config.jobs.blocked_s,
         retry_pause_s=config.jobs.retry_pause_s,
         hello_s=config.launch.hello_timeout_s,
         accept_s=config.launch.accept_timeout_s,

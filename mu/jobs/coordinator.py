@@ -12,10 +12,12 @@ from mu.config import Config
 from mu.engines.cost import Prices
 from mu.jobs.reached import Reached
 from mu.jobs.spec import Limits
-from mu.journal.ledger import Ledger
+from mu.journal.ledger import Ledger, Notification
 from mu.net.certificates import Authority
+from mu.output.pieces import NoOutput, OutputSink
 from mu.places import Places
 from mu.plugins import Engine
+from mu.totals import Totals
 
 
 @dataclass(slots=True)
@@ -41,5 +43,10 @@ class Coordinator:
     """Returns where a bucket is for the workers of an engine."""
     places: Places = field(default_factory=Places)
     """How many workers each engine runs at once, for all jobs."""
+    output: OutputSink = field(default_factory=NoOutput)
+    """Keeps what the commands of jobs print."""
     reached: Reached = field(default_factory=Reached)
     """Which functions' workers have connected before."""
+    totals: Totals = field(default_factory=Totals)
+    notify: Callable[[Notification], None] = lambda notification: None
+    """Tells somebody that a job has ended; that is on disk."""

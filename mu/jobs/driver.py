@@ -30,9 +30,6 @@ from mu.session_effects import (
 )
 from mu.states.context import State
 
-BLOCKED_S = 1.0
-"""A state that takes longer than this for one event is named in the log: nothing else runs."""
-
 
 class WorkerLine(Protocol):
     """The connection of a worker that has said hello (mu.protocol.WorkerProtocol)."""
@@ -68,7 +65,8 @@ class SessionDriver:
     log = Logger()
     __slots__ = (
         *("name", "part"),
-        *("_busy", "_clock", "_job_id", "_late", "_ledger", "_session", "_stranded", "_timers"),
+        *("_blocked_s", "_busy", "_clock", "_job_id", "_late", "_ledger"),
+        *("_session", "_stranded", "_timers"),
     )
 
     def __init__(
@@ -78,11 +76,13 @@ class SessionDriver:
         ledger: Ledger,
         clock: IReactorTime,
         hold_s: float,
+        blocked_s: float,
         allowance: Allowance,
     ) -> None:
         self.part = part
         self.name = name
         self._session: Session[WorkerLine] = Session(part, name, ledger, hold_s, allowance)
+        self._blocked_s = blocked_s
         self._ledger = ledger
         self._clock = clock
         self._job_id = part.job_id
@@ -175,7 +175,7 @@ class SessionDriver:
                 reply=machine.expected,
             )
         took = self._clock.seconds() - began
-        if took < BLOCKED_S:
+        if took < self._blocked_s:
             return
         states = [label_of(before) if before else "begin"]
         if machine.state is not before:

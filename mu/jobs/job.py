@@ -3,6 +3,7 @@
 Every change is a record, which `record` writes and applies. `advance` then does whatever is due.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -13,7 +14,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from mu.engines.cost import Prices
 from mu.events import Finish
-from mu.invocations import Size
+from mu.invocations import BadEnding, Size
 from mu.jobs.actors import Actor, Attempt
 from mu.jobs.bill import sized
 from mu.jobs.driver import SessionDriver, WorkerLine
@@ -27,6 +28,7 @@ from mu.jobs.spares import Spares, stragglers
 from mu.jobs.spec import EXTERNAL, JobSpec, Limits
 from mu.jobs.summary import JSON, readable
 from mu.jobs.unseen import before_hello_s
+from mu.jobs.usage import as_told, told_by
 from mu.journal.allowance import JobAllowance
 from mu.journal.ledger import Ledger, NoJournal, Past
 from mu.journal.records import (
@@ -34,6 +36,7 @@ from mu.journal.records import (
     Arrived,
     Assigned,
     AttemptEnded,
+    CommandUsed,
     Counted,
     Launched,
     NobodyCame,
@@ -42,10 +45,14 @@ from mu.journal.records import (
     Used,
 )
 from mu.messages import Hello, Use
+from mu.output.pieces import NoOutput, OutputSink
 from mu.states.context import Progress
+from mu.totals import Totals
 
 ALIVE_S = 10.0
 """How often a job records that its daemon is running: the most time that a restart miscounts."""
+_REQUEST = re.compile(r"[0-9A-Za-z-]{1,100}")
+"""What an invocation's id, which a worker tells, may be: it becomes part of a file's name."""
 LONGEST_PAUSE_S = 60.0
 """The longest pause between two attempts at an actor."""
 
@@ -69,9 +76,21 @@ class Job(RecordedJob):
         created: float | None = None,
         relay: str = "",
         prices: Prices | None = None,
+        totals: Totals | None = None,
+        output: OutputSink | None = None,
     ) -> None:
         created = clock.seconds() if created is None else created
-        super().__init__(job_id, spec, uniq, limits or Limits(), created, relay, prices or Prices())
+        super().__init__(
+            job_id,
+            spec,
+            uniq,
+            limits or Limits(),
+            created,
+            relay,
+            prices or Prices(),
+            totals or Totals(),
+            output or NoOutput(),
+        )
         self.clock = clock
         self.ledger: Ledger = ledger or NoJournal()
         self.allowance = JobAllowance(self.limits.job_bytes, self.limits.attempt_bytes)
@@ -92,6 +111,16 @@ class Job(RecordedJob):
     def overview(self) -> JSON:
         """Return its JSON, and what its actors wait for, at this moment."""
         return overview(self.describe(), self.glances())
+
+    def staff(self) -> Counter[str]:
+        """Count its workers: `starting`, `working`, `away` and `spare`."""
+        counted = Counter(starting=self.launches.coming, spare=len(self._spares))
+        for actor in self.actors:
+            for attempt in actor.attempts:
+                session = attempt.session
+                here = session is not None and session.line is not None
+                counted["working" if here else "away"] += 1
+        return counted
 
     @property
     def cost_usd(self) -> float | None:
@@ -116,16 +145,42 @@ class Job(RecordedJob):
 
     def new_session(self, attempt: Attempt, name: str) -> SessionDriver:
         """Return the session of an attempt that begins."""
-        allowance = self.allowance.attempt()
-        return SessionDriver(attempt, name, self.ledger, self.clock, self.limits.hold_s, allowance)
+        limits, allowance = self.limits, self.allowance.attempt()
+        return SessionDriver(
+            attempt, name, self.ledger, self.clock, limits.hold_s, limits.blocked_s, allowance
+        )
 
     def used(self, session: str, use: Use) -> None:
         """Record what a worker ran before its hello, if it tells that for the first time."""
         launch = self.launches.get(self.launches.of_session(session))
         if use.command or launch is None or launch.used or self.ending:
             return
-        now = self.clock.seconds()
-        self.record(Used(now, session, before_hello_s(use, now - launch.begun)))
+        now, told = self.clock.seconds(), use.values
+        request = str(told.get("request", ""))
+        self.record(
+            Used(
+                now,
+                session,
+                before_hello_s(use, now - launch.begun),
+                as_told(told.get("init_s")),
+                as_told(told.get("memory_mb")),
+                request if _REQUEST.fullmatch(request) else "",
+            )
+        )
+
+    def command_used(self, attempt: Attempt, use: Use) -> None:
+        """Record what a command used, or at its end the worker, if it is told for the first time.
+
+        A worker tells it before the command's last reply, and again if that gets lost.
+        """
+        command, outstanding = use.command, attempt.machine.worker.outstanding
+        if self.ending or command in attempt.told or (command and command not in outstanding):
+            return
+        if told := told_by(use.values):
+            attempt.told &= {0, *outstanding}  # the others have their last reply
+            attempt.told.add(command)
+            now = self.clock.seconds()
+            self.record(CommandUsed(now, attempt.actor_number, attempt.number, command, told))
 
     def workers_expected(self) -> Iterator[tuple[str, bool]]:
         """Yield the launches whose worker runs or may still start, and whether it has connected."""
@@ -223,6 +278,7 @@ class Job(RecordedJob):
         ]
         for launch_id in overdue:
             self.record(Launched(launch_id, LATE, now, launch_id not in placeless))
+            self.totals.launches[LATE] += 1
             self._owner.freed(launch_id)
         missing = max(0, len(self._queue) - self.launches.coming)
         for actor, was_accepted in zip(self._queue.next(missing), blamed, strict=False):
@@ -246,6 +302,7 @@ class Job(RecordedJob):
         for actor in list(stragglers(self.actors, factor, now)):
             if not self._spares:
                 return
+            self.totals.stragglers += 1
             self._assign(actor, *self._spares.take())
 
     def advance(self, spares: int = 0) -> None:
@@ -262,7 +319,9 @@ class Job(RecordedJob):
             while self.active and (self._failed or (self._queue and self._spares)):
                 self._retry_failed()
                 if self._queue and self._spares:
-                    self._assign(self._queue.first, *self._spares.take())
+                    first = self._queue.first
+                    self.totals.spares_used += bool(first.failures)
+                    self._assign(first, *self._spares.take())
             if self.active:
                 self._supply(spares)
                 self._let_spares_go()
@@ -279,6 +338,7 @@ class Job(RecordedJob):
         for actor in failed:
             if not actor.free:
                 continue
+            self.totals.retries += 1
             pause = min(self.limits.retry_pause_s * 2 ** (actor.spent - 2), LONGEST_PAUSE_S)
             if actor.spent < 2 or pause <= 0 or self.relay_keep:
                 self._queue.retry(actor)
@@ -331,6 +391,7 @@ class Job(RecordedJob):
             self.bill.connected(hello.launch, self.clock.seconds())
             self._dismiss(line, f"job {self.id} has ended")
         elif session is not None:
+            self.totals.resumed += 1
             self._count_worker(hello, line)
             line.adopt(session)
             session.attach(line, hello)
@@ -355,7 +416,24 @@ class Job(RecordedJob):
             return
         if hello.session not in self._sessions:
             self._free(hello.launch or self._originals.pop(line, ""))
+        elif self.active:
+            self._owner.lost(hello.session)
         self.bill.ended(hello.session or line.peer, self.clock.seconds())
+
+    def is_away(self, name: str) -> bool:
+        """Return whether a worker with an actor has lost its connection and has no newer one."""
+        session = self._sessions.get(name)
+        return session is not None and session.away_since is not None
+
+    def worker_ended(self, name: str, ending: BadEnding) -> None:
+        """Give up a worker that will not come back: its engine says how it ended."""
+        if not self.is_away(name):
+            return
+        session, now = self._sessions[name], self.clock.seconds()
+        part = session.part
+        peak = {"peak_mb": ending.peak_mb}
+        self.record(CommandUsed(now, part.actor_number, part.number, 0, peak))
+        session.give_up(f"its worker {ending.how}")
 
     def _is_back(self, name: str) -> bool:
         """Return whether a worker that lost a connection has a newer one."""
@@ -406,6 +484,10 @@ class Job(RecordedJob):
         """Record how an attempt ended, and do what follows from it."""
         actor, session = attempt.actor, attempt.session
         over = actor.outcome is not None
+        if finish.error is None:
+            self.totals.attempts["done"] += 1
+        else:
+            self.totals.attempts["cancelled" if self.cancelled else "failed"] += 1
         self.record(
             AttemptEnded(
                 at,
@@ -454,6 +536,7 @@ class Job(RecordedJob):
     def _dismiss(self, line: WorkerLine, reason: str) -> None:
         """Tell a worker to quit, once everything recorded so far is on disk."""
         self._dismissed_since += 1
+        self.totals.dismissed += 1
         self.ledger.on_disk(line.dismiss, reason)
 
     # ------------------------------------------------ the end
@@ -500,7 +583,9 @@ class Job(RecordedJob):
         if self.ledger.keeps:
             ending = {"error": error and readable(error), "result": result}
             told = self.describe() | {"state": state, "finished": at} | ending
-            self.ledger.end(self.id, Past.of(at, told, self.workers(), self.key, self.digest))
+            identity = self.key, self.digest
+            past = Past.of(at, told, self.workers(), *identity, self.spec.notify_url)
+            self.ledger.end(self.id, past)
         self.ledger.on_disk(self._show_end, state, at, error, result)
 
     def _show_end(self, state: str, at: float, error: str | None, result: Any) -> None:

@@ -29,6 +29,10 @@ class Launch:
     """The session of the worker that connected with it; None: none has."""
     used: bool = False
     """Whether the worker has told what it ran before its hello."""
+    memory_mb: float | None = None
+    """The memory of its function, as the worker told; None: unknown."""
+    request: str = ""
+    """The id of its invocation, as the worker told; empty: unknown."""
 
 
 class Launches(Mapping[str, Launch]):

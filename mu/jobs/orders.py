@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Collection, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from mu.aws.s3 import EMBEDDED_BUCKET
 from mu.config import YEAR_S, Config
@@ -67,6 +68,7 @@ def job_fields(config: Config) -> tuple[Parameter, ...]:
             1000,
         ),
         Parameter("event", dict, "more keys for the workers' event, such as env", {}),
+        Parameter("notify_url", str, "the URL to notify of the job's end (empty: none)", ""),
         Parameter("rerun", str, "the job of which to rerun what failed", ""),
     )
 
@@ -74,6 +76,10 @@ def job_fields(config: Config) -> tuple[Parameter, ...]:
 LONGEST_NAME = 100
 """The most characters of a job's name, which has to fit into lists."""
 
+LONGEST_URL = 2000
+"""The most characters of a URL to notify."""
+
+_URL = re.compile(rf"[!\"$-~]{{1,{LONGEST_URL}}}")
 _REGION = re.compile(r"[a-z0-9-]{1,64}")
 
 
@@ -114,6 +120,7 @@ def read_order(
             f"unknown pipeline {order.pipeline!r:.200}; the pipelines are {names}; {RESTART}",
         )
     _check_name(order.name)
+    _check_url(order.notify_url)
     _locate(order, "regions" in given)
     regions = tuple(order.regions)
     if not regions or not all(
@@ -164,6 +171,7 @@ def read_order(
         order={**order, "workers": workers, "params": _given(params)},
         event=order.event,
         name=order.name,
+        notify_url=order.notify_url,
         key=key,
         digest=digest(body),
     )
@@ -206,6 +214,23 @@ def _check_name(name: str) -> None:
             "name",
             f"name must be printable text of at most {LONGEST_NAME} characters without spaces at"
             f" its ends, got {name!r:.200}",
+        )
+
+
+def _check_url(url: str) -> None:
+    """Check the URL to notify."""
+    if not url:
+        return
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # such as a port that is no number
+        good = False
+    if not good or not _URL.fullmatch(url) or "@" in parts.netloc:
+        raise FieldError(
+            "notify_url",
+            f"notify_url must be an http:// or https:// URL of at most {LONGEST_URL} printable ASCII"
+            f" characters, without a user or a #fragment, got {url!r:.200}",
         )
 
 

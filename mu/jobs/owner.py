@@ -16,6 +16,9 @@ class Owner(Protocol):
     def connected(self, launch_id: str) -> None:
         """Note that the worker of a launch has connected."""
 
+    def lost(self, session: str) -> None:
+        """Find out what became of a worker whose connection is lost, and call `worker_ended`."""
+
     def missed(self, launch_id: str) -> bool:
         """Return whether the worker of a launch, which did not connect, may have found no place."""
 

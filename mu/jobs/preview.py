@@ -32,6 +32,7 @@ async def preview(coordinator: Coordinator, spec: JobSpec, planned: Planned | No
         "pipeline": spec.pipeline.name,
         "engine": spec.engine,
         "function": spec.function,
+        "functions": spec.functions,
         "regions": list(spec.regions),
         "actors": len(chosen),
         "inputs": chosen,

@@ -15,18 +15,20 @@ from mu.jobs.actors import Actor, Attempt
 from mu.jobs.bill import Bill
 from mu.jobs.changes import Changes
 from mu.jobs.driver import SessionDriver
-from mu.jobs.launches import LATE, Launches
+from mu.jobs.launches import LATE, Launch, Launches
 from mu.jobs.life import ACTIVE, OVER, SHOWN, JobState, Step, follow
 from mu.jobs.overview import Glance
 from mu.jobs.queue import ActorQueue
 from mu.jobs.rerun import merged, read_outcomes
 from mu.jobs.spec import EXTERNAL, JobSpec, Limits, new_machine
 from mu.jobs.summary import COUNTED, JSON, JobSummary, Tally, readable, tally_json
+from mu.jobs.usage import Usage
 from mu.journal.records import (
     Alive,
     Arrived,
     Assigned,
     AttemptEnded,
+    CommandUsed,
     Counted,
     Launched,
     Launching,
@@ -40,8 +42,10 @@ from mu.journal.records import (
 )
 from mu.machine import Machine
 from mu.messages import Use
+from mu.output.pieces import OutputSink
 from mu.plugins import Outcome
 from mu.states.context import JobFacts
+from mu.totals import Totals
 
 T = TypeVar("T")
 
@@ -61,8 +65,12 @@ class RecordedJob(ABC):
         created: float,
         relay: str,
         prices: Prices,
+        totals: Totals,
+        output: OutputSink,
     ) -> None:
         self.id = job_id
+        self.totals = totals
+        self.output = output
         self.spec = spec
         self.uniq = uniq
         self.limits = limits
@@ -87,6 +95,8 @@ class RecordedJob(ABC):
         """Which actors look different to users since when."""
         self.launches = Launches(limits.accept_s, limits.hello_s)
         self.bill = Bill(prices, spec.regions)
+        self.usage = Usage()
+        """What its workers used, as they told."""
         self.stopped: Stopped | None = None
         """Why it was stopped, if it was."""
         self._by_number: dict[int, Actor] = {}
@@ -117,6 +127,10 @@ class RecordedJob(ABC):
     @abstractmethod
     def used(self, session: str, use: Use) -> None:
         """Record what a worker tells that it has used."""
+
+    @abstractmethod
+    def command_used(self, attempt: Attempt, use: Use) -> None:
+        """Record what a worker tells that a command has used."""
 
     @abstractmethod
     def attempt_ended(self, attempt: Attempt, finish: Finish, at: float, charged: bool) -> None:
@@ -194,10 +208,25 @@ class RecordedJob(ABC):
         """Return the actor with that number."""
         return self._by_number.get(number)
 
-    def having(self, name: str) -> list[Actor]:
-        """Return the actors that have an input with this name."""
+    def having(self, part: str) -> dict[str, list[Actor]]:
+        """Return the inputs with this name, and the actors that have them.
+
+        If there is none, return those whose names end with it; if there is none, those that have it
+        somewhere in their names.
+        """
         inputs = self.spec.pipeline.inputs
-        return [actor for actor in self.actors if name in inputs(dict(actor.input))]
+        same: dict[str, list[Actor]] = {}
+        ending: dict[str, list[Actor]] = {}
+        having: dict[str, list[Actor]] = {}
+        for actor in self.actors:
+            for name in dict.fromkeys(inputs(dict(actor.input))):
+                if part == name:
+                    same.setdefault(name, []).append(actor)
+                elif part and name.endswith(part):
+                    ending.setdefault(name, []).append(actor)
+                elif part and part in name:
+                    having.setdefault(name, []).append(actor)
+        return same or ending or having
 
     def machine(self, actor: Actor) -> Machine:
         """Return a new machine for an attempt at an actor."""
@@ -255,6 +284,7 @@ class RecordedJob(ABC):
             cost_usd_at_most=None if at_most is None else round(at_most, 6),
             max_cost_usd=spec.max_cost_usd,
             gb_s=None if gb_s is None else round(gb_s, 3),
+            used=self.usage.json(),
             result=self.result,
         )
 
@@ -310,10 +340,10 @@ class RecordedJob(ABC):
                 if session and not waits:
                     self._past_sessions.add(session)
                     self.bill.ended(session, at)
-            case Used(session=session, before_s=before_s):
-                launch = self.launches.of_session(session)
-                self.launches[launch].used = True
-                self.bill.used_before(session, launch, before_s)
+            case Used():
+                self._apply_use(record)
+            case CommandUsed():
+                self._apply_command_use(record)
             case Assigned():
                 self._apply_assignment(record)
             case AttemptEnded():
@@ -362,9 +392,9 @@ class RecordedJob(ABC):
         chosen = self.spec.actors or range(self.planned)
         wanted = set(chosen if record.actors is None else record.actors)
         self._earlier = read_outcomes(record)
-        log_bytes, inputs, at = self.limits.log_bytes, record.inputs, self.created
+        inputs, at = record.inputs, self.created
         sizes = record.sizes or [1] * self.planned
-        self.actors = [Actor(self, n, inputs[n], at, log_bytes, sizes[n]) for n in sorted(wanted)]
+        self.actors = [Actor(self, n, inputs[n], at, sizes[n]) for n in sorted(wanted)]
         self._by_number = {actor.number: actor for actor in self.actors}
         self._order = [number for number in record.order if number in wanted]
         self._queue = ActorQueue(self._order, self.actors)
@@ -400,9 +430,37 @@ class RecordedJob(ABC):
         attempt.session = self.new_session(attempt, record.session)
         if record.session:
             self._sessions[record.session] = attempt.session
+        if launch is not None:
+            self._apply_memory(actor, launch)
         self._untried.discard(actor.number)
         if not self._untried:
             self._staffed()
+
+    def _apply_use(self, record: Used) -> None:
+        launch_id = self.launches.of_session(record.session)
+        launch = self.launches[launch_id]
+        launch.used, launch.memory_mb, launch.request = True, record.memory_mb, record.request
+        self.bill.used_before(record.session, launch_id, record.before_s)
+        if record.init_s is not None:
+            self.usage.add({"init_s": record.init_s})
+        session = self._sessions.get(record.session)
+        if session is not None:
+            self._apply_memory(self._by_number[session.part.actor_number], launch)
+
+    def _apply_memory(self, actor: Actor, launch: Launch) -> None:
+        """Apply that the worker of a launch has an actor, once its function's memory is known."""
+        if launch.memory_mb is not None:
+            actor.usage.add({"memory_mb": launch.memory_mb})
+            self.usage.add({"memory_mb": launch.memory_mb})
+
+    def _apply_command_use(self, record: CommandUsed) -> None:
+        actor = self._by_number[record.actor]
+        told = record.told | ({"commands": 1} if record.command else {})
+        actor.usage.add(told)
+        self.usage.add(told)
+        for attempt in actor.attempts:
+            if attempt.number == record.attempt:
+                attempt.told.add(record.command)
 
     def _apply_end(self, record: AttemptEnded) -> None:
         actor = self._by_number[record.actor]

@@ -14,6 +14,7 @@ from mu.jobs.orders import read_order
 from mu.jobs.recovery import find
 from mu.jobs.spec import JobSpec
 from mu.journal.archive import Archive
+from mu.journal.ledger import Notification
 from mu.journal.records import Ordered
 from mu.registry import Registry
 
@@ -53,3 +54,15 @@ def restore(
     conductor.restore(found, stopped_at)
     for job_id, (ordered, reason) in lost.items():
         conductor.bury(job_id, ordered, f"{reason} ({path})")
+    for job_id, value in archive.notifications():
+        try:
+            url, since = json.loads(value)
+            conductor.coordinator.notify(Notification(job_id, str(url), float(since)))
+        except (TypeError, ValueError) as error:
+            log.error(
+                "{path}: the notification of the end of job {job} cannot be read and is left out:"
+                " {error}",
+                path=str(path),
+                job=job_id,
+                error=str(error),
+            )

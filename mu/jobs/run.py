@@ -10,6 +10,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mu.jobs.coordinator import Coordinator
+from mu.jobs.inquiries import Inquiries
 from mu.jobs.job import Job
 from mu.jobs.life import JobState
 from mu.jobs.plan import checked_plan
@@ -52,10 +53,13 @@ class Run:
             created,
             relay,
             coordinator.prices,
+            coordinator.totals,
+            coordinator.output,
         )
         self._timers: dict[str, IDelayedCall] = {}
         self._event: JSON | None = None
         self._staffing = Staffing(coordinator, self.job, self.event, self._broken)
+        self._inquiries = Inquiries(coordinator, self.job)
         self._unanswered: Sequence[str] = ()  # launches from before a restart
         self._begun = False
         self._giving_up = False
@@ -155,6 +159,14 @@ class Run:
         self._staffing.connected(launch_id)
         if self._staffing.holds_back and "canary" not in self._timers:
             self._later("canary", 0, self._move_canary)
+
+    def lost(self, session: str) -> None:
+        asking = self._inquiries.lost(session)
+        if asking is not None:
+            asking.addErrback(self._unanswered_inquiry)
+
+    def _unanswered_inquiry(self, failure: Failure) -> None:
+        self.log.failure("job {job}: the engine failed to answer", failure, job=self.job.id)
 
     def missed(self, launch_id: str) -> bool:
         return self._staffing.missed(launch_id)

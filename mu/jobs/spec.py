@@ -51,6 +51,8 @@ class JobSpec:
     """What its user calls it; other jobs may have the same name."""
     key: str = ""
     """The order's Idempotency-Key, if it had one."""
+    notify_url: str = ""
+    """The URL to notify of the job's end; empty: none."""
     digest: str = ""
     """The digest of the order's body; it shows whether another order with this key is the same."""
 
@@ -67,7 +69,6 @@ class JobSpec:
 class Limits:
     """How much is kept of each actor, and how long a job waits, in seconds."""
 
-    log_bytes: int = 65536
     max_held: int = 1000
     max_info: int = 16 * 2**20
     attempt_bytes: int = 2**28
@@ -76,6 +77,8 @@ class Limits:
     """The limit for the events of all of a job's attempts in the journal."""
     hold_s: float = 10.0
     """How long an actor is held for a worker that lost its connection."""
+    blocked_s: float = 1.0
+    """How long a state may take for one event before it is named in the log: nothing else runs then."""
     retry_pause_s: float = 1.0
     """The pause before the third attempt at an actor; it doubles with each further one."""
     hello_s: float = 120.0

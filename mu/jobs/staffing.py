@@ -118,6 +118,7 @@ class Staffing:
     def _hear(self, invocation: Invocation, answer: Answer) -> None:
         """Handle an engine's answer."""
         job = self._job
+        self._coordinator.totals.launches[answer.kind] += 1
         if isinstance(answer, Accepted | Unknown):
             job.answered(invocation.launch, answer.kind)
         else:

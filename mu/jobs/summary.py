@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from mu.jobs.usage import Usage
 from mu.messages import encode
 
 COUNTED = "waiting", "running", "done", "failed", "cancelled"
@@ -58,6 +59,7 @@ class JobSummary:
     cost_usd_at_most: float | None = None
     max_cost_usd: float = 0.0
     gb_s: float | None = None
+    used: Mapping[str, float | None] = field(default_factory=lambda: Usage().json())
     result: Any = None
 
     def json(self) -> JSON:

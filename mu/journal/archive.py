@@ -8,6 +8,9 @@ from typing import Any
 
 from mu.journal.database import open_database, unusable
 
+NOTIFY = "notify:"
+"""Begins the names of the facts that are notifications: the job's id follows."""
+
 
 class Archive:
     """The jobs and records in a journal's file."""
@@ -57,6 +60,12 @@ class Archive:
         if not (isinstance(ports, dict) and all(map(_is_port, ports.values()))):
             raise ValueError(f"{noted!r:.80} is not a port for each name")
         return ports
+
+    def notifications(self) -> Iterator[tuple[str, str]]:
+        """Yield the jobs of whose end somebody must still be told, and the JSON of URL and time."""
+        query = "select name, value from facts where name like ? order by name"
+        for name, value in self._rows(query, f"{NOTIFY}%"):
+            yield str(name).removeprefix(NOTIFY), str(value)
 
     def fact(self, name: str) -> str:
         """Return the value noted under that name, or an empty string."""

@@ -9,6 +9,21 @@ from mu.journal.records import Record
 
 
 @dataclass(frozen=True, slots=True)
+class Notification:
+    """Somebody is to be told that a job has ended."""
+
+    job: str
+    url: str
+    since: float
+    """When it ended, in seconds since the epoch."""
+
+    @property
+    def event(self) -> str:
+        """The same id in each attempt, so that a receiver notices a repetition."""
+        return f"{self.job}.ended"
+
+
+@dataclass(frozen=True, slots=True)
 class Past:
     """A job that has ended, as JSON for users."""
 
@@ -20,12 +35,22 @@ class Past:
     """Its actors, as in GET /jobs/<id>/workers."""
     identity: str
     """Its Idempotency-Key and the digest of its order."""
+    notify_url: str = ""
+    """The URL to notify; empty: none."""
 
     @classmethod
-    def of(cls, ended: float, job: object, workers: object, key: str, digest: str) -> "Past":
+    def of(
+        cls,
+        ended: float,
+        job: object,
+        workers: object,
+        key: str,
+        digest: str,
+        notify_url: str = "",
+    ) -> "Past":
         """Make one from the JSON values of a job and of its actors."""
         identity = json.dumps({"key": key, "digest": digest})
-        return cls(ended, json.dumps(job), json.dumps(workers), identity)
+        return cls(ended, json.dumps(job), json.dumps(workers), identity, notify_url)
 
 
 class Ledger(Protocol):
@@ -45,7 +70,13 @@ class Ledger(Protocol):
         """Append a record to those of a job."""
 
     def end(self, job: str, past: Past) -> None:
-        """Note that a job has ended, so that its records need not be replayed."""
+        """Note that a job has ended, so that its records need not be replayed.
+
+        If it has a `notify_url`, a Notification is kept until `notified` is called.
+        """
+
+    def notified(self, job: str) -> None:
+        """Drop the Notification of a job: it was delivered, or given up."""
 
     def on_disk(self, call: Callable[..., object], *args: object) -> None:
         """Call once everything written so far is on disk; at once if it already is."""
@@ -72,6 +103,9 @@ class NoJournal:
         pass
 
     def end(self, job: str, past: Past) -> None:
+        pass
+
+    def notified(self, job: str) -> None:
         pass
 
     def on_disk(self, call: Callable[..., object], *args: object) -> None:

@@ -212,6 +212,29 @@ class Used:
     at: float
     session: str
     before_s: float
+    init_s: float | None = None
+    """The duration of INIT alone, if it was the sandbox's first event; None: it did not say."""
+    memory_mb: float | None = None
+    """The function's memory, as the worker sees it; None: it did not say."""
+    request: str = ""
+    """The id of its invocation, with which an engine's log names it; empty: it did not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandUsed:
+    """What a command used, as its worker told; command 0: the worker, at its end.
+
+    No machine ever sees it, so a replay does not need it.
+    """
+
+    kind: ClassVar[str] = "commandused"
+    at: float
+    actor: int
+    attempt: int
+    command: int
+    """The number of the command, from 1."""
+    told: dict[str, float]
+    """Figures by name, as in mu.jobs.usage.Usage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +270,7 @@ Record = (
     | Resumed
     | Sized
     | Used
+    | CommandUsed
     | Alive
     | Incomplete
 )

@@ -4,10 +4,13 @@ from functools import partial
 from typing import IO
 from urllib.parse import unquote_to_bytes
 
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
 from twisted.web import http
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 from werkzeug.exceptions import HTTPException
+from zope.interface import implementer
 
 from mu.net.host_headers import AllowedHosts
 from mu.strict_json import dumps
@@ -113,6 +116,42 @@ def _bad(request: Request, message: str) -> bytes:
 def error_json(message: str) -> bytes:
     """Return the body of an error response that concerns a whole request."""
     return dumps({"error": {"message": message, "field": None}}).encode("ascii") + b"\n"
+
+
+@implementer(IPushProducer)
+class PacedResponse:
+    """Writes a long response no faster than its client reads it."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._resumed: Deferred[None] | None = None
+        self._gone = False
+        request.registerProducer(self, True)
+
+    def pauseProducing(self) -> None:
+        self._resumed = self._resumed or Deferred()
+
+    def resumeProducing(self) -> None:
+        resumed, self._resumed = self._resumed, None
+        if resumed is not None:
+            resumed.callback(None)
+
+    def stopProducing(self) -> None:
+        """Called when the client is gone."""
+        self._gone = True
+        self.resumeProducing()
+
+    async def write(self, data: bytes) -> bool:
+        """Write data; return when there is room for more, and whether the client is still there."""
+        if not self._gone:
+            self._request.write(data)
+        if self._resumed is not None:
+            await self._resumed
+        return not self._gone
+
+    def end(self) -> None:
+        """Write no more; must be called."""
+        self._request.unregisterProducer()
 
 
 class BoundedSite(Site):

@@ -38,10 +38,10 @@ def read_length(buffer: bytes, limit: int) -> int | None:
     return length
 
 
-def end_of_frames(buffer: bytes, limit: int) -> int:
-    """Return the end of the complete, small frames at the start of the buffer."""
+def end_of_frames(buffer: bytes, limit: int) -> tuple[int, int]:
+    """Return the end of the complete, small frames at the start of the buffer, and their number."""
     limit = min(limit, SMALL)
-    end, size = 0, len(buffer)
+    end, count, size = 0, 0, len(buffer)
     while size - end >= HEADER_BYTES:
         digits = buffer[end : end + 12]
         if not digits.isdigit() or buffer[end + 12] != 0x20:
@@ -50,7 +50,8 @@ def end_of_frames(buffer: bytes, limit: int) -> int:
         if following > size or following - end - HEADER_BYTES > limit:
             break
         end = following
-    return end
+        count += 1
+    return end, count
 
 
 def read_hello(payload: bytes) -> HelloState:

@@ -35,6 +35,7 @@ from mu.relay.parties import Frame, Name, Peer
 from mu.relay.protocol import RelayClock, RelayProtocol
 from mu.relay.spool import Spool, SpoolReactor
 from mu.relay.switchboard import Switchboard
+from mu.totals import Traffic
 
 TICK_S = 5.0
 AGAIN_S = 5.0
@@ -63,6 +64,7 @@ class Relay(Factory):
         self.options = options
         self.clock = clock
         self.connections: set[RelayProtocol] = set()
+        self.traffic = Traffic()
         self.strangers = Strangers(options.max_handshakes)
         """The connections that have not finished their TLS handshake."""
         self.refused = LogSums(
@@ -83,6 +85,11 @@ class Relay(Factory):
         self._open()
         self._tick_s = min(TICK_S, options.keep_s / 4)
         self._timer = clock.callLater(self._tick_s, self._tick)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """The size of all frames that are kept for their receivers."""
+        return self._board.mailboxes.total
 
     # ------------------------------------------------ connections
 
@@ -214,6 +221,7 @@ class Relay(Factory):
             case Forget():
                 self._spool.forget(effect)
             case ReportLoss(name=name, frames=frames, size=size, reason=reason):
+                self.traffic.dropped += frames
                 self.log.warn(
                     "relay: dropped {frames} frames ({size} bytes) for {name}: {reason}",
                     frames=frames,

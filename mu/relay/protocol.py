@@ -22,6 +22,7 @@ from mu.relay.framing import LONGEST_HELLO, end_of_frames, read_at, read_hello, 
 from mu.relay.limits import SMALL, TURN_STEPS, FrameTooLarge
 from mu.relay.outbox import Outbox, OutboxHub
 from mu.relay.parties import Frame, Name
+from mu.totals import Traffic
 from mu.wire import HEADER_BYTES, FrameError, frame
 
 
@@ -42,6 +43,7 @@ class RelayHub(OutboxHub, typing.Protocol):
     connections: "set[RelayProtocol]"
     strangers: Strangers
     refused: LogSums
+    traffic: Traffic
 
     @property
     def clock(self) -> RelayClock: ...
@@ -119,6 +121,7 @@ class RelayProtocol(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Only collect the bytes: the transport calls `work` after each read."""
+        self._hub.traffic.bytes_in += len(data)
         self._chunks.append(data)
 
     def pauseProducing(self) -> None:
@@ -259,11 +262,12 @@ class RelayProtocol(Protocol):
             return self._fill(self._frame)
         link = self._link
         if link is not None and self._spoke and not self._on_hold:
-            end = end_of_frames(self._buffer, self._limit)
+            end, frames = end_of_frames(self._buffer, self._limit)
             if end:
                 if not link.outbox.is_free(self):
                     self._blocked = True
                     return False
+                self._hub.traffic.frames_in += frames
                 if end == len(self._buffer):
                     link.outbox.write(self._buffer)
                     self._buffer = b""
@@ -304,6 +308,7 @@ class RelayProtocol(Protocol):
         if coming is None:
             self._blocked = True
             return False
+        self._hub.traffic.frames_in += 1
         self._buffer = buffer[HEADER_BYTES:]
         self._missing = length
         if not coming.file:

@@ -182,10 +182,16 @@ def enter(state: State, following: State, worker: Context) -> State:
     """Enter `following` and the states that follow it; return the one that then waits."""
     while following is not state:
         worker.step()
-        if isinstance(following, type) or not hasattr(following, "receive"):
-            raise TypeError(f"transition() must return a State, not {following!r}")
+        checked(following, "transition() must return a State")
         if isinstance(state, MachineState):
             state.prevState = None  # states keep one step back, or memory use would keep growing
         state = following
         following = state.receive(Entered(worker.now), worker.send)
+    return state
+
+
+def checked(state: State, must: str) -> State:
+    """Return what an author's code has returned. Raises TypeError, with `must`, if it is no state."""
+    if isinstance(state, type) or not hasattr(state, "receive"):
+        raise TypeError(f"{must}, not {state!r}")
     return state

@@ -152,10 +152,8 @@ class Context:
         """
         if not isinstance(command, str):
             raise TypeError(f"a command must be a str, got {command!r}")
-        try:
-            command.encode("utf-8", "surrogateescape")
-        except UnicodeEncodeError as error:  # a ValueError: the machine would keep the reply
-            raise TypeError(f"{shortened(command)} cannot be sent: {error.reason}") from None
+        if not command.isascii():
+            _refuse_unsendable(command)
         if len(self._effects) >= EFFECT_LIMIT:
             raise Runaway(f"over {EFFECT_LIMIT} commands without waiting for the worker")
         self.sent += 1
@@ -202,6 +200,13 @@ class Context:
         """Return the list in which the effects of this event are collected."""
         self.now, self._steps, self._effects = at, 0, []
         return self._effects
+
+
+def _refuse_unsendable(command: str) -> None:
+    try:
+        command.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:  # a ValueError: the machine would keep the reply
+        raise TypeError(f"{shortened(command)} cannot be sent: {error.reason}") from None
 
 
 def shortened(text: str, limit: int = 400) -> str:

@@ -9,6 +9,7 @@ from types import FrameType, TracebackType
 CALLERS = {"mu", "twisted"}
 """The packages that call an author's code. mu's own pipelines are such code, too."""
 PIPELINES = "mu.pipelines"
+DROPINS = "twisted.plugins."
 
 
 def explained(error: BaseException) -> str:
@@ -50,8 +51,10 @@ def _steps(error: BaseException) -> Iterator[TracebackType]:
 
 
 def _package(frame: FrameType) -> str:
-    """Return the top-level package of the code that a frame runs, or mu.pipelines."""
+    """Return the top-level package of the code that a frame runs, mu.pipelines, or a dropin's module."""
     module: str = frame.f_globals.get("__name__", "")
+    if module.startswith(DROPINS):
+        return module
     if module == PIPELINES or module.startswith(f"{PIPELINES}."):
         return PIPELINES
     return module.partition(".")[0]

@@ -60,12 +60,14 @@ def _row(segments: Iterable[Segment], start: float) -> list[Point]:
 
 
 def _attempt(attempt: AttemptCourse, start: float) -> AttemptCourseJson:
+    launch = attempt.launch
+    hello = launch.hello if launch else attempt.began if attempt.number else None
     return {
         "attempt": attempt.number,
         "worker": attempt.worker or None,
-        "launched": _since(start, attempt.launched),
-        "accepted": _since(start, attempt.accepted),
-        "hello": _since(start, attempt.hello),
+        "launched": _since(start, launch.launched if launch else None),
+        "accepted": _since(start, launch.accepted if launch else None),
+        "hello": _since(start, hello),
         "began": round(attempt.began - start, DIGITS),
         "ended": _since(start, attempt.ended),
         "spare": attempt.spare,

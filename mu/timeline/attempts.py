@@ -23,7 +23,7 @@ Segment = tuple[float, str]
 """When it began, and what the actor did from then on."""
 
 _RANKS = {AWAY: 0, "run": 1, "upload": 2, "retrieve": 3, "connect": 4}
-_MOST_STEPS = 64  # back to the last command that was answered; more than this run at once
+_MOST_AT_ONCE = 64  # commands of one worker
 
 
 @dataclass(slots=True)
@@ -40,6 +40,19 @@ class CommandCourse:
     """When the last reply to it came; None: it has not, or the attempt ended before."""
     outcome: str = ""
     """`ok`, `exit N`, or why it failed; empty: there was no reply."""
+
+
+@dataclass(slots=True)
+class LaunchCourse:
+    """One request to an engine, and the worker that it started."""
+
+    launched: float
+    accepted: float | None = None
+    hello: float | None = None
+    answer: str = ""
+    """What the engine said; `late`: its worker did not connect in time."""
+    used: bool = False
+    """Whether its worker got an actor."""
 
 
 @dataclass(slots=True)
@@ -61,12 +74,8 @@ class AttemptCourse:
     """Its session; empty: it has none, as an original worker."""
     began: float = 0.0
     """When the actor was assigned to it."""
-    launched: float | None = None
-    """When its engine was asked to start it."""
-    accepted: float | None = None
-    """When the engine had agreed."""
-    hello: float | None = None
-    """When it connected for the first time."""
+    launch: LaunchCourse | None = None
+    """The launch of its worker; None: it is unknown."""
     spare: bool = False
     """Whether it waited without an actor before."""
     straggler: bool = False
@@ -80,6 +89,7 @@ class AttemptCourse:
     told: bool = False
     """Whether its records tell which commands were sent, and when."""
     _last: float = 0.0
+    _answered: int = 0  # at least so many of the first commands have their last reply
 
     def send(self, names: str, at: float) -> None:
         """Note commands that were sent, from their names separated by commas."""
@@ -89,18 +99,22 @@ class AttemptCourse:
 
     def enter(self, names: str, at: float) -> None:
         """Note states that were constructed, from their names separated by commas."""
-        self.told = True
         self.states += [(at, name) for name in names.split(",")]
 
     def answer(self, text: str, number: int, at: float) -> None:
         """Note a reply to the command of this number; 0: the worker does not say which."""
+        if self.breaks:
+            self.come_back(at)
         if not number:
             if text.startswith(HELLO):
                 self._last = at
                 return
             number = self._answered_by(text)
         commands = self.commands
-        while number > len(commands):  # a journal of before: what was sent is not in it
+        missing = number - len(commands)
+        if missing > (0 if self.told else _MOST_AT_ONCE):
+            return  # no such command was sent
+        for _ in range(missing):  # a journal of before: what was sent is not in it
             commands.append(CommandCourse(UNKNOWN, self._last or self.began))
         command = commands[number - 1]
         if command.name == UNKNOWN:
@@ -117,17 +131,21 @@ class AttemptCourse:
 
     def _answered_by(self, text: str) -> int:
         """Return the number of the oldest command that a reply without a number can answer."""
-        unanswered = [n for n, one in enumerate(self.commands, 1) if one.ended is None]
-        for number in unanswered:
-            if text.startswith(expected_reply(f"{self.commands[number - 1].name}:")):
-                return number
-        return unanswered[0] if unanswered else len(self.commands) + 1
+        commands = self.commands
+        while self._answered < len(commands) and commands[self._answered].ended is not None:
+            self._answered += 1
+        open_ones = range(self._answered, min(len(commands), self._answered + _MOST_AT_ONCE))
+        for place in open_ones:
+            wanted = expected_reply(f"{commands[place].name}:")
+            if commands[place].ended is None and text.startswith(wanted):
+                return place + 1
+        return self._answered + 1
 
     def _begun(self, number: int) -> float:
         """Return when the worker began a command: it starts them one after the other."""
         commands = self.commands
         sent = commands[number - 1].sent
-        for place in range(number - 2, max(-1, number - 2 - _MOST_STEPS), -1):
+        for place in range(number - 2, max(-1, number - 2 - _MOST_AT_ONCE), -1):
             if commands[place].heard:
                 return max(sent, commands[place].heard)
         return sent

@@ -27,30 +27,17 @@ from mu.journal.records import (
     refuse_gaps,
     time_of,
 )
-from mu.timeline.attempts import AttemptCourse, Segment
+from mu.timeline.attempts import AttemptCourse, LaunchCourse, Segment
 
 WAITING = "waiting"
 LAUNCHING = "launching"
 STARTING = "starting"
 DONE, FAILED, CANCELLED = "done", "failed", "cancelled"
-LATE = "late"
+LATE = "late"  # as in mu.jobs.launches
 STOPPED = "the coordinator was not running"
 
 _HAPPENED = '["happened",'
 _parse = json.JSONDecoder().raw_decode  # json.loads would also look for spaces around the line
-
-
-@dataclass(slots=True)
-class LaunchCourse:
-    """One request to an engine, and the worker that it started."""
-
-    launched: float
-    accepted: float | None = None
-    hello: float | None = None
-    answer: str = ""
-    """What the engine said; `late`: its worker did not connect in time."""
-    used: bool = False
-    """Whether its worker got an actor."""
 
 
 @dataclass(slots=True)
@@ -92,13 +79,13 @@ class ActorCourse:
 
 def _before(attempt: AttemptCourse, at: float) -> list[Segment]:
     """Return how its actor waited for the worker of an attempt, since then."""
-    found = [(at, WAITING)]
-    if attempt.spare or attempt.launched is None:
+    found, launch = [(at, WAITING)], attempt.launch
+    if attempt.spare or launch is None:
         return found
-    if attempt.launched > at:
-        found.append((attempt.launched, LAUNCHING))
-    if attempt.accepted is not None and at < attempt.accepted <= attempt.began:
-        found.append((attempt.accepted, STARTING))
+    if launch.launched > at:
+        found.append((launch.launched, LAUNCHING))
+    if launch.accepted is not None and at < launch.accepted <= attempt.began:
+        found.append((launch.accepted, STARTING))
     return found
 
 
@@ -232,10 +219,7 @@ class JobCourse:
         if actor is None:
             return
         attempt = AttemptCourse(record.actor, record.attempt, record.session, record.at)
-        attempt.hello = record.at
-        if launch is not None:
-            attempt.launched, attempt.accepted = launch.launched, launch.accepted
-            attempt.hello = launch.hello
+        attempt.launch = launch
         attempt.spare = record.session in self._waiting
         attempt.straggler = actor.running > 0
         actor.running += 1

@@ -4,8 +4,6 @@ import io
 import json
 import os
 import stat
-import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +18,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 
 from kit.film import wait_until
+from kit.nursery import ForkedEngine, daemons
 from mu.engines.local.key import read_key
 
 ROLE = "arn:aws:iam::000000000000:role/worker"
@@ -210,17 +209,10 @@ def environment(warm: bool = False, **more: str) -> dict[str, str]:
 
 def start_engine(
     home: Path, *options: str, warm: bool = False, **variables: str
-) -> tuple[subprocess.Popen[str], Engine]:
-    command = [sys.executable, "-P", "-m", "mu.engines.local", "--home", str(home)]
-    process = subprocess.Popen(
-        [*command, "--port", "0", *options],
-        env=environment(warm, **variables),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    with process.stdout:
-        told = json.loads(process.stdout.readline())
+) -> tuple[ForkedEngine, Engine]:
+    words = ["--home", str(home), "--port", "0", *options]
+    process = daemons().start_engine(words, environment(warm, **variables), home)
+    told = json.loads(process.line)
     assert "error" not in told, told
     return process, Engine(home, told["port"], told["pid"], told, client_at(told["port"], home))
 
@@ -265,16 +257,9 @@ class EngineOwner:
     """A process with a LocalEngineProcess, as in the real daemon; `told` is what it printed."""
 
     def __init__(self, home: Path, port: int = 0, linger: float = 60) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", OWNER, str(home), str(port), str(linger)],
-            env=environment(),
-            cwd=home,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        with self.process.stdout:
-            self.told = json.loads(self.process.stdout.readline())
+        words = [str(home), str(port), str(linger)]
+        self.process = daemons().start_owner(OWNER, words, environment(), home)
+        self.told = json.loads(self.process.line)
 
     def __enter__(self) -> "EngineOwner":
         return self
@@ -287,6 +272,6 @@ class EngineOwner:
         self.process.kill()
         self.process.wait()
 
-    def stop(self) -> int:
+    def stop(self) -> int | None:
         self.process.terminate()
         return self.process.wait(10)

@@ -9,6 +9,8 @@ from unittest.mock import patch
 
 from stage import Daemon, free_ports_conf
 
+from kit.nursery import daemons
+
 BIN = Path(sys.executable).parent
 CLEAN = {name: text for name, text in os.environ.items() if not name.startswith(("AWS_", "MU_"))}
 CLEAN |= {"PATH": f"{BIN}:{CLEAN['PATH']}", "AWS_EC2_METADATA_DISABLED": "true"}
@@ -24,6 +26,7 @@ class Machine:
         self.daemon_env, self.conf = dict(daemon_env), conf or free_ports_conf()
         self.daemon = self.start()
         self.env = self.base | {"MU_HOME": str(self.daemon.home)} | dict(env)
+        self.env["PATH"] = f"{daemons().shims}:{self.env['PATH']}"
 
     def start(self):
         with patch.dict(os.environ, self.base | self.daemon_env, clear=True):
@@ -41,7 +44,7 @@ class Machine:
 
     def mu(self, *words, **env):
         told = subprocess.run(
-            [BIN / "mu", *words],
+            [daemons().shims / "mu", *words],
             env=self.env | env,
             cwd=self.folder / "user",
             capture_output=True,

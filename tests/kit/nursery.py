@@ -1,18 +1,25 @@
-"""Starts workers and daemons quickly: a process that has imported what they need forks one per request.
+"""Starts workers, daemons and `mu` quickly: a process that has imported what they need forks them.
 
 It is a program of its own, with one thread, since forking pytest's process would not be safe. Each
 request is a JSON array (arguments, environment, folder) with the new process's stdout, stderr and a pipe,
 to which the exit status is written once it has ended. The first argument is the Python code to run.
+
+A daemon starts its local engine as `sys.executable -P -m mu.engines.local`. In a forked daemon that is
+a script, SHIM, which has the engine forked, too.
 """
 
 import atexit
+import ctypes
+import gc
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -23,12 +30,19 @@ from typing import Any, BinaryIO
 WORKER = ("boto3", "botocore.config", "lambda_function", "mu_worker.store")
 """What a worker imports."""
 DAEMON = (
+    "boto3",
+    "mu.access",
+    "mu.cli.commands",
     "mu.engines.builtin",
+    "mu.engines.local.__main__",
+    "mu.examiner",
     "mu.jobs.conductor",
     "mu.jobs.restore",
     "mu.journal.keeper",
+    "mu.metrics",
     "mu.net.transport",
     "mu.net.web",
+    "mu.notifier",
     "mu.pipelines.s3",
     "mu.ports",
     "mu.protocol",
@@ -39,7 +53,33 @@ DAEMON = (
     "twisted.scripts._twistd_unix",
     "werkzeug.routing",
 )
-"""What a daemon imports, but for the reactor: a forked one would share its epoll with the others."""
+"""What a daemon, a local engine and `mu` import, but for the reactor, whose epoll they would share."""
+ENGINE = ("-P", "-m", "mu.engines.local")
+ENGINE_FORKED = "import os; os.setsid(); sys.executable = {shim!r}\n"
+"""Has the local engines of a program forked."""
+RUN_DAEMON = "from twisted.scripts.twistd import run; run()"
+RUN_ENGINE = "from mu.engines.local.__main__ import main; sys.exit(main())"
+RUN_MU = "from mu.cli.commands import main; main()"
+RUN_AWS = f"import runpy; runpy.run_path({str(Path(__file__).with_name('aws_cli.py'))!r}, run_name='__main__')"
+SHIM = """#!{python} -IS
+import json, os, socket, sys
+
+words = sys.argv[1:]
+if words[:{count}] != {prefix} or "LD_PRELOAD" in os.environ:
+    os.execv({python!r}, [{python!r}, *words])
+status, theirs = os.pipe()
+with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+    sock.connect({path!r})
+    request = [[{code!r}, *words[{count}:]], dict(os.environ), os.getcwd(), [{python!r}, *words]]
+    socket.send_fds(sock, [json.dumps(request).encode()], [theirs, 1, 2, 0])
+    sock.recv(16)
+for number in (0, 1, 2, theirs):
+    os.close(number)
+sys.exit(int(os.read(status, 16) or 1) & 255)
+"""
+"""Has a program forked, with its own files, and ends as it does."""
+SPARE_BYTES = 4096
+"""The room for a forked process's command line."""
 
 
 class Ended:
@@ -81,6 +121,17 @@ class ForkedDaemon(Ended):
         return super().wait(0)
 
 
+class ForkedEngine(Ended):
+    """A local engine, or a program that starts one; `line` is the first one that it printed."""
+
+    def __init__(self, pid: int, status: int, line: bytes) -> None:
+        super().__init__(pid, status)
+        self.line = line
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+
 class Child(Ended):
     """A forked worker; its output goes to pipes."""
 
@@ -118,47 +169,96 @@ class Nursery:
         for end in (self._sock, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**20)
         with theirs:
+            self._folder = Path(tempfile.mkdtemp(prefix="nursery"))
+            make_shims(self._folder)
+            words = [str(self._folder), str(theirs.fileno()), *preloaded, " " * SPARE_BYTES]
             self._process = subprocess.Popen(
-                [sys.executable, __file__, str(theirs.fileno()), *preloaded],
+                [sys.executable, "-P", __file__, *words],
                 env={"PATH": os.environ["PATH"], "PYTHONPATH": search_path},
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
             )
 
+    @property
+    def shims(self) -> Path:
+        """A folder with a `mu` that is forked."""
+        return self._folder / "bin"
+
+    @property
+    def aws(self) -> Path:
+        """A folder with an `aws` that is kit.aws_cli, forked."""
+        return self._folder / "aws"
+
+    def start_engine(
+        self, options: list[str], environ: Mapping[str, str], folder: Path
+    ) -> "ForkedEngine":
+        """Start a local engine with these options."""
+        shown = [sys.executable, *ENGINE, *options]
+        return self._start_engine([RUN_ENGINE, *options], environ, folder, shown)
+
+    def start_owner(
+        self, code: str, words: list[str], environ: Mapping[str, str], folder: Path
+    ) -> "ForkedEngine":
+        """Start a program that starts local engines; it prints a line, too."""
+        arguments = [self._engine_forked() + code, *words]
+        return self._start_engine(arguments, environ, folder, [sys.executable, "-c", *words])
+
+    def _start_engine(
+        self, arguments: list[str], environ: Mapping[str, str], folder: Path, shown: list[str]
+    ) -> "ForkedEngine":
+        (told, out), (status, theirs) = os.pipe(), os.pipe()
+        pid = self._fork(arguments, environ, folder, shown, [theirs, out, 2])
+        os.close(out)
+        os.close(theirs)
+        with os.fdopen(told, "rb") as file:
+            return ForkedEngine(pid, status, file.readline())
+
     def start(self, arguments: list[str], environ: Mapping[str, str], folder: Path) -> Child:
         """Start a worker."""
         pipes = [os.pipe() for _ in range(3)]
-        theirs = [write for _, write in pipes]
-        pid = self._fork(arguments, environ, folder, theirs)
-        for write in theirs:
+        status, out, err = (write for _, write in pipes)
+        shown = [sys.executable, "-c", *arguments]
+        pid = self._fork(arguments, environ, folder, shown, [status, out, err])
+        for write in (status, out, err):
             os.close(write)
-        return Child(pid, *(read for read, _ in pipes))
+        status, out, err = (read for read, _ in pipes)
+        return Child(pid, out, err, status)
 
     def start_daemon(
-        self, words: list[str], environ: Mapping[str, str], folder: Path, log: BinaryIO
+        self, command: list[str], environ: Mapping[str, str], folder: Path, log: BinaryIO
     ) -> ForkedDaemon:
-        """Start `twistd` with these words, as in a session of its own."""
-        code = "import os; os.setsid(); from twisted.scripts.twistd import run; run()"
+        """Start `twistd`, as in a session of its own."""
         status, theirs = os.pipe()
-        files = [log.fileno(), log.fileno(), theirs]
-        pid = self._fork([code, *words], environ, folder, files)
+        arguments = [self._engine_forked() + RUN_DAEMON, *command[1:]]
+        shown = [sys.executable, *command]
+        pid = self._fork(arguments, environ, folder, shown, [theirs, log.fileno(), log.fileno()])
         os.close(theirs)
         return ForkedDaemon(pid, status)
 
+    def _engine_forked(self) -> str:
+        return ENGINE_FORKED.format(shim=str(self._folder / "python"))
+
     def _fork(
-        self, arguments: list[str], environ: Mapping[str, str], folder: Path, files: list[int]
+        self,
+        arguments: list[str],
+        environ: Mapping[str, str],
+        folder: Path,
+        shown: list[str],
+        files: list[int],
     ) -> int:
-        request = json.dumps([arguments, dict(environ), str(folder)]).encode()
+        request = json.dumps([arguments, dict(environ), str(folder), shown]).encode()
         socket.send_fds(self._sock, [request], files)
         return int(self._sock.recv(16))
 
     def close(self) -> None:
         self._sock.close()
         self._process.wait()
+        shutil.rmtree(self._folder)
 
 
 @cache
-def _daemons() -> Nursery:
+def daemons() -> Nursery:
+    """Return the process that forks daemons, local engines and `mu`; it ends when pytest does."""
     made = Nursery(os.environ.get("PYTHONPATH", ""), DAEMON)
     atexit.register(made.close)
     return made
@@ -170,42 +270,90 @@ def popen_daemon(
     """Start `twistd ...`, as subprocess.Popen would."""
     if "LD_PRELOAD" in env:  # for a process that starts as such
         return subprocess.Popen(command, stdout=stdout, env=env, cwd=cwd, **more)
-    return _daemons().start_daemon(command[1:], env, cwd, stdout)
+    return daemons().start_daemon(command, env, cwd, stdout)
 
 
 # ---------------------------------------------------------------- the process
 
 
-def serve(sock: socket.socket, preloaded: Sequence[str]) -> None:
+def serve(folder: Path, sock: socket.socket, preloaded: Sequence[str]) -> None:
     for name in preloaded:
         __import__(name)
+    if "boto3" in sys.modules:
+        read_models_once()
     assert "twisted.internet.reactor" not in sys.modules
+    gc.collect()
+    gc.freeze()  # the memory stays shared
     wake, woken = os.pipe()
     os.set_blocking(woken, False)
     signal.set_wakeup_fd(woken)
     signal.signal(signal.SIGCHLD, lambda *_: None)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(str(folder / "socket"))
+    listener.listen(64)
     statuses: dict[int, int] = {}
     while True:
-        ready, _, _ = select.select([sock.fileno(), wake], [], [])
+        ready, _, _ = select.select([sock.fileno(), listener.fileno(), wake], [], [])
         if wake in ready:
             os.read(wake, 4096)
         report(statuses)
-        if sock.fileno() in ready:
-            request, files, _, _ = socket.recv_fds(sock, 2**20, 3)
-            if not request:
+        callers = [sock] if sock.fileno() in ready else []
+        if listener.fileno() in ready:
+            callers.append(listener.accept()[0])
+        for caller in callers:
+            request, files, _, _ = socket.recv_fds(caller, 2**20, 4)
+            if not request and caller is sock:
                 return
-            *output, status = files
+            if not request:
+                continue
+            status, *output = files
             pid = os.fork()
             if not pid:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                for number in (sock.fileno(), wake, woken, status, *statuses.values()):
+                for number in (wake, woken, status, *statuses.values()):
                     os.close(number)
+                for one in {sock, listener, caller}:
+                    one.close()
                 run(output, *json.loads(request))
             for number in output:
                 os.close(number)
             statuses[pid] = status
-            sock.send(b"%d" % pid)
+            caller.send(b"%d" % pid)
+
+
+def read_models_once() -> None:
+    """Have boto3's sessions share the models of services, which take most of a client's time."""
+    import boto3
+    from botocore.loaders import JSONFileLoader
+
+    read = JSONFileLoader.load_file
+    read_once = cache(lambda path: read(JSONFileLoader(), path))
+    JSONFileLoader.load_file = lambda self, path: read_once(path)
+    for name in ("s3", "lambda"):
+        boto3.session.Session("-", "-", region_name="us-east-1").client(name)
+
+
+def make_shims(folder: Path) -> None:
+    """Write the scripts that have engines, `mu` and kit.aws_cli forked."""
+    (folder / "bin").mkdir()
+    (folder / "aws").mkdir()
+    for name, prefix, code in (
+        ("python", ENGINE, RUN_ENGINE),
+        ("bin/mu", (), RUN_MU),
+        ("aws/aws", (), RUN_AWS),
+    ):
+        path = folder / name
+        path.write_text(
+            SHIM.format(
+                python=sys.executable,
+                prefix=list(prefix),
+                count=len(prefix),
+                path=str(folder / "socket"),
+                code=code,
+            )
+        )
+        path.chmod(0o755)
 
 
 def report(statuses: dict[int, int]) -> None:
@@ -218,19 +366,37 @@ def report(statuses: dict[int, int]) -> None:
             os.close(status)
 
 
-def run(output: list[int], arguments: list[str], environ: dict[str, str], folder: str) -> None:
+def show(words: list[str]) -> None:
+    """Have these words in /proc/PID/cmdline, in place of the first process's."""
+    start, end = map(int, Path("/proc/self/stat").read_text().rpartition(")")[2].split()[45:47])
+    text = b"\0".join(map(os.fsencode, words))[: end - start - 1]
+    ctypes.memmove(start, text.ljust(end - start, b"\0"), end - start)
+
+
+def run(
+    output: list[int],
+    arguments: list[str],
+    environ: dict[str, str],
+    folder: str,
+    shown: list[str],
+) -> None:
     """Be the new process."""
     code = 1
     try:
-        os.dup2(output[0], 1)
-        os.dup2(output[1], 2)
-        for number in output:
-            os.close(number)
+        for number, file in zip((1, 2, 0), output, strict=False):
+            os.dup2(file, number)
+            os.close(file)
+        sys.stdin = os.fdopen(0, closefd=False)
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+        sys.stderr = os.fdopen(2, "w", 1, errors="backslashreplace", closefd=False)
+        show(shown)
         os.environ.clear()
         os.environ.update(environ)
+        found = environ.get("PYTHONPATH", "").split(os.pathsep)
+        sys.path[:0] = [path for path in found if path and path not in sys.path]
         os.chdir(folder)
         script, *sys.argv[1:] = arguments
-        exec(script, {"__name__": "__main__"})
+        exec(script, {"__name__": "__main__", "sys": sys})
         code = 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
@@ -245,4 +411,5 @@ def run(output: list[int], arguments: list[str], environ: dict[str, str], folder
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2:])
+    place, descriptor, *names, _ = sys.argv[1:]
+    serve(Path(place), socket.socket(fileno=int(descriptor)), names)

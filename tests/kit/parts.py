@@ -20,6 +20,7 @@ from mu.journal.records import Planned
 from mu.messages import Hello
 from mu.net.certificates import SERVER_NAME, Authority, Identity
 from mu.net.transport import DirectTLSFactory
+from mu.output.pieces import Piece
 from mu.parameters import Params
 from mu.plugins import Engine, Pipeline
 from mu.protocol import WorkerFactory
@@ -66,6 +67,7 @@ class Owner:
         self.ends = ends
         self.launched: list[str] = []
         self.freed_launches: list[str] = []
+        self.lost_workers: list[str] = []
         self.settlements = 0
 
     def changed(self) -> None:
@@ -81,6 +83,9 @@ class Owner:
 
     def connected(self, launch_id: str) -> None:
         pass
+
+    def lost(self, session: str) -> None:
+        self.lost_workers.append(session)
 
     def missed(self, launch_id: str) -> bool:
         return False
@@ -101,6 +106,20 @@ class Owner:
         pass
 
 
+class Printed:
+    """Keeps what jobs print, as pieces."""
+
+    def __init__(self) -> None:
+        self.pieces: list[Piece] = []
+        self.ended: list[str] = []
+
+    def write(self, job: str, actor: int, piece: Piece) -> None:
+        self.pieces.append(piece)
+
+    def end(self, job: str) -> None:
+        self.ended.append(job)
+
+
 def new_job(
     first: Any, workers: int = 1, job_id: str = "j1", ends: bool = True, **spec: Any
 ) -> Job:
@@ -111,7 +130,7 @@ def new_job(
 def recorded_job(spec: JobSpec, job_id: str = "j1", ends: bool = True, created: float = 0.0) -> Job:
     """Return the job of an order that is on disk."""
     owner = Owner(ends)
-    job = owner.job = Job(job_id, spec, "uniq", Reactor(), owner, created=created)
+    job = owner.job = Job(job_id, spec, "uniq", Reactor(), owner, created=created, output=Printed())
     job.order_recorded()
     return job
 

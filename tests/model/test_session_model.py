@@ -19,7 +19,7 @@ from mu.outbox import CommandOutbox
 from mu.protocol import WorkerProtocol
 from mu.session import Session
 
-SCHEDULES = 6
+SCHEDULES = 3
 """Schedules of each machine in each mix; the soak test runs many more."""
 MIXES = {
     "nothing": Mix(),
@@ -237,13 +237,24 @@ BROKEN = {
     "timers stand still": (thaw, CRASHES),
     "only its holder ends an attempt": (before(Job, "join", end_all), MIXES["long waits"]),
 }
+FIRST_SEEDS = {
+    "the welcome waits for its assignment": 8,
+    "a resume does not send what waits": 12,
+    "a job's end is told on disk": 13,
+    "a welcome is no ack": 33,
+    "an old hello is refused": 162,
+    "agreement compares": 27,
+    "timers stand still": 10,
+}
+"""Seeds that miss these rules, to be tried first: a search from 0 takes up to 20 s."""
 
 
 @pytest.mark.parametrize("rule", BROKEN)
 def test_a_rule_that_is_left_out_is_missed(rule, monkeypatch):
     mutate, mix, *machines = BROKEN[rule]
+    first = FIRST_SEEDS.get(rule, 0)
     mutate(monkeypatch)
     with pytest.raises(Breach) as breach:
-        run(machines or MACHINES, mix, range(300))
+        run(machines or MACHINES, mix, (*range(first, 300), *range(first)))
     told = str(breach.value).split(":")[0]
     assert told not in ("AttributeError", "NameError", "TypeError"), "the test itself is broken"

@@ -15,6 +15,7 @@ from pathlib import Path
 import boto3
 import pytest
 from kit.film import JOIN
+from kit.nursery import daemons
 from stage import Daemon, free_ports_conf
 
 from mu.config import Config
@@ -61,20 +62,19 @@ def aws(engine, s3, tmp_path_factory):
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     folder = tmp_path_factory.mktemp("machine")
-    (folder / "bin").mkdir()
-    aws = folder / "bin" / "aws"
-    aws.write_text(f'#!/bin/sh\nexec {sys.executable} {ROOT}/tests/kit/aws_cli.py "$@"\n')
     program = folder / "png2y4m"
     program.write_text(JOIN)
-    for path in (aws, program):
-        path.chmod(0o755)
+    program.chmod(0o755)
     (folder / "frames").mkdir()
     for number in range(1, 5):
         (folder / "frames" / f"{number:08d}.png").write_text(f"frame {number}\n")
     env = {
         name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MU_"))
     }
-    env |= s3.env | {"PATH": f"{folder / 'bin'}:{BIN}:{env['PATH']}", "HOME": str(folder)}
+    env |= s3.env | {
+        "PATH": f"{daemons().aws}:{daemons().shims}:{BIN}:{env['PATH']}",
+        "HOME": str(folder),
+    }
     env |= {"AWS_ENDPOINT_URL": "http://{}:{}".format(*server.get_host_and_port())}
     env |= {"AWS_ENDPOINT_URL_LAMBDA": f"http://127.0.0.1:{engine.ports['local']}"}
     env |= dict.fromkeys(

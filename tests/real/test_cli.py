@@ -253,7 +253,9 @@ def test_watching_a_cancelled_job_ends_with_3(daemon, idle):
     assert cancelled.stdout == f"Job {idle['id']} is cancelled.\n"
     told, _ = watching.communicate(timeout=10)
     assert watching.returncode == 3
-    assert "was cancelled after " in told
+    hint, last = told.splitlines()[-2:]
+    assert hint == f"To run what was not done: mu rerun {idle['id']}"
+    assert "was cancelled after " in last
     again = inside("cancel", "last", daemon=daemon)
     assert again.stdout == f"Job {idle['id']} had already ended: cancelled.\n"
 

@@ -20,7 +20,7 @@ from kit.moto_aws import in_process_aws
 from kit.wheels import make_wheel, requirements
 
 from mu.cli.address import Home
-from mu.cli.deploy import deploy_program
+from mu.cli.deploy import deploy_program, set_memory
 from mu.cli.functions import Ingredients
 from mu.cli.options import CliError
 from mu.config import Config, MuSection
@@ -319,6 +319,34 @@ def test_a_zip_goes_through_s3_and_is_not_left_there(aws, tmp_path, zipped):
         there = aws.client("lambda", "us-east-1").get_function_configuration(FunctionName=name)
         assert there["CodeSha256"] == sha
     assert "Contents" not in s3.list_objects_v2(Bucket="code-us-east-1")
+
+
+def test_a_rerun_gives_functions_on_aws_more_memory_but_no_versions_of_them(aws, tmp_path, zipped):
+    words = ["--zip", zipped, "--name", "f", "--role", ROLE, "--copies", 2]
+    assert on_aws(tmp_path, *words).exit_code == 0
+    changed = set_memory(None, ["us-east-1"], ["f-0", "f-1"], 3008)
+    assert [(one.did, one.changes) for one in changed] == [
+        ("updated", ("memory 3008 MB (was 1769)",))
+    ] * 2
+    there = aws.client("lambda", "us-east-1").get_function_configuration(FunctionName="f-1")
+    assert there["MemorySize"] == 3008
+    with pytest.raises(CliError, match="got 'f:7'"):
+        set_memory(None, ["us-east-1"], ["f:7"], 3008)
+
+
+def test_a_large_zip_goes_through_the_configured_bucket_if_it_is_on_aws(
+    aws, tmp_path, zipped, monkeypatch
+):
+    for module in ("bundle", "shipment"):
+        monkeypatch.setattr(f"mu.functions.{module}.ZIP_LIMIT", 100)
+    aws.client("s3", "us-east-1").create_bucket(Bucket="films")
+    conf = tmp_path / "mu.conf"
+    words = ["--config", conf, "deploy", "--engine", "lambda", "--zip", zipped, "--role", ROLE]
+    conf.write_text(f"[mu]\nhome = {tmp_path}\n[s3]\nbucket = films\n")
+    done = mu(*words, "--name", "f")
+    assert (done.exit_code, done.stderr.count("to s3://films/mu/")) == (0, 1), done.output
+    conf.write_text(f"{conf.read_text()}endpoint = http://127.0.0.1:9\n")
+    assert "accepts directly: give --bucket NAME" in mu(*words, "--name", "g").stderr
 
 
 def test_a_bucket_in_another_region_is_refused_before_anything_is_done(aws, tmp_path, zipped):

@@ -979,6 +979,28 @@ def test_a_bucket_that_is_missing_or_in_another_region(aws):
     assert (found.level, "workers in us-east-1 is slower" in found.sentence) == (WARN, True)
 
 
+def test_a_bucket_is_checked_where_s3_in_mu_conf_says(s3, tmp_path):
+    s3.client().create_bucket(Bucket="elsewhere")
+    keys = (f"{name} = {s3.env[name.upper()]}" for name in KEYS)
+    (tmp_path / "aws").write_text("\n".join(["[profile minio]", *keys]))
+    conf = tmp_path / "mu.conf"
+    conf.write_text(
+        f"[mu]\nhome = {tmp_path}\n[s3]\nendpoint = {s3.url}\nprofile = minio\nbucket = elsewhere\n"
+    )
+    nowhere = {"AWS_CONFIG_FILE": str(tmp_path / "aws"), "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
+
+    def found(*more):
+        told = json.loads(mu("--config", conf, "doctor", "--json", *more, **nowhere).stdout)
+        rows = [one for one in told if one["check"] in ("bucket", "writing")]
+        return [(one["level"], one["sentence"]) for one in rows]
+
+    said = "an object in elsewhere was written, read and deleted"
+    assert found("--write") == [("ok", f"elsewhere exists at {s3.url}"), ("ok", said)]
+    assert found("--bucket", "none") == [("fail", f"bucket none does not exist at {s3.url}")]
+    (embedded,) = found("--bucket", "mu_files", "--write")
+    assert embedded[0] == "ok"
+
+
 def test_a_role_that_lambda_may_not_assume(aws):
     trust = json.dumps(policies()["trust"]).replace("lambda.", "ec2.")
     iam = AwsClients().client("iam", "us-east-1")

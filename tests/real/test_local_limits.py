@@ -38,6 +38,13 @@ def test_a_sandbox_over_its_memory_is_killed_within_about_a_second(engine: Engin
     )
 
 
+def test_a_sandbox_that_grows_fast_is_killed_although_it_would_soon_be_done(engine: Engine) -> None:
+    began = time.monotonic()
+    told = engine.fail("small", do="allocate", mb=600, seconds=0.6)
+    assert told["errorMessage"].endswith("Error: Runtime exited with error: signal: killed")
+    assert time.monotonic() - began < 2
+
+
 def test_memory_of_child_processes_counts(engine: Engine) -> None:
     command = "python3 -c 'import time; x = bytearray(300 << 20); time.sleep(15)'"
     told = engine.fail("small", do="shell", command=command)

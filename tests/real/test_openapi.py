@@ -8,6 +8,7 @@ from stage import Daemon, free_ports_conf
 schemathesis = pytest.importorskip("schemathesis", reason="pip install schemathesis")
 from hypothesis import HealthCheck, settings  # noqa: E402
 
+pytest_plugins = "schemathesis.pytest.plugin"
 SCHEMA = schemathesis.openapi.from_path(Path(__file__).parents[2] / "docs" / "openapi.json")
 
 

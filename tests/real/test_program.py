@@ -83,6 +83,49 @@ def test_one_line_makes_the_function_copies_files_and_runs_the_job(mine, shout):
     assert (loud / "a b.txt").read_text() == "HELLO\n!"
 
 
+def test_packages_are_not_looked_up_again_for_a_function_that_has_them(mine, shout):
+    user = mine.folder / "user"
+    (user / "plain.txt").write_text("shouting==1.0\n")
+    wheels = {"PIP_FIND_LINKS": str(user / "wheels"), "PIP_NO_INDEX": "1"}
+    words = ["launch", "hello", "--program", "./shout.py", "--function", "again"]
+    words += ["--requirements", "plain.txt"]
+
+    def launched():
+        status, _, told = mine.mu(*words, **wheels)
+        assert status == 0, told
+        return re.findall(r"^Installing|is up to date|was \w+(?=:)", told, re.MULTILINE)
+
+    assert launched() == ["Installing", "was created"]
+    assert launched() == ["is up to date"]
+    mine.mu("deploy", "--bare", "--name", "again")  # someone else changes the function
+    assert launched() == ["Installing", "was updated"]
+
+
+def test_a_command_finds_the_functions_programs_by_their_names(mine):
+    user = mine.folder / "user"
+    for name in ("sort", "twice"):  # one that the machine has, too
+        (user / name).write_text('#!/bin/sh\ncat "$1" "$1"\n')
+        (user / name).chmod(0o755)
+    mine.files("once", {"a": "x\n"})
+    words = [
+        "launch",
+        "map",
+        "--in",
+        "once",
+        "--out",
+        "doubled",
+        "-p",
+        "command=twice {in} > {out}",
+    ]
+    status, _, told = mine.mu(*words, "--program", "./twice")
+    assert status == 0, told
+    words[-1] = "command=sort {in} | tee {out}"
+    mine.mu("deploy", "./sort", "--name", "doubling")
+    status, _, told = mine.mu(*words, "--function", "doubling")
+    assert status == 0, told
+    assert (user / "doubled" / "a").read_text() == "x\nx\n"
+
+
 def test_a_dry_run_as_json_has_the_plan_and_the_bound(mine):
     told = json.loads(mine.mu("launch", "hello", "-n", "3", "--dry-run", "--json")[1])
     assert (told["actors"], told["inputs"], told["size"]) == (3, [{}, {}, {}], None)
@@ -103,6 +146,19 @@ def test_a_dry_run_without_a_plan_says_why_and_orders_are_checked_as_ever(mine):
         2,
         "mu: params.match applies to params.prefix, not to params.keys: give only one of match and"
         " keys\n",
+    )
+
+
+def test_an_order_is_checked_before_anything_is_deployed_or_uploaded(mine):
+    mine.files("checked", {"a": "x"})
+    words = ["launch", "map", "--in", "checked", "--program", "examples/words.py"]
+    status, _, told = mine.mu(*words, "--function", "early", "-p", "tolerate=3x")
+    assert (status, told.splitlines()) == (
+        2,
+        [
+            "mu: the order was refused: params.tolerate must be a number of at least 0, or a percentage"
+            " such as '5%', got '3x'"
+        ],
     )
 
 
@@ -137,6 +193,31 @@ def test_the_hint_of_a_deployment_is_a_job_that_runs(mine):
     done = mine.run(hint)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (mine.folder / "user" / "FOLDER-OUT" / "fruit").read_text() == "apple\npear\n"
+
+
+def test_a_rerun_with_more_memory_changes_the_function_and_fetches_the_outputs(mine):
+    mine.files("needy", {"a": "x\n", "b": "y\n"})
+    mine.mu("deploy", "--bare", "--name", "small", "--memory", "256")
+    needs = 'test "$AWS_LAMBDA_FUNCTION_MEMORY_SIZE" -ge 300 && cp {in} {out}'
+    words = ["launch", "map", "--function", "small", "--in", "needy", "-p", f"command={needs}"]
+    assert mine.mu(*words, "-w")[0] == 1
+
+    status, _, told = mine.mu("rerun", "last", "--memory", "300", "-p", "nosuch=1")
+    assert (status, "unknown parameter 'nosuch'" in told) == (2, True)
+    status, _, told = mine.mu("rerun", "last", "--memory", "300", "--engine", "external")
+    assert (status, told) == (
+        2,
+        "mu: --memory is for engines lambda and local, and the job's is external\n",
+    )
+    status, told, errors = mine.mu(
+        "rerun", "last", "--memory", "300", "--name", "more memory", "--out", "satisfied"
+    )
+    assert status == 0, told + errors
+    assert "\nFunction small in us-east-1 was updated: memory 300 MB (was 256).\n" in errors
+    satisfied = mine.folder / "user" / "satisfied"
+    assert {path.name: path.read_text() for path in satisfied.iterdir()} == {"a": "x\n", "b": "y\n"}
+    (job,) = json.loads(mine.mu("jobs", "--name", "more memory", "--json")[1])
+    assert (job["state"], bool(job["rerun"])) == ("done", True)
 
 
 # ---------------------------------------------------------------- as printed

@@ -8,6 +8,8 @@ import pytest
 from kit.film import chunk, order, put_film
 from stage import Daemon, free_ports_conf
 
+from mu.jobs.usage import Usage
+
 DATA = Path(__file__).parent / "data"
 VERSIONS = sorted(path.stem.removeprefix("journal-") for path in DATA.glob("journal-*.sql"))
 CONF = free_ports_conf(
@@ -105,7 +107,7 @@ def test_ended_jobs_are_shown_as_they_were(upgraded):
         added["cost_usd_at_most"] = None
         done, failed = told["counts"]["done"], told["counts"]["failed"]
         added["inputs"] = {"total": told["workers"], "done": done, "failed": failed}
-        added |= {"name": "", "functions": [], "regions": []}
+        added |= {"name": "", "functions": [], "regions": [], "used": Usage().json()}
         assert daemon.ask(f"/jobs/{job_id}") == told | added
 
 

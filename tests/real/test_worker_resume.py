@@ -388,3 +388,56 @@ def test_a_worker_that_is_refused_gives_up_in_the_end(boss, papers):
     with pytest.raises((ssl.SSLError, ConnectionError)):
         boss.accept()
     assert is_over(worker).startswith("could not reconnect within 0.3 s: ")
+
+
+# ---------------------------------------------------------------- what commands used
+
+
+def used_by(peer, *commands):
+    """Send commands; return what each told that it used, and its reply; None: it told nothing."""
+    peer.say(*commands)
+    told = []
+    while len(told) < len(commands):
+        used, heard = None, peer.hear()
+        if heard.startswith(b"USED:"):
+            number, _, used = heard.removeprefix(b"USED:").partition(b":")
+            heard = peer.hear()
+            assert heard.startswith(b"RE:%b:" % number)
+        if heard.startswith(b"RE:"):
+            told.append((used and json.loads(used), heard))
+    return told
+
+
+BURN = """exec python3 -c '
+import time
+held = bytearray(100 << 20)
+while time.process_time() < 0.3: pass
+'"""
+"""Exceeds what a worker needs itself by far; no sample may see it."""
+
+
+def test_a_slow_command_tells_what_it_used_and_a_quick_one_nothing(boss):
+    _, peer = start(boss, {"usage_ext": 1})
+    assert peer.hear().startswith(b"USED:0:")
+    (quick, _), (burnt, _), (failed, reply) = used_by(
+        peer, "echo:a", f"run:{BURN}", "retrieve:no/such\0##TMPDIR##/file"
+    )
+    assert quick is None
+    assert set(burnt) == {"cpu_s", "peak_mb", "busy_s", "idle_s"}
+    assert 0.3 <= burnt["cpu_s"] < 2
+    assert 100 < burnt["peak_mb"] < 200
+    assert burnt["cpu_s"] <= burnt["busy_s"]
+    assert reply.startswith(b"RE:3:FAIL(")
+    assert failed is None  # it could not begin: there is no bucket
+
+
+def test_commands_side_by_side_tell_the_time_that_any_of_them_ran_once(boss):
+    _, peer = start(boss, {"usage_ext": 1, "nonblock": 1, "bg_silent": 1})
+    assert peer.hear().startswith(b"USED:0:")
+    told = used_by(peer, "run:sleep 0.5", "run:sleep 0.5", "run:sleep 0.5")
+    assert 0.5 <= sum(used["busy_s"] for used, _ in told) < 1
+
+
+def test_without_usage_ext_nothing_is_told(boss):
+    _, peer = start(boss, {})
+    assert used_by(peer, "run:true") == [(None, b"RE:1:OK:RETVAL(0):OUTPUT():COMMAND(true)")]

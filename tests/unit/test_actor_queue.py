@@ -6,7 +6,7 @@ from mu.places import FIRST, RETRY, SPARE
 
 
 def queue(*order):
-    actors = {number: Actor(None, number, {}, 0.0, 10) for number in order}
+    actors = {number: Actor(None, number, {}, 0.0) for number in order}
     return ActorQueue(order, actors.values()), actors
 
 

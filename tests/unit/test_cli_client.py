@@ -63,14 +63,14 @@ def test_a_broken_plugin_is_shown_with_the_reason():
     )
 
 
-def test_output_that_was_dropped_is_mentioned():
+def test_output_that_was_cut_is_mentioned():
     job = {"id": "x", "workers": 1, "finished": 1.0}
     with answering(
         http("200 OK", json.dumps(job)), http("200 OK", "tail", ["Mu-Log-End: 104"])
     ) as client:
         ended = inside("--url", client.url, "log", "x", "-a", 0, MU_TOKEN="t")
     assert (ended.stdout, ended.exit_code) == ("tail", 0)
-    assert ended.stderr == "mu: 100 earlier bytes were dropped (see log_bytes in mu.conf)\n"
+    assert ended.stderr == "mu: 100 earlier bytes were cut (see [logs] actor_bytes in mu.conf)\n"
 
 
 @pytest.mark.parametrize(
@@ -129,6 +129,30 @@ def test_watching_ends_when_the_daemon_has_dropped_the_job():
     assert ended.exit_code == 4
     assert "job x is no longer known: the daemon dropped it" in ended.stderr
     assert "resumes" not in ended.stderr
+
+
+def test_when_the_daemon_goes_away_the_command_that_fetches_the_files_is_named(tmp_path):
+    job = {"id": "x", "pipeline": "p", "workers": 1, "engine": "e", "state": "running"}
+    job |= {"counts": {"running": 0, "failed": 0}, "created": 0.0, "finished": None}
+    job["params"] = {"bucket": "films"}
+    place = {"bucket": "films", "embedded": False, "endpoint": None, "region": None}
+    place |= {"addressing": "auto", "profile": None, "engine": "external"}
+    told = http("200 OK", json.dumps(job))
+    with answering(told, http("200 OK", json.dumps(place)), told) as client:
+        words = ["rerun", "x", "--out", tmp_path / "to here"]
+        ended = inside("--url", client.url, *words, MU_TOKEN="t")
+    assert ended.exit_code == 4
+    assert f"For its files, once it has ended: mu fetch x --to '{tmp_path}/to here'" in ended.stderr
+
+
+def test_a_rerun_whose_files_are_out_of_reach_is_not_ordered(tmp_path):
+    job = {"id": "x", "pipeline": "map", "state": "failed", "params": {"bucket": "mu_files"}}
+    place = {"bucket": "mu_files", "embedded": True, "endpoint": "http://127.0.0.1:1"}
+    answers = (http("200 OK", json.dumps(told)) for told in (job, place))
+    with answering(*answers) as client:
+        ended = inside("--url", client.url, "rerun", "x", "--out", tmp_path, MU_TOKEN="t")
+    assert ended.exit_code == 2
+    assert "the embedded S3 server is on the daemon's machine" in ended.stderr
 
 
 def test_a_job_that_could_not_be_resumed_is_shown_without_its_missing_fields():

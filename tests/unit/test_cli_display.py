@@ -92,6 +92,22 @@ def test_retried_actors_are_shown_with_the_reason():
     ]
 
 
+def test_cancelled_actors_were_not_retried_for_that():
+    cancelled = actor(0, "cancelled", error="by request", failures=[failure(1, "by request")])
+    assert shown(failures.retried([cancelled])) == []
+    again = actor(
+        1, "cancelled", error="by request", failures=[failure(1, "gone"), failure(2, "by request")]
+    )
+    waiting = actor(2, "cancelled", error="by request", failures=[failure(1, "gone")])
+    assert shown(failures.retried([cancelled, again, waiting])) == [
+        "2 actors (1-2) were retried:",
+        "gone",
+    ]
+    label = "ErrorState by request"
+    rows = tables.workers_table([cancelled | {"label": label}], 100.0)
+    assert "at" not in [column.header for column in rows.columns]
+
+
 def job(counts=(0, 0, 0, 0), inputs=None, **more):
     """Return a job whose actors are in these states: failed, running, waiting, done."""
     states = dict(zip(("failed", "running", "waiting", "done"), counts, strict=True))

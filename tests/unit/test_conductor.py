@@ -21,7 +21,16 @@ from mu.control import Control
 from mu.engines.cost import GB_S_USD, REQUEST_USD
 from mu.home import Tokens
 from mu.interfaces import IPipeline
-from mu.invocations import Accepted, ConcurrencyLimit, Refused, Size, Throttled, Unknown, Unreached
+from mu.invocations import (
+    Accepted,
+    BadEnding,
+    ConcurrencyLimit,
+    Refused,
+    Size,
+    Throttled,
+    Unknown,
+    Unreached,
+)
 from mu.jobs.conductor import Conductor
 from mu.jobs.reached import Reached
 from mu.jobs.recovery import find
@@ -525,6 +534,58 @@ def test_a_job_that_cannot_resume_is_shown_with_all_that_a_job_has(ordered):
     assert told["error"].endswith(": its pipeline is gone")
 
 
+def test_the_end_of_a_job_that_cannot_resume_is_notified_once_it_is_on_disk():
+    journal, told = HeldJournal(), []
+    bench = Bench(ledger=journal)
+    bench.conductor.coordinator.notify = told.append
+    order = {"pipeline": "one", "workers": 3, "notify_url": "http://a/"}
+    with capturedLogs():
+        bench.conductor.bury("lost", Ordered(1.0, "u", order, "", ""), "its pipeline is gone")
+    assert told == []
+    journal.sync()
+    assert [(one.job, one.url) for one in told] == [("lost", "http://a/")]
+
+
+def test_the_end_of_a_job_is_notified_once_it_is_on_disk():
+    journal, told = HeldJournal(), []
+    bench = Bench(ledger=journal)
+    bench.conductor.coordinator.notify = told.append
+    bench.conductor.start(make_spec(Leave, engine="scripted", notify_url="http://a/"))
+    journal.sync()
+    (job,) = bench.port.book.live()
+    bench.conductor.cancel(job)
+    while not job.ended:
+        assert told == []
+        journal.sync()
+    assert [(one.job, one.url, one.since) for one in told] == [(job.id, "http://a/", job.finished)]
+
+
+def test_what_a_job_had_cost_before_a_restart_is_not_counted_again():
+    journal = HeldJournal()
+    spec = make_spec(Patient, engine="scripted")
+    before = Bench(ledger=journal)
+    before.engine.size = lambda function, region: succeed(Size(1024))
+    before.conductor.start(spec)
+    (job,) = before.port.book.all()
+    for _ in range(3):
+        journal.sync()
+    before.port.join(job.id, Hello("aa", before.engine.asked[0]))
+    before.reactor.advance(100)
+    for _ in range(3):
+        journal.sync()
+    assert job.cost_usd > 0
+    after = Bench(ledger=HeldJournal())
+    found, _, last = find(journal, lambda ordered: spec)
+    after.conductor.restore(found, last)
+    (again,) = after.port.book.live()
+    assert again.cost_usd > 0
+    assert after.conductor.coordinator.totals.ended_usd == -again.cost_usd
+
+
+async def no_log(job: str, actor: int) -> None:
+    raise NotImplementedError
+
+
 async def no_bucket(bucket: str) -> S3Place:
     raise NotImplementedError
 
@@ -541,9 +602,11 @@ def test_an_order_that_is_repeated_is_answered_once_it_is_on_disk():
         bench.port.book,
         registry,
         bench.conductor,
+        no_log,
         {"scripted", "external"},
         no_bucket,
         lambda given: Deferred(),
+        lambda accept: (b"", "text/plain"),
         Feeds(bench.reactor),
         {},
     )
@@ -1304,3 +1367,78 @@ def test_a_job_goes_on_after_a_restart_although_its_engine_cannot_be_reached():
     bench.conductor.restore(found, last)
     bench.conductor.resume()
     assert len(bench.engine.asked) == 2
+
+
+# ---------------------------------------------------------------- workers whose engine knows more
+
+
+class Knowing(Dated):
+    """Knows how invocations ended, if anybody asks."""
+
+    def __init__(self, *script):
+        super().__init__(*script)
+        self.endings = []
+        self.inquiries = []
+
+    def ending_of(self, *which):
+        self.inquiries.append(which)
+        return succeed(self.endings.pop(0) if self.endings else None)
+
+
+FULL = BadEnding("was killed: out of memory (peak 512 of 512 MB)", 512.0)
+
+
+def lost_worker(*endings, told=b'{"request": "r-1", "memory_mb": 512}', **spec):
+    """Return a bench and a job; its only worker told that, and has just lost its connection."""
+    bench = dated_bench()
+    bench.engine = Knowing()
+    bench.engine.endings += endings
+    bench.conductor.coordinator.engines = {"scripted": bench.engine}
+    job = bench.start(Patient, retries=0, **spec)
+    line = joined(bench, job, bench.engine.asked[0])
+    line.say(b"USED:0:" + told)
+    line.hang_up()
+    return bench, job
+
+
+def test_a_lost_worker_of_which_the_engine_knows_the_end_is_given_up_at_once_with_its_words():
+    bench, job = lost_worker(FULL, regions=("eu-west-1",))
+    bench.reactor.advance(0.3)
+    (which,) = bench.engine.inquiries
+    assert which == ("one", "eu-west-1", "r-1", -10.0)
+    assert job.state == "failed"
+    assert job.error.endswith(
+        "actor 0: Patient: its worker was killed: out of memory (peak 512 of 512 MB)"
+    )
+    (row,) = job.workers()
+    assert (row["used"]["peak_mb"], row["used"]["memory_mb"]) == (512, 512)
+    assert row["used"]["cpu_s"] is None
+
+
+def test_an_engine_that_does_not_know_yet_is_asked_again_while_the_worker_is_away():
+    bench, job = lost_worker(None, None, FULL)
+    bench.reactor.pump([0.25] * 16)
+    assert len(bench.engine.inquiries) == 3
+    assert "out of memory" in job.error
+    bench, job = lost_worker()
+    bench.reactor.pump([0.25] * 60)
+    assert len(bench.engine.inquiries) == 4
+    assert job.error.endswith("it did not come back within 10 s")
+
+
+def test_no_engine_is_asked_of_a_worker_that_is_back_or_did_not_tell_its_request():
+    bench, job = lost_worker(FULL)
+    joined(bench, job, bench.engine.asked[0])
+    bench.reactor.pump([0.25] * 40)
+    assert (bench.engine.inquiries, job.state) == ([], "running")
+    for told in (b"{}", b'{"request": 7.5}', b'{"request": "../../etc/passwd"}'):
+        bench, job = lost_worker(FULL, told=told)
+        bench.reactor.advance(1)
+        assert bench.engine.inquiries == []
+
+
+def test_an_engine_that_fails_to_answer_changes_nothing():
+    bench, job = lost_worker()
+    bench.engine.ending_of = lambda *_: fail(RuntimeError("no log"))
+    bench.reactor.advance(0.3)
+    assert (job.state, job.counts["running"]) == ("running", 1)

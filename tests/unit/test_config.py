@@ -100,6 +100,8 @@ def test_a_relative_home_starts_at_the_files_folder(tmp_path):
             "[launch] canary must be numbers from 1 to 10000, such as 1 8",
         ),
         ("[launch]\ncanary = one\n", "or none, got one"),
+        ("[notify]\nsecret = c2hvcnQ=\n", "[notify] secret must be none, or at least 24 random"),
+        ("[notify]\nsecret = a b\n", "[notify] secret must be none, or at least 24 random bytes"),
         (
             "[relay]\naddress = relay\n",
             "[relay] address must be HOST:PORT, with an IPv6 address as",
@@ -141,6 +143,19 @@ def test_a_file_of_another_editor_is_the_same(tmp_path, start, end):
     assert (config.worker.host, config.worker.port) == ("xn--mnchen-3ya.example", 0)
 
 
+def test_a_deprecated_option_has_no_effect_and_a_warning(tmp_path):
+    said = []
+    path = written(tmp_path, "[worker]\nlog_bytes = 7\nport = 0\n[jobs]\noutput_bytes = x\n")
+    config = read_config(path, said.append)
+    assert (config.worker.port, config.jobs) == (0, Config().jobs)
+    assert said == [
+        f"{path}: [worker] log_bytes no longer has an effect: [logs] actor_bytes limits the log of an"
+        " actor, which is on disk",
+        f"{path}: [jobs] output_bytes no longer has an effect: [logs] total_bytes limits the logs of all"
+        " jobs, which are on disk",
+    ]
+
+
 def test_only_options_that_need_no_restart_are_reloaded():
     now, new = Config(), read_config(None)
     assert reloaded(now, now) == (now, [], [])
@@ -164,3 +179,17 @@ def test_the_canary_is_a_list_of_numbers_or_none(tmp_path):
     for nothing in ("none", ""):
         text = f"[launch]\ncanary = {nothing}\n"
         assert read_config(written(tmp_path, text)).launch.canary == ()
+
+
+@pytest.mark.parametrize("secret", ["hush-hush", '"hush-hush"', "hush-hush # mine", "hush-hush\a"])
+def test_no_error_shows_the_secret(tmp_path, secret):
+    with pytest.raises(ConfigError) as refused:
+        read_config(written(tmp_path, f"[notify]\nsecret = {secret}\n"))
+    assert "hush" not in str(refused.value)
+
+
+def test_a_configuration_does_not_print_its_secret(tmp_path):
+    secret = "whsec_" + "abcd" * 8
+    config = read_config(written(tmp_path, f"[notify]\nsecret = {secret}\n"))
+    assert config.notify.secret == secret
+    assert secret not in repr(config)

@@ -5,6 +5,7 @@ import re
 
 import pytest
 from kit.parts import OneState, make_job, make_spec, recorded_job
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
@@ -16,6 +17,9 @@ from mu.jobs.book import JobBook, PastJob
 from mu.journal.records import Planned
 from mu.net.host_headers import AllowedHosts
 from mu.net.web import BoundedSite, TextResource
+from mu.output.files import OutputLimits
+from mu.output.keeper import OutputKeeper
+from mu.output.pieces import Piece
 from mu.page.feed import Feeds
 from mu.page.files import read_files
 from mu.registry import Registry
@@ -28,16 +32,38 @@ class Done(TerminalState):
 
 @pytest.fixture
 def book():
-    return JobBook(output_bytes=10)
+    return JobBook()
 
 
 @pytest.fixture
-def send(book):
+def keeper(tmp_path):
+    return OutputKeeper(tmp_path / "logs", OutputLimits(), Clock(), at_once, at_once)
+
+
+def at_once(call, *args):
+    return maybeDeferred(call, *args)
+
+
+@pytest.fixture
+def send(book, keeper):
     """Return the status, the headers and the body of the response to a request."""
     config, clock = Config(control=ControlSection(max_viewers=1)), Clock()
     access = Access(config.control, Tokens("t0ken", "reader"), "key", clock.seconds)
     registry, feeds = Registry({}, {}, []), Feeds(clock)
-    control = Control(config, access, book, registry, None, set(), None, None, feeds, read_files())
+    control = Control(
+        config,
+        access,
+        book,
+        registry,
+        None,
+        keeper.read,
+        set(),
+        None,
+        None,
+        None,
+        feeds,
+        read_files(),
+    )
     site = BoundedSite(TextResource(control.app.resource()), 1000, AllowedHosts())
 
     def send(path, bearer="t0ken", method="GET", body=b"", **headers):
@@ -66,24 +92,55 @@ def ask(send):
     return ask
 
 
-def test_output_that_was_dropped_after_the_end_of_its_job_is_told_to_be_so(book, ask):
+def printed(keeper, job, actor, text, source="", attempt=1):
+    keeper.write(job, actor, Piece(0.0, attempt, 1, source, text))
+
+
+def test_a_log_is_kept_after_the_end_of_its_job_unless_newer_ones_take_its_place(book, keeper, ask):
     ended, silent = (make_job(Done, workers=1, job_id=name) for name in ("old", "silent"))
     for job in (ended, silent):
         book.add(job)
-    ended.actors[0].output.write(b"printed")
+    printed(keeper, "old", 0, b"printed")
     assert ask("/jobs/old/log?actor=0") == (200, b"printed")
     for job in (ended, silent):
         job.stop("cancelled", "by request")
-        assert job.ended
-    ended.actors[0].output.drop()
-    for path in ("/jobs/old/log", "/jobs/old/log?actor=0", "/jobs/old/log?actor=0&after=3"):
+        keeper.end(job.id)
+    past = PastJob(json.dumps(ended.describe()), "{}", lambda _: json.dumps(ended.workers()))
+    for one in (ended, past):
+        book.add(one)
+        assert ask("/jobs/old/log?actor=0") == (200, b"printed")
+        assert ask("/jobs/old/log") == (200, b"== actor 0 ==\nprinted\n")
+        assert ask("/jobs/old/log?actor=0&after=4") == (200, b"ted")
+    assert ask("/jobs/silent/log?actor=0") == (200, b"")
+    keeper.forget(["old"])
+    for path in ("/jobs/old/log", "/jobs/old/log?actor=0"):
         status, body = ask(path)
         assert status == 404
-        assert json.loads(body)["error"]["message"].startswith(
-            "the output of job old was dropped: that of newer jobs has taken its place"
-        )
-    assert ask("/jobs/old/log?actor=0&after=7") == (200, b""), "a follower has read it all"
-    assert ask("/jobs/silent/log?actor=0") == (200, b"")
+        assert json.loads(body)["error"]["message"].startswith("no log of job old is kept: ")
+
+
+def test_a_log_of_an_earlier_daemons_job_is_found_by_input(book, keeper, ask):
+    job = make_job(Done, workers=3)
+    book.add(PastJob(json.dumps(job.describe()), "{}", lambda _: json.dumps(job.workers())))
+    for actor, source in enumerate(("a", "b", "a")):
+        printed(keeper, "j1", actor, b"%d\n" % actor, source)
+    keeper.end("j1")
+    assert ask("/jobs/j1/log?key=b") == (200, b"1\n")
+    assert ask("/jobs/j1/log?key=a") == (200, b"== actor 0 ==\n0\n\n== actor 2 ==\n2\n\n")
+    status, body = ask("/jobs/j1/log?key=x")
+    assert (status, json.loads(body)["error"]["field"]) == (404, "key")
+
+
+def test_one_attempt_is_shown_and_lines_with_their_times(book, keeper, ask):
+    book.add(make_job(Done, workers=1))
+    printed(keeper, "j1", 0, b"first\n")
+    printed(keeper, "j1", 0, b"second\n", attempt=2)
+    assert ask("/jobs/j1/log?actor=0&attempt=2") == (200, b"second\n")
+    assert ask("/jobs/j1/log?actor=0&attempt=1&times=1") == (
+        200,
+        b"1970-01-01T00:00:00.000Z first\n",
+    )
+    assert told(ask("/jobs/j1/log?actor=0&attempt=x"))[1]["error"]["field"] == "attempt"
 
 
 def told(answer):
@@ -125,13 +182,11 @@ def keyed_job(*keys):
     return job
 
 
-def test_output_and_actors_are_found_by_input(book, ask):
-    job = keyed_job(["a", "b/c d"], ["e"])
-    book.add(job)
-    output = job.actors[0].output
-    output.write(b"1\n", "a")
-    output.write(b"2\n", "b/c d")
-    job.actors[1].output.write(b"3\n", "e")
+def test_output_and_actors_are_found_by_input(book, keeper, ask):
+    book.add(keyed_job(["a", "b/c d"], ["e"]))
+    printed(keeper, "j1", 0, b"1\n", "a")
+    printed(keeper, "j1", 0, b"2\n", "b/c d")
+    printed(keeper, "j1", 1, b"3\n", "e")
     assert ask("/jobs/j1/log?key=b/c%20d") == (200, b"2\n")
     assert ask("/jobs/j1/log?key=b/c%20d&actor=0&after=2") == (200, b"2\n")
     assert ask("/jobs/j1/log?names=1") == (
@@ -148,6 +203,25 @@ def test_output_and_actors_are_found_by_input(book, ask):
     ):
         status, refused = told(ask(f"/jobs/j1/{path}"))
         assert (status, refused["error"]["message"]) == (404, says)
+
+
+def test_an_unambiguous_end_or_part_of_an_input_finds_it(book, keeper, ask):
+    job = keyed_job(["in/1.txt", "in/11.txt"], ["1.txt.gz", "b", "ab"])
+    book.add(job)
+    for actor, name in ((0, "in/1.txt"), (0, "in/11.txt"), (1, "1.txt.gz"), (1, "b"), (1, "ab")):
+        printed(keeper, "j1", actor, f"{name}\n".encode(), name)
+
+    def found(part):
+        status, text = ask(f"/jobs/j1/log?key={part}")
+        return text.decode() if status == 200 else json.loads(text)["error"]["message"]
+
+    assert found("/1.txt") == "in/1.txt\n"
+    assert found("b") == "b\n", "the whole name comes first"
+    assert found("11") == "in/11.txt\n"
+    assert found("gz") == "1.txt.gz\n"
+    assert found("1.txt") == "job j1 has 2 inputs with '1.txt': in/1.txt, in/11.txt"
+    assert found("") == "job j1 has no input ''"
+    assert [row["actor"] for row in told(ask("/jobs/j1/workers?key=11.t"))[1]] == [0]
 
 
 def test_an_overview_is_of_one_moment(book, ask):

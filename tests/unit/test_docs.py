@@ -4,14 +4,19 @@ import configparser
 import re
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from twisted.internet.task import Clock
 
 from mu.aws import limits
 from mu.events import Finish
+from mu.jobs.book import JobBook
 from mu.jobs.life import TRANSITIONS
 from mu.jobs.summary import OF_NOW
+from mu.metrics import Metrics
 from mu.testing import FakeWorker, machine, play, run
+from mu.totals import Totals, Traffic
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -47,6 +52,31 @@ def life_of_a_job() -> str:
         for step, after in steps.items()
     ]
     return "\n".join(["```mermaid", "stateDiagram-v2", *arrows, "```"]) + "\n"
+
+
+def all_metrics() -> str:
+    """Return the table in docs/metrics.md, from the metrics of a daemon with a relay."""
+    rows = ["| metric | labels | meaning |", "|---|---|---|"]
+    port = SimpleNamespace(connections=(), strangers=())
+    journal, notifier = SimpleNamespace(lag_s=0.0, backlog=0), SimpleNamespace(pending=0)
+    relay = SimpleNamespace(connections=(), traffic=Traffic(), waiting_bytes=0)
+    metrics = Metrics(JobBook(), Totals(), port, journal, relay, notifier, Clock())
+    for family in metrics.collect():
+        name = family.name + ("_total" if family.type == "counter" else "")
+        labels = dict.fromkeys(label for one in family.samples for label in one.labels)
+        shown = []
+        for label in labels:
+            values = dict.fromkeys(one.labels.get(label) for one in family.samples)
+            few = label not in ("le", "version", "kind")
+            if label != "le":
+                shown.append(f"{label}: {', '.join(filter(None, values))}" if few else label)
+        rows.append(f"| `{name}` | {'; '.join(shown)} | {family.documentation} |")
+    return "\n".join(rows) + "\n"
+
+
+def test_the_table_of_metrics_is_up_to_date():
+    page = (ROOT / "docs" / "metrics.md").read_text()
+    assert page.endswith(f"\n\n{all_metrics()}"), "generate it: python tests/unit/test_docs.py"
 
 
 def test_the_configuration_page_is_up_to_date():
@@ -153,6 +183,8 @@ def test_the_control_page_names_the_fields_that_a_restart_may_change():
 if __name__ == "__main__":
     (ROOT / "docs" / "configuration.md").write_text(reference())
     (ROOT / "docs" / "limits.md").write_text(limits.page())
+    metrics = ROOT / "docs" / "metrics.md"
+    metrics.write_text(metrics.read_text().partition("| metric |")[0] + all_metrics())
     architecture = ROOT / "docs" / "architecture.md"
     before, _, rest = architecture.read_text().partition("```mermaid\n")
     after = rest.partition("```\n")[2]

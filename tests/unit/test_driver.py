@@ -32,13 +32,17 @@ class Attempt:
 
     def __init__(self, first):
         self.machine = machine(first)
-        self.printed = lambda command, output: None
+        self.printed = self.replied = lambda command, text, at: None
+        self.reconnected = lambda received, at: None
         self.ends = []
 
     def touched(self):
         pass
 
     def used(self, use):
+        pass
+
+    def answered(self, command, reply, seconds):
         pass
 
     def heard(self, text, at):
@@ -69,13 +73,16 @@ class Line:
         self.told.append(reason)
 
 
-def drive(first, ledger=None, name="aa", hold_s=10.0):
+def session_of(part, ledger, clock, name="aa", blocked_s=1.0):
+    allowance = JobAllowance(2**32, 2**28).attempt()
+    return SessionDriver(part, name, ledger, clock, 10.0, blocked_s, allowance)
+
+
+def drive(first, ledger=None, **more):
     """Return a session that has begun over a connection: that, its part, clock and connection."""
     part, clock, line = Attempt(first), Clock(), Line()
-    session = SessionDriver(
-        part, name, ledger or NoJournal(), clock, hold_s, JobAllowance(2**32, 2**28).attempt()
-    )
-    session.attach(line, Hello(name))
+    session = session_of(part, ledger or NoJournal(), clock, **more)
+    session.attach(line, Hello("aa"))
     session.begin()
     return session, part, clock, line
 
@@ -122,9 +129,7 @@ def test_a_newer_connection_ends_the_older_one():
 
 def test_a_restored_session_waits_for_its_worker():
     part, clock = Attempt(Patient), Clock()
-    session = SessionDriver(
-        part, "aa", NoJournal(), clock, 10.0, JobAllowance(2**32, 2**28).attempt()
-    )
+    session = session_of(part, NoJournal(), clock)
     session.restore([], 0.0, 0.0)
     clock.advance(10)
     assert "coordinator's restart" in part.ends[0][0]
@@ -152,11 +157,10 @@ def test_an_effect_that_fails_is_logged_and_ends_the_attempt():
 
 def test_a_fault_in_a_session_is_logged_with_its_event():
     part, ledger = Attempt(Patient), NoJournal()
-    worker = SimpleNamespace(stateinfo=[])
     part.machine = SimpleNamespace(
-        receive=lambda event: 1 / 0, crash=None, state=None, worker=worker
+        receive=lambda event: 1 / 0, crash=None, state=None, worker=part.machine.worker
     )
-    session = SessionDriver(part, "", ledger, Clock(), 10.0, JobAllowance(2**32, 2**28).attempt())
+    session = session_of(part, ledger, Clock(), name="")
     with capturedLogs() as logs:
         session.begin()
     assert part.ends == [("a fault in mu: ZeroDivisionError: division by zero", 0.0, True)]
@@ -165,7 +169,8 @@ def test_a_fault_in_a_session_is_logged_with_its_event():
     )
 
 
-def test_a_state_that_blocks_the_daemon_is_named_in_the_log():
+@pytest.mark.parametrize("blocked_s", [1.0, 3.0])
+def test_a_state_that_blocks_the_daemon_for_too_long_is_named_in_the_log(blocked_s):
     clocks = []
 
     class Sleepy(CommandListState):
@@ -179,15 +184,15 @@ def test_a_state_that_blocks_the_daemon_is_named_in_the_log():
                 clocks[0].advance(2.5)
             return super().transition(msg)
 
-    session, _, clock, _ = drive(Sleepy)
+    session, _, clock, _ = drive(Sleepy, blocked_s=blocked_s)
     clocks.append(clock)
     with capturedLogs() as logs:
         session.receive(b"RE:1:OK:ECHO(1)")
         session.receive(b"RE:2:OK")
-    (said,) = [formatEvent(event) for event in logs if "blocked" in event["log_format"]]
-    assert said.startswith(
-        "job j1, actor 0: one blocked the daemon for 2.5 s, in the state Sleepy (dreaming):"
-    )
+    said = [formatEvent(event) for event in logs if "blocked" in event["log_format"]]
+    assert [one.partition(": states")[0] for one in said] == [
+        "job j1, actor 0: one blocked the daemon for 2.5 s, in the state Sleepy (dreaming)"
+    ][: blocked_s < 2.5]
 
 
 def test_a_state_that_waits_in_vain_is_named_in_the_log_once():

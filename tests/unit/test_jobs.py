@@ -266,18 +266,3 @@ def test_any_number_of_surplus_workers_by_hand_adds_one_record_a_second():
     job.keep_records()
     assert [type(record) for record in journal.records[before:]] == [Counted]
     assert (journal.records[-1].dismissed, job.dismissed) == (50, 50)
-
-
-def test_the_output_of_ended_jobs_is_bounded_in_all_and_the_oldest_goes_first():
-    book = JobBook(output_bytes=250)
-    jobs = [make_job(MachineState, workers=2, job_id=f"j{n}") for n in range(4)]
-    for job in jobs:
-        book.add(job)
-        for actor in job.actors:
-            actor.output.write(b"x" * 50)
-    for job in jobs[:3]:
-        book.ended(ended(job))
-    kept = [sum(len(actor.output) for actor in job.actors) for job in jobs]
-    assert kept == [0, 100, 100, 100], "a running job keeps its own"
-    assert jobs[0].actors[0].output.end == 50
-    assert jobs[0].actors[0].output.since(0) == b""

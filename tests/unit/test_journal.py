@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import pytest
 from kit.journal import Bench
@@ -92,6 +93,45 @@ def test_a_job_that_ended_is_past_and_runs_no_more(bench):
     assert archive.workers("a") == "[]"
     assert list(archive.lines("a")) == ["1"]
     archive.close()
+
+
+def notifications(bench):
+    archive = Archive(bench.path)
+    told = list(archive.notifications())
+    archive.close()
+    return told
+
+
+def test_a_notification_is_kept_until_it_was_delivered_or_its_job_is_pruned(bench):
+    for job, url in (("a", "http://a/"), ("b", "http://b/"), ("c", "")):
+        bench.journal.write(job, "1")
+        bench.journal.end(job, replace(past(5.0), notify_url=url))
+    bench.commit()
+    assert notifications(bench) == [("a", '["http://a/", 5.0]'), ("b", '["http://b/", 5.0]')]
+    bench.journal.notified("a")
+    bench.commit()
+    assert [job for job, _ in notifications(bench)] == ["b"]
+    bench.journal.prune(0, 1000.0, 10**9)
+    bench.journal.write("live", "1")
+    bench.commit()
+    assert notifications(bench) == []
+
+
+def test_the_lag_is_the_age_of_the_oldest_record_that_is_not_on_disk(bench):
+    assert bench.journal.lag_s == 0
+    bench.journal.write("a", "1")
+    bench.clock.advance(0.25)
+    bench.journal.write("b", "1")
+    assert bench.journal.lag_s == 0.25
+    bench.journal.on_disk(lambda: None)
+    bench.clock.advance(0)  # the commit begins
+    bench.clock.advance(0.5)
+    bench.journal.write("a", "2")
+    assert bench.journal.lag_s == 0.75
+    bench.clock.turn()
+    assert bench.journal.lag_s == 0
+    bench.clock.advance(0.5)
+    assert bench.journal.lag_s == 0.5
 
 
 @pytest.mark.parametrize(

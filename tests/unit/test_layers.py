@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PURE = ["wire", "messages", "events", "machine", "states", "parameters", "pipelines", "interfaces"]
-PURE += ["outbox", "session", "session_effects"]
+PURE += ["outbox", "session", "session_effects", "totals"]
 PURE += ["relay.switchboard", "relay.mailboxes", "relay.parties", "relay.effects", "relay.limits"]
 PURE += [
     "relay.framing",
@@ -21,6 +21,9 @@ PURE += [
     "journal.replay",
     "journal.allowance",
     "timeline",
+    "output.pieces",
+    "output.completion",
+    "output.transcript",
 ]
 OUTSIDE = {"twisted", "OpenSSL", "boto3", "botocore", "klein", "time", "random", "secrets"}
 OUTSIDE |= {"socket", "ssl", "logging", "threading", "asyncio", "subprocess", "uuid"}

@@ -91,6 +91,15 @@ def test_an_exception_while_the_first_state_is_made_fails_the_actor():
 
 
 @pytest.mark.parametrize("wrong", [None, "Leave", Leave])
+def test_a_pipeline_that_begins_with_something_that_is_no_state_fails_the_actor(wrong):
+    driven = machine(lambda worker: wrong)
+    (finish,) = effects_of(driven)
+    says = f"begin: TypeError: begin() must return a State or coroutine, not {wrong!r}"
+    assert finish.error == says
+    assert (driven.label, driven.expected) == ("", None)
+
+
+@pytest.mark.parametrize("wrong", [None, "Leave", Leave])
 def test_a_transition_to_something_that_is_no_state_fails_the_actor(wrong):
     class Lost_(MachineState):
         def transition(self, msg):
@@ -351,6 +360,15 @@ def test_an_extra_that_raises_hides_nothing_else():
     assert effects_of(driven, "OK") == [Finish()]
 
 
+def test_a_label_that_is_no_text_is_not_shown():
+    driven = machine(
+        type("Odd", (OnePassState,), {"expect": "OK", "label": lambda self: "a method"})
+    )
+    effects_of(driven)
+    assert (driven.label, driven.last_label) == ("Odd", "Odd")
+    assert effects_of(driven, "FAIL(x)")[-1].error.startswith("Odd: ")
+
+
 def test_info_is_bounded():
     driven = machine(MachineState)
     driven.info_limit = 100
@@ -509,6 +527,9 @@ def test_a_state_that_cannot_say_what_it_expects_does_not_wait_in_vain():
         return self.nothing
 
     last = type("Last", (MachineState,), {"get_expect": get_expect})
+    driven = machine(last)
+    effects_of(driven)
+    assert driven.expected is None
     greet = type("Greet", (OnePassState,), {"expect": HELLO, "nextState": last})
     assert waiting_in_vain(greet) == [False]
 

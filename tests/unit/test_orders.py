@@ -184,3 +184,38 @@ def test_stragglers_below_the_median_are_refused():
         "stragglers must be 0 (never) or at least 1, got 0.5",
     )
     assert [read(stragglers=factor).stragglers for factor in (0, 1, 2.5)] == [0, 1, 2.5]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "example.org/hook",
+        "ftp://example.org/",
+        "file:///etc/passwd",
+        "http://",
+        "https:///hook",
+        "https://user:word@example.org/",
+        "https://@example.org/",
+        "https://example.org/#top",
+        "https://example.org:0/",
+        "https://example.org:http/",
+        "https://example.org:65536/",
+        "https://[::1/",
+        "https://example.org/a b",
+        "https://example.org/\r\nX-More: 1",
+        "https://ex\u00e4mple.org/",
+        "https://example.org/" + "a" * 2000,
+    ],
+)
+def test_a_url_that_cannot_be_notified_is_refused(url):
+    field, says = refusal(notify_url=url)
+    assert field == "notify_url"
+    assert says.startswith(
+        "notify_url must be an http:// or https:// URL of at most 2000 printable"
+    )
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8000", "https://[::1]/a?b=c%20d&e", ""])
+def test_a_url_to_notify_is_kept_for_the_end_and_for_reruns(url):
+    spec = read(notify_url=url)
+    assert (spec.notify_url, spec.order["notify_url"]) == (url, url)

@@ -6,7 +6,7 @@ from pathlib import Path
 from mu.parameters import FieldError
 from mu.pipelines.map import map_pipeline
 from mu.states import OnePassState
-from mu.states.origin import is_deliberate
+from mu.states.origin import explained, is_deliberate
 from mu.testing import talk
 
 HERE = Path(__file__)
@@ -67,6 +67,16 @@ def test_mus_own_pipelines_are_authors_too():
     (finish,) = talk(map_pipeline.begin, "OK:HELLO", given={"keys": []})
     assert "unknown parameter 'command'" in finish.error
     assert "(pipelines/map.py, line " in finish.error
+
+
+def test_the_authors_of_dropins_are_authors_too():
+    code = compile("def plan():\n    return {}['nowhere']", "plugins/mine_plugin.py", "exec")
+    module = {"__name__": "twisted.plugins.mine_plugin"}
+    exec(code, module)
+    says = "KeyError: 'nowhere' (plugins/mine_plugin.py, line 2)"
+    error = raised(module["plan"])
+    error.__traceback__ = error.__traceback__.tb_next  # without this file
+    assert explained(error) == says
 
 
 def test_an_error_outside_any_authors_code_has_no_line():

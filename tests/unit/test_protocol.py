@@ -350,7 +350,7 @@ def test_live_output_is_kept_for_people_and_not_shown_to_states():
     job = with_launches(make_job(Greet), "l1")
     line = Port(job).join(hello=OURS)
     line.say(b"LOG:1:half a line,", b"LOG:1: the rest\xff\n")
-    assert bytes(job.actors[0].output) == b"half a line, the rest\xff\n"
+    assert [piece.text for piece in job.output.pieces] == [b"half a line,", b" the rest\xff\n"]
     assert job.actors[0].last_reply == ""
 
 

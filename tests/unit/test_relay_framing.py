@@ -27,8 +27,9 @@ PAYLOAD = st.binary(max_size=30) | st.sampled_from([65_536, 65_537, 300_000]).ma
 def test_the_end_of_the_complete_frames_is_where_the_framer_sees_it(payloads, data):
     stream = b"".join(map(frame, payloads))
     buffer = stream[: data.draw(st.integers(0, len(stream)))]
-    end = end_of_frames(buffer, LIMIT)
+    end, count = end_of_frames(buffer, LIMIT)
     complete = list(Framer(LIMIT).feed(buffer[:end]))
+    assert count == len(complete)
     assert complete == payloads[: len(complete)]
     rest = buffer[end:]
     length = read_length(rest, LIMIT)
@@ -51,7 +52,7 @@ def test_a_header_is_refused_exactly_when_the_framer_refuses_it(buffer):
     if refused:
         with pytest.raises(FrameError):
             read_length(buffer, LIMIT)
-        assert end_of_frames(buffer, LIMIT) == 0
+        assert end_of_frames(buffer, LIMIT) == (0, 0)
     else:
         length = read_length(buffer, LIMIT)
         assert length is None or b"%012d " % length == buffer[:HEADER_BYTES]

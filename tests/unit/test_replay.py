@@ -28,6 +28,7 @@ from mu.journal.records import (
     Arrived,
     Assigned,
     AttemptEnded,
+    CommandUsed,
     Counted,
     Disconnected,
     Happened,
@@ -103,7 +104,15 @@ RECORDS = [
         Sized({"us-east-1": [1024, "arm64"]}, {"us-east-1": 130.0}),
         '["sized",{"us-east-1":[1024,"arm64"]},{"us-east-1":130.0}]',
     ),
-    (Used(7.5, "aa", 0.25), '["used",7.5,"aa",0.25]'),
+    (Used(7.5, "aa", 0.25), '["used",7.5,"aa",0.25,null,null,""]'),
+    (
+        Used(7.5, "aa", 0.25, 0.125, 1769, "r-1"),
+        '["used",7.5,"aa",0.25,0.125,1769,"r-1"]',
+    ),
+    (
+        CommandUsed(7.5, 0, 1, 3, {"cpu_s": 1.5}),
+        '["commandused",7.5,0,1,3,{"cpu_s":1.5}]',
+    ),
     (Alive(8.0), '["alive",8.0]'),
     (Incomplete("lost"), '["incomplete","lost"]'),
 ]

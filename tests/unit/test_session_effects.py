@@ -82,6 +82,20 @@ class Timed(MachineState):
         return self
 
 
+class Slow(MachineState):
+    """Runs a program in the background, then asks for an echo."""
+
+    timeout = None
+
+    def receive(self, event, send):
+        match event:
+            case Answered(text="OK:HELLO"):
+                send("run:1")
+            case Answered(text="OK:RETVAL(0)"):
+                send("echo:2")
+        return self
+
+
 class Attempt:
     """What a session plays."""
 
@@ -92,15 +106,27 @@ class Attempt:
         self.machine = machine(first)
         self.last = ""
         self.output: list[bytes] = []
+        self.answers: list[tuple[str, str, float]] = []
+        self.replies: list[tuple[int, str]] = []
+        self.reconnections: list[int] = []
 
     def used(self, use):
         pass
 
+    def answered(self, command, reply, seconds):
+        self.answers.append((command, reply, seconds))
+
     def heard(self, text, at):
         self.last = text
 
-    def printed(self, command, output):
+    def printed(self, command, output, at):
         self.output.append(output)
+
+    def replied(self, command, text, at):
+        self.replies.append((command, text))
+
+    def reconnected(self, received, at):
+        self.reconnections.append(received)
 
 
 def plenty():
@@ -244,6 +270,7 @@ def test_a_worker_that_comes_back_in_time_is_not_given_up():
     assert live.away_since == 3.0
     assert live.attach(NEW, hello())[0] == CancelTimer(HOLD_TIMER)
     assert live.away_since is None
+    assert live.attempt.reconnections == [0]
 
 
 def test_a_worker_that_stays_away_is_given_up():
@@ -382,6 +409,16 @@ def test_what_was_heard_before_counts_and_is_acknowledged_in_the_welcome():
         SetTimer(WORKER_TIMER, 250.0),
         write(b"welcome:0:1:2", b"ack:2", b"echo:2"),
     ]
+
+
+def test_the_last_replies_before_a_crash_may_have_output_that_the_log_lacks():
+    replies = [Answered(at, f"OK:ECHO({at:g})", 1) for at in (44.0, 45.0, 50.0)]
+    live = restored([*BEGINNING, *replies], Patient)
+    assert live.attempt.replies == [(1, "OK:ECHO(45)"), (1, "OK:ECHO(50)")]
+    live.attach(NEW, hello(sent=3))
+    assert live.attempt.reconnections == [0]
+    live.receive(b"RE:1:OK:ECHO(2)")
+    assert live.attempt.replies[2:] == [(1, "OK:ECHO(2)")]
 
 
 def test_timers_resume_with_the_time_they_had_left():
@@ -654,3 +691,31 @@ def test_without_a_journal_there_is_no_such_limit():
     live.begin()
     live.receive(info(4000))
     assert not live.over
+
+
+# ---------------------------------------------------------------- times of commands
+
+
+def test_the_time_of_a_command_is_from_its_effect_to_its_last_reply():
+    live = begun(Slow)
+    live.now = 1.5
+    live.receive(b"RE:1:OK:RUNNING(1)")
+    live.receive(b"RE:1:INFO:key:value")
+    live.now = 2.0
+    live.receive(b"RE:1:OK:RETVAL(0)")
+    live.receive(b"RE:1:OK:RETVAL(0)")
+    live.receive(b"RE:7:OK:ECHO(1)")
+    live.now = 2.25
+    live.receive(b"RE:2:FAIL(2)")
+    assert live.attempt.answers == [
+        ("run:1", "OK:RETVAL(0)", 2.0),
+        ("echo:2", "FAIL(2)", 0.25),
+    ]
+
+
+def test_original_workers_do_not_say_which_command_they_answer_so_none_is_timed():
+    live = begun(Two, name="")
+    live.now = 1.0
+    live.receive(b"OK:ECHO(1)")
+    assert live.attempt.answers == []
+    assert not live.session._asked

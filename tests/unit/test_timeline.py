@@ -155,7 +155,22 @@ def test_a_worker_of_the_original_says_not_which_command_it_answers():
         replied(7.0, "OK:SURPRISE", 0),
     )
     commands = timeline["actors"][0]["attempts"][0]["commands"]
-    assert [(one[0], one[3]) for one in commands] == [("set", 5.0), ("run", 6.0), ("?", 7.0)]
+    assert [(one[0], one[3]) for one in commands] == [("set", 5.0), ("run", 6.0)]
+
+
+def test_a_worker_may_be_faster_than_the_answer_to_its_launch():
+    first, answer = launched(accepted=3.5)
+    timeline = told(first, assigned(), entered("run:"), answer, ended(9.0))
+    (actor,) = timeline["actors"]
+    assert actor["states"] == [(0.0, "waiting"), (1.0, "launching"), (3.0, "run"), (9.0, "done")]
+    assert [actor["attempts"][0][name] for name in ("launched", "accepted", "hello")] == [1, 3.5, 3]
+
+
+@pytest.mark.parametrize("sent", [("run:",), ()])
+def test_a_reply_to_a_command_that_was_never_sent_is_left_out(sent):
+    timeline = told(assigned(), entered(*sent), replied(4.0, "OK:RETVAL(0)", 10**15))
+    commands = timeline["actors"][0]["attempts"][0]["commands"]
+    assert [one[3] for one in commands] == [None] * len(sent)
 
 
 # ---------------------------------------------------------------- what goes wrong
@@ -182,6 +197,15 @@ def test_a_restart_of_the_coordinator_is_away():
     (actor,) = timeline["actors"]
     assert actor["states"][1:] == [(3.0, "run"), (4.0, "away")]
     assert actor["attempts"][0]["away"] == [(4.0, None, "the coordinator was not running")]
+
+
+def test_a_journal_of_before_tells_by_the_next_reply_that_a_worker_is_back():
+    timeline = told(
+        assigned(), Resumed(START + 6.0, START + 4.0), replied(8.0, "OK:RETVAL(0)", 1), ended(9.0)
+    )
+    states = timeline["actors"][0]["states"]
+    assert states[1:] == [(3.0, "run"), (4.0, "away"), (8.0, "idle"), (9.0, "done")]
+    assert not timeline["exact"]
 
 
 def test_a_failed_attempt_is_followed_by_another_until_the_retries_are_used_up():
@@ -275,10 +299,10 @@ def test_only_the_actors_that_an_order_chose_are_there():
 def test_a_job_that_runs_and_its_journal_tell_the_same():
     """The session writes what the timeline needs, over a connection that is lost and resumed."""
     job = make_job(Two)
-    job.ledger = HeldJournal()
+    job.ledger = journal = HeldJournal()
     port = Port(job, heartbeat_s=1000, silence_s=1000)
     line = port.join(hello=hello())
-    job.ledger.sync()
+    journal.sync()
     port.clock.advance(1)
     line.say(b"RE:1:OK:ECHO(1)")
     line.hang_up()
@@ -286,8 +310,8 @@ def test_a_job_that_runs_and_its_journal_tell_the_same():
     again = port.join(hello=hello(received=[b"echo:1", b"echo:2"], sent=1))
     port.clock.advance(1)
     again.say(b"RE:2:OK:ECHO(2)")
-    job.ledger.sync()
-    records = [write_record(ORDERED), write_record(Planned([{}], [0])), *job.ledger.lines(job.id)]
+    journal.sync()
+    records = [write_record(ORDERED), write_record(Planned([{}], [0])), *journal.lines(job.id)]
     course = JobCourse().read(records)
     (attempt,) = course.actors[0].attempts
     assert [(one.name, one.ended - one.sent) for one in attempt.commands[:2]] == [

@@ -105,6 +105,43 @@ def test_what_it_used_is_told_after_each_connections_first_welcome_as_of_the_fir
     assert session.outgoing() == told
 
 
+def test_what_a_command_used_precedes_its_reply_and_is_said_again_with_it():
+    session = fresh()
+    commands_of(session, b"welcome:0:1:0", b"run:a", b"echo:b")
+    session.reply(1, "OK:R", {"cpu_s": 0.5})
+    session.reply(2, "OK:ECHO(b)", {})
+    said = [b'USED:1:{"cpu_s": 0.5}', b"RE:1:OK:R", b"RE:2:OK:ECHO(b)"]
+    assert session.outgoing() == said
+    session.greet()
+    session.receive(b"welcome:0:1:0")
+    assert session.outgoing() == said
+    session.receive(b"ack:1")
+    session.greet()
+    session.receive(b"welcome:0:1:1")
+    assert session.outgoing() == said[2:]
+    assert session.sent == 2  # it is not counted
+
+
+def test_what_the_worker_itself_used_is_told_only_where_it_may_reply():
+    session = fresh()
+    session.tell_use({"tmp_mb": 1.0})
+    commands_of(session, b"welcome:-:0:0")
+    session.tell_use({"tmp_mb": 1.0})
+    assert session.outgoing() == []
+    commands_of(session, b"welcome:0:1:0")
+    session.tell_use({})
+    session.tell_use({"tmp_mb": 2.0})
+    assert session.outgoing() == [b'USED:0:{"tmp_mb": 2.0}']
+
+
+def test_an_original_coordinator_is_not_told_what_a_command_used():
+    session = fresh()
+    commands_of(session, b"run:a")
+    session.reply(1, "OK:R", {"cpu_s": 0.5})
+    session.tell_use({"tmp_mb": 2.0})
+    assert session.outgoing() == [b"OK:R"]
+
+
 def test_an_original_coordinator_is_not_told_what_was_used():
     session = WorkerSession("ab12", "L7", lambda: {"hello_s": 0.5})
     session.greet()

@@ -7,7 +7,7 @@ from rich.console import RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from mu.cli.answers import ActorJson, JobJson
+from mu.cli.answers import ActorJson, FailureJson, JobJson
 from mu.cli.display.text import GROUPS, IN_A_LIST, NO_REASON, many, shortened
 
 STOPPED = "stopped when the job ended"
@@ -47,9 +47,9 @@ def failures(
 def retried(actors: Sequence[ActorJson]) -> list[RenderableType]:
     """Return why actors that have not failed needed more than one attempt."""
     ways = _alike(
-        (actor["failures"][-1]["error"], actor)
+        (before[-1]["error"], actor)
         for actor in actors
-        if actor["state"] != "failed" and actor.get("failures")
+        if actor["state"] != "failed" and (before := _before(actor))
     )
     parts: list[RenderableType] = []
     for error, group in ways[:GROUPS]:
@@ -58,6 +58,13 @@ def retried(actors: Sequence[ActorJson]) -> list[RenderableType]:
     left = sum(len(group) for _, group in ways[GROUPS:])
     were = "was" if left == 1 else "were"
     return [*parts, *([Text(f"{many(left, 'more actor')} {were} retried.")] if left else [])]
+
+
+def _before(actor: ActorJson) -> list[FailureJson]:
+    """Return the failures after which the actor was retried."""
+    failures = actor.get("failures", [])
+    ended = actor["state"] == "cancelled" and failures and failures[-1]["error"] == actor["error"]
+    return failures[:-1] if ended else failures
 
 
 def ranges(numbers: Sequence[int], most: int = 8) -> str:

@@ -26,6 +26,7 @@ from mu.cli.display.text import (
     span,
     took,
 )
+from mu.cli.display.usage import cpu, is_known, memory
 
 NARROW, COUNTS = 8, 14
 """The least widths of columns that are cut or wrap, unless their content is narrower."""
@@ -80,8 +81,12 @@ def workers_table(actors: Sequence[ActorJson], now: float) -> RenderableType:
         "at": lambda actor: cut(_at(actor), 30),
         "waiting for": lambda actor: cut(actor.get("waits_for") or "", 60),
         "heard": lambda actor: ago(now - actor["since"]),
+        "cpu": lambda actor: cpu(actor.get("used", {})),
+        "memory": lambda actor: memory(actor.get("used", {})),
         "last reply": lambda actor: cut(actor["last_reply"], 80),
     }
+    if not any(is_known(actor.get("used")) for actor in actors):
+        del columns["cpu"], columns["memory"]
     if all(_total(actor) == 1 for actor in actors):
         del columns["inputs"]
     if all(actor["attempt"] < 2 for actor in actors):
@@ -111,12 +116,14 @@ def _inputs(actor: ActorJson) -> str:
 
 
 def _at(actor: ActorJson) -> str:
-    """Return the label of the machine's state, or of a failed actor's previous state."""
+    """Return the label of the machine's state, or that of its state before if it ended with an error."""
     label = actor["label"]
     if label in ("TerminalState", actor["state"]):  # it says no more than the state
         return ""
+    if not label.startswith("ErrorState"):
+        return label
     before, found, _ = (actor["error"] or "").partition(f": {label.removeprefix('ErrorState ')}")
-    return before if found else label
+    return before if found else ""
 
 
 def pipelines_table(pipelines: Sequence[PipelineJson]) -> RenderableType:

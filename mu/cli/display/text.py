@@ -75,6 +75,15 @@ def span(seconds: float) -> str:
     raise AssertionError(seconds)
 
 
+def size(count: float) -> str:
+    """Return a number of bytes in one unit: `512 bytes`, `1.5 MB`, `12 GB`, of 1,000 each."""
+    for unit, many_bytes in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):
+        if count >= 0.9995 * many_bytes:
+            figure = count / many_bytes
+            return f"{figure:.1f} {unit}" if figure < 9.95 else f"{figure:.0f} {unit}"
+    return many(int(count), "byte")
+
+
 def ago(seconds: float) -> str:
     """Return how long ago something was, in one unit: `12 s ago`."""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):

@@ -3,9 +3,12 @@
 from contextlib import suppress
 from pathlib import Path
 
+from mu.aws.endings import BadEnding, ending_in
 from mu.aws.logs import telling_line
 from mu.aws.names import plain_name
 
+ENDING_BYTES = 4096
+"""How much of an invocation's log is read for its end."""
 FILES = 20
 """How many invocations are looked at, the newest."""
 
@@ -25,6 +28,18 @@ def invocation_logs(
             if since <= at and (until is None or at <= until):
                 found.append((at, path))
     return [path for _, path in sorted(found)][-most if most else 0 :]
+
+
+def local_ending_of(logs: Path, function: str, request: str) -> BadEnding | None:
+    """Return how an invocation ended badly, from its log; None: not, or unknown. Blocks."""
+    path = logs / plain_name(function) / f"{request}.log"
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - ENDING_BYTES))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:  # the engine drops the oldest
+        return None
+    return ending_in(lines, request)
 
 
 def local_log_of(logs: Path, function: str, since: float) -> str:

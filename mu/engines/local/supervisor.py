@@ -24,7 +24,10 @@ from mu.engines.local.sandbox_messages import (
     error_payload,
 )
 
-MEMORY_CHECK_S = 1.0
+MEMORY_CHECK_S, SOONEST_CHECK_S = 1.0, 0.05
+"""The longest and the shortest time between two checks of a sandbox's memory."""
+GROWTH_MB_S = 500.0
+"""How fast its memory may grow; the time to the next check follows from what is left of it."""
 LOG_BEGINNING, LOG_END = 2**18, 2**15
 _CHUNK = 2**16
 _KILLED = "Runtime exited with error: signal: killed"
@@ -154,7 +157,7 @@ class HandlerWatch:
         poll = select.poll()
         poll.register(self._woken, select.POLLIN)
         poll.register(self._output, select.POLLIN)
-        check = time.monotonic() + MEMORY_CHECK_S
+        check = time.monotonic() + self._pause_s(0)
         while True:
             now = time.monotonic()
             if self._terminated:
@@ -163,8 +166,9 @@ class HandlerWatch:
                 why = f"Task timed out after {self._task.timeout:.2f} seconds"
                 return HandlerExit(None, why, "Sandbox.Timedout", "timeout", self._peak_mb)
             if now >= check:
-                check = now + MEMORY_CHECK_S
-                if self._uses_too_much():
+                used = self._used_mb()
+                check = now + self._pause_s(used)
+                if used > self._task.memory:
                     status = "error\tError Type: Runtime.OutOfMemory"
                     return HandlerExit(None, _KILLED, status=status, peak_mb=self._task.memory)
             ready = {fd for fd, _ in poll.poll(1000 * (min(check, deadline) - now) + 1)}
@@ -204,15 +208,20 @@ class HandlerWatch:
                 why = f"Runtime exited with error: signal: {name.lower()}"
             return HandlerExit(code, why, peak_mb=max(self._peak_mb, usage.ru_maxrss / 1024))
 
-    def _uses_too_much(self) -> bool:
-        """Check the memory of all processes; pages that forks share are counted about once."""
+    def _pause_s(self, used: float) -> float:
+        """Return the time to the next check of the memory, of which so many MB are used."""
+        left_s = (self._task.memory - used) / GROWTH_MB_S
+        return min(max(SOONEST_CHECK_S, left_s), MEMORY_CHECK_S)
+
+    def _used_mb(self) -> float:
+        """Return the memory of all processes; pages that forks share are counted about once."""
         processes = kernel.descendants()
         resident = sorted(map(kernel.resident_mb, processes))
         used = sum(resident)
         if used > self._task.memory and len(processes) > 1:
             used = resident[-1] + sum(sorted(map(kernel.proportional_mb, processes))[:-1])
         self._peak_mb = max(self._peak_mb, used)
-        return used > self._task.memory
+        return used
 
 
 def kill_descendants() -> None:
