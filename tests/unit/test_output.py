@@ -6,7 +6,7 @@ import zlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kit.parts import OneState, Port, make_spec, recorded_job
+from kit.parts import OneState, Port, Printed, make_spec, recorded_job
 from kit.states import hello
 from mu_worker.excerpt import Excerpt
 
@@ -237,6 +237,11 @@ def test_who_has_read_to_the_end_sees_what_was_missing_last():
 # ---------------------------------------------------------------- of jobs
 
 
+def pieces_of(job):
+    assert isinstance(job.output, Printed)
+    return job.output.pieces
+
+
 class Both(OnePassState):
     expect = "OK:HELLO"
 
@@ -260,7 +265,7 @@ def test_output_belongs_to_its_commands_input_and_that_of_quiet_commands_is_not_
     job.begin()
     line = Port(job).join(hello=hello())
     line.say(b"LOG:1:from a\n", b"LOG:2:17\n", b"LOG:3:from b\n", b"LOG:1:more\n")
-    assert [(piece.source, piece.text) for piece in job.output.pieces] == [
+    assert [(piece.source, piece.text) for piece in pieces_of(job)] == [
         ("a", b"from a\n"),
         ("b", b"from b\n"),
         ("a", b"more\n"),
@@ -280,7 +285,7 @@ def run_by(worker_hello, *said):
             line = port.join(hello=Hello("aa", received=3, sent=0, crc=CRC))
         else:
             line.say(one)
-    return [(one.kind, one.source, one.text) for one in job.output.pieces]
+    return [(one.kind, one.source, one.text) for one in pieces_of(job)]
 
 
 CRC = zlib.crc32(frame(b"run:work a") + frame(b"run:wc") + frame(b"run:work b"))
