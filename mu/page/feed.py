@@ -26,6 +26,8 @@ IDLE = 20
 """A look at a job takes time, so the looks take at most a 20th of it."""
 QUIET_S = 15.0
 """After this much silence a comment is sent, so that a connection that is gone is noticed."""
+MOST_MESSAGES = 64
+"""How many messages of one version are kept: a client may say that it has seen any."""
 SHOWN_ERROR = 500
 """Characters of an error in a row; GET /jobs/ID/workers has all of it."""
 COLUMNS = (
@@ -97,7 +99,7 @@ class Feed:
 
     def message(self, seen: int | None) -> bytes:
         """Return an event with everything that has changed after `seen`; None: a snapshot."""
-        if self._messages_of != self.version:
+        if self._messages_of != self.version or len(self._messages) >= MOST_MESSAGES:
             self._messages_of = self.version
             self._messages.clear()
         if seen not in self._messages:
