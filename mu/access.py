@@ -49,16 +49,21 @@ class Access:
         self._tokens: dict[Rights, bytes] = {}
         self.reload(config, tokens)
 
-    def reload(self, config: ControlSection, tokens: Tokens) -> None:
-        """Use these from now on. The sessions and codes of a token that was replaced end."""
+    def reload(self, config: ControlSection, tokens: Tokens) -> bool:
+        """Use these from now on, and return whether a token is another one than before.
+
+        The sessions and codes of a token that was replaced end.
+        """
         self._config = config
         known = {
             Rights.CONTROL: tokens.control.encode("ascii"),
             Rights.READ: tokens.read.encode("ascii"),
         }
-        if known != self._tokens:
+        changed = known != self._tokens
+        if changed:
             self._codes.clear()  # who had an old token must not get a session of the new one
         self._tokens = known
+        return changed
 
     def of_token(self, bearer: bytes) -> Rights | None:
         """Return what a token allows; None: it is none of ours."""

@@ -139,7 +139,7 @@ class Viewer:
     def __init__(self, request: Request, feed: Feed, seen: int | None) -> None:
         self.feed = feed
         self.over: Deferred[None] = Deferred()
-        """Fires once the job has ended and that was sent."""
+        """Fires once nothing more is sent: the job has ended, and that was sent."""
         self._request = request
         self._seen = seen
         self._paused = False
@@ -160,6 +160,11 @@ class Viewer:
                 self._write(b":\n\n")
         if self.feed.job.ended and not self._paused:
             self._write(self.feed.end())
+            self.leave()
+
+    def leave(self) -> None:
+        """Send nothing more."""
+        if not self.over.called:
             self._request.unregisterProducer()
             self.over.callback(None)
 
@@ -214,6 +219,11 @@ class Feeds:
         if self._viewers and not self._ticks.running:
             self._ticks.start(TICK_S, now=False).addErrback(self._failed)
         return viewer.over
+
+    def drop(self) -> None:
+        """End the events to all viewers: who may still see them comes back."""
+        for viewer in list(self._viewers):
+            viewer.leave()
 
     def _tick(self) -> None:
         for feed in self._feeds.values():

@@ -126,6 +126,23 @@ def test_messages_for_viewers_that_claim_to_have_seen_any_version_do_not_pile_up
     assert feed.message(0) == sent[0]
 
 
+def test_viewers_can_be_dropped_and_come_back(clock):
+    job, feeds = job_of(2), Feeds(clock)
+    request, watching = watch(feeds, job)
+    ((last, _, _),) = request.events()
+    request.producer.pauseProducing()
+    feeds.drop()
+    assert watching.called
+    assert request.producer is None
+    assert len(feeds) == 0
+    clock.advance(TICK_S)
+    assert request.events() == []
+    again, _ = watch(feeds, job, last)
+    begin(job, 1)
+    clock.advance(TICK_S)
+    assert again.events()[-1][1] == "changes"
+
+
 def test_a_slow_viewer_gets_the_latest_once_it_has_read_what_it_had(clock):
     job, feeds = job_of(10), Feeds(clock)
     request, _ = watch(feeds, job)
