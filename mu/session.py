@@ -286,9 +286,10 @@ class Session(Generic[L]):
         self._welcomed = self._agreed = False
         if not self.over:
             if self.name and self._hold_s:
-                self._record(Disconnected(now, self._actor, self._attempt, reason))
                 words = f"{reason}; it did not come back within {self._hold_s:g} s"
                 self._hold(words, self._hold_s, now)
+                # This comes last: if there is no room for it, the attempt ends, and nothing is held.
+                self._record(Disconnected(now, self._actor, self._attempt, reason))
             else:
                 self._handle(Lost(now, reason))
         return self._take()
