@@ -379,9 +379,10 @@ class Session(Generic[L]):
         if info:
             self._handle(Informed(now, *info, reply.command), is_reply=True)
         else:
-            if reply.command in self._asked and not text.startswith(STARTED):
-                command, at = self._asked.pop(reply.command)
-                self.part.answered(command, text, now - at)
+            asked = self._asked.get(reply.command)
+            if asked is not None and not text.startswith(STARTED):
+                del self._asked[reply.command]
+                self.part.answered(asked[0], text, now - asked[1])
             self._handle(Answered(now, text, reply.command), is_reply=True)
         if self.name and not self.over:
             self._acknowledge(size)
