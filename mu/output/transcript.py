@@ -1,14 +1,11 @@
 """What an actor's attempts printed, as it is shown: in the right order, with names and times."""
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mu.messages import encode
 from mu.output.completion import Missing, missing
 from mu.output.pieces import CUT, FILL, NOTE, PLACE, TEXT, LogEntry
-
-_LINE_START = re.compile(rb"^(?=.)", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +145,9 @@ def _as_text(entry: LogEntry, last: LogEntry | None, view: View) -> bytes:
     label = entry.time + b" " if view.times else b""
     if view.names and entry.source:
         label += encode(entry.source.replace("\n", "\\n")) + b": "
-    if not (view.times or view.names):
+    if not (text and (view.times or view.names)):
         return text
-    labelled = _LINE_START.sub(lambda _: label, text)
+    labelled = label + text  # each entry is a line, or a part of one
     if skipped:
         return labelled if entry.text[skipped - 1] == ord("\n") else labelled.removeprefix(label)
     if not broken or last is None:
