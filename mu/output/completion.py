@@ -8,6 +8,8 @@ import re
 from typing import NamedTuple
 
 _CUT = re.compile(rb"\n\[\.\.\. (\d{1,15}) bytes cut \.\.\.\]\n")
+_MARK_BYTES = 50
+"""More than the longest mark has."""
 
 
 class Excerpted(NamedTuple):
@@ -40,7 +42,8 @@ class Missing(NamedTuple):
 
 def read_excerpt(output: bytes) -> Excerpted:
     """Return the parts of the output in a reply: a worker cuts it exactly in the middle."""
-    for found in _CUT.finditer(output):
+    middle = len(output) // 2
+    for found in _CUT.finditer(output, max(0, middle - _MARK_BYTES), middle + _MARK_BYTES):
         head, tail = output[: found.start()], output[found.end() :]
         if len(head) - len(tail) in (0, 1):
             return Excerpted(head, int(found[1]), tail)

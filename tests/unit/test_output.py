@@ -194,6 +194,16 @@ def test_the_mark_of_a_worker_is_found(limit):
     )
 
 
+@pytest.mark.parametrize("odd", [b"", b"x"])
+@pytest.mark.parametrize("cut", [7, 10**15 - 1])
+def test_only_the_mark_in_the_middle_is_that_of_a_cut(cut, odd):
+    other = b"\n[... 7 bytes cut ...]\n"
+    head, tail = 20 * other + b"h" * 30 + odd, b"t" * 30 + 20 * other
+    told = read_excerpt(b"%b\n[... %d bytes cut ...]\n%b" % (head, cut, tail))
+    assert told == (head, cut, tail)
+    assert read_excerpt(other + head).cut == 0
+
+
 def test_of_a_long_output_what_the_reply_has_is_filled_in_and_the_rest_is_said_to_be_lost():
     lines = [b"line %03d\n" % number for number in range(300)]
     reply = excerpt(b"".join(lines), 900)  # lines 0 to 49 and 250 to 299
