@@ -282,7 +282,16 @@ _dump = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 def write_record(record: Record) -> str:
     """Return a record as one line of ASCII. A Happened is written by write_event."""
+    if type(record) is CommandUsed:  # the most frequent one that is no event
+        return _write_use(record)
     return _dump([record.kind, *(getattr(record, name) for name in _FIELDS[type(record)])])
+
+
+def _write_use(record: CommandUsed) -> str:
+    """Return the line of a CommandUsed, whose figures are finite."""
+    told = ",".join([f'"{name}":{figure!r}' for name, figure in record.told.items()])
+    where = f"{record.at!r},{record.actor},{record.attempt},{record.command}"
+    return f'["{record.kind}",{where},{{{told}}}]'
 
 
 def write_event(

@@ -1,5 +1,6 @@
 """What workers used: sums of what they told, and what users read of it."""
 
+import json
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from kit.states import Two, hello
 
 from mu.cli.display.usage import advice, memory, usage_line
 from mu.jobs.usage import Usage, told_by
-from mu.journal.records import CommandUsed
+from mu.journal.records import CommandUsed, read_record, write_record
 from mu.messages import Hello
 
 UNKNOWN = Usage().json()
@@ -138,3 +139,12 @@ def test_less_memory_is_suggested_only_where_both_memory_and_cpu_are_hardly_used
         suggested
     )
     assert bool(told) is bool(suggested)
+
+
+@pytest.mark.parametrize("told", [{}, {"cpu_s": 1e-07, "in_bytes": 10**15, "peak_mb": 1234.5}])
+def test_the_record_of_what_a_command_used_is_json(told):
+    record = CommandUsed(1795500000.123456, 7, 1, 3, told)
+    line = write_record(record)
+    assert json.loads(line) == ["commandused", 1795500000.123456, 7, 1, 3, told]
+    assert " " not in line
+    assert read_record(line) == record
