@@ -8,7 +8,18 @@ from typing import Any
 from mu.timeline.attempts import QUIT
 from mu.timeline.shape import ActorCourseJson, AttemptCourseJson, TimelineJson
 
-COLUMNS = "actor attempt what name sent begin end seconds outcome worker".split()
+COLUMNS = [
+    "actor",
+    "attempt",
+    "what",
+    "name",
+    "sent",
+    "begin",
+    "end",
+    "seconds",
+    "outcome",
+    "worker",
+]
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
