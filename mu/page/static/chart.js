@@ -33,7 +33,7 @@ export function concurrency(model, seconds, steps) {
 
 export function drawChart(canvas, model) {
   const {context, width, height} = prepare(canvas, HEIGHT);
-  const seconds = Math.max(1, model.elapsed());
+  const seconds = Math.max(0.1, model.elapsed());
   const right = width - 8, bottom = height - 18, steps = Math.max(1, Math.floor((right - LEFT) / 2));
   const sums = concurrency(model, seconds, steps);
   const most = Math.max(1, model.numbers.length);

@@ -78,7 +78,6 @@ export class JobModel {
 
   /** Take the courses in a timeline, which are exact; what happened since then is already known. */
   rewrite(timeline) {
-    if (timeline.actors.length >= this.courses.size) this.states = [];
     for (const {actor, states} of timeline.actors) {
       const course = states.flatMap(([at, name]) => [at, this.state(name)]);
       this.courses.set(actor, course);

@@ -10,6 +10,7 @@ export const counted = (value, noun) => `${count(value)} ${noun}${value === 1 ? 
 /** Return a time span: 0.4 s, 12 s, 3 min 20 s, 2 h 5 min, 3 d 4 h. */
 export function span(seconds) {
   if (!(seconds >= 0)) return "";
+  if (seconds < 0.995) return `${Number(seconds.toFixed(2))} s`;
   if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
   const whole = Math.round(seconds);
   if (whole < 60) return `${whole} s`;
@@ -51,8 +52,10 @@ export function plain(text) {
   return text.replace(ESCAPES, "").replace(/\r+\n/g, "\n").replace(/[^\n]*\r/g, "").replace(CONTROLS, "");
 }
 
-/** Return an error with its numbers replaced, so that errors of the same kind are equal. */
-export const kind = (error) => error.replace(/[0-9a-f]{12,}|\d+(?:[.,]\d+)*/g, "…");
+/** Return an error without the numbers in paths and long ones, so that errors of the same kind are equal. */
+export const kind = (error) => error
+  .replace(/\S*\/\S*/g, (path) => path.replace(/[0-9a-f]{12,}|\d+/g, "…"))
+  .replace(/[0-9a-f]{12,}|\d{4,}/g, "…");
 
 /** The states of actors. */
 export const STATES = ["waiting", "running", "done", "failed", "cancelled"];

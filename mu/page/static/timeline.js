@@ -10,6 +10,7 @@ const LEFT = 44;
 const TALLEST = 22;
 const FIXED = {waiting: "--waiting", launching: "--launching", starting: "--launched", idle: "--idle", away: "--away", failed: "--failed", run: "--run", retrieve: "--retrieve", upload: "--upload", connect: "--connect", running: "--run"};
 const OTHERS = 6;
+const SHORTEST_S = 0.1;
 const NICE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000];
 
 export class Timeline {
@@ -25,15 +26,15 @@ export class Timeline {
     this.end = null; // null: follow the job
     this.row = 0; // the height of a row in pixels; 0: all actors fit
     this.top = 0; // how far it is scrolled, in pixels
-    this.tall = tall;
+    this.most = tall;
     const button = (text, title, act) => h("button", {title, onclick: () => { act(); this.draw(); }}, text);
     this.element = h("div", {},
       h("div", {class: "tools"},
         button("−", "Zoom out (−)", () => this.zoom(1.5)),
         button("+", "Zoom in (+), or Ctrl and the wheel", () => this.zoom(1 / 1.5)),
         button("All", "Show the whole job (0)", () => this.reset()),
-        tall === TALL && button("Rows +", "Taller rows (Page Up and Page Down scroll)", () => this.stretch(2)),
-        tall === TALL && button("Rows −", "Lower rows", () => this.stretch(0.5)),
+        tall === TALL && button("Rows +", "Taller rows (Page Up and Page Down scroll)", () => this.stretch(4)),
+        tall === TALL && button("Rows −", "Lower rows", () => this.stretch(1 / 4)),
         this.legend),
       h("div", {class: "frame"}, this.canvas, this.tip));
     this.listen();
@@ -50,13 +51,18 @@ export class Timeline {
     this.top = 0;
   }
 
+  /** The height of the canvas: of what its rows need, at most. */
+  get tall() {
+    return Math.min(this.most, Math.max(46, this.numbers.length * TALLEST + 22));
+  }
+
   get last() {
-    return this.end ?? Math.max(1, this.model.elapsed());
+    return this.end ?? Math.max(SHORTEST_S, this.model.elapsed());
   }
 
   /** Zoom the time, around the middle or the part `at` (0 to 1) of what is shown. */
   zoom(factor, at = 0.5) {
-    const whole = Math.max(1, this.model.elapsed());
+    const whole = Math.max(SHORTEST_S, this.model.elapsed());
     const length = Math.min(whole, Math.max(0.05, (this.last - this.begin) * factor));
     const middle = this.begin + (this.last - this.begin) * at;
     this.show(middle - length * at, length, whole);
@@ -64,7 +70,7 @@ export class Timeline {
 
   move(part) {
     const length = this.last - this.begin;
-    this.show(this.begin + length * part, length, Math.max(1, this.model.elapsed()));
+    this.show(this.begin + length * part, length, Math.max(SHORTEST_S, this.model.elapsed()));
   }
 
   show(begin, length, whole) {
@@ -234,8 +240,21 @@ export class Timeline {
     }
   }
 
+  /** Return the states that occur in the rows, by their places in the model's list. */
+  used() {
+    if (this.usedVersion !== this.model.version || this.usedOf !== this.actors) {
+      const found = new Set();
+      for (const number of this.numbers) {
+        const course = this.model.courses.get(number) ?? [];
+        for (let i = 1; i < course.length; i += 2) found.add(course[i]);
+      }
+      [this.usedVersion, this.usedOf, this.usedStates] = [this.model.version, this.actors, [...found].sort((a, b) => a - b)];
+    }
+    return this.usedStates;
+  }
+
   drawLegend(palette) {
-    const shown = this.model.states.map((name, place) => [name, palette[place]]).filter(([, one]) => one);
+    const shown = this.used().map((place) => [this.model.states[place], palette[place]]).filter(([, one]) => one);
     const text = shown.flat().join();
     if (text === this.legendText) return;
     this.legendText = text;
