@@ -153,7 +153,7 @@ def workers(job: str, state: str | None, as_json: bool) -> None:
     screen.print(workers_table(found, time.time()))
     screen.print()
     for line in filter(None, (usage_line(found_job), advice(found_job))):
-        screen.print(line, soft_wrap=True)
+        screen.print(line)
 
 
 @click.command()

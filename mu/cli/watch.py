@@ -155,8 +155,8 @@ def _show_end(client: Client, screen: Console, job: JobJson) -> None:
         screen.print("Result:")
         for line in outline(job["result"], "  "):
             screen.print(line, soft_wrap=True)
+    if is_known(job.get("used")):
+        screen.print(usage_line(job))
     if job["state"] in AGAIN and any(job["counts"].values()):
         screen.print(f"To run {AGAIN[job['state']]}: mu rerun {job['id']}", style="dim")
-    if is_known(job.get("used")):
-        screen.print(usage_line(job), soft_wrap=True)
     screen.print(ended(job), style=COLOURS.get(job["state"], ""))

@@ -111,9 +111,10 @@ class Attempt:
         source = self.machine.worker.source_of(command)
         if source is None:
             return
-        self._printed[command] = self._printed.get(command, 0) + len(output)
-        if len(self._printed) > MOST_PRINTING:
-            del self._printed[next(iter(self._printed))]
+        printed = self._printed
+        printed[command] = printed.get(command, 0) + len(output)
+        if len(printed) > MOST_PRINTING:
+            del printed[next(iter(printed))]
         self._log(Piece(at, self.number, command, source, output))
 
     def replied(self, command: int, text: str, at: float) -> None:
@@ -150,7 +151,8 @@ class Attempt:
                 self._log(Piece(at, self.number, number, source, GAP, NOTE))
 
     def _log(self, piece: Piece) -> None:
-        self.actor.job.output.write(self.job_id, self.actor_number, piece)
+        job = self.actor.job
+        job.output.write(job.id, self.actor.number, piece)
 
     @property
     def timeout_s(self) -> float:

@@ -111,11 +111,8 @@ class AttemptCourse:
                 return
             number = self._answered_by(text)
         commands = self.commands
-        missing = number - len(commands)
-        if missing > (0 if self.told else _MOST_AT_ONCE):
-            return  # no such command was sent
-        for _ in range(missing):  # a journal of before: what was sent is not in it
-            commands.append(CommandCourse(UNKNOWN, self._last or self.began))
+        if number > len(commands) and not self._make_up(number - len(commands)):
+            return
         command = commands[number - 1]
         if command.name == UNKNOWN:
             command.name = _name_in(text)
@@ -128,6 +125,14 @@ class AttemptCourse:
         command.ended = at
         plain = text.startswith("OK:") and not text.startswith("OK:RETVAL(")
         command.outcome = OK if plain else _outcome(text)
+
+    def _make_up(self, missing: int) -> bool:
+        """Add commands that a journal of before does not have; return False if none was sent."""
+        if missing > (0 if self.told else _MOST_AT_ONCE):
+            return False
+        at = self._last or self.began
+        self.commands += [CommandCourse(UNKNOWN, at) for _ in range(missing)]
+        return True
 
     def _answered_by(self, text: str) -> int:
         """Return the number of the oldest command that a reply without a number can answer."""

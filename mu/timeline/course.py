@@ -105,6 +105,7 @@ class JobCourse:
         self.last = 0.0
         """When something happened last."""
         self._after, self._most = -1 if after is None else after, most
+        self._is_page = (after, most) != (None, None)
         self._attempts: dict[tuple[int, int], AttemptCourse] = {}  # those that run
         self._chosen: list[int] | None = None  # the actors that the order names
         self._stopped: Stopped | None = None
@@ -114,7 +115,7 @@ class JobCourse:
         """Take the lines of records. Raises ValueError for a damaged one."""
         for line in lines:
             if line.startswith(_HAPPENED):
-                if int(line[12 : line.index(",", 12)]) in self.actors:
+                if not self._is_page or int(line[12 : line.index(",", 12)]) in self.actors:
                     self._take_event(line)
             else:
                 self._take(line)
@@ -130,12 +131,11 @@ class JobCourse:
         """Take an event of a machine: by far the most frequent record."""
         try:
             values: list[Any] = _parse(line)[0]
-            kind, at, *said = values[4]
-            self.last = at
+            event = values[4]
+            self.last = at = event[1]
             attempt = self._attempts[values[1], values[2]]
-            if kind == "answered":
-                text, number = (*said, 0)[:2]  # the oldest journals have no number
-                attempt.answer(text, number, at)
+            if event[0] == "answered":
+                attempt.answer(event[2], event[3], at)
             if len(values) > 6:
                 sent, states = values[6:8]
                 if sent:

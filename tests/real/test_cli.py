@@ -272,8 +272,10 @@ def test_jobs_are_listed_with_their_failures_above(daemon, done, failed):
 def test_workers_are_listed_with_failures_first(daemon, failed):
     listed = inside("workers", failed["id"], daemon=daemon).stdout
     assert listed.startswith("Actor 1 failed:\n")
-    rows = [line.split()[:2] for line in listed.partition("\nactor ")[2].splitlines()[1:]]
+    table, _, used = listed.partition("\nactor ")[2].partition("\n\n")
+    rows = [line.split()[:2] for line in table.splitlines()[1:]]
     assert rows == [["1", "failed"], ["0", "done"], ["2", "done"]]
+    assert used.startswith("Used: CPU ")
     some = inside("workers", failed["id"], "--state", "done", daemon=daemon).stdout
     assert "failed" not in some
     none = inside("workers", failed["id"], "--state", "waiting", daemon=daemon).stdout

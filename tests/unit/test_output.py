@@ -237,6 +237,11 @@ def test_who_has_read_to_the_end_sees_what_was_missing_last():
 # ---------------------------------------------------------------- of jobs
 
 
+def pieces_of(job):
+    assert isinstance(job.output, Printed)
+    return job.output.pieces
+
+
 class Both(OnePassState):
     expect = "OK:HELLO"
 
