@@ -272,11 +272,6 @@ def test_output_belongs_to_its_commands_input_and_that_of_quiet_commands_is_not_
     ]
 
 
-def pieces_of(job):
-    assert isinstance(job.output, Printed)
-    return job.output.pieces
-
-
 def run_by(worker_hello, *said):
     """Return what is kept of what a worker says, with three runs under way: a, a quiet one, b."""
     job = recorded_job(make_spec(Both))
