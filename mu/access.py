@@ -46,15 +46,24 @@ class Access:
         self._key = key.encode("utf-8")
         self._now = now
         self._codes: dict[str, tuple[Rights, float]] = {}  # and when it expires; the oldest first
+        self._tokens: dict[Rights, bytes] = {}
         self.reload(config, tokens)
 
-    def reload(self, config: ControlSection, tokens: Tokens) -> None:
-        """Use these from now on. The sessions of a token that was replaced end."""
+    def reload(self, config: ControlSection, tokens: Tokens) -> bool:
+        """Use these from now on, and return whether a token is another one than before.
+
+        The sessions and codes of a token that was replaced end.
+        """
         self._config = config
-        self._tokens = {
+        known = {
             Rights.CONTROL: tokens.control.encode("ascii"),
             Rights.READ: tokens.read.encode("ascii"),
         }
+        changed = known != self._tokens
+        if changed:
+            self._codes.clear()  # who had an old token must not get a session of the new one
+        self._tokens = known
+        return changed
 
     def of_token(self, bearer: bytes) -> Rights | None:
         """Return what a token allows; None: it is none of ours."""

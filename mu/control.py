@@ -122,7 +122,8 @@ class Control:
     def reload(self, config: Config, tokens: Tokens) -> None:
         """Use these for all requests from now on."""
         self._config = config
-        self._access.reload(config.control, tokens)
+        if self._access.reload(config.control, tokens):
+            self._feeds.drop()  # who comes back has to have a right to
 
     # ------------------------------------------------ the page
 

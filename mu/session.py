@@ -286,9 +286,10 @@ class Session(Generic[L]):
         self._welcomed = self._agreed = False
         if not self.over:
             if self.name and self._hold_s:
-                self._record(Disconnected(now, self._actor, self._attempt, reason))
                 words = f"{reason}; it did not come back within {self._hold_s:g} s"
                 self._hold(words, self._hold_s, now)
+                # This comes last: if there is no room for it, the attempt ends, and nothing is held.
+                self._record(Disconnected(now, self._actor, self._attempt, reason))
             else:
                 self._handle(Lost(now, reason))
         return self._take()
@@ -378,9 +379,10 @@ class Session(Generic[L]):
         if info:
             self._handle(Informed(now, *info, reply.command), is_reply=True)
         else:
-            if reply.command in self._asked and not text.startswith(STARTED):
-                command, at = self._asked.pop(reply.command)
-                self.part.answered(command, text, now - at)
+            asked = self._asked.get(reply.command)
+            if asked is not None and not text.startswith(STARTED):
+                del self._asked[reply.command]
+                self.part.answered(asked[0], text, now - asked[1])
             self._handle(Answered(now, text, reply.command), is_reply=True)
         if self.name and not self.over:
             self._acknowledge(size)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 LONGEST = 500
 """How many characters are quoted."""
-_MEMORY = re.compile(r"Memory Size: (\d+) MB\s+Max Memory Used: (\d+) MB")
+_MEMORY = re.compile(r"Memory Size: (\d{1,9}) MB\s+Max Memory Used: (\d{1,9}) MB")
 
 
 @dataclass(frozen=True, slots=True)

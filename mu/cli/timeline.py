@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mu.cli.options import CliError, finds_daemon, job_argument, the_client
+from mu.cli.terminal import visible
 
 if TYPE_CHECKING:
     from mu.cli.answers import JobJson
@@ -46,8 +47,9 @@ def trace(job: str, form: str) -> None:
     if form == "chrome":
         click.echo(json.dumps(chrome_trace(timeline), separators=(",", ":")))
         return
+    to_terminal = sys.stdout.isatty()
     for line in csv_lines(timeline):
-        sys.stdout.write(line)
+        sys.stdout.write(visible(line) if to_terminal else line)
 
 
 @click.command()

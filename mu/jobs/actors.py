@@ -1,6 +1,6 @@
 """An actor, one of a job's places for a worker, and the attempts at it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -92,7 +92,7 @@ class Attempt:
         self.answered = actor.job.totals.answered
         """Counts the last reply to a command, and how long it took."""
         self._printed: dict[int, int] = {}  # bytes, by the commands that are running
-        self._broken: set[int] = set()  # commands that ran while a connection was lost
+        self._broken: Collection[int] = ()  # commands that ran while the last connection was lost
 
     @property
     def job_id(self) -> str:
@@ -122,7 +122,6 @@ class Attempt:
         if not text.startswith("OK:RETVAL("):
             return
         printed, broken = self._printed.pop(command, 0), command in self._broken
-        self._broken.discard(command)
         source = self.machine.worker.source_of(command or self._first_run)
         try:
             output = encode(parse_retval(text)[1])
@@ -144,10 +143,12 @@ class Attempt:
 
         The worker has received the first `received` commands.
         """
+        broken: set[int] = set()
+        self._broken = broken
         for number, command in self.machine.worker.outstanding.items():
             source = self.machine.worker.source_of(number)
             if number <= received and command.startswith("run:") and source is not None:
-                self._broken.add(number)
+                broken.add(number)
                 self._log(Piece(at, self.number, number, source, GAP, NOTE))
 
     def _log(self, piece: Piece) -> None:

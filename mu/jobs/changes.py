@@ -10,8 +10,9 @@ class Changes:
 
     def touch(self, actor: int) -> None:
         """Note that an actor has changed."""
+        self.version = version = self.version + 1
         self._last.pop(actor, None)
-        self._last[actor] = self.advance()
+        self._last[actor] = version
 
     def advance(self) -> int:
         """Begin a new version, and return it."""

@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 
 from mu.jobs.book import PastJob
@@ -14,6 +14,9 @@ from mu.journal.ledger import Ledger
 from mu.strict_json import dumps
 from mu.timeline.answer import timeline_json
 from mu.timeline.course import JobCourse
+
+AT_ONCE = 2
+"""How many timelines are made at once: a large one needs much memory, and time of the daemon."""
 
 
 class NoTimeline(Exception):
@@ -29,6 +32,7 @@ class Timelines:
         self._ledger = ledger
         self._clock = clock
         self._in_thread = in_thread
+        self._turns = DeferredSemaphore(AT_ONCE)
 
     async def read(
         self, job: Job | PastJob, after: int | None, most: int | None, commands: bool
@@ -56,7 +60,7 @@ class Timelines:
             return dumps(told, compact=True).encode("ascii") + b"\n"
 
         try:
-            answer: bytes = await self._in_thread(read)
+            answer = await self._in_turn(read)
         except (JournalError, sqlite3.Error) as error:
             raise NoTimeline(f"the records of job {job.id} cannot be read: {error}") from None
         except ValueError as error:
@@ -67,3 +71,14 @@ class Timelines:
                 " max_bytes in mu.conf)"
             )
         return answer
+
+    async def _in_turn(self, read: Callable[[], bytes]) -> bytes:
+        """Make a call in a thread. If its client goes, the turn still lasts as long as the call."""
+        await self._turns.acquire()
+        answer: Deferred[bytes] = Deferred()
+        self._in_thread(read).addBoth(self._end_turn).chainDeferred(answer)
+        return await answer
+
+    def _end_turn(self, result: Any) -> Any:
+        self._turns.release()
+        return result

@@ -297,15 +297,18 @@ def write_event(
     `states` are those that the event constructed, as in mu.states.context.Context.stateinfo.
     """
     line = f'["happened",{actor},{attempt},"{digest(effects)}",{encode(event)}'
-    if not effects and not states:
-        return f"{line}]"
-    last = effects[-1] if effects else None
-    error = last.error if type(last) is Finish else None
-    sent = [name_of(effect.command) for effect in effects if type(effect) is Send]
-    if sent or states:
-        words = _quote(error) if error is not None else "null"
-        names = _quote(",".join([name for _, name in states])) if states else '""'
-        return f'{line},{words},"{",".join(sent)}",{names}]'
+    error, sent = None, ""
+    for effect in effects:
+        if type(effect) is Send:
+            name = name_of(effect.command)
+            sent = f"{sent},{name}" if sent else name
+        elif type(effect) is Finish:
+            error = effect.error
+    if states:
+        names = states[0][1] if len(states) == 1 else ",".join([name for _, name in states])
+        return f'{line},{"null" if error is None else _quote(error)},"{sent}",{_quote(names)}]'
+    if sent:
+        return f'{line},{"null" if error is None else _quote(error)},"{sent}",""]'
     return f"{line}]" if error is None else f"{line},{_quote(error)}]"
 
 

@@ -16,7 +16,10 @@ from mu.output.transcript import Transcript
 FLUSH_S = 0.5
 """How long output is collected before it is written."""
 MOST_WAITING = 2**26
-"""How much output may wait to be written, in bytes. Beyond that, a slow disk loses some."""
+"""How much memory output that waits to be written may take, in bytes. Beyond that, a slow disk loses
+some."""
+PIECE_BYTES = 200
+"""What a piece takes besides its text, about: workers may print one byte at a time."""
 
 InThread = Callable[..., Deferred[Any]]
 
@@ -46,7 +49,7 @@ class OutputKeeper:
         self._reads = reads
         self._pending: dict[ActorOfJob, list[Piece]] = {}
         self._dropped: dict[ActorOfJob, Piece] = {}  # the first piece that was, of each actor
-        self._waiting = 0  # bytes that are not written yet
+        self._waiting = 0  # bytes of memory that what is not written yet takes
         self._writing = 0  # calls that are
         self._timer: IDelayedCall | None = None
         self._failing = False
@@ -71,7 +74,7 @@ class OutputKeeper:
         if pieces is None:
             pieces = self._pending[key] = []
         pieces.append(piece)
-        self._waiting += len(piece.text)
+        self._waiting += PIECE_BYTES + len(piece.text)
         if self._timer is None and not self._writing:
             self._timer = self._clock.callLater(FLUSH_S, self._flush)
 
@@ -107,7 +110,7 @@ class OutputKeeper:
             timer.cancel()
         pending, self._pending = self._pending, {}
         dropped, self._dropped = self._dropped, {}
-        size = sum(len(piece.text) for pieces in pending.values() for piece in pieces)
+        size = sum(PIECE_BYTES + len(piece.text) for pieces in pending.values() for piece in pieces)
         return self._write(self._store, pending, dropped, size=size)
 
     def _write(self, call: Callable[..., str], *args: object, size: int = 0) -> Deferred[None]:

@@ -26,6 +26,8 @@ IDLE = 20
 """A look at a job takes time, so the looks take at most a 20th of it."""
 QUIET_S = 15.0
 """After this much silence a comment is sent, so that a connection that is gone is noticed."""
+MOST_MESSAGES = 64
+"""How many messages of one version are kept: a client may say that it has seen any."""
 SHOWN_ERROR = 500
 """Characters of an error in a row; GET /jobs/ID/workers has all of it."""
 COLUMNS = (
@@ -97,7 +99,7 @@ class Feed:
 
     def message(self, seen: int | None) -> bytes:
         """Return an event with everything that has changed after `seen`; None: a snapshot."""
-        if self._messages_of != self.version:
+        if self._messages_of != self.version or len(self._messages) >= MOST_MESSAGES:
             self._messages_of = self.version
             self._messages.clear()
         if seen not in self._messages:
@@ -137,7 +139,7 @@ class Viewer:
     def __init__(self, request: Request, feed: Feed, seen: int | None) -> None:
         self.feed = feed
         self.over: Deferred[None] = Deferred()
-        """Fires once the job has ended and that was sent."""
+        """Fires once nothing more is sent: the job has ended, and that was sent."""
         self._request = request
         self._seen = seen
         self._paused = False
@@ -158,6 +160,11 @@ class Viewer:
                 self._write(b":\n\n")
         if self.feed.job.ended and not self._paused:
             self._write(self.feed.end())
+            self.leave()
+
+    def leave(self) -> None:
+        """Send nothing more."""
+        if not self.over.called:
             self._request.unregisterProducer()
             self.over.callback(None)
 
@@ -212,6 +219,11 @@ class Feeds:
         if self._viewers and not self._ticks.running:
             self._ticks.start(TICK_S, now=False).addErrback(self._failed)
         return viewer.over
+
+    def drop(self) -> None:
+        """End the events to all viewers: who may still see them comes back."""
+        for viewer in list(self._viewers):
+            viewer.leave()
 
     def _tick(self) -> None:
         for feed in self._feeds.values():

@@ -74,6 +74,17 @@ def test_a_session_ends_with_the_token_that_it_came_from(clock):
     assert access(clock, key="another home's").of(bearers[0]) is None
 
 
+def test_a_code_ends_with_the_token_that_it_came_from(clock):
+    door = access(clock)
+    code = door.new_code(Rights.CONTROL)
+    door.reload(ControlSection(), TOKENS)
+    kept = door.exchange(code)
+    assert kept is not None
+    code = door.new_code(Rights.CONTROL)
+    door.reload(ControlSection(), Tokens("other", "reader"))
+    assert door.exchange(code) is None
+
+
 def test_a_session_is_no_token(clock):
     door = access(clock)
     assert door.of_token(session_of(door)) is None

@@ -10,7 +10,7 @@ from twisted.web.http_headers import Headers
 
 from mu.jobs.book import PastJob
 from mu.journal.records import Assigned, AttemptEnded, Planned
-from mu.page.feed import COLUMNS, QUIET_S, TICK_S, Feeds
+from mu.page.feed import COLUMNS, MOST_MESSAGES, QUIET_S, TICK_S, Feed, Feeds
 from mu.states import MachineState
 
 
@@ -113,6 +113,34 @@ def test_changes_are_coalesced_to_one_event_for_each_tick(clock):
     clock.advance(TICK_S / 2)
     ((_, _, told),) = request.events()
     assert len(told["actors"]) == 10
+
+
+def test_messages_for_viewers_that_claim_to_have_seen_any_version_do_not_pile_up(clock):
+    job = job_of(3 * MOST_MESSAGES)
+    for actor in range(len(job.actors)):
+        begin(job, actor)
+    feed = Feed(job, "epoch", clock)
+    sent = [feed.message(seen) for seen in range(feed.version)]
+    assert len(sent) > 2 * MOST_MESSAGES
+    assert len(feed._messages) <= MOST_MESSAGES
+    assert feed.message(0) == sent[0]
+
+
+def test_viewers_can_be_dropped_and_come_back(clock):
+    job, feeds = job_of(2), Feeds(clock)
+    request, watching = watch(feeds, job)
+    ((last, _, _),) = request.events()
+    request.producer.pauseProducing()
+    feeds.drop()
+    assert watching.called
+    assert request.producer is None
+    assert len(feeds) == 0
+    clock.advance(TICK_S)
+    assert request.events() == []
+    again, _ = watch(feeds, job, last)
+    begin(job, 1)
+    clock.advance(TICK_S)
+    assert again.events()[-1][1] == "changes"
 
 
 def test_a_slow_viewer_gets_the_latest_once_it_has_read_what_it_had(clock):

@@ -252,7 +252,7 @@ def test_a_job_whose_logs_could_not_be_packed_is_packed_later(tmp_path):
 
 
 def test_a_disk_that_is_too_slow_loses_output_and_not_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(keeper_module, "MOST_WAITING", 100)
+    monkeypatch.setattr(keeper_module, "MOST_WAITING", 5 * (keeper_module.PIECE_BYTES + 8))
     queue = []
 
     def slowly(call, *args):

@@ -651,6 +651,16 @@ def test_a_worker_that_reconnects_again_and_again_cannot_fill_the_disk():
     assert 0 < live.records.count(Reconnected(0.0, 0, 1)) < 60
 
 
+def test_a_lost_connection_for_which_the_disk_has_no_room_holds_nothing():
+    live = Live(Patient, allowance=JobAllowance(2**20, 1_000).attempt())
+    live.attach(OLD, hello())
+    live.begin()
+    effects = live.detach(OLD, "reset " * 200)
+    assert [type(one) for one in effects[-2:]] == [End, AwaitDisk]
+    assert live.over
+    assert live.session.away_since is None
+
+
 def test_all_attempts_of_a_job_share_the_limit_of_the_job():
     job = JobAllowance(10_000, 8_000)
     first, second = (Live(Patient, allowance=job.attempt()) for _ in range(2))

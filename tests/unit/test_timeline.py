@@ -3,14 +3,17 @@
 import csv
 import json
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from kit.journal import HeldJournal
 from kit.parts import Port, make_job
 from kit.states import Two, hello
 
+from mu.cli.timeline import trace
 from mu.events import Answered, Entered, Lost, Send
 from mu.journal.archive import Archive
 from mu.journal.records import (
@@ -395,6 +398,20 @@ def test_a_table_has_a_row_for_each_thing_that_happened():
 def test_no_text_of_a_worker_is_a_formula_in_a_spreadsheet():
     rows = list(csv.DictReader("".join(csv_lines(failing())).splitlines()))
     assert [row["outcome"] for row in rows] == ["", "'=cmd", "", "'=1+1", "reset"]
+
+
+def test_on_a_terminal_a_table_has_no_terminal_commands(monkeypatch):
+    told = failing()
+    told["actors"][0]["attempts"][0]["error"] = "\x1b]0;owned\x07"
+    monkeypatch.setattr("mu.cli.timeline._found", lambda job: ({"id": job}, told))
+    for to_terminal in (True, False):
+        with CliRunner().isolation() as (printed, *_):
+            monkeypatch.setattr(sys.stdout, "isatty", lambda to=to_terminal: to)
+            trace.main(["j1"], standalone_mode=False)
+            sys.stdout.flush()
+            text = printed.getvalue().decode()
+        assert "owned" in text
+        assert ("\x1b" in text) is not to_terminal
 
 
 def test_a_chrome_trace_has_a_thread_for_each_actor():

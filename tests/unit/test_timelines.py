@@ -5,10 +5,10 @@ import json
 import pytest
 from kit.journal import HeldJournal
 from kit.parts import make_job
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
-from mu.jobs.timelines import NoTimeline, Timelines
+from mu.jobs.timelines import AT_ONCE, NoTimeline, Timelines
 from mu.journal.ledger import NoJournal
 from mu.journal.records import Ordered, Planned
 from mu.states import TerminalState
@@ -30,6 +30,32 @@ def test_a_timeline_has_what_was_recorded_up_to_the_request():
     timeline = json.loads(told.result)
     assert [one["states"] for one in timeline["actors"]] == [[[0, "waiting"]]] * 2
     assert not timeline["ended"]
+
+
+def test_few_timelines_are_made_at_once_even_if_their_clients_go():
+    job, ledger = make_job(TerminalState, job_id="j1"), HeldJournal()
+    ledger.record("j1", Ordered(1.0, "u", {}, "", "d"))
+    ledger.sync()
+    running = []
+
+    def in_thread(call):
+        running.append((Deferred(), call))
+        return running[-1][0]
+
+    timelines = Timelines(ledger, Clock(), in_thread)
+    asked = [
+        Deferred.fromCoroutine(timelines.read(job, None, None, False)) for _ in range(AT_ONCE + 2)
+    ]
+    for one in asked:
+        one.addErrback(lambda failure: failure.trap(CancelledError))
+    assert len(running) == AT_ONCE
+    asked[0].cancel()
+    asked[AT_ONCE].cancel()
+    assert len(running) == AT_ONCE, "its thread still works"
+    for made, call in running:
+        made.callback(call())
+    assert len(running) == AT_ONCE + 1
+    assert json.loads(asked[-1].result)["id"] == "j1"
 
 
 def refusal(ledger):
