@@ -8,9 +8,18 @@ from typing import Any
 from mu.timeline.attempts import QUIT
 from mu.timeline.shape import ActorCourseJson, AttemptCourseJson, TimelineJson
 
-COLUMNS = (
-    *("actor", "attempt", "what", "name", "sent", "begin", "end", "seconds", "outcome", "worker"),
-)
+COLUMNS = [
+    "actor",
+    "attempt",
+    "what",
+    "name",
+    "sent",
+    "begin",
+    "end",
+    "seconds",
+    "outcome",
+    "worker",
+]
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -19,11 +28,11 @@ def csv_lines(timeline: TimelineJson) -> Iterator[str]:
     yield _line(COLUMNS)
     for actor in timeline["actors"]:
         for attempt in actor.get("attempts", []):
-            for row in _rows(attempt, timeline["seconds"]):
+            for row in _rows(attempt):
                 yield _line((actor["actor"], attempt["attempt"], *row, attempt["worker"]))
 
 
-def _rows(attempt: AttemptCourseJson, now: float) -> Iterator[tuple[object, ...]]:
+def _rows(attempt: AttemptCourseJson) -> Iterator[tuple[object, ...]]:
     """Yield what, name, sent, begin, end, seconds and outcome."""
     launched, hello, ended = attempt["launched"], attempt["hello"], attempt["ended"]
     if launched is not None and not attempt["spare"]:

@@ -67,8 +67,8 @@ def test_a_worker_killed_with_sigkill_fails_its_actor_and_the_others_finish(daem
     job = daemon.wait(ordered["id"])
     assert job["state"] == "failed"
     assert job["counts"] == {"waiting": 0, "running": 0, "done": 2, "failed": 1, "cancelled": 0}
-    assert "its worker at 127.0.0.1:" in job["error"]
-    assert "is gone" in job["error"]
+    # Either the connection's end is noticed first, or what the engine says of it.
+    assert re.search(r"its worker (at 127\.0\.0\.1:.* is gone|ended: .*killed)", job["error"])
     wait_until(lambda: not sleepers(daemon.home))
 
 

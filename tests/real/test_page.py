@@ -101,6 +101,9 @@ def test_the_form_launches_a_job_that_is_watched_until_it_is_done(tab, daemon, s
     expect(tab.get_by_role("heading", level=1)).to_contain_text("it's mine")
     expect(badge(tab)).to_have_text("done")
     expect(tab.locator(".figures")).to_contain_text("12 of 12 inputs")
+    expect(tab.locator(".facts div", has_text="Peak memory")).to_contain_text(
+        re.compile("[0-9] MB")
+    )
     expect(tab.locator(".actors tbody tr")).to_have_count(6)
     for name in ("run", "retrieve", "upload"):
         expect(tab.locator(".tools .legend")).to_contain_text(name)

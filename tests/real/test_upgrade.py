@@ -104,7 +104,7 @@ def test_ended_jobs_are_shown_as_they_were(upgraded):
     assert {job["state"] for job in ended.values()} == {"done", "failed"}
     for job_id, told in ended.items():
         added = {"counts": {"cancelled": 0} | told["counts"], "rerun": None}
-        added["cost_usd_at_most"] = None
+        added |= {"cost_usd_at_most": None, "max_cost_usd": 0.0}
         done, failed = told["counts"]["done"], told["counts"]["failed"]
         added["inputs"] = {"total": told["workers"], "done": done, "failed": failed}
         added |= {"name": "", "functions": [], "regions": [], "used": Usage().json()}

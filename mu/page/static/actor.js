@@ -3,7 +3,7 @@
 import {follow, get, log, sleep} from "./api.js";
 import {fill, h, say} from "./dom.js";
 import {ENDED, JobModel} from "./model.js";
-import {badge, facts} from "./parts.js";
+import {badge, facts, usage} from "./parts.js";
 import {span, plain, when} from "./text.js";
 import {Timeline} from "./timeline.js";
 
@@ -36,6 +36,7 @@ export async function actorView({main, signal, linked, given: [id, text]}) {
         [ENDED.has(actor.state) ? "Ended" : "Since", when(actor.since)],
         ["Took", span(model.took(actor) ?? NaN)], ["Attempt", actor.attempt || ""],
         ["Inputs", `${actor.done + actor.failed} of ${actor.total}${actor.failed ? `, ${actor.failed} failed` : ""}`],
+        ...(usage(whole?.used) ?? []),
         ["Last reply", whole?.last_reply && h("code", {class: "long"}, whole.last_reply)],
       ]));
     timeline.draw();

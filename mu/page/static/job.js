@@ -4,7 +4,7 @@ import {follow, get, post, readOnly, remove, sleep} from "./api.js";
 import {drawChart, LEGEND} from "./chart.js";
 import {complain, confirmed, fill, h, say} from "./dom.js";
 import {ENDED, JobModel} from "./model.js";
-import {badge, bar, counts, facts, fillBar} from "./parts.js";
+import {badge, bar, counts, facts, fillBar, usage} from "./parts.js";
 import {count, counted, dollars, kind, rate, span, STATES, when} from "./text.js";
 import {Timeline} from "./timeline.js";
 
@@ -155,6 +155,7 @@ function drawFacts(parts, model) {
     [job.finished ? "Took" : "Running for", span(model.elapsed())],
     ["Cost", job.cost_usd === null ? "" : `${dollars(job.cost_usd)}${most}${atMost}`],
     ["Launches", launches],
+    ...usage(job.used),
     ["Ordered", when(job.created)],
     ["First worker", job.first_hello && `after ${span(job.first_hello - job.created)}`],
     ["Engine", [job.engine, job.engine === "local" ? null : job.regions.join(", ")].filter(Boolean).join(", ")],

@@ -1,7 +1,7 @@
 // Parts that several views share.
 
 import {h} from "./dom.js";
-import {counted, STATES} from "./text.js";
+import {count, counted, span, STATES} from "./text.js";
 
 /** Return the state of a job or an actor, as a coloured word. */
 export const badge = (state) => h("span", {class: `badge ${state}`}, state);
@@ -27,6 +27,12 @@ export function fillBar(element, job) {
 
 /** Return the counts of actors in words: `3 running, 17 done`. */
 export const counts = (job) => STATES.filter((state) => job.counts[state]).map((state) => `${job.counts[state].toLocaleString("en")} ${state}`).join(", ") || counted(job.workers, "actor");
+
+/** Return what workers used, as facts. */
+export const usage = (used) => used && [
+  ["CPU", used.cpu_s === null ? "unknown" : span(used.cpu_s)],
+  ["Peak memory", used.peak_mb === null ? "unknown" : `${count(used.peak_mb)}${used.memory_mb ? ` of ${count(used.memory_mb)}` : ""} MB`],
+];
 
 /** Return names and values as a list; values that are empty are left out. */
 export const facts = (pairs) => h("dl", {class: "facts"}, pairs.filter(([, value]) => value !== null && value !== undefined && value !== "").map(([name, value]) => h("div", {class: value.className === "long" ? "whole" : ""}, h("dt", {}, name), h("dd", {}, value))));
