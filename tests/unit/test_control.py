@@ -45,12 +45,11 @@ def at_once(call, *args):
 
 
 @pytest.fixture
-def send(book, keeper):
-    """Return the status, the headers and the body of the response to a request."""
+def control(book, keeper):
     config, clock = Config(control=ControlSection(max_viewers=1)), Clock()
     access = Access(config.control, Tokens("t0ken", "reader"), "key", clock.seconds)
     registry, feeds = Registry({}, {}, []), Feeds(clock)
-    control = Control(
+    return Control(
         config,
         access,
         book,
@@ -64,6 +63,11 @@ def send(book, keeper):
         feeds,
         read_files(),
     )
+
+
+@pytest.fixture
+def send(control):
+    """Return the status, the headers and the body of the response to a request."""
     site = BoundedSite(TextResource(control.app.resource()), 1000, AllowedHosts())
 
     def send(path, bearer="t0ken", method="GET", body=b"", **headers):
@@ -317,3 +321,13 @@ def test_viewers_beyond_max_viewers_are_refused(book, send):
     assert status == 503
     assert b"[control] max_viewers is 1" in body
     assert send("/jobs/j1/events", bearer="")[0] == 401
+
+
+def test_a_new_token_ends_the_events_of_those_who_had_the_old_one(book, control, send):
+    book.add(make_job(Done, job_id="j1"))
+    send("/jobs/j1/events")
+    control.reload(Config(control=ControlSection(max_viewers=1)), Tokens("t0ken", "reader"))
+    assert send("/jobs/j1/events")[0] == 503, "no token changed"
+    control.reload(Config(control=ControlSection(max_viewers=1)), Tokens("other", "reader"))
+    assert send("/jobs/j1/events")[0] == 401
+    assert send("/jobs/j1/events", "other")[0] == 200
