@@ -87,6 +87,7 @@ def test_a_clock_that_jumps_while_a_job_runs_changes_nothing(start, clock, s3):
     assert first_try(daemon, job)
 
 
+@pytest.mark.soak
 def test_a_clock_that_is_set_between_a_kill_and_a_restart_loses_no_job(start, clock, s3):
     daemon = start()
     job = half_way(daemon, ordered(daemon, s3, "restart", 3))

