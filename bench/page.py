@@ -95,7 +95,7 @@ def go(swarm: subprocess.Popen[str]) -> None:
 
 
 def measure_viewers(workers: int, number: int) -> dict[str, float]:
-    """Return how much of a core the daemon uses with so many viewers, and what they get."""
+    """Return the daemon's CPU use with this number of viewers, in cores, and KiB/s for each of them."""
     pause_s = workers / COMMANDS_A_SECOND
     with tempfile.TemporaryDirectory(prefix="mu-bench-") as name:
         daemon, job = start(Path(name), workers, 1000)

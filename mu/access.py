@@ -2,8 +2,8 @@
 
 A browser never sees a token. `mu open` asks for a one-time code and puts it into the fragment of a URL,
 which browsers do not send; the page exchanges it for a session. A session is a text that says what it
-allows and until when, signed with a key of the home and with the token that it came from. So it
-survives a restart of the daemon, and ends when that token is replaced.
+allows and until when, signed with a key of the home and with the token that it was obtained with.
+So it survives a restart of the daemon, and ends when that token is replaced.
 """
 
 import hmac

@@ -189,7 +189,7 @@ class Metrics(Collector):
         yield _counter("mu_connections_refused", said, totals.refused)
         said = "Connections that broke while their worker had an actor."
         yield _counter("mu_connections_lost", said, totals.lost)
-        said = "Workers that came back to their actor on a new connection."
+        said = "Workers that reconnected and resumed."
         yield _counter("mu_reconnections", said, totals.resumed)
 
     def _commands(self) -> Iterator[Metric]:
@@ -233,7 +233,7 @@ class Metrics(Collector):
         yield _counter("mu_relay_frames", "Frames that the relay received.", traffic.frames_in)
         said = "Bytes that the relay received, before encryption."
         yield _counter("mu_relay_bytes", said, traffic.bytes_in)
-        said = "Frames that the relay dropped because nobody came for them."
+        said = "Frames that the relay dropped because no worker collected them."
         yield _counter("mu_relay_frames_dropped", said, traffic.dropped)
         said = "Size of the frames that wait in the relay, in bytes."
         yield GaugeMetricFamily("mu_relay_waiting_bytes", said, relay.waiting_bytes)

@@ -77,7 +77,7 @@ class Totals:
     lost: int = 0
     """Connections that broke while their worker had an actor."""
     resumed: int = 0
-    """Workers that came back to their actor on a new connection."""
+    """Workers that reconnected and resumed."""
     launches: Counter[str] = field(default_factory=Counter)
     """By what became of them (ANSWERS)."""
     jobs: Counter[str] = field(default_factory=Counter)

@@ -217,7 +217,7 @@ class Feeds:
         request.write(b"retry: 1000\n\n")
         viewer.show()
         if self._viewers and not self._ticks.running:
-            self._ticks.start(TICK_S, now=False).addErrback(self._failed)
+            self._ticks.start(TICK_S, now=False)
         return viewer.over
 
     def drop(self) -> None:
@@ -226,10 +226,16 @@ class Feeds:
             viewer.leave()
 
     def _tick(self) -> None:
-        for feed in self._feeds.values():
-            feed.look()
-        for viewer in list(self._viewers):
-            viewer.show()
+        for feed in list(self._feeds.values()):
+            viewers = [viewer for viewer in self._viewers if viewer.feed is feed]
+            try:
+                feed.look()
+                for viewer in viewers:
+                    viewer.show()
+            except Exception:  # the events of other jobs go on
+                self.log.failure("a fault in mu: the events of job {job} stop", job=feed.job.id)
+                for viewer in viewers:
+                    viewer.leave()
 
     def _leave(self, result: object, viewer: Viewer) -> object:
         self._viewers.discard(viewer)
@@ -239,6 +245,3 @@ class Feeds:
         if not self._viewers and self._ticks.running:
             self._ticks.stop()
         return result
-
-    def _failed(self, failure: object) -> None:
-        self.log.failure("a fault in mu: the events of jobs stop", failure)  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ import pytest
 from kit.parts import OneState, make_spec, recorded_job
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs, formatEvent
 from twisted.web.http_headers import Headers
 
 from mu.jobs.book import PastJob
@@ -124,6 +125,20 @@ def test_messages_for_viewers_that_claim_to_have_seen_any_version_do_not_pile_up
     assert len(sent) > 2 * MOST_MESSAGES
     assert len(feed._messages) <= MOST_MESSAGES
     assert feed.message(0) == sent[0]
+
+
+def test_a_fault_in_one_jobs_events_stops_no_others(clock):
+    good, bad, feeds = job_of(1), job_of(1), Feeds(clock)
+    bad.id = "bad"
+    (request, watching), (_, ending) = watch(feeds, good), watch(feeds, bad)
+    request.events()
+    bad.describe = lambda: 1 / 0
+    begin(good, 0)
+    with capturedLogs() as logs:
+        clock.advance(TICK_S)
+    assert [formatEvent(event) for event in logs] == ["a fault in mu: the events of job bad stop"]
+    assert (watching.called, ending.called) == (False, True)
+    assert [kind for _, kind, _ in request.events()] == ["changes"]
 
 
 def test_viewers_can_be_dropped_and_come_back(clock):

@@ -209,7 +209,7 @@ class HandlerWatch:
             return HandlerExit(code, why, peak_mb=max(self._peak_mb, usage.ru_maxrss / 1024))
 
     def _pause_s(self, used: float) -> float:
-        """Return the time to the next check of the memory, of which so many MB are used."""
+        """Return how long to wait until the next check, given the memory in use, in MB."""
         left_s = (self._task.memory - used) / GROWTH_MB_S
         return min(max(SOONEST_CHECK_S, left_s), MEMORY_CHECK_S)
 
