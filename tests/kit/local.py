@@ -18,7 +18,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 
 from kit.film import wait_until
-from kit.nursery import ForkedEngine, daemons
+from kit.nursery import SHIM_OPTIONS, ForkedEngine, daemons
 from mu.engines.local.key import read_key
 
 ROLE = "arn:aws:iam::000000000000:role/worker"
@@ -101,7 +101,10 @@ def bundle(handler: str = HANDLER) -> bytes:
 
 
 def processes_of(home: Path) -> dict[int, str]:
-    """Return the processes with the path `home` in their arguments, environment or mounts."""
+    """Return the processes with the path `home` in their arguments, environment or mounts.
+
+    The nursery's shims do not count: one ends shortly after the process that it waits for.
+    """
     path = os.fsencode(home)
     found = {}
     for pid in [int(name) for name in os.listdir("/proc") if name.isdigit()]:
@@ -114,7 +117,7 @@ def processes_of(home: Path) -> dict[int, str]:
             everything += (folder / "mountinfo").read_bytes()
         except OSError:
             continue  # it has ended, or is a zombie
-        if path in everything:
+        if path in everything and SHIM_OPTIONS not in seen.split(b"\0"):
             found[pid] = seen.replace(b"\0", b" ").decode()
     return found
 

@@ -61,6 +61,8 @@ RUN_DAEMON = "from twisted.scripts.twistd import run; run()"
 RUN_ENGINE = "from mu.engines.local.__main__ import main; sys.exit(main())"
 RUN_MU = "from mu.cli.commands import main; main()"
 RUN_AWS = f"import runpy; runpy.run_path({str(Path(__file__).with_name('aws_cli.py'))!r}, run_name='__main__')"
+SHIM_OPTIONS = b"-IS"
+"""The interpreter's in a shim, which tell it from the process that it stands for."""
 SHIM = """#!{python} -IS
 import json, os, socket, sys
 
