@@ -5,7 +5,7 @@ Every change is a record, which `record` writes and applies. `advance` then does
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -41,6 +41,7 @@ from mu.journal.records import (
     Launched,
     NobodyCame,
     Record,
+    Skipped,
     Stopped,
     Used,
 )
@@ -190,7 +191,8 @@ class Job(RecordedJob):
 
     def restart(self) -> list[str]:
         """Queue actors, and wait for workers again; return the ids of launches to repeat."""
-        free = [actor for actor in self.actors if actor.free]
+        self._skip_doomed()
+        free = [actor for actor in self._startable(self.actors) if actor.free]
         self._queue = ActorQueue(self._order, [actor for actor in free if not actor.failures])
         for actor in free:
             if actor.failures:
@@ -202,6 +204,7 @@ class Job(RecordedJob):
 
     def begin(self) -> None:
         """Assign or launch workers for all actors, and launch spares. It must be planned."""
+        self._skip_doomed()
         self._conclude()  # a daemon that was killed may not have got to this
         self.advance(0 if self.launches else self.spec.spares)
 
@@ -299,7 +302,8 @@ class Job(RecordedJob):
         factor = self.spec.stragglers
         if not (factor and self._spares and self.spec.pipeline.may_run_twice):
             return
-        for actor in list(stragglers(self.actors, factor, now)):
+        peers = self.stages.peers
+        for actor in list(stragglers(self.actors, factor, now, lambda one: peers(one.number))):
             if not self._spares:
                 return
             self.totals.stragglers += 1
@@ -521,10 +525,23 @@ class Job(RecordedJob):
         for other in list(actor.attempts):
             if other.session is not None:
                 other.session.fence("another attempt at its actor finished first")
-        self.ledger.on_disk(self._show_and_advance, actor)
+        self._skip_doomed()
+        self.ledger.on_disk(self._show_and_advance, [actor])
 
-    def _show_and_advance(self, actor: Actor) -> None:
-        self._show(actor)
+    def _skip_doomed(self) -> None:
+        """Fail the actors that can no longer begin, because others that they wait for failed."""
+        skipped: list[Actor] = []
+        for number, gate in self.stages.doomed() if self.active else ():
+            actor = self.actor(number)
+            if actor is not None and actor.free and not actor.tried:
+                self.record(Skipped(self.clock.seconds(), number, gate.failure))
+                skipped.append(actor)
+        if skipped:
+            self.ledger.on_disk(self._show_and_advance, skipped)
+
+    def _show_and_advance(self, actors: Sequence[Actor]) -> None:
+        for actor in actors:
+            self._show(actor)
         self._owner.changed()
 
     def _let_spares_go(self) -> None:

@@ -42,6 +42,7 @@ from mu.journal.records import (
     Record,
     Resumed,
     Sized,
+    Skipped,
     Stopped,
     Used,
     read_record,
@@ -77,10 +78,14 @@ RECORDS = [
         Ordered(1.0, "u", {"pipeline": "hello"}, "key", "d1", "10.0.0.1:13337"),
         '["ordered",1.0,"u",{"pipeline":"hello"},"key","d1","10.0.0.1:13337"]',
     ),
-    (Planned([{"key": "a"}, {}], [1, 0]), '["planned",[{"key":"a"},{}],[1,0],null,[],[]]'),
+    (Planned([{"key": "a"}, {}], [1, 0]), '["planned",[{"key":"a"},{}],[1,0],null,[],[],[],[]]'),
     (
         Planned([{"key": "a"}, {}], [1, 0], [1], [[0, None, "done", {"key": "a"}]], [3, 1]),
-        '["planned",[{"key":"a"},{}],[1,0],[1],[[0,null,"done",{"key":"a"}]],[3,1]]',
+        '["planned",[{"key":"a"},{}],[1,0],[1],[[0,null,"done",{"key":"a"}]],[3,1],[],[]]',
+    ),
+    (
+        Planned([{}, {}], [0, 1], after=[[[0], [1]]], stages=[["map", [0]]]),
+        '["planned",[{},{}],[0,1],null,[],[],[[[0],[1]]],[["map",[0]]]]',
     ),
     (Launching(1.5, "l1", 3), '["launching",1.5,"l1",3]'),
     (
@@ -98,6 +103,7 @@ RECORDS = [
         '["attemptended",3.0,0,1,"why",null,"Echo","FAIL(\\udcff)",true,[2,3,1]]',
     ),
     (NobodyCame(4.0, 2, "late"), '["nobodycame",4.0,2,"late"]'),
+    (Skipped(4.5, 2, "why"), '["skipped",4.5,2,"why"]'),
     (Stopped(5.0, "cancelled", "by request"), '["stopped",5.0,"cancelled","by request"]'),
     (Resumed(7.0, 6.0), '["resumed",7.0,6.0]'),
     (
@@ -165,6 +171,7 @@ def test_the_encoding_of_each_record_never_changes(record, line):
         ('["sized",{"r":[128,"arm64"]}]', Sized({"r": [128, "arm64"]})),
         ('["ordered",1.0,"u",{},"","d1"]', Ordered(1.0, "u", {}, "", "d1")),
         ('["planned",[{}],[0]]', Planned([{}], [0])),
+        ('["planned",[{}],[0],null,[],[2]]', Planned([{}], [0], sizes=[2])),
         (
             '["attemptended",3.0,0,1,null,null,"","OK",true]',
             AttemptEnded(3.0, 0, 1, None, None, "", "OK", True),
