@@ -1,5 +1,6 @@
 """mapreduce: without a network, then on real workers whose daemon is killed between the stages."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -147,10 +148,9 @@ def test_a_lost_reduce_says_so_and_keeps_what_the_keys_came_to(written):
 # ---------------------------------------------------------------- on real workers
 
 TEXTS = sorted((Path(__file__).parents[2] / "docs").glob("*.md"))
-COUNT = "sleep 0.2; tr -cs A-Za-z '\\n' < {in} | grep . | sort | uniq -c > {out}"
-ADD = (
-    "sleep 0.3; cat {in} | awk '{{n[$2] += $1}} END {{for (word in n) print n[word], word}}'"
-    " | LC_ALL=C sort > {out}"
+PAGE = Path(__file__).parents[2] / "docs" / "pipelines-reference.md"
+(ORDER,) = re.findall(
+    r"JOBS -d '(\{\"pipeline\": \"mapreduce\".*?\})'\n", PAGE.read_text(), re.DOTALL
 )
 
 
@@ -162,10 +162,11 @@ def test_words_are_counted_as_one_program_does_though_the_daemon_is_killed_betwe
         client.put_object(Bucket="films", Key=f"texts/{text.name}", Body=text.read_bytes())
     daemon = Daemon(tmp_path, s3.env)
     daemon.create_function("png2y4m", joiner)
-    given = {"bucket": "films", "prefix": "texts/", "out_prefix": "counts/"}
-    given |= {"command": COUNT, "reduce": ADD, "fan_in": 4}
-    order = {"pipeline": "mapreduce", "function": "png2y4m", "workers": 5, "params": given}
-    job = daemon.ask("/jobs", order)
+    order = json.loads(ORDER)
+    given = order["params"] | {"bucket": "films", "fan_in": 4}
+    given |= {name: f"sleep 0.3; {given[name]}" for name in ("command", "reduce")}
+    given["reduce"] = given["reduce"].replace("| sort", "| LC_ALL=C sort")
+    job = daemon.ask("/jobs", order | {"function": "png2y4m", "workers": 5, "params": given})
 
     def stages(*names):
         workers = daemon.ask(f"/jobs/{job['id']}/workers")

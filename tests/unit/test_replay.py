@@ -23,6 +23,7 @@ from mu.events import (
     read_event,
 )
 from mu.invocations import Accepted, Answer, Refused, Throttled, Unknown, Unreached
+from mu.jobs.plan import arrange
 from mu.journal.records import (
     Alive,
     Arrived,
@@ -238,12 +239,13 @@ def recorded(played):
 def test_every_pipeline_replays(name):
     pipeline = Registry.installed().pipelines[name]
     params = Params(read_fields(pipeline.parameters, EXAMPLES.get(name, {})), workers=2)
-    inputs = PLANS[name] if name in PLANS else pipeline.plan(params)
+    inputs = PLANS[name] if name in PLANS else arrange(pipeline.plan(params)).inputs
     facts = JobFacts("j1", params, len(inputs), "127.0.0.1:13337", "uniq")
     for number, given in enumerate(inputs):
 
         def fresh(number=number, given=given):
-            return Machine(ScriptWorker(facts, number, given), first_state(pipeline.begin))
+            worker = ScriptWorker(facts, number, given, BEFORE.get(name))
+            return Machine(worker, first_state(pipeline.begin))
 
         played = play(fresh(), FakeWorker(ANSWERS.get(name)))
         assert played.finish is not None
@@ -253,12 +255,14 @@ def test_every_pipeline_replays(name):
 
 
 CHUNK = {"seconds": 1.0}
+MAPPED = {"bucket": "b", "command": "x {in} {out}", "keys": ["a", "b", "c"], "out_prefix": "o/"}
 EXAMPLES = {
     "chain": {"bucket": "b", "key": "k", "out_prefix": "o/"},
     "ffmpeg_split": CHUNK,
     "ffmpeg_split_upload": CHUNK,
     "xcenc": {"keyframe_distance": 2, "upload_states": True},
-    "map": {"bucket": "b", "command": "x {in} {out}", "keys": ["a", "b", "c"], "out_prefix": "o/"},
+    "map": MAPPED,
+    "mapreduce": {**MAPPED, "reduce": "x {in} {out}"},
 }
 SIGNED = {"url": "http://s3/b/v.mp4?signed", "chunk": 3, "start": "3.0", "seconds": "1.0"}
 PART = {"url": "http://s3/b/k?signed", "size": 9, "out_key": "o/00000000.txt"}
@@ -268,6 +272,8 @@ PLANS = {
     "ffmpeg_split_upload": [{**SIGNED, "out_key": "v-y4m_1s/00000003.y4m"}],
 }
 """For pipelines whose plan needs the world: what it would have planned."""
+BEFORE = {"mapreduce": {0: {"keys": [{"key": "a", "out_key": "o/a"}]}, 1: None}}
+"""For those with stages: the results of the actors before."""
 ANSWERS = {"chain": {"run:": 'OK:RETVAL(0):OUTPUT({"lines": 3}):COMMAND(x)'}}
 """For those that need more of a worker than that its programs end well."""
 
