@@ -74,7 +74,7 @@ class Scene:
             line.say(f"RE:1:{reply}".encode())
             self.sync()
 
-    def restart(self, kept=None):
+    def restart(self, kept=None, begins=True):
         """Return the scene with a new coordinator, which finds the first records."""
         records = self.journal.records[:kept]
         found = Scene.__new__(Scene)
@@ -87,9 +87,10 @@ class Scene:
         recover(found.job, records, 900.0)
         found.job.record(Resumed(1000.0, 900.0))
         found.job.restart()
-        found.job.begin()
         found.port = Port(found.job, heartbeat_s=1e6, silence_s=1e6)
-        found.sync()
+        if begins:
+            found.job.begin()
+            found.sync()
         return found
 
     @property
@@ -357,6 +358,16 @@ def test_a_restart_fails_what_could_not_be_failed_before_the_crash():
         found = scene.restart(kept)
         assert found.states == ["failed", "waiting", "failed"]
         assert sum(isinstance(one, Skipped) for one in found.journal.records) == 1
+
+
+def test_a_worker_that_is_faster_than_the_restart_gets_no_actor_that_cannot_begin():
+    scene = Scene(*TREE)
+    scene.play("OK:ECHO", "FAIL(no)")
+    records = scene.journal.records
+    (place,) = [at for at, one in enumerate(records) if isinstance(one, Skipped)]
+    found = scene.restart(place, begins=False)
+    assert found.join().heard == [b"quit:"]
+    assert found.job.actors[2].tried == 0
 
 
 def test_a_replay_gives_an_actor_what_it_got():

@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from kit.journal import HeldJournal
 from kit.model.session_ends import Body, Breach, Pipe, Port
 from kit.model.session_machines import MACHINES, UNSOUND
-from kit.model.session_properties import Mix, Properties
+from kit.model.session_properties import Mix, OfMix, Properties
 from kit.parts import Reactor, make_spec
 from mu.config import Config, JobsSection, LaunchSection, WorkerSection
 from mu.invocations import Accepted, Size, Unknown
@@ -131,6 +131,8 @@ class SessionWorld:
             on_failure=mix.on_failure,
             spares=mix.spares,
             stragglers=mix.stragglers,
+            tolerate=mix.tolerate,
+            pipeline=OfMix(begin, mix),
         )
         self._bodies: dict[str, Body] = {}
         self._properties = Properties(mix, begin, self._bodies)
