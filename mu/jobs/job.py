@@ -16,6 +16,7 @@ from mu.engines.cost import Prices
 from mu.events import Finish
 from mu.invocations import BadEnding, Size
 from mu.jobs.actors import Actor, Attempt
+from mu.jobs.ahead import opening
 from mu.jobs.bill import sized
 from mu.jobs.driver import SessionDriver, WorkerLine
 from mu.jobs.launches import LATE
@@ -32,6 +33,7 @@ from mu.jobs.usage import as_told, told_by
 from mu.journal.allowance import JobAllowance
 from mu.journal.ledger import Ledger, NoJournal, Past
 from mu.journal.records import (
+    Ahead,
     Alive,
     Arrived,
     Assigned,
@@ -95,6 +97,8 @@ class Job(RecordedJob):
         self.clock = clock
         self.ledger: Ledger = ledger or NoJournal()
         self.allowance = JobAllowance(self.limits.job_bytes, self.limits.attempt_bytes)
+        self.function_timeout_s = 0.0
+        """How long its function may run, in seconds; 0: unknown."""
         self._owner = owner
         self._spares = Spares()
         self._originals: dict[WorkerLine, str] = {}  # original workers, and their launches
@@ -259,6 +263,7 @@ class Job(RecordedJob):
         now = self.clock.seconds()
         self._give_up_launches(late, now)
         self._help_stragglers(now)
+        self._look_ahead(now)
         self.advance()
         if over := self.bill.over(self.spec.max_cost_usd, now):
             self.stop("failed", over)
@@ -308,6 +313,22 @@ class Job(RecordedJob):
                 return
             self.totals.stragglers += 1
             self._assign(actor, *self._spares.take())
+
+    def _look_ahead(self, now: float) -> None:
+        """Launch workers for actors that can begin soon; replace those that have waited too long."""
+        if not self.limits.ahead_s or self.spec.engine == EXTERNAL or not self.stages:
+            return
+        for gate in opening(self.stages, self.actors, self.limits.ahead_s, now):
+            soon = [one for one in gate.behind if one in self._by_number and one not in self._ahead]
+            if soon:
+                self.record(Ahead(now, soon))
+        if self._ahead and self.function_timeout_s:
+            longest = self.function_timeout_s / 2
+            for line, hello in self._spares.all():
+                launch = self.launches.get(hello.launch)
+                if launch is not None and now - launch.begun > longest:
+                    self._spares.leave(line)
+                    self._dismiss(line, f"it has waited for half of {self.function_timeout_s:g} s")
 
     def advance(self, spares: int = 0) -> None:
         """Do whatever is due: retry, assign workers to actors, launch more, or settle.
@@ -364,7 +385,10 @@ class Job(RecordedJob):
         """Launch workers for waiting actors that have no launch under way, and `more` others."""
         if self.spec.engine == EXTERNAL:
             return
-        missing = max(0, len(self._queue) - self.launches.coming)
+        wanted = len(self._queue)
+        if self._ahead:  # their workers wait with the spares
+            wanted += len(self._ahead) - max(0, len(self._spares) - self.spec.spares)
+        missing = max(0, wanted - self.launches.coming)
         launches = self.launches.plan(missing + more, self.clock.seconds())
         for record in launches:
             self.record(record)
@@ -471,8 +495,8 @@ class Job(RecordedJob):
 
     @property
     def _most_spares(self) -> int:
-        """How many workers may wait as spares, once the job is planned."""
-        return min(self.spec.spares, self._unfinished)
+        """How many workers may wait, once the job is planned: spares, and those launched ahead."""
+        return min(self.spec.spares + len(self._ahead), self._unfinished)
 
     def _assign(self, actor: Actor, line: WorkerLine, hello: Hello) -> None:
         now = self.clock.seconds()

@@ -25,6 +25,7 @@ from mu.jobs.stages import Gate, Stages, results_of
 from mu.jobs.summary import COUNTED, JSON, JobSummary, Tally, readable, tally_json
 from mu.jobs.usage import Usage
 from mu.journal.records import (
+    Ahead,
     Alive,
     Arrived,
     Assigned,
@@ -103,6 +104,7 @@ class RecordedJob(ABC):
         """Why it was stopped, if it was."""
         self.stages = Stages()
         """Which of its actors wait for which."""
+        self._ahead: set[int] = set()  # actors that wait for others, but have workers launched
         self._before: dict[Gate, Mapping[int, Any]] = {}  # results of those before an open gate
         self._by_number: dict[int, Actor] = {}
         self._earlier: list[Outcome] = []  # of the job that this one reruns
@@ -373,6 +375,8 @@ class RecordedJob(ABC):
                 actor = self._by_number[record.actor]
                 self._queue.remove(actor)
                 self._change(actor, lambda: actor.skip(record))
+            case Ahead(actors=numbers):
+                self._ahead.update(numbers)
             case Stopped():
                 self.stopped = record
                 self._step(Step.STOPPED)
@@ -518,6 +522,7 @@ class RecordedJob(ABC):
                 self._failed.append(actor)
         elif not over:
             self._unfinished -= 1
+            self._ahead.discard(actor.number)
             opened = self.stages.end(actor.number, actor.outcome.error is not None)
             self._let_begin(opened)
         return result
@@ -526,6 +531,7 @@ class RecordedJob(ABC):
         """Queue actors that no longer wait for others."""
         actors = [self._by_number[number] for number in numbers if number in self._by_number]
         self._queue.add(actor for actor in actors if actor.free)
+        self._ahead.difference_update(numbers)
         for actor in actors:
             self.changes.touch(actor.number)
 

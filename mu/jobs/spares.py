@@ -27,6 +27,10 @@ class Spares:
         """Remove and return the worker that has waited longest."""
         return self._waiting.popitem(last=False)
 
+    def all(self) -> list[tuple[WorkerLine, Hello]]:
+        """Return all workers, the longest waiting first."""
+        return list(self._waiting.items())
+
     def take_all(self) -> Iterator[tuple[WorkerLine, Hello]]:
         """Remove and yield all workers."""
         while self._waiting:

@@ -87,6 +87,8 @@ class Limits:
     """How long an engine may take to accept a launch, including throttling."""
     reconnect_s: float = 60.0
     """How long a worker runs without a daemon."""
+    ahead_s: float = 0.0
+    """How long before an actor can begin its worker is launched."""
 
 
 def new_machine(

@@ -86,6 +86,10 @@ class Stages:
         gate = self._of.get(actor)
         return gate if gate is not None and gate.left else None
 
+    def closed_gates(self) -> Iterator[Gate]:
+        """Yield the gates behind which actors wait."""
+        return (gate for gate in self._gates if gate.left)
+
     def name(self, actor: int) -> str:
         """Return the name of an actor's stage; empty: it has none."""
         return self._named.get(actor, "")

@@ -190,6 +190,15 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
+class Ahead:
+    """The workers of these actors are launched before others that they wait for have ended."""
+
+    kind: ClassVar[str] = "ahead"
+    at: float
+    actors: list[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Stopped:
     """The job was stopped before all its actors had ended."""
 
@@ -281,6 +290,7 @@ Record = (
     | AttemptEnded
     | NobodyCame
     | Skipped
+    | Ahead
     | Stopped
     | Resumed
     | Sized

@@ -45,6 +45,9 @@ MIXES = {
     "stages with spares": Mix(
         *(2, 3, 2, 1), actors=4, after=((), (0,), (0,), (1, 2)), spares=1, stragglers=0.01
     ),
+    "stages, whose workers are launched ahead": Mix(
+        *(2, 4, 2, 1), actors=4, after=((), (), (0, 1), (2,)), ahead_s=60.0
+    ),
     "all at once": Mix(8, 6, 2, 2, 2, 6, stops=1, actors=3, spares=2, stragglers=0.01),
 }
 STAGES = MIXES["stages that fail"]

@@ -25,6 +25,7 @@ from mu.events import (
 from mu.invocations import Accepted, Answer, Refused, Throttled, Unknown, Unreached
 from mu.jobs.plan import arrange
 from mu.journal.records import (
+    Ahead,
     Alive,
     Arrived,
     Assigned,
@@ -105,6 +106,7 @@ RECORDS = [
     ),
     (NobodyCame(4.0, 2, "late"), '["nobodycame",4.0,2,"late"]'),
     (Skipped(4.5, 2, "why"), '["skipped",4.5,2,"why"]'),
+    (Ahead(4.75, [3, 4]), '["ahead",4.75,[3,4]]'),
     (Stopped(5.0, "cancelled", "by request"), '["stopped",5.0,"cancelled","by request"]'),
     (Resumed(7.0, 6.0), '["resumed",7.0,6.0]'),
     (

@@ -1,5 +1,7 @@
 """Stages: actors that begin when others are done, with the results of those."""
 
+from dataclasses import replace
+
 import pytest
 from kit.journal import HeldJournal
 from kit.parts import Port, make_spec, recorded_job
@@ -378,6 +380,141 @@ def test_a_replay_gives_an_actor_what_it_got():
     before = results_before(plan, records)
     assert [before(actor) for actor in range(3)] == [None, None, {0: "0", 1: None}]
     assert len(attempts(records)) == 3
+
+
+# ---------------------------------------------------------------- workers launched ahead
+
+
+def ahead(*plan, ahead_s=5.0, **spec):
+    """Return a scene whose workers are launched up to that many seconds ahead."""
+    scene = Scene(*plan, engine="made up", **spec)
+    scene.job.limits = replace(scene.job.limits, ahead_s=ahead_s)
+    return scene
+
+
+def tick(scene, seconds):
+    for _ in range(seconds):
+        scene.job.clock.advance(1)
+        scene.job.check("no worker connected")
+        scene.sync()
+
+
+def answer(line, scene, reply=b"OK:ECHO"):
+    line.say(b"RE:1:" + reply)
+    scene.sync()
+
+
+def test_a_worker_is_launched_ahead_and_waits_for_its_actor():
+    scene = ahead(*TREE)
+    first = scene.join()
+    tick(scene, 20)
+    second = scene.join()
+    answer(first, scene)  # so actors take 20 s
+    tick(scene, 10)
+    assert len(scene.job.launches) == 2
+    tick(scene, 5)
+    assert len(scene.job.launches) == 3
+    third = scene.join()
+    tick(scene, 30)  # it takes longer than it seemed
+    assert third.heard == [b"welcome:-:0:0"]
+    assert len(scene.job.launches) == 3
+    assert scene.job.staff()["spare"] == 1
+    answer(second, scene, b"OK:ECHOtwo")
+    assert third.heard[-1] == b"echo:{0: '', 1: 'two'}"
+    assert len(scene.job.launches) == 3
+
+
+def test_a_worker_that_waits_ahead_still_waits_after_a_restart():
+    scene = ahead(*TREE, worker_timeout_s=9000.0)
+    first, second = scene.join(), scene.join()
+    tick(scene, 20)
+    answer(first, scene)
+    tick(scene, 1)
+    third = scene.join()
+    assert third.heard == [b"welcome:-:0:0"]
+    found = scene.restart()
+    launches = list(found.job.launches)
+    back = found.port.join(hello=hello("0003", launches[2]))
+    found.sync()
+    assert back.heard == [b"welcome:-:0:0"]
+    again = found.port.join(hello=hello("0002", launches[1], [b"echo:{}"]))
+    answer(again, found)
+    assert back.heard[-1] == b"echo:{0: '', 1: ''}"
+    assert (len(launches), len(found.job.launches)) == (3, 3)
+    second.hang_up()
+
+
+def test_a_worker_that_waits_ahead_helps_a_retry_and_is_replaced():
+    scene = ahead(*TREE, retries=1)
+    first, second = scene.join(), scene.join()
+    tick(scene, 20)
+    answer(first, scene)
+    tick(scene, 1)
+    third = scene.join()
+    answer(second, scene, b"FAIL(no)")
+    assert third.heard[-1] == b"echo:{}"
+    assert len(scene.job.launches) == 4
+
+
+def test_a_worker_that_has_waited_for_half_of_its_functions_time_is_replaced():
+    scene = ahead(*TREE)
+    scene.job.function_timeout_s = 60.0
+    first = scene.join()
+    tick(scene, 20)
+    scene.join()
+    answer(first, scene)
+    tick(scene, 20)
+    third = scene.join()
+    tick(scene, 31)
+    assert third.heard[-1] == b"quit:"
+    assert len(scene.job.launches) == 4
+
+
+def test_workers_that_were_launched_ahead_in_vain_are_let_go():
+    scene = ahead(*TREE)
+    first, second = scene.join(), scene.join()
+    tick(scene, 20)
+    answer(first, scene)
+    tick(scene, 1)
+    third = scene.join()
+    answer(second, scene, b"FAIL(no)")
+    assert scene.states == ["done", "failed", "failed"]
+    assert third.heard[-1] == b"quit:"
+
+
+def test_nothing_is_launched_ahead_of_actors_that_may_take_any_time():
+    scene = ahead(*TREE, Staged({}, after=[2]))
+    scene.join(), scene.join()
+    tick(scene, 100)
+    assert len(scene.job.launches) == 2  # nobody knows how long they take
+    without = ahead(*TREE, ahead_s=0.0)
+    first = without.join()
+    without.join()
+    tick(without, 20)
+    answer(first, without)
+    tick(without, 20)
+    assert len(without.job.launches) == 2
+
+
+# ---------------------------------------------------------------- stragglers
+
+
+def test_a_straggler_is_measured_by_its_own_stage():
+    quick, slow = Staged({}, stage="quick"), Staged({}, after="quick", stage="slow")
+    scene = Scene(quick, quick, slow, slow, engine="made up", spares=3, stragglers=2.0)
+    one, two, three, four, _spare = [scene.join() for _ in range(5)]
+    tick(scene, 1)
+    answer(one, scene)
+    answer(two, scene)
+    assert scene.states == ["done", "done", "running", "running"]
+    tick(scene, 40)
+    answer(three, scene)
+    tick(scene, 39)
+    assert len(scene.job.actors[3].attempts) == 1
+    tick(scene, 3)
+    assert len(scene.job.actors[3].attempts) == 2
+    answer(four, scene)
+    assert scene.states == ["done"] * 4
 
 
 # ---------------------------------------------------------------- the dry run of authors

@@ -51,6 +51,7 @@ class Mix:
     tolerate: int = 0
     after: tuple[tuple[int, ...], ...] = ()
     """For each actor, those that it waits for; empty: no actor waits."""
+    ahead_s: float = 0.0
     journal: bool = True
     diverges: bool = False
     """Whether machines may diverge: that costs an attempt, and nothing else."""

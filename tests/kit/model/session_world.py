@@ -118,7 +118,9 @@ class SessionWorld:
         long_s = LONG_S if mix.loses_workers else NEVER_S
         self._config = Config(
             worker=WorkerSection(hold_s=long_s, silence_s=NEVER_S, heartbeat_s=7.0),
-            launch=LaunchSection(hello_timeout_s=long_s, accept_timeout_s=long_s),
+            launch=LaunchSection(
+                hello_timeout_s=long_s, accept_timeout_s=long_s, ahead_s=mix.ahead_s
+            ),
             jobs=JobsSection(retry_pause_s=0.5),
         )
         self._spec = make_spec(
