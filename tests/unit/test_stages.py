@@ -10,8 +10,17 @@ from kit.states import hello
 from mu.jobs.history import attempts, results_before
 from mu.jobs.plan import checked_plan
 from mu.jobs.recovery import recover
+from mu.jobs.rerun import plan_rerun, read_earlier
 from mu.jobs.stages import Stages
-from mu.journal.records import Assigned, Planned, Resumed, Skipped, write_record
+from mu.journal.records import (
+    Assigned,
+    Ordered,
+    Planned,
+    Resumed,
+    Skipped,
+    read_record,
+    write_record,
+)
 from mu.parameters import Params
 from mu.plugins import ALL, Pipeline, Staged
 from mu.testing import FakeWorker, run
@@ -380,6 +389,66 @@ def test_a_replay_gives_an_actor_what_it_got():
     before = results_before(plan, records)
     assert [before(actor) for actor in range(3)] == [None, None, {0: "0", 1: None}]
     assert len(attempts(records)) == 3
+
+
+# ---------------------------------------------------------------- reruns
+
+
+def rerun(scene, again=None):
+    """Return the scene of a job that reruns another one; `again` is what the pipeline chooses."""
+    pipeline = scene.spec.pipeline
+    if again is not None:
+        pipeline.rerun = lambda params, outcomes: again
+    lines = [write_record(Ordered(0.0, "u", {}, "", ""))]
+    lines += [write_record(one) for one in scene.journal.records]
+    planned = plan_rerun(scene.spec, read_earlier("j1", "failed", lines))
+    found = Scene.__new__(Scene)
+    found.spec, found.joined = scene.spec, 0
+    found.job = recorded_job(scene.spec, "j2")
+    found.job.ledger = found.journal = HeldJournal()
+    found.job.record(read_record(write_record(planned)))
+    found.job.begin()
+    found.port = Port(found.job, heartbeat_s=1e6, silence_s=1e6)
+    found.sync()
+    return found
+
+
+def test_a_rerun_has_the_results_of_actors_that_do_not_run_again():
+    old = Scene(*TREE, Staged({}, after=[0]))
+    old.play("OK:ECHOone", "FAIL(no)", "OK:ECHOdone")
+    assert old.states == ["done", "failed", "failed", "done"]
+    new = rerun(old)
+    assert [actor.number for actor in new.job.actors] == [1, 2]
+    assert new.job.actors[1].waits_for() == "actors 0 to 1: 1 of 2 to go"
+    line = new.port.join("j2", hello("0001"))
+    answer(line, new, b"OK:ECHOtwo")
+    last = new.port.join("j2", hello("0002"))
+    new.sync()
+    assert last.heard[-1] == b"echo:{0: 'one', 1: 'two'}"
+    answer(last, new, b"OK:ECHOboth")
+    assert [one.result for one in new.job.outcomes()] == ["one", "two", "both", "done"]
+
+
+def test_those_that_waited_for_an_actor_that_runs_again_run_again_too():
+    old = Scene(*TREE, Staged({}, after=[2]), Staged({}, after=[0]), tolerate=1)
+    old.play("OK:ECHO0", "FAIL(no)", "OK:ECHO4", "OK:ECHO2", "OK:ECHO3")
+    assert old.states == ["done", "failed", "done", "done", "done"]
+    assert [actor.number for actor in rerun(old).job.actors] == [1, 2, 3]
+
+
+def test_what_failed_and_does_not_run_again_has_failed_in_the_rerun_too():
+    old = Scene(*TREE)
+    old.play("FAIL(no)", "FAIL(no)")
+    new = rerun(old, {2: {}})
+    assert [actor.number for actor in new.job.actors] == [2]
+    assert new.states == ["failed"]
+    assert new.job.actors[0].error.startswith("it could not begin: 2 actors that it waits for")
+    tolerant = Scene(*TREE, tolerate=3)
+    tolerant.play("FAIL(no)", "OK:ECHO", "FAIL(no)")
+    new = rerun(tolerant, {2: {}})
+    line = new.port.join("j2", hello("0001"))
+    new.sync()
+    assert line.heard[-1] == b"echo:{0: None, 1: ''}"
 
 
 # ---------------------------------------------------------------- workers launched ahead
