@@ -22,6 +22,7 @@ class ActorJson(TypedDict):
     label: str
     attempt: int
     since: float
+    stage: NotRequired[str]
     waits_for: NotRequired[str | None]
     last_reply: str
     error: str | None

@@ -36,7 +36,10 @@ class PastJob:
     def workers(self) -> list[JSON]:
         """Return the JSON of each actor for users."""
         told: list[JSON] = json.loads(self._workers(self.id) or "[]")
-        return [{"inputs": _one_input(row["state"]), "used": Usage().json()} | row for row in told]
+        return [
+            {"stage": "", "inputs": _one_input(row["state"]), "used": Usage().json()} | row
+            for row in told
+        ]
 
 
 def _one_input(state: str) -> dict[str, int]:

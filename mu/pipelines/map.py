@@ -358,6 +358,21 @@ def inputs(params: Params) -> tuple[list[str], list[int]]:
     return [key for key, _ in found], [size for _, size in found]
 
 
+def checked_inputs(params: Params) -> tuple[list[str], dict[str, int]]:
+    """Return the keys to handle, and their sizes in bytes as far as they are known.
+
+    Raises ValueError if there is none, or one cannot be handled, and S3Error.
+    """
+    check(params)
+    keys, sizes = inputs(params)
+    if not keys:
+        matching = f" that matches {params.match}" if params.match else ""
+        raise ValueError(f"there is no key below s3://{params.bucket}/{params.prefix}{matching}")
+    _refuse_clashes(params, keys)
+    _refuse_long_commands(params, keys)
+    return keys, dict(zip(keys, sizes, strict=False))
+
+
 def with_sizes(keys: list[str], sizes: Mapping[str, int]) -> ActorInput:
     """Return an actor's input, with the sizes of its keys in bytes if they are known."""
     known = [sizes[key] for key in keys if key in sizes]
@@ -501,16 +516,7 @@ class Map(Pipeline):
         check(params)
 
     def plan(self, params: Params) -> list[ActorInput]:
-        check(params)
-        keys, sizes = inputs(params)
-        known_sizes = dict(zip(keys, sizes, strict=False))
-        if not keys:
-            matching = f" that matches {params.match}" if params.match else ""
-            raise ValueError(
-                f"there is no key below s3://{params.bucket}/{params.prefix}{matching}"
-            )
-        _refuse_clashes(params, keys)
-        _refuse_long_commands(params, keys)
+        keys, known_sizes = checked_inputs(params)
         skipped = up_to_date(params, keys) if params.skip_existing else []
         known = {row["key"] for row in skipped}
         keys = [key for key in keys if key not in known]
