@@ -183,9 +183,9 @@ class MapReduce(Pipeline):
         mapped = [one for one in outcomes if "keys" in one.input]
         reduced = [one for one in outcomes if "keys" not in one.input]
         last = reduced[-1]
-        made: dict[str, object] = {"result": None, "of": 0}
-        if not last.error:
-            made = {"result": last.result["out_key"], "of": last.result["of"]}
+        made: dict[str, object] = {"keys": [], "of": 0}
+        if not last.error and last.result["of"]:
+            made = {"keys": [last.result["out_key"]], "of": last.result["of"]}
         try:
             result = map_pipeline.finish(job, mapped) | made
         except JobFailed as failed:

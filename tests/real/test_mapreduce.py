@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from kit.cli import inside as mu
 from stage import Daemon
 
 from mu.parameters import Params, read_fields
@@ -80,7 +81,7 @@ def test_the_outputs_are_reduced_in_the_order_of_the_keys(written, numbered):
     ]
     assert "run:sort -m ##TMPDIR##/0/in0000 ##TMPDIR##/0/in0001" in " ".join(reducers[0])
     assert reducers[-1][-1] == "upload:out/result\0##TMPDIR##/0/out"
-    assert (job.error, job.result["result"], job.result["of"]) == (None, "out/result", 20)
+    assert (job.error, job.result["keys"], job.result["of"]) == (None, ["out/result"], 20)
     assert list(written) == ["out/manifest.json"]
 
 
@@ -95,7 +96,7 @@ def test_keys_that_fail_are_left_out_if_that_is_tolerated(written):
 def test_without_any_output_there_is_no_result(written):
     answers = SIZE | {"retrieve:in/": "FAIL(no such key)"}
     job = run(mapreduce, GIVEN | {"tolerate": "100%"}, answers, workers=4)
-    assert (job.error, job.result["result"], job.result["of"]) == (None, None, 0)
+    assert (job.error, job.result["keys"], job.result["of"]) == (None, [], 0)
 
 
 def test_a_reduce_that_fails_fails_the_job(written):
@@ -189,4 +190,11 @@ def test_words_are_counted_as_one_program_does_though_the_daemon_is_killed_betwe
     text = b"".join(text.read_bytes() + b"\n" for text in TEXTS)
     told = subprocess.run(whole, shell=True, input=text, capture_output=True, check=True)
     assert counted == told.stdout
+    fetched = mu("fetch", job["id"], "--to", tmp_path / "out", daemon=daemon, **s3.env)
+    assert fetched.exit_code == 0, fetched.output
+    assert {one.name: one.read_bytes() for one in (tmp_path / "out").iterdir()} == {
+        "result": counted
+    }
+    replayed = mu("replay", job["id"], daemon=daemon)
+    assert replayed.exit_code == 0, replayed.output
     daemon.stop()

@@ -117,7 +117,7 @@ def test_an_actor_begins_when_those_before_it_are_done_and_has_their_results():
     scene.play("OK:ECHOone")
     assert scene.states == ["done", "waiting", "waiting"]
     assert scene.job.actors[1].waits_for() == "a worker"
-    assert scene.job.actors[2].waits_for() == "actors 0 to 1: 1 of 2 to go"
+    assert scene.job.actors[2].waits_for() == "actors 0 and 1: 1 of 2 to go"
     scene.play("OK:ECHOtwo")
     assert scene.job.actors[2].waits_for() == "a worker"
     last = scene.join()
@@ -419,7 +419,7 @@ def test_a_rerun_has_the_results_of_actors_that_do_not_run_again():
     assert old.states == ["done", "failed", "failed", "done"]
     new = rerun(old)
     assert [actor.number for actor in new.job.actors] == [1, 2]
-    assert new.job.actors[1].waits_for() == "actors 0 to 1: 1 of 2 to go"
+    assert new.job.actors[1].waits_for() == "actors 0 and 1: 1 of 2 to go"
     line = new.port.join("j2", hello("0001"))
     answer(line, new, b"OK:ECHOtwo")
     last = new.port.join("j2", hello("0002"))
