@@ -495,8 +495,14 @@ class Job(RecordedJob):
 
     @property
     def _most_spares(self) -> int:
-        """How many workers may wait, once the job is planned: spares, and those launched ahead."""
-        return min(self.spec.spares + len(self._ahead), self._unfinished)
+        """How many workers may wait, once the job is planned: spares, and those launched ahead.
+
+        Nobody launches others for a job whose workers are started by hand: so as many as it needs.
+        """
+        ahead = len(self._ahead)
+        if self.stages and self.spec.engine == EXTERNAL:
+            ahead = self.counts["waiting"]
+        return min(self.spec.spares + ahead, self._unfinished)
 
     def _assign(self, actor: Actor, line: WorkerLine, hello: Hello) -> None:
         now = self.clock.seconds()

@@ -142,12 +142,21 @@ def test_workers_are_launched_only_for_actors_that_can_begin():
 
 
 def test_a_worker_that_comes_too_early_gets_no_actor_that_cannot_begin():
-    scene = Scene(*TREE)
+    scene = Scene(*TREE, engine="made up")
+    scene.job.advance(spares=1)
     first, _second, third = scene.join(), scene.join(), scene.join()
     assert third.heard == [b"quit:"]
-    first.say(b"RE:1:OK:ECHO")
-    scene.sync()
+    answer(first, scene)
     assert scene.states == ["done", "running", "waiting"]
+
+
+def test_workers_that_are_started_by_hand_wait_for_the_actors_that_will_need_them():
+    scene = Scene(*TREE)
+    first, second, third, fourth = [scene.join() for _ in range(4)]
+    assert (third.heard, fourth.heard) == ([b"welcome:-:0:0"], [b"quit:"])
+    answer(first, scene)
+    answer(second, scene)
+    assert third.heard[-1] == b"echo:{0: '', 1: ''}"
 
 
 def test_after_is_numbers_or_the_name_of_a_stage_or_all():
