@@ -91,7 +91,7 @@ class Scene:
         found = Scene.__new__(Scene)
         found.spec, found.joined = self.spec, self.joined
         found.job = recorded_job(self.spec)
-        found.job.clock.advance(1000)
+        found.job.clock.advance(1000)  # type: ignore[attr-defined]
         found.job.ledger = found.journal = HeldJournal(
             [("j1", write_record(one)) for one in records]
         )
