@@ -21,6 +21,7 @@ from mu.journal.records import (
     read_record,
     write_record,
 )
+from mu.page.feed import COLUMNS, row_of
 from mu.parameters import Params
 from mu.plugins import ALL, Pipeline, Staged
 from mu.testing import FakeWorker, run
@@ -157,6 +158,20 @@ def test_workers_that_are_started_by_hand_wait_for_the_actors_that_will_need_the
     answer(first, scene)
     answer(second, scene)
     assert third.heard[-1] == b"echo:{0: '', 1: ''}"
+
+
+def test_users_see_which_stage_an_actor_is_in_and_which_one_it_waits_for():
+    mapped, reduced = Staged({}, stage="map"), Staged({}, after="map", stage="reduce")
+    scene = Scene(mapped, mapped, mapped, *[reduced] * 5)
+    scene.play("OK:ECHO")
+    group = scene.job.overview()["groups"][0]
+    assert (group["actors"], group["waits_for"]) == (5, "stage map: 2 of 3 to go")
+    assert [row["stage"] for row in scene.job.workers()] == ["map"] * 3 + ["reduce"] * 5
+    place = COLUMNS.index("waits_for")
+    assert [row_of(actor)[place] for actor in scene.job.actors[2:4]] == [None, "stage map"]
+    scene.play("OK:ECHO", "OK:ECHO")
+    assert row_of(scene.job.actors[3])[place] is None
+    assert scene.job.actors[3].waits_for() == "a worker"
 
 
 def test_after_is_numbers_or_the_name_of_a_stage_or_all():
