@@ -9,6 +9,7 @@ import pytest
 from kit.cli import inside as mu
 from stage import Daemon
 
+from mu.aws.s3 import EMBEDDED_BUCKET
 from mu.parameters import Params, read_fields
 from mu.pipelines import s3 as mu_s3
 from mu.pipelines.mapreduce import groups, mapreduce
@@ -124,6 +125,13 @@ def test_a_reduce_that_fails_fails_the_job(written):
 def test_what_cannot_be_is_refused(given, why):
     with pytest.raises(ValueError, match=re.escape(why)):
         mapreduce.plan(params(**given))
+
+
+def test_what_the_embedded_server_cannot_hold_is_refused(monkeypatch):
+    monkeypatch.setattr(mu_s3, "keys_below", lambda bucket, prefix: [])
+    keys = ["in/a", "result/a"]
+    with pytest.raises(ValueError, match="cannot hold 'out/result"):
+        mapreduce.plan(params(bucket=EMBEDDED_BUCKET, keys=keys))
 
 
 def test_a_rerun_runs_the_actors_whose_keys_failed():
