@@ -319,7 +319,8 @@ class Job(RecordedJob):
         if not self.limits.ahead_s or self.spec.engine == EXTERNAL or not self.stages:
             return
         for gate in opening(self.stages, self.actors, self.limits.ahead_s, now):
-            soon = [one for one in gate.behind if one in self._by_number and one not in self._ahead]
+            behind = [actor for one in gate.behind if (actor := self.actor(one)) is not None]
+            soon = [one.number for one in behind if one.free and one.number not in self._ahead]
             if soon:
                 self.record(Ahead(now, soon))
         if self._ahead and self.function_timeout_s:

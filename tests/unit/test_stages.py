@@ -13,6 +13,7 @@ from mu.jobs.recovery import recover
 from mu.jobs.rerun import plan_rerun, read_earlier
 from mu.jobs.stages import Stages
 from mu.journal.records import (
+    Ahead,
     Assigned,
     Ordered,
     Planned,
@@ -573,6 +574,18 @@ def test_workers_that_were_launched_ahead_in_vain_are_let_go():
     answer(second, scene, b"FAIL(no)")
     assert scene.states == ["done", "failed", "failed"]
     assert third.heard[-1] == b"quit:"
+
+
+def test_nothing_is_launched_ahead_for_an_actor_that_has_failed():
+    scene = ahead({}, {}, {}, Staged({}, after=[0, 1, 2]))
+    first, second, _ = scene.join(), scene.join(), scene.join()
+    tick(scene, 20)
+    answer(first, scene)
+    answer(second, scene, b"FAIL(no)")
+    assert scene.states == ["done", "failed", "running", "failed"]
+    tick(scene, 20)
+    assert len(scene.job.launches) == 3
+    assert not any(isinstance(one, Ahead) for one in scene.journal.records)
 
 
 def test_nothing_is_launched_ahead_of_actors_that_may_take_any_time():
