@@ -1,11 +1,13 @@
 """Stages: actors that begin when others are done, with the results of those."""
 
 from dataclasses import replace
+from typing import cast
 
 import pytest
 from kit.journal import HeldJournal
 from kit.parts import Port, make_spec, recorded_job
 from kit.states import hello
+from twisted.internet.task import Clock
 
 from mu.jobs.history import attempts, results_before
 from mu.jobs.plan import checked_plan
@@ -93,7 +95,7 @@ class Scene:
         found = Scene.__new__(Scene)
         found.spec, found.joined = self.spec, self.joined
         found.job = recorded_job(self.spec)
-        found.job.clock.advance(1000)  # type: ignore[attr-defined]
+        cast(Clock, found.job.clock).advance(1000)
         found.job.ledger = found.journal = HeldJournal(
             [("j1", write_record(one)) for one in records]
         )
