@@ -10,7 +10,7 @@ import click
 
 from mu.cli.deploy import sentence
 from mu.cli.display.text import cut, many, span
-from mu.cli.estimate import Bound, Estimate, bound, estimate, inputs_of
+from mu.cli.estimate import Bound, Estimate, bound, estimate, key_lists
 from mu.cli.options import print_json
 
 if TYPE_CHECKING:
@@ -94,11 +94,9 @@ def _inputs(plan: PlanJson, files: Sequence[LocalFile], place: str) -> Iterator[
     if files:
         size = decimal(sum(file.size for file in files))
         yield "Upload", f"{many(len(files), 'file')} ({size}) to {place}, unless they are there"
-    count = inputs_of(plan["inputs"])
     names: list[object] = [given for given in plan["inputs"] if given]
-    if count is not None:
-        lists = [given["keys"] for given in plan["inputs"]]
-        names = sorted(key for keys in lists if isinstance(keys, list) for key in keys)
+    if lists := key_lists(plan["inputs"]):
+        names = sorted((key for keys in lists for key in keys), key=str)
     yield "Inputs", str(len(names) or "none, besides the parameters")
     for name in names[:NAMED]:
         yield "", cut(str(name), WIDTH)
@@ -109,8 +107,8 @@ def _inputs(plan: PlanJson, files: Sequence[LocalFile], place: str) -> Iterator[
 def _workers(plan: PlanJson) -> Iterator[tuple[str, str]]:
     spares = f", and {many(plan['spares'], 'spare')}" if plan["spares"] else ""
     each = ""
-    if (count := inputs_of(plan["inputs"])) is not None:
-        each = f", up to {many(-(-count // plan['actors']), 'input')} each"
+    if lists := key_lists(plan["inputs"]):
+        each = f", up to {many(max(map(len, lists)), 'input')} each"
     stages = ", ".join(f"{count} {name}" for name, count in plan.get("stages", {}).items() if count)
     parts = f" ({stages})" if stages else ""
     yield "Workers", f"{plan['actors']}{parts}{spares} on engine {plan['engine']}{each}"

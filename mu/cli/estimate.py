@@ -56,10 +56,14 @@ def bound(plan: PlanJson, size: SizeJson) -> Bound:
 
 
 def inputs_of(inputs: Sequence[dict[str, object]]) -> int | None:
-    """Return how many inputs the actors have together; None: not each actor has a list of keys."""
-    keys = [given.get("keys") for given in inputs]
-    lists = [one for one in keys if isinstance(one, list)]
-    return sum(map(len, lists)) if len(lists) == len(keys) else None
+    """Return how many keys the actors have together; None: no actor has a list of keys."""
+    lists = key_lists(inputs)
+    return sum(map(len, lists)) if lists else None
+
+
+def key_lists(inputs: Sequence[dict[str, object]]) -> list[list[object]]:
+    """Return the lists of keys of the actors that have one; those of a later stage may not."""
+    return [keys for given in inputs if isinstance(keys := given.get("keys"), list)]
 
 
 def estimate(plan: PlanJson, jobs: Iterable[JobJson]) -> Estimate | None:

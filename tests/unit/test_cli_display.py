@@ -58,6 +58,14 @@ def test_the_same_failure_of_many_actors_is_shown_once():
     assert told[-2] == "5 more actors failed: mu workers x --state failed"
 
 
+def test_the_failure_of_an_actor_is_shown_before_those_of_the_actors_that_waited_for_it():
+    why = failures.COULD_NOT_BEGIN + "actor 0, which it waits for, failed"
+    skipped = [actor(n, "failed", error=why, attempt=0) for n in range(1, 9)]
+    told = shown(failures.failures([actor(0, "failed", error="e"), *skipped], ENDED))
+    assert told[:3] == ["Actor 0 failed:", "e", "8 actors (1-8) failed:"]
+    assert told[-1] == "Output of actor 0: mu log x -a 0"
+
+
 def test_a_failure_is_shown_with_the_last_reply_and_earlier_failures():
     late = "Convert: its worker took longer than 4 s"
     before = [failure(0, "no worker came"), failure(1, late.replace("4", "5")), failure(2, late)]

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from mu.aws import limits
-from mu.cli.estimate import bound, estimate, inputs_of
+from mu.cli.estimate import bound, estimate, inputs_of, key_lists
 
 PLAN: Any = {
     "pipeline": "map",
@@ -95,6 +95,12 @@ def test_the_estimate_is_the_median_of_the_latest_jobs():
 )
 def test_jobs_that_tell_nothing_about_this_one_are_left_out(changes):
     assert estimate(PLAN, [job(**changes)]) is None
+
+
+def test_actors_of_a_later_stage_have_no_keys_and_count_as_no_inputs():
+    inputs = [*PLAN["inputs"], {"out_key": "result"}]
+    assert inputs_of(inputs) == 4
+    assert key_lists(inputs) == [["a", "b", "c"], ["d"]]
 
 
 def test_a_pipeline_without_keys_is_estimated_by_its_actors():

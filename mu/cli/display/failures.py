@@ -11,6 +11,8 @@ from mu.cli.answers import ActorJson, FailureJson, JobJson
 from mu.cli.display.text import GROUPS, IN_A_LIST, NO_REASON, many, shortened
 
 STOPPED = "stopped when the job ended"
+COULD_NOT_BEGIN = "it could not begin: "
+"""How the error of an actor begins that waited for others which failed."""
 
 _ADDRESS = re.compile(r" at (?:\d+(?:\.\d+){3}|\[?[0-9a-f]*:[0-9a-f:]+\]?):\d+\b")
 """A worker's address, which differs between errors that are otherwise the same."""
@@ -23,11 +25,12 @@ def failures(
 ) -> list[RenderableType]:
     """Return each different error of failed actors, the most frequent first, with its details.
 
-    Actors that failed only because the job was stopped come last.
+    Actors that failed without an attempt, because others had, come after those; actors that failed
+    only because the job was stopped come last.
     """
     failed = [actor for actor in actors if actor["state"] == "failed"]
     ways = _alike((_why(actor, job), actor) for actor in failed)
-    ways.sort(key=lambda way: way[0].endswith(STOPPED))
+    ways.sort(key=lambda way: (way[0].endswith(STOPPED), way[0].startswith(COULD_NOT_BEGIN)))
     if not ways:
         return []
     shown = ways if every else ways[:GROUPS]
