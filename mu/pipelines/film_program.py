@@ -33,6 +33,8 @@ TAIL = 400
 SYNC_S = 0.05
 """How far a sound that is encoded anew may begin or end from where it did, in seconds."""
 MOV = (".mp4", ".m4v", ".mov")
+NO_TIME = str(-(2**63))
+"""A timestamp that is not there."""
 TEXTS = ("subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text")
 """Codecs of subtitles that are text, and not pictures."""
 
@@ -85,6 +87,8 @@ class Ffmpeg:
         self._program = program
         self._secret = secret or "\0"
         self.seconds = 0.0
+        self.told = ""
+        """The errors that it printed, though it succeeded."""
 
     def run(self, *words: object) -> tuple[int, str, str]:
         """Return the exit status, and what it printed: to stdout, and to stderr."""
@@ -103,6 +107,7 @@ class Ffmpeg:
         status, out, told = self.run("-v", "error", *words)
         if status:
             raise Refused(f"{what}: ffmpeg ended with status {status}: {told.strip()[-TAIL:]}")
+        self.told = told.strip()
         return out
 
     def packets(self, what: str, *words: object) -> Listing:
@@ -129,7 +134,7 @@ class Listing:
                 continue
             words = [word.strip() for word in line.split(",")]
             flags = next((int(word[2:], 16) for word in words[6:] if word.startswith("F=")), 1)
-            if "NOPTS" in words[1:3]:
+            if NO_TIME in words[1:3]:
                 raise Refused(
                     "its frames have no timestamps of their own: first copy it into an .mkv, with"
                     " ffmpeg -fflags +genpts -i FILM -c copy FILM.mkv"
@@ -163,7 +168,7 @@ def look(order: Order, ffmpeg: Ffmpeg) -> dict[str, Any]:
     tracks = [
         (int(number), kind, text)
         for number, kind, text in re.findall(
-            r"^  Stream #0:(\d+).*?: (\w+): (.*)$", told, re.MULTILINE
+            r"^ +Stream #0:(\d+).*?: (\w+): (.*)$", told, re.MULTILINE
         )
     ]
     if not tracks:
@@ -261,7 +266,7 @@ def _others(
     ending = order["ending"]
     words: list[str] = []
     mapped: list[list[Any]] = []
-    left: dict[str, int] = {}
+    left: set[str] = set()
     for number, kind, text in tracks:
         codec = text.split()[0].strip(",")
         to = "copy"
@@ -286,7 +291,8 @@ def _others(
         ):
             pass
         elif kind != "Video" or _still(text):
-            left[kind.lower()] = left.get(kind.lower(), 0) + 1
+            if "bin_data" not in text:  # the names of chapters
+                left.add(kind.lower())
             continue
         else:
             continue
@@ -296,7 +302,7 @@ def _others(
         if to in ("aac", "libopus") and order["audio_kbit"]:
             words += [f"-b:{len(mapped)}", f"{order['audio_kbit']}k"]
         mapped.append([number, kind, to == "copy"])
-    notes += [f"{ending} has no place for its {kind} track" for kind in left]
+    notes += [f"{ending} has no place for its {kind} track" for kind in sorted(left)]
     return words, mapped
 
 
@@ -327,8 +333,9 @@ def _light(ffmpeg: Ffmpeg, url: str) -> dict[str, str]:
     )
     found = {}
     colours = re.search(
-        r"r\((\S+) (\S+)\) g\((\S+) (\S+)\) b\((\S+) (\S+)\) wp\((\S+) (\S+)\).*?"
-        r"min_luminance=(\S+?),? max_luminance=([0-9.]+)",
+        r"Mastering display metadata: .*?r\((\S+?)[ ,]+(\S+)\) g\((\S+?)[ ,]+(\S+)\)"
+        r" b\((\S+?)[ ,]+(\S+)\) wp\((\S+?)[ ,]+(\S+)\)"
+        r" min_luminance=([0-9.]+),? max_luminance=([0-9.]+)",
         told,
     )
     if colours:
@@ -386,14 +393,20 @@ def encode(order: Order, ffmpeg: Ffmpeg, folder: str) -> dict[str, Any]:
         -1,
     ]
     source += ["-vf", _frames_from(film, frames[0], end), "-fps_mode", "passthrough"]
+    shift = f"pts=PTS-({frames[0]}):dts=DTS-({frames[0]}):duration=max(DURATION\\,1)"
     source += ["-enc_time_base", f"{base.numerator}/{base.denominator}"]
     encoding = 0.0
     for turn, words in enumerate(order["encoder"], 1):
         words = [word.replace("PASSES", f"{folder}/passes") for word in words]
         last = turn == len(order["encoder"])
-        to = ["-video_track_timescale", base.denominator, out] if last else ["-f", "null", "-"]
+        to = (
+            ["-bsf:v", f"setts={shift}", "-video_track_timescale", base.denominator, out]
+            if last
+            else ["-f", "null", "-"]
+        )
         ffmpeg.need("encoding", *source, *words, *to)
         encoding += ffmpeg.seconds
+    told = re.sub(r"\[(\w+) @ \w+\]", r"\1:", ffmpeg.told.partition("\n")[0])
     listing = ffmpeg.packets("the chunk", "-copyts", "-i", out)
     ticks = sorted(packet.pts * listing.bases[0] / base + frames[0] for packet in listing)
     if ticks != frames:
@@ -409,6 +422,8 @@ def encode(order: Order, ffmpeg: Ffmpeg, folder: str) -> dict[str, Any]:
         "bytes": os.path.getsize(out),
         "encoding_s": round(encoding, 3),
     }
+    if told:
+        made["told"] = told[:TAIL]
     if film["measure"]:
         made[film["measure"]] = measure(order, ffmpeg, seek, frames, out)
     made["seconds"] = round(time.monotonic() - begun, 3)
@@ -416,10 +431,10 @@ def encode(order: Order, ffmpeg: Ffmpeg, folder: str) -> dict[str, Any]:
 
 
 def _frames_from(film: dict[str, Any], first: int, end: int | None) -> str:
-    """Return the filters for the frames from the timestamp `first` to before `end`, from 0 on."""
+    """Return the filters for the frames from the timestamp `first` to before `end`."""
     to = "" if end is None else f":end_pts={end}"
     top, bottom = film["base"]
-    chosen = f"settb={top}/{bottom},trim=start_pts={first}{to},setpts=PTS-({first})"
+    chosen = f"settb={top}/{bottom},trim=start_pts={first}{to}"
     return ",".join([chosen, *film["filters"]])
 
 
@@ -459,7 +474,7 @@ def measure(
     to = "" if end is None else f",trim=end_pts={end - frames[0]}"
     graph = (
         f"[0:V:0]settb={top}/{bottom}{to},{pixels}[ours];"
-        f"[1:V:0]{_frames_from(film, frames[0], end)},{pixels}[theirs];[ours][theirs]{likeness}"
+        f"[1:V:0]{_frames_from(film, frames[0], end)},setpts=PTS-({frames[0]}),{pixels}[theirs];[ours][theirs]{likeness}"
     )
     status, _, told = ffmpeg.run(
         "-i", out, *seek, "-i", order["url"], "-lavfi", graph, "-f", "null", "-"
@@ -473,6 +488,14 @@ def measure(
 # ---------------------------------------------------------------- all else in the film
 
 
+def later(ending: str) -> int:
+    """Return how much later than in the film FOLDER/rest.* begins, in seconds.
+
+    Matroska has no times before 0, which sounds begin at; it would move them.
+    """
+    return 0 if ending in MOV else 10
+
+
 def rest(order: Order, ffmpeg: Ffmpeg, folder: str) -> dict[str, Any]:
     """Copy what is no video to FOLDER/rest.*, its tags to FOLDER/tags; list what FOLDER/frames has."""
     film, listing = order["film"], f"{folder}/listing"
@@ -483,8 +506,9 @@ def rest(order: Order, ffmpeg: Ffmpeg, folder: str) -> dict[str, Any]:
     words += ["-map", "0:V:0", "-c", "copy", "-f", "ffmetadata", f"{folder}/tags"]
     if film["words"]:
         offset = -film["start_us"] / 1_000_000
-        words += [*film["words"], "-map_metadata:g", -1, "-map_chapters", -1]
-        words += ["-output_ts_offset", f"{offset:.6f}", f"{folder}/rest{order['ending']}"]
+        words += [*film["words"], "-map_chapters", -1]
+        words += ["-output_ts_offset", f"{offset + later(order['ending']):.6f}"]
+        words.append(f"{folder}/rest{order['ending']}")
     ffmpeg.need("copying its other tracks", *words)
     with open(listing, encoding="ascii") as file:
         frames, spans = frames_and_spans(Listing(file), 0)
@@ -532,11 +556,11 @@ def join(order: Order, ffmpeg: Ffmpeg, folder: str) -> dict[str, Any]:
     words: list[object] = ["-copyts", "-itsoffset", f"{late:.6f}"]
     words += ["-f", "concat", "-i", f"{folder}/list", "-i", f"{folder}/tags"]
     if film["words"]:
-        words += ["-i", f"{folder}/rest{ending}"]
-    words += ["-map", "0:v"]
-    if film["words"]:
-        words += ["-map", "2"]
-    words += ["-c", "copy", "-map_metadata", 1, "-map_chapters", 1, "-map_metadata:s:v:0", "1:s:0"]
+        words += ["-itsoffset", -later(ending), "-i", f"{folder}/rest{ending}"]
+    words += ["-map", "0:v", *(["-map", "2"] if film["words"] else []), "-c", "copy"]
+    words += ["-map_metadata", 1, "-map_chapters", 1, "-map_metadata:s:0", "1:s:0"]
+    for at in range(len(film["mapped"])):
+        words += [f"-map_metadata:s:{at + 1}", f"2:s:{at}"]
     if ending in MOV:
         words += ["-video_track_timescale", base.denominator, "-movflags", "+faststart"]
         words += ["-tag:v:0", "hvc1"] if order["codec"] == "h265" else []
@@ -566,9 +590,8 @@ def _check(
     if len(made) != len(frames):
         raise Refused(f"the result has {len(made)} frames, and the film {len(frames)}")
     tick = max(base, listing.bases[0])
-    start = Fraction(film["start_us"], 1_000_000)
-    due = [was * base - start for was in frames]
-    late = [abs(one * listing.bases[0] - due[at]) for at, one in enumerate(made)]
+    moved = made[0] * listing.bases[0] - frames[0] * base  # all tracks of the film together
+    late = [abs(one * listing.bases[0] - frames[at] * base - moved) for at, one in enumerate(made)]
     if max(late) > tick:
         at = late.index(max(late))
         raise Refused(
@@ -576,22 +599,30 @@ def _check(
         )
     off = 0.0
     for at, (number, kind, copied) in enumerate(film["mapped"], 1):
-        was = known["spans"].get(str(at))
-        if was is None or kind not in ("Audio", "Subtitle"):
+        if kind not in ("Audio", "Subtitle") or str(at) not in known["spans"]:
             continue
-        if str(at) and at not in spans:
+        was = Span(*known["spans"][str(at)])
+        if at not in spans:
             raise Refused(f"track {number} of the film is missing in the result")
-        now = spans[at]
-        begin, end = (abs(now[end] - (was[end] - float(start))) for end in (1, 2))
-        if kind == "Subtitle":
-            continue
-        if (copied and now.packets != was[0]) or max(begin, end) > SYNC_S:
-            raise Refused(
-                f"the sound of track {number} has {was[0]} packets from {was[1]:.3f} s to"
-                f" {was[2]:.3f} s, and {now.packets} from {now.begin:.3f} s to {now.end:.3f} s in the result"
-            )
-        off = max(off, begin)
+        if kind == "Audio":
+            off = max(off, _off(was, spans[at], float(moved), copied, number))
     return {"frames": len(made), "audio_off_s": round(off, 6)}
+
+
+def _off(was: Span, now: Span, moved: float, copied: bool, number: int) -> float:
+    """Return how far a sound is from where it was, in seconds. Raises Refused if that can be heard.
+
+    One that is encoded anew may begin with a packet that is not heard.
+    """
+    begin, end = abs(now.begin - was.begin - moved), abs(now.end - was.end - moved)
+    off = max(begin, end) if copied else min(begin, end)
+    if (copied and now.packets != was.packets) or off > SYNC_S:
+        raise Refused(
+            f"the sound of track {number} has {was.packets} packets from {was.begin:.3f} s to"
+            f" {was.end:.3f} s in the film, and {now.packets} from {now.begin - moved:.3f} s to"
+            f" {now.end - moved:.3f} s in the result"
+        )
+    return off
 
 
 def main(work: str, folder: str) -> None:
