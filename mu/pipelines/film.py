@@ -98,6 +98,7 @@ def _pass(codec: str, number: int, passes: int, light: Mapping[str, str]) -> lis
 async def work_on(worker: ScriptWorker, work: str, **more: object) -> dict[str, Any]:
     """Have the worker do this part of the work; return what it found. Raises ActorFailed."""
     params = worker.job.params
+    await worker.set("bucket", params.bucket)
     order = {
         "url": worker.input.get("url", ""),
         "ffmpeg": params.ffmpeg,
@@ -202,11 +203,6 @@ async def retrieve_all(worker: ScriptWorker, wanted: Mapping[str, str]) -> None:
 
 
 WORKS = {"look": look, "encode": encode, "rest": copy_rest, "join": join}
-
-
-async def do_work(worker: ScriptWorker) -> dict[str, Any]:
-    await worker.set("bucket", worker.job.params.bucket)
-    return await WORKS[worker.work](worker)
 
 
 # ---------------------------------------------------------------- the plan
@@ -355,13 +351,13 @@ class Film(Pipeline):
         return [given["of"]]
 
     def begin(self, worker: ScriptWorker) -> Script:
-        return do_work(worker)
+        return WORKS[worker.work](worker)
 
     def finish(self, job: JobFacts, outcomes: Sequence[Outcome]) -> dict[str, object]:
         """Return what the film has become. Raises JobFailed with the first refusal."""
         for one in outcomes:
             if one.error:
-                raise JobFailed(f"{one.input['work']}: {one.error}", {"film": one.input["of"]})
+                raise JobFailed(one.error, {"film": one.input["of"]})
         film, joined = outcomes[LOOK].result, outcomes[-1].result
         chunks = [one.result for one in outcomes[FIRST_CHUNK:-1] if one.result["frames"]]
         was, now = outcomes[LOOK].input["bytes"], joined["bytes"]
@@ -380,7 +376,18 @@ class Film(Pipeline):
         if name := film["measure"]:
             values = [one[name] for one in chunks]
             result[name] = {"mean": round(sum(values) / len(values), 4), "worst": min(values)}
-        return result | ({"notes": film["notes"]} if film["notes"] else {})
+        notes = film["notes"] + _damage(film, chunks)
+        return result | ({"notes": notes} if notes else {})
+
+
+def _damage(film: Mapping[str, Any], chunks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a sentence if ffmpeg complained about some chunks, which it could encode."""
+    told = [one for one in chunks if "told" in one]
+    if not told:
+        return []
+    second = told[0]["first"] * film["base"][0] / film["base"][1]
+    more = f", and {len(told) - 1} more chunks" if len(told) > 1 else ""
+    return [f"ffmpeg complained about the chunk from {second:.1f} s on{more}: {told[0]['told']}"]
 
 
 film = Film()

@@ -164,7 +164,7 @@ def look(order: Order, ffmpeg: Ffmpeg) -> dict[str, Any]:
     """Return what all other actors need to know about the film. Raises Refused."""
     url = order["url"]
     notes: list[str] = []
-    _, _, told = ffmpeg.run("-i", url)
+    status, _, told = ffmpeg.run("-i", url)
     tracks = [
         (int(number), kind, text)
         for number, kind, text in re.findall(
@@ -173,7 +173,8 @@ def look(order: Order, ffmpeg: Ffmpeg) -> dict[str, Any]:
     ]
     if not tracks:
         lines = [line for line in told.strip().splitlines() if not line.startswith("  ")]
-        raise Refused(f"it is no film that ffmpeg can read: {' '.join(lines)[-TAIL:]}")
+        why = f"ffmpeg was killed by signal {-status}" if status < 0 else " ".join(lines[:2])
+        raise Refused(f"it is no film that ffmpeg can read: {why[:TAIL]}")
     films = [
         (number, text) for number, kind, text in tracks if kind == "Video" and not _still(text)
     ]
