@@ -115,6 +115,11 @@ class Ffmpeg:
         return Listing(self.need(what, *words, "-c", "copy", "-f", "framecrc", "-").splitlines())
 
 
+def _sentence(told: str) -> str:
+    """Return the first line that ffmpeg printed, without addresses."""
+    return re.sub(r"\[(\S+) @ \w+\]", r"\1:", told.partition("\n")[0])[:TAIL]
+
+
 class Listing:
     """The packets in what `-f framecrc` has written; `bases` are the streams' ticks in seconds.
 
@@ -173,8 +178,10 @@ def look(order: Order, ffmpeg: Ffmpeg) -> dict[str, Any]:
     ]
     if not tracks:
         lines = [line for line in told.strip().splitlines() if not line.startswith("  ")]
-        why = f"ffmpeg was killed by signal {-status}" if status < 0 else " ".join(lines[:2])
-        raise Refused(f"it is no film that ffmpeg can read: {why[:TAIL]}")
+        why = (
+            f"ffmpeg was killed by signal {-status}" if status < 0 else _sentence("\n".join(lines))
+        )
+        raise Refused(f"it is no film that ffmpeg can read: {why}")
     films = [
         (number, text) for number, kind, text in tracks if kind == "Video" and not _still(text)
     ]
@@ -316,10 +323,9 @@ def _try_muxing(order: Order, ffmpeg: Ffmpeg, words: Sequence[str]) -> None:
     kind = FORMATS[order["ending"]]
     begun = ("-i", order["url"], *words, "-t", 0.1, "-f", kind)
     status, _, told = ffmpeg.run("-v", "error", *begun, os.devnull)
-    lines = [re.sub(r"^\[.*?\] ", "", line) for line in told.strip().splitlines()]
-    if status and lines:
+    if status:
         raise Refused(
-            f"{order['ending']} cannot have all its tracks: {lines[0][:TAIL]} (give the result another"
+            f"{order['ending']} cannot have all its tracks: {_sentence(told)} (give the result another"
             " ending, such as .mkv, or encode the sound with -p audio=aac or -p audio=opus)"
         )
 
@@ -407,7 +413,7 @@ def encode(order: Order, ffmpeg: Ffmpeg, folder: str) -> dict[str, Any]:
         )
         ffmpeg.need("encoding", *source, *words, *to)
         encoding += ffmpeg.seconds
-    told = re.sub(r"\[(\w+) @ \w+\]", r"\1:", ffmpeg.told.partition("\n")[0])
+    told = _sentence(ffmpeg.told)
     listing = ffmpeg.packets("the chunk", "-copyts", "-i", out)
     ticks = sorted(packet.pts * listing.bases[0] / base + frames[0] for packet in listing)
     if ticks != frames:
@@ -424,7 +430,7 @@ def encode(order: Order, ffmpeg: Ffmpeg, folder: str) -> dict[str, Any]:
         "encoding_s": round(encoding, 3),
     }
     if told:
-        made["told"] = told[:TAIL]
+        made["told"] = told
     if film["measure"]:
         made[film["measure"]] = measure(order, ffmpeg, seek, frames, out)
     made["seconds"] = round(time.monotonic() - begun, 3)
@@ -511,9 +517,17 @@ def rest(order: Order, ffmpeg: Ffmpeg, folder: str) -> dict[str, Any]:
         words += ["-output_ts_offset", f"{offset + later(order['ending']):.6f}"]
         words.append(f"{folder}/rest{order['ending']}")
     ffmpeg.need("copying its other tracks", *words)
+    told = ffmpeg.told
     with open(listing, encoding="ascii") as file:
         frames, spans = frames_and_spans(Listing(file), 0)
     os.remove(listing)
+    ends = max((span.end for span in spans.values()), default=0.0)
+    due = float(film["end"] * Fraction(*film["base"]))
+    if told and ends < due - 1:
+        raise Refused(
+            f"it ends at {ends:.1f} s, and should at {due:.1f} s: it is not whole"
+            f" ({_sentence(told)})"
+        )
     with open(f"{folder}/frames", "w", encoding="ascii") as file:
         json.dump({"frames": frames, "spans": spans}, file)
     size = os.path.getsize(f"{folder}/rest{order['ending']}") if film["words"] else 0
