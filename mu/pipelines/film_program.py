@@ -473,12 +473,12 @@ def measure(
 ) -> float:
     """Return how like the film's the chunk's first frames are: SSIM of the brightness, or VMAF."""
     film = order["film"]
-    some = frames[: order["sample"] + 1]
-    end = some[-1] if len(some) > order["sample"] else None
+    count = order["sample"]
+    end = frames[count] if len(frames) > count else frames[-1] + 1
     top, bottom = film["base"]
     likeness = "libvmaf" if film["measure"] == "vmaf" else "ssim"
     pixels = "format=yuv420p" if film["measure"] == "vmaf" else "format=gray10le"
-    to = "" if end is None else f",trim=end_pts={end - frames[0]}"
+    to = f",trim=end_pts={end - frames[0]}"
     graph = (
         f"[0:V:0]settb={top}/{bottom}{to},{pixels}[ours];"
         f"[1:V:0]{_frames_from(film, frames[0], end)},setpts=PTS-({frames[0]}),{pixels}[theirs];[ours][theirs]{likeness}"
@@ -523,7 +523,7 @@ def rest(order: Order, ffmpeg: Ffmpeg, folder: str) -> dict[str, Any]:
     os.remove(listing)
     ends = max((span.end for span in spans.values()), default=0.0)
     due = float(film["end"] * Fraction(*film["base"]))
-    if told and ends < due - 1:
+    if told and ends < due - 0.1:
         raise Refused(
             f"it ends at {ends:.1f} s, and should at {due:.1f} s: it is not whole"
             f" ({_sentence(told)})"

