@@ -29,7 +29,7 @@ EARLIER_S = (0, 3, 15, 60)
 LATER_S = 2
 """How far packets are listed after a chunk's end, in seconds."""
 TAIL = 400
-"""How many characters of the end of what ffmpeg printed are in an error."""
+"""How many characters of what ffmpeg printed are in an error."""
 SYNC_S = 0.05
 """How far a sound that is encoded anew may begin or end from where it did, in seconds."""
 MOV = (".mp4", ".m4v", ".mov")
@@ -106,7 +106,7 @@ class Ffmpeg:
         """Run ffmpeg, which must succeed; return its stdout. Raises Refused."""
         status, out, told = self.run("-v", "error", *words)
         if status:
-            raise Refused(f"{what}: ffmpeg ended with status {status}: {told.strip()[-TAIL:]}")
+            raise Refused(f"{what}: ffmpeg ended with status {status}: {_sentence(told)}")
         self.told = told.strip()
         return out
 
@@ -117,7 +117,7 @@ class Ffmpeg:
 
 def _sentence(told: str) -> str:
     """Return the first line that ffmpeg printed, without addresses."""
-    return re.sub(r"\[(\S+) @ \w+\]", r"\1:", told.partition("\n")[0])[:TAIL]
+    return re.sub(r"\[(\S+) @ \w+\]", r"\1:", told.strip().partition("\n")[0])[:TAIL]
 
 
 class Listing:
@@ -254,9 +254,9 @@ def _filters(order: Order, text: str, notes: list[str]) -> list[str]:
     size = re.search(r" (\d+)x(\d+)[ ,]", text)
     halved = re.search(r"[, ](yuvj?a?4(20|22|11|10)\w*|nv12|p010\w*)[(,]", text)
     if order["even"] and halved and size and (int(size[1]) % 2 or int(size[2]) % 2):
-        filters.append("pad=ceil(iw/2)*2:ceil(ih/2)*2")
+        filters.append("crop=trunc(iw/2)*2:trunc(ih/2)*2:0:0")
         notes.append(
-            f"its size, {size[1]}x{size[2]}, is odd, which this codec cannot have: a line was added"
+            f"its size, {size[1]}x{size[2]}, is odd, which this codec cannot have: the last line was cut off"
         )
     if " first)" in text:
         notes.append(
