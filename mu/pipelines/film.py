@@ -153,6 +153,7 @@ async def encode(worker: ScriptWorker) -> dict[str, Any]:
         chunk=worker.chunk,
         encoder=encoder_words(params, film),
         sample=params.sample,
+        scenes=params.scenes,
     )
     if made["frames"]:
         made["key"] = part_key(worker, f"{worker.chunk:08d}.mp4")
@@ -293,6 +294,7 @@ class Film(Pipeline):
         Parameter("subtitles", str, "keep or none", "keep"),
         Parameter("chunk_mb", float, "MB of the film per chunk; 0: one per worker", 8.0, 0.0, 1e6),
         Parameter("shortest_s", float, "how short a chunk may be, in seconds", 2.0, 0.01, 1e6),
+        Parameter("scenes", bool, "move borders of chunks to scene cuts near them", False),
         Parameter("measure", str, "what to compare with the film: ssim, vmaf or none", "ssim"),
         Parameter("sample", int, "how many frames of each chunk to compare", 8, 1, 1_000_000),
         Parameter("ffmpeg", str, "ffmpeg's path; empty: the function's, or the machine's", ""),

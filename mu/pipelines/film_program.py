@@ -30,6 +30,10 @@ LATER_S = 2
 """How far packets are listed after a chunk's end, in seconds."""
 TAIL = 400
 """How many characters of what ffmpeg printed are in an error."""
+SCENE_S = 1
+"""How far a border may move to a scene cut, in seconds."""
+SCENE = 10
+"""The score of ffmpeg's scdet from which a frame begins a scene; its own default."""
 SYNC_S = 0.05
 """How far a sound that is encoded anew may begin or end from where it did, in seconds."""
 MOV = (".mp4", ".m4v", ".mov")
@@ -383,7 +387,7 @@ def encode(order: Order, ffmpeg: Ffmpeg, folder: str) -> dict[str, Any]:
     if number >= film["chunks"]:
         return {"frames": 0}
     base = Fraction(*film["base"])
-    first, end = border(film, number), border(film, number + 1)
+    first, end = (cut_near(order, ffmpeg, base, at) for at in (number, number + 1))
     seek, frames = find_frames(order, ffmpeg, base, first, end)
     if not frames:
         return {"frames": 0}
@@ -435,6 +439,39 @@ def encode(order: Order, ffmpeg: Ffmpeg, folder: str) -> dict[str, Any]:
         made[film["measure"]] = measure(order, ffmpeg, seek, frames, out)
     made["seconds"] = round(time.monotonic() - begun, 3)
     return made
+
+
+def cut_near(order: Order, ffmpeg: Ffmpeg, base: Fraction, number: int) -> int | None:
+    """Return the border before a chunk, or the scene cut near it if the order wants one.
+
+    The workers on both sides of it find the same one.
+    """
+    film = order["film"]
+    at = border(film, number)
+    if at is None or not order["scenes"]:
+        return at
+    reach = min(int(SCENE_S / base), (film["end"] - film["begin"]) // film["chunks"] // 4)
+    first, end = at - reach, at + reach
+    seek, _ = find_frames(order, ffmpeg, base, first, end)
+    top, bottom = film["base"]
+    filters = f"settb={top}/{bottom},trim=start_pts={first}:end_pts={end},scdet=threshold=0"
+    filters += ",metadata=print:key=lavfi.scd.score:file=-"
+    told = ffmpeg.need(
+        "its scene cuts",
+        *seek,
+        "-i",
+        order["url"],
+        "-map",
+        "0:V:0",
+        "-vf",
+        filters,
+        "-f",
+        "null",
+        "-",
+    )
+    found = re.findall(r"pts:(-?\d+) .*\nlavfi\.scd\.score=([0-9.]+)", told)
+    score, cut = max(((float(score), int(pts)) for pts, score in found), default=(0.0, at))
+    return cut if score >= SCENE else at
 
 
 def _frames_from(film: dict[str, Any], first: int, end: int | None) -> str:
@@ -554,16 +591,7 @@ def join(order: Order, ffmpeg: Ffmpeg, folder: str) -> dict[str, Any]:
     base = Fraction(*film["base"])
     with open(f"{folder}/frames", encoding="ascii") as file:
         known = json.load(file)
-    for number, made in enumerate(chunks):
-        there = inside(known["frames"], border(film, number), border(film, number + 1))
-        ends = [*there[:1], *there[-1:]]
-        if (
-            len(there) != made["frames"]
-            or ends != [made[end] for end in ("first", "last") if end in made][: len(ends)]
-        ):
-            raise Refused(
-                f"chunk {number} has {made['frames']} frames, and the film has {len(there)} there"
-            )
+    _refuse_gaps(chunks, known["frames"])
     kept = [(number, one) for number, one in enumerate(chunks) if one["frames"]]
     _write_list(f"{folder}/list", base, kept)
     late = float(kept[0][1]["first"] * base) - film["start_us"] / 1_000_000
@@ -582,6 +610,18 @@ def join(order: Order, ffmpeg: Ffmpeg, folder: str) -> dict[str, Any]:
     ffmpeg.need("joining", *words, out)
     checked = _check(ffmpeg, out, film, base, known)
     return {**checked, "bytes": os.path.getsize(out)}
+
+
+def _refuse_gaps(chunks: Sequence[dict[str, Any]], frames: Sequence[int]) -> None:
+    """Raise Refused unless the chunks have all frames, one after the other."""
+    at = 0
+    for number, made in enumerate(chunks):
+        there = frames[at : at + made["frames"]]
+        if there and [made["first"], made["last"]] != [there[0], there[-1]]:
+            raise Refused(f"chunk {number} begins or ends at another frame than the film has there")
+        at += made["frames"]
+    if at != len(frames):
+        raise Refused(f"the chunks have {at} frames together, and the film has {len(frames)}")
 
 
 def _write_list(path: str, base: Fraction, kept: Sequence[tuple[int, dict[str, Any]]]) -> None:
