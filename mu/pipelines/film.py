@@ -234,8 +234,8 @@ def check(params: Params) -> None:
             f"params.result: .webm is for vp9 and av1, with opus, and cannot have {what}",
         )
     check_length("params.prefix", params.prefix)
-    check_key("params.result", params.out_prefix + params.result)
     check_key("params.out_prefix", f"{params.out_prefix}parts/{'x' * 12}/00000000.mp4")
+    check_key("params.result", params.out_prefix + params.result)
     if params.quality > HIGHEST[codec]:
         raise FieldError(
             "params.quality",

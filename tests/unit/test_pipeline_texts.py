@@ -20,6 +20,7 @@ NEEDED = {
         "out_prefix": "o/",
         "prefix": "p/",
     },
+    "film": {"bucket": "b", "prefix": "p/f.mp4", "out_prefix": "o/"},
     "chain": {"bucket": "b", "key": "k", "out_prefix": "o/"},
     "xcenc": {"keyframe_distance": 2},
     "ffmpeg_split": {"seconds": 1},
