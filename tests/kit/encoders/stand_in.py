@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S python3 -IS
 """Stands in for the encoder's programs, whichever it is named: vpxenc, xc-enc, xc-dump, ...
 
 A chunk is a line `chunk N`, then a line for each frame. What is encoded and what a state knows is
