@@ -212,7 +212,9 @@ def test_with_a_worker_that_makes_no_folders_map_makes_those_that_it_retrieves_i
 
     def retrieve(command):
         folder = command.rpartition("\0")[2].rpartition("/")[0]
-        return "OK:RETRIEVE(b/k)" if folder in made else "FAIL(retrieving: No such file or directory)"
+        return (
+            "OK:RETRIEVE(b/k)" if folder in made else "FAIL(retrieving: No such file or directory)"
+        )
 
     def run(command):
         made.update(re.findall(r"mkdir -p (\S+)", command))
