@@ -246,7 +246,7 @@ def run(
     turns = [number for number in range(len(inputs)) if not stages.gate(number)]
     for number in turns:  # it grows
         gate = stages.gate(number)
-        before = None if gate is None else results_of(gate, ends)
+        before = None if gate is None else results_of(gate, ends.get)
         context = ScriptWorker(facts, number, inputs[number], before)
         actor = play(Machine(context, first_state(pipeline.begin)), _fake(worker, number))
         played[number] = actor

@@ -184,7 +184,7 @@ def results_before(
         ends.take(record)
     known: dict[int, Finish | None] = {one.actor: one for one in read_outcomes(plan)}
     known |= ends.known
-    results = cache(lambda gate: results_of(gate, known))
+    results = cache(lambda gate: results_of(gate, known.get))
 
     def before(actor: int) -> Mapping[int, Any] | None:
         gate = stages.gate(actor)

@@ -108,6 +108,7 @@ class RecordedJob(ABC):
         self._before: dict[Gate, Mapping[int, Any]] = {}  # results of those before an open gate
         self._by_number: dict[int, Actor] = {}
         self._earlier: list[Outcome] = []  # of the job that this one reruns
+        self._kept: dict[int, Outcome] = {}  # the last of those, of actors that do not run again
         self._order: Sequence[int] = ()  # the order in which actors get workers
         self._queue = ActorQueue()  # actors that could begin now
         self._failed: list[Actor] = []  # actors to retry
@@ -246,10 +247,13 @@ class RecordedJob(ABC):
     def _results_before(self, gate: Gate) -> Mapping[int, Any]:
         """Return the results of the actors before an open gate, which all behind it share."""
         if gate not in self._before:
-            ends: dict[int, Finish | None] = {one.actor: one for one in self._earlier}
-            ends |= {actor.number: actor.outcome for actor in self.actors}
-            self._before[gate] = results_of(gate, ends)
+            self._before[gate] = results_of(gate, self._end_of)
         return self._before[gate]
+
+    def _end_of(self, number: int) -> Finish | None:
+        """Return how an actor ended, in this job or in the one that it reruns; None: it has not."""
+        actor = self.actor(number)
+        return self._kept.get(number) if actor is None else actor.outcome
 
     def outcomes(self) -> list[Outcome]:
         """Return how its actors ended, as far as they have, and what stays of an earlier job."""
@@ -323,7 +327,11 @@ class RecordedJob(ABC):
 
     def workers(self) -> list[JSON]:
         """Return the JSON of each actor for users."""
-        return [actor.describe() for actor in self.actors]
+        return list(self.workers_after(-1))
+
+    def workers_after(self, number: int) -> Iterator[JSON]:
+        """Yield the JSON of each actor with a number above this."""
+        return (actor.describe() for actor in self.actors if actor.number > number)
 
     def glances(self) -> Iterator[Glance]:
         """Yield what an overview needs of each actor."""
@@ -423,8 +431,9 @@ class RecordedJob(ABC):
         self._by_number = {actor.number: actor for actor in self.actors}
         self._order = [number for number in record.order if number in wanted]
         self.stages = Stages(record.after, record.stages, self.spec.tolerate)
-        for one in {one.actor: one for one in self._earlier if one.actor not in wanted}.values():
-            self.stages.end(one.actor, one.error is not None)
+        self._kept = {one.actor: one for one in self._earlier if one.actor not in wanted}
+        for number, kept in self._kept.items():
+            self.stages.end(number, kept.error is not None)
         self._queue = ActorQueue(self._order, self._startable(self.actors))
         self.counts["waiting"] += len(self.actors)
         for actor in self.actors:

@@ -9,7 +9,7 @@ gates that it concerns.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -143,15 +143,15 @@ def behind(actors: Iterable[int], after: After) -> set[int]:
     return found
 
 
-def results_of(gate: Gate, ends: Mapping[int, Finish | None]) -> Mapping[int, Any]:
+def results_of(gate: Gate, end_of: Callable[[int], Finish | None]) -> Mapping[int, Any]:
     """Return the results of the actors before an open gate: None for those that failed.
 
     They are as a restart finds them in the journal, so that a replay gets the same: a tuple is a
-    list. `ends` has how actors ended.
+    list. `end_of` returns how an actor ended.
     """
     results: dict[int, Any] = {}
     for actor in gate.before:
-        end = ends.get(actor)
+        end = end_of(actor)
         done = end is not None and end.error is None
         results[actor] = json.loads(json.dumps(end.result)) if end and done else None
     return MappingProxyType(results)
@@ -162,6 +162,8 @@ def _title(actors: Sequence[int]) -> str:
     first, last = actors[0], actors[-1]
     if len(actors) == 1:
         return f"actor {first}"
+    if len(actors) == 2:
+        return f"actors {first} and {last}"
     if len(actors) == last - first + 1:
         return f"actors {first} to {last}"
     return f"actors {', '.join(map(str, actors[:3]))}{' ...' if len(actors) > 3 else ''}"

@@ -37,7 +37,7 @@ from mu.pipelines.texts import (
 from mu.pipelines.tolerance import Tolerance, tolerates
 from mu.pipelines.transfers import AT_ONCE
 from mu.plugins import ActorInput, JobFailed, Outcome, Pipeline
-from mu.states import ActorFailed, JobFacts, Script, ScriptWorker, Started
+from mu.states import ActorFailed, CommandFailed, JobFacts, Script, ScriptWorker, Started
 
 TRUSTED = ("in", "out", "actor")  # mu's own: two files below ##TMPDIR##, a number
 UNTRUSTED = ("stem", "ext", "name", "key")  # from the key, which may contain anything
@@ -156,7 +156,15 @@ class Item:
                 raise ActorFailed(f"{row['key']!r}: {row['error']}{tail}") from error
 
     async def retrieve(self) -> None:
-        if "in" in self._names.command.names:
+        if "in" not in self._names.command.names:
+            return
+        try:
+            await self._worker.retrieve(self.row["key"], self._in_file)
+        except CommandFailed as failed:
+            if self._worker.numbered or "NoSuchKey" in failed.reply:
+                raise
+            # a worker of the original mu makes no folder for a file
+            await self._worker.run(f"mkdir -p {folder_of(self.number)}", quiet=True)
             await self._worker.retrieve(self.row["key"], self._in_file)
 
     async def run(self, used: Iterable[int]) -> None:

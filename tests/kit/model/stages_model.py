@@ -116,7 +116,7 @@ class Memory:
 
     def before(self, actor: int) -> tuple[tuple[int, int | None], ...]:
         gate = self.stages.gate(actor)
-        return () if gate is None else tuple(results_of(gate, self.ends).items())
+        return () if gate is None else tuple(results_of(gate, self.ends.get).items())
 
 
 class Exploration:
