@@ -1,10 +1,15 @@
 """A worker of tests that really does what it is told: it runs commands, and copies files."""
 
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from mu.testing import FakeWorker
+
+PYTHON = {"MU_PYTHON": f"{sys.executable} -I -S"}
+"""Starts without what is installed, in a third of the time."""
 
 
 def worker_in(folder: Path, bucket: Path) -> FakeWorker:
@@ -13,7 +18,13 @@ def worker_in(folder: Path, bucket: Path) -> FakeWorker:
 
     def run(command: str) -> str:
         script = command.removeprefix("run:").replace("##TMPDIR##", str(folder))
-        ran = subprocess.run(["/bin/sh", "-c", script], cwd=folder, capture_output=True, text=True)
+        ran = subprocess.run(
+            ["/bin/sh", "-c", script],
+            cwd=folder,
+            env=os.environ | PYTHON,
+            capture_output=True,
+            text=True,
+        )
         output = ran.stdout + ran.stderr
         return f"OK:RETVAL({ran.returncode}):OUTPUT({output}):COMMAND({script[:50]})"
 
