@@ -65,6 +65,10 @@ class Stage:
                     f"{option} is for pipelines with the parameters bucket and {name}, such as map;"
                     f" {self._name} lacks one"
                 )
+        if outputs is not None and outputs.is_file() and "result" not in self._known:
+            raise CliError(
+                f"--out {shown(outputs)} is a file: {self._name} may make several, so name a folder"
+            )
         if inputs is not None and "keys" in given:
             raise CliError("--in and -p keys cannot be combined: each of them selects the inputs")
         if inputs is not None and outputs is not None:
