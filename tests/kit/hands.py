@@ -1,5 +1,6 @@
-"""A worker of tests that really does what it is told: it runs commands, and copies files."""
+"""A worker that really does what it is told, and answers of one that does not, for film."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -38,3 +39,32 @@ def worker_in(folder: Path, bucket: Path) -> FakeWorker:
         return f"OK:{name.upper()}({key})"
 
     return FakeWorker({"run:": run, "retrieve:": copy, "upload:": copy})
+
+
+def _found(work: str, found: object) -> tuple[str, str]:
+    command = f"run:${{MU_PYTHON:-python3}} ##TMPDIR##/film.py {work} "
+    return command, f"OK:RETVAL(0):OUTPUT({json.dumps(found)}):COMMAND(x)"
+
+
+LOOKED = {
+    "base": [1, 25], "chunks": 1, "is": "h264", "seconds": 2.0, "words": ["-map", "0:1"], "light": {},
+    "measure": "ssim", "notes": [],
+}  # fmt: skip
+ENCODED = {"frames": 50, "first": 0, "last": 49, "bytes": 9, "encoding_s": 1.0, "ssim": 1.0}
+COPIED = {"frames": 50, "bytes": 9}
+FILM_ANSWERS = dict(
+    [
+        _found("look", LOOKED),
+        _found("encode", ENCODED),
+        _found("rest", COPIED),
+        _found("room", {}),
+        _found("join", {"frames": 50, "bytes": 9, "audio_off_s": 0.0}),
+    ]
+)
+"""What film's program prints on a worker, for a film of one chunk."""
+FILM_BEFORE = {
+    0: LOOKED,
+    1: COPIED | {"keys": {"frames": "o/frames", "tags": "o/tags", "rest.mp4": "o/rest.mp4"}},
+    2: ENCODED | {"key": "o/00000000.mp4"},
+}
+"""The results of the actors before its last one."""

@@ -5,6 +5,7 @@ import random
 import time
 
 import pytest
+from kit.hands import FILM_ANSWERS, FILM_BEFORE
 
 from mu.events import (
     Answered,
@@ -264,6 +265,7 @@ EXAMPLES = {
     "ffmpeg_split_upload": CHUNK,
     "xcenc": {"keyframe_distance": 2, "upload_states": True},
     "map": MAPPED,
+    "film": {"bucket": "b", "prefix": "v.mp4", "out_prefix": "o/"},
     "mapreduce": {**MAPPED, "reduce": "x {in} {out}"},
 }
 SIGNED = {"url": "http://s3/b/v.mp4?signed", "chunk": 3, "start": "3.0", "seconds": "1.0"}
@@ -271,12 +273,24 @@ PART = {"url": "http://s3/b/k?signed", "size": 9, "out_key": "o/00000000.txt"}
 PLANS = {
     "chain": [{**PART, "first": 0, "end": 5}, {**PART, "first": 5, "end": 9}],
     "ffmpeg_split": [SIGNED],
+    "film": [
+        {"work": "look", "of": "v.mp4", "url": "http://s3/signed", "chunks": 1},
+        {"work": "rest", "of": "v.mp4", "url": "http://s3/signed"},
+        {"work": "encode", "of": "v.mp4", "url": "http://s3/signed", "chunk": 0},
+        {"work": "join", "of": "v.mp4", "out_key": "o/film.mp4"},
+    ],
     "ffmpeg_split_upload": [{**SIGNED, "out_key": "v-y4m_1s/00000003.y4m"}],
 }
 """For pipelines whose plan needs the world: what it would have planned."""
-BEFORE = {"mapreduce": {0: {"keys": [{"key": "a", "out_key": "o/a"}]}, 1: None}}
+BEFORE = {
+    "film": FILM_BEFORE,
+    "mapreduce": {0: {"keys": [{"key": "a", "out_key": "o/a"}]}, 1: None},
+}
 """For those with stages: the results of the actors before."""
-ANSWERS = {"chain": {"run:": 'OK:RETVAL(0):OUTPUT({"lines": 3}):COMMAND(x)'}}
+ANSWERS = {
+    "chain": {"run:": 'OK:RETVAL(0):OUTPUT({"lines": 3}):COMMAND(x)'},
+    "film": FILM_ANSWERS,
+}
 """For those that need more of a worker than that its programs end well."""
 
 
