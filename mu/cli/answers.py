@@ -203,6 +203,7 @@ class PlanJson(TypedDict):
     regions: list[str]
     actors: int
     inputs: list[dict[str, object]]
+    stages: NotRequired[dict[str, int]]
     spares: int
     retries: int
     worker_timeout_s: float

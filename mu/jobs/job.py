@@ -319,7 +319,8 @@ class Job(RecordedJob):
         if not self.limits.ahead_s or self.spec.engine == EXTERNAL or not self.stages:
             return
         for gate in opening(self.stages, self.actors, self.limits.ahead_s, now):
-            soon = [one for one in gate.behind if one in self._by_number and one not in self._ahead]
+            behind = [actor for one in gate.behind if (actor := self.actor(one)) is not None]
+            soon = [one.number for one in behind if one.free and one.number not in self._ahead]
             if soon:
                 self.record(Ahead(now, soon))
         if self._ahead and self.function_timeout_s:
@@ -495,8 +496,14 @@ class Job(RecordedJob):
 
     @property
     def _most_spares(self) -> int:
-        """How many workers may wait, once the job is planned: spares, and those launched ahead."""
-        return min(self.spec.spares + len(self._ahead), self._unfinished)
+        """How many workers may wait, once the job is planned: spares, and those launched ahead.
+
+        Nobody launches others for a job whose workers are started by hand: so as many as it needs.
+        """
+        ahead = len(self._ahead)
+        if self.stages and self.spec.engine == EXTERNAL:
+            ahead = self.counts["waiting"]
+        return min(self.spec.spares + ahead, self._unfinished)
 
     def _assign(self, actor: Actor, line: WorkerLine, hello: Hello) -> None:
         now = self.clock.seconds()

@@ -327,7 +327,11 @@ class RecordedJob(ABC):
 
     def workers(self) -> list[JSON]:
         """Return the JSON of each actor for users."""
-        return [actor.describe() for actor in self.actors]
+        return list(self.workers_after(-1))
+
+    def workers_after(self, number: int) -> Iterator[JSON]:
+        """Yield the JSON of each actor with a number above this."""
+        return (actor.describe() for actor in self.actors if actor.number > number)
 
     def glances(self) -> Iterator[Glance]:
         """Yield what an overview needs of each actor."""

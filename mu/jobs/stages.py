@@ -162,6 +162,8 @@ def _title(actors: Sequence[int]) -> str:
     first, last = actors[0], actors[-1]
     if len(actors) == 1:
         return f"actor {first}"
+    if len(actors) == 2:
+        return f"actors {first} and {last}"
     if len(actors) == last - first + 1:
         return f"actors {first} to {last}"
     return f"actors {', '.join(map(str, actors[:3]))}{' ...' if len(actors) > 3 else ''}"

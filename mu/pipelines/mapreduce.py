@@ -8,6 +8,8 @@ files that it needs are there.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from mu.aws.keys import no_files
+from mu.aws.s3 import EMBEDDED_BUCKET
 from mu.parameters import FieldError, Parameter, Params
 from mu.pipelines.map import (
     Names,
@@ -20,6 +22,7 @@ from mu.pipelines.map import (
 from mu.pipelines.map import check as check_map
 from mu.pipelines.templates import ShellTemplate
 from mu.pipelines.texts import check_command, check_key, check_length
+from mu.pipelines.transfers import AT_ONCE
 from mu.plugins import ActorInput, JobFailed, Outcome, Pipeline, Staged
 from mu.states import ActorFailed, JobFacts, Script, ScriptWorker
 
@@ -61,12 +64,9 @@ async def reduce_outputs(worker: ScriptWorker) -> dict[str, object]:
     await worker.run(f"mkdir -p {folder}", quiet=True)
     if worker.numbered:
         await worker.together(worker.seti("nonblock", 1), worker.seti("bg_silent", 1))
-        await worker.together(
-            *(worker.retrieve(key, file) for (key, _), file in zip(found, files, strict=True))
-        )
-    else:
-        for (key, _), file in zip(found, files, strict=True):
-            await worker.retrieve(key, file)
+    wanted = list(zip((key for key, _ in found), files, strict=True))
+    for part in groups(wanted, AT_ONCE if worker.numbered else 1):
+        await worker.together(*(worker.retrieve(key, file) for key, file in part))
     out = f"{folder}/out"
     command = ShellTemplate(worker.job.params.reduce, NAMES, ())
     await worker.run(command.fill({"in": " ".join(files), "out": out}), source=worker.out_key)
@@ -183,9 +183,9 @@ class MapReduce(Pipeline):
         mapped = [one for one in outcomes if "keys" in one.input]
         reduced = [one for one in outcomes if "keys" not in one.input]
         last = reduced[-1]
-        made: dict[str, object] = {"result": None, "of": 0}
-        if not last.error:
-            made = {"result": last.result["out_key"], "of": last.result["of"]}
+        made: dict[str, object] = {"keys": [], "of": 0}
+        if not last.error and last.result["of"]:
+            made = {"keys": [last.result["out_key"]], "of": last.result["of"]}
         try:
             result = map_pipeline.finish(job, mapped) | made
         except JobFailed as failed:
@@ -215,6 +215,9 @@ def _refuse_overwritten(params: Params, keys: Sequence[str]) -> None:
     for key in taken:
         if key.startswith(below):
             raise ValueError(f"{key!r} is below {below!r}, which is for the outputs of reduce")
+    if params.bucket == EMBEDDED_BUCKET:  # its objects are files
+        for refused, why in no_files([*taken, result, out_key_of(params, 1, 0)]):
+            raise ValueError(f"the embedded S3 server cannot hold {refused!r}: {why}")
 
 
 mapreduce = MapReduce()

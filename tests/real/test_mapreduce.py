@@ -6,8 +6,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from kit.cli import inside as mu
 from stage import Daemon
 
+from mu.aws.s3 import EMBEDDED_BUCKET
 from mu.parameters import Params, read_fields
 from mu.pipelines import s3 as mu_s3
 from mu.pipelines.mapreduce import groups, mapreduce
@@ -80,7 +82,7 @@ def test_the_outputs_are_reduced_in_the_order_of_the_keys(written, numbered):
     ]
     assert "run:sort -m ##TMPDIR##/0/in0000 ##TMPDIR##/0/in0001" in " ".join(reducers[0])
     assert reducers[-1][-1] == "upload:out/result\0##TMPDIR##/0/out"
-    assert (job.error, job.result["result"], job.result["of"]) == (None, "out/result", 20)
+    assert (job.error, job.result["keys"], job.result["of"]) == (None, ["out/result"], 20)
     assert list(written) == ["out/manifest.json"]
 
 
@@ -95,7 +97,7 @@ def test_keys_that_fail_are_left_out_if_that_is_tolerated(written):
 def test_without_any_output_there_is_no_result(written):
     answers = SIZE | {"retrieve:in/": "FAIL(no such key)"}
     job = run(mapreduce, GIVEN | {"tolerate": "100%"}, answers, workers=4)
-    assert (job.error, job.result["result"], job.result["of"]) == (None, None, 0)
+    assert (job.error, job.result["keys"], job.result["of"]) == (None, [], 0)
 
 
 def test_a_reduce_that_fails_fails_the_job(written):
@@ -125,6 +127,13 @@ def test_what_cannot_be_is_refused(given, why):
         mapreduce.plan(params(**given))
 
 
+def test_what_the_embedded_server_cannot_hold_is_refused(monkeypatch):
+    monkeypatch.setattr(mu_s3, "keys_below", lambda bucket, prefix: [])
+    keys = ["in/a", "result/a"]
+    with pytest.raises(ValueError, match="cannot hold 'out/result"):
+        mapreduce.plan(params(bucket=EMBEDDED_BUCKET, keys=keys))
+
+
 def test_a_rerun_runs_the_actors_whose_keys_failed():
     plan = mapreduce.plan(params(2, keys=KEYS[:2]))
     rows = [{"keys": [{"key": KEYS[0]}]}, {"keys": [{"key": KEYS[1], "error": "no"}]}]
@@ -147,7 +156,7 @@ def test_a_lost_reduce_says_so_and_keeps_what_the_keys_came_to(written):
 
 # ---------------------------------------------------------------- on real workers
 
-TEXTS = sorted((Path(__file__).parents[2] / "docs").glob("*.md"))
+TEXTS = sorted((Path(__file__).parents[2] / "docs").glob("*.md"))[:18]
 PAGE = Path(__file__).parents[2] / "docs" / "pipelines-reference.md"
 (ORDER,) = re.findall(
     r"JOBS -d '(\{\"pipeline\": \"mapreduce\".*?\})'\n", PAGE.read_text(), re.DOTALL
@@ -166,7 +175,10 @@ def test_words_are_counted_as_one_program_does_though_the_daemon_is_killed_betwe
     given = order["params"] | {"bucket": "films", "fan_in": 4}
     given |= {name: f"sleep 0.3; {given[name]}" for name in ("command", "reduce")}
     given["reduce"] = given["reduce"].replace("| sort", "| LC_ALL=C sort")
-    job = daemon.ask("/jobs", order | {"function": "png2y4m", "workers": 5, "params": given})
+    order |= {"function": "png2y4m", "workers": 5, "params": given}
+    planned = daemon.ask("/plan", order)["stages"]
+    assert planned == {"map": 5, "reduce 1": 5, "reduce 2": 2, "reduce 3": 1}
+    job = daemon.ask("/jobs", order)
 
     def stages(*names):
         workers = daemon.ask(f"/jobs/{job['id']}/workers")
@@ -189,4 +201,11 @@ def test_words_are_counted_as_one_program_does_though_the_daemon_is_killed_betwe
     text = b"".join(text.read_bytes() + b"\n" for text in TEXTS)
     told = subprocess.run(whole, shell=True, input=text, capture_output=True, check=True)
     assert counted == told.stdout
+    fetched = mu("fetch", job["id"], "--to", tmp_path / "out", daemon=daemon, **s3.env)
+    assert fetched.exit_code == 0, fetched.output
+    assert {one.name: one.read_bytes() for one in (tmp_path / "out").iterdir()} == {
+        "result": counted
+    }
+    replayed = mu("replay", job["id"], daemon=daemon)
+    assert replayed.exit_code == 0, replayed.output
     daemon.stop()

@@ -1,11 +1,13 @@
 """Stages: actors that begin when others are done, with the results of those."""
 
 from dataclasses import replace
+from typing import cast
 
 import pytest
 from kit.journal import HeldJournal
 from kit.parts import Port, make_spec, recorded_job
 from kit.states import hello
+from twisted.internet.task import Clock
 
 from mu.jobs.history import attempts, results_before
 from mu.jobs.plan import checked_plan
@@ -13,6 +15,7 @@ from mu.jobs.recovery import recover
 from mu.jobs.rerun import plan_rerun, read_earlier
 from mu.jobs.stages import Stages
 from mu.journal.records import (
+    Ahead,
     Assigned,
     Ordered,
     Planned,
@@ -21,6 +24,7 @@ from mu.journal.records import (
     read_record,
     write_record,
 )
+from mu.page.feed import COLUMNS, row_of
 from mu.parameters import Params
 from mu.plugins import ALL, Pipeline, Staged
 from mu.testing import FakeWorker, run
@@ -91,7 +95,7 @@ class Scene:
         found = Scene.__new__(Scene)
         found.spec, found.joined = self.spec, self.joined
         found.job = recorded_job(self.spec)
-        found.job.clock.advance(1000)
+        cast(Clock, found.job.clock).advance(1000)
         found.job.ledger = found.journal = HeldJournal(
             [("j1", write_record(one)) for one in records]
         )
@@ -117,7 +121,7 @@ def test_an_actor_begins_when_those_before_it_are_done_and_has_their_results():
     scene.play("OK:ECHOone")
     assert scene.states == ["done", "waiting", "waiting"]
     assert scene.job.actors[1].waits_for() == "a worker"
-    assert scene.job.actors[2].waits_for() == "actors 0 to 1: 1 of 2 to go"
+    assert scene.job.actors[2].waits_for() == "actors 0 and 1: 1 of 2 to go"
     scene.play("OK:ECHOtwo")
     assert scene.job.actors[2].waits_for() == "a worker"
     last = scene.join()
@@ -142,12 +146,35 @@ def test_workers_are_launched_only_for_actors_that_can_begin():
 
 
 def test_a_worker_that_comes_too_early_gets_no_actor_that_cannot_begin():
-    scene = Scene(*TREE)
+    scene = Scene(*TREE, engine="made up")
+    scene.job.advance(spares=1)
     first, _second, third = scene.join(), scene.join(), scene.join()
     assert third.heard == [b"quit:"]
-    first.say(b"RE:1:OK:ECHO")
-    scene.sync()
+    answer(first, scene)
     assert scene.states == ["done", "running", "waiting"]
+
+
+def test_workers_that_are_started_by_hand_wait_for_the_actors_that_will_need_them():
+    scene = Scene(*TREE)
+    first, second, third, fourth = [scene.join() for _ in range(4)]
+    assert (third.heard, fourth.heard) == ([b"welcome:-:0:0"], [b"quit:"])
+    answer(first, scene)
+    answer(second, scene)
+    assert third.heard[-1] == b"echo:{0: '', 1: ''}"
+
+
+def test_users_see_which_stage_an_actor_is_in_and_which_one_it_waits_for():
+    mapped, reduced = Staged({}, stage="map"), Staged({}, after="map", stage="reduce")
+    scene = Scene(mapped, mapped, mapped, *[reduced] * 5)
+    scene.play("OK:ECHO")
+    group = scene.job.overview()["groups"][0]
+    assert (group["actors"], group["waits_for"]) == (5, "stage map: 2 of 3 to go")
+    assert [row["stage"] for row in scene.job.workers()] == ["map"] * 3 + ["reduce"] * 5
+    place = COLUMNS.index("waits_for")
+    assert [row_of(actor)[place] for actor in scene.job.actors[2:4]] == [None, "stage map"]
+    scene.play("OK:ECHO", "OK:ECHO")
+    assert row_of(scene.job.actors[3])[place] is None
+    assert scene.job.actors[3].waits_for() == "a worker"
 
 
 def test_after_is_numbers_or_the_name_of_a_stage_or_all():
@@ -419,7 +446,7 @@ def test_a_rerun_has_the_results_of_actors_that_do_not_run_again():
     assert old.states == ["done", "failed", "failed", "done"]
     new = rerun(old)
     assert [actor.number for actor in new.job.actors] == [1, 2]
-    assert new.job.actors[1].waits_for() == "actors 0 to 1: 1 of 2 to go"
+    assert new.job.actors[1].waits_for() == "actors 0 and 1: 1 of 2 to go"
     line = new.port.join("j2", hello("0001"))
     answer(line, new, b"OK:ECHOtwo")
     last = new.port.join("j2", hello("0002"))
@@ -549,6 +576,18 @@ def test_workers_that_were_launched_ahead_in_vain_are_let_go():
     answer(second, scene, b"FAIL(no)")
     assert scene.states == ["done", "failed", "failed"]
     assert third.heard[-1] == b"quit:"
+
+
+def test_nothing_is_launched_ahead_for_an_actor_that_has_failed():
+    scene = ahead({}, {}, {}, Staged({}, after=[0, 1, 2]))
+    first, second, _ = scene.join(), scene.join(), scene.join()
+    tick(scene, 20)
+    answer(first, scene)
+    answer(second, scene, b"FAIL(no)")
+    assert scene.states == ["done", "failed", "running", "failed"]
+    tick(scene, 20)
+    assert len(scene.job.launches) == 3
+    assert not any(isinstance(one, Ahead) for one in scene.journal.records)
 
 
 def test_nothing_is_launched_ahead_of_actors_that_may_take_any_time():
