@@ -132,7 +132,7 @@ def test_recorded_courses_are_for_the_command_line_only():
 
 
 def test_the_command_line_takes_little_from_the_daemon_and_gives_it_nothing():
-    lazily = {"functions", "doctor", "net", "engines", "home", "aws"}
+    lazily = {"functions", "doctor", "net", "engines", "home", "aws", "invocations", "launch"}
     assert (
         parts_of_mu("cli") <= {"config", "parameters", "jobs", "strict_json", "timeline"} | lazily
     )
