@@ -169,6 +169,11 @@ def pipelines(name: str | None, as_json: bool) -> None:
     help="Stop the job, as failed, at this cost.  [default: no limit]",
 )
 @click.option(
+    "--event-format",
+    type=click.Choice(["mu", "original"]),
+    help="The form of the event's key and certificates; original: for a worker of the original mu.",
+)
+@click.option(
     "--notify", metavar="URL", help="POST the job to this URL when it has ended (docs/control.md)."
 )
 @click.option(
@@ -262,7 +267,7 @@ def launch(
     order |= {"deadline_s": given["deadline"], "worker_timeout_s": given["worker_timeout"]}
     same = ("retries", "spares", "stragglers", "tolerate", "on_failure")
     order |= {name: given[name] for name in same} | {"max_cost_usd": given["max_cost"]}
-    order |= {"notify_url": given["notify"]}
+    order |= {"notify_url": given["notify"], "event_format": given["event_format"]}
     chosen = [name for word in regions for part in word.split(",") if (name := part.strip())]
     order["regions"] = chosen or None
     order["actors"] = None if actors is None else read_actors(actors)
