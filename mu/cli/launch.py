@@ -110,9 +110,9 @@ def pipelines(name: str | None, as_json: bool) -> None:
 @click.option(
     "--out",
     "outputs",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="FOLDER",
-    help="Wait for the job's end, then download its outputs to this folder.",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Wait for the job's end, then download its outputs to this folder, or its one result to this file.",
 )
 @click.option(
     "--engine",
@@ -239,6 +239,7 @@ def launch(
       mu launch png2y4m -n 22 --actors 3,8-9 -p video=bbb -p bucket=demo
       mu launch map --in photos --out thumbs -p command='sum {in} > {out}'
       mu launch map --program ./thumb.py --in photos --out thumbs -n 20
+      mu launch film --program ffmpeg --in holiday.mp4 --out small.mp4 -p codec=av1
       mu launch hello --engine lambda --region us-east-1,us-west-2 -n 2000
       mu launch hello --engine lambda -n 2000 --copies 2 --max-cost 0.50
       mu launch hello -n 2000 --spares 50 --retries 3 --tolerate 10
@@ -319,7 +320,8 @@ def launch(
     report(job, event_out, watched, as_json)
     if watched:
         quiet = "event" in job and not as_json
-        watch_to_end(ctx, client, job, as_json, stderr=quiet, out=outputs)
+        alone = staged is not None and staged.alone
+        watch_to_end(ctx, client, job, as_json, stderr=quiet, out=outputs, alone=alone)
 
 
 def check(client: Client, order: dict[str, object]) -> None:

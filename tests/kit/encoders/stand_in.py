@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S python3 -IS
 """Stands in for the encoder's programs, whichever it is named: vpxenc, xc-enc, xc-dump, ...
 
 A chunk is a Y4M file of tiny frames, its number in a comment of the header. What is encoded and what a state knows is
