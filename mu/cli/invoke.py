@@ -1,19 +1,22 @@
-"""`mu invoke`: launches any function many times, without a job."""
+"""`mu invoke`: launches any function many times in parallel, without a job."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
+from statistics import median
 from typing import IO, TYPE_CHECKING, cast
 
 import click
 
+from mu.cli.address import find_port
 from mu.cli.completion import complete_function
 from mu.cli.options import (
     DONE,
     FAILED,
+    INTERRUPTED,
     CliError,
     chooses_engine,
     chosen_engine,
@@ -27,11 +30,9 @@ from mu.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from twisted.python.failure import Failure
-
     from mu.cli.address import Home
-    from mu.engines.builtin import EngineReactor
     from mu.engines.lambda_api import LambdaEngine
+    from mu.engines.reactors import IClientReactor
     from mu.invocations import Answer, Invocation
 
 
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 @click.argument("function", metavar="FUNCTION", shell_complete=complete_function)
 @click.option(
     "-n",
-    "--number",
+    "number",
     type=click.IntRange(1),
     default=1,
     show_default=True,
@@ -48,9 +49,10 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--payload",
-    type=click.File(encoding="utf-8"),
+    type=click.File("rb"),
     metavar="FILE",
-    help="The event, as JSON; - reads it from standard input.  [default: {}]",
+    help="The event, as JSON; - reads it from standard input. ##ID## anywhere in it is replaced by"
+    " the number of the launch, from 0.  [default: {}]",
 )
 @chooses_engine
 @shows_json
@@ -60,156 +62,157 @@ def invoke(
     ctx: click.Context,
     function: str,
     number: int,
-    payload: IO[str] | None,
-    engine: str | None,
+    payload: IO[bytes] | None,
     regions: tuple[str, ...],
+    engine: str | None,
     as_json: bool,
 ) -> None:
-    """Launch any function many times at once, without a job.
+    """Launch a function many times in parallel.
 
-    Makes asynchronous invocations, regions in turn, as fast as the engine accepts them; those
-    that it throttles are repeated. ##ID## anywhere in the payload is replaced by the number of
-    the launch, from 0. A refused launch ends the command, since all others would be refused, too.
-
-    For functions that are not mu's, and for load tests. Nobody waits for what they do or return.
-    Engine local is that of the running daemon; engine lambda needs none.
+    Any function will do, since there is no job: nobody waits for workers, and what they do is their
+    own affair. Launches that are throttled are repeated. Says how many were accepted and how long
+    that took; the exit status is 1 unless all were.
 
     \b
     Examples:
-      mu invoke warm-up -n 500
-      mu invoke resize -n 1000 --payload event.json --regions us-east-1,us-west-2
-      echo '{"part": "##ID##"}' | mu invoke count -n 20 --payload - --engine local
+      mu invoke hello -n 1000 --payload event.json
+      echo '{"mode": 0, "args": "##ID##"}' | mu invoke count -n 50 --payload -
+      mu invoke hello --engine lambda --region us-east-1,us-west-2 -n 2000
     """
+    from mu.invocations import Invocation
+
+    text = _checked(payload.read() if payload else b"{}")
     home = the_home()
     most = home.config.jobs.max_workers
     if number > most:
         raise CliError(f"-n must be at most {most}, as [jobs] max_workers allows, got {number}")
-    text = "{}" if payload is None else _read(payload)
-    regions_used = split_regions(regions, home)
-    launched = _Launched(number)
-    chosen = chosen_engine(engine, home)
-    launched.run(home, chosen, list(_invocations(function, regions_used, number, text)))
+    chosen = split_regions(regions, home)
+    wanted = [
+        Invocation(
+            str(one), function, chosen[one % len(chosen)], text.replace("##ID##", str(one)).encode()
+        )
+        for one in range(number)
+    ]
+    made = FunctionLaunches(_engine(chosen_engine(engine, home), home), home)
+    made.run(wanted)
     if as_json:
-        print_json(launched.as_json())
+        print_json(made.report(number))
     else:
-        launched.show(function)
-    ctx.exit(DONE if launched.complete else FAILED)
+        click.echo(made.sentence(function, number))
+    if made.answers["accepted"] < number:
+        ctx.exit(FAILED if made.ended else INTERRUPTED)
+    ctx.exit(DONE)
 
 
-def _read(file: IO[str]) -> str:
+def _checked(payload: bytes) -> str:
     try:
-        text = file.read()
+        text = payload.decode()
         json.loads(text)
-    except ValueError as error:  # UnicodeDecodeError, too
-        raise CliError(f"--payload must be JSON in UTF-8: {file.name}: {error}") from None
+    except ValueError as error:
+        raise CliError(f"--payload must be JSON: {error}") from None
     return text
 
 
-def _invocations(
-    function: str, regions: Sequence[str], number: int, text: str
-) -> Iterator[Invocation]:
-    from mu.invocations import Invocation, region_of
+def _engine(name: str, home: Home) -> LambdaEngine:
+    from twisted.internet import reactor as installed
 
-    for launch in range(number):
-        payload = text.replace("##ID##", str(launch)).encode("utf-8")
-        yield Invocation(str(launch), function, region_of(launch, regions), payload)
-
-
-class _Launched:
-    """What became of the launches: how many were answered how, and what the engine said."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.answers: Counter[str] = Counter()
-        """Final answers by kind, and how often a launch was throttled."""
-        self.errors: dict[str, int] = {}
-        """What the engine said of launches that it refused or did not answer; the first launch."""
-        self.seconds = 0.0
-        self._in_flight = 0
-        self._refused = False
-        self._fault: Failure | None = None
-
-    @property
-    def complete(self) -> bool:
-        return self.answers["accepted"] == self.number
-
-    def run(self, home: Home, engine: str, invocations: Sequence[Invocation]) -> None:
-        """Make the invocations; return when each is answered, or one is refused."""
-        from twisted.internet import reactor
-
-        from mu.invocations import Accepted, Refused, Unknown
-        from mu.launch import Launcher
-
-        lambda_engine = _engine(home, engine, cast("EngineReactor", reactor))
-
-        def started(invocation: Invocation) -> None:
-            self._in_flight += 1
-
-        def tell(invocation: Invocation, answer: Answer) -> None:
-            self._in_flight -= 1
-            self.answers[answer.kind] += 1
-            if isinstance(answer, Refused | Unknown):
-                self.errors.setdefault(answer.reason, int(invocation.launch))
-            if isinstance(answer, Refused):
-                self._refused = True
-                launcher.stop()
-            finals = sum(self.answers[kind.kind] for kind in (Accepted, Refused, Unknown))
-            if finals == self.number or (self._refused and not self._in_flight):
-                finish()
-
-        def broken(failure: Failure) -> None:
-            self._fault = failure
-            launcher.stop()
-            finish()
-
-        def finish() -> None:
-            self.seconds = time.monotonic() - begun
-            lambda_engine.stop().addBoth(lambda _: reactor.stop())
-
-        launch = home.config.launch
-        launcher = Launcher(
-            lambda_engine,
-            launch.in_flight,
-            reactor,
-            tell,
-            broken,
-            started,
-            outage_s=launch.outage_s,
-        )
-        begun = time.monotonic()
-        reactor.callWhenRunning(launcher.add, invocations)
-        reactor.run()
-        if self._fault is not None:
-            self._fault.raiseException()
-
-    def show(self, function: str) -> None:
-        """Print one line, and before it a sentence for each error."""
-        for reason, launch in self.errors.items():
-            click.echo(f"launch {launch}: {reason}", err=True)
-        parts = [f"Launched {self.answers['accepted']} of {self.number} {function}"]
-        parts += [f"{self.answers['unknown']} unknown"] if self.answers["unknown"] else []
-        again = self.answers["throttled"] + self.answers["unreached"]
-        parts += [f"{again} repeated"] if again else []
-        click.echo(f"{', '.join(parts)}, in {self.seconds:.2f} s.")
-
-    def as_json(self) -> dict[str, object]:
-        return {
-            "launches": self.number,
-            "answers": dict(self.answers),
-            "errors": [{"launch": at, "error": said} for said, at in self.errors.items()],
-            "seconds": round(self.seconds, 3),
-        }
-
-
-def _engine(home: Home, name: str, reactor: EngineReactor) -> LambdaEngine:
     from mu.engines.builtin import engine_alone
 
     local = None
     if name == "local":
-        from mu.cli.address import find_port
-
-        off = local_engine_off(home)
-        if off is not None:
+        if off := local_engine_off(home):
             raise CliError(off)
         local = find_port(home, "local"), local_key(home)
-    return engine_alone(home.config, reactor, local)
+    return engine_alone(home.config, cast("IClientReactor", installed), local)
+
+
+class FunctionLaunches:
+    """Makes launches in a reactor of its own, and counts the engine's answers."""
+
+    def __init__(self, engine: LambdaEngine, home: Home) -> None:
+        self._engine = engine
+        self._launch = home.config.launch
+        self.answers: Counter[str] = Counter()
+        """How many launches got each kind of answer; one that was repeated, several."""
+        self.ended = False
+        self.reasons: Counter[str] = Counter()
+        self.seconds = 0.0
+        self._began: dict[str, float] = {}
+        self._took: list[float] = []
+
+    def run(self, wanted: list[Invocation]) -> None:
+        """Return when each launch is answered, or one is refused, or after Ctrl-C."""
+        from twisted.internet import reactor
+        from twisted.internet.interfaces import IReactorCore
+        from twisted.python.failure import Failure
+
+        from mu.launch import Launcher
+
+        core = IReactorCore(reactor)
+        waiting, in_flight = len(wanted), 0
+
+        def end() -> None:
+            self.ended = True
+            launcher.stop()
+            self._engine.stop().addBoth(lambda _: core.stop())
+
+        def tell(invocation: Invocation, answer: Answer) -> None:
+            nonlocal waiting, in_flight
+            in_flight -= 1
+            self.answers[answer.kind] += 1
+            if answer.kind == "accepted":
+                self._took.append(time.monotonic() - self._began[invocation.launch])
+            else:
+                self.reasons[getattr(answer, "reason", answer.kind)] += 1
+            waiting -= answer.kind in ("accepted", "unknown")
+            if answer.kind == "refused":
+                launcher.stop()
+            if not waiting or (self.answers["refused"] and not in_flight):
+                end()
+
+        def broken(failure: Failure) -> None:
+            self.reasons[failure.getErrorMessage()] += 1
+            end()
+
+        def started(invocation: Invocation) -> None:
+            nonlocal in_flight
+            in_flight += 1
+            self._began.setdefault(invocation.launch, time.monotonic())
+
+        launcher = Launcher(
+            self._engine,
+            self._launch.in_flight,
+            reactor,
+            tell,
+            broken,
+            started,
+            outage_s=self._launch.outage_s,
+        )
+        begun = time.monotonic()
+        core.callWhenRunning(launcher.add, wanted)
+        core.run()
+        self.seconds = time.monotonic() - begun
+
+    def report(self, number: int) -> dict[str, object]:
+        return {
+            "launches": number,
+            "answers": dict(self.answers),
+            "reasons": dict(self.reasons.most_common(5)),
+            "seconds": round(self.seconds, 3),
+            "median_s": round(median(self._took), 3) if self._took else None,
+            "slowest_s": round(max(self._took), 3) if self._took else None,
+        }
+
+    def sentence(self, function: str, number: int) -> str:
+        accepted = self.answers["accepted"]
+        rate = accepted / self.seconds if self.seconds else 0
+        told = f"{accepted} of {number} launches of {function} accepted in {self.seconds:.2f} s"
+        told += f" ({rate:.0f} per second)"
+        if self._took:
+            told += f"; one took {median(self._took):.3f} s (median), the slowest"
+            told += f" {max(self._took):.3f} s"
+        return "\n".join([told, *_lines(self.reasons)])
+
+
+def _lines(reasons: Counter[str]) -> Iterable[str]:
+    return (f"{count} times: {reason}" for reason, count in reasons.most_common(5))

@@ -13,9 +13,10 @@ for upload_states), or the variable MU_XCENC_BIN names their folder.
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 
-from mu.parameters import Parameter, Params
+from mu.parameters import FieldError, Parameter, Params
 from mu.pipelines.dealing import deal, whole_groups
 from mu.pipelines.texts import LAST_NUMBER, check_bucket, check_given, check_key, check_last
 from mu.plugins import ActorInput, Outcome, Pipeline
@@ -205,10 +206,12 @@ def later_pass(worker: Context) -> list[CommandEntry]:
         (None, f"seti:run_iter:{1 if number == 1 else k}"),
         f"seti:send_statefile:{int(sends)}",
     ]
-    encode: CommandEntry = xc_enc("##INSTATESWITCH##")
+    second = worker.job.params.quality_s
+    command = xc_enc("##INSTATESWITCH##", "" if second == "x" else f"--s-ac-qi {second} ")
+    encode: CommandEntry = command
     if "prev_state" in worker.input["keys"]:
         commands.append("run:cp ##TMPDIR##/final.state ##TMPDIR##/prev.state")
-        encode = (ENDED, xc_enc("##INSTATESWITCH##"))
+        encode = (ENDED, command)
     return [*commands, encode, (ENDED, None)]
 
 
@@ -220,6 +223,22 @@ SHARED = (
     Parameter("quality", int, "the cq-level of vpxenc; lower is better", 30, 0, 63),
     Parameter("offset", int, "the number of chunks to skip at the start", 0, minimum=0),
     Parameter("upload_states", bool, "also upload states and the output of the first pass", False),
+)
+
+
+class SecondQuality(Parameter):
+    """A parameter that is a quality index of xc-enc, such as 40, or x for none."""
+
+    def read(self, given: object, field: str) -> object:
+        if not (isinstance(given, str) and re.fullmatch(r"x|[0-9]{1,3}", given, re.ASCII)):
+            raise FieldError(
+                field, f"{field} must be x or a number such as '40', got {given!r:.200}"
+            )
+        return given
+
+
+QUALITY_S = SecondQuality(
+    "quality_s", str, "xc-enc's --s-ac-qi, which newer ones do not have; x: it is not given", "x"
 )
 
 
@@ -239,6 +258,7 @@ class XcEnc(Pipeline):
             maximum=LAST_NUMBER,
         ),
         *SHARED,
+        QUALITY_S,
         Parameter("hash_s3keys", bool, "whether all keys begin with four digits of a hash", False),
     )
 
@@ -290,7 +310,8 @@ def check_chunks(params: Params, folder: str) -> None:
 
 def out_keys(params: Params, folder: str, kinds: Sequence[str], chunk: int) -> dict[str, str]:
     """Return the key of each kind of file."""
-    quality = f"{params.quality}_x_k{params.keyframe_distance}"
+    second = params.get("quality_s", "x")
+    quality = f"{params.quality}_{second}_k{params.keyframe_distance}"
     return {
         kind: f"{folder}/{kind}_{quality}/{chunk:08d}.{FILES[kind].rpartition('.')[2]}"
         for kind in kinds

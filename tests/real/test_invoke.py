@@ -44,7 +44,9 @@ class Throttling(BaseHTTPRequestHandler):
 
 
 class QuietServer(ThreadingHTTPServer):
-    """Does not print that clients close their connections."""
+    """Takes many connections at once, and does not print that clients close them."""
+
+    request_queue_size = 128
 
     def handle_error(self, request, client_address):
         pass
@@ -76,7 +78,7 @@ def test_each_launch_on_the_local_engine_has_its_own_number(daemon, shared, tmp_
     event.write_text('{"mode": 0, "infile": "##ID##"}')
     done = run("invoke", "noting", "-n", 3, "--payload", event, "--engine", "local", daemon=daemon)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("Launched 3 of 3 noting, in ")
+    assert done.stdout.startswith("3 of 3 launches of noting accepted in ")
     until = time.monotonic() + 30
     while (there := sorted(os.listdir(shared))) != ["part-0", "part-1", "part-2"]:
         assert time.monotonic() < until, there
@@ -94,8 +96,9 @@ def test_launches_that_are_throttled_are_repeated(aws):
 def test_the_first_refused_launch_ends_the_command(aws):
     done = run("invoke", "none", "-n", 500, "--engine", "lambda", env=aws)
     assert done.returncode == 1
-    assert done.stdout.startswith("Launched 0 of 500 none, in ")
-    assert done.stderr.count(": ResourceNotFoundException: Function not found: none") == 1
+    first, second = done.stdout.splitlines()
+    assert first.startswith("0 of 500 launches of none accepted in ")
+    assert " times: ResourceNotFoundException: Function not found: none" in second
     assert Throttling.seen[b"{}"] < 500
 
 
@@ -104,6 +107,6 @@ def test_what_cannot_be_launched_is_refused_before_anything_is_sent(tmp_path):
     broken = tmp_path / "event.json"
     broken.write_text("{'mode': 1}")
     says = refusal(*home, "invoke", "f", "--payload", broken)
-    assert f"--payload must be JSON in UTF-8: {broken}: " in says
+    assert "--payload must be JSON: " in says
     says = refusal(*home, "invoke", "f", "-n", 10**9)
     assert "as [jobs] max_workers allows, got 1000000000" in says

@@ -114,6 +114,17 @@ def test_xcenc7_refuses_a_chunk_without_the_frame_in_front(job, s3):
     assert error.endswith(": short_07/00000001.y4m must have 7 frames, got 6")
 
 
+def test_the_second_quality_is_in_the_keys_and_given_to_the_passes_after_the_first(job, s3):
+    for number in range(2):
+        put(s3, f"second/{number:08d}.y4m", chunk(number))
+    sent = set()
+    params = {"video": "second", "keyframe_distance": 2, "quality_s": "40"}
+    done = job(xcenc, params, 2, watch=lambda actor: sent.update(actor.commands))
+    assert done.errors == [None] * 2
+    assert done.result["keys"][1] == "second/out_30_40_k2/00000001.ivf"
+    assert ["--s-ac-qi 40 -w" in line for line in sent if "/xc-enc " in line] == [True]
+
+
 def test_a_worker_that_dies_in_the_last_pass_is_replaced(job, s3, bundle, tmp_path):
     chunks = list(range(4))
     machine = Machine(tmp_path, bundle)
