@@ -239,7 +239,7 @@ def launch(
       mu launch png2y4m -n 22 --actors 3,8-9 -p video=bbb -p bucket=demo
       mu launch map --in photos --out thumbs -p command='sum {in} > {out}'
       mu launch map --program ./thumb.py --in photos --out thumbs -n 20
-      mu launch film --program ffmpeg --in holiday.mp4 --out small.mp4 -p codec=av1
+      mu launch film --program ffmpeg --in party.mp4 --out small.mp4 -p codec=av1
       mu launch hello --engine lambda --region us-east-1,us-west-2 -n 2000
       mu launch hello --engine lambda -n 2000 --copies 2 --max-cost 0.50
       mu launch hello -n 2000 --spares 50 --retries 3 --tolerate 10
