@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, cast
 import click
 
 from mu.cli.address import find_port
+from mu.cli.completion import complete_function
 from mu.cli.options import (
     DONE,
     FAILED,
@@ -36,15 +37,23 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("function")
+@click.argument("function", metavar="FUNCTION", shell_complete=complete_function)
 @click.option(
-    "-n", "number", type=click.IntRange(1, 1_000_000), default=1, metavar="N",
-    help="How many times.  [default: 1]",
-)  # fmt: skip
+    "-n",
+    "number",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="How many times, in all regions together.",
+)
 @click.option(
-    "--payload", type=click.File("rb"), metavar="FILE",
-    help="The event, JSON; - is stdin. ##ID## in it is replaced by the number.  [default: {}]",
-)  # fmt: skip
+    "--payload",
+    type=click.File("rb"),
+    metavar="FILE",
+    help="The event, as JSON; - reads it from standard input. ##ID## anywhere in it is replaced by"
+    " the number of the launch, from 0.  [default: {}]",
+)
 @chooses_engine
 @shows_json
 @finds_daemon()
@@ -74,6 +83,9 @@ def invoke(
 
     text = _checked(payload.read() if payload else b"{}")
     home = the_home()
+    most = home.config.jobs.max_workers
+    if number > most:
+        raise CliError(f"-n must be at most {most}, as [jobs] max_workers allows, got {number}")
     chosen = split_regions(regions, home)
     wanted = [
         Invocation(
@@ -104,23 +116,14 @@ def _checked(payload: bytes) -> str:
 def _engine(name: str, home: Home) -> LambdaEngine:
     from twisted.internet import reactor as installed
 
-    from mu.engines.connections import Timeouts
-    from mu.engines.lambda_api import LambdaEngine
-    from mu.engines.routes import Route, aws_credentials, aws_route
+    from mu.engines.builtin import engine_alone
 
-    launch, reactor = home.config.launch, cast("IClientReactor", installed)
-    if name == "lambda":
-        timeouts = Timeouts(
-            launch.timeout_s, launch.first_byte_s, launch.idle_s, launch.keepalive_s
-        )
-        return LambdaEngine(name, reactor, aws_route, aws_credentials(), timeouts)
-    if off := local_engine_off(home):
-        raise CliError(off)
-    key, url = local_key(home), f"http://127.0.0.1:{find_port(home, 'local')}"
-    timeouts = Timeouts(launch.timeout_s, launch.timeout_s, launch.idle_s, launch.keepalive_s)
-    return LambdaEngine(
-        name, reactor, lambda region: Route(url, region), lambda expired: key, timeouts
-    )
+    local = None
+    if name == "local":
+        if off := local_engine_off(home):
+            raise CliError(off)
+        local = find_port(home, "local"), local_key(home)
+    return engine_alone(home.config, cast("IClientReactor", installed), local)
 
 
 class FunctionLaunches:
@@ -138,7 +141,7 @@ class FunctionLaunches:
         self._took: list[float] = []
 
     def run(self, wanted: list[Invocation]) -> None:
-        """Return when each launch is accepted, or one is refused, or after Ctrl-C."""
+        """Return when each launch is answered, or one is refused, or after Ctrl-C."""
         from twisted.internet import reactor
         from twisted.internet.interfaces import IReactorCore
         from twisted.python.failure import Failure
@@ -146,38 +149,45 @@ class FunctionLaunches:
         from mu.launch import Launcher
 
         core = IReactorCore(reactor)
-        waiting = len(wanted)
+        waiting, in_flight = len(wanted), 0
 
         def end() -> None:
+            self.ended = True
             launcher.stop()
             self._engine.stop().addBoth(lambda _: core.stop())
 
         def tell(invocation: Invocation, answer: Answer) -> None:
-            nonlocal waiting
-            if self.ended:
-                return
+            nonlocal waiting, in_flight
+            in_flight -= 1
             self.answers[answer.kind] += 1
             if answer.kind == "accepted":
                 self._took.append(time.monotonic() - self._began[invocation.launch])
             else:
                 self.reasons[getattr(answer, "reason", answer.kind)] += 1
             waiting -= answer.kind in ("accepted", "unknown")
-            if not waiting or answer.kind == "refused":
-                self.ended = True
+            if answer.kind == "refused":
+                launcher.stop()
+            if not waiting or (self.answers["refused"] and not in_flight):
                 end()
 
         def broken(failure: Failure) -> None:
             self.reasons[failure.getErrorMessage()] += 1
-            self.ended = True
             end()
 
         def started(invocation: Invocation) -> None:
+            nonlocal in_flight
+            in_flight += 1
             self._began.setdefault(invocation.launch, time.monotonic())
 
         launcher = Launcher(
-            self._engine, self._launch.in_flight, reactor, tell, broken, started,
+            self._engine,
+            self._launch.in_flight,
+            reactor,
+            tell,
+            broken,
+            started,
             outage_s=self._launch.outage_s,
-        )  # fmt: skip
+        )
         begun = time.monotonic()
         core.callWhenRunning(launcher.add, wanted)
         core.run()

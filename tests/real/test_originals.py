@@ -1,11 +1,9 @@
 """Pipelines of the original that prepare, grey and judge video: the same bytes as one machine makes."""
 
-import json
 import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -13,7 +11,6 @@ import pytest
 from clip import get_clip
 from imageio_ffmpeg import get_ffmpeg_exe
 from kit.encoders.judges import JUDGES
-from kit.film import wait_until
 from stage import StageError
 
 from mu.functions.bundle import bundle
@@ -163,27 +160,6 @@ def test_merge_mp4_joins_in_a_tree_what_one_ffmpeg_joins(studio, film):
     )
     assert [row.split(",")[-1] for row in merged] == [row.split(",")[-1] for row in joined]
     assert sum(row[0] != "#" for row in merged) == 36
-
-
-# ---------------------------------------------------------------- launches without a job
-
-
-def test_a_function_is_launched_many_times_with_its_number(daemon, tmp_path):
-    zipped = bundle(tmp_path / "touch.zip", command="touch").path
-    daemon.create_function("touch", zipped)
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
-        payload = json.dumps({"mode": 0, "args": f"{folder}/##ID##"})
-        mu = [sys.executable, "-m", "mu.cli", "--home", str(daemon.home), "invoke", "touch"]
-        line = [*mu, "-n", "12", "--payload", "-", "--json"]
-        told = subprocess.run(line, input=payload.encode(), capture_output=True, check=True)
-        wait_until(lambda: len(os.listdir(folder)) == 12)
-        assert {int(name) for name in os.listdir(folder)} == set(range(12))
-    assert json.loads(told.stdout)["answers"] == {"accepted": 12}
-    line = [*mu[:-1], "nowhere", "-n", "3"]
-    told = subprocess.run(line, capture_output=True, text=True, check=False)
-    assert told.returncode == 1
-    assert told.stdout.startswith("0 of 3 launches of nowhere accepted in ")
-    assert "nowhere" in told.stdout.splitlines()[1]
 
 
 # ---------------------------------------------------------------- frames

@@ -223,6 +223,10 @@ PARAMS = {
     },
     "xcenc": {"keyframe_distance": 2, "upload_states": True},
 }
+DEFAULTS = {"png2y4m", "vpxenc", "xcenc7", "y4m2png", "gray_scale", "merge_mp4"}
+DEFAULTS |= {"mk7frames", "stitch2", "dump_ssim", "dump_ssim7", "vpx_ssim"}
+DEFAULTS |= {"split_dump_ssim", "split12_dump_ssim"}
+"""Pipelines that are played with their default parameters."""
 ANSWERS = {
     "chain": {"run:": 'OK:RETVAL(0):OUTPUT({"lines": 3}):COMMAND(x)'},
     "film": FILM_ANSWERS,
@@ -248,7 +252,7 @@ def play_all(client, worker):
 
 def test_the_examples_play_every_pipeline():
     used = {name for name in Registry.installed().pipelines if name not in ("hello", "linpack")}
-    assert used == {*PARAMS, "png2y4m", "vpxenc", "xcenc7", "y4m2png"}
+    assert used == {*PARAMS, *DEFAULTS}
 
 
 def planned(client):
