@@ -335,6 +335,11 @@ class Actor:
         return attempt.since if away is None else away
 
     @property
+    def retried(self) -> bool:
+        """Whether an attempt failed, and it has not failed for good."""
+        return bool(self.failures) and self.state != "failed"
+
+    @property
     def awaits_worker(self) -> bool:
         """Whether it waits for a worker, as its job describes that, and for nothing of its own."""
         return self.state == "waiting" and self.free and self.pause_until is None
@@ -374,10 +379,9 @@ class Actor:
 
     def glance(self) -> Glance:
         """Return what an overview of the job needs."""
-        retried = bool(self.failures) and self.state != "failed"
         error = self.error and readable(self.error)
         waits_for, since = self.waits_for(), self.since()
-        return Glance(self.number, self.state, self.label, waits_for, since, error, retried)
+        return Glance(self.number, self.state, self.label, waits_for, since, error, self.retried)
 
     def describe(self) -> JSON:
         """Return its JSON for users."""

@@ -32,7 +32,7 @@ SHOWN_ERROR = 500
 """Characters of an error in a row; GET /jobs/ID/workers has all of it."""
 COLUMNS = (
     *("actor", "state", "does", "label", "attempt", "began", "since", "waits_for"),
-    *("total", "done", "failed", "error"),
+    *("total", "done", "failed", "error", "retried"),
 )
 """What a row has of an actor, in this order."""
 
@@ -45,12 +45,13 @@ def row_of(actor: Actor) -> Row:
     error = actor.error and readable(actor.error[:SHOWN_ERROR])
     does = actor.attempts[-1].does() if actor.state == "running" and actor.attempts else None
     shown = [actor.number, actor.state, does, actor.label, actor.tried, actor.began, actor.since()]
-    return [*shown, waits_for, *actor.tally(), error]
+    return [*shown, waits_for, *actor.tally(), error, actor.retried]
 
 
 def row_in(told: JSON) -> Row:
     """Return the row in the JSON of an actor."""
     known = {**told, **told["inputs"], "error": (told["error"] or "")[:SHOWN_ERROR] or None}
+    known["retried"] = bool(told.get("failures")) and told["state"] != "failed"
     return [known.get(name) for name in COLUMNS]
 
 

@@ -138,6 +138,8 @@ def test_the_command_line_takes_little_from_the_daemon_and_gives_it_nothing():
     assert {name for path in files("cli") for name in imported(path) if "mu.jobs" in name} <= {
         "mu.jobs.history.replay_job",
         "mu.jobs.history.NoHistory",
+        "mu.jobs.overview.Glance",
+        "mu.jobs.overview.overview",
     }
     others = set((ROOT / "mu").rglob("*.py")) - set(files("cli"))
     assert not [path for path in others if "mu.cli" in str(imported(path))]
