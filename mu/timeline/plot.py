@@ -50,7 +50,7 @@ COLOURS = {
 
 STYLE = """
 svg{font:12px system-ui,sans-serif;background:#fff}
-text{fill:#27313c}.title{font-size:17px;font-weight:600}.head{font-weight:600}
+text{fill:#27313c}text.title{font-size:17px;font-weight:600}text.head{font-weight:600}
 .quiet{fill:#66717e}.axis{stroke:#c4ccd4;fill:none}.grid{stroke:#e4e8ec;fill:none}
 @media(prefers-color-scheme:dark){svg{background:#14181d}text{fill:#e3e8ed}.quiet{fill:#98a3af}
 .axis{stroke:#4a545f}.grid{stroke:#2a323b}}
