@@ -21,6 +21,7 @@ from unittest.mock import patch
 from coordinator import measure_mu
 
 from mu.events import Answered, Effect, Entered, Event, Finish, Send, digest, encode
+from mu.jobs.timelines import pack
 from mu.journal.allowance import JobAllowance
 from mu.journal.archive import Archive
 from mu.journal.database import open_database
@@ -43,7 +44,6 @@ from mu.session import Session
 from mu.session_effects import Append
 from mu.states import JobFacts, OnePassState, ScriptWorker
 from mu.states.script import first_state
-from mu.strict_json import dumps
 from mu.timeline.answer import timeline_json
 from mu.timeline.course import JobCourse
 
@@ -93,7 +93,7 @@ def read(path: Path, commands: bool) -> dict[str, float]:
     begun = time.process_time()
     archive = Archive(path, read_only=True)
     course = JobCourse().read(archive.lines("j"))
-    answer = dumps(timeline_json("j", course, START + 80, True, commands), compact=True)
+    answer = pack(timeline_json("j", course, START + 80, True, commands).encode("ascii"))
     archive.close()
     return {"cpu_s": time.process_time() - begun, "mb": len(answer) / 1e6}
 

@@ -1,5 +1,6 @@
 """The HTTP control port: a JSON API to order, watch and cancel jobs."""
 
+import re
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -380,8 +381,13 @@ class Control:
         detail = _chosen(request, "detail", ("states", "commands"))
         limit, after = _page(request)
         last = _number(after, "after") if after else None
+        packed = _takes_gzip(request)
+        told = await self._starter.timelines.read(job, last, limit, detail == "commands", packed)
         request.setHeader("Content-Type", "application/json")
-        return await self._starter.timelines.read(job, last, limit, detail == "commands")
+        request.setHeader("Vary", "Accept-Encoding")
+        if packed:
+            request.setHeader("Content-Encoding", "gzip")
+        return told
 
     @app.route("/jobs/<job_id>/log", methods=["GET"])
     async def output(self, request: Request, job_id: str) -> bytes:
@@ -554,6 +560,12 @@ def _bearer(request: Request) -> bytes:
     """Return the token or the session of a request; empty: it has none."""
     kind, _, bearer = (request.getHeader(b"authorization") or b"").partition(b" ")
     return bearer if kind == b"Bearer" else b""
+
+
+def _takes_gzip(request: Request) -> bool:
+    """Return whether an answer to this request may be compressed."""
+    known = (request.getHeader("accept-encoding") or "").lower().replace(" ", "").split(",")
+    return any(one == "gzip" or re.match(r"gzip;q=(0\.\d*[1-9]|1)", one) for one in known)
 
 
 def _idempotency_key(request: Request) -> str:

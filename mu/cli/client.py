@@ -1,6 +1,7 @@
 """An HTTP client of the daemon's control port."""
 
 import contextlib
+import gzip
 import http.client
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -135,7 +136,8 @@ class Client:
 
     def timeline(self, job_id: str, **page: int | str) -> TimelineJson:
         """Return what the job's actors did; `detail=commands` adds each command."""
-        return cast(TimelineJson, self._object("GET", _path(job_id, "timeline", **page)))
+        path, headers = _path(job_id, "timeline", **page), {"Accept-Encoding": "gzip"}
+        return cast(TimelineJson, self._object("GET", path, headers=headers))
 
     def log(self, job_id: str, **of: int | str) -> Answer:
         """Return the output of commands; `actor`, `after` and `key` select a part of it.
@@ -195,7 +197,7 @@ class Client:
     ) -> Answer:
         """Return the answer. Raises RequestRefused, and NotRunning if there is no daemon."""
         with self._exchange(method, path, body, headers or {}) as response:
-            answer, status = Answer(response.headers, response.read()), response.status
+            answer, status = Answer(response.headers, _unpacked(response)), response.status
         if 200 <= status < 300:
             return answer
         raise self._refusal(status, answer.body)
@@ -309,6 +311,12 @@ class Client:
 
     def _not_mu(self, why: str) -> DaemonUnreachable:
         return DaemonUnreachable(f"the server at {self._address.url} is not a mu daemon: {why}")
+
+
+def _unpacked(response: http.client.HTTPResponse) -> bytes:
+    """Return the body of a response, which may be compressed."""
+    body = response.read()
+    return gzip.decompress(body) if response.getheader("Content-Encoding") == "gzip" else body
 
 
 def _path(*parts: str, **arguments: int | str) -> str:

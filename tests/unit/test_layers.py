@@ -122,7 +122,7 @@ def test_what_makes_functions_knows_little_of_the_daemon(part):
 
 
 def test_a_timeline_needs_the_records_of_its_job_and_nothing_else():
-    assert parts_of_mu("timeline") <= {"messages", "journal"}
+    assert parts_of_mu("timeline") <= {"messages", "journal", "strict_json"}
 
 
 def test_recorded_courses_are_for_the_command_line_only():

@@ -41,13 +41,24 @@ START = 1000.0
 ORDERED = Ordered(START, "u", {"retries": 1}, "", "d")
 
 
+def rows(told):
+    """Return JSON with tuples for lists of plain values."""
+    if isinstance(told, dict):
+        return {name: rows(value) for name, value in told.items()}
+    if not isinstance(told, list):
+        return told
+    inside = list(map(rows, told))
+    plain = inside and not any(isinstance(one, dict | list | tuple) for one in inside)
+    return tuple(inside) if plain else inside
+
+
 def told(*records, actors=1, commands=True, until=60.0, ended=True, **page):
     """Return the timeline of a job with these records."""
     plan = Planned([{} for _ in range(actors)], list(range(actors)))
     lines = [one if isinstance(one, str) else write_record(one) for one in records]
     lines = [write_record(ORDERED), write_record(plan), *lines]
     course = JobCourse(**page).read(lines)
-    return timeline_json("j1", course, START + until, ended, commands)
+    return rows(json.loads(timeline_json("j1", course, START + until, ended, commands)))
 
 
 def assigned(at=3.0, actor=0, attempt=1, session="aa", launch="l1"):
@@ -335,7 +346,7 @@ def test_a_journal_of_an_earlier_version_shows_what_it_has(tmp_path):
     with closing(Archive(tmp_path / "journal.db", read_only=True)) as archive:
         for job in archive.jobs():
             course = JobCourse().read(archive.lines(job))
-            timeline = timeline_json(job, course, course.last, True, True)
+            timeline = rows(json.loads(timeline_json(job, course, course.last, True, True)))
             attempts = [one for actor in timeline["actors"] for one in actor["attempts"]]
             commands = [one for attempt in attempts for one in attempt["commands"]]
             assert not timeline["exact"]
