@@ -69,6 +69,9 @@ class FindBucket(Protocol):
 ReadLog = Callable[[str, int], Coroutine[Any, Any, Transcript | None]]
 """Returns the log of a job's actor; None: there is none. Raises OSError and ValueError."""
 
+InThread = Callable[..., Deferred[Any]]
+"""Makes a call in a thread, and returns its result."""
+
 Examine = Callable[[Mapping[str, object]], Deferred[list[JSON]]]
 """Makes the checks that a request asks for, and returns the findings. Fails with FieldError."""
 
@@ -100,6 +103,7 @@ class Control:
         registry: Registry,
         starter: Starter,
         read_log: ReadLog,
+        in_thread: InThread,
         engines: Collection[str],
         find_bucket: FindBucket,
         examine: Examine,
@@ -113,6 +117,7 @@ class Control:
         self._registry = registry
         self._starter = starter
         self._read_log = read_log
+        self._in_thread = in_thread
         self._engines = engines
         self._find_bucket = find_bucket
         self._examine = examine
@@ -147,7 +152,7 @@ class Control:
         read_only = self._read_body(
             request, Parameter("read_only", bool, "whether the session may only read", False)
         ).read_only
-        code = self._access.new_code(Rights.READ if read_only else rights)
+        code = self._access.new_code(Rights.READ if read_only else rights, rights)
         request.setResponseCode(201)
         return _answer(request, {"code": code, "valid_s": self._config.control.code_s})
 
@@ -349,10 +354,12 @@ class Control:
         """Send the job's changes as server-sent events, until it has ended."""
         self._authorize(request)
         job = self._find(job_id)
-        most = self._config.control.max_viewers
+        config = self._config.control
+        most = config.max_viewers
         if len(self._feeds) >= most:
             raise Refusal(503, f"there are {most} viewers, and [control] max_viewers is {most}")
-        await self._feeds.watch(job, request)
+        until = self._access.until(_bearer(request))
+        await self._feeds.watch(job, request, config.slow_viewer_s, until)
         return b""
 
     @app.route("/jobs/<job_id>/workers", methods=["GET"])
@@ -429,7 +436,10 @@ class Control:
         log = await self._log_of(job, chosen)
         request.setHeader("Mu-Log-Begin", str(log.begin(view.after)))
         request.setHeader("Mu-Log-End", str(log.end))
-        return log.shown(replace(view, names=view.names and sizes[chosen] > 1))
+        text: bytes = await self._in_thread(
+            log.shown, replace(view, names=view.names and sizes[chosen] > 1)
+        )
+        return text
 
     async def _write_logs(
         self, request: Request, job: Job | PastJob, sizes: Mapping[int, int], view: View
@@ -441,7 +451,9 @@ class Control:
         try:
             for actor, size in sizes.items():
                 log = await self._log_of(job, actor)
-                text = log.shown(replace(view, names=view.names and size > 1))
+                text: bytes = await self._in_thread(
+                    log.shown, replace(view, names=view.names and size > 1)
+                )
                 if not await response.write(b"== actor %d ==\n%b\n" % (actor, text)):
                     break
         except Refusal as refused:

@@ -4,6 +4,7 @@ Nothing is kept for a viewer but the version that it has seen. A viewer gets wha
 then, at most once per TICK_S, and only once it has read what it got before: a slow one skips versions.
 """
 
+import math
 import secrets
 from collections.abc import Iterable
 
@@ -137,19 +138,25 @@ def event(kind: str, event_id: str, told: str) -> bytes:
 class Viewer:
     """A client that follows the events of a job, at its own speed."""
 
-    def __init__(self, request: Request, feed: Feed, seen: int | None) -> None:
+    def __init__(self, request: Request, feed: Feed, seen: int | None, slow_s: float) -> None:
         self.feed = feed
         self.over: Deferred[None] = Deferred()
         """Fires once nothing more is sent: the job has ended, and that was sent."""
         self._request = request
         self._seen = seen
         self._paused = False
-        self._quiet_s = 0.0
+        self._quiet_s = self._stuck_s = 0.0
+        self._slow_s = slow_s
         request.registerProducer(self, True)
 
     def show(self) -> None:
         """Send what has changed, unless the client has not yet read what it got before."""
-        if self._paused or self.over.called:
+        if self.over.called:
+            return
+        if self._paused:
+            self._stuck_s += TICK_S
+            if self._stuck_s >= self._slow_s:
+                self._request.transport.abortConnection()
             return
         if self._seen is None or self._seen < self.feed.version:
             # `_seen` comes first: the connection may say during the write that it is full.
@@ -178,6 +185,7 @@ class Viewer:
 
     def resumeProducing(self) -> None:
         self._paused = False
+        self._stuck_s = 0.0
 
     def stopProducing(self) -> None:
         self._paused = True
@@ -192,7 +200,7 @@ class Feeds:
         self._clock = clock
         self._epoch = secrets.token_hex(4)
         self._feeds: dict[str, Feed] = {}
-        self._viewers: set[Viewer] = set()
+        self._viewers: dict[Viewer, float] = {}  # and until when it may see them
         self._ticks = LoopingCall(self._tick)
         self._ticks.clock = clock
 
@@ -200,10 +208,16 @@ class Feeds:
         """How many viewers there are."""
         return len(self._viewers)
 
-    def watch(self, job: Job | PastJob, request: Request) -> Deferred[None]:
-        """Send the job's events to this client; fires once the job has ended.
+    def watch(
+        self,
+        job: Job | PastJob,
+        request: Request,
+        slow_s: float = 60.0,
+        until: float = math.inf,
+    ) -> Deferred[None]:
+        """Send the job's events to this client; fires once the job has ended, or at the time `until`.
 
-        Cancel it once the client is gone.
+        A client that reads nothing for `slow_s` loses its connection. Cancel it once the client is gone.
         """
         feed = self._feeds.get(job.id)
         if feed is None:
@@ -212,8 +226,8 @@ class Feeds:
         request.setHeader("Cache-Control", "no-store")
         request.setHeader("X-Accel-Buffering", "no")  # of nginx, which would hold events back
         last = (request.getHeader("last-event-id") or "").strip()
-        viewer = Viewer(request, feed, feed.seen(last))
-        self._viewers.add(viewer)
+        viewer = Viewer(request, feed, feed.seen(last), slow_s)
+        self._viewers[viewer] = until
         viewer.over.addBoth(self._leave, viewer)
         request.write(b"retry: 1000\n\n")
         viewer.show()
@@ -227,6 +241,9 @@ class Feeds:
             viewer.leave()
 
     def _tick(self) -> None:
+        now = self._clock.seconds()
+        for viewer in [one for one, until in self._viewers.items() if until <= now]:
+            viewer.leave()
         for feed in list(self._feeds.values()):
             viewers = [viewer for viewer in self._viewers if viewer.feed is feed]
             try:
@@ -239,7 +256,7 @@ class Feeds:
                     viewer.leave()
 
     def _leave(self, result: object, viewer: Viewer) -> object:
-        self._viewers.discard(viewer)
+        self._viewers.pop(viewer, None)
         watched = {one.feed.job.id for one in self._viewers}
         for job_id in self._feeds.keys() - watched:
             del self._feeds[job_id]

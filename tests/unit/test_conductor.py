@@ -9,7 +9,7 @@ from io import BytesIO
 import pytest
 from kit.journal import HeldJournal
 from kit.parts import OneState, Port, Reactor, ScriptedEngine, Threads, make_spec
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import capturedLogs
 from twisted.web.test.requesthelper import DummyRequest
@@ -603,6 +603,7 @@ def test_an_order_that_is_repeated_is_answered_once_it_is_on_disk():
         registry,
         bench.conductor,
         no_log,
+        maybeDeferred,
         {"scripted", "external"},
         no_bucket,
         lambda given: Deferred(),
