@@ -23,6 +23,7 @@ _PAGE_MB = os.sysconf("SC_PAGESIZE") / 2**20
 class _SlowCommand:
     """A slow command: what is known so far of what it used."""
 
+    begun: float
     known: dict[str, float] = field(default_factory=dict)
     peak_mb: float = 0.0
     kills: int | None = None
@@ -53,7 +54,7 @@ class UsageMeter:
         if not self._on:
             return
         now = self._count()
-        self._running[number] = _SlowCommand(kills=_oom_kills())
+        self._running[number] = _SlowCommand(now, kills=_oom_kills())
         self._pause_s = FIRST_SAMPLE_S
         self.due = now + FIRST_SAMPLE_S
 
@@ -61,6 +62,12 @@ class UsageMeter:
         """Note what else is known of a command."""
         if number in self._running:
             self._running[number].known |= known
+
+    def note_state(self, number: int) -> None:
+        """Note that the neighbour's state has arrived, for which the program of a command waited."""
+        running = self._running.get(number)
+        if running is not None:
+            running.known.setdefault("wait_s", monotonic() - running.begun)
 
     def note_program(self, number: int, used: struct_rusage) -> None:
         """Note what the program of a command used, which has ended.

@@ -14,6 +14,7 @@ FIGURES = {
     "cpu_s": "the CPU time of programs and of transfers",
     "busy_s": "how long workers had such a command to execute; several at a time count once",
     "idle_s": "the part of busy_s in which the machine's CPUs were idle: if it is small, others used them",
+    "wait_s": "how long programs waited for the states of other workers, of busy_s",
     "peak_mb": "the most memory of a worker and its programs",
     "memory_mb": "the memory of the function",
     "tmp_mb": "the most that a sandbox's /tmp has held",

@@ -100,6 +100,11 @@ def _attempt(attempt: AttemptCourse, start: float) -> str:
             (round(one.began - start, DIGITS), _since(start, one.ended), one.reason)
             for one in attempt.breaks
         ],
+        "waits": [
+            (round(one.begun - start, DIGITS), round(one.waits_until - start, DIGITS), one.name)
+            for one in attempt.commands
+            if one.waited and one.begun
+        ],
     }
     return _with(told, "commands", (_command(command, start) for command in attempt.commands))
 

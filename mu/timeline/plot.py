@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from mu.timeline.attempts import AWAY, IDLE
+from mu.timeline.attempts import AWAY, IDLE, WAIT
 from mu.timeline.course import CANCELLED, DONE, FAILED, LAUNCHING, STARTING, WAITING
 from mu.timeline.figures import (
     PHASES,
@@ -40,6 +40,7 @@ COLOURS = {
     "upload": "#009e73",
     "connect": "#8a63b8",
     COMMANDS: "#6b7785",
+    WAIT: "#f0e442",
     AWAY: "#cc79a7",
     DONE: "#7fc8a9",
     FAILED: "#d13b1f",

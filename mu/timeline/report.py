@@ -13,7 +13,7 @@ from hashlib import sha256
 from html import escape
 from typing import Any
 
-from mu.timeline.attempts import AWAY, OK, QUIT
+from mu.timeline.attempts import AWAY, OK, QUIT, WAIT
 from mu.timeline.course import FAILED
 from mu.timeline.figures import attempts, cold_start, durations, in_seconds, quantile
 from mu.timeline.plot import STYLE as PLOT_STYLE
@@ -251,6 +251,7 @@ def _actors(actors: Iterable[ActorCourseJson], now: float) -> str:
         "retrieve",
         "run",
         "upload",
+        "wait",
         "away",
         "took",
     )
@@ -275,7 +276,7 @@ def _row(actor: ActorCourseJson, now: float) -> tuple[object, ...]:
     )
 
 
-_SPENT = ("retrieve", "run", "upload", AWAY)
+_SPENT = ("retrieve", "run", "upload", WAIT, AWAY)
 
 
 def _took(actor: ActorCourseJson, now: float) -> float:

@@ -20,6 +20,7 @@ from mu.journal.records import (
     Arrived,
     Assigned,
     AttemptEnded,
+    CommandUsed,
     Disconnected,
     Incomplete,
     Launched,
@@ -202,6 +203,26 @@ def test_a_lost_connection_is_away_until_the_worker_is_back():
     (actor,) = timeline["actors"]
     assert actor["states"][1:] == [(3.0, "run"), (4.0, "away"), (6.0, "run"), (8.0, "done")]
     assert actor["attempts"][0]["away"] == [(4.0, 6.0, "reset by peer")]
+
+
+def test_a_program_that_waits_for_a_state_is_shown_apart():
+    timeline = told(
+        assigned(),
+        entered("run:a", "run:b"),
+        CommandUsed(START + 7.5, 0, 1, 1, {"cpu_s": 1.0, "wait_s": 2.5}),
+        replied(8.0, "OK:RETVAL(0)", 1),
+        CommandUsed(START + 9.0, 0, 1, 2, {"cpu_s": 1.0}),
+        CommandUsed(START + 9.0, 0, 1, 7, {"wait_s": 1.0}),
+        replied(9.0, "OK:RETVAL(0)", 2),
+        ended(9.0),
+    )
+    (actor,) = timeline["actors"]
+    assert actor["states"][1:] == [(3.0, "wait"), (5.5, "run"), (9.0, "done")]
+    assert actor["attempts"][0]["waits"] == [(3.0, 5.5, "run")]
+    rows = csv.DictReader(csv_lines(timeline))
+    assert [(row["name"], row["seconds"]) for row in rows if row["what"] == "wait"] == [
+        ("run", "2.5")
+    ]
 
 
 def test_a_restart_of_the_coordinator_is_away():
