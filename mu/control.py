@@ -19,6 +19,7 @@ from mu.home import Tokens
 from mu.jobs.actors import Actor
 from mu.jobs.body import read_body
 from mu.jobs.book import JobBook, PastJob
+from mu.jobs.failed_inputs import by_reason, having
 from mu.jobs.job import Job
 from mu.jobs.life import SHOWN
 from mu.jobs.orders import digest, read_order, refuse_unreachable, rerun_of
@@ -380,6 +381,40 @@ class Control:
             workers = [worker for worker in workers if worker["actor"] > last]
         return _answer(request, workers[:limit])
 
+    @app.route("/jobs/<job_id>/failures", methods=["GET"])
+    async def failures(self, request: Request, job_id: str) -> bytes:
+        """Return which inputs failed of actors that are done, grouped by the reason."""
+        self._authorize(request)
+        job = self._find(job_id)
+        if isinstance(job, Job):
+            results = [(one.number, one.result) for one in job.actors if one.state == "done"]
+        else:
+            results = [(one["actor"], one["result"]) for one in job.workers() if not one["error"]]
+        name = job.describe()["pipeline"]
+        pipeline = self._registry.pipelines.get(name)
+        if pipeline is None:
+            return _answer(request, [])
+        told = [(number, result) for number, result in results if result is not None]
+        try:
+            found = await self._in_thread(by_reason, told, pipeline.failed_inputs)
+        except Exception as error:  # the code of a plugin
+            raise Refusal(500, f"failed_inputs of pipeline {name} failed: {error!r:.500}") from None
+        return _answer(request, found)
+
+    @app.route("/jobs/<job_id>/inputs", methods=["GET"])
+    async def inputs(self, request: Request, job_id: str) -> bytes:
+        """Return the numbers of the actors that have an input with `part` in its name."""
+        self._authorize(request)
+        job = self._find(job_id)
+        part = _argument(request, "part")
+        if not part:
+            raise Refusal(400, "part must be a part of an input's name, got none", "part")
+        if not isinstance(job, Job):
+            raise _inputs_gone(job)
+        given = [(actor.number, actor.input) for actor in job.actors]
+        found = await self._in_thread(having, given, job.spec.pipeline.inputs, part)
+        return _answer(request, found)
+
     @app.route("/jobs/<job_id>/timeline", methods=["GET"])
     async def timeline(self, request: Request, job_id: str) -> bytes:
         """Return what each actor did, and when; with `detail=commands`, each of its commands."""
@@ -603,15 +638,19 @@ def _argument(request: Request, name: str) -> str | None:
     return given[-1].decode("utf-8", "replace") if given else None
 
 
+def _inputs_gone(job: PastJob) -> Refusal:
+    return Refusal(
+        404, f"job {job.id} ended before the daemon's last start: its inputs are gone", "key"
+    )
+
+
 def _having(job: Job | PastJob, part: str) -> tuple[str, list[Actor]]:
     """Return the input of this name, or the only one with this part of it, and the actors that have it.
 
     Raises Refusal if there is none, or several.
     """
     if not isinstance(job, Job):
-        raise Refusal(
-            404, f"job {job.id} ended before the daemon's last start: its inputs are gone", "key"
-        )
+        raise _inputs_gone(job)
     found = job.having(part)
     if not found:
         raise Refusal(404, f"job {job.id} has no input {part!r:.200}", "key")

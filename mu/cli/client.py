@@ -139,6 +139,15 @@ class Client:
         path, headers = _path(job_id, "timeline", **page), {"Accept-Encoding": "gzip"}
         return cast(TimelineJson, self._object("GET", path, headers=headers))
 
+    def failures(self, job_id: str) -> list[dict[str, Any]]:
+        """Return which inputs of actors that are done failed, by reason; earlier daemons do not tell."""
+        try:
+            return cast(list[dict[str, Any]], self._list(_path(job_id, "failures")))
+        except RequestRefused as refused:
+            if refused.status != 404:
+                raise
+            return []
+
     def log(self, job_id: str, **of: int | str) -> Answer:
         """Return the output of commands; `actor`, `after` and `key` select a part of it.
 

@@ -106,7 +106,9 @@ def report(job: str, out: str) -> None:
 
     found, timeline = _found(job)
     actors = cast("list[dict[str, Any]]", the_client().workers(found["id"]))
-    page = ReportPage(script(), style(), actors, [usage_line(found), advice(found)])
+    failures = the_client().failures(found["id"])
+    used = [usage_line(found), advice(found)]
+    page = ReportPage(script(), style(), actors, failures, used)
     _write(out, write(found, timeline, page).encode())
 
 

@@ -54,6 +54,8 @@ class ReportPage:
     script: str
     style: str
     actors: Sequence[Mapping[str, Any]]
+    failures: Sequence[Mapping[str, Any]] = ()
+    """GET /jobs/ID/failures."""
     use: Sequence[str] = ()
     """Sentences about what the workers used."""
 
@@ -84,7 +86,7 @@ def report(job: Mapping[str, Any], timeline: TimelineJson, page: ReportPage) -> 
         _folded("Result", _json(job.get("result"))),
     ]
     tail = (
-        f'</details><script type="text/plain" id="data">{_packed(job, timeline, page.actors)}</script>'
+        f'</details><script type="text/plain" id="data">{_packed(job, timeline, page)}</script>'
         f'<script type="module">{page.script}</script></body></html>\n'
     )
     return "\n".join([head, *filter(None, parts), tail])
@@ -103,15 +105,15 @@ def _hash(text: str) -> str:
     return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
 
 
-def _packed(
-    job: Mapping[str, Any], timeline: TimelineJson, actors: Sequence[Mapping[str, Any]]
-) -> str:
+def _packed(job: Mapping[str, Any], timeline: TimelineJson, page: ReportPage) -> str:
     """Return what the page shows, as JSON, compressed, in base64."""
+    actors = page.actors
     first = sorted(actors, key=lambda one: (one["state"] != FAILED, not one.get("failures")))
     shown = {one["actor"]: place < MOST_DETAILED for place, one in enumerate(first[:MOST_ACTORS])}
     told = {
         "job": {**job, "result": _short(job.get("result"), SHOWN_RESULT)},
         "at": timeline["created"] + timeline["seconds"],
+        "failures": page.failures,
         "actors": [_told(one, shown[one["actor"]]) for one in actors if one["actor"] in shown],
         "timeline": {
             "created": timeline["created"],

@@ -308,6 +308,27 @@ def test_ten_thousand_actors_are_shown_filtered_and_zoomed(tab, tmp_path):
         daemon.process.kill()
 
 
+def test_failed_inputs_are_grouped_by_reason_and_actors_are_found_by_their_inputs(tab, daemon, s3):
+    for name in ("one", "two", "bad1", "three", "bad2", "four"):
+        s3.client().put_object(Bucket="films", Key=f"found/{name}", Body=name.encode())
+    params = {"bucket": "films", "prefix": "found/", "out_prefix": "found-out/"}
+    params |= {"command": "grep -v bad {in} > {out}", "tolerate": "2"}
+    given = {"pipeline": "map", "workers": 2, "function": "png2y4m", "params": params}
+    job = daemon.wait(daemon.ask("/jobs", given)["id"])
+    assert job["state"] == "done", job["error"]
+    log_in(tab, daemon, job["id"])
+    expect(tab.locator(".failure")).to_have_count(1)
+    expect(tab.locator(".failure")).to_contain_text("found/bad1")
+    expect(tab.locator(".failure pre")).to_have_text("exit status 1")
+    rows = tab.locator(".actors tbody tr")
+    expect(rows).to_have_count(2)
+    tab.get_by_label("Filter actors by text").fill("BAD1")
+    expect(rows).to_have_count(1)
+    expect(rows).to_contain_text("done")
+    tab.get_by_label("Filter actors by text").fill("no such thing")
+    expect(rows).to_have_count(0)
+
+
 def test_a_report_shows_the_page_without_a_network_and_a_summary_without_scripts(
     tab, browser, daemon, s3, tmp_path
 ):

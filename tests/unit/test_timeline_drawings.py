@@ -163,7 +163,7 @@ def test_a_report_allows_its_own_script_and_styles_by_their_hashes():
 
 
 def test_a_report_says_what_workers_used():
-    page = ReportPage("", "", [row(0)], ["Used: 1 s & more.", ""])
+    page = ReportPage("", "", [row(0)], [], ["Used: 1 s & more.", ""])
     assert "<p>Used: 1 s &amp; more.</p>" in write_report(JOB, timeline(course(0)), page)
 
 

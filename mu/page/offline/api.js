@@ -1,7 +1,7 @@
 // What the page's api.js gives its views, from the data in a report: nothing is asked of any host.
 
 const packed = Uint8Array.from(atob(document.getElementById("data").textContent), (one) => one.charCodeAt(0));
-const {job, at, actors, timeline} = JSON.parse(await new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text());
+const {job, at, actors, timeline, failures} = JSON.parse(await new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text());
 
 const COLUMNS = ["actor", "state", "does", "label", "attempt", "began", "since", "waits_for", "total", "done", "failed", "error", "retried"];
 const last = new Map(timeline.actors.map(({actor, states}) => [actor, states.at(-1)?.[1] ?? "idle"]));
@@ -22,6 +22,8 @@ export async function follow(id, take) {
 /** Return a part of the timeline or of the actors. */
 export async function get(path, {limit, after = -1} = {}) {
   const part = (all) => all.filter(({actor}) => actor > after).slice(0, limit);
+  if (path.endsWith("/failures")) return failures;
+  if (path.endsWith("/inputs")) return []; // their names are not in a report
   return path.endsWith("/timeline") ? {...timeline, actors: part(timeline.actors)} : part(actors);
 }
 
