@@ -52,6 +52,7 @@ bench: $(VENV)/dev.stamp
 	$(BIN)/python bench/launch.py
 	$(BIN)/python bench/machine.py
 	$(BIN)/python bench/coordinator.py
+	$(BIN)/python bench/many.py
 	$(BIN)/python bench/journal.py
 	$(BIN)/python bench/output.py
 	$(BIN)/python bench/restart.py

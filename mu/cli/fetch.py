@@ -71,11 +71,11 @@ def store_of_job(client: Client, job: JobJson) -> FileStore:
 def files_of(store: FileStore, job: JobJson) -> tuple[dict[str, str], str]:
     """Return the file's name for each key that the job has made, and a prefix of all keys.
 
-    A job's result has the `keys`, or a `folder` of the bucket, or names a `manifest` that has them.
+    A job's result has the `keys`, or names a `manifest` that has them, or a `folder` of the bucket.
     """
     result = job["result"] if isinstance(job["result"], dict) else {}
     manifest, keys, place = result.get("manifest"), result.get("keys"), result.get("folder")
-    if isinstance(manifest, str):
+    if keys is None and isinstance(manifest, str):
         keys = _keys_in(store, job, manifest)
     elif isinstance(place, str):
         keys = [key for key in store.listed(f"{place}/") if not key.endswith("/")]

@@ -42,7 +42,7 @@ def by_reason(
     ]
 
 
-def having(
+def actors_with(
     given: Iterable[tuple[int, Mapping[str, Any]]],
     inputs: Callable[[dict[str, Any]], Iterable[str]],
     part: str,

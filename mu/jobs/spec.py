@@ -87,11 +87,21 @@ class Limits:
     """How long an engine may take to accept a launch, including throttling."""
     reconnect_s: float = 60.0
     """How long a worker runs without a daemon."""
+    ahead_s: float = 0.0
+    """How long before an actor can begin its worker is launched."""
 
 
 def new_machine(
-    pipeline: Pipeline, facts: JobFacts, actor: int, given: Mapping[str, Any], limits: Limits
+    pipeline: Pipeline,
+    facts: JobFacts,
+    actor: int,
+    given: Mapping[str, Any],
+    limits: Limits,
+    before: Mapping[int, Any] | None = None,
 ) -> Machine:
-    """Return a new machine for an attempt at an actor whose input is `given`."""
-    worker = ScriptWorker(facts, actor, given)
+    """Return a new machine for an attempt at an actor whose input is `given`.
+
+    `before` has the results of the actors that it waited for; None: it waited for nobody.
+    """
+    worker = ScriptWorker(facts, actor, given, before)
     return Machine(worker, first_state(pipeline.begin), limits.max_held, limits.max_info)

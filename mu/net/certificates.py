@@ -6,6 +6,10 @@ disk: workers check its certificate against the CA and the name SERVER_NAME.
 
 import datetime
 import ipaddress
+import os
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,14 +18,6 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from OpenSSL import SSL, crypto
-from twisted.internet.ssl import (
-    AcceptableCiphers,
-    CertificateOptions,
-    TLSVersion,
-    trustRootFromCertificates,
-)
-from twisted.internet.ssl import Certificate as TwistedCertificate
 
 from mu.home import write_private
 from mu.hosts import read_host
@@ -202,26 +198,43 @@ class Authority:
         pem = certificate.public_bytes(serialization.Encoding.PEM).decode("ascii")
         return Identity(pem, _pem(key))
 
-    def server_options(self, identity: Identity) -> CertificateOptions:
+    def server_context(self, identity: Identity) -> ssl.SSLContext:
         """Return the TLS options of the worker port and the relay."""
-        return server_options(identity, self.pem)
+        return server_context(identity, self.pem)
 
 
-def server_options(identity: Identity, ca_pem: str) -> CertificateOptions:
-    """Return a port's TLS options: client certificates, TLS 1.3 or 1.2 with AEAD, little memory."""
-    options = CertificateOptions(
-        privateKey=crypto.load_privatekey(crypto.FILETYPE_PEM, identity.key.encode("ascii")),
-        certificate=crypto.load_certificate(
-            crypto.FILETYPE_PEM, identity.certificate.encode("ascii")
-        ),
-        trustRoot=trustRootFromCertificates([TwistedCertificate.loadPEM(ca_pem.encode("ascii"))]),
-        insecurelyLowerMinimumTo=TLSVersion.TLSv1_2,
-        acceptableCiphers=AcceptableCiphers.fromOpenSSLCipherString(TLS_1_2_CIPHERS),
-    )
-    context = options.getContext()
-    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
-    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-    return options
+def server_context(identity: Identity, ca_pem: str) -> ssl.SSLContext:
+    """Return a port's TLS options: client certificates, TLS 1.3 or 1.2 with AEAD, no resumption.
+
+    Raises ssl.SSLError, an OSError.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(TLS_1_2_CIPHERS)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(cadata=ca_pem)
+    context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
+    context.num_tickets = 0
+    with _readable(identity.certificate) as certificate, _readable(identity.key) as key:
+        context.load_cert_chain(certificate, key)
+    return context
+
+
+@contextmanager
+def _readable(text: str) -> Iterator[str]:
+    """Return the path of a pipe with this text: OpenSSL reads files, and keys must not be on disk."""
+    end, start = os.pipe()
+    try:
+        with open(start, "w", encoding="ascii") as pipe:
+            pipe.write(text)
+        yield f"/dev/fd/{end}"
+    finally:
+        os.close(end)
+
+
+def job_named(certificate: bytes | None) -> str | None:
+    """Return the id of the job that a worker's certificate (DER) names, or None."""
+    return None if certificate is None else job_of(x509.load_der_x509_certificate(certificate))
 
 
 def job_of(certificate: x509.Certificate) -> str | None:

@@ -7,9 +7,10 @@ then, at most once per TICK_S, and only once it has read what it got before: a s
 import math
 import secrets
 from collections.abc import Iterable
+from typing import cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.internet.interfaces import IPushProducer, IReactorTime, ITCPTransport
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.web.server import Request
@@ -42,7 +43,11 @@ Row = list[object]
 
 def row_of(actor: Actor) -> Row:
     """Return the row of a live actor; `waits_for` is null if it is what its job awaits."""
-    waits_for = None if actor.awaits_worker else actor.waits_for()
+    gate = actor.gate
+    if gate is not None:  # how many are still to go changes too often
+        waits_for: str | None = gate.title
+    else:
+        waits_for = None if actor.awaits_worker else actor.waits_for()
     error = actor.error and readable(actor.error[:SHOWN_ERROR])
     does = actor.attempts[-1].does() if actor.state == "running" and actor.attempts else None
     shown = [actor.number, actor.state, does, actor.label, actor.tried, actor.began, actor.since()]
@@ -156,7 +161,7 @@ class Viewer:
         if self._paused:
             self._stuck_s += TICK_S
             if self._stuck_s >= self._slow_s:
-                self._request.transport.abortConnection()
+                cast(ITCPTransport, self._request.transport).abortConnection()
             return
         if self._seen is None or self._seen < self.feed.version:
             # `_seen` comes first: the connection may say during the write that it is full.

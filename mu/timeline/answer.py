@@ -45,7 +45,8 @@ def timeline_json(
         ],
     }
     chosen = islice((one for number, one in course.actors.items() if number > after), most)
-    return _with(head, "actors", (_actor(actor, start, until, commands) for actor in chosen))
+    actors = (_actor(one, course.opened(one.number), start, until, commands) for one in chosen)
+    return _with(head, "actors", actors)
 
 
 def _with(told: object, name: str, values: Iterable[str]) -> str:
@@ -57,12 +58,14 @@ def _dumps(told: object) -> str:
     return dumps(told, compact=True)
 
 
-def _actor(actor: ActorCourse, start: float, until: float, commands: bool) -> str:
+def _actor(
+    actor: ActorCourse, opened: float | None, start: float, until: float, commands: bool
+) -> str:
     attempts = actor.attempts
     told = {
         "actor": actor.number,
         "attempt": attempts[-1].number if attempts else 0,
-        "states": _row(actor.segments(until), start),
+        "states": _row(actor.segments(until, opened), start),
     }
     if not commands:
         return _dumps(told)

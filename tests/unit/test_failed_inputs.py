@@ -1,6 +1,6 @@
 """Which inputs failed, by reason, and who has which."""
 
-from mu.jobs.failed_inputs import MOST_NAMED, by_reason, having
+from mu.jobs.failed_inputs import MOST_NAMED, actors_with, by_reason
 from mu.pipelines.map import map_pipeline
 
 
@@ -28,5 +28,5 @@ def test_few_are_named_of_very_many():
 
 def test_actors_are_found_by_a_part_of_their_inputs_names():
     given = [(0, {"keys": ["in/A.txt", "b"]}), (1, {"keys": ["in/c.txt"]}), (2, {"keys": []})]
-    assert having(given, map_pipeline.inputs, "a.TXT") == [0]
-    assert having(given, map_pipeline.inputs, "in/") == [0, 1]
+    assert actors_with(given, map_pipeline.inputs, "a.TXT") == [0]
+    assert actors_with(given, map_pipeline.inputs, "in/") == [0, 1]

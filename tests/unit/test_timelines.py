@@ -74,9 +74,9 @@ def test_the_next_timeline_of_a_running_job_reads_only_what_came_since():
     job, ledger, clock = make_job(TerminalState, job_id="j1"), CountingJournal(), Clock()
     timelines = Timelines(ledger, clock, maybeDeferred)
 
-    def told(*page, **how):
+    def told(after, most):
         ledger.sync()
-        answer = Deferred.fromCoroutine(timelines.read(job, *page, False, **how)).result
+        answer = Deferred.fromCoroutine(timelines.read(job, after, most, False)).result
         return [one["states"] for one in json.loads(answer)["actors"]]
 
     ledger.record("j1", Ordered(1.0, "u", {}, "", "d"))
