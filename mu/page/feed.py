@@ -7,10 +7,11 @@ then, at most once per TICK_S, and only once it has read what it got before: a s
 import math
 import secrets
 from collections.abc import Iterable
+from socket import SO_SNDBUF, SOL_SOCKET
 from typing import cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer, IReactorTime, ITCPTransport
+from twisted.internet.interfaces import IPushProducer, IReactorTime, ISystemHandle, ITCPTransport
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.web.server import Request
@@ -32,6 +33,8 @@ MOST_MESSAGES = 64
 """How many messages of one version are kept: a client may say that it has seen any."""
 SHOWN_ERROR = 500
 """Characters of an error in a row; GET /jobs/ID/workers has all of it."""
+UNREAD_BYTES = 2**17
+"""How much the system may hold for a viewer: it takes up to megabytes, and none seems slow until then."""
 COLUMNS = (
     *("actor", "state", "does", "label", "attempt", "began", "since", "waits_for"),
     *("total", "done", "failed", "error", "retried"),
@@ -231,6 +234,8 @@ class Feeds:
         request.setHeader("Cache-Control", "no-store")
         request.setHeader("X-Accel-Buffering", "no")  # of nginx, which would hold events back
         last = (request.getHeader("last-event-id") or "").strip()
+        if ISystemHandle.providedBy(request.transport):
+            request.transport.getHandle().setsockopt(SOL_SOCKET, SO_SNDBUF, UNREAD_BYTES)
         viewer = Viewer(request, feed, feed.seen(last), slow_s)
         self._viewers[viewer] = until
         viewer.over.addBoth(self._leave, viewer)
