@@ -114,8 +114,10 @@ class UsageMeter:
         self._sample()
         peak_mb, kills = self._peak_mb(running), _oom_kills()
         killed = kills is not None and running.kills is not None and kills > running.kills
-        full = killed or peak_mb >= FULL * self._memory_mb
-        why = "killed: out of memory" if full else "killed"
+        if peak_mb >= FULL * self._memory_mb or (killed and _has_own_machine()):
+            why = "killed: out of memory"
+        else:
+            why = "killed, perhaps because the machine was out of memory" if killed else "killed"
         return f"{why} (peak {peak_mb:,.0f} of {self._memory_mb:,.0f} MB)"
 
     @staticmethod
@@ -199,8 +201,13 @@ def _cpu_ticks() -> tuple[int, int]:
         return 0, 0
 
 
+def _has_own_machine() -> bool:
+    """Return whether nothing but this function runs on its (virtual) machine, as on AWS."""
+    return "AWS_LAMBDA_FUNCTION_NAME" in os.environ and "MU_SHARED_MACHINE" not in os.environ
+
+
 def _oom_kills() -> int | None:
-    """Return how many processes the system has killed for want of memory; None: unknown."""
+    """Return how many processes the machine has killed for want of memory; None: unknown."""
     try:
         with open("/proc/vmstat", "rb") as file:
             return next((int(line[9:]) for line in file if line.startswith(b"oom_kill ")), None)
