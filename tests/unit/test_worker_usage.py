@@ -1,5 +1,7 @@
 """What a worker says of a program that was killed."""
 
+import os
+
 import pytest
 from mu_worker import usage
 
@@ -12,7 +14,7 @@ def killed(monkeypatch):
         counts = iter([10, 10 + kills])
         monkeypatch.setattr(usage, "_oom_kills", lambda: next(counts))
         monkeypatch.setattr(usage, "resident_mb", lambda limit: peak_mb)
-        monkeypatch.setattr(usage.os, "environ", environment)
+        monkeypatch.setattr(os, "environ", environment)
         meter = usage.UsageMeter(True, 100.0)
         meter.begin(1)
         return meter.why_killed(1)
