@@ -21,8 +21,8 @@ read_models_once()
 
 # fmt: off
 SLOWEST = (
-    "data", "program", "restart", "example", "pipelines_real", "clock_real", "daemon", "local",
-    "aws_page", "xcenc", "chains_real", "launch_faults", "scripts", "install", "worker_relay",
+    "data", "program", "restart", "install", "pipelines_real", "clock_real", "daemon", "local",
+    "aws_page", "xcenc", "chains_real", "launch_faults", "scripts", "worker_relay",
     "cli", "chain", "nothing_lost", "edges", "waves", "relay_real", "worker",
 )
 # fmt: on

@@ -15,6 +15,10 @@ EXTERNAL = "external"
 """The engine that launches nothing: its workers are started by hand."""
 
 
+ORIGINAL = "original"
+"""The event format whose key and certificates a worker of the original mu can read."""
+
+
 @dataclass(frozen=True, slots=True)
 class JobSpec:
     """A checked order."""
@@ -45,6 +49,8 @@ class JobSpec:
     """The id of the job that it reruns a part of; empty: it is no rerun."""
     event: Mapping[str, Any] = field(default_factory=dict)
     """More keys for the workers' event."""
+    event_format: str = "mu"
+    """In which form the event has its key and certificates: mu or ORIGINAL."""
     order: Mapping[str, Any] = field(default_factory=dict)
     """The whole order as JSON values, which can be used in another order."""
     name: str = ""
