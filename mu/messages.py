@@ -184,7 +184,7 @@ def _numbered(payload: bytes, start: int) -> tuple[int, bytes]:
 def _object(text: bytes) -> dict[str, object]:
     """Return the JSON object in a USED."""
     try:
-        value = json.loads(text) if len(text) <= USE_BYTES else None
+        value = json.loads(text.decode()) if len(text) <= USE_BYTES else None
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):

@@ -123,6 +123,14 @@ class Pipeline(ABC):
         """
         return [""]
 
+    def failed_inputs(self, result: Any) -> Mapping[str, str]:
+        """Return why inputs failed of an actor that is done, by their names, from its result.
+
+        Users see them among a job's failures, grouped by the reason, so equal reasons should be equal
+        texts. By default there are none.
+        """
+        return {}
+
     @abstractmethod
     def begin(self, worker: ScriptWorker) -> State | Script:
         """Return the first state of an attempt at an actor, or a script (a coroutine).

@@ -216,6 +216,7 @@ class MuService(Service):
             registry,
             conductor,
             self._output.read,
+            self._in_thread,
             {*engines, EXTERNAL},
             self._buckets.find,
             partial(self._in_thread, examiner),

@@ -252,6 +252,9 @@ class CommandRunner:
         """Handle a state from the neighbour; `error`: why it could not be kept, or empty."""
         if not error:
             self._spoilt.pop(iteration, None)
+            for run in self._runs.values():
+                if run.awaits == iteration:
+                    self._tools.meter.note_state(run.number)
             return
         self._spoilt[iteration] = error
         for run in self._runs.values():

@@ -16,13 +16,16 @@ from mu.journal.records import AttemptEnded, NobodyCame, Skipped, Stopped
 from mu.machine import Machine
 from mu.messages import BadMessage, Use, encode, parse_retval
 from mu.output.completion import read_excerpt
-from mu.output.pieces import NOTE, TEXT, WHOLE, OutputSink, Piece
+from mu.output.pieces import NOTE, ONCE, TEXT, WHOLE, OutputSink, Piece
+from mu.session import ReplyKind
 from mu.states.context import Progress
 from mu.totals import Totals
 
 SHOWN_REPLY = 1000
 """Characters kept of an actor's last reply, for users."""
 GAP = b"output may be missing here: the connection to the worker was lost"
+KINDS = {ReplyKind.NUMBERED: WHOLE, ReplyKind.PLAIN: TEXT, ReplyKind.REPLAYED: ONCE}
+"""What the output in a reply is for the log."""
 MOST_PRINTING = 1000
 """Of how many commands an attempt knows how much they have printed so far."""
 
@@ -120,26 +123,19 @@ class Attempt:
             del printed[next(iter(printed))]
         self._log(Piece(at, self.number, command, source, output))
 
-    def replied(self, command: int, text: str, at: float) -> None:
+    def replied(self, command: int, text: str, at: float, kind: ReplyKind) -> None:
         """Keep the output in a run's reply, as far as it was not printed before."""
         if not text.startswith("OK:RETVAL("):
             return
         printed, broken = self._printed.pop(command, 0), command in self._broken
-        source = self.machine.worker.source_of(command or self._first_run)
+        source = self.machine.worker.source_of(command)
         try:
             output = encode(parse_retval(text)[1])
         except BadMessage:
             return
         if source is None or (printed == read_excerpt(output).size and not broken):
             return
-        # A worker of the original mu prints nothing before, and does not number its replies.
-        self._log(Piece(at, self.number, command, source, output, WHOLE if command else TEXT))
-
-    @property
-    def _first_run(self) -> int:
-        """The run that a worker of the original mu replies to."""
-        commands = self.machine.worker.outstanding
-        return next((number for number, one in commands.items() if one.startswith("run:")), 0)
+        self._log(Piece(at, self.number, command, source, output, KINDS[kind]))
 
     def reconnected(self, received: int, at: float) -> None:
         """Note that output of the commands that are running may be missing.
@@ -343,6 +339,11 @@ class Actor:
         return attempt.since if away is None else away
 
     @property
+    def retried(self) -> bool:
+        """Whether an attempt failed, and it has not failed for good."""
+        return bool(self.failures) and self.state != "failed"
+
+    @property
     def awaits_worker(self) -> bool:
         """Whether it waits for a worker, as its job describes that, and for nothing of its own."""
         waits = self.state == "waiting" and self.free and self.pause_until is None
@@ -388,10 +389,9 @@ class Actor:
 
     def glance(self) -> Glance:
         """Return what an overview of the job needs."""
-        retried = bool(self.failures) and self.state != "failed"
         error = self.error and readable(self.error)
         waits_for, since = self.waits_for(), self.since()
-        return Glance(self.number, self.state, self.label, waits_for, since, error, retried)
+        return Glance(self.number, self.state, self.label, waits_for, since, error, self.retried)
 
     def describe(self) -> JSON:
         """Return its JSON for users."""

@@ -497,7 +497,7 @@ class RecordedJob(ABC):
 
     def _apply_command_use(self, record: CommandUsed) -> None:
         actor = self._by_number[record.actor]
-        told = record.told | ({"commands": 1} if record.command else {})
+        told = {**record.told, "commands": 1} if record.command else record.told
         actor.usage.add(told)
         self.usage.add(told)
         for attempt in actor.attempts:

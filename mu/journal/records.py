@@ -257,7 +257,7 @@ class CommandUsed:
     command: int
     """The number of the command, from 1."""
     told: dict[str, float]
-    """Figures by name, as in mu.jobs.usage.Usage."""
+    """Figures by name, as in mu.jobs.usage.FIGURES."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -555,6 +555,9 @@ class Map(Pipeline):
         keys: list[str] = given["keys"]
         return keys
 
+    def failed_inputs(self, result: Any) -> dict[str, str]:
+        return {row["key"]: row["error"] for row in result["keys"] if "error" in row}
+
     def begin(self, worker: ScriptWorker) -> Script:
         return map_keys(worker)
 

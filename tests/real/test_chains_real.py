@@ -67,6 +67,12 @@ def test_chain_makes_the_index_that_one_pass_makes(studio, s3):
     params = {"bucket": "films", "key": key, "out_prefix": f"{key}.index/", "every": 50}
     job = studio.wait(run_job(studio, "chain", 5, function="png2y4m", params=params))
     check_index(s3, job, text, 50)
+    assert job["used"]["wait_s"] > 0, "later parts wait for the states of earlier ones"
+    course = studio.ask(f"/jobs/{job['id']}/timeline?detail=commands")["actors"]
+    waited = [one["actor"] for one in course if one["attempts"][-1]["waits"]]
+    assert waited
+    assert 0 not in waited
+    assert all("wait" in [state for _, state in course[number]["states"]] for number in waited)
     told = json.loads(inside("replay", job["id"], "--json", daemon=studio).stdout)
     assert [one["diverged"] for one in told["attempts"]] == [None] * 8
 

@@ -10,7 +10,7 @@ import pytest
 from kit.conductor import Bench, Leave, Patient
 from kit.journal import HeldJournal
 from kit.parts import OneState, Threads, make_spec
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.logger import capturedLogs
 from twisted.web.test.requesthelper import DummyRequest
 
@@ -362,6 +362,7 @@ def test_an_order_that_is_repeated_is_answered_once_it_is_on_disk():
         registry,
         bench.conductor,
         no_log,
+        maybeDeferred,
         {"scripted", "external"},
         no_bucket,
         lambda given: Deferred(),

@@ -132,7 +132,7 @@ def test_what_makes_functions_knows_little_of_the_daemon(part):
 
 
 def test_a_timeline_needs_the_records_of_its_job_and_nothing_else():
-    assert parts_of_mu("timeline") <= {"messages", "journal"}
+    assert parts_of_mu("timeline") <= {"messages", "journal", "strict_json"}
 
 
 def test_recorded_courses_are_for_the_command_line_only():
@@ -143,12 +143,17 @@ def test_recorded_courses_are_for_the_command_line_only():
 def test_the_command_line_takes_little_from_the_daemon_and_gives_it_nothing():
     lazily = {"functions", "doctor", "net", "engines", "home", "aws", "launch", "invocations"}
     assert (
-        parts_of_mu("cli") <= {"config", "parameters", "jobs", "strict_json", "timeline"} | lazily
+        parts_of_mu("cli")
+        <= {"config", "parameters", "jobs", "strict_json", "timeline", "page"} | lazily
     )
     assert {name for path in files("cli") for name in imported(path) if "mu.jobs" in name} <= {
         "mu.jobs.history.replay_job",
         "mu.jobs.history.NoHistory",
+        "mu.jobs.overview.Glance",
+        "mu.jobs.overview.overview",
     }
+    of_page = {name for path in files("cli") for name in imported(path) if "mu.page" in name}
+    assert of_page == {"mu.page.bundle.script", "mu.page.bundle.style"}
     others = set((ROOT / "mu").rglob("*.py")) - set(files("cli"))
     assert not [path for path in others if "mu.cli" in str(imported(path))]
 
