@@ -87,6 +87,23 @@ class Pipeline(ABC):
         """
         return list(range(actors))
 
+    def neighbour(self, params: Params, actor: int) -> int | None:
+        """Return the actor whose states an actor waits for; None, the default: it needs none.
+
+        An order of some actors must include the neighbours that they need, and an actor fails at
+        once if its neighbour has failed for good without the state that it waits for. The states
+        are those of the protocol: of programs with ##INSTATEWAIT##.
+        """
+        return None
+
+    def may_mend(self, reply: str) -> bool:
+        """Return whether a retry may mend a failure with this reply of the worker.
+
+        By default it may. It is asked about the replies that fail a state, or raise CommandFailed.
+        It must be pure. See also mu.pipelines.mending, and `final` of ErrorState and ActorFailed.
+        """
+        return True
+
     def rerun(self, params: Params, outcomes: Sequence[Outcome]) -> Mapping[int, ActorInput]:
         """Return the input of each actor that a rerun of a job runs again, by its number.
 

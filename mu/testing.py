@@ -238,7 +238,9 @@ def run(
     facts = JobFacts("j1", checked, len(inputs), "127.0.0.1:13337", "uniq")
     actors = []
     for number, given in enumerate(inputs):
-        driven = Machine(ScriptWorker(facts, number, given), first_state(pipeline.begin))
+        context = ScriptWorker(facts, number, given)
+        context.may_mend = pipeline.may_mend
+        driven = Machine(context, first_state(pipeline.begin))
         actors.append(play(driven, _fake(worker, number)))
     outcomes = []
     for number, actor in enumerate(actors):

@@ -12,7 +12,7 @@ from resource import struct_rusage
 from signal import SIGKILL
 from time import monotonic, thread_time
 
-from mu.messages import decode, encode
+from mu.messages import decode, encode, runs_encoder
 from mu_worker.connection import DialError
 from mu_worker.event import WorkerEvent
 from mu_worker.neighbour import Neighbour
@@ -25,7 +25,6 @@ from mu_worker.template import (
     command_string,
     fill_tmpdir,
     names_shared_tmp,
-    runs_encoder,
 )
 from mu_worker.threads import Threads
 from mu_worker.usage import UsageMeter

@@ -53,14 +53,6 @@ def awaited_state(command: str, variables: Variables) -> int | None:
     return variables.number("run_iter") - 1 if wait and wait in command else None
 
 
-_ENCODERS = re.compile(r"(?<![\w.-])(?:xc-enc|xc-dump|xc-terminate-chunk)(?![\w.-])")
-
-
-def runs_encoder(command: str) -> bool:
-    """Return whether a command names one of the encoder's programs that write a state."""
-    return _ENCODERS.search(command) is not None
-
-
 def fill_tmpdir(text: str, variables: Variables) -> str:
     return text.replace(TMPDIR, variables.text("_tmpdir") or "")
 

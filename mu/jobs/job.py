@@ -256,6 +256,8 @@ class Job(RecordedJob):
         now = self.clock.seconds()
         self._give_up_launches(late, now)
         self._help_stragglers(now)
+        if self.counts["failed"]:
+            self._fail_orphans()
         self.advance()
         if over := self.bill.over(self.spec.max_cost_usd, now):
             self.stop("failed", over)
@@ -499,6 +501,8 @@ class Job(RecordedJob):
                 attempt.last_reply,
                 charged,
                 _numbers(attempt.machine.worker.progressed),
+                finish.final,
+                sorted(attempt.passed) if self.spec.pipeline.uses_relay else None,
             )
         )
         freed = ""
@@ -525,7 +529,27 @@ class Job(RecordedJob):
 
     def _show_and_advance(self, actor: Actor) -> None:
         self._show(actor)
+        if actor.state == "failed":
+            self._fail_orphans()
         self._owner.changed()
+
+    def _fail_orphans(self) -> None:
+        """Fail the actors that wait for a state of an actor that has failed for good."""
+        if not (self.active and self.spec.pipeline.uses_relay):
+            return
+        for actor in self.actors:
+            neighbour = None if actor.outcome else self.neighbour(actor)
+            if neighbour is None or neighbour.state != "failed" or not actor.orphaned_by(neighbour):
+                continue
+            why = f"it waits for the state of actor {neighbour.number}, which has failed"
+            for attempt in list(actor.attempts):
+                if attempt.session is not None:
+                    attempt.session.fence(why, final=True)
+            if actor.free:
+                self.record(NobodyCame(self.clock.seconds(), actor.number, why, final=True))
+                self._after_end(actor)
+            if not self.active:
+                return
 
     def _let_spares_go(self) -> None:
         """Dismiss spares that can no longer be needed."""

@@ -232,6 +232,11 @@ class RecordedJob(ABC):
         """Return a new machine for an attempt at an actor."""
         return new_machine(self.spec.pipeline, self.facts, actor.number, actor.input, self.limits)
 
+    def neighbour(self, actor: Actor) -> Actor | None:
+        """Return the actor whose states this one waits for; None: it needs none."""
+        number = self.spec.pipeline.neighbour(self.spec.params, actor.number)
+        return None if number is None else self._by_number.get(number)
+
     def outcomes(self) -> list[Outcome]:
         """Return how its actors ended, as far as they have, and what stays of an earlier job."""
         own = [

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mu.jobs.plan import sizes_of
-from mu.jobs.spec import JobSpec
+from mu.jobs.spec import JobSpec, left_out
 from mu.journal.records import AttemptEnded, NobodyCame, Ordered, Planned, read_record
 from mu.plugins import ActorInput, Outcome
 from mu.states.origin import explained, is_deliberate
@@ -120,6 +120,8 @@ def _asked(
                     f" {actor!r:.80}: {given!r:.80}"
                 )
         json.dumps(list(again.values()), allow_nan=False)
+        if alone := left_out(spec.pipeline, spec.params, again):
+            raise ValueError(f"{alone}, which would not run again: order it again")
         inputs = [again.get(actor, given) for actor, given in enumerate(earlier.plan.inputs)]
         return again, inputs, sizes_of(spec.pipeline, inputs)
     except Exception as error:  # a pipeline's author may raise anything

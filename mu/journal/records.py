@@ -163,16 +163,22 @@ class AttemptEnded:
     """Whether it counts towards the actor's retries."""
     progress: list[int] | None = None
     """The numbers of its mu.states.Progress, if it had one."""
+    final: bool = False
+    """Whether no retry can mend the error, so that there is none."""
+    passed: list[int] | None = None
+    """The numbers of the states that it has passed on; None: written by a version without this."""
 
 
 @dataclass(frozen=True, slots=True)
 class NobodyCame:
-    """No worker connected in time for an actor that was waiting for one."""
+    """An actor that was waiting for a worker has failed: none connected in time."""
 
     kind: ClassVar[str] = "nobodycame"
     at: float
     actor: int
     error: str
+    final: bool = False
+    """Whether it is for another reason, which no retry can mend."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,6 +203,9 @@ class Chain(Pipeline):
             for number in range(actors)
         ]
 
+    def neighbour(self, params: Params, actor: int) -> int | None:
+        return actor - 1 if actor else None
+
     def rerun(self, params: Params, outcomes: Sequence[Outcome]) -> dict[int, ActorInput]:
         if any(outcome.error for outcome in outcomes):
             raise ValueError(

@@ -70,6 +70,11 @@ def is_last(worker: Context) -> bool:
     return worker.actor == worker.job.actors - 1 or place(worker) == distance - 1
 
 
+def left_neighbour(params: Params, actor: int) -> int | None:
+    """Return the actor before an actor in its group; None: it is the first."""
+    return actor - 1 if actor % params.keyframe_distance else None
+
+
 # ---------------------------------------------------------------- what xcenc and xcenc7 share
 
 
@@ -264,6 +269,9 @@ class XcEnc(Pipeline):
     def order(self, params: Params, actors: int) -> list[int]:
         """Deal the actors so that all groups begin early."""
         return deal(actors, params.keyframe_distance)
+
+    def neighbour(self, params: Params, actor: int) -> int | None:
+        return left_neighbour(params, actor)
 
     def inputs(self, given: ActorInput) -> list[str]:
         return [given["in_key"]]

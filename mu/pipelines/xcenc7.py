@@ -19,6 +19,7 @@ from mu.pipelines.xcenc import (
     UploadChunk,
     check_chunks,
     is_last,
+    left_neighbour,
     out_keys,
     place,
     stored,
@@ -107,6 +108,9 @@ class XcEnc7(Pipeline):
     def order(self, params: Params, actors: int) -> list[int]:
         """Deal the actors so that all groups begin early."""
         return deal(actors, params.keyframe_distance)
+
+    def neighbour(self, params: Params, actor: int) -> int | None:
+        return left_neighbour(params, actor)
 
     def inputs(self, given: ActorInput) -> list[str]:
         return [given["in_key"]]

@@ -95,9 +95,13 @@ RECORDS = [
     (Reconnected(2.75, 0, 1), '["reconnected",2.75,0,1]'),
     (
         AttemptEnded(3.0, 0, 1, "why", None, "Echo", "FAIL(\udcff)", True, [2, 3, 1]),
-        '["attemptended",3.0,0,1,"why",null,"Echo","FAIL(\\udcff)",true,[2,3,1]]',
+        '["attemptended",3.0,0,1,"why",null,"Echo","FAIL(\\udcff)",true,[2,3,1],false,null]',
     ),
-    (NobodyCame(4.0, 2, "late"), '["nobodycame",4.0,2,"late"]'),
+    (
+        AttemptEnded(3.0, 0, 1, "why", None, "Echo", "OK", True, None, True, [0, 2]),
+        '["attemptended",3.0,0,1,"why",null,"Echo","OK",true,null,true,[0,2]]',
+    ),
+    (NobodyCame(4.0, 2, "late"), '["nobodycame",4.0,2,"late",false]'),
     (Stopped(5.0, "cancelled", "by request"), '["stopped",5.0,"cancelled","by request"]'),
     (Resumed(7.0, 6.0), '["resumed",7.0,6.0]'),
     (
@@ -169,6 +173,11 @@ def test_the_encoding_of_each_record_never_changes(record, line):
             '["attemptended",3.0,0,1,null,null,"","OK",true]',
             AttemptEnded(3.0, 0, 1, None, None, "", "OK", True),
         ),
+        (
+            '["attemptended",3.0,0,1,"why",null,"","OK",true,[2,3,1]]',
+            AttemptEnded(3.0, 0, 1, "why", None, "", "OK", True, [2, 3, 1]),
+        ),
+        ('["nobodycame",4.0,2,"late"]', NobodyCame(4.0, 2, "late")),
     ],
 )
 def test_records_of_older_versions_lack_the_last_fields(line, record):
