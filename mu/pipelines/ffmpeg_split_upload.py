@@ -17,6 +17,7 @@ from mu.pipelines.ffmpeg_split import (
     rerun_chunks,
     run_on_chunk,
 )
+from mu.pipelines.mending import may_mend
 from mu.pipelines.texts import check_key, check_last
 from mu.plugins import ActorInput, Outcome, Pipeline
 from mu.states import JobFacts, Script, ScriptWorker
@@ -54,6 +55,7 @@ async def cut(worker: ScriptWorker) -> dict[str, object]:
 
 class FfmpegSplitUpload(Pipeline):
     name = "ffmpeg_split_upload"
+    may_mend = staticmethod(may_mend)
     description = "Cut one video into chunks with ffmpeg, read over HTTP, and upload them."
     parameters = (
         *PARAMETERS,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from mu.parameters import Parameter, Params
 from mu.pipelines.dealing import deal, whole_groups
+from mu.pipelines.mending import may_mend
 from mu.pipelines.texts import LAST_NUMBER
 from mu.pipelines.xcenc import (
     ENDED,
@@ -22,6 +23,7 @@ from mu.pipelines.xcenc import (
     left_neighbour,
     out_keys,
     place,
+    run_with_state,
     stored,
     vpxenc,
     xc_enc,
@@ -38,9 +40,9 @@ class EncodeOverlapping(CommandListState):
         k = place(self.worker)
         chained = self.job.params.keyframe_distance > 1
         self.commandlist = [
-            (None, f"seti:run_iter:{k}"),
-            f"seti:send_statefile:{int(not is_last(self.worker))}",
-            vpxenc("prev.ivf" if chained else "output.ivf"),
+            *run_with_state(
+                k, not is_last(self.worker), vpxenc("prev.ivf" if chained else "output.ivf")
+            ),
             *([(ENDED, self._again(k))] if chained else []),
             (ENDED, None),
         ]
@@ -58,9 +60,14 @@ class EncodeOverlapping(CommandListState):
 class FetchOverlapping(Begin):
     nextState = EncodeOverlapping
 
+    def others(self) -> list[str]:
+        chained, k = self.job.params.keyframe_distance > 1, place(self.worker)
+        return ["xc-terminate-chunk"] if chained and not k else []
+
 
 class XcEnc7(Pipeline):
     name = "xcenc7"
+    may_mend = staticmethod(may_mend)
     may_run_twice = False  # two workers with one name would interfere with each other at the relay
     uses_relay = True
     relay_keep = True  # so that a later attempt gets its neighbour's state again

@@ -1,58 +1,21 @@
 """Actors that wait for the states of others: of those that are left out, or have failed for good."""
 
 import json
-from typing import Any
 
 import pytest
 from kit.journal import HeldJournal
 from kit.parts import make_spec, recorded_job
+from kit.seats import Seat, settle
 
 from mu.config import Config
 from mu.jobs.orders import read_order
 from mu.jobs.rerun import EarlierJob, NoRerun, plan_rerun
 from mu.journal.records import AttemptEnded, NobodyCame, Planned
-from mu.messages import Hello
 from mu.parameters import FieldError, Params, read_fields
 from mu.pipelines.chain import chain
 from mu.pipelines.xcenc import xcenc
 from mu.pipelines.xcenc7 import xcenc7
 from mu.plugins import Outcome, Pipeline
-from mu.testing import FakeWorker
-
-
-class Seat:
-    """The connection of a worker whose commands succeed."""
-
-    peer = "here"
-
-    def __init__(self, job, name):
-        self.session: Any = None
-        self.worker, self.ended = FakeWorker(), ""
-        job.join(Hello(name), self)
-
-    def adopt(self, session):
-        self.session = session
-
-    def say(self, command, reply):
-        self.session.receive(f"RE:{command}:{reply}".encode())
-
-    def write(self, data):
-        pass
-
-    def read_on(self):
-        pass
-
-    def wait(self):
-        self.ended = "waits"
-
-    def goodbye(self):
-        self.ended = "quit"
-
-    def supersede(self, reason):
-        self.ended = reason
-
-    def dismiss(self, reason):
-        self.ended = reason
 
 
 def order(pipeline, params, **more):
@@ -61,6 +24,7 @@ def order(pipeline, params, **more):
     return read_order(json.dumps(body).encode(), Config(), known, {"external", "local"})
 
 
+TERMINATE = "xc-terminate-chunk ##TMPDIR##/prev.ivf"
 CHAIN = {"key": "k", "out_prefix": "o/"}
 
 
@@ -118,11 +82,6 @@ def chained(workers=4, **spec):
     return job
 
 
-def settle(job):
-    for _ in range(20):
-        job.ledger.sync()
-
-
 def go_on(job, seat, until, status=0):
     """Answer a worker's commands until one that contains `until`, to which it replies `status`."""
     attempt = next(a for actor in job.actors for a in actor.attempts if a.session is seat.session)
@@ -150,7 +109,7 @@ def test_those_who_wait_for_a_neighbour_that_failed_for_good_fail_at_once():
     for number in (1, 2):
         go_on(job, seats[number], f"-I ##TMPDIR##/{number - 1}.state", None)
     assert job.actors[2].waits_for() == "a program to end, which needs state 1 of actor 1"
-    go_on(job, seats[0], "xc-terminate-chunk", 1)
+    go_on(job, seats[0], TERMINATE, 1)
     settle(job)
     assert failed_with(job)[1] == "it waits for the state of actor 0, which has failed"
     assert failed_with(job)[3] == "it waits for the state of actor 2, which has failed"
@@ -162,10 +121,10 @@ def test_with_a_retry_left_those_who_wait_go_on_waiting():
     seats = [Seat(job, f"a{n}") for n in range(2)]
     settle(job)
     go_on(job, seats[1], "-I ##TMPDIR##/0.state", None)
-    go_on(job, seats[0], "xc-terminate-chunk", 1)
+    go_on(job, seats[0], TERMINATE, 1)
     assert not failed_with(job)
     assert job.actors[1].state == "running"
-    go_on(job, Seat(job, "b0"), "xc-terminate-chunk", 1)
+    go_on(job, Seat(job, "b0"), TERMINATE, 1)
     settle(job)
     assert list(failed_with(job)) == [0, 1]
     assert len(job.actors[1].failures) == 1
@@ -176,7 +135,7 @@ def test_a_state_that_was_passed_on_before_its_actor_failed_is_enough():
     seats = [Seat(job, f"a{n}") for n in range(2)]
     settle(job)
     go_on(job, seats[1], "-I ##TMPDIR##/0.state", None)
-    go_on(job, seats[0], "xc-terminate-chunk", 0)
+    go_on(job, seats[0], TERMINATE, 0)
     assert job.actors[1].waits_for() == "a program to end"
     seats[0].session.give_up("its worker is gone")
     settle(job)
