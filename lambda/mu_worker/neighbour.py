@@ -124,17 +124,25 @@ class Neighbour:
         `done` is called afterwards, or with `extended`, when the relay holds the frame.
         """
         folder = self._folder()
+        both = _Both(done)
 
-        def work() -> Callable[[], None]:
+        def send_it() -> Callable[[], None]:
             try:
-                tidy(folder, iteration, minimal)
                 spool = pack(folder, iteration, RELAY_FRAME_LIMIT) if send else None
             except StateError as error:
-                return partial(self._packed, None, done, str(error))
-            return partial(self._packed, spool, done, "")
+                return partial(self._packed, None, both.one, str(error))
+            return partial(self._packed, spool, both.one, "")
+
+        def rotate() -> Callable[[], None]:  # while the state is on its way
+            try:
+                tidy(folder, iteration, minimal)
+            except StateError as error:
+                return partial(both.one, str(error))
+            return partial(both.one, "")
 
         self._packing += 1
-        self._files.start(work)
+        self._files.start(send_it)
+        self._files.start(rotate)
 
     def close(self, flush_s: float) -> None:
         """Close for good, after writing the unsent bytes as long as there is progress."""
@@ -376,6 +384,21 @@ class Neighbour:
             awaited, name.awaited = name.awaited, {}
             for done in awaited.values():
                 done(reason)
+
+
+class _Both:
+    """Calls `done` once two things are done, with the first reason why one failed."""
+
+    def __init__(self, done: Done) -> None:
+        self._done = done
+        self._left = 2
+        self._error = ""
+
+    def one(self, error: str) -> None:
+        self._left -= 1
+        self._error = self._error or error
+        if not self._left:
+            self._done(self._error)
 
 
 class _BadRelay(Exception):

@@ -10,6 +10,8 @@ from contextlib import suppress
 
 PIECE_BYTES = 262144
 FINAL = "final.state"
+LEVEL = 1
+"""Of zlib. Higher ones take more than twice the time for a state, and save little."""
 
 
 class StateError(Exception):
@@ -98,7 +100,7 @@ def pack(folder: str, iteration: int, limit: int) -> StateSpool:
     try:
         spool = StateSpool(folder)
         spool.add(b"STATE(%d):" % iteration)
-        compressor = zlib.compressobj()
+        compressor = zlib.compressobj(LEVEL)
         with open(os.path.join(folder, FINAL), "rb") as file:
             while piece := file.read(PIECE_BYTES):
                 spool.add(compressor.compress(piece))

@@ -36,10 +36,10 @@ def _state_passing(variables: Variables) -> tuple[str, str]:
     if iteration <= 0 or not variables.number("expect_statefile"):
         return "", ""
     state = f"{TMPDIR}/{iteration - 1}.state"
-    # The echo releases a program that waits for its standard input. If the worker, this shell's
-    # parent, was killed, the state will never arrive.
-    there = f'[ -f "{state}" ] || ! kill -0 $PPID 2>/dev/null'
-    wait = f"( until {there}; do sleep 0.025; done; echo go ) | "
+    # The worker writes a line to descriptor 9 when a state may be there (see programs.Program). The
+    # echo releases a program that waits for its standard input. If the worker was killed, the state
+    # will never arrive, and `read` fails.
+    wait = f'( until [ -f "{state}" ]; do read -r line <&9 || break; done; echo go ) | '
     switch = f'-r -I "{state}" -p "{TMPDIR}/prev.ivf"'
     if iteration > 1:
         older = 0 if variables.number("minimal_recode") else iteration - 2
