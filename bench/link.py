@@ -19,6 +19,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from time import time
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "demo"))
 
@@ -54,8 +55,8 @@ class Links(Pipeline):
         await worker.seti("run_iter", me)
         await worker.seti("expect_statefile", 1)
         await worker.seti("send_statefile", 2)
-        before = f"cat ##TMPDIR##/{me - 1}.state >/dev/null;" if me else ""
-        own = f"##INSTATEWAIT## {{ read go; {before} date +%s%N; sleep 0.3;"
+        before = f"cmp ##TMPDIR##/{me - 1}.state {worker.job.params.state};" if me else ""
+        own = f"##INSTATEWAIT## {{ read go; date +%s%N; {before} sleep 0.3;"
         own += f" cp {worker.job.params.state} ##TMPDIR##/final.state; date +%s%N; }}"
         return [int(at) for at in (await worker.run(own)).output.split()]
 
@@ -99,7 +100,6 @@ def receive(port: Pipe, folder: str) -> None:
                 partial = Path(folder, "bare.part")
                 partial.write_bytes(state)
                 partial.rename(Path(folder, "bare.state"))
-                Path(folder, "bare.state").read_bytes()
                 port.send(time())
 
 
@@ -132,7 +132,7 @@ def links_s(daemon: Daemon, state: Path, actors: int) -> list[float]:
         "params": {"state": state.name},
     }
     job = finished(daemon, order)
-    times = job["result"]
+    times: Any = job["result"]
     return [(own[0] - before[1]) / 1e9 for before, own in itertools.pairwise(times)]
 
 

@@ -19,7 +19,7 @@ from mu_worker.connection import CLOSED, Channel, DialError
 from mu_worker.ledger import FrameLedger, LedgerError
 from mu_worker.pieces import Pieces
 from mu_worker.retry import Retry
-from mu_worker.statefiles import StateError, StateSpool, pack, tidy, unpack
+from mu_worker.statefiles import StateError, StateSpool, pack, tidy
 from mu_worker.threads import Threads
 
 RELAY_FRAME_LIMIT = 256 * 2**20
@@ -67,7 +67,7 @@ class Neighbour:
         self._attempt = attempt
         self._folder = folder
         self._arrived = arrived
-        self._files = Threads(1)  # one: states are written in the order of their arrival
+        self._files = Threads(1)  # one: states are sent in the order in which they are made
         self._dials = Threads(1)
         self._names: dict[str, _Name] = {}
         self._where: tuple[str, int, str] | None = None  # host, port, hello; None: not connected
@@ -77,7 +77,6 @@ class Neighbour:
         self._watched = 0
         self._connections = 0
         self._packing = 0  # states being compressed to disk, to be sent from there
-        self._closed = False
         self._retry = Retry(_FOREVER_S, _chance)
         self._try_at = self._answer_at = self._end_at = inf
         self._ended: Callable[[], None] | None = None
@@ -146,7 +145,7 @@ class Neighbour:
 
     def close(self, flush_s: float) -> None:
         """Close for good, after writing the unsent bytes as long as there is progress."""
-        self._closed = True
+        self._arrival.close()
         self._dials.stop(wait_s=0)
         self._files.stop(wait_s=1.0)
         channel = self._channel
@@ -221,21 +220,8 @@ class Neighbour:
         name.ledger.received += arrival.is_frame
         if arrival.iteration < 0:
             _log(f"dropped a frame without a state: {arrival.head!r}")
-        elif arrival.spool is None:
-            self._kept(arrival.iteration, arrival.error)
         else:
-            self._files.start(partial(self._unpack, arrival.spool, arrival.iteration))
-
-    def _unpack(self, spool: StateSpool, iteration: int) -> Callable[[], None]:
-        if self._closed:
-            return lambda: None
-        try:
-            unpack(spool, self._folder(), iteration)
-        except StateError as error:
-            return partial(self._kept, iteration, str(error))
-        finally:
-            spool.close()
-        return partial(self._kept, iteration, "")
+            self._kept(arrival.iteration, arrival.error)
 
     def _kept(self, iteration: int, error: str) -> None:
         if error:
@@ -266,6 +252,7 @@ class Neighbour:
         self._channel = channel = Channel(sock)
         self._connections += 1
         self._pieces = Pieces(RELAY_FRAME_LIMIT + 2)  # plus 2 for the relay's F:
+        self._arrival.close()
         self._arrival = self._new_arrival()
         hello = self._where[2]
         if hello:
