@@ -19,7 +19,7 @@ class Arrival:
     `extended`: the relay knows AT, and puts F: before a partner's frames.
     """
 
-    def __init__(self, folder: str, extended: bool) -> None:
+    def __init__(self, folder: Callable[[], str], extended: bool) -> None:
         self._folder = folder
         self._extended = extended
         self._head = bytearray()
@@ -70,7 +70,7 @@ class Arrival:
             return
         self.iteration = int(state[1])
         try:
-            self._state = StateFile(self._folder, self.iteration)
+            self._state = StateFile(self._folder(), self.iteration)
         except StateError as error:
             self.error = str(error)
         self._keep(head[state.end() :])

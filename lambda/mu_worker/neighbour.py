@@ -263,7 +263,7 @@ class Neighbour:
         self._settle()
 
     def _new_arrival(self) -> Arrival:
-        return Arrival(self._folder(), self._extended)
+        return Arrival(self._folder, self._extended)
 
     def _settle(self, lost: str = "") -> None:
         """Write as much as possible, and register the connection with the selector."""
