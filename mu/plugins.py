@@ -7,7 +7,7 @@ mu.interfaces.IPipeline or IEngine, and gives it the defaults of these classes.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from zope.interface import implementer
 
@@ -21,7 +21,7 @@ from mu.states.script import Script, ScriptWorker
 if TYPE_CHECKING:  # so that pipelines can be imported without Twisted
     from twisted.internet.defer import Deferred
 
-__all__ = ["ActorInput", "Engine", "JobFailed", "Outcome", "Pipeline"]
+__all__ = ["ActorInput", "Engine", "JobFailed", "LaunchListener", "Outcome", "Pipeline"]
 
 ActorInput = dict[str, Any]
 """The input that a plan gives an actor: JSON values by name."""
@@ -141,6 +141,19 @@ class Pipeline(ABC):
         return None
 
 
+class LaunchListener(Protocol):
+    """Whom an engine tells what becomes of its launches, as far as it can (see Engine.watch).
+
+    `launch` is the launch id of an Invocation. A launch that is unknown here is ignored.
+    """
+
+    def ended(self, launch: str, why: str) -> None:
+        """The worker of a launch has ended and will not come back; `why`: `ended: out of memory`."""
+
+    def pending(self, launch: str, why: str) -> None:
+        """A launch was accepted and waits in the engine; `why` is for users: `queued: 3 before it`."""
+
+
 @implementer(IEngine)
 class Engine(ABC):
     """A way to start workers. A subclass must define at least `name` and `launch`."""
@@ -165,6 +178,14 @@ class Engine(ABC):
     def cancel(self, job_id: str) -> "Deferred[None]":
         """Drop what is queued for a job, if the engine can. By default nothing is dropped."""
         return _succeed(None)
+
+    def watch(self, listener: LaunchListener) -> None:  # noqa: B027, it is optional
+        """Tell `listener` from now on what becomes of launches, if the engine can.
+
+        It is called once, in the reactor's thread, when the daemon starts, and the listener is to
+        be called in that thread. A launch may end before `launch` has answered, and may be told of
+        more than once, also launches of an earlier daemon.
+        """
 
     regional: bool = True
     """Whether each region runs workers of its own, so that they do not share places."""
