@@ -58,6 +58,7 @@ bench: $(VENV)/dev.stamp
 	$(BIN)/python bench/timeline.py
 	$(BIN)/python bench/relay.py
 	$(BIN)/python bench/overlap.py
+	$(BIN)/python bench/link.py
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
