@@ -1,6 +1,7 @@
 """The HTTP control port: a JSON API to order, watch and cancel jobs."""
 
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from itertools import islice
 from typing import Any, Protocol
 
 from klein import Klein
@@ -352,19 +353,16 @@ class Control:
     def workers(self, request: Request, job_id: str) -> bytes:
         self._authorize(request)
         job = self._find(job_id)
-        workers = job.workers()
+        limit, after = page_of(request)
+        workers = job.workers_after(whole_number(after, "after") if after else -1)
         key = argument(request, "key")
         if key is not None:
             chosen = {actor.number for actor in having(job, key)[1]}
-            workers = [worker for worker in workers if worker["actor"] in chosen]
+            workers = (worker for worker in workers if worker["actor"] in chosen)
         state = one_of(request, "state", COUNTED)
         if state is not None:
-            workers = [worker for worker in workers if worker["state"] == state]
-        limit, after = page_of(request)
-        if after:
-            last = whole_number(after, "after")
-            workers = [worker for worker in workers if worker["actor"] > last]
-        return answer(request, workers[:limit])
+            workers = (worker for worker in workers if worker["state"] == state)
+        return answer(request, list(islice(workers, limit)))
 
     @app.route("/jobs/<job_id>/timeline", methods=["GET"])
     async def timeline(self, request: Request, job_id: str) -> bytes:

@@ -1,5 +1,6 @@
 """Real parts, shared by the end-to-end tests: an S3 server, a daemon, a function of a shell script."""
 
+import gc
 import signal
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import stage
 from kit.film import COMMAND, JOIN, Files
 from kit.install import ROOT, build, copy_of
+from kit.moto_aws import read_models_once
 from kit.nursery import popen_daemon
 from stage import Daemon, S3Server, StageError, free_ports_conf
 
@@ -14,12 +16,13 @@ from mu.functions.bundle import bundle
 
 # In the background of a shell SIGINT is ignored, which the daemons of the tests would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+read_models_once()
 
 
 # fmt: off
 SLOWEST = (
-    "data", "program", "restart", "example", "pipelines_real", "clock_real", "daemon", "local",
-    "aws_page", "xcenc", "chains_real", "launch_faults", "scripts", "install", "worker_relay",
+    "data", "program", "restart", "install", "pipelines_real", "clock_real", "daemon", "local",
+    "aws_page", "xcenc", "chains_real", "launch_faults", "scripts", "worker_relay",
     "cli", "chain", "nothing_lost", "edges", "waves", "relay_real", "worker",
 )
 # fmt: on
@@ -35,6 +38,12 @@ def pytest_collection_modifyitems(items):
         return path.parent.name != "real", ranks.get(path.stem, len(ranks))
 
     items.sort(key=rank)
+
+
+def pytest_collection_finish():
+    """Spare the garbage collector all modules and tests, which live until the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -42,6 +42,10 @@ class Planned:
     """In a rerun: outcomes of the earlier job that stay, each [actor, error, result, input]."""
     sizes: list[int] = field(default_factory=list)
     """How many inputs each actor has, for users; empty: one each."""
+    after: list[list[list[int]]] = field(default_factory=list)
+    """Rows of actors, and of those that begin when they have ended; all numbers are sorted."""
+    stages: list[list[Any]] = field(default_factory=list)
+    """Rows of the name of a stage, and the sorted numbers of its actors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,14 +175,31 @@ class AttemptEnded:
 
 @dataclass(frozen=True, slots=True)
 class NobodyCame:
-    """An actor that was waiting for a worker has failed: none connected in time."""
+    """No worker connected in time for an actor that was waiting for one."""
 
     kind: ClassVar[str] = "nobodycame"
     at: float
     actor: int
     error: str
-    final: bool = False
-    """Whether it is for another reason, which no retry can mend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """An actor failed without another attempt, because others that it waits for failed."""
+
+    kind: ClassVar[str] = "skipped"
+    at: float
+    actor: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """The workers of these actors are launched before others that they wait for have ended."""
+
+    kind: ClassVar[str] = "ahead"
+    at: float
+    actors: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +293,8 @@ Record = (
     | Reconnected
     | AttemptEnded
     | NobodyCame
+    | Skipped
+    | Ahead
     | Stopped
     | Resumed
     | Sized

@@ -7,12 +7,12 @@ from functools import cache
 import boto3
 from botocore.loaders import JSONFileLoader
 
-_load = JSONFileLoader.load_file
 
-
-@cache
-def _loaded(path):
-    return _load(JSONFileLoader(), path)
+def read_models_once():
+    """Have botocore read each model once, and not for each session: most of a client's time."""
+    load = JSONFileLoader.load_file
+    loaded = cache(lambda path: load(JSONFileLoader(), path))
+    JSONFileLoader.load_file = lambda self, path: loaded(path)
 
 
 @contextmanager
@@ -23,8 +23,6 @@ def in_process_aws(monkeypatch):
     CPython 3.11 that module counts its recursion in one place for all threads: if the garbage
     collector lets another thread run in between, it raises SystemError ("AST constructor recursion
     depth mismatch", gh-106905). `mu deploy` uses threads, so the routes are made here before them.
-
-    botocore's models are read once, and not for each session, which takes most of a test's time.
     """
     from moto import mock_aws
 
@@ -32,7 +30,6 @@ def in_process_aws(monkeypatch):
         monkeypatch.delenv(name)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
-    monkeypatch.setattr(JSONFileLoader, "load_file", lambda self, path: _loaded(path))
     with mock_aws(config={"lambda": {"use_docker": False}, "core": {"mock_credentials": False}}):
         boto3.client("lambda", "us-east-1").list_functions()
         boto3.client("s3", "us-east-1").list_buckets()

@@ -432,7 +432,7 @@ def test_a_slow_command_tells_what_it_used_and_a_quick_one_nothing(boss):
     assert set(burnt) == {"cpu_s", "peak_mb", "busy_s", "idle_s"}
     assert 0.3 <= burnt["cpu_s"] < 2
     assert 100 < burnt["peak_mb"] < 200
-    assert burnt["cpu_s"] <= burnt["busy_s"]
+    assert burnt["cpu_s"] <= burnt["busy_s"] + 0.05  # two clocks
     assert reply.startswith(b"RE:3:FAIL(")
     assert failed is None  # it could not begin: there is no bucket
     leave(worker, peer)

@@ -193,7 +193,7 @@ def failing_and_retried(actors):
 
 @pytest.mark.parametrize(
     ("scene", "actors"),
-    [(overdue, 10_000), (stopped, 2000), (failing, 2000), (failing_and_retried, 2000)],
+    [(overdue, 5000), (stopped, 1000), (failing, 1000), (failing_and_retried, 1000)],
 )
 def test_thousands_of_actors_that_fail_at_once_take_linear_work_and_no_deep_stack(
     scene, actors, monkeypatch

@@ -4,6 +4,7 @@ import ast
 import configparser
 import subprocess
 import sys
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +25,7 @@ PURE += [
     "output.pieces",
     "output.completion",
     "output.transcript",
+    "jobs.stages",
 ]
 OUTSIDE = {"twisted", "OpenSSL", "boto3", "botocore", "klein", "time", "random", "secrets"}
 OUTSIDE |= {"socket", "ssl", "logging", "threading", "asyncio", "subprocess", "uuid"}
@@ -43,16 +45,22 @@ DATA_FLOW += ["protocol"]
 SIDE_BY_SIDE = ["control", "launch", "engines", "relay"]
 
 
-def imported(path: Path) -> set[str]:
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
+def imported(path: Path) -> frozenset[str]:
     """Return the dotted names that a file imports."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+    return frozenset(names)
 
 
 def files(part: str) -> list[Path]:
@@ -168,7 +176,7 @@ def test_a_class_name_means_one_thing():
     for path in [*(ROOT / "mu").rglob("*.py"), *(ROOT / "lambda").rglob("*.py")]:
         if {"worker_code", "pipelines"} & set(path.parts):
             continue
-        for node in ast.parse(path.read_text()).body:
+        for node in parsed(path).body:
             if isinstance(node, ast.ClassDef):
                 places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
     clashes = {name: where for name, where in places.items() if len(where) > 1}
@@ -194,6 +202,7 @@ def test_a_deprecated_name_is_recognized():
     assert not is_deprecated("mu.machine.Machine")
 
 
+@cache
 def is_deprecated(name: str) -> bool:
     """Whether only the `__getattr__` of a module, made by mu.deprecated, knows the name."""
     module, _, attribute = name.rpartition(".")

@@ -10,7 +10,7 @@ from kit.seats import Seat, settle
 from mu.config import Config
 from mu.jobs.orders import read_order
 from mu.jobs.rerun import EarlierJob, NoRerun, plan_rerun
-from mu.journal.records import AttemptEnded, NobodyCame, Planned
+from mu.journal.records import AttemptEnded, Planned
 from mu.parameters import FieldError, Params, read_fields
 from mu.pipelines.chain import chain
 from mu.pipelines.xcenc import xcenc
@@ -156,9 +156,3 @@ def test_old_records_do_not_say_what_was_passed_on_so_nothing_fails_because_of_t
     job.check("late")
     assert list(failed_with(job)) == [0]
     assert job.actors[1].state == "waiting"
-
-
-def test_the_record_of_an_orphan_is_final():
-    job = chained(workers=2, retries=5)
-    job.apply(NobodyCame(1.0, 1, "it waits", True))
-    assert (job.actors[1].free, job.actors[1].outcome.error) == (False, "it waits")
