@@ -1,8 +1,8 @@
 """All benchmarks in one table: each figure, its peer's in the same run, the ratio, and whether it is good enough.
 
 The peers are a bare Twisted server, boto3 in 64 threads, as many bare starts of Python, a bare file, bare
-connects, a bare relay, and the same work one file after the other; times are of the processor, but for
-those at hello, of connections and of copying. Each benchmark runs once, in under ten minutes together;
+connects, a bare relay, the same work one file after the other, and bare TCP with zlib; times are of the processor, but for
+those at hello, of connections, of copying and of links. Each benchmark runs once, in under ten minutes together;
 alone, each repeats its runs and tells more.
 Only ratios can be compared between machines, and only those of a quiet machine can be trusted.
 """
@@ -33,6 +33,7 @@ COMMANDS = {
     "timeline": ["timeline.py", "--repeat", "1"],
     "relay": ["relay.py", "--repeat", "1", "--stopped", "64"],
     "overlap": ["overlap.py", "--runs", "1"],
+    "link": ["link.py", "--runs", "2"],
 }
 QUIET = 0.9
 """A machine is quiet if its processors are idle for this share of a second or more."""
@@ -128,6 +129,14 @@ def overlap_lines(told: Any) -> Iterator[Line]:
         yield Line(f"{name}, copying overlapped", "s", ours, peer, 1 / must, 0.3)
 
 
+def link_lines(told: Any) -> Iterator[Line]:
+    for size, must in (("352x288", 15), ("1280x720", 60)):
+        yield Line(f"a link, a state of {size}", "ms", told[f"{size}_ms"], None, must, 0.7 * must)
+        pair = told[f"{size}_ms"], told[f"{size}_bare_ms"]
+        yield Line(f"a link of {size}, bare TCP", "ms", *pair, 2.5, 1.5)
+    yield Line("an actor of xcenc besides", "ms", told["own_ms"], None, 30, 20)
+
+
 LINES: dict[str, Callable[[Any], Iterator[Line]]] = {
     "coordinator": coordinator_lines,
     "many": many_lines,
@@ -138,6 +147,7 @@ LINES: dict[str, Callable[[Any], Iterator[Line]]] = {
     "timeline": timeline_lines,
     "relay": relay_lines,
     "overlap": overlap_lines,
+    "link": link_lines,
 }
 
 

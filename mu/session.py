@@ -485,14 +485,16 @@ class Session(Generic[L]):
         self._handle(Lost(now, reason))
         return self._take()
 
-    def fence(self, reason: str, now: float, charged: bool = True) -> list[SessionEffect]:
+    def fence(
+        self, reason: str, now: float, charged: bool = True, final: bool = False
+    ) -> list[SessionEffect]:
         """End the attempt without asking its machine; nothing from it counts after this."""
-        self._fence(reason, now, charged)
+        self._fence(reason, now, charged, final)
         return self._take()
 
-    def _fence(self, reason: str, now: float, charged: bool = True) -> None:
+    def _fence(self, reason: str, now: float, charged: bool = True, final: bool = False) -> None:
         if not self.over:
-            self._finish(Finish(reason), now, charged)
+            self._finish(Finish(reason, final=final), now, charged)
 
     def _handle(self, event: Event, is_reply: bool = False) -> None:
         """Give the machine an event. `is_reply`: its effects need not wait for the disk."""

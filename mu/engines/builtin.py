@@ -83,10 +83,17 @@ class BuiltinEngines:
             faults=str(local.faults),
             allowed_hosts=self._config.mu.allowed_hosts,
             s3_port=self._config.s3.port,
+            told=self._told,
             s3_profile="" if self._config.s3.profile == "none" else self._config.s3.profile,
         )
         self._port = await self._process.start()
         return self._port
+
+    def _told(self, launch: str, why: str) -> None:
+        """Pass on that the local engine says that the worker of a launch has ended."""
+        listener = self.by_name["local"].listener
+        if listener is not None:
+            listener.ended(launch, why)
 
     @property
     def local_process(self) -> LocalEngineProcess | None:

@@ -73,6 +73,7 @@ class ParentJob(Protocol):
     @property
     def stages(self) -> Stages: ...
     def machine(self, actor: "Actor") -> Machine: ...
+    def neighbour(self, actor: "Actor") -> "Actor | None": ...
     def used(self, session: str, use: Use) -> None: ...
     def command_used(self, attempt: "Attempt", use: Use) -> None: ...
     def attempt_ended(
@@ -158,6 +159,18 @@ class Attempt:
     def timeout_s(self) -> float:
         return self.actor.job.worker_timeout_s
 
+    @property
+    def passed(self) -> set[int]:
+        """The numbers of the states that it has passed on so far."""
+        passing = self.machine.worker.passing
+        return set() if passing is None else passing.passed
+
+    @property
+    def awaited_state(self) -> int | None:
+        """The number of its neighbour's state that a program of it needs; None: none does."""
+        passing = self.machine.worker.passing
+        return None if passing is None else passing.awaited
+
     def heard(self, text: str, at: float) -> None:
         """Note the worker's last reply."""
         self.last_reply = text[:SHOWN_REPLY]
@@ -191,6 +204,9 @@ class Attempt:
         words = in_words(self.machine.expected)
         if self.machine.is_stranded:
             return f"{words}, which no outstanding command can bring"
+        state, neighbour = self.awaited_state, self.actor.job.neighbour(self.actor)
+        if state is not None and neighbour is not None and not neighbour.passed(state):
+            return f"{words}, which needs state {state} of actor {neighbour.number}"
         return words
 
 
@@ -222,6 +238,9 @@ class Actor:
         self.failures: list[Failure] = []
         self.spent = 0
         """How many failures count against `retries`."""
+        self.final = False
+        """Whether one of them is such that no retry can mend it."""
+        self._passed: set[int] | None = set()
         self.outcome: Finish | None = None
         """How it ended, even if that is not on disk yet; None: it has not ended."""
         self.pause_until: float | None = None
@@ -254,6 +273,10 @@ class Actor:
             return None
         self.attempts.remove(attempt)
         self._label, self._last_reply, self._since = record.label, record.last_reply, record.at
+        if record.passed is None:
+            self._passed = None
+        elif self._passed is not None:
+            self._passed.update(record.passed)
         if self.outcome is not None:
             return attempt  # another attempt finished first
         self._progress = Progress(*record.progress) if record.progress else None
@@ -262,6 +285,7 @@ class Actor:
             self.outcome = Finish(result=record.result)
         else:
             self.spent += record.charged
+            self.final |= record.final
             self._fail(
                 Failure(record.attempt, record.at, record.label, record.last_reply, record.error)
             )
@@ -284,7 +308,7 @@ class Actor:
         self.failures.append(failure)
         if self.attempts:
             return
-        if self.job.active and self.spent <= self.job.retries:
+        if self.job.active and self.spent <= self.job.retries and not self.final:
             self.state = "waiting"
             return
         tries = len(self.failures)
@@ -303,6 +327,22 @@ class Actor:
         assert self.outcome is not None
         bad = "cancelled" if self._cancelled else "failed"
         self.state = bad if self.outcome.error else "done"
+
+    def passed(self, state: int | None = None) -> bool:
+        """Return whether it has passed on this state, any state for None; if unknown, it may have."""
+        if self._passed is None:
+            return True
+        passed = self._passed.union(*(attempt.passed for attempt in self.attempts))
+        return bool(passed) if state is None else state in passed
+
+    def orphaned_by(self, neighbour: "Actor") -> bool:
+        """Return whether it needs a state that `neighbour`, which has failed, never passed on."""
+        if self.outcome is not None:
+            return False
+        if not self.attempts:
+            return not neighbour.passed()
+        awaited = [attempt.awaited_state for attempt in self.attempts]
+        return all(state is not None and not neighbour.passed(state) for state in awaited)
 
     @property
     def free(self) -> bool:

@@ -11,7 +11,7 @@ from mu.config import YEAR_S, Config
 from mu.jobs.body import read_body
 from mu.jobs.event_keys import check_event
 from mu.jobs.function_name import FunctionName
-from mu.jobs.spec import EXTERNAL, ORIGINAL, JobSpec
+from mu.jobs.spec import EXTERNAL, ORIGINAL, JobSpec, left_out
 from mu.parameters import RESTART, FieldError, Parameter, Params, read_fields
 from mu.plugins import Pipeline
 
@@ -161,6 +161,8 @@ def read_order(
     refuse_unreachable(params.get("bucket"), order.engine, "params.bucket")
     checked = Params(params, workers=workers)
     pipeline.check(checked)
+    if alone := left_out(pipeline, checked, order.actors):
+        raise FieldError("actors", f"actors must include more: {alone}, got {order.actors!r:.200}")
     return JobSpec(
         pipeline=pipeline,
         workers=len(order.actors) or workers,

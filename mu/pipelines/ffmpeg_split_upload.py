@@ -21,6 +21,7 @@ from mu.pipelines.ffmpeg_split import (
     rerun_chunks,
     run_on_chunk,
 )
+from mu.pipelines.mending import may_mend
 from mu.pipelines.texts import check_key, check_last
 from mu.pipelines.transfers import upload_all
 from mu.plugins import ActorInput, Outcome, Pipeline
@@ -113,6 +114,7 @@ async def cut(worker: ScriptWorker) -> dict[str, object]:
 
 class FfmpegSplitUpload(Pipeline):
     name = "ffmpeg_split_upload"
+    may_mend = staticmethod(may_mend)
     description = "Cut one video into chunks with ffmpeg, read over HTTP, and upload them."
     parameters = (
         *PARAMETERS,

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from mu.messages import parse_retval
 from mu.parameters import Parameter, Params
 from mu.pipelines.dealing import deal, whole_groups
+from mu.pipelines.mending import may_mend
 from mu.pipelines.texts import LAST_NUMBER, readable
 from mu.pipelines.xcenc import (
     ENDED,
@@ -20,8 +21,10 @@ from mu.pipelines.xcenc import (
     UploadChunk,
     check_chunks,
     is_last,
+    left_neighbour,
     out_keys,
     place,
+    run_with_state,
     stored,
     vpxenc,
     xc_enc,
@@ -47,9 +50,9 @@ class EncodeOverlapping(CommandListState):
         k = place(self.worker)
         chained = self.job.params.keyframe_distance > 1
         self.commandlist = [
-            (None, f"seti:run_iter:{k}"),
-            f"seti:send_statefile:{int(not is_last(self.worker))}",
-            vpxenc("prev.ivf" if chained else "output.ivf"),
+            *run_with_state(
+                k, not is_last(self.worker), vpxenc("prev.ivf" if chained else "output.ivf")
+            ),
             *([(ENDED, self._again(k))] if chained else []),
             (ENDED, None),
         ]
@@ -93,9 +96,14 @@ class CountFrames(CommandListState):
 class FetchOverlapping(Begin):
     nextState = CountFrames
 
+    def others(self) -> list[str]:
+        chained, k = self.job.params.keyframe_distance > 1, place(self.worker)
+        return ["xc-terminate-chunk"] if chained and not k else []
+
 
 class XcEnc7(Pipeline):
     name = "xcenc7"
+    may_mend = staticmethod(may_mend)
     may_run_twice = False  # two workers with one name would interfere with each other at the relay
     uses_relay = True
     relay_keep = True  # so that a later attempt gets its neighbour's state again
@@ -143,6 +151,9 @@ class XcEnc7(Pipeline):
     def order(self, params: Params, actors: int) -> list[int]:
         """Deal the actors so that all groups begin early."""
         return deal(actors, params.keyframe_distance)
+
+    def neighbour(self, params: Params, actor: int) -> int | None:
+        return left_neighbour(params, actor)
 
     def inputs(self, given: ActorInput) -> list[str]:
         return [given["in_key"]]

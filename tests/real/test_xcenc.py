@@ -159,7 +159,7 @@ def test_a_missing_program_is_named(job, s3, bundle):
     (bundle / "xc-dump").unlink()
     put(s3, "m/00000000.y4m", chunk(0))
     (error,) = job(xcenc, {"video": "m", "keyframe_distance": 2}, 1).errors
-    assert "xc-dump: not found" in error
+    assert error.endswith("not found in the function: ./xc-dump")
 
 
 def test_the_stand_in_refuses_the_state_of_another_chunk(bundle, tmp_path):

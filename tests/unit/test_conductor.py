@@ -73,7 +73,7 @@ def test_workers_that_never_come_fail_their_actors():
     bench.reactor.advance(121)
     assert job.state == "failed"
     assert job.error.startswith(
-        "2 of 2 actors failed: actor 0: no worker connected within 120 s of its launch: "
+        "2 of 2 actors failed: actors 0, 1: no worker connected within 120 s of its launch: "
     )
     assert "the log of function 'one'" in job.error
     assert "reach 127.0.0.1:" in job.error

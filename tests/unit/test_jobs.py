@@ -65,16 +65,14 @@ def test_workers_get_actors_in_the_order_in_which_they_come():
     assert job.dismissed == 1
 
 
-def test_a_job_fails_with_a_sentence_for_the_first_actors_that_did():
+def test_a_job_fails_with_a_sentence_for_each_different_error_of_its_actors():
     job = make_job(MachineState, workers=8, ends=False, engine="made up")
     for launch in job.launches:
         job.answered(launch, "accepted")
     job.clock.advance(121)  # type: ignore[attr-defined]
     job.check("no worker connected")
     assert job.failures() == (
-        "8 of 8 actors failed: "
-        + "; ".join(f"actor {n}: no worker connected" for n in range(5))
-        + "; and 3 more"
+        "8 of 8 actors failed: actors 0, 1, 2, 3, 4 and 3 more: no worker connected"
     )
 
 

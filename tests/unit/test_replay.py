@@ -103,7 +103,11 @@ RECORDS = [
     (Reconnected(2.75, 0, 1), '["reconnected",2.75,0,1]'),
     (
         AttemptEnded(3.0, 0, 1, "why", None, "Echo", "FAIL(\udcff)", True, [2, 3, 1]),
-        '["attemptended",3.0,0,1,"why",null,"Echo","FAIL(\\udcff)",true,[2,3,1]]',
+        '["attemptended",3.0,0,1,"why",null,"Echo","FAIL(\\udcff)",true,[2,3,1],false,null]',
+    ),
+    (
+        AttemptEnded(3.0, 0, 1, "why", None, "Echo", "OK", True, None, True, [0, 2]),
+        '["attemptended",3.0,0,1,"why",null,"Echo","OK",true,null,true,[0,2]]',
     ),
     (NobodyCame(4.0, 2, "late"), '["nobodycame",4.0,2,"late"]'),
     (Skipped(4.5, 2, "why"), '["skipped",4.5,2,"why"]'),
@@ -179,6 +183,10 @@ def test_the_encoding_of_each_record_never_changes(record, line):
         (
             '["attemptended",3.0,0,1,null,null,"","OK",true]',
             AttemptEnded(3.0, 0, 1, None, None, "", "OK", True),
+        ),
+        (
+            '["attemptended",3.0,0,1,"why",null,"","OK",true,[2,3,1]]',
+            AttemptEnded(3.0, 0, 1, "why", None, "", "OK", True, [2, 3, 1]),
         ),
     ],
 )
