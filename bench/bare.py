@@ -2,8 +2,10 @@
 
 import sys
 
+from OpenSSL import SSL
 from twisted.internet import reactor
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.ssl import Certificate, CertificateOptions, PrivateCertificate
 
 from mu.net.certificates import Authority
 from mu.wire import Framer, frame
@@ -26,12 +28,22 @@ class Echoes(Protocol):
                 self.transport.write(QUIT)
 
 
+def twisted_options(authority: Authority) -> CertificateOptions:
+    """Return the options of mu's ports, for Twisted's own TLS: client certificates, little memory."""
+    identity = authority.mint_server("127.0.0.1")
+    private = PrivateCertificate.loadPEM(identity.certificate + identity.key)
+    options = private.options(Certificate.loadPEM(authority.pem))
+    options.getContext().set_mode(SSL.MODE_RELEASE_BUFFERS)
+    options.getContext().set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    return options
+
+
 def main() -> None:
     """Read the CA's folder and the rounds; print the port, serve until killed."""
     authority = Authority.at_home(__import__("pathlib").Path(sys.argv[1]))
     factory = Factory.forProtocol(Echoes)
     factory.rounds = int(sys.argv[2])  # type: ignore[attr-defined]
-    options = authority.server_options(authority.mint_server("127.0.0.1"))
+    options = twisted_options(authority)
     port = reactor.listenSSL(0, factory, options, interface="127.0.0.1", backlog=4096)  # type: ignore[attr-defined]
     print(port.getHost().port, flush=True)
     reactor.run()

@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+from bare import twisted_options
 from twisted.internet import reactor
 from twisted.internet.protocol import Factory, Protocol
 
@@ -74,7 +75,7 @@ class Passing(Protocol):
 def main() -> None:
     folder = Path(sys.argv[1])
     authority = Authority.at_home(folder)
-    options = authority.server_options(authority.mint_server("127.0.0.1"))
+    options = twisted_options(authority)
     factory = Factory.forProtocol(Passing)
     port = reactor.listenSSL(0, factory, options, interface="127.0.0.1", backlog=4096)  # type: ignore[attr-defined]
     (folder / "ports.json").write_text(json.dumps({"relay": port.getHost().port}))

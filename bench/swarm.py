@@ -1,6 +1,6 @@
 """Simulated workers, many in one process: they say hello and answer each echo. No Twisted.
 
-    swarm.py FOLDER ADDRESS WORKERS [PAUSE_S [ANSWERS]] [--used]
+    swarm.py FOLDER ADDRESS WORKERS [PAUSE_S [ANSWERS]] [--used] [--stay]
 
 FOLDER has ca.pem, job.pem (the workers' certificate) and job.key; ADDRESS is a port on 127.0.0.1.
 Prints a JSON line when all are connected, waits for a line and lets all say hello. Prints another
@@ -8,7 +8,7 @@ when all were told to quit; with PAUSE_S, each answers only so long after it was
 one line when all are at it, and one WINDOW_S later, and leaves. With ANSWERS, each falls silent
 after so many, which is told; then each line that is read has all drop their connections, resume on
 new ones and answer once more, and another line tells how long it took until all had gone on. With
---used, each tells with every answer what its command used.
+--used, each tells with every answer what its command used. With --stay, it goes on until it is killed.
 """
 
 import ctypes
@@ -69,6 +69,8 @@ class Worker:
             kind = buffer[start + 13 : start + 17]
             echoes += kind == b"echo"
             over |= kind == b"quit"
+            if kind == b"ping":
+                self.sock.send(frame(b"pong" + buffer[start + 17 : end]))
             start = end
         self.buffer = buffer[start:]
         return echoes, over
@@ -136,6 +138,9 @@ class Lasting:
 
 
 class Swarm:
+    stays = False
+    """Whether it goes on until it is killed."""
+
     def __init__(self, folder: Path, port: int, workers: int, pause_s: float) -> None:
         self._context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
         self._context.check_hostname = False
@@ -146,7 +151,8 @@ class Swarm:
 
     @property
     def waits(self) -> bool:
-        return self._pause_s > 0
+        """Whether it leaves after a time."""
+        return self._pause_s > 0 and not self.stays
 
     def connect(self) -> float:
         """Connect all; return the seconds it took."""
@@ -231,7 +237,7 @@ class Swarm:
             worker.sock.send(frame(HELLO % (number, 0, 0, 0)))
         commands = 0
         waiting: list[tuple[float, int]] = []
-        marks = [begun + WARM_S, begun + WARM_S + WINDOW_S] if self._pause_s else []
+        marks = [begun + WARM_S, begun + WARM_S + WINDOW_S] if self.waits else []
         while self._workers:
             patience = max(0.0, waiting[0][0] - time.monotonic()) if waiting else None
             if marks and time.monotonic() >= marks[0]:
@@ -273,6 +279,9 @@ def main() -> None:
     if "--used" in sys.argv:
         sys.argv.remove("--used")
         Worker.tells = True
+    if "--stay" in sys.argv:
+        sys.argv.remove("--stay")
+        Swarm.stays = True
     folder, port, workers = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     keep_memory()
     swarm = Swarm(folder, port, workers, float(sys.argv[4]) if len(sys.argv) > 4 else 0.0)

@@ -214,6 +214,7 @@ class LaunchSection:
     hello_timeout_s: float = _live(120.0, 0.1)
     accept_timeout_s: float = _live(600.0, 0.1)
     outage_s: float = _live(600.0, 0)
+    ahead_s: float = _live(0.0, 0)
     growth: int = _option(1000, 0)
     canary: tuple[int, ...] = _form((1, 8), _canary, live=True, empty=True)
 

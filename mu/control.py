@@ -1,7 +1,7 @@
 """The HTTP control port: a JSON API to order, watch and cancel jobs."""
 
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
-from dataclasses import replace
+from itertools import islice
 from typing import Any, Protocol
 
 from klein import Klein
@@ -14,8 +14,8 @@ import mu
 from mu.access import Access, Rights
 from mu.aws.s3 import EMBEDDED_BUCKET, S3Error, S3Place
 from mu.config import Config
+from mu.control_logs import LogRequests, ReadLog, having
 from mu.home import Tokens
-from mu.jobs.actors import Actor
 from mu.jobs.body import read_body
 from mu.jobs.book import JobBook, PastJob
 from mu.jobs.job import Job
@@ -27,17 +27,24 @@ from mu.jobs.spec import EXTERNAL, JobSpec
 from mu.jobs.summary import COUNTED, JSON
 from mu.jobs.timelines import NoTimeline, Timelines
 from mu.journal.records import Planned
-from mu.net.web import PacedResponse
-from mu.output.transcript import Transcript, View
+from mu.net.requests import (
+    Refusal,
+    answer,
+    argument,
+    bearer_of,
+    error_answer,
+    idempotency_key,
+    one_of,
+    page_of,
+    route_of,
+    whole_number,
+)
 from mu.page.feed import Feeds
 from mu.page.files import PageFile
 from mu.parameters import RESTART, FieldError, Parameter, Params, read_fields
 from mu.plugins import Pipeline
 from mu.registry import Registry
-from mu.strict_json import dumps
 
-NAMED = 5
-"""How many inputs a refusal names."""
 STATES = tuple(dict.fromkeys(SHOWN.values()))
 """The states of jobs as users see them."""
 
@@ -65,24 +72,12 @@ class FindBucket(Protocol):
     def __call__(self, bucket: str) -> Coroutine[Any, Any, S3Place]: ...
 
 
-ReadLog = Callable[[str, int], Coroutine[Any, Any, Transcript | None]]
-"""Returns the log of a job's actor; None: there is none. Raises OSError and ValueError."""
-
 Examine = Callable[[Mapping[str, object]], Deferred[list[JSON]]]
 """Makes the checks that a request asks for, and returns the findings. Fails with FieldError."""
 
 
 Scrape = Callable[[str], tuple[bytes, str]]
 """Returns the metrics in the format for an Accept header, and their content type."""
-
-
-class Refusal(Exception):
-    """An answer other than 2xx; the text says why."""
-
-    def __init__(self, status: int, message: str, field: str | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.field = field
 
 
 class Control:
@@ -111,7 +106,7 @@ class Control:
         self._book = book
         self._registry = registry
         self._starter = starter
-        self._read_log = read_log
+        self._logs = LogRequests(read_log)
         self._engines = engines
         self._find_bucket = find_bucket
         self._examine = examine
@@ -140,7 +135,7 @@ class Control:
     @app.route("/codes", methods=["POST"])
     def new_code(self, request: Request) -> bytes:
         """Return a code for a browser, which allows what the token of this request does, or less."""
-        rights = self._access.of_token(_bearer(request))
+        rights = self._access.of_token(bearer_of(request))
         if rights is None:
             raise self._unknown(request, "a session may not open others; ")
         read_only = self._read_body(
@@ -148,7 +143,7 @@ class Control:
         ).read_only
         code = self._access.new_code(Rights.READ if read_only else rights)
         request.setResponseCode(201)
-        return _answer(request, {"code": code, "valid_s": self._config.control.code_s})
+        return answer(request, {"code": code, "valid_s": self._config.control.code_s})
 
     @app.route("/sessions", methods=["POST"])
     def new_session(self, request: Request) -> bytes:
@@ -164,7 +159,7 @@ class Control:
             )
         request.setResponseCode(201)
         told = {"session": session.bearer, "read_only": session.rights is Rights.READ}
-        return _answer(request, told | {"expires": session.expires})
+        return answer(request, told | {"expires": session.expires})
 
     def _read_body(self, request: Request, *fields: Parameter) -> Params:
         """Return the fields of a request's body. Raises FieldError."""
@@ -176,7 +171,7 @@ class Control:
 
     @app.route("/health", methods=["GET"])
     def health(self, request: Request) -> bytes:
-        return _answer(request, {"status": "ok", "version": mu.__version__})
+        return answer(request, {"status": "ok", "version": mu.__version__})
 
     @app.route("/metrics", methods=["GET"])
     def metrics(self, request: Request) -> bytes:
@@ -194,7 +189,7 @@ class Control:
             {"name": broken.name, "owner": broken.owner, "error": broken.reason}
             for broken in self._registry.broken
         ]
-        return _answer(request, told + broken)
+        return answer(request, told + broken)
 
     @app.route("/pipelines/<name>", methods=["GET"])
     def pipeline(self, request: Request, name: str) -> bytes:
@@ -204,7 +199,7 @@ class Control:
                 404,
                 f"there is no pipeline {name!r:.200}; GET /pipelines lists them; {RESTART}",
             )
-        return _answer(request, self._describe(self._registry.pipelines[name]))
+        return answer(request, self._describe(self._registry.pipelines[name]))
 
     def _describe(self, pipeline: Pipeline) -> JSON:
         return pipeline_json(pipeline, self._registry.warnings.get(pipeline.name, []))
@@ -234,7 +229,7 @@ class Control:
         told = {"bucket": bucket, "engine": engine, "embedded": place.embedded}
         told |= {"endpoint": place.endpoint or None, "region": place.region or None}
         told |= {"addressing": place.addressing, "profile": place.profile or None}
-        return _answer(request, told)
+        return answer(request, told)
 
     @app.route("/plan", methods=["POST"])
     async def plan(self, request: Request) -> bytes:
@@ -243,7 +238,7 @@ class Control:
         assert request.content is not None
         spec, plan = await self._read_order(request.content.read(), "")
         try:
-            return _answer(request, await self._starter.preview(spec, plan))
+            return answer(request, await self._starter.preview(spec, plan))
         except PlanError as error:
             raise Refusal(409, str(error)) from None
 
@@ -261,7 +256,7 @@ class Control:
         self._authorize(request)
         assert request.content is not None
         body = request.content.read()
-        key = _idempotency_key(request)
+        key = idempotency_key(request)
         job = self._book.with_key(key) if key else None
         if job is None:
             spec, plan = await self._read_order(body, key)
@@ -281,7 +276,7 @@ class Control:
         told = job.describe()
         if isinstance(job, Job) and job.spec.engine == EXTERNAL and not job.ended:
             told["event"] = self._starter.event(job)
-        return _answer(request, told)
+        return answer(request, told)
 
     async def _read_order(self, body: bytes, key: str) -> tuple[JobSpec, Planned | None]:
         """Return the order, and the plan of a rerun. Raises FieldError and NoRerun."""
@@ -308,8 +303,8 @@ class Control:
     def jobs(self, request: Request) -> bytes:
         self._authorize(request)
         jobs = [job for job in self._book.all() if job.recorded]
-        limit, after = _page(request)
-        name, state = _argument(request, "name"), _chosen(request, "state", STATES)
+        limit, after = page_of(request)
+        name, state = argument(request, "name"), one_of(request, "state", STATES)
         if after:
             ids = [job.id for job in jobs]
             if after not in ids:
@@ -319,15 +314,15 @@ class Control:
             jobs = [job for job in jobs if job.name == name]
         if state is not None:
             jobs = [job for job in jobs if job.state == state]
-        last = _argument(request, "last")
+        last = argument(request, "last")
         if last is not None:
-            jobs = jobs[max(0, len(jobs) - _number(last, "last")) :]
-        return _answer(request, [job.describe() for job in jobs[:limit]])
+            jobs = jobs[max(0, len(jobs) - whole_number(last, "last")) :]
+        return answer(request, [job.describe() for job in jobs[:limit]])
 
     @app.route("/jobs/<job_id>", methods=["GET"])
     def job(self, request: Request, job_id: str) -> bytes:
         self._authorize(request)
-        return _answer(request, self._find(job_id).describe())
+        return answer(request, self._find(job_id).describe())
 
     @app.route("/jobs/<job_id>", methods=["DELETE"])
     async def cancel(self, request: Request, job_id: str) -> bytes:
@@ -335,13 +330,13 @@ class Control:
         job = self._find(job_id)
         if isinstance(job, Job):
             await self._starter.cancel(job)
-        return _answer(request, job.describe())
+        return answer(request, job.describe())
 
     @app.route("/jobs/<job_id>/overview", methods=["GET"])
     def overview(self, request: Request, job_id: str) -> bytes:
         """Return the job, and what its actors wait for, all at the same moment."""
         self._authorize(request)
-        return _answer(request, self._find(job_id).overview())
+        return answer(request, self._find(job_id).overview())
 
     @app.route("/jobs/<job_id>/events", methods=["GET"])
     async def events(self, request: Request, job_id: str) -> bytes:
@@ -358,28 +353,25 @@ class Control:
     def workers(self, request: Request, job_id: str) -> bytes:
         self._authorize(request)
         job = self._find(job_id)
-        workers = job.workers()
-        key = _argument(request, "key")
+        limit, after = page_of(request)
+        workers = job.workers_after(whole_number(after, "after") if after else -1)
+        key = argument(request, "key")
         if key is not None:
-            having = {actor.number for actor in _having(job, key)[1]}
-            workers = [worker for worker in workers if worker["actor"] in having]
-        state = _chosen(request, "state", COUNTED)
+            chosen = {actor.number for actor in having(job, key)[1]}
+            workers = (worker for worker in workers if worker["actor"] in chosen)
+        state = one_of(request, "state", COUNTED)
         if state is not None:
-            workers = [worker for worker in workers if worker["state"] == state]
-        limit, after = _page(request)
-        if after:
-            last = _number(after, "after")
-            workers = [worker for worker in workers if worker["actor"] > last]
-        return _answer(request, workers[:limit])
+            workers = (worker for worker in workers if worker["state"] == state)
+        return answer(request, list(islice(workers, limit)))
 
     @app.route("/jobs/<job_id>/timeline", methods=["GET"])
     async def timeline(self, request: Request, job_id: str) -> bytes:
         """Return what each actor did, and when; with `detail=commands`, each of its commands."""
         self._authorize(request)
         job = self._find(job_id)
-        detail = _chosen(request, "detail", ("states", "commands"))
-        limit, after = _page(request)
-        last = _number(after, "after") if after else None
+        detail = one_of(request, "detail", ("states", "commands"))
+        limit, after = page_of(request)
+        last = whole_number(after, "after") if after else None
         request.setHeader("Content-Type", "application/json")
         return await self._starter.timelines.read(job, last, limit, detail == "commands")
 
@@ -393,83 +385,7 @@ class Control:
         begins with the name of its input, and with `times=1`, with its time.
         """
         self._authorize(request)
-        job = self._find(job_id)
-        number, key = _argument(request, "actor"), _argument(request, "key")
-        attempt = _argument(request, "attempt")
-        view = View(
-            attempt=None if attempt is None else _number(attempt, "attempt"),
-            source=key,
-            names=key is None and _chosen(request, "names", ("0", "1")) == "1",
-            times=_chosen(request, "times", ("0", "1")) == "1",
-        )
-        if key is None:
-            sizes = _input_counts(job)
-        else:
-            key, sizes = await self._with_input(job, key)
-            view = replace(view, source=key)
-        if number is not None:
-            chosen = _number(number, "actor")
-            if chosen not in _input_counts(job):
-                raise Refusal(404, f"job {job_id} has no actor {number:.200}", "actor")
-            if chosen not in sizes:
-                raise Refusal(404, f"actor {number:.200} has no input {key!r:.200}", "key")
-            sizes = {chosen: sizes[chosen]}
-            view = replace(view, after=_number(_argument(request, "after") or "0", "after"))
-        request.setHeader("Content-Type", "text/plain; charset=utf-8")
-        request.setHeader("X-Content-Type-Options", "nosniff")
-        if number is None and (key is None or len(sizes) != 1):
-            return await self._write_logs(request, job, sizes, view)
-        (chosen,) = sizes
-        log = await self._log_of(job, chosen)
-        request.setHeader("Mu-Log-Begin", str(log.begin(view.after)))
-        request.setHeader("Mu-Log-End", str(log.end))
-        return log.shown(replace(view, names=view.names and sizes[chosen] > 1))
-
-    async def _write_logs(
-        self, request: Request, job: Job | PastJob, sizes: Mapping[int, int], view: View
-    ) -> bytes:
-        """Write the logs of these actors, one after the other: together they may be large."""
-        for actor in list(sizes)[:1]:
-            await self._log_of(job, actor)  # if there is none, refuse before a byte is written
-        response = PacedResponse(request)
-        try:
-            for actor, size in sizes.items():
-                log = await self._log_of(job, actor)
-                text = log.shown(replace(view, names=view.names and size > 1))
-                if not await response.write(b"== actor %d ==\n%b\n" % (actor, text)):
-                    break
-        except Refusal as refused:
-            await response.write(b"mu: %b\n" % str(refused).encode())
-        finally:
-            response.end()
-        return b""
-
-    async def _with_input(self, job: Job | PastJob, key: str) -> tuple[str, dict[int, int]]:
-        """Return the input with this name or part, and its actors with their numbers of inputs.
-
-        Raises Refusal.
-        """
-        if isinstance(job, Job):
-            key, actors = _having(job, key)
-            return key, {actor.number: actor.size for actor in actors}
-        sizes = _input_counts(job)  # the inputs of a job of an earlier daemon are not known
-        found = [actor for actor in sizes if (await self._log_of(job, actor)).has(key)]
-        if not found:
-            raise Refusal(404, f"job {job.id} has no output of an input {key!r:.200}", "key")
-        return key, {actor: sizes[actor] for actor in found}
-
-    async def _log_of(self, job: Job | PastJob, actor: int) -> Transcript:
-        try:
-            log = await self._read_log(job.id, actor)
-        except (OSError, ValueError) as error:
-            raise Refusal(500, f"the log of job {job.id} cannot be read: {error}") from None
-        if log is None and job.ended:
-            raise Refusal(
-                404,
-                f"no log of job {job.id} is kept: those of newer jobs have taken its place, or it ended"
-                " under a version of mu that kept none (see [logs] in mu.conf)",
-            )
-        return log or Transcript([])
+        return await self._logs.answer(request, self._find(job_id))
 
     @app.route("/doctor", methods=["POST"])
     async def doctor(self, request: Request) -> bytes:
@@ -477,7 +393,7 @@ class Control:
         self._authorize(request)
         assert request.content is not None
         given = read_body(request.content.read(), self._config.control.max_depth)
-        return _answer(request, await self._examine(given))
+        return answer(request, await self._examine(given))
 
     # ------------------------------------------------ errors
 
@@ -485,42 +401,42 @@ class Control:
     def refused(self, request: Request, failure: Failure) -> bytes:
         error = failure.value
         assert isinstance(error, Refusal)
-        return _error(request, error.status, str(error), error.field)
+        return error_answer(request, error.status, str(error), error.field)
 
     @app.handle_errors(NoTimeline)
     def no_timeline(self, request: Request, failure: Failure) -> bytes:
-        return _error(request, 404, failure.getErrorMessage())
+        return error_answer(request, 404, failure.getErrorMessage())
 
     @app.handle_errors(NoRerun)
     def no_rerun(self, request: Request, failure: Failure) -> bytes:
-        return _error(request, 409, failure.getErrorMessage(), "rerun")
+        return error_answer(request, 409, failure.getErrorMessage(), "rerun")
 
     @app.handle_errors(FieldError)
     def bad_field(self, request: Request, failure: Failure) -> bytes:
         error = failure.value
         assert isinstance(error, FieldError)
-        return _error(request, 400, str(error), error.field or None)
+        return error_answer(request, 400, str(error), error.field or None)
 
     @app.handle_errors
     def broken(self, request: Request, failure: Failure) -> bytes:
         status = getattr(failure.value, "code", None)  # set by werkzeug: unknown path or method
         if isinstance(status, int) and 400 <= status < 500:
-            return _error(request, status, f"there is no {_asked(request):.200}")
-        self.log.failure("control: {asked}", failure, asked=_asked(request))
-        return _error(request, 500, "a fault in mu; see its log for more")
+            return error_answer(request, status, f"there is no {route_of(request):.200}")
+        self.log.failure("control: {asked}", failure, asked=route_of(request))
+        return error_answer(request, 500, "a fault in mu; see its log for more")
 
     # ------------------------------------------------ inside
 
     def _authorize(self, request: Request) -> None:
         """Raise Refusal unless the request has the control token, or only reads, or a session."""
-        rights = self._access.of(_bearer(request))
+        rights = self._access.of(bearer_of(request))
         if rights is None:
             raise self._unknown(request)
         if rights is Rights.READ and request.method != b"GET":
             home = self._config.home
             raise Refusal(
                 403,
-                f"the token in {home}/read-token may only read; for {_asked(request):.200} send the"
+                f"the token in {home}/read-token may only read; for {route_of(request):.200} send the"
                 f" one in {home}/token",
             )
 
@@ -544,96 +460,3 @@ def pipeline_json(pipeline: Pipeline, warnings: Sequence[str] = ()) -> JSON:
         "parameters": [parameter.describe() for parameter in pipeline.parameters],
         "warnings": list(warnings),
     }
-
-
-def _asked(request: Request) -> str:
-    return (b"%b %b" % (request.method, request.path)).decode("utf-8", "replace")
-
-
-def _bearer(request: Request) -> bytes:
-    """Return the token or the session of a request; empty: it has none."""
-    kind, _, bearer = (request.getHeader(b"authorization") or b"").partition(b" ")
-    return bearer if kind == b"Bearer" else b""
-
-
-def _idempotency_key(request: Request) -> str:
-    """Return the request's Idempotency-Key; empty: it has none."""
-    given = request.requestHeaders.getRawHeaders(b"idempotency-key")
-    if given is None:
-        return ""
-    if len(given) > 1:
-        raise Refusal(400, f"a request may have one Idempotency-Key, got {len(given)}")
-    try:
-        key = given[0].decode("utf-8")
-    except UnicodeDecodeError:
-        raise Refusal(400, f"Idempotency-Key must be UTF-8, got {given[0]!r:.200}") from None
-    if not key or not key.isprintable():
-        raise Refusal(
-            400, f"Idempotency-Key must be text of at least 1 character, got {key!r:.200}"
-        )
-    return key
-
-
-def _argument(request: Request, name: str) -> str | None:
-    given = request.args.get(name.encode("ascii"))
-    return given[-1].decode("utf-8", "replace") if given else None
-
-
-def _having(job: Job | PastJob, part: str) -> tuple[str, list[Actor]]:
-    """Return the input of this name, or the only one with this part of it, and the actors that have it.
-
-    Raises Refusal if there is none, or several.
-    """
-    if not isinstance(job, Job):
-        raise Refusal(
-            404, f"job {job.id} ended before the daemon's last start: its inputs are gone", "key"
-        )
-    found = job.having(part)
-    if not found:
-        raise Refusal(404, f"job {job.id} has no input {part!r:.200}", "key")
-    if len(found) > 1:
-        names = ", ".join(f"{name:.200}" for name in list(found)[:NAMED])
-        more = ", ..." if len(found) > NAMED else ""
-        raise Refusal(
-            404, f"job {job.id} has {len(found)} inputs with {part!r:.200}: {names}{more}", "key"
-        )
-    return next(iter(found.items()))
-
-
-def _input_counts(job: Job | PastJob) -> dict[int, int]:
-    """Return how many inputs each actor has."""
-    if isinstance(job, Job):
-        return {actor.number: actor.size for actor in job.actors}
-    return {row["actor"]: row["inputs"]["total"] for row in job.workers()}
-
-
-def _chosen(request: Request, name: str, allowed: Collection[str]) -> str | None:
-    """Return an argument that must be one of the allowed values, if it is given."""
-    given = _argument(request, name)
-    if given is not None and given not in allowed:
-        known = ", ".join(allowed)
-        raise Refusal(400, f"{name} must be one of {known}, got {given!r:.200}", name)
-    return given
-
-
-def _number(text: str, field: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) <= 18):
-        raise Refusal(400, f"{field} must be a whole number, got {text!r:.200}", field)
-    return int(text)
-
-
-def _page(request: Request) -> tuple[int | None, str]:
-    """Return how many rows a list may have (None: all), and the row after which it begins."""
-    limit = _argument(request, "limit")
-    return None if limit is None else _number(limit, "limit"), _argument(request, "after") or ""
-
-
-def _answer(request: Request, told: object) -> bytes:
-    request.setHeader("Content-Type", "application/json")
-    request.setHeader("X-Content-Type-Options", "nosniff")
-    return dumps(told).encode("ascii") + b"\n"
-
-
-def _error(request: Request, status: int, message: str, field: str | None = None) -> bytes:
-    request.setResponseCode(status)
-    return _answer(request, {"error": {"message": message, "field": field}})

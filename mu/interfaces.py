@@ -33,7 +33,7 @@ class IPipeline(Interface):
     parameters = Attribute("A sequence of mu.parameters.Parameter.")
 
     def plan(params):  # type: ignore[no-untyped-def]
-        """Return a list with one dict of JSON values for each actor: its input."""
+        """Return a list with one dict of JSON values for each actor, its input, or a Staged."""
 
     def begin(worker):  # type: ignore[no-untyped-def]
         """Return the first state of an attempt at an actor, or a script."""

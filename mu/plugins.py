@@ -21,10 +21,27 @@ from mu.states.script import Script, ScriptWorker
 if TYPE_CHECKING:  # so that pipelines can be imported without Twisted
     from twisted.internet.defer import Deferred
 
-__all__ = ["ActorInput", "Engine", "JobFailed", "Outcome", "Pipeline"]
+__all__ = ["ALL", "ActorInput", "Engine", "JobFailed", "Outcome", "Pipeline", "Staged"]
 
 ActorInput = dict[str, Any]
 """The input that a plan gives an actor: JSON values by name."""
+
+ALL = "all"
+"""In `Staged.after`: all actors of the plan that do not have it there themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """An actor of a plan that belongs to a stage, or that begins when others are done.
+
+    `worker.before` then has the results of those, by their numbers.
+    """
+
+    input: ActorInput
+    after: str | Sequence[int] = ()
+    """The numbers of the actors that it waits for, or the name of their stage, or ALL."""
+    stage: str = ""
+    """The name of the stage that it belongs to; empty: it belongs to none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +87,10 @@ class Pipeline(ABC):
         It is called when a job is ordered, so it must not do I/O.
         """
 
-    def plan(self, params: Params) -> list[ActorInput]:
-        """Return the input of each actor. By default they are empty.
+    def plan(self, params: Params) -> Sequence[ActorInput | Staged]:
+        """Return a list with the input of each actor. By default they are empty.
 
-        `params` has the pipeline's parameters and `workers`, the number of workers ordered; the
+        An actor that begins when others are done is a Staged in place of its input. `params` has the pipeline's parameters and `workers`, the number of workers ordered; the
         length of the list is the number of actors. It runs in a thread, so it may do I/O. It runs
         once for each job, and again if the daemon is killed before the plan is on disk. To fail the
         job, raise ValueError with a message for the user.

@@ -3,10 +3,15 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from twisted.internet.interfaces import IAddress, IDelayedCall, IHandshakeListener, IReactorTime
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IHandshakeListener,
+    IPushProducer,
+    IReactorTime,
+)
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import LogLevel
-from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -15,9 +20,10 @@ from mu.jobs.book import JobBook
 from mu.jobs.driver import SessionDriver
 from mu.logs import DaemonLogger
 from mu.messages import BadMessage, Hello, Log, Ping, Pong, Reply, Use, Welcome, from_worker
-from mu.net.certificates import job_of
+from mu.net.certificates import job_named
 from mu.net.endings import handshake_error, loss
 from mu.net.strangers import LogSums, Strangers
+from mu.net.transport import TLSTransport
 from mu.session import QUIT
 from mu.totals import Totals
 from mu.wire import FrameError, Framer, count_frames, frame
@@ -26,12 +32,12 @@ GOODBYE_S = 10.0
 """How long a worker that was told to quit may take to close its connection, in seconds."""
 
 
-@implementer(IHandshakeListener)
+@implementer(IHandshakeListener, IPushProducer)
 class WorkerProtocol(Protocol):
     """One connection: checks the certificate, reads the hello, then passes frames to a session."""
 
     log = DaemonLogger()
-    transport: TLSMemoryBIOProtocol
+    transport: TLSTransport
 
     def __init__(
         self,
@@ -75,8 +81,7 @@ class WorkerProtocol(Protocol):
 
     def handshakeCompleted(self) -> None:
         self._factory.strangers.discard(self)
-        certificate = self.transport.getPeerCertificate()
-        self._job_id = job_of(certificate.to_cryptography()) if certificate else None
+        self._job_id = job_named(self.transport.peer_certificate)
         if self._job_id is None:
             self._close("its certificate names no job")
 

@@ -49,7 +49,7 @@ from mu.logs import DaemonLogger
 from mu.metrics import LagProbe, Metrics
 from mu.net.certificates import Authority
 from mu.net.host_headers import AllowedHosts, split_hosts
-from mu.net.transport import DirectTLSFactory, PromptServer
+from mu.net.transport import PromptServer, TLSFactory
 from mu.net.web import BoundedSite, TextResource
 from mu.notifier import Notifier, make_agent
 from mu.output.files import OutputLimits
@@ -271,8 +271,7 @@ class MuService(Service):
 
     def _listen_for_workers(self) -> None:
         identity = self._authority.mint_server(self._config.launch.public_host)
-        options = self._authority.server_options(identity)
-        factory = DirectTLSFactory(options, False, self._workers)
+        factory = TLSFactory(self._authority.server_context(identity), self._workers)
         self._ports.listen("worker", factory).transport = PromptServer
 
     def _start_relay(self) -> str:
@@ -285,7 +284,7 @@ class MuService(Service):
             options, self._config.home / "relay", RelayJobs(self._book), self._reactor
         )
         identity = self._authority.mint_server(host, hosts.split(address)[0] if address else host)
-        tls = RelayTLSFactory(self._authority.server_options(identity), False, self._relay)
+        tls = RelayTLSFactory(self._authority.server_context(identity), self._relay)
         port = self._ports.listen("relay", tls)
         port.transport = RelayServer
         return address or hosts.join(host, self._ports.numbers["relay"])

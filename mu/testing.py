@@ -28,6 +28,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mu.events import Answered, Effect, Elapsed, Entered, Event, Finish, Informed, Send, SetTimer
+from mu.jobs.plan import arrange
+from mu.jobs.stages import Stages, results_of
 from mu.machine import Machine
 from mu.messages import HELLO, Command, parse_info
 from mu.parameters import Params, read_fields
@@ -229,21 +231,33 @@ def run(
 ) -> PlayedJob:
     """Play a job of the pipeline: plan, each actor with its own fake worker, finish.
 
+    An actor that waits for others is played after them, whether they fail or not.
+
     `worker` is a FakeWorker, which is copied for each actor, or its answers, or a function that
     returns the FakeWorker for an actor.
     """
     _warn(misspelt(package_of(pipeline)))
     checked = Params(read_fields(pipeline.parameters, params or {}), workers=workers)
-    inputs = pipeline.plan(checked)
+    arranged = arrange(pipeline.plan(checked))
+    inputs, stages = arranged.inputs, Stages(arranged.after)
     facts = JobFacts("j1", checked, len(inputs), "127.0.0.1:13337", "uniq")
-    actors = []
-    for number, given in enumerate(inputs):
-        driven = Machine(ScriptWorker(facts, number, given), first_state(pipeline.begin))
-        actors.append(play(driven, _fake(worker, number)))
-    outcomes = []
-    for number, actor in enumerate(actors):
-        ended = actor.finish or Finish("it waits for something that never happens")
-        outcomes.append(Outcome(ended.error, ended.result, number, inputs[number]))
+    played: dict[int, PlayedActor] = {}
+    ends: dict[int, Finish | None] = {}
+    turns = [number for number in range(len(inputs)) if not stages.gate(number)]
+    for number in turns:  # it grows
+        gate = stages.gate(number)
+        before = None if gate is None else results_of(gate, ends.get)
+        context = ScriptWorker(facts, number, inputs[number], before)
+        actor = play(Machine(context, first_state(pipeline.begin)), _fake(worker, number))
+        played[number] = actor
+        ends[number] = actor.finish or Finish("it waits for something that never happens")
+        turns += stages.end(number, failed=False)
+    outcomes = [
+        Outcome(ended.error, ended.result, number, inputs[number])
+        for number, ended in sorted(ends.items())
+        if ended is not None
+    ]
+    actors = [played[number] for number in range(len(inputs))]
     try:
         return PlayedJob(actors, pipeline.finish(facts, outcomes))
     except JobFailed as failed:

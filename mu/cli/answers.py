@@ -22,6 +22,7 @@ class ActorJson(TypedDict):
     label: str
     attempt: int
     since: float
+    stage: NotRequired[str]
     waits_for: NotRequired[str | None]
     last_reply: str
     error: str | None
@@ -202,6 +203,7 @@ class PlanJson(TypedDict):
     regions: list[str]
     actors: int
     inputs: list[dict[str, object]]
+    stages: NotRequired[dict[str, int]]
     spares: int
     retries: int
     worker_timeout_s: float

@@ -111,7 +111,9 @@ def _workers(plan: PlanJson) -> Iterator[tuple[str, str]]:
     each = ""
     if (count := inputs_of(plan["inputs"])) is not None:
         each = f", up to {many(-(-count // plan['actors']), 'input')} each"
-    yield "Workers", f"{plan['actors']}{spares} on engine {plan['engine']}{each}"
+    stages = ", ".join(f"{count} {name}" for name, count in plan.get("stages", {}).items() if count)
+    parts = f" ({stages})" if stages else ""
+    yield "Workers", f"{plan['actors']}{parts}{spares} on engine {plan['engine']}{each}"
 
 
 def _cost(plan: PlanJson, size: SizeJson | None, most: Bound | None) -> Iterator[tuple[str, str]]:

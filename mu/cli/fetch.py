@@ -45,14 +45,18 @@ def fetch(job: str, folder: Path | None) -> None:
     bring(client, found, folder or Path(found["id"]))
 
 
-def bring(client: Client, job: JobJson, folder: Path) -> None:
-    """Download a job's files to a folder, and say so."""
+def bring(client: Client, job: JobJson, place: Path, alone: bool = False) -> None:
+    """Download a job's files to a folder, or its one result alone to a file, and say so."""
     from mu.cli.files import shown
 
     store = store_of_job(client, job)
-    names, prefix = files_of(store, job)
-    copied = store.download(names, folder, prefix)
-    click.echo(copied.sentence("Downloaded", f"{shown(folder)}"), err=True)
+    if alone and job["state"] == "done":
+        key = f"{job['params']['out_prefix']}{job['params']['result']}"
+        copied = store.download({key: place.name}, place.parent, key)
+    else:
+        names, prefix = files_of(store, job)
+        copied = store.download(names, place.parent if alone else place, prefix)
+    click.echo(copied.sentence("Downloaded", f"{shown(place)}"), err=True)
 
 
 def store_of_job(client: Client, job: JobJson) -> FileStore:
@@ -71,11 +75,11 @@ def store_of_job(client: Client, job: JobJson) -> FileStore:
 def files_of(store: FileStore, job: JobJson) -> tuple[dict[str, str], str]:
     """Return the file's name for each key that the job has made, and a prefix of all keys.
 
-    A job's result has the `keys`, or a `folder` of the bucket, or names a `manifest` that has them.
+    A job's result has the `keys`, or names a `manifest` that has them, or a `folder` of the bucket.
     """
     result = job["result"] if isinstance(job["result"], dict) else {}
     manifest, keys, place = result.get("manifest"), result.get("keys"), result.get("folder")
-    if isinstance(manifest, str):
+    if keys is None and isinstance(manifest, str):
         keys = _keys_in(store, job, manifest)
     elif isinstance(place, str):
         keys = [key for key in store.listed(f"{place}/") if not key.endswith("/")]

@@ -270,14 +270,19 @@ def watch_to_end(
     as_json: bool,
     stderr: bool = False,
     out: Path | None = None,
+    alone: bool = False,
 ) -> NoReturn:
-    """Show the job until it ends, bring its files to the folder `out`, and exit with its status."""
+    """Show the job until it ends, bring its files to the folder `out`, and exit with its status.
+
+    `alone`: `out` is the file for the job's one result.
+    """
     from mu.cli.address import NotRunning
     from mu.cli.client import DaemonUnreachable
     from mu.cli.fetch import bring
     from mu.cli.watch import watch as watch_job
 
-    later = f"mu fetch {job['id']} --to {shlex.quote(str(out))}"
+    folder = out.parent if out is not None and alone else out
+    later = f"mu fetch {job['id']} --to {shlex.quote(str(folder))}"
     try:
         job = watch_job(client, job, as_json, stderr)
     except NotRunning as error:
@@ -295,7 +300,7 @@ def watch_to_end(
         ctx.exit(INTERRUPTED)
     if out is not None:
         try:
-            bring(client, job, out)
+            bring(client, job, out, alone)
         except CliError as error:
             if job["state"] == "done":
                 raise

@@ -8,10 +8,11 @@ from mu.events import Finish
 from mu.jobs.changes import Changes
 from mu.jobs.driver import SessionDriver
 from mu.jobs.overview import Glance
+from mu.jobs.stages import Gate, Stages
 from mu.jobs.summary import JSON, Tally, readable, tally_json
 from mu.jobs.usage import Usage
 from mu.jobs.waiting import in_words
-from mu.journal.records import AttemptEnded, NobodyCame, Stopped
+from mu.journal.records import AttemptEnded, NobodyCame, Skipped, Stopped
 from mu.machine import Machine
 from mu.messages import BadMessage, Use, encode, parse_retval
 from mu.output.completion import read_excerpt
@@ -66,6 +67,8 @@ class ParentJob(Protocol):
     def cancelled(self) -> bool: ...
     @property
     def worker_awaited(self) -> str: ...
+    @property
+    def stages(self) -> Stages: ...
     def machine(self, actor: "Actor") -> Machine: ...
     def used(self, session: str, use: Use) -> None: ...
     def command_used(self, attempt: "Attempt", use: Use) -> None: ...
@@ -275,6 +278,11 @@ class Actor:
             self.spent += 1
             self._fail(Failure(0, record.at, "", "", record.error))
 
+    def skip(self, record: Skipped) -> None:
+        """Apply that it fails without an attempt."""
+        self._since = record.at
+        self.outcome = Finish(record.error)
+
     def _fail(self, failure: Failure) -> None:
         """Wait for the next attempt, or fail for good."""
         self.failures.append(failure)
@@ -302,7 +310,7 @@ class Actor:
 
     @property
     def free(self) -> bool:
-        """Whether it needs a worker."""
+        """Whether it needs a worker, now or when it may begin."""
         return self.outcome is None and not self.attempts
 
     @property
@@ -337,7 +345,13 @@ class Actor:
     @property
     def awaits_worker(self) -> bool:
         """Whether it waits for a worker, as its job describes that, and for nothing of its own."""
-        return self.state == "waiting" and self.free and self.pause_until is None
+        waits = self.state == "waiting" and self.free and self.pause_until is None
+        return waits and self.gate is None
+
+    @property
+    def gate(self) -> Gate | None:
+        """The gate behind which it waits for other actors; None: it may begin, or has ended."""
+        return None if self.outcome else self.job.stages.closed(self.number)
 
     def waits_for(self) -> str | None:
         """Describe for users what it is waiting for; None: it has ended."""
@@ -349,7 +363,7 @@ class Actor:
             return self.attempts[-1].waits_for()
         if self.pause_until is not None:
             return "a pause before its next attempt"
-        return self.job.worker_awaited
+        return self.job.worker_awaited if self.gate is None else str(self.gate)
 
     def tally(self) -> Tally:
         """Count its inputs. A retry begins anew, and all of a failed actor's inputs have failed."""
@@ -383,6 +397,7 @@ class Actor:
         """Return its JSON for users."""
         return {
             "actor": self.number,
+            "stage": self.job.stages.name(self.number),
             "state": self.state,
             "inputs": tally_json(self.tally()),
             "label": self.label,

@@ -1,7 +1,7 @@
 """The book of all jobs: finds jobs by id or key, and passes workers to their jobs."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from mu.jobs.driver import WorkerLine
 from mu.jobs.job import Job
@@ -36,7 +36,14 @@ class PastJob:
     def workers(self) -> list[JSON]:
         """Return the JSON of each actor for users."""
         told: list[JSON] = json.loads(self._workers(self.id) or "[]")
-        return [{"inputs": _one_input(row["state"]), "used": Usage().json()} | row for row in told]
+        return [
+            {"stage": "", "inputs": _one_input(row["state"]), "used": Usage().json()} | row
+            for row in told
+        ]
+
+    def workers_after(self, number: int) -> Iterator[JSON]:
+        """Yield the JSON of each actor with a number above this."""
+        return (row for row in self.workers() if row["actor"] > number)
 
 
 def _one_input(state: str) -> dict[str, int]:

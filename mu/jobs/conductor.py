@@ -232,6 +232,7 @@ def _limits(config: Config) -> Limits:
         hello_s=config.launch.hello_timeout_s,
         accept_s=config.launch.accept_timeout_s,
         reconnect_s=config.worker.reconnect_s,
+        ahead_s=config.launch.ahead_s,
     )
 
 

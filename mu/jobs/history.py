@@ -5,14 +5,18 @@ the pipeline as it is installed now, which may behave differently.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from mu.config import Config
-from mu.events import Effect, encode
+from mu.events import Effect, Finish, encode
+from mu.jobs.rerun import Ends, read_outcomes
 from mu.jobs.spec import Limits, new_machine
+from mu.jobs.stages import Stages, results_of
 from mu.jobs.summary import JSON
 from mu.journal.archive import Archive
 from mu.journal.database import JournalError
@@ -67,6 +71,8 @@ class History:
     """The input of each actor, from the plan."""
     attempts: list[RecordedAttempt]
     """Sorted by actor and attempt."""
+    before: Callable[[int], Mapping[int, Any] | None] = lambda actor: None
+    """Returns the results of the actors that one waited for; None: it waited for nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +139,10 @@ def read(archive: Archive, job_id: str) -> History:
         refuse_gaps([ordered, *records])
         if not isinstance(ordered, Ordered):
             raise ValueError("the first record is not its order")
-        inputs = [one.inputs for one in records if isinstance(one, Planned)]
-        return History(job_id, ordered, inputs[-1] if inputs else [], attempts(records))
+        plan = next((one for one in records if isinstance(one, Planned)), Planned([], []))
+        return History(
+            job_id, ordered, plan.inputs, attempts(records), results_before(plan, records)
+        )
     except (KeyError, ValueError) as error:
         raise NoHistory(f"the records of job {job_id} are damaged: {error}") from None
 
@@ -165,6 +173,26 @@ def attempts(records: Iterable[Record]) -> list[RecordedAttempt]:
     return sorted([*absences, *by_number], key=lambda attempt: attempt.actor)
 
 
+def results_before(
+    plan: Planned, records: Iterable[Record]
+) -> Callable[[int], Mapping[int, Any] | None]:
+    """Return a function that returns the results of the actors that one waited for."""
+    stages, ends = Stages(plan.after), Ends()
+    if not stages:
+        return lambda actor: None
+    for record in records:
+        ends.take(record)
+    known: dict[int, Finish | None] = {one.actor: one for one in read_outcomes(plan)}
+    known |= ends.known
+    results = cache(lambda gate: results_of(gate, known.get))
+
+    def before(actor: int) -> Mapping[int, Any] | None:
+        gate = stages.gate(actor)
+        return None if gate is None else results(gate)
+
+    return before
+
+
 def machines(history: History, registry: Registry, limits: Limits) -> Callable[[int], Machine]:
     """Return a function that makes a new machine for the actor of a number. Raises NoHistory."""
     ordered, order = history.ordered, history.ordered.order
@@ -189,7 +217,9 @@ def machines(history: History, registry: Registry, limits: Limits) -> Callable[[
         ordered.relay,
         ordered.uniq,
     )
-    return lambda actor: new_machine(pipeline, facts, actor, history.inputs[actor], limits)
+    return lambda actor: new_machine(
+        pipeline, facts, actor, history.inputs[actor], limits, history.before(actor)
+    )
 
 
 def replay(attempt: RecordedAttempt, machine: Machine) -> ReplayedAttempt:

@@ -5,7 +5,7 @@ Every change is a record, which `record` writes and applies. `advance` then does
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from mu.engines.cost import Prices
 from mu.events import Finish
 from mu.invocations import BadEnding, Size
 from mu.jobs.actors import Actor, Attempt
+from mu.jobs.ahead import opening
 from mu.jobs.bill import sized
 from mu.jobs.driver import SessionDriver, WorkerLine
 from mu.jobs.launches import LATE
@@ -32,6 +33,7 @@ from mu.jobs.usage import as_told, told_by
 from mu.journal.allowance import JobAllowance
 from mu.journal.ledger import Ledger, NoJournal, Past
 from mu.journal.records import (
+    Ahead,
     Alive,
     Arrived,
     Assigned,
@@ -41,6 +43,7 @@ from mu.journal.records import (
     Launched,
     NobodyCame,
     Record,
+    Skipped,
     Stopped,
     Used,
 )
@@ -94,6 +97,8 @@ class Job(RecordedJob):
         self.clock = clock
         self.ledger: Ledger = ledger or NoJournal()
         self.allowance = JobAllowance(self.limits.job_bytes, self.limits.attempt_bytes)
+        self.function_timeout_s = 0.0
+        """How long its function may run, in seconds; 0: unknown."""
         self._owner = owner
         self._spares = Spares()
         self._originals: dict[WorkerLine, str] = {}  # original workers, and their launches
@@ -190,7 +195,8 @@ class Job(RecordedJob):
 
     def restart(self) -> list[str]:
         """Queue actors, and wait for workers again; return the ids of launches to repeat."""
-        free = [actor for actor in self.actors if actor.free]
+        self._skip_doomed()
+        free = [actor for actor in self._startable(self.actors) if actor.free]
         self._queue = ActorQueue(self._order, [actor for actor in free if not actor.failures])
         for actor in free:
             if actor.failures:
@@ -202,6 +208,7 @@ class Job(RecordedJob):
 
     def begin(self) -> None:
         """Assign or launch workers for all actors, and launch spares. It must be planned."""
+        self._skip_doomed()
         self._conclude()  # a daemon that was killed may not have got to this
         self.advance(0 if self.launches else self.spec.spares)
 
@@ -256,6 +263,7 @@ class Job(RecordedJob):
         now = self.clock.seconds()
         self._give_up_launches(late, now)
         self._help_stragglers(now)
+        self._look_ahead(now)
         self.advance()
         if over := self.bill.over(self.spec.max_cost_usd, now):
             self.stop("failed", over)
@@ -299,11 +307,29 @@ class Job(RecordedJob):
         factor = self.spec.stragglers
         if not (factor and self._spares and self.spec.pipeline.may_run_twice):
             return
-        for actor in list(stragglers(self.actors, factor, now)):
+        peers = self.stages.peers
+        for actor in list(stragglers(self.actors, factor, now, lambda one: peers(one.number))):
             if not self._spares:
                 return
             self.totals.stragglers += 1
             self._assign(actor, *self._spares.take())
+
+    def _look_ahead(self, now: float) -> None:
+        """Launch workers for actors that can begin soon; replace those that have waited too long."""
+        if not self.limits.ahead_s or self.spec.engine == EXTERNAL or not self.stages:
+            return
+        for gate in opening(self.stages, self.actors, self.limits.ahead_s, now):
+            behind = [actor for one in gate.behind if (actor := self.actor(one)) is not None]
+            soon = [one.number for one in behind if one.free and one.number not in self._ahead]
+            if soon:
+                self.record(Ahead(now, soon))
+        if self._ahead and self.function_timeout_s:
+            longest = self.function_timeout_s / 2
+            for line, hello in self._spares.all():
+                launch = self.launches.get(hello.launch)
+                if launch is not None and now - launch.begun > longest:
+                    self._spares.leave(line)
+                    self._dismiss(line, f"it has waited for half of {self.function_timeout_s:g} s")
 
     def advance(self, spares: int = 0) -> None:
         """Do whatever is due: retry, assign workers to actors, launch more, or settle.
@@ -360,7 +386,10 @@ class Job(RecordedJob):
         """Launch workers for waiting actors that have no launch under way, and `more` others."""
         if self.spec.engine == EXTERNAL:
             return
-        missing = max(0, len(self._queue) - self.launches.coming)
+        wanted = len(self._queue)
+        if self._ahead:  # their workers wait with the spares
+            wanted += len(self._ahead) - max(0, len(self._spares) - self.spec.spares)
+        missing = max(0, wanted - self.launches.coming)
         launches = self.launches.plan(missing + more, self.clock.seconds())
         for record in launches:
             self.record(record)
@@ -467,8 +496,14 @@ class Job(RecordedJob):
 
     @property
     def _most_spares(self) -> int:
-        """How many workers may wait as spares, once the job is planned."""
-        return min(self.spec.spares, self._unfinished)
+        """How many workers may wait, once the job is planned: spares, and those launched ahead.
+
+        Nobody launches others for a job whose workers are started by hand: so as many as it needs.
+        """
+        ahead = len(self._ahead)
+        if self.stages and self.spec.engine == EXTERNAL:
+            ahead = self.counts["waiting"]
+        return min(self.spec.spares + ahead, self._unfinished)
 
     def _assign(self, actor: Actor, line: WorkerLine, hello: Hello) -> None:
         now = self.clock.seconds()
@@ -521,10 +556,23 @@ class Job(RecordedJob):
         for other in list(actor.attempts):
             if other.session is not None:
                 other.session.fence("another attempt at its actor finished first")
-        self.ledger.on_disk(self._show_and_advance, actor)
+        self._skip_doomed()
+        self.ledger.on_disk(self._show_and_advance, [actor])
 
-    def _show_and_advance(self, actor: Actor) -> None:
-        self._show(actor)
+    def _skip_doomed(self) -> None:
+        """Fail the actors that can no longer begin, because others that they wait for failed."""
+        skipped: list[Actor] = []
+        for number, gate in self.stages.doomed() if self.active else ():
+            actor = self.actor(number)
+            if actor is not None and actor.free and not actor.tried:
+                self.record(Skipped(self.clock.seconds(), number, gate.failure))
+                skipped.append(actor)
+        if skipped:
+            self.ledger.on_disk(self._show_and_advance, skipped)
+
+    def _show_and_advance(self, actors: Sequence[Actor]) -> None:
+        for actor in actors:
+            self._show(actor)
         self._owner.changed()
 
     def _let_spares_go(self) -> None:

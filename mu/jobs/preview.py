@@ -25,8 +25,10 @@ async def preview(coordinator: Coordinator, spec: JobSpec, planned: Planned | No
     Without it, the pipeline's `plan` runs as for a job.
     """
     planned = planned or await _plan(coordinator, spec)
-    numbers = planned.actors if planned.actors is not None else spec.actors
-    chosen = [planned.inputs[number] for number in numbers] or planned.inputs
+    named = planned.actors if planned.actors is not None else spec.actors
+    numbers = named or range(len(planned.inputs))
+    chosen = [planned.inputs[number] for number in numbers]
+    stages = {name: len(set(numbers).intersection(actors)) for name, actors in planned.stages}
     size = await _size(coordinator, spec)
     return {
         "pipeline": spec.pipeline.name,
@@ -36,6 +38,7 @@ async def preview(coordinator: Coordinator, spec: JobSpec, planned: Planned | No
         "regions": list(spec.regions),
         "actors": len(chosen),
         "inputs": chosen,
+        "stages": stages,
         "spares": spec.spares,
         "retries": spec.retries,
         "worker_timeout_s": spec.worker_timeout_s,

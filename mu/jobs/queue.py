@@ -38,6 +38,12 @@ class ActorQueue:
         untried = islice(self._untried, max(0, count - len(retries)))
         return [self._actors[number] for number in (*retries, *untried)]
 
+    def add(self, actors: Iterable[Actor]) -> None:
+        """Queue actors that may begin from now on, behind the others."""
+        added = {actor.number: actor for actor in actors}
+        self._actors |= added
+        self._untried.update(dict.fromkeys(sorted(added, key=self._places.__getitem__)))
+
     def retry(self, actor: Actor) -> None:
         """Queue an actor again."""
         self._actors[actor.number] = actor

@@ -5,7 +5,7 @@ This code has no clock and no side effects; mu.jobs.job has both.
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,9 +21,11 @@ from mu.jobs.overview import Glance
 from mu.jobs.queue import ActorQueue
 from mu.jobs.rerun import merged, read_outcomes
 from mu.jobs.spec import EXTERNAL, JobSpec, Limits, new_machine
+from mu.jobs.stages import Gate, Stages, results_of
 from mu.jobs.summary import COUNTED, JSON, JobSummary, Tally, readable, tally_json
 from mu.jobs.usage import Usage
 from mu.journal.records import (
+    Ahead,
     Alive,
     Arrived,
     Assigned,
@@ -37,6 +39,7 @@ from mu.journal.records import (
     Record,
     Resumed,
     Sized,
+    Skipped,
     Stopped,
     Used,
 )
@@ -99,8 +102,13 @@ class RecordedJob(ABC):
         """What its workers used, as they told."""
         self.stopped: Stopped | None = None
         """Why it was stopped, if it was."""
+        self.stages = Stages()
+        """Which of its actors wait for which."""
+        self._ahead: set[int] = set()  # actors that wait for others, but have workers launched
+        self._before: dict[Gate, Mapping[int, Any]] = {}  # results of those before an open gate
         self._by_number: dict[int, Actor] = {}
         self._earlier: list[Outcome] = []  # of the job that this one reruns
+        self._kept: dict[int, Outcome] = {}  # the last of those, of actors that do not run again
         self._order: Sequence[int] = ()  # the order in which actors get workers
         self._queue = ActorQueue()  # actors that could begin now
         self._failed: list[Actor] = []  # actors to retry
@@ -230,7 +238,22 @@ class RecordedJob(ABC):
 
     def machine(self, actor: Actor) -> Machine:
         """Return a new machine for an attempt at an actor."""
-        return new_machine(self.spec.pipeline, self.facts, actor.number, actor.input, self.limits)
+        gate = self.stages.gate(actor.number)
+        before = None if gate is None else self._results_before(gate)
+        return new_machine(
+            self.spec.pipeline, self.facts, actor.number, actor.input, self.limits, before
+        )
+
+    def _results_before(self, gate: Gate) -> Mapping[int, Any]:
+        """Return the results of the actors before an open gate, which all behind it share."""
+        if gate not in self._before:
+            self._before[gate] = results_of(gate, self._end_of)
+        return self._before[gate]
+
+    def _end_of(self, number: int) -> Finish | None:
+        """Return how an actor ended, in this job or in the one that it reruns; None: it has not."""
+        actor = self.actor(number)
+        return self._kept.get(number) if actor is None else actor.outcome
 
     def outcomes(self) -> list[Outcome]:
         """Return how its actors ended, as far as they have, and what stays of an earlier job."""
@@ -304,7 +327,11 @@ class RecordedJob(ABC):
 
     def workers(self) -> list[JSON]:
         """Return the JSON of each actor for users."""
-        return [actor.describe() for actor in self.actors]
+        return list(self.workers_after(-1))
+
+    def workers_after(self, number: int) -> Iterator[JSON]:
+        """Yield the JSON of each actor with a number above this."""
+        return (actor.describe() for actor in self.actors if actor.number > number)
 
     def glances(self) -> Iterator[Glance]:
         """Yield what an overview needs of each actor."""
@@ -352,6 +379,12 @@ class RecordedJob(ABC):
                 actor = self._by_number[record.actor]
                 self._queue.remove(actor)
                 self._change(actor, lambda: actor.take_absence(record))
+            case Skipped():
+                actor = self._by_number[record.actor]
+                self._queue.remove(actor)
+                self._change(actor, lambda: actor.skip(record))
+            case Ahead(actors=numbers):
+                self._ahead.update(numbers)
             case Stopped():
                 self.stopped = record
                 self._step(Step.STOPPED)
@@ -397,7 +430,11 @@ class RecordedJob(ABC):
         self.actors = [Actor(self, n, inputs[n], at, sizes[n]) for n in sorted(wanted)]
         self._by_number = {actor.number: actor for actor in self.actors}
         self._order = [number for number in record.order if number in wanted]
-        self._queue = ActorQueue(self._order, self.actors)
+        self.stages = Stages(record.after, record.stages, self.spec.tolerate)
+        self._kept = {one.actor: one for one in self._earlier if one.actor not in wanted}
+        for number, kept in self._kept.items():
+            self.stages.end(number, kept.error is not None)
+        self._queue = ActorQueue(self._order, self._startable(self.actors))
         self.counts["waiting"] += len(self.actors)
         for actor in self.actors:
             self.changes.touch(actor.number)
@@ -405,6 +442,11 @@ class RecordedJob(ABC):
         self._untried = wanted
         if self.recorded:
             self._follow_plan()
+
+    def _startable(self, actors: Iterable[Actor]) -> list[Actor]:
+        """Return those that wait for no others."""
+        closed = self.stages.closed
+        return [actor for actor in actors if closed(actor.number) is None]
 
     def _follow_plan(self) -> None:
         self._step(Step.PLANNED)
@@ -484,11 +526,23 @@ class RecordedJob(ABC):
         result = change()
         self.changes.touch(actor.number)
         self._count(actor, before)
-        if actor.outcome is not None:
-            self._unfinished -= not over
-        elif actor.free:
-            self._failed.append(actor)
+        if actor.outcome is None:
+            if actor.free:
+                self._failed.append(actor)
+        elif not over:
+            self._unfinished -= 1
+            self._ahead.discard(actor.number)
+            opened = self.stages.end(actor.number, actor.outcome.error is not None)
+            self._let_begin(opened)
         return result
+
+    def _let_begin(self, numbers: Sequence[int]) -> None:
+        """Queue actors that no longer wait for others."""
+        actors = [self._by_number[number] for number in numbers if number in self._by_number]
+        self._queue.add(actor for actor in actors if actor.free)
+        self._ahead.difference_update(numbers)
+        for actor in actors:
+            self.changes.touch(actor.number)
 
     def _count(self, actor: Actor, before: str) -> None:
         if actor.state != before:

@@ -9,9 +9,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mu.events import Finish
 from mu.jobs.plan import sizes_of
 from mu.jobs.spec import JobSpec
-from mu.journal.records import AttemptEnded, NobodyCame, Ordered, Planned, read_record
+from mu.jobs.stages import behind
+from mu.journal.records import (
+    AttemptEnded,
+    NobodyCame,
+    Ordered,
+    Planned,
+    Record,
+    Skipped,
+    read_record,
+)
 from mu.plugins import ActorInput, Outcome
 from mu.states.origin import explained, is_deliberate
 
@@ -40,8 +50,7 @@ def read_earlier(job_id: str, state: str, lines: Iterable[str]) -> EarlierJob:
     """Return the job with these records. Raises NoRerun."""
     ordered: Ordered | None = None
     plan: Planned | None = None
-    ends: dict[int, AttemptEnded | NobodyCame] = {}
-    done: set[int] = set()
+    ends = Ends()
     for line in lines:
         if line.startswith('["happened"'):  # by far the most, and not needed
             continue
@@ -53,10 +62,8 @@ def read_earlier(job_id: str, state: str, lines: Iterable[str]) -> EarlierJob:
             ordered = record
         elif isinstance(record, Planned):
             plan = record
-        elif isinstance(record, AttemptEnded | NobodyCame) and record.actor not in done:
-            ends[record.actor] = record
-            if record.error is None:
-                done.add(record.actor)
+        else:
+            ends.take(record)
     if ordered is None:
         raise NoRerun(
             f"the records of job {job_id} are no longer in the journal (see keep_days and max_bytes"
@@ -67,14 +74,30 @@ def read_earlier(job_id: str, state: str, lines: Iterable[str]) -> EarlierJob:
     actors = plan.actors
     if actors is None:
         actors = sorted(ordered.order.get("actors") or range(len(plan.inputs)))
-    own = [_outcome(actor, plan.inputs[actor], ends.get(actor)) for actor in actors]
+    own = [_outcome(actor, plan.inputs[actor], ends.known.get(actor)) for actor in actors]
     return EarlierJob(job_id, state, ordered.order, plan, merged(read_outcomes(plan), own))
 
 
-def _outcome(actor: int, given: ActorInput, end: AttemptEnded | NobodyCame | None) -> Outcome:
+class Ends:
+    """How actors ended, from the records of their job."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, Finish] = {}
+        """By actor, as far as is known."""
+
+    def take(self, record: Record) -> None:
+        """Take the next record. The first success of an actor counts, or else its last failure."""
+        if not isinstance(record, AttemptEnded | NobodyCame | Skipped):
+            return
+        known = self.known.get(record.actor)
+        if known is None or known.error is not None:
+            self.known[record.actor] = Finish(record.error, getattr(record, "result", None))
+
+
+def _outcome(actor: int, given: ActorInput, end: Finish | None) -> Outcome:
     if end is None:
         return Outcome(NO_END, None, actor, given)
-    return Outcome(end.error, getattr(end, "result", None), actor, given)
+    return Outcome(end.error, end.result, actor, given)
 
 
 def read_outcomes(plan: Planned) -> list[Outcome]:
@@ -90,7 +113,8 @@ def merged(earlier: Iterable[Outcome], own: Iterable[Outcome]) -> list[Outcome]:
 def plan_rerun(spec: JobSpec, earlier: EarlierJob) -> Planned:
     """Return the plan of a job that reruns what failed. Raises NoRerun.
 
-    An outcome is dropped if its actor runs again, unless that is only with a part of its input.
+    Those that waited for an actor which runs again do, too, since its result may be another. An
+    outcome is dropped if its actor runs again, unless that is only with a part of its input.
     """
     again, inputs, sizes = _asked(spec, earlier)
     if not again and earlier.state == "done":
@@ -102,7 +126,8 @@ def plan_rerun(spec: JobSpec, earlier: EarlierJob) -> Planned:
         or not (outcome.error or outcome.input == again[outcome.actor])
     ]
     rows = [[one.actor, one.error, one.result, one.input] for one in kept]
-    return Planned(inputs, earlier.plan.order, sorted(again), rows, sizes)
+    plan = earlier.plan
+    return Planned(inputs, plan.order, sorted(again), rows, sizes, plan.after, plan.stages)
 
 
 def _asked(
@@ -119,6 +144,8 @@ def _asked(
                     f"rerun() must return a dict with the input of actors that the job had, got"
                     f" {actor!r:.80}: {given!r:.80}"
                 )
+        for actor in behind(again, earlier.plan.after) & known:
+            again.setdefault(actor, earlier.plan.inputs[actor])
         json.dumps(list(again.values()), allow_nan=False)
         inputs = [again.get(actor, given) for actor, given in enumerate(earlier.plan.inputs)]
         return again, inputs, sizes_of(spec.pipeline, inputs)

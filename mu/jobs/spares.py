@@ -2,7 +2,7 @@
 
 import statistics
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from mu.jobs.actors import Actor
 from mu.jobs.driver import WorkerLine
@@ -27,6 +27,10 @@ class Spares:
         """Remove and return the worker that has waited longest."""
         return self._waiting.popitem(last=False)
 
+    def all(self) -> list[tuple[WorkerLine, Hello]]:
+        """Return all workers, the longest waiting first."""
+        return list(self._waiting.items())
+
     def take_all(self) -> Iterator[tuple[WorkerLine, Hello]]:
         """Remove and yield all workers."""
         while self._waiting:
@@ -48,18 +52,28 @@ class Spares:
             line.supersede("its worker has connected again")
 
 
-def stragglers(actors: Sequence[Actor], factor: float, now: float) -> Iterator[Actor]:
-    """Yield the actors that have run longer than `factor` times the median of the finished ones.
+def stragglers(
+    actors: Sequence[Actor],
+    factor: float,
+    now: float,
+    peers: Callable[[Actor], object] = lambda actor: None,
+) -> Iterator[Actor]:
+    """Yield the actors that have run longer than `factor` times the median of their finished peers.
 
-    It yields none before half of the actors are done, and none that already have two attempts.
+    `peers` returns the same value for those of one stage. It yields none of a stage before half of
+    it is done, and none that already have two attempts.
     """
-    times = [actor.took for actor in actors if actor.took is not None]
-    if len(times) < max(1, len(actors) // 2):
-        return
-    longest = factor * statistics.median(times)
+    stages: dict[object, list[Actor]] = {}
     for actor in actors:
-        running = actor.outcome is None and len(actor.attempts) == 1
-        if running:
-            attempt = actor.attempts[0]
-            if now - attempt.began - attempt.downtime > longest:
-                yield actor
+        stages.setdefault(peers(actor), []).append(actor)
+    for stage in stages.values():
+        times = [actor.took for actor in stage if actor.took is not None]
+        if len(times) < max(1, len(stage) // 2):
+            continue
+        longest = factor * statistics.median(times)
+        for actor in stage:
+            running = actor.outcome is None and len(actor.attempts) == 1
+            if running:
+                attempt = actor.attempts[0]
+                if now - attempt.began - attempt.downtime > longest:
+                    yield actor

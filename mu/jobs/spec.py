@@ -15,6 +15,10 @@ EXTERNAL = "external"
 """The engine that launches nothing: its workers are started by hand."""
 
 
+ORIGINAL = "original"
+"""The event format whose key and certificates a worker of the original mu can read."""
+
+
 @dataclass(frozen=True, slots=True)
 class JobSpec:
     """A checked order."""
@@ -45,6 +49,8 @@ class JobSpec:
     """The id of the job that it reruns a part of; empty: it is no rerun."""
     event: Mapping[str, Any] = field(default_factory=dict)
     """More keys for the workers' event."""
+    event_format: str = "mu"
+    """In which form the event has its key and certificates: mu or ORIGINAL."""
     order: Mapping[str, Any] = field(default_factory=dict)
     """The whole order as JSON values, which can be used in another order."""
     name: str = ""
@@ -87,11 +93,21 @@ class Limits:
     """How long an engine may take to accept a launch, including throttling."""
     reconnect_s: float = 60.0
     """How long a worker runs without a daemon."""
+    ahead_s: float = 0.0
+    """How long before an actor can begin its worker is launched."""
 
 
 def new_machine(
-    pipeline: Pipeline, facts: JobFacts, actor: int, given: Mapping[str, Any], limits: Limits
+    pipeline: Pipeline,
+    facts: JobFacts,
+    actor: int,
+    given: Mapping[str, Any],
+    limits: Limits,
+    before: Mapping[int, Any] | None = None,
 ) -> Machine:
-    """Return a new machine for an attempt at an actor whose input is `given`."""
-    worker = ScriptWorker(facts, actor, given)
+    """Return a new machine for an attempt at an actor whose input is `given`.
+
+    `before` has the results of the actors that it waited for; None: it waited for nobody.
+    """
+    worker = ScriptWorker(facts, actor, given, before)
     return Machine(worker, first_state(pipeline.begin), limits.max_held, limits.max_info)

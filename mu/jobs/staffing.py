@@ -63,6 +63,8 @@ class Staffing:
         if engine is None:  # external
             return
         sizes = await find_sizes(engine, job, self._coordinator)
+        timeouts = [size.timeout_s for size in sizes.values() if size.timeout_s]
+        job.function_timeout_s = min(timeouts, default=0.0)
         # Later, only a part of the cost would be counted.
         if sizes and job.active and not job.bill.counts and not job.launches:
             job.measure(sizes, {region: self._longest_s(size) for region, size in sizes.items()})

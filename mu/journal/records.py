@@ -42,6 +42,10 @@ class Planned:
     """In a rerun: outcomes of the earlier job that stay, each [actor, error, result, input]."""
     sizes: list[int] = field(default_factory=list)
     """How many inputs each actor has, for users; empty: one each."""
+    after: list[list[list[int]]] = field(default_factory=list)
+    """Rows of actors, and of those that begin when they have ended; all numbers are sorted."""
+    stages: list[list[Any]] = field(default_factory=list)
+    """Rows of the name of a stage, and the sorted numbers of its actors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +180,25 @@ class NobodyCame:
 
 
 @dataclass(frozen=True, slots=True)
+class Skipped:
+    """An actor failed without an attempt, because others that it waits for failed."""
+
+    kind: ClassVar[str] = "skipped"
+    at: float
+    actor: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """The workers of these actors are launched before others that they wait for have ended."""
+
+    kind: ClassVar[str] = "ahead"
+    at: float
+    actors: list[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Stopped:
     """The job was stopped before all its actors had ended."""
 
@@ -266,6 +289,8 @@ Record = (
     | Reconnected
     | AttemptEnded
     | NobodyCame
+    | Skipped
+    | Ahead
     | Stopped
     | Resumed
     | Sized

@@ -1,6 +1,7 @@
 """Describes how a connection ended, for logs and error messages."""
 
-from OpenSSL import SSL
+import ssl
+
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
@@ -15,6 +16,8 @@ def loss(reason: Failure) -> str:
 def handshake_error(reason: Failure) -> str:
     """Return why a connection ended before the peer said hello."""
     error = reason.value
-    if isinstance(error, SSL.Error) and error.args and error.args[0]:
-        return f"TLS: {', '.join(detail[-1] for detail in error.args[0])}"
+    if isinstance(error, ssl.SSLError):
+        why = (error.reason or "the handshake failed").replace("_", " ").lower()
+        more = getattr(error, "verify_message", "")
+        return f"TLS: {why}: {more}" if more else f"TLS: {why}"
     return f"it sent no hello: {loss(reason)}"

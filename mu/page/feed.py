@@ -41,7 +41,11 @@ Row = list[object]
 
 def row_of(actor: Actor) -> Row:
     """Return the row of a live actor; `waits_for` is null if it is what its job awaits."""
-    waits_for = None if actor.awaits_worker else actor.waits_for()
+    gate = actor.gate
+    if gate is not None:  # how many are still to go changes too often
+        waits_for: str | None = gate.title
+    else:
+        waits_for = None if actor.awaits_worker else actor.waits_for()
     error = actor.error and readable(actor.error[:SHOWN_ERROR])
     does = actor.attempts[-1].does() if actor.state == "running" and actor.attempts else None
     shown = [actor.number, actor.state, does, actor.label, actor.tried, actor.began, actor.since()]

@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from mu.messages import parse_retval
+from mu.messages import HELLO, parse_retval
 from mu.parameters import Parameter, Params
 from mu.pipelines import s3
 from mu.pipelines.texts import (
@@ -42,6 +42,19 @@ from mu.states import (
 PROGRAM = Path(__file__).with_name("chain_program.py").read_text(encoding="utf-8")
 TAIL = 500
 """How many characters of the end of a failed program's output are in its error."""
+
+
+class NeedsOwnWorker(OnePassState):
+    """Refuses a worker of the original mu, which would never send the sums: `send_statefile` 2 is new."""
+
+    expect = HELLO
+
+    def post_transition(self) -> State:
+        return ErrorState(
+            self,
+            "chain needs a worker of mu: the worker is one of the original mu, which cannot pass on the"
+            " state of chain's program",
+        )
 
 
 class ProgramEnded(OnePassState):
@@ -211,8 +224,8 @@ class Chain(Pipeline):
             )
         return {}
 
-    def begin(self, worker: Context) -> Count:
-        return Count(worker, worker.actor)
+    def begin(self, worker: Context) -> State:
+        return (Count if worker.numbered else NeedsOwnWorker)(worker, worker.actor)
 
     def finish(self, job: JobFacts, outcomes: Sequence[Outcome]) -> dict[str, object]:
         """Return the keys of the index, and the totals if the last actor is done."""

@@ -37,7 +37,7 @@ from mu.pipelines.texts import (
 from mu.pipelines.tolerance import Tolerance, tolerates
 from mu.pipelines.transfers import AT_ONCE
 from mu.plugins import ActorInput, JobFailed, Outcome, Pipeline
-from mu.states import ActorFailed, JobFacts, Script, ScriptWorker, Started
+from mu.states import ActorFailed, CommandFailed, JobFacts, Script, ScriptWorker, Started
 
 TRUSTED = ("in", "out", "actor")  # mu's own: two files below ##TMPDIR##, a number
 UNTRUSTED = ("stem", "ext", "name", "key")  # from the key, which may contain anything
@@ -156,7 +156,15 @@ class Item:
                 raise ActorFailed(f"{row['key']!r}: {row['error']}{tail}") from error
 
     async def retrieve(self) -> None:
-        if "in" in self._names.command.names:
+        if "in" not in self._names.command.names:
+            return
+        try:
+            await self._worker.retrieve(self.row["key"], self._in_file)
+        except CommandFailed as failed:
+            if self._worker.numbered or "NoSuchKey" in failed.reply:
+                raise
+            # a worker of the original mu makes no folder for a file
+            await self._worker.run(f"mkdir -p {folder_of(self.number)}", quiet=True)
             await self._worker.retrieve(self.row["key"], self._in_file)
 
     async def run(self, used: Iterable[int]) -> None:
@@ -358,6 +366,21 @@ def inputs(params: Params) -> tuple[list[str], list[int]]:
     return [key for key, _ in found], [size for _, size in found]
 
 
+def checked_inputs(params: Params) -> tuple[list[str], dict[str, int]]:
+    """Return the keys to handle, and their sizes in bytes as far as they are known.
+
+    Raises ValueError if there is none, or one cannot be handled, and S3Error.
+    """
+    check(params)
+    keys, sizes = inputs(params)
+    if not keys:
+        matching = f" that matches {params.match}" if params.match else ""
+        raise ValueError(f"there is no key below s3://{params.bucket}/{params.prefix}{matching}")
+    _refuse_clashes(params, keys)
+    _refuse_long_commands(params, keys)
+    return keys, dict(zip(keys, sizes, strict=False))
+
+
 def with_sizes(keys: list[str], sizes: Mapping[str, int]) -> ActorInput:
     """Return an actor's input, with the sizes of its keys in bytes if they are known."""
     known = [sizes[key] for key in keys if key in sizes]
@@ -501,16 +524,7 @@ class Map(Pipeline):
         check(params)
 
     def plan(self, params: Params) -> list[ActorInput]:
-        check(params)
-        keys, sizes = inputs(params)
-        known_sizes = dict(zip(keys, sizes, strict=False))
-        if not keys:
-            matching = f" that matches {params.match}" if params.match else ""
-            raise ValueError(
-                f"there is no key below s3://{params.bucket}/{params.prefix}{matching}"
-            )
-        _refuse_clashes(params, keys)
-        _refuse_long_commands(params, keys)
+        keys, known_sizes = checked_inputs(params)
         skipped = up_to_date(params, keys) if params.skip_existing else []
         known = {row["key"] for row in skipped}
         keys = [key for key in keys if key not in known]

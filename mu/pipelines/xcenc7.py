@@ -8,9 +8,10 @@ bundle has vpxenc, xc-enc and xc-terminate-chunk.
 
 from collections.abc import Sequence
 
+from mu.messages import parse_retval
 from mu.parameters import Parameter, Params
 from mu.pipelines.dealing import deal, whole_groups
-from mu.pipelines.texts import LAST_NUMBER
+from mu.pipelines.texts import LAST_NUMBER, readable
 from mu.pipelines.xcenc import (
     ENDED,
     PROGRAMS,
@@ -25,8 +26,17 @@ from mu.pipelines.xcenc import (
     vpxenc,
     xc_enc,
 )
+from mu.pipelines.y4m import check_frames
 from mu.plugins import ActorInput, Outcome, Pipeline
-from mu.states import CommandListState, Context, JobFacts, Previous
+from mu.states import (
+    CommandListState,
+    Context,
+    ErrorState,
+    JobFacts,
+    OnePassState,
+    Previous,
+    State,
+)
 
 
 class EncodeOverlapping(CommandListState):
@@ -54,8 +64,34 @@ class EncodeOverlapping(CommandListState):
         return f"run:{PROGRAMS}/xc-terminate-chunk {files} 2>&1"
 
 
+class FramesCounted(OnePassState):
+    extra = "(counting frames)"
+    expect = "OK:RETVAL("
+
+    def post_transition(self) -> State:
+        status, output = parse_retval(self.messages[-1])
+        if status:
+            return ErrorState(self, readable(output).strip())
+        return EncodeOverlapping(self)
+
+
+class CountFrames(CommandListState):
+    """Refuse a chunk that lacks frames or the one in front; only the job's last may be shorter."""
+
+    extra = "(counting frames)"
+    nextState = FramesCounted
+
+    def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
+        in_front = int(place(self.worker) > 0)
+        most = self.job.params.frames + in_front
+        least = 1 + in_front if self.actorNum == self.job.actors - 1 else most
+        key = self.worker.input["in_key"]
+        self.commandlist = [(None, f"run:{check_frames('##TMPDIR##/input.y4m', key, least, most)}")]
+        super().__init__(prevState, actorNum)
+
+
 class FetchOverlapping(Begin):
-    nextState = EncodeOverlapping
+    nextState = CountFrames
 
 
 class XcEnc7(Pipeline):

@@ -7,17 +7,17 @@ nothing of it. Large frames are collected in a file until they are complete.
 import typing
 from collections.abc import Callable
 
-from twisted.internet.interfaces import IDelayedCall, IHandshakeListener
+from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mu.config import RelaySection
 from mu.logs import DaemonLogger
-from mu.net.certificates import job_of
+from mu.net.certificates import job_named
 from mu.net.endings import handshake_error
 from mu.net.strangers import LogSums, Strangers
+from mu.net.transport import TLSTransport
 from mu.relay.framing import LONGEST_HELLO, end_of_frames, read_at, read_hello, read_length
 from mu.relay.limits import SMALL, TURN_STEPS, FrameTooLarge
 from mu.relay.outbox import Outbox, OutboxHub
@@ -67,12 +67,12 @@ class RelayHub(OutboxHub, typing.Protocol):
     def is_behind(self, coming: Frame, call: Callable[[], object]) -> bool: ...
 
 
-@implementer(IHandshakeListener)
+@implementer(IHandshakeListener, IPushProducer)
 class RelayProtocol(Protocol):
     """One connection: a certificate, a hello, perhaps an AT, then frames in both directions."""
 
     log = DaemonLogger()
-    transport: TLSMemoryBIOProtocol
+    transport: TLSTransport
 
     def __init__(self, hub: RelayHub) -> None:
         self._hub = hub
@@ -114,8 +114,7 @@ class RelayProtocol(Protocol):
 
     def handshakeCompleted(self) -> None:
         self._hub.strangers.discard(self)
-        certificate = self.transport.getPeerCertificate()
-        self._job = job_of(certificate.to_cryptography()) if certificate else None
+        self._job = job_named(self.transport.peer_certificate)
         if self._job is None:
             self.close("its certificate names no job")
 

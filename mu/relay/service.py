@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Protocol, cast
 
-from OpenSSL import crypto
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime
@@ -15,7 +14,7 @@ from twisted.python import usage
 from mu.clock import keep_steady
 from mu.config import Config, ConfigError, read_config
 from mu.home import allow_many_files, lock, open_port, write_private
-from mu.net.certificates import Authority, Identity, server_options
+from mu.net.certificates import Authority, Identity, server_context
 from mu.relay.hub import Relay, RelayReactor
 from mu.relay.spool import SpoolError
 from mu.relay.transport import RelayServer, RelayTLSFactory
@@ -93,8 +92,8 @@ class RelayService(Service):
             raise ConfigError(f"[mu] home = {home}: cannot be used: {error}") from None
         try:
             authority, certificate, key = ((home / name).read_text("ascii") for name in FILES)
-            tls = server_options(Identity(certificate, key), authority)
-        except (OSError, ValueError, crypto.Error) as error:
+            tls = server_context(Identity(certificate, key), authority)
+        except (OSError, ValueError) as error:
             raise ConfigError(
                 f"[mu] home = {home}: must contain {', '.join(FILES)} (see --export): {error}"
             ) from None
@@ -105,7 +104,7 @@ class RelayService(Service):
             self._relay = Relay(options, home / "relay", AnyJob(options.relay_keep_s), reactor)
         except SpoolError as error:
             raise ConfigError(str(error)) from None
-        factory = RelayTLSFactory(tls, False, self._relay)
+        factory = RelayTLSFactory(tls, self._relay)
         self._port = reactor.adoptStreamPort(opened.fileno(), opened.family, factory)
         self._port.transport = RelayServer
         number = opened.getsockname()[1]

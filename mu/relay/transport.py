@@ -5,9 +5,8 @@ from typing import Protocol, cast
 
 from twisted.internet.interfaces import IProtocol, IReactorFDSet
 from twisted.internet.tcp import Port
-from twisted.protocols.tls import TLSMemoryBIOProtocol
 
-from mu.net.transport import DirectTLSFactory, PromptServer
+from mu.net.transport import PromptServer, TLSFactory, TLSTransport
 
 UNSENT = 128 * 2**10
 """How many bytes of a connection the system may buffer before it sends them."""
@@ -44,17 +43,15 @@ class ReadProtocol(Protocol):
     def work(self) -> None: ...
 
 
-class GatheringTLS(TLSMemoryBIOProtocol):
+class GatheringTLS(TLSTransport):
     """Calls its protocol's `work` after each read, which may contain many TLS records."""
 
     def dataReceived(self, data: bytes) -> None:
         super().dataReceived(data)
-        protocol = cast("ReadProtocol | None", self.wrappedProtocol)
-        if protocol is not None:
-            protocol.work()
+        cast(ReadProtocol, self.wrapped).work()
 
 
-class RelayTLSFactory(DirectTLSFactory):
-    """TLS for the relay. Unbuffered: the outbox joins small writes."""
+class RelayTLSFactory(TLSFactory):
+    """TLS for the relay, whose outbox joins small writes."""
 
-    protocol = GatheringTLS
+    transport = GatheringTLS

@@ -114,11 +114,22 @@ class Context:
     The first state is constructed from it: `FirstState(worker, worker.actor)`.
     """
 
-    def __init__(self, job: JobFacts, actor: int, given: Mapping[str, Any] | None = None) -> None:
+    before: Mapping[int, Any]
+    """The results of the actors that it waited for, by number; None for one that failed."""
+
+    def __init__(
+        self,
+        job: JobFacts,
+        actor: int,
+        given: Mapping[str, Any] | None = None,
+        before: Mapping[int, Any] | None = None,
+    ) -> None:
         self.job = job
         self.actor = actor
         self.input: Mapping[str, Any] = given or {}
         """The actor's input from the pipeline's plan."""
+        if before is not None or "before" not in self.input:
+            self.before = before or {}  # else a script's worker.before is that of the input
         self.info: dict[str, Any] = {}
         """The worker's INFO values, and whatever states store here."""
         self.timestamps: list[float] = []

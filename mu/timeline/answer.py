@@ -31,16 +31,21 @@ def timeline_json(
             for launch in course.launches.values()
             if not launch.used
         ],
-        "actors": [_actor(one, start, until, commands) for one in course.actors.values()],
+        "actors": [
+            _actor(one, course.opened(one.number), start, until, commands)
+            for one in course.actors.values()
+        ],
     }
 
 
-def _actor(actor: ActorCourse, start: float, until: float, commands: bool) -> ActorCourseJson:
+def _actor(
+    actor: ActorCourse, opened: float | None, start: float, until: float, commands: bool
+) -> ActorCourseJson:
     attempts = actor.attempts
     told: ActorCourseJson = {
         "actor": actor.number,
         "attempt": attempts[-1].number if attempts else 0,
-        "states": _row(actor.segments(until), start),
+        "states": _row(actor.segments(until, opened), start),
     }
     if commands:
         told["attempts"] = [_attempt(attempt, start) for attempt in attempts]

@@ -22,13 +22,16 @@ from mu.journal.records import (
     Reconnected,
     Record,
     Resumed,
+    Skipped,
     Stopped,
     read_record,
     refuse_gaps,
     time_of,
 )
 from mu.timeline.attempts import AttemptCourse, LaunchCourse, Segment
+from mu.timeline.gates import Openings
 
+BLOCKED = "blocked"
 WAITING = "waiting"
 LAUNCHING = "launching"
 STARTING = "starting"
@@ -53,8 +56,23 @@ class ActorCourse:
     state: str = WAITING
     """How it ended: done, failed or cancelled; waiting: it has not."""
 
-    def segments(self, until: float) -> list[Segment]:
-        """Return what it did, one after the other, until its end or until now."""
+    def segments(self, until: float, opened: float | None = 0.0) -> list[Segment]:
+        """Return what it did, one after the other, until its end or until now.
+
+        `opened` is when it could begin; None: others that it waits for have not ended.
+        """
+        found = self._segments(until)
+        if opened == 0.0:
+            return found
+        if not self.attempts and self.ended is not None:
+            found.insert(0, (0.0, WAITING))
+        early = [one for one in found if opened is None or one[0] < opened]
+        before = [(at, BLOCKED if name == WAITING else name) for at, name in early]
+        if opened is not None and before and before[-1][1] == BLOCKED:
+            before.append((opened, WAITING))
+        return before + found[len(early) :]
+
+    def _segments(self, until: float) -> list[Segment]:
         found: list[Segment] = []
         at = 0.0
         for attempt in self.attempts:
@@ -104,6 +122,7 @@ class JobCourse:
         self.launches: dict[str, LaunchCourse] = {}
         self.last = 0.0
         """When something happened last."""
+        self._openings: Openings | None = None  # if actors wait for others
         self._after, self._most = -1 if after is None else after, most
         self._is_page = (after, most) != (None, None)
         self._attempts: dict[tuple[int, int], AttemptCourse] = {}  # those that run
@@ -154,7 +173,13 @@ class JobCourse:
         except (AttributeError, LookupError, TypeError) as error:
             raise ValueError(f"{line[:80]!r} does not fit the records before it: {error}") from None
 
+    def opened(self, actor: int) -> float | None:
+        """Return when an actor could begin; 0: at once, None: it cannot yet."""
+        return 0.0 if self._openings is None else self._openings.opened.get(actor, 0.0)
+
     def _apply(self, record: Record) -> None:
+        if self._openings is not None:
+            self._openings.take(record)
         match record:
             case Ordered(at=at, order=order):
                 self.created = at
@@ -188,6 +213,9 @@ class JobCourse:
                     came = AttemptCourse(actor, 0, began=at, ended=at, error=error)
                     self.actors[actor].attempts.append(came)
                     self._fail(self.actors[actor], at, charged=True)
+            case Skipped(at=at, actor=actor):
+                if actor in self.actors:
+                    self.actors[actor].ended, self.actors[actor].state = at, FAILED
             case Stopped():
                 self._stop(record)
 
@@ -196,6 +224,8 @@ class JobCourse:
         numbers = sorted(set(chosen if record.actors is None else record.actors))
         numbers = [number for number in numbers if number > self._after][: self._most]
         self.actors = {number: ActorCourse(number) for number in numbers}
+        if record.after:
+            self._openings = Openings(record, self.retries)
 
     def _answer(self, record: Launched) -> None:
         launch = self.launches[record.launch]

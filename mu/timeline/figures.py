@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mu.timeline.attempts import AWAY, IDLE
-from mu.timeline.course import CANCELLED, DONE, FAILED, LAUNCHING, STARTING, WAITING
+from mu.timeline.course import BLOCKED, CANCELLED, DONE, FAILED, LAUNCHING, STARTING, WAITING
 from mu.timeline.shape import ActorCourseJson, AttemptCourseJson, TimelineJson
 
 WORKING = "working"
-PHASES = (DONE, FAILED, CANCELLED, WORKING, IDLE, AWAY, STARTING, LAUNCHING, WAITING)
+PHASES = (DONE, FAILED, CANCELLED, WORKING, IDLE, AWAY, STARTING, LAUNCHING, WAITING, BLOCKED)
 """What an actor can be doing; all commands are `working`."""
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from mu.timeline.attempts import AWAY, IDLE
-from mu.timeline.course import CANCELLED, DONE, FAILED, LAUNCHING, STARTING, WAITING
+from mu.timeline.course import BLOCKED, CANCELLED, DONE, FAILED, LAUNCHING, STARTING, WAITING
 from mu.timeline.figures import (
     PHASES,
     WORKING,
@@ -31,6 +31,7 @@ THINNEST = 0.25
 COMMANDS = "other commands"
 
 COLOURS = {
+    BLOCKED: "#f1f3f5",
     WAITING: "#dfe3e8",
     LAUNCHING: "#f3dfa2",
     STARTING: "#e69f00",

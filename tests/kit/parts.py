@@ -19,7 +19,7 @@ from mu.jobs.spec import JobSpec
 from mu.journal.records import Planned
 from mu.messages import Hello
 from mu.net.certificates import SERVER_NAME, Authority, Identity
-from mu.net.transport import DirectTLSFactory
+from mu.net.transport import TLSFactory
 from mu.output.pieces import Piece
 from mu.parameters import Params
 from mu.plugins import Engine, Pipeline
@@ -169,8 +169,8 @@ class Port:
         for job in jobs:
             self.book.add(job)
         self.factory = WorkerFactory(self.book, WorkerSection(**options), self.clock)
-        server = self.authority.server_options(self.authority.mint_server("127.0.0.1"))
-        self.tls = DirectTLSFactory(server, False, self.factory, clock=self.clock)
+        server = self.authority.server_context(self.authority.mint_server("127.0.0.1"))
+        self.tls = TLSFactory(server, self.factory)
 
     def connect(self, identity: Identity | None, authority: Authority | None = None) -> "Line":
         """Connect a worker with that certificate; it has said nothing yet."""

@@ -145,8 +145,8 @@ class MemoryRelay:
         self.jobs = jobs or Jobs()
         self.disk = disk or MemorySpool()
         self.relay = Relay(RelaySection(**options), Path(), self.jobs, self.clock, self.disk)
-        server = self.authority.server_options(self.authority.mint_server("127.0.0.1"))
-        self.tls = RelayTLSFactory(server, False, self.relay, clock=self.clock)
+        server = self.authority.server_context(self.authority.mint_server("127.0.0.1"))
+        self.tls = RelayTLSFactory(server, self.relay)
 
     def connect(self, identity, authority=None) -> Line:
         worker = MemoryWorker()
@@ -156,7 +156,7 @@ class MemoryRelay:
         server = self.tls.buildProtocol(None)
         pump = connect(server, FakeTransport(server, True), client, FakeTransport(client, False))
         line = Line(self.clock, worker, pump)
-        line.server = server.wrappedProtocol
+        line.server = server.wrapped
         return line
 
     def join(self, me, partner, *frames, job="j1", uniq="u", settle=True) -> Line:

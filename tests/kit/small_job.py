@@ -45,7 +45,7 @@ class Actor:
         worker = ScriptWorker(job.facts, self.number, job.inputs[self.number])
         self.machine = Machine(worker, first_state(job.pipeline.begin))
         peer.say(f"welcome:{self.number}:{self.attempt}:0")
-        self.happen(Entered(time.time()))
+        self.happen(Entered(time.time(), numbered=True))
         self.happen(Answered(time.time(), HELLO))
 
     def happen(self, happened: Any) -> None:

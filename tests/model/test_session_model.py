@@ -14,7 +14,9 @@ from kit.model.session_properties import Mix
 from kit.model.session_world import SessionWorld
 
 import mu.session
+from mu.jobs.actors import Actor
 from mu.jobs.job import Job
+from mu.jobs.stages import Stages
 from mu.outbox import CommandOutbox
 from mu.protocol import WorkerProtocol
 from mu.session import Session
@@ -36,8 +38,19 @@ MIXES = {
     "failures stop it": Mix(cuts=2, crashes=3, fails=2, retries=0, actors=3, on_failure="stop"),
     "cancelled": Mix(cuts=2, crashes=3, stops=1, cancels=1, kills=1, actors=2, spares=1),
     "no journal": Mix(cuts=4, kills=2, waits=2, actors=2, spares=1, journal=False),
+    "stages": Mix(cuts=2, crashes=4, actors=3, after=((), (), (0, 1))),
+    "stages that fail": Mix(
+        crashes=3, fails=3, retries=0, actors=4, after=((), (), (0, 1), (2,)), tolerate=1
+    ),
+    "stages with spares": Mix(
+        *(2, 3, 2, 1), actors=4, after=((), (0,), (0,), (1, 2)), spares=1, stragglers=0.01
+    ),
+    "stages, whose workers are launched ahead": Mix(
+        *(2, 4, 2, 1), actors=4, after=((), (), (0, 1), (2,)), ahead_s=60.0
+    ),
     "all at once": Mix(8, 6, 2, 2, 2, 6, stops=1, actors=3, spares=2, stragglers=0.01),
 }
+STAGES = MIXES["stages that fail"]
 CRASHES, CUTS, BOTH = MIXES["crashes"], MIXES["cuts"], MIXES["cuts and crashes"]
 
 
@@ -163,6 +176,20 @@ def both(one, other):
     return lambda patch: (one(patch), other(patch))
 
 
+def without(owner, name, call):
+    """Leave a call of the same object out of a method."""
+    original = getattr(owner, name)
+
+    def method(self, *args):
+        setattr(self, call, lambda: None)
+        try:
+            return original(self, *args)
+        finally:
+            delattr(self, call)
+
+    return lambda patch: patch.setattr(owner, name, method)
+
+
 def claims(change):
     """Change what a hello claims before it is compared."""
 
@@ -235,6 +262,22 @@ BROKEN = {
     "agreement waits for n commands": (judge_at_once, CRASHES),
     "agreement compares": (claims(true_crc), DIVERGING, "timely"),
     "timers stand still": (thaw, CRASHES),
+    "an actor waits for those before it": (
+        lambda patch: patch.setattr(Stages, "closed", lambda self, actor: None),
+        STAGES,
+    ),
+    "those that can no longer begin fail": (
+        lambda patch: patch.setattr(Job, "_skip_doomed", lambda self: None),
+        STAGES,
+    ),
+    "and also after a restart": (
+        both(without(Job, "restart", "_skip_doomed"), without(Job, "begin", "_skip_doomed")),
+        STAGES,
+    ),
+    "a failed attempt is no end": (
+        before(Actor, "take_end", lambda actor, record: actor.job.stages.end(actor.number, False)),
+        STAGES,
+    ),
     "only its holder ends an attempt": (before(Job, "join", end_all), MIXES["long waits"]),
 }
 FIRST_SEEDS = {
@@ -246,6 +289,7 @@ FIRST_SEEDS = {
     "a worker is quiet before its welcome": 4,
     "agreement compares": 27,
     "timers stand still": 14,
+    "and also after a restart": 27,
 }
 """Seeds that miss these rules, to be tried first: a search from 0 takes up to 20 s."""
 

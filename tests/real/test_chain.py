@@ -10,10 +10,13 @@ from kit.small_job import SmallJob
 from kit.texts import one_pass, prose
 
 from mu.events import Finish
+from mu.machine import Machine
 from mu.parameters import FieldError, Parameter, Params, read_fields
 from mu.pipelines.chain import chain
 from mu.pipelines.chain_program import PRIME
 from mu.states.context import JobFacts
+from mu.states.script import ScriptWorker, first_state
+from mu.testing import FakeWorker, play
 
 GIVEN = {"bucket": "things", "key": "big.txt", "out_prefix": "index/"}
 
@@ -54,6 +57,13 @@ def test_over_an_original_relay_the_parts_make_what_one_pass_makes(job, s3):
     assert done.result["total"] == total
     assert rows_of(s3, done) == rows
     assert done.result["keys"] == [f"index/{number:08d}.txt" for number in range(3)]
+
+
+def test_a_worker_of_the_original_is_refused_at_its_hello():
+    worker = ScriptWorker(JobFacts("j1", {}, 2), 0, {})
+    played = play(Machine(worker, first_state(chain.begin)), FakeWorker(numbered=False))
+    assert "chain needs a worker of mu: the worker is one of the original" in played.finish.error
+    assert played.commands == []
 
 
 @pytest.mark.parametrize("text", [b"", b"x", b"\r\n\x00\xff\n"])

@@ -1,5 +1,6 @@
 """Jobs whose workers pass states on, with the daemon's relay, the local engine and S3."""
 
+import json
 import os
 import secrets
 import shutil
@@ -9,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from kit.cli import inside
 from kit.encoders.recipe import STAND_IN, Machine, chunk, recipe, recipe7
 from kit.encoders.stand_in import PROGRAMS
 from kit.film import kill, processes, wait_until
@@ -65,6 +67,8 @@ def test_chain_makes_the_index_that_one_pass_makes(studio, s3):
     params = {"bucket": "films", "key": key, "out_prefix": f"{key}.index/", "every": 50}
     job = studio.wait(run_job(studio, "chain", 5, function="png2y4m", params=params))
     check_index(s3, job, text, 50)
+    told = json.loads(inside("replay", job["id"], "--json", daemon=studio).stdout)
+    assert [one["diverged"] for one in told["attempts"]] == [None] * 8
 
 
 def worker_of_part(gate: str, part: int) -> int:

@@ -105,6 +105,15 @@ def test_xcenc7_makes_what_the_recipe_makes_over_an_original_relay(job, s3, bund
         assert get(s3, state) == machine.read(number, "final.state")
 
 
+def test_xcenc7_refuses_a_chunk_without_the_frame_in_front(job, s3):
+    put(s3, "short_06/00000000.y4m", chunk(0))
+    put(s3, "short_07/00000001.y4m", chunk(1))
+    put(s3, "short_07/00000002.y4m", chunk(2, overlap=True))
+    done = job(xcenc7, {"video": "short", "keyframe_distance": 3}, 3)
+    (error,) = (one for one in done.errors if one and one != "another one failed")
+    assert error.endswith(": short_07/00000001.y4m must have 7 frames, got 6")
+
+
 def test_a_worker_that_dies_in_the_last_pass_is_replaced(job, s3, bundle, tmp_path):
     chunks = list(range(4))
     machine = Machine(tmp_path, bundle)

@@ -1,6 +1,8 @@
 """How a connection ended, in words."""
 
-from OpenSSL import SSL
+import ssl
+
+import pytest
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 
@@ -14,13 +16,17 @@ def test_a_peer_that_closes_and_a_connection_that_breaks_are_told_apart():
 
 
 def test_a_failed_handshake_says_what_openssl_says():
-    error = SSL.Error([("SSL routines", "", "bad certificate"), ("", "", "unknown CA")])
-    assert handshake_error(Failure(error)) == "TLS: bad certificate, unknown CA"
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    incoming = ssl.MemoryBIO()
+    incoming.write(b"GET / HTTP/1.1\r\n\r\n")
+    with pytest.raises(ssl.SSLError) as error:
+        context.wrap_bio(incoming, ssl.MemoryBIO(), server_side=True).do_handshake()
+    assert handshake_error(Failure(error.value)) == "TLS: http request"
 
 
 def test_an_end_before_the_hello_says_how_it_came():
     expected = "it sent no hello: it closed the connection"
     assert handshake_error(Failure(ConnectionDone())) == expected
-    assert handshake_error(Failure(SSL.Error())).startswith(
+    assert handshake_error(Failure(ConnectionLost())).startswith(
         "it sent no hello: the connection broke"
     )

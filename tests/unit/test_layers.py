@@ -25,6 +25,7 @@ PURE += [
     "output.pieces",
     "output.completion",
     "output.transcript",
+    "jobs.stages",
 ]
 OUTSIDE = {"twisted", "OpenSSL", "boto3", "botocore", "klein", "time", "random", "secrets"}
 OUTSIDE |= {"socket", "ssl", "logging", "threading", "asyncio", "subprocess", "uuid"}

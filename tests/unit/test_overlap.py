@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -204,6 +205,30 @@ def test_all_is_done_one_after_the_other_if_replies_have_no_numbers_or_nothing_m
         talk.answer("")
     assert order == ["r0", "p0", "m0", "u0", "r1", "p1", "m1", "u1"]
     assert "seti:" not in "".join(talk.commands)
+
+
+def test_with_a_worker_that_makes_no_folders_map_makes_those_that_it_retrieves_into():
+    made = set()
+
+    def retrieve(command):
+        folder = command.rpartition("\0")[2].rpartition("/")[0]
+        return (
+            "OK:RETRIEVE(b/k)" if folder in made else "FAIL(retrieving: No such file or directory)"
+        )
+
+    def run(command):
+        made.update(re.findall(r"mkdir -p (\S+)", command))
+        output = "1" if "wc -c" in command else ""
+        return f"OK:RETVAL(0):OUTPUT({output}):COMMAND(x)"
+
+    given = {"bucket": "b", "command": "sort {in} >{out}", "out_prefix": "o/", "keys": ["a", "b"]}
+    params = Params(read_fields(map_pipeline.parameters, given), workers=1)
+    worker = ScriptWorker(JobFacts("j1", params), 0, {"keys": ["a", "b"]})
+    machine = Machine(worker, first_state(map_pipeline.begin))
+    answers = {"retrieve:": retrieve, "run:": run}
+    played = play(machine, FakeWorker(answers, numbered=False))
+    assert [row["out_key"] for row in played.finish.result["keys"]] == ["o/a", "o/b"]
+    assert made == {"##TMPDIR##/0", "##TMPDIR##/1"}
 
 
 @pytest.mark.parametrize("seed", range(40))

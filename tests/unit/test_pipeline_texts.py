@@ -13,6 +13,13 @@ from mu.registry import Registry
 PIPELINES = Registry.installed().pipelines
 NEEDED = {
     "map": {"bucket": "b", "command": "x", "out_prefix": "o/", "prefix": "p/"},
+    "mapreduce": {
+        "bucket": "b",
+        "command": "x {out}",
+        "reduce": "x {in} {out}",
+        "out_prefix": "o/",
+        "prefix": "p/",
+    },
     "chain": {"bucket": "b", "key": "k", "out_prefix": "o/"},
     "xcenc": {"keyframe_distance": 2},
     "ffmpeg_split": {"seconds": 1},
@@ -113,9 +120,16 @@ def test_what_s3_takes_is_taken(pipeline, name, text):
 
 @pytest.mark.parametrize(("pipeline", "name"), names(str, "command"))
 def test_a_command_that_no_shell_gets_is_refused_with_the_order(pipeline, name):
-    order(pipeline, command="true " + "#" * 130_000)
-    error = refused(pipeline, command="true " + "#" * 131_072)
+    begin = "true {out} " if pipeline == "mapreduce" else "true "
+    order(pipeline, command=begin + "#" * 130_000)
+    error = refused(pipeline, command=begin + "#" * 131_072)
     assert (error.field, "at most 131071 bytes" in str(error)) == ("params.command", True)
+
+
+@pytest.mark.parametrize("many", [16, 1000])
+def test_a_reduce_that_no_shell_gets_with_all_its_files_is_refused_with_the_order(many):
+    error = refused("mapreduce", fan_in=many, reduce="cat {in} > {out}" + "#" * 130_500)
+    assert error.field == "params.reduce"
 
 
 @pytest.mark.parametrize(("pipeline", "name"), names(int, "offset"))

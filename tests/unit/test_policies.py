@@ -213,11 +213,18 @@ PARAMS = {
     "ffmpeg_split": {"video": "v", "seconds": 1.0},
     "ffmpeg_split_upload": {"video": "v", "seconds": 1.0},
     "map": {"command": "x {in} {out}", "prefix": "in/", "out_prefix": "o/"},
+    "mapreduce": {
+        "command": "x {in} {out}",
+        "reduce": "x {in} {out}",
+        "prefix": "in/",
+        "out_prefix": "o/",
+    },
     "xcenc": {"keyframe_distance": 2, "upload_states": True},
 }
 ANSWERS = {
     "chain": {"run:": 'OK:RETVAL(0):OUTPUT({"lines": 3}):COMMAND(x)'},
     "map": {"run:": "OK:RETVAL(0):OUTPUT(5):COMMAND(x)"},
+    "mapreduce": {"run:": "OK:RETVAL(0):OUTPUT(5):COMMAND(x)"},
     "y4m2png": {"run:test": "OK:RETVAL(0):OUTPUT(6):COMMAND(x)"},
 }
 

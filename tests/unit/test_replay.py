@@ -23,7 +23,9 @@ from mu.events import (
     read_event,
 )
 from mu.invocations import Accepted, Answer, Refused, Throttled, Unknown, Unreached
+from mu.jobs.plan import arrange
 from mu.journal.records import (
+    Ahead,
     Alive,
     Arrived,
     Assigned,
@@ -42,6 +44,7 @@ from mu.journal.records import (
     Record,
     Resumed,
     Sized,
+    Skipped,
     Stopped,
     Used,
     read_record,
@@ -77,10 +80,14 @@ RECORDS = [
         Ordered(1.0, "u", {"pipeline": "hello"}, "key", "d1", "10.0.0.1:13337"),
         '["ordered",1.0,"u",{"pipeline":"hello"},"key","d1","10.0.0.1:13337"]',
     ),
-    (Planned([{"key": "a"}, {}], [1, 0]), '["planned",[{"key":"a"},{}],[1,0],null,[],[]]'),
+    (Planned([{"key": "a"}, {}], [1, 0]), '["planned",[{"key":"a"},{}],[1,0],null,[],[],[],[]]'),
     (
         Planned([{"key": "a"}, {}], [1, 0], [1], [[0, None, "done", {"key": "a"}]], [3, 1]),
-        '["planned",[{"key":"a"},{}],[1,0],[1],[[0,null,"done",{"key":"a"}]],[3,1]]',
+        '["planned",[{"key":"a"},{}],[1,0],[1],[[0,null,"done",{"key":"a"}]],[3,1],[],[]]',
+    ),
+    (
+        Planned([{}, {}], [0, 1], after=[[[0], [1]]], stages=[["map", [0]]]),
+        '["planned",[{},{}],[0,1],null,[],[],[[[0],[1]]],[["map",[0]]]]',
     ),
     (Launching(1.5, "l1", 3), '["launching",1.5,"l1",3]'),
     (
@@ -98,6 +105,8 @@ RECORDS = [
         '["attemptended",3.0,0,1,"why",null,"Echo","FAIL(\\udcff)",true,[2,3,1]]',
     ),
     (NobodyCame(4.0, 2, "late"), '["nobodycame",4.0,2,"late"]'),
+    (Skipped(4.5, 2, "why"), '["skipped",4.5,2,"why"]'),
+    (Ahead(4.75, [3, 4]), '["ahead",4.75,[3,4]]'),
     (Stopped(5.0, "cancelled", "by request"), '["stopped",5.0,"cancelled","by request"]'),
     (Resumed(7.0, 6.0), '["resumed",7.0,6.0]'),
     (
@@ -165,6 +174,7 @@ def test_the_encoding_of_each_record_never_changes(record, line):
         ('["sized",{"r":[128,"arm64"]}]', Sized({"r": [128, "arm64"]})),
         ('["ordered",1.0,"u",{},"","d1"]', Ordered(1.0, "u", {}, "", "d1")),
         ('["planned",[{}],[0]]', Planned([{}], [0])),
+        ('["planned",[{}],[0],null,[],[2]]', Planned([{}], [0], sizes=[2])),
         (
             '["attemptended",3.0,0,1,null,null,"","OK",true]',
             AttemptEnded(3.0, 0, 1, None, None, "", "OK", True),
@@ -231,12 +241,13 @@ def recorded(played):
 def test_every_pipeline_replays(name):
     pipeline = Registry.installed().pipelines[name]
     params = Params(read_fields(pipeline.parameters, EXAMPLES.get(name, {})), workers=2)
-    inputs = PLANS[name] if name in PLANS else pipeline.plan(params)
+    inputs = PLANS[name] if name in PLANS else arrange(pipeline.plan(params)).inputs
     facts = JobFacts("j1", params, len(inputs), "127.0.0.1:13337", "uniq")
     for number, given in enumerate(inputs):
 
         def fresh(number=number, given=given):
-            return Machine(ScriptWorker(facts, number, given), first_state(pipeline.begin))
+            worker = ScriptWorker(facts, number, given, BEFORE.get(name))
+            return Machine(worker, first_state(pipeline.begin))
 
         played = play(fresh(), FakeWorker(ANSWERS.get(name)))
         assert played.finish is not None
@@ -246,12 +257,14 @@ def test_every_pipeline_replays(name):
 
 
 CHUNK = {"seconds": 1.0}
+MAPPED = {"bucket": "b", "command": "x {in} {out}", "keys": ["a", "b", "c"], "out_prefix": "o/"}
 EXAMPLES = {
     "chain": {"bucket": "b", "key": "k", "out_prefix": "o/"},
     "ffmpeg_split": CHUNK,
     "ffmpeg_split_upload": CHUNK,
     "xcenc": {"keyframe_distance": 2, "upload_states": True},
-    "map": {"bucket": "b", "command": "x {in} {out}", "keys": ["a", "b", "c"], "out_prefix": "o/"},
+    "map": MAPPED,
+    "mapreduce": {**MAPPED, "reduce": "x {in} {out}"},
 }
 SIGNED = {"url": "http://s3/b/v.mp4?signed", "chunk": 3, "start": "3.0", "seconds": "1.0"}
 PART = {"url": "http://s3/b/k?signed", "size": 9, "out_key": "o/00000000.txt"}
@@ -261,6 +274,8 @@ PLANS = {
     "ffmpeg_split_upload": [{**SIGNED, "out_key": "v-y4m_1s/00000003.y4m"}],
 }
 """For pipelines whose plan needs the world: what it would have planned."""
+BEFORE = {"mapreduce": {0: {"keys": [{"key": "a", "out_key": "o/a"}]}, 1: None}}
+"""For those with stages: the results of the actors before."""
 ANSWERS = {"chain": {"run:": 'OK:RETVAL(0):OUTPUT({"lines": 3}):COMMAND(x)'}}
 """For those that need more of a worker than that its programs end well."""
 

@@ -29,6 +29,7 @@ from mu.journal.records import (
     Planned,
     Reconnected,
     Resumed,
+    Skipped,
     Stopped,
     write_event,
     write_record,
@@ -41,9 +42,9 @@ START = 1000.0
 ORDERED = Ordered(START, "u", {"retries": 1}, "", "d")
 
 
-def told(*records, actors=1, commands=True, until=60.0, ended=True, **page):
+def told(*records, actors=1, commands=True, until=60.0, ended=True, rows=(), **page):
     """Return the timeline of a job with these records."""
-    plan = Planned([{} for _ in range(actors)], list(range(actors)))
+    plan = Planned([{} for _ in range(actors)], list(range(actors)), after=list(rows))
     lines = [one if isinstance(one, str) else write_record(one) for one in records]
     lines = [write_record(ORDERED), write_record(plan), *lines]
     course = JobCourse(**page).read(lines)
@@ -443,3 +444,42 @@ def test_slices_of_a_thread_never_overlap():
             assert one["ts"] >= busy.get(one["tid"], 0)
             busy[one["tid"]] = one["ts"] + one["dur"]
     assert len(busy) == 3
+
+
+# ---------------------------------------------------------------- stages
+
+
+def test_an_actor_is_blocked_until_those_before_it_have_ended():
+    records = [
+        *(assigned(1.0, 0, 1, "aa"), assigned(1.0, 1, 1, "bb")),
+        *(ended(4.0, actor=1), ended(5.0, "no"), assigned(6.0, 0, 2, "cc"), ended(9.0, attempt=2)),
+        *launched(9.5, 9.75, 10.0, "l3"),
+        assigned(12.0, 2, 1, "dd", "l3"),
+    ]
+    after = [[[0, 1], [2]], [[2], [3]]]
+    (*_, third, fourth) = told(*records, actors=4, rows=after, ended=False)["actors"]
+    assert third["states"] == [
+        *((0.0, "blocked"), (9.0, "waiting"), (9.75, "launching"), (10.0, "starting")),
+        (12.0, "idle"),
+    ]
+    assert fourth["states"] == [(0.0, "blocked")]
+
+
+def test_a_page_of_a_timeline_knows_the_ends_of_actors_that_it_leaves_out():
+    records = [assigned(1.0), ended(4.0), assigned(6.0, 1, 1, "bb")]
+    (second,) = told(*records, actors=2, rows=[[[0], [1]]], after=0)["actors"]
+    assert second["states"][:2] == [(0.0, "blocked"), (4.0, "waiting")]
+
+
+def test_a_worker_launched_ahead_starts_while_its_actor_is_blocked():
+    records = [assigned(1.0), *launched(2.0, 2.5, 3.0, "l2"), ended(8.0)]
+    records += [assigned(9.0, 1, 1, "bb", "l2")]
+    (_, second) = told(*records, actors=2, rows=[[[0], [1]]], ended=False)["actors"]
+    assert second["states"][:3] == [(0.0, "blocked"), (2.5, "launching"), (3.0, "starting")]
+
+
+def test_an_actor_that_could_not_begin_has_failed():
+    records = [assigned(1.0), ended(2.0, "no"), assigned(3.0, 0, 2), ended(4.0, "no", 2)]
+    records.append(Skipped(START + 4.5, 1, "it could not begin"))
+    (_, second) = told(*records, actors=2, rows=[[[0], [1]]])["actors"]
+    assert second["states"] == [(0.0, "blocked"), (4.0, "waiting"), (4.5, "failed")]

@@ -75,6 +75,7 @@ def workers_table(actors: Sequence[ActorJson], now: float) -> RenderableType:
     """Return a row for each actor, failed ones first. Columns without content are left out."""
     columns: dict[str, Callable[[ActorJson], str | Text]] = {
         "actor": lambda actor: str(actor["actor"]),
+        "stage": lambda actor: cut(actor.get("stage") or "", 20),
         "state": lambda actor: coloured(actor["state"]),
         "attempt": lambda actor: str(actor["attempt"]),
         "inputs": _inputs,
@@ -85,6 +86,8 @@ def workers_table(actors: Sequence[ActorJson], now: float) -> RenderableType:
         "memory": lambda actor: memory(actor.get("used", {})),
         "last reply": lambda actor: cut(actor["last_reply"], 80),
     }
+    if not any(actor.get("stage") for actor in actors):
+        del columns["stage"]
     if not any(is_known(actor.get("used")) for actor in actors):
         del columns["cpu"], columns["memory"]
     if all(_total(actor) == 1 for actor in actors):

@@ -9,7 +9,7 @@ const HEIGHT = 150;
 const LEFT = 44;
 
 /** Return which band a state is in; -1: the actor waits and is not counted. */
-const band = (name) => name === "waiting" ? -1 : BEFORE.has(name) ? 0 : name === "done" ? 2 : name === "failed" || name === "cancelled" ? 3 : 1;
+const band = (name) => name === "waiting" || name === "blocked" ? -1 : BEFORE.has(name) ? 0 : name === "done" ? 2 : name === "failed" || name === "cancelled" ? 3 : 1;
 
 /** Return, for each of `steps` parts of the time, how many actors are in each band. */
 export function concurrency(model, seconds, steps) {

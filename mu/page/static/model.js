@@ -3,7 +3,10 @@
 export const ENDED = new Set(["done", "failed", "cancelled"]);
 
 /** The states that come before a worker has connected. */
-export const BEFORE = new Set(["waiting", "launching", "starting"]);
+/** Return how an actor waits that has no worker: for other actors, or for a worker. */
+const waiting = (actor) => actor.state === "waiting" && actor.attempt === 0 && actor.waits_for ? "blocked" : "waiting";
+
+export const BEFORE = new Set(["blocked", "waiting", "launching", "starting"]);
 
 const WINDOW_S = 60;
 const ENOUGH_S = 5;
@@ -63,12 +66,12 @@ export class JobModel {
     const created = this.job.created;
     let course = this.courses.get(actor.actor);
     if (!course) {
-      this.courses.set(actor.actor, course = [0, this.state("waiting")]);
+      this.courses.set(actor.actor, course = [0, this.state(waiting(actor))]);
       if (actor.began !== null && ENDED.has(actor.state)) course.push(Math.max(0, actor.began - created), this.state("running"));
     }
     const ended = ENDED.has(actor.state);
     if (!ended && actor.began !== null && actor.began - created > course.at(-2) && actor.since > actor.began) course.push(actor.began - created, this.state("running"));
-    const state = this.state(ended ? actor.state : actor.state === "running" ? actor.does : "waiting");
+    const state = this.state(ended ? actor.state : actor.state === "running" ? actor.does : waiting(actor));
     if (course.at(-1) === state) return;
     // What a running actor does began with its last reply; a wait began at some time before now.
     const since = Math.max(course.at(-2), (actor.state === "waiting" ? at : actor.since) - created);

@@ -1,7 +1,7 @@
 """Machines for the session rules: the worst ones that are allowed, and one that is not.
 
-Each command's bytes depend on every earlier event, so any difference between what one coordinator
-received and what the next one restores is visible.
+Each command's bytes depend on every earlier event, and on the results of the actors before, so any
+difference between what one coordinator received and what the next one restores is visible.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,8 @@ class Puzzle(MachineState):
 
     def __init__(self, prevState: Any, actorNum: int = 0) -> None:
         super().__init__(prevState, actorNum)
-        self.past = ""
+        before = self.worker.before  # the results of other actors
+        self.past = told("before", repr(sorted(before.items()))) if before else ""
         self.open: set[int] = set()
         self.timer = ""
         self.fired = False

@@ -1,9 +1,12 @@
 """The properties P1 to P9 of the exhaustive model of the session rules, checked on the code.
 
+P10 is that of stages: an actor begins with the results of those before it, or fails with them.
+
 All but P4 (every job ends) are checked whenever something is written, received or shown.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,9 +18,10 @@ from mu.events import Answered, CancelTimer, Elapsed, Entered, Informed, Send, S
 from mu.jobs.job import Job
 from mu.jobs.recovery import recover
 from mu.jobs.spec import JobSpec
-from mu.journal.records import Assigned, AttemptEnded, Happened, NobodyCame
+from mu.journal.records import Assigned, AttemptEnded, Happened, NobodyCame, Skipped
 from mu.journal.replay import Diverged, step
 from mu.machine import Machine
+from mu.plugins import Staged
 from mu.states.context import JobFacts
 from mu.states.script import ScriptWorker, first_state
 
@@ -44,6 +48,10 @@ class Mix:
     retries: int = 100
     on_failure: str = "finish"
     stragglers: float = 0.0
+    tolerate: int = 0
+    after: tuple[tuple[int, ...], ...] = ()
+    """For each actor, those that it waits for; empty: no actor waits."""
+    ahead_s: float = 0.0
     journal: bool = True
     diverges: bool = False
     """Whether machines may diverge: that costs an attempt, and nothing else."""
@@ -51,6 +59,17 @@ class Mix:
     @property
     def loses_workers(self) -> bool:
         return bool(self.kills or self.waits)
+
+
+class OfMix(OneState):
+    """A pipeline whose actors begin with one state class, and wait for others as the mix says."""
+
+    def __init__(self, first: Any, mix: Mix) -> None:
+        super().__init__(first)
+        self._after = mix.after
+
+    def plan(self, params: Any) -> Any:
+        return [Staged({}, after) for after in self._after] or super().plan(params)
 
 
 @dataclass(slots=True)
@@ -76,6 +95,8 @@ class Properties:
         """The first one. It is not raised at once, because mu would treat it as a fault of its own."""
         self._mix = mix
         self._pipeline = OneState(begin)
+        self._ends: dict[int, Any] = {}  # results of the actors that have ended; None: it failed
+        self._spent: Counter[int] = Counter()
         self._bodies = bodies
         self._courses: dict[tuple[int, int], Course] = {}
         self._players: dict[tuple[int, int], str] = {}  # who was welcomed to an attempt
@@ -89,6 +110,8 @@ class Properties:
     def see_crash(self, disk: HeldJournal) -> None:
         """Forget what the disk lost."""
         self._courses.clear()
+        self._ends.clear()
+        self._spent.clear()
         for record in disk.records:
             self.see_record(record)
 
@@ -113,11 +136,51 @@ class Properties:
                     raise Breach(f"P3 attempt {attempt} ends again: {course.end}, {record}")
                 course.end = record
                 self._see_loss(error)
-            case NobodyCame(error=error):
+                self._see_end(actor, error, record.result, record.charged)
+            case NobodyCame(actor=actor, error=error):
                 self._see_loss(error)
+                self._see_end(actor, error)
+            case Skipped(actor=actor):
+                self._see_skip(actor)
+
+    def _awaited(self, actor: int) -> tuple[int, ...]:
+        """Return the actors that this one waits for."""
+        return self._mix.after[actor] if self._mix.after else ()
+
+    @property
+    def _excess(self) -> bool:
+        """Whether more actors have failed than are tolerated."""
+        return list(self._ends.values()).count(None) > self._mix.tolerate
+
+    def _see_end(
+        self, actor: int, error: str | None, result: Any = None, charged: bool = True
+    ) -> None:
+        """Note the end of an attempt, and whether it is that of its actor."""
+        if actor in self._ends:
+            return
+        self._spent[actor] += charged and error is not None
+        runs = any(of == actor and not one.end for (of, _), one in self._courses.items())
+        if error is None or (not runs and self._spent[actor] > self._mix.retries):
+            self._ends[actor] = result
+
+    def _see_skip(self, actor: int) -> None:
+        failed = [one for one in self._awaited(actor) if self._ends.get(one, 0) is None]
+        if actor in self._ends or any(of == actor for of, _ in self._courses):
+            raise Breach(f"P10 actor {actor} had begun, and is failed without an attempt")
+        if not (failed and self._excess):
+            raise Breach(f"P10 actor {actor} is failed, but nothing before it was: {self._ends}")
+        self._ends[actor] = None
 
     def _machine(self, actor: int) -> Machine:
-        worker = ScriptWorker(JobFacts("", {}), actor, {})
+        """Return the machine of an attempt that begins now."""
+        early = [one for one in self._awaited(actor) if one not in self._ends]
+        if early:
+            raise Breach(f"P10 actor {actor} begins, and {early} have not ended")
+        before = {one: self._ends[one] for one in self._awaited(actor)}
+        first = not any(of == actor for of, _ in self._courses)
+        if first and None in before.values() and self._excess:
+            raise Breach(f"P10 actor {actor} begins, though others failed: {before}")
+        worker = ScriptWorker(JobFacts("", {}), actor, {}, before or None)
         return Machine(worker, first_state(self._pipeline.begin))
 
     def _see_event(self, course: Course, record: Happened) -> None:

@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from kit.journal import HeldJournal
 from kit.model.session_ends import Body, Breach, Pipe, Port
 from kit.model.session_machines import MACHINES, UNSOUND
-from kit.model.session_properties import Mix, Properties
+from kit.model.session_properties import Mix, OfMix, Properties
 from kit.parts import Reactor, make_spec
 from mu.config import Config, JobsSection, LaunchSection, WorkerSection
 from mu.invocations import Accepted, Size, Unknown
@@ -118,7 +118,9 @@ class SessionWorld:
         long_s = LONG_S if mix.loses_workers else NEVER_S
         self._config = Config(
             worker=WorkerSection(hold_s=long_s, silence_s=NEVER_S, heartbeat_s=7.0),
-            launch=LaunchSection(hello_timeout_s=long_s, accept_timeout_s=long_s),
+            launch=LaunchSection(
+                hello_timeout_s=long_s, accept_timeout_s=long_s, ahead_s=mix.ahead_s
+            ),
             jobs=JobsSection(retry_pause_s=0.5),
         )
         self._spec = make_spec(
@@ -131,6 +133,8 @@ class SessionWorld:
             on_failure=mix.on_failure,
             spares=mix.spares,
             stragglers=mix.stragglers,
+            tolerate=mix.tolerate,
+            pipeline=OfMix(begin, mix),
         )
         self._bodies: dict[str, Body] = {}
         self._properties = Properties(mix, begin, self._bodies)
