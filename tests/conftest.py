@@ -8,8 +8,7 @@ import pytest
 import stage
 from kit.film import COMMAND, JOIN, Files
 from kit.install import ROOT, build, copy_of
-from kit.moto_aws import read_models_once
-from kit.nursery import popen_daemon
+from kit.nursery import popen_daemon, read_models_once
 from stage import Daemon, S3Server, StageError, free_ports_conf
 
 from mu.functions.bundle import bundle

@@ -282,7 +282,11 @@ def serve(folder: Path, sock: socket.socket, preloaded: Sequence[str]) -> None:
     for name in preloaded:
         __import__(name)
     if "boto3" in sys.modules:
+        import boto3
+
         read_models_once()
+        for name in ("s3", "lambda"):
+            boto3.session.Session("-", "-", region_name="us-east-1").client(name)
     assert "twisted.internet.reactor" not in sys.modules
     gc.collect()
     gc.freeze()  # the memory stays shared
@@ -326,14 +330,11 @@ def serve(folder: Path, sock: socket.socket, preloaded: Sequence[str]) -> None:
 
 def read_models_once() -> None:
     """Have boto3's sessions share the models of services, which take most of a client's time."""
-    import boto3
     from botocore.loaders import JSONFileLoader
 
     read = JSONFileLoader.load_file
     read_once = cache(lambda path: read(JSONFileLoader(), path))
     JSONFileLoader.load_file = lambda self, path: read_once(path)
-    for name in ("s3", "lambda"):
-        boto3.session.Session("-", "-", region_name="us-east-1").client(name)
 
 
 def make_shims(folder: Path) -> None:
