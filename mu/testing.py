@@ -29,7 +29,7 @@ from typing import Any
 
 from mu.events import Answered, Effect, Elapsed, Entered, Event, Finish, Informed, Send, SetTimer
 from mu.jobs.plan import arrange
-from mu.jobs.stages import Stages, results_of
+from mu.jobs.stages import Results, Stages
 from mu.machine import Machine
 from mu.messages import HELLO, Command, parse_info
 from mu.parameters import Params, read_fields
@@ -246,7 +246,7 @@ def run(
     turns = [number for number in range(len(inputs)) if not stages.gate(number)]
     for number in turns:  # it grows
         gate = stages.gate(number)
-        before = None if gate is None else results_of(gate, ends.get)
+        before = None if gate is None else Results(gate, ends.get)
         context = ScriptWorker(facts, number, inputs[number], before)
         context.may_mend = pipeline.may_mend
         actor = play(Machine(context, first_state(pipeline.begin)), _fake(worker, number))

@@ -16,7 +16,7 @@ from mu.config import Config
 from mu.events import Effect, Finish, encode
 from mu.jobs.rerun import Ends, read_outcomes
 from mu.jobs.spec import Limits, new_machine
-from mu.jobs.stages import Stages, results_of
+from mu.jobs.stages import Results, Stages
 from mu.jobs.summary import JSON
 from mu.journal.archive import Archive
 from mu.journal.database import JournalError
@@ -184,7 +184,7 @@ def results_before(
         ends.take(record)
     known: dict[int, Finish | None] = {one.actor: one for one in read_outcomes(plan)}
     known |= ends.known
-    results = cache(lambda gate: results_of(gate, known.get))
+    results = cache(lambda gate: Results(gate, known.get))
 
     def before(actor: int) -> Mapping[int, Any] | None:
         gate = stages.gate(actor)

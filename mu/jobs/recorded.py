@@ -21,7 +21,7 @@ from mu.jobs.overview import Glance
 from mu.jobs.queue import ActorQueue
 from mu.jobs.rerun import merged, read_outcomes
 from mu.jobs.spec import EXTERNAL, JobSpec, Limits, new_machine
-from mu.jobs.stages import Gate, Stages, results_of
+from mu.jobs.stages import Gate, Results, Stages
 from mu.jobs.summary import COUNTED, JSON, JobSummary, Tally, readable, tally_json
 from mu.jobs.usage import Usage
 from mu.journal.records import (
@@ -259,7 +259,7 @@ class RecordedJob(ABC):
     def _results_before(self, gate: Gate) -> Mapping[int, Any]:
         """Return the results of the actors before an open gate, which all behind it share."""
         if gate not in self._before:
-            self._before[gate] = results_of(gate, self._end_of)
+            self._before[gate] = Results(gate, self._end_of)
         return self._before[gate]
 
     def _end_of(self, number: int) -> Finish | None:

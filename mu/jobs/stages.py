@@ -10,7 +10,6 @@ gates that it concerns.
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 from mu.events import Finish
@@ -143,18 +142,35 @@ def behind(actors: Iterable[int], after: After) -> set[int]:
     return found
 
 
-def results_of(gate: Gate, end_of: Callable[[int], Finish | None]) -> Mapping[int, Any]:
-    """Return the results of the actors before an open gate: None for those that failed.
+class Results(Mapping[int, Any]):
+    """The results of the actors before an open gate, by number; None for those that failed.
 
-    They are as a restart finds them in the journal, so that a replay gets the same: a tuple is a
-    list. `end_of` returns how an actor ended.
+    Those behind the gate share it, so each look-up returns a copy: what one of them changes, no
+    other one sees, nor a replay.
     """
-    results: dict[int, Any] = {}
-    for actor in gate.before:
-        end = end_of(actor)
-        done = end is not None and end.error is None
-        results[actor] = json.loads(json.dumps(end.result)) if end and done else None
-    return MappingProxyType(results)
+
+    __slots__ = ("_texts",)
+
+    def __init__(self, gate: Gate, end_of: Callable[[int], Finish | None]) -> None:
+        """`end_of` returns how an actor ended."""
+        self._texts: dict[int, str] = {}
+        for actor in gate.before:
+            end = end_of(actor)
+            done = end is not None and end.error is None
+            self._texts[actor] = json.dumps(end.result if end and done else None)
+
+    def __getitem__(self, actor: int) -> Any:
+        """Return a result as a restart finds it in the journal, so that a tuple is a list."""
+        return json.loads(self._texts[actor])
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))  # without an address: a command may contain it
 
 
 def _title(actors: Sequence[int]) -> str:

@@ -165,8 +165,9 @@ def test_the_script_that_does_several_things_side_by_side_in_pipelines_md_runs()
 def test_the_stages_in_pipelines_md_run():
     pipeline = examples("Stages")["Count"]()
     counted = {"run:wc": "OK:RETVAL(0):OUTPUT(7\n):COMMAND(wc)"}
-    job = run(pipeline, {"keys": ["x", "y"]}, counted)
+    job = run(pipeline, {"bucket": "b", "keys": ["x", "y"]}, counted)
     assert [actor.finish.result for actor in job.actors] == [7, 7, 14]
+    assert [actor.commands[0] for actor in job.actors[:2]] == ["set:bucket:b"] * 2
 
 
 def test_the_states_in_pipelines_md_run():

@@ -649,5 +649,22 @@ def test_a_result_is_what_a_restart_finds():
     assert run(Pairs({}, Staged({}, after=[0]))).actors[1].finish.result == [1, 2]
 
 
+def test_what_an_actor_changes_in_a_result_no_other_one_sees():
+    class Changing(Adding):
+        async def _change(self, worker):
+            worker.before[0]["found"].append(worker.actor)
+            return [worker.before[0], f"{worker.before}"]
+
+        def begin(self, worker):
+            return self._change(worker) if worker.before else self._find(worker)
+
+        async def _find(self, worker):
+            return {"found": []}
+
+    played = run(Changing({}, *[Staged({}, after=[0])] * 2))
+    seen = [{"found": []}, "{0: {'found': []}}"]
+    assert [one.finish.result for one in played.actors[1:]] == [seen, seen]
+
+
 def test_params_are_as_ordered():
     assert Pipeline.plan(Adding(), Params(workers=2)) == [{}, {}]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from kit.model.session_ends import Breach
 from mu.events import Finish
-from mu.jobs.stages import Stages, results_of
+from mu.jobs.stages import Results, Stages
 
 ASSIGNED, ENDED, SKIPPED = "assigned", "ended", "skipped"
 Entry = tuple[str, int, int, bool]
@@ -116,7 +116,7 @@ class Memory:
 
     def before(self, actor: int) -> tuple[tuple[int, int | None], ...]:
         gate = self.stages.gate(actor)
-        return () if gate is None else tuple(results_of(gate, self.ends.get).items())
+        return () if gate is None else tuple(Results(gate, self.ends.get).items())
 
 
 class Exploration:
