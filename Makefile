@@ -21,7 +21,7 @@ help:
 	@echo 'make soak      the tests that take longer: many more seeds and jobs'
 	@echo 'make coverage  branch coverage of the unit tests'
 	@echo 'make lint      ruff and mypy'
-	@echo 'make bench     run the benchmarks'
+	@echo 'make bench     measure, and compare with peers in the same run (ten minutes)'
 	@echo 'make clean     remove .venv, .demo and caches'
 
 demo: $(VENV)/demo.stamp
@@ -48,17 +48,7 @@ coverage: $(VENV)/dev.stamp
 	$(BIN)/coverage report --include='$(CORE)' --show-missing --fail-under=100
 
 bench: $(VENV)/dev.stamp
-	$(BIN)/python bench/hello.py
-	$(BIN)/python bench/launch.py
-	$(BIN)/python bench/machine.py
-	$(BIN)/python bench/coordinator.py
-	$(BIN)/python bench/many.py
-	$(BIN)/python bench/journal.py
-	$(BIN)/python bench/output.py
-	$(BIN)/python bench/restart.py
-	$(BIN)/python bench/timeline.py
-	$(BIN)/python bench/relay.py
-	$(BIN)/python bench/overlap.py
+	@$(BIN)/python bench/table.py
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

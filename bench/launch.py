@@ -114,6 +114,7 @@ def main() -> None:
         help="number of invocations (default: depends on the client)",
     )
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--client", choices=CLIENTS, help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -142,6 +143,9 @@ def main() -> None:
         client: {key: statistics.median(run[key] for run in runs) for key in runs[0]}
         for client, runs in told.items()
     }
+    if options.json:
+        print(json.dumps(best))
+        return
     mu, boto3 = best["mu"], best["boto3"]
     print(
         f"launch: {mu['per_s']:,.0f} invocations/s, {mu['cpu_ms']:.3f} ms CPU each;"

@@ -4,11 +4,12 @@
 
 FOLDER has ca.pem, job.pem (the workers' certificate) and job.key; ADDRESS is a port on 127.0.0.1.
 Prints a JSON line when all are connected, waits for a line and lets all say hello. Prints another
-when all were told to quit; with PAUSE_S, each answers only so long after it was asked, and it prints
-one line when all are at it, and one WINDOW_S later, and leaves. With ANSWERS, each falls silent
-after so many, which is told; then each line that is read has all drop their connections, resume on
-new ones and answer once more, and another line tells how long it took until all had gone on. With
---used, each tells with every answer what its command used. With --stay, it goes on until it is killed.
+when all were told to quit; with PAUSE_S, each answers only so long after it was asked (at first sooner,
+so that not all answer at once), and it prints one line when all are at it, and one WINDOW_S later, and
+leaves. With ANSWERS, each falls silent after so many, which is told; then each line that is read has
+all drop their connections, resume on new ones and answer once more, and another line tells how long
+it took until all had gone on. With --used, each tells with every answer what its command used. With
+--stay, it goes on until it is killed.
 """
 
 import ctypes
@@ -235,11 +236,12 @@ class Swarm:
         begun, used = time.monotonic(), time.process_time()
         for number, worker in enumerate(self._workers.values(), 1):
             worker.sock.send(frame(HELLO % (number, 0, 0, 0)))
-        commands = 0
+        commands = asked = 0
         waiting: list[tuple[float, int]] = []
-        marks = [begun + WARM_S, begun + WARM_S + WINDOW_S] if self.waits else []
+        marks: list[float] = []
         while self._workers:
-            patience = max(0.0, waiting[0][0] - time.monotonic()) if waiting else None
+            due = min([at for at, _ in waiting[:1]] + marks[:1], default=None)
+            patience = None if due is None else max(0.0, due - time.monotonic())
             if marks and time.monotonic() >= marks[0]:
                 marks.pop(0)
                 print(json.dumps({"commands": commands}), flush=True)
@@ -250,10 +252,17 @@ class Swarm:
                 echoes, over = worker.read()
                 commands += echoes
                 for _ in range(echoes):
-                    if self._pause_s:
-                        heapq.heappush(waiting, (time.monotonic() + self._pause_s, descriptor))
-                    else:
+                    if not self._pause_s:
                         worker.answer()
+                        continue
+                    pause = self._pause_s
+                    if not worker.asked:  # the first answers are spread, and so are all others
+                        asked += 1
+                        pause *= asked / self._count
+                        if asked == self._count and self.waits:
+                            first = time.monotonic() + pause + WARM_S
+                            marks = [first, first + WINDOW_S]
+                    heapq.heappush(waiting, (time.monotonic() + pause, descriptor))
                 if over:
                     self._epoll.unregister(descriptor)
                     del self._workers[descriptor]

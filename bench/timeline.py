@@ -4,7 +4,7 @@ The first figure is the processor time from the journal's file to the answer's b
 collector as the daemon sets it. The second one is the processor time of a session and its journal for
 each command, with the names of commands and states in the records, and without; of what a command
 costs the daemon in the same run (coordinator.py). In the worst case measured here, each reply
-constructs a state and sends one command.
+constructs a state and sends one command. The same run also has workers that tell what each command used.
 """
 
 import argparse
@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from coordinator import measure_mu
+from coordinator import measure_mu, measure_told
 
 from mu.events import Answered, Effect, Entered, Event, Finish, Send, digest, encode
+from mu.jobs.timelines import pack
 from mu.journal.allowance import JobAllowance
 from mu.journal.archive import Archive
 from mu.journal.database import open_database
@@ -39,11 +40,10 @@ from mu.machine import Machine
 from mu.messages import Hello, Use
 from mu.parameters import Params
 from mu.service import GC_THRESHOLDS
-from mu.session import Session
+from mu.session import ReplyKind, Session
 from mu.session_effects import Append
 from mu.states import JobFacts, OnePassState, ScriptWorker
 from mu.states.script import first_state
-from mu.strict_json import dumps
 from mu.timeline.answer import timeline_json
 from mu.timeline.course import JobCourse
 
@@ -93,7 +93,7 @@ def read(path: Path, commands: bool) -> dict[str, float]:
     begun = time.process_time()
     archive = Archive(path, read_only=True)
     course = JobCourse().read(archive.lines("j"))
-    answer = dumps(timeline_json("j", course, START + 80, True, commands), compact=True)
+    answer = pack(timeline_json("j", course, START + 80, True, commands).encode("ascii"))
     archive.close()
     return {"cpu_s": time.process_time() - begun, "mb": len(answer) / 1e6}
 
@@ -152,7 +152,7 @@ class BenchPart:
     def touched(self) -> None: ...
     def used(self, use: Use) -> None: ...
     def printed(self, command: int, output: bytes, at: float) -> None: ...
-    def replied(self, command: int, text: str, at: float) -> None: ...
+    def replied(self, command: int, text: str, at: float, kind: ReplyKind) -> None: ...
     def reconnected(self, received: int, at: float) -> None: ...
     def ended(self, finish: Finish, at: float, charged: bool) -> None: ...
 
@@ -199,8 +199,14 @@ def measure_recording(repeat: int) -> dict[str, float]:
                 off.append(us_per_command(database))
         database.close()
     told = {"on": statistics.median(on), "off": statistics.median(off)}
-    told["command"] = measure_mu(200, 0.0, 40_000)["us"]
-    return told | {"share": (told["on"] - told["off"]) / told["command"]}
+    runs = [
+        (measure_mu(200, 0.0, 40_000)["us"], measure_told(200, 0.0, 40_000)["us"])
+        for _ in range(repeat)
+    ]
+    command, telling = (statistics.median(one) for one in zip(*runs, strict=True))
+    names, use = told["on"] - told["off"], telling - command
+    told |= {"command": command, "telling": telling, "share": names / command}
+    return told | {"whole_share": (names + use) / (command - names)}
 
 
 def main() -> None:
@@ -219,6 +225,10 @@ def main() -> None:
         "recording: {on:.2f} us of processor time for each command in the session and its journal,"
         " {off:.2f} us without names of commands and states; a command costs the daemon"
         " {command:.1f} us, so they are {share:.1%} of it".format(**recording)
+    )
+    print(
+        "one whose worker tells what it used, such as run, costs {telling:.1f} us: with its names, recording"
+        " adds {whole_share:.1%} to what a command costs without".format(**recording)
     )
     for name, told in reading.items():
         print(

@@ -1,18 +1,20 @@
-"""Runs a real job on this machine: converts 132 frames of Big Buck Bunny into 22 Y4M chunks.
+"""Runs two real jobs on this machine: 132 frames of Big Buck Bunny become 22 Y4M chunks, and a film.
 
 Starts an S3 server and the daemon with its local engine, uploads the frames, bundles ffmpeg into a
 function, starts the job with one curl command, and compares every chunk with the output of a single
-ffmpeg. Stops everything it started. The exit status is 0 only if every chunk is right.
+ffmpeg. Then encodes the clip itself in chunks, joins them, and plays both beside each other. Stops
+everything it started. The exit status is 0 only if every chunk and every frame is right.
 """
 
 import argparse
 import contextlib
 import json
+import re
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from botocore.client import BaseClient
@@ -31,6 +33,26 @@ CHUNK = 6
 WORKERS = FRAMES // CHUNK
 BUCKET, VIDEO, FUNCTION = "demo", "bbb", "png2y4m"
 COMMAND = "./ffmpeg -v error -y -i ##INFILE## -pix_fmt yuv420p -f yuv4mpegpipe ##OUTFILE##"
+ORDER = {
+    "pipeline": "png2y4m",
+    "workers": WORKERS,
+    "params": {"video": VIDEO, "bucket": BUCKET, "frames": CHUNK},
+}
+FILM_ORDER = {
+    "pipeline": "film",
+    "workers": 4,
+    "function": FUNCTION,  # which has an ffmpeg
+    "params": {
+        "bucket": BUCKET,
+        "prefix": f"{VIDEO}-film/",
+        "out_prefix": f"{VIDEO}-films/",
+        "codec": "h265",
+        "speed": "veryfast",
+        "shortest_s": 1,
+    },
+}
+LEAST_LIKENESS = 0.95
+"""The lowest SSIM that the film may have, in all of its frames together."""
 
 console = Console()
 
@@ -76,10 +98,15 @@ def run(stack: contextlib.ExitStack, keep: bool) -> None:
             daemon.create_function(FUNCTION, made.path, MemorySize=1536, Timeout=180)
         except functions.exceptions.ResourceConflictException:  # from an earlier run
             functions.update_function_code(FunctionName=FUNCTION, ZipFile=made.path.read_bytes())
-    job = launch_and_watch(daemon)
+    job = launch_and_watch(daemon, ORDER)
     with step("Make the same chunks with one ffmpeg and compare"):
         compared = compare(s3.client(), ffmpeg, frames)
     report(job, compared, made.zipped)
+    s3.client().upload_file(str(get_clip(FOLDER)), BUCKET, f"{VIDEO}-film/clip.mp4")
+    encoded = launch_and_watch(daemon, FILM_ORDER)
+    with step("Play the film beside the clip with one ffmpeg and compare"):
+        likeness = play(s3.client(), ffmpeg, encoded)
+    report_film(encoded, likeness)
     if keep:
         console.print(
             "Everything is still running: repeat the curl command, or press Ctrl-C to stop."
@@ -117,12 +144,7 @@ def upload(client: BaseClient, frames: list[Path]) -> None:
         client.delete_object(Bucket=BUCKET, Key=chunk_key(chunk))
 
 
-def launch_and_watch(daemon: Daemon) -> JobJson:
-    order = {
-        "pipeline": "png2y4m",
-        "workers": WORKERS,
-        "params": {"video": VIDEO, "bucket": BUCKET, "frames": CHUNK},
-    }
+def launch_and_watch(daemon: Daemon, order: Mapping[str, object]) -> JobJson:
     token = (daemon.home / "token").relative_to(ROOT)
     shown = (
         f'curl -H "Authorization: Bearer $(cat {token})" {daemon.url}/jobs \\\n'
@@ -137,7 +159,7 @@ def launch_and_watch(daemon: Daemon) -> JobJson:
         raise DemoError(f"the order was refused: {ordered.stdout}")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
-        bar = progress.add_task("launching", total=WORKERS)
+        bar = progress.add_task("launching", total=None)
         while not job["finished"]:
             time.sleep(0.1)
             job = daemon.ask(f"/jobs/{job['id']}")
@@ -146,6 +168,7 @@ def launch_and_watch(daemon: Daemon) -> JobJson:
                 bar,
                 description=f"{job['state']}: {counts['waiting']} waiting, {counts['running']} running",
                 completed=counts["done"] + counts["failed"],
+                total=sum(counts.values()),
             )
     if job["state"] != "done":
         raise DemoError(f"job {job['id']} is {job['state']}: {job['error']}")
@@ -182,6 +205,28 @@ def compare(client: BaseClient, ffmpeg: Path, frames: list[Path]) -> int:
     return compared
 
 
+def play(client: BaseClient, ffmpeg: Path, job: JobJson) -> float:
+    """Return how like the clip the job's film is, as the SSIM of all frames. Raises DemoError."""
+    (key,) = job["result"]["keys"]
+    made = FOLDER / "film.mp4"
+    client.download_file(BUCKET, key, str(made))
+    whole = ["-fps_mode", "passthrough", "-f", "null", "-"]
+    both = ["-i", str(get_clip(FOLDER)), "-lavfi", "[0:v][1:v]ssim"]
+    found = []
+    for more, pattern in (([], r"frame= *(\d+)"), (both, r"SSIM .*All:([0-9.]+)")):
+        played = subprocess.run(
+            [str(ffmpeg), "-nostdin", "-i", str(made), *more, *whole],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found.append(re.findall(pattern, played.stderr)[-1])
+    frames, likeness = int(found[0]), float(found[1])
+    if frames != FRAMES or likeness < LEAST_LIKENESS:
+        raise DemoError(f"the film has {frames} frames of {FRAMES}, and an SSIM of {likeness:.3f}")
+    return likeness
+
+
 def report(job: JobJson, compared: int, zipped: int) -> None:
     created = job["created"]
     table = Table("", "seconds after the order", title="\nThe job", title_justify="left")
@@ -195,6 +240,18 @@ def report(job: JobJson, compared: int, zipped: int) -> None:
         f" identical to the output of one ffmpeg. The function's zip is {zipped / 1e6:.1f} MB.\n"
         f"Chunks: {FOLDER.relative_to(ROOT)}/s3/{BUCKET}/{VIDEO}-y4m_{CHUNK:02d}/"
         f"   Log of the daemon: {FOLDER.relative_to(ROOT)}/daemon.log",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def report_film(job: JobJson, likeness: float) -> None:
+    made = job["result"]
+    console.print(
+        f"{made['chunks']} workers encoded the clip, and one joined it, in"
+        f" {job['finished'] - job['created']:.1f} s: {made['frames']} frames with their sound,"
+        f" {made['saved']} smaller, SSIM {likeness:.3f}.\n"
+        f"Film: {(FOLDER / 'film.mp4').relative_to(ROOT)}\n",
         highlight=False,
         soft_wrap=True,
     )

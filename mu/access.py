@@ -7,6 +7,7 @@ So it survives a restart of the daemon, and ends when that token is replaced.
 """
 
 import hmac
+import math
 import secrets
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from mu.config import ControlSection
 from mu.home import Tokens
 
 MOST_CODES = 100
-"""How many codes may wait to be used; the oldest are forgotten first."""
+"""How many codes of each token may wait to be used; the oldest are forgotten first."""
 
 
 class Rights(Enum):
@@ -45,7 +46,8 @@ class Access:
         """`key` signs sessions; `now` returns the time in seconds since the epoch."""
         self._key = key.encode("utf-8")
         self._now = now
-        self._codes: dict[str, tuple[Rights, float]] = {}  # and when it expires; the oldest first
+        # By the token that asked, the oldest first: what each allows, and when it expires.
+        self._codes: dict[Rights, dict[str, tuple[Rights, float]]] = {one: {} for one in Rights}
         self._tokens: dict[Rights, bytes] = {}
         self.reload(config, tokens)
 
@@ -61,7 +63,8 @@ class Access:
         }
         changed = known != self._tokens
         if changed:
-            self._codes.clear()  # who had an old token must not get a session of the new one
+            for codes in self._codes.values():
+                codes.clear()  # who had an old token must not get a session of the new one
         self._tokens = known
         return changed
 
@@ -76,17 +79,28 @@ class Access:
         """Return what a token or a session allows; None: it is unknown, or has expired."""
         return self.of_token(bearer) or self._of_session(bearer)
 
-    def new_code(self, rights: Rights) -> str:
-        """Return a code that can be exchanged once, within `code_s`, for a session."""
-        code = secrets.token_urlsafe(32)
-        self._codes[code] = rights, self._now() + self._config.code_s
-        while len(self._codes) > MOST_CODES:
-            del self._codes[next(iter(self._codes))]
+    def until(self, bearer: bytes) -> float:
+        """Return when what a known bearer allows ends, in seconds since the epoch; inf: it does not."""
+        if self.of_token(bearer) is not None:
+            return math.inf
+        return float(bearer.split(b".")[1])
+
+    def new_code(self, rights: Rights, of: Rights | None = None) -> str:
+        """Return a code that can be exchanged once, within `code_s`, for a session with these rights.
+
+        `of` is what the token allows that asks for it; None: the same.
+        """
+        code, codes = secrets.token_urlsafe(32), self._codes[of or rights]
+        codes[code] = rights, self._now() + self._config.code_s
+        while len(codes) > MOST_CODES:
+            del codes[next(iter(codes))]
         return code
 
     def exchange(self, code: str) -> BrowserSession | None:
         """Return a new session for a code; None: it is unknown, was used, or is too old."""
-        rights, until = self._codes.pop(code, (Rights.READ, 0.0))
+        unknown = Rights.READ, 0.0
+        codes = next((one for one in self._codes.values() if code in one), {})
+        rights, until = codes.pop(code, unknown)
         if until <= self._now():
             return None
         expires = int(self._now() + self._config.session_s)

@@ -170,6 +170,7 @@ class ControlSection:
     code_s: float = _live(60.0, 1)
     session_s: float = _live(7 * 86400.0, 60)
     max_viewers: int = _live(200, 0)
+    slow_viewer_s: float = _live(60.0, 1)
 
 
 @dataclass(frozen=True, slots=True)

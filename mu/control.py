@@ -14,10 +14,11 @@ import mu
 from mu.access import Access, Rights
 from mu.aws.s3 import EMBEDDED_BUCKET, S3Error, S3Place
 from mu.config import Config
-from mu.control_logs import LogRequests, ReadLog, having
+from mu.control_logs import LogRequests, ReadLog, having, inputs_gone
 from mu.home import Tokens
 from mu.jobs.body import read_body
 from mu.jobs.book import JobBook, PastJob
+from mu.jobs.failed_inputs import actors_with, by_reason
 from mu.jobs.job import Job
 from mu.jobs.life import SHOWN
 from mu.jobs.orders import digest, read_order, refuse_unreachable, rerun_of
@@ -37,6 +38,7 @@ from mu.net.requests import (
     one_of,
     page_of,
     route_of,
+    takes_gzip,
     whole_number,
 )
 from mu.page.feed import Feeds
@@ -72,6 +74,9 @@ class FindBucket(Protocol):
     def __call__(self, bucket: str) -> Coroutine[Any, Any, S3Place]: ...
 
 
+InThread = Callable[..., Deferred[Any]]
+"""Makes a call in a thread, and returns its result."""
+
 Examine = Callable[[Mapping[str, object]], Deferred[list[JSON]]]
 """Makes the checks that a request asks for, and returns the findings. Fails with FieldError."""
 
@@ -94,6 +99,7 @@ class Control:
         registry: Registry,
         starter: Starter,
         read_log: ReadLog,
+        in_thread: InThread,
         engines: Collection[str],
         find_bucket: FindBucket,
         examine: Examine,
@@ -106,7 +112,8 @@ class Control:
         self._book = book
         self._registry = registry
         self._starter = starter
-        self._logs = LogRequests(read_log)
+        self._in_thread = in_thread
+        self._logs = LogRequests(read_log, in_thread)
         self._engines = engines
         self._find_bucket = find_bucket
         self._examine = examine
@@ -141,7 +148,7 @@ class Control:
         read_only = self._read_body(
             request, Parameter("read_only", bool, "whether the session may only read", False)
         ).read_only
-        code = self._access.new_code(Rights.READ if read_only else rights)
+        code = self._access.new_code(Rights.READ if read_only else rights, rights)
         request.setResponseCode(201)
         return answer(request, {"code": code, "valid_s": self._config.control.code_s})
 
@@ -343,10 +350,12 @@ class Control:
         """Send the job's changes as server-sent events, until it has ended."""
         self._authorize(request)
         job = self._find(job_id)
-        most = self._config.control.max_viewers
+        config = self._config.control
+        most = config.max_viewers
         if len(self._feeds) >= most:
             raise Refusal(503, f"there are {most} viewers, and [control] max_viewers is {most}")
-        await self._feeds.watch(job, request)
+        until = self._access.until(bearer_of(request))
+        await self._feeds.watch(job, request, config.slow_viewer_s, until)
         return b""
 
     @app.route("/jobs/<job_id>/workers", methods=["GET"])
@@ -364,6 +373,40 @@ class Control:
             workers = (worker for worker in workers if worker["state"] == state)
         return answer(request, list(islice(workers, limit)))
 
+    @app.route("/jobs/<job_id>/failures", methods=["GET"])
+    async def failures(self, request: Request, job_id: str) -> bytes:
+        """Return which inputs failed of actors that are done, grouped by the reason."""
+        self._authorize(request)
+        job = self._find(job_id)
+        if isinstance(job, Job):
+            results = [(one.number, one.result) for one in job.actors if one.state == "done"]
+        else:
+            results = [(one["actor"], one["result"]) for one in job.workers() if not one["error"]]
+        name = job.describe()["pipeline"]
+        pipeline = self._registry.pipelines.get(name)
+        if pipeline is None:
+            return answer(request, [])
+        told = [(number, result) for number, result in results if result is not None]
+        try:
+            found = await self._in_thread(by_reason, told, pipeline.failed_inputs)
+        except Exception as error:  # the code of a plugin
+            raise Refusal(500, f"failed_inputs of pipeline {name} failed: {error!r:.500}") from None
+        return answer(request, found)
+
+    @app.route("/jobs/<job_id>/inputs", methods=["GET"])
+    async def inputs(self, request: Request, job_id: str) -> bytes:
+        """Return the numbers of the actors that have an input with `part` in its name."""
+        self._authorize(request)
+        job = self._find(job_id)
+        part = argument(request, "part")
+        if not part:
+            raise Refusal(400, "part must be a part of an input's name, got none", "part")
+        if not isinstance(job, Job):
+            raise inputs_gone(job)
+        given = [(actor.number, actor.input) for actor in job.actors]
+        found = await self._in_thread(actors_with, given, job.spec.pipeline.inputs, part)
+        return answer(request, found)
+
     @app.route("/jobs/<job_id>/timeline", methods=["GET"])
     async def timeline(self, request: Request, job_id: str) -> bytes:
         """Return what each actor did, and when; with `detail=commands`, each of its commands."""
@@ -372,8 +415,13 @@ class Control:
         detail = one_of(request, "detail", ("states", "commands"))
         limit, after = page_of(request)
         last = whole_number(after, "after") if after else None
+        packed = takes_gzip(request)
+        told = await self._starter.timelines.read(job, last, limit, detail == "commands", packed)
         request.setHeader("Content-Type", "application/json")
-        return await self._starter.timelines.read(job, last, limit, detail == "commands")
+        request.setHeader("Vary", "Accept-Encoding")
+        if packed:
+            request.setHeader("Content-Encoding", "gzip")
+        return told
 
     @app.route("/jobs/<job_id>/log", methods=["GET"])
     async def output(self, request: Request, job_id: str) -> bytes:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.web.server import Request
 
 from mu.jobs.actors import Actor
@@ -23,8 +24,9 @@ ReadLog = Callable[[str, int], Coroutine[Any, Any, Transcript | None]]
 class LogRequests:
     """Answers requests for the logs of jobs."""
 
-    def __init__(self, read_log: ReadLog) -> None:
+    def __init__(self, read_log: ReadLog, in_thread: Callable[..., Deferred[Any]]) -> None:
         self._read_log = read_log
+        self._in_thread = in_thread
 
     async def answer(self, request: Request, job: Job | PastJob) -> bytes:
         """Answer a request for the log of one actor, or of all with headings. Raises Refusal."""
@@ -57,7 +59,12 @@ class LogRequests:
         log = await self._log_of(job, chosen)
         request.setHeader("Mu-Log-Begin", str(log.begin(view.after)))
         request.setHeader("Mu-Log-End", str(log.end))
-        return log.shown(replace(view, names=view.names and sizes[chosen] > 1))
+        return await self._text(log, replace(view, names=view.names and sizes[chosen] > 1))
+
+    async def _text(self, log: Transcript, view: View) -> bytes:
+        """Return what is shown of a log; of a long one, that takes time."""
+        text: bytes = await self._in_thread(log.shown, view)
+        return text
 
     async def _write_logs(
         self, request: Request, job: Job | PastJob, sizes: Mapping[int, int], view: View
@@ -69,7 +76,7 @@ class LogRequests:
         try:
             for actor, size in sizes.items():
                 log = await self._log_of(job, actor)
-                text = log.shown(replace(view, names=view.names and size > 1))
+                text = await self._text(log, replace(view, names=view.names and size > 1))
                 if not await response.write(b"== actor %d ==\n%b\n" % (actor, text)):
                     break
         except Refusal as refused:
@@ -106,15 +113,20 @@ class LogRequests:
         return log or Transcript([])
 
 
+def inputs_gone(job: PastJob) -> Refusal:
+    """Return the refusal of a question about the inputs of a job of an earlier daemon."""
+    return Refusal(
+        404, f"job {job.id} ended before the daemon's last start: its inputs are gone", "key"
+    )
+
+
 def having(job: Job | PastJob, part: str) -> tuple[str, list[Actor]]:
     """Return the input of this name, or the only one with this part of it, and the actors that have it.
 
     Raises Refusal if there is none, or several.
     """
     if not isinstance(job, Job):
-        raise Refusal(
-            404, f"job {job.id} ended before the daemon's last start: its inputs are gone", "key"
-        )
+        raise inputs_gone(job)
     found = job.having(part)
     if not found:
         raise Refusal(404, f"job {job.id} has no input {part!r:.200}", "key")

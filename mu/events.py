@@ -6,7 +6,7 @@ receives the same events again produces the same effects.
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from hashlib import blake2b
 from json.encoder import encode_basestring_ascii as _quote
 from typing import Any, ClassVar
@@ -111,6 +111,8 @@ class Finish:
     error: str | None = None
     result: Any = None
     """A JSON value."""
+    final: bool = field(default=False, kw_only=True, repr=False)
+    """Whether no retry can mend the error. It is no part of the encoding."""
 
 
 Effect = Send | SetTimer | CancelTimer | Finish
@@ -119,7 +121,10 @@ Effect = Send | SetTimer | CancelTimer | Finish
 # ---------------------------------------------------------------- the encoding
 
 _EVENTS = {one.kind: one for one in Event.__args__}
-_FIELDS = {one: tuple(field.name for field in fields(one)) for one in (Event | Effect).__args__}
+_FIELDS = {
+    kind: tuple(one.name for one in fields(kind) if not one.kw_only)
+    for kind in (Event | Effect).__args__
+}
 _dump = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 

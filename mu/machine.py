@@ -179,7 +179,7 @@ class Machine:
         """Note which command has its last reply."""
         if reply.command:
             if not reply.text.startswith(STARTED):
-                self.worker.outstanding.pop(reply.command, None)
+                self._settled(reply.command, reply.text)
         elif not reply.text.startswith(HELLO):
             self._numbered = False
             self._settle_first(reply.text)
@@ -190,10 +190,15 @@ class Machine:
         if not reply.startswith(STARTED):
             for number, command in commands.items():
                 if may_bring(command, reply):
-                    del commands[number]
+                    self._settled(number, reply)
                     break
         for number in list(commands)[: max(0, len(commands) - HELD_LIMIT)]:  # they must not grow
             del commands[number]
+
+    def _settled(self, command: int, reply: str) -> None:
+        self.worker.outstanding.pop(command, None)
+        if self.worker.passing is not None:
+            self.worker.passing.answered(command, reply)
 
     def _note(self, key: str, value: str) -> None:
         """Store an INFO from the worker. Raises OverflowError if it is too large."""
@@ -241,7 +246,7 @@ class Machine:
         if isinstance(self.state, ErrorState):
             before = self.state.prevState
             where = f"{label_of(before)}: " if isinstance(before, MachineState) else ""
-            return Finish(f"{where}{self.state.err or 'failed'}")
+            return Finish(f"{where}{self.state.err or 'failed'}", final=self.state.final)
         finish = Finish(result=self.state.result)
         encode(finish)  # raises TypeError or ValueError if the result is not a JSON value
         return finish

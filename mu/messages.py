@@ -184,7 +184,7 @@ def _numbered(payload: bytes, start: int) -> tuple[int, bytes]:
 def _object(text: bytes) -> dict[str, object]:
     """Return the JSON object in a USED."""
     try:
-        value = json.loads(text) if len(text) <= USE_BYTES else None
+        value = json.loads(text.decode()) if len(text) <= USE_BYTES else None
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
@@ -325,3 +325,11 @@ def parse_retval(text: str) -> tuple[int, str]:
     if form is None:
         raise BadMessage(f"the reply must be OK:RETVAL(n):OUTPUT(...), not {text[:80]!r}")
     return int(form[1]), form[2] or ""
+
+
+_ENCODERS = re.compile(r"(?<![\w.-])(?:xc-enc|xc-dump|xc-terminate-chunk)(?![\w.-])")
+
+
+def runs_encoder(command: str) -> bool:
+    """Return whether a command names one of the encoder's programs that write a state."""
+    return _ENCODERS.search(command) is not None

@@ -7,7 +7,7 @@ mu.interfaces.IPipeline or IEngine, and gives it the defaults of these classes.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from zope.interface import implementer
 
@@ -21,7 +21,16 @@ from mu.states.script import Script, ScriptWorker
 if TYPE_CHECKING:  # so that pipelines can be imported without Twisted
     from twisted.internet.defer import Deferred
 
-__all__ = ["ALL", "ActorInput", "Engine", "JobFailed", "Outcome", "Pipeline", "Staged"]
+__all__ = [
+    "ALL",
+    "ActorInput",
+    "Engine",
+    "JobFailed",
+    "LaunchListener",
+    "Outcome",
+    "Pipeline",
+    "Staged",
+]
 
 ActorInput = dict[str, Any]
 """The input that a plan gives an actor: JSON values by name."""
@@ -104,6 +113,23 @@ class Pipeline(ABC):
         """
         return list(range(actors))
 
+    def neighbour(self, params: Params, actor: int) -> int | None:
+        """Return the actor whose states an actor waits for; None, the default: it needs none.
+
+        An order of some actors must include the neighbours that they need, and an actor fails at
+        once if its neighbour has failed for good without the state that it waits for. The states
+        are those of the protocol: of programs with ##INSTATEWAIT##.
+        """
+        return None
+
+    def may_mend(self, reply: str) -> bool:
+        """Return whether a retry may mend a failure with this reply of the worker.
+
+        By default it may. It is asked about the replies that fail a state, or raise CommandFailed.
+        It must be pure. See also mu.pipelines.mending, and `final` of ErrorState and ActorFailed.
+        """
+        return True
+
     def rerun(self, params: Params, outcomes: Sequence[Outcome]) -> Mapping[int, ActorInput]:
         """Return the input of each actor that a rerun of a job runs again, by its number.
 
@@ -123,6 +149,14 @@ class Pipeline(ABC):
         """
         return [""]
 
+    def failed_inputs(self, result: Any) -> Mapping[str, str]:
+        """Return why inputs failed of an actor that is done, by their names, from its result.
+
+        Users see them among a job's failures, grouped by the reason, so equal reasons should be equal
+        texts. By default there are none.
+        """
+        return {}
+
     @abstractmethod
     def begin(self, worker: ScriptWorker) -> State | Script:
         """Return the first state of an attempt at an actor, or a script (a coroutine).
@@ -139,6 +173,19 @@ class Pipeline(ABC):
         idempotent. To fail the job, raise JobFailed, which keeps the result.
         """
         return None
+
+
+class LaunchListener(Protocol):
+    """Whom an engine tells what becomes of its launches, as far as it can (see Engine.watch).
+
+    `launch` is the launch id of an Invocation. A launch that is unknown here is ignored.
+    """
+
+    def ended(self, launch: str, why: str) -> None:
+        """The worker of a launch has ended and will not come back; `why`: `ended: out of memory`."""
+
+    def pending(self, launch: str, why: str) -> None:
+        """A launch was accepted and waits in the engine; `why` is for users: `queued: 3 before it`."""
 
 
 @implementer(IEngine)
@@ -165,6 +212,14 @@ class Engine(ABC):
     def cancel(self, job_id: str) -> "Deferred[None]":
         """Drop what is queued for a job, if the engine can. By default nothing is dropped."""
         return _succeed(None)
+
+    def watch(self, listener: LaunchListener) -> None:  # noqa: B027, it is optional
+        """Tell `listener` from now on what becomes of launches, if the engine can.
+
+        It is called once, in the reactor's thread, when the daemon starts, and the listener is to
+        be called in that thread. A launch may end before `launch` has answered, and may be told of
+        more than once, also launches of an earlier daemon.
+        """
 
     regional: bool = True
     """Whether each region runs workers of its own, so that they do not share places."""

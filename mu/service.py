@@ -198,6 +198,8 @@ class MuService(Service):
         _check_default(config.launch.engine, {*engines, "local", EXTERNAL})
         conductor = self._conductor = self._restored(registry, engines)
         self._listen_for_workers()
+        for engine in engines.values():
+            engine.watch(conductor.watch)
         conductor.coordinator.worker_port = self._ports.numbers["worker"]
         conductor.coordinator.relay = self._start_relay()
         conductor.coordinator.s3 = self._buckets.of_workers
@@ -216,6 +218,7 @@ class MuService(Service):
             registry,
             conductor,
             self._output.read,
+            self._in_thread,
             {*engines, EXTERNAL},
             self._buckets.find,
             partial(self._in_thread, examiner),

@@ -17,6 +17,7 @@ The rules are the "Extensions" of the protocol. In short:
 """
 
 from collections.abc import Callable, Iterable
+from enum import Enum
 from typing import Generic, Protocol, TypeVar
 
 from mu.events import (
@@ -91,6 +92,17 @@ HOLD_TIMER = "(hold)"
 ACK_TIMER = "(ack)"
 
 
+class ReplyKind(Enum):
+    """How a reply came."""
+
+    NUMBERED = "numbered"
+    """Its worker says which command it is of, and prints output before."""
+    PLAIN = "plain"
+    """It is of a worker of the original mu, which does neither."""
+    REPLAYED = "replayed"
+    """It is such a one from the journal: what it printed may be known already."""
+
+
 class Part(Protocol):
     """The attempt at an actor that a session drives (mu.jobs.actors.Attempt)."""
 
@@ -111,7 +123,7 @@ class Part(Protocol):
     def used(self, use: Use) -> None: ...
     def touched(self) -> None: ...
     def printed(self, command: int, output: bytes, at: float) -> None: ...
-    def replied(self, command: int, text: str, at: float) -> None: ...
+    def replied(self, command: int, text: str, at: float, kind: ReplyKind) -> None: ...
     def reconnected(self, received: int, at: float) -> None: ...
     def ended(self, finish: Finish, at: float, charged: bool) -> None: ...
 
@@ -222,6 +234,7 @@ class Session(Generic[L]):
                 downtime = one.at - one.stopped_at
                 self._stopped = {name: due + downtime for name, due in self._stopped.items()}
                 continue
+            run = self._first_run()
             event, effects = step(machine, one, position)
             position += 1
             self._allowance.left -= EVENT_BYTES + len(encode_event(event))
@@ -231,7 +244,9 @@ class Session(Generic[L]):
                 text = event.text if isinstance(event, Answered) else f"INFO:{event.key}"
                 self.part.heard(text, event.at)
                 if isinstance(event, Answered) and event.at >= stopped_at - LOG_LAG_S:
-                    self.part.replied(event.command, text, event.at)
+                    command = event.command or run
+                    kind = ReplyKind.NUMBERED if event.command else ReplyKind.REPLAYED
+                    self.part.replied(command, text, event.at, kind)
             elif isinstance(event, Elapsed):
                 self._stopped.pop(event.timer, None)
             finish = self._note(effects, event.at) or finish
@@ -364,11 +379,19 @@ class Session(Generic[L]):
             self._write(frame(Pong(said.text).payload()))
         return self._take()
 
+    def _first_run(self) -> int:
+        """Return the run that a worker of the original mu replies to; 0: there is none."""
+        if self.name or self._machine is None:
+            return 0
+        commands = self._machine.worker.outstanding
+        return next((number for number, one in commands.items() if one.startswith("run:")), 0)
+
     def _reply(self, reply: Reply, size: int, now: float) -> None:
         text = reply.text
         self.received += 1
         self.part.heard(text, now)
-        self.part.replied(reply.command, text, now)
+        kind = ReplyKind.NUMBERED if reply.command else ReplyKind.PLAIN
+        self.part.replied(reply.command or self._first_run(), text, now, kind)
         if self._agreed:
             self._outbox.confirm(reply.command)
         try:
@@ -462,14 +485,16 @@ class Session(Generic[L]):
         self._handle(Lost(now, reason))
         return self._take()
 
-    def fence(self, reason: str, now: float, charged: bool = True) -> list[SessionEffect]:
+    def fence(
+        self, reason: str, now: float, charged: bool = True, final: bool = False
+    ) -> list[SessionEffect]:
         """End the attempt without asking its machine; nothing from it counts after this."""
-        self._fence(reason, now, charged)
+        self._fence(reason, now, charged, final)
         return self._take()
 
-    def _fence(self, reason: str, now: float, charged: bool = True) -> None:
+    def _fence(self, reason: str, now: float, charged: bool = True, final: bool = False) -> None:
         if not self.over:
-            self._finish(Finish(reason), now, charged)
+            self._finish(Finish(reason, final=final), now, charged)
 
     def _handle(self, event: Event, is_reply: bool = False) -> None:
         """Give the machine an event. `is_reply`: its effects need not wait for the disk."""

@@ -248,6 +248,7 @@ def run(
         gate = stages.gate(number)
         before = None if gate is None else Results(gate, ends.get)
         context = ScriptWorker(facts, number, inputs[number], before)
+        context.may_mend = pipeline.may_mend
         actor = play(Machine(context, first_state(pipeline.begin)), _fake(worker, number))
         played[number] = actor
         ends[number] = actor.finish or Finish("it waits for something that never happens")

@@ -8,8 +8,7 @@ import pytest
 import stage
 from kit.film import COMMAND, JOIN, Files
 from kit.install import ROOT, build, copy_of
-from kit.moto_aws import read_models_once
-from kit.nursery import popen_daemon
+from kit.nursery import popen_daemon, read_models_once
 from stage import Daemon, S3Server, StageError, free_ports_conf
 
 from mu.functions.bundle import bundle
@@ -21,8 +20,8 @@ read_models_once()
 
 # fmt: off
 SLOWEST = (
-    "data", "program", "restart", "example", "pipelines_real", "clock_real", "daemon", "local",
-    "aws_page", "xcenc", "chains_real", "launch_faults", "scripts", "install", "worker_relay",
+    "data", "program", "restart", "install", "pipelines_real", "clock_real", "daemon", "local",
+    "aws_page", "xcenc", "chains_real", "launch_faults", "scripts", "worker_relay",
     "cli", "chain", "nothing_lost", "edges", "waves", "relay_real", "worker",
 )
 # fmt: on

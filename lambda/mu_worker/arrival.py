@@ -1,8 +1,10 @@
-"""One frame from the relay, while it arrives: a state goes to disk; others are kept in part."""
+"""One frame from the relay, while it arrives: a state becomes a file; others are kept in part."""
 
 import re
+from collections.abc import Callable
+from functools import partial
 
-from mu_worker.statefiles import StateSpool
+from mu_worker.statefiles import StateError, StateFile
 
 HEAD_BYTES = 64
 """How many bytes are needed to tell what a frame is."""
@@ -17,7 +19,7 @@ class Arrival:
     `extended`: the relay knows AT, and puts F: before a partner's frames.
     """
 
-    def __init__(self, folder: str, extended: bool) -> None:
+    def __init__(self, folder: Callable[[], str], extended: bool) -> None:
         self._folder = folder
         self._extended = extended
         self._head = bytearray()
@@ -28,9 +30,9 @@ class Arrival:
         """Whether it comes from the partner, not from the relay itself."""
         self.iteration = -1
         """The number of the state in it; -1: it contains none."""
-        self.spool: StateSpool | None = None
-        """The state, compressed."""
         self.error = ""
+        """Why the state could not be kept; empty: it is there, once the last piece is."""
+        self._state: StateFile | None = None
 
     @property
     def head(self) -> bytes:
@@ -40,11 +42,20 @@ class Arrival:
     def add(self, piece: bytes, last: bool) -> None:
         if self._known:
             self._keep(piece)
-            return
-        self._head += piece
-        if last or len(self._head) >= HEAD_BYTES:
-            self._known = True
-            self._classify(bytes(self._head), whole=last)
+        else:
+            self._head += piece
+            if last or len(self._head) >= HEAD_BYTES:
+                self._known = True
+                self._classify(bytes(self._head), whole=last)
+        if last and self._state is not None:
+            self._try(self._state.end)
+            self.close()
+
+    def close(self) -> None:
+        """Remove what there is of a state that did not arrive completely."""
+        if self._state is not None:
+            self._state.close()
+            self._state = None
 
     def _classify(self, head: bytes, whole: bool) -> None:
         if self._extended:
@@ -59,19 +70,18 @@ class Arrival:
             return
         self.iteration = int(state[1])
         try:
-            self.spool = StateSpool(self._folder)
-        except OSError as error:
-            self._fail(error)
+            self._state = StateFile(self._folder(), self.iteration)
+        except StateError as error:
+            self.error = str(error)
         self._keep(head[state.end() :])
 
     def _keep(self, piece: bytes) -> None:
-        if self.spool is None:
-            return
-        try:
-            self.spool.add(piece)
-        except OSError as error:
-            self._fail(error)
+        if self._state is not None:
+            self._try(partial(self._state.add, piece))
 
-    def _fail(self, error: OSError) -> None:
-        self.error = f"it could not be written to disk: {error.strerror or error}"
-        self.spool = None
+    def _try(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except StateError as error:
+            self.error = str(error)
+            self.close()

@@ -8,11 +8,12 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from resource import struct_rusage
 from signal import SIGKILL
 from time import monotonic, thread_time
 
-from mu.messages import decode, encode
+from mu.messages import decode, encode, runs_encoder
 from mu_worker.connection import DialError
 from mu_worker.event import WorkerEvent
 from mu_worker.neighbour import Neighbour
@@ -25,7 +26,6 @@ from mu_worker.template import (
     command_string,
     fill_tmpdir,
     names_shared_tmp,
-    runs_encoder,
 )
 from mu_worker.threads import Threads
 from mu_worker.usage import UsageMeter
@@ -60,6 +60,8 @@ class Tools:
 
 KILLED = (-SIGKILL, 128 + SIGKILL)
 """The exit statuses of a killed program, and of a shell whose last program was killed."""
+LOOK_S = 0.1
+"""How often to look for a state that a command may have put there, in seconds."""
 ANY_PROGRAM = 2
 """The value of send_statefile that sends the state of every program, not only of the encoder."""
 
@@ -78,6 +80,8 @@ class RunningCommand:
     before: tuple[int, int, int] | None
     """The statefiles.mark of final.state at its start."""
     program: Program | None = None
+    woken: bool = False
+    """Whether it was told that the state is there."""
     spoilt: str = ""
     """Why the state that it waits for will not arrive; empty: it still may."""
 
@@ -95,6 +99,7 @@ class CommandRunner:
         self._variables = tools.variables
         self._answer = reply
         self._print_live = print_live
+        self._due = inf
         self._blocking = 0  # the number of the command that later ones wait for; 0: none
         self._runs: dict[int, RunningCommand] = {}
         self._spoilt: dict[int, str] = {}  # the neighbour's states that could not be kept, and why
@@ -206,12 +211,17 @@ class CommandRunner:
             raise CommandFailed(self._unusable(run.awaits))
         try:
             run.program = tools.programs.start(
-                command, partial(self._print_live, number), partial(self._exited, run)
+                command,
+                partial(self._print_live, number),
+                partial(self._exited, run),
+                waits=run.awaits is not None,
             )
         except (OSError, ValueError) as error:
             shown = command if len(command) <= 1000 else f"{command[:1000]}..."
             raise CommandFailed(f"could not start {shown}: {_described(error)}") from error
         self._runs[number] = run
+        if run.awaits is not None:
+            self._due = min(self._due, monotonic() + LOOK_S)
         tools.meter.begin(number)
         self._started(number, f"OK:RUNNING({command})")
 
@@ -252,12 +262,38 @@ class CommandRunner:
         """Handle a state from the neighbour; `error`: why it could not be kept, or empty."""
         if not error:
             self._spoilt.pop(iteration, None)
+            for run in self._runs.values():
+                if run.awaits == iteration:
+                    self._tools.meter.note_state(run.number)
+                    if run.program is not None:
+                        run.woken = True
+                        run.program.wake()
             return
         self._spoilt[iteration] = error
         for run in self._runs.values():
             if run.awaits == iteration and run.program is not None:
                 run.spoilt = self._unusable(iteration)
                 self._tools.programs.end(run.program)
+
+    @property
+    def due(self) -> float:
+        """When to call `tick`, in monotonic seconds; inf: never."""
+        return self._due
+
+    def tick(self) -> None:
+        """Look for states that a command, not the neighbour, has put there."""
+        if monotonic() < self._due:
+            return
+        folder = self._variables.text("_tmpdir") or ""
+        self._due = inf
+        for run in self._runs.values():
+            if run.awaits is None or run.program is None or run.woken:
+                continue
+            if os.path.isfile(os.path.join(folder, f"{run.awaits}.state")):
+                run.woken = True
+                run.program.wake()
+            else:
+                self._due = monotonic() + LOOK_S
 
     def _unusable(self, iteration: int | None) -> str:
         return f"state {iteration} of the neighbour is unusable: {self._spoilt[iteration or 0]}"

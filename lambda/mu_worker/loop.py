@@ -131,6 +131,7 @@ class Worker:
         self._link.tick()
         self._neighbour.tick()
         self._meter.tick()
+        self._commands.tick()
         if self._live.due is not None and self._live.due <= monotonic():
             for number, output in self._live.take_all():
                 self._session.log(number, output)
@@ -164,6 +165,7 @@ class Worker:
             self._link.due,
             self._neighbour.due,
             self._meter.due,
+            self._commands.due,
             inf if self._live.due is None else self._live.due,
         )
         until_due = None if due == inf else max(0.0, due - monotonic())

@@ -19,7 +19,7 @@ from mu_worker.connection import CLOSED, Channel, DialError
 from mu_worker.ledger import FrameLedger, LedgerError
 from mu_worker.pieces import Pieces
 from mu_worker.retry import Retry
-from mu_worker.statefiles import StateError, StateSpool, pack, tidy, unpack
+from mu_worker.statefiles import StateError, StateSpool, pack, tidy
 from mu_worker.threads import Threads
 
 RELAY_FRAME_LIMIT = 256 * 2**20
@@ -67,7 +67,7 @@ class Neighbour:
         self._attempt = attempt
         self._folder = folder
         self._arrived = arrived
-        self._files = Threads(1)  # one: states are written in the order of their arrival
+        self._files = Threads(1)  # one: states are sent in the order in which they are made
         self._dials = Threads(1)
         self._names: dict[str, _Name] = {}
         self._where: tuple[str, int, str] | None = None  # host, port, hello; None: not connected
@@ -77,7 +77,6 @@ class Neighbour:
         self._watched = 0
         self._connections = 0
         self._packing = 0  # states being compressed to disk, to be sent from there
-        self._closed = False
         self._retry = Retry(_FOREVER_S, _chance)
         self._try_at = self._answer_at = self._end_at = inf
         self._ended: Callable[[], None] | None = None
@@ -124,21 +123,29 @@ class Neighbour:
         `done` is called afterwards, or with `extended`, when the relay holds the frame.
         """
         folder = self._folder()
+        both = _Both(done)
 
-        def work() -> Callable[[], None]:
+        def send_it() -> Callable[[], None]:
             try:
-                tidy(folder, iteration, minimal)
                 spool = pack(folder, iteration, RELAY_FRAME_LIMIT) if send else None
             except StateError as error:
-                return partial(self._packed, None, done, str(error))
-            return partial(self._packed, spool, done, "")
+                return partial(self._packed, None, both.one, str(error))
+            return partial(self._packed, spool, both.one, "")
+
+        def rotate() -> Callable[[], None]:  # while the state is on its way
+            try:
+                tidy(folder, iteration, minimal)
+            except StateError as error:
+                return partial(both.one, str(error))
+            return partial(both.one, "")
 
         self._packing += 1
-        self._files.start(work)
+        self._files.start(send_it)
+        self._files.start(rotate)
 
     def close(self, flush_s: float) -> None:
         """Close for good, after writing the unsent bytes as long as there is progress."""
-        self._closed = True
+        self._arrival.close()
         self._dials.stop(wait_s=0)
         self._files.stop(wait_s=1.0)
         channel = self._channel
@@ -213,21 +220,8 @@ class Neighbour:
         name.ledger.received += arrival.is_frame
         if arrival.iteration < 0:
             _log(f"dropped a frame without a state: {arrival.head!r}")
-        elif arrival.spool is None:
-            self._kept(arrival.iteration, arrival.error)
         else:
-            self._files.start(partial(self._unpack, arrival.spool, arrival.iteration))
-
-    def _unpack(self, spool: StateSpool, iteration: int) -> Callable[[], None]:
-        if self._closed:
-            return lambda: None
-        try:
-            unpack(spool, self._folder(), iteration)
-        except StateError as error:
-            return partial(self._kept, iteration, str(error))
-        finally:
-            spool.close()
-        return partial(self._kept, iteration, "")
+            self._kept(arrival.iteration, arrival.error)
 
     def _kept(self, iteration: int, error: str) -> None:
         if error:
@@ -258,6 +252,7 @@ class Neighbour:
         self._channel = channel = Channel(sock)
         self._connections += 1
         self._pieces = Pieces(RELAY_FRAME_LIMIT + 2)  # plus 2 for the relay's F:
+        self._arrival.close()
         self._arrival = self._new_arrival()
         hello = self._where[2]
         if hello:
@@ -268,7 +263,7 @@ class Neighbour:
         self._settle()
 
     def _new_arrival(self) -> Arrival:
-        return Arrival(self._folder(), self._extended)
+        return Arrival(self._folder, self._extended)
 
     def _settle(self, lost: str = "") -> None:
         """Write as much as possible, and register the connection with the selector."""
@@ -376,6 +371,21 @@ class Neighbour:
             awaited, name.awaited = name.awaited, {}
             for done in awaited.values():
                 done(reason)
+
+
+class _Both:
+    """Calls `done` once two things are done, with the first reason why one failed."""
+
+    def __init__(self, done: Done) -> None:
+        self._done = done
+        self._left = 2
+        self._error = ""
+
+    def one(self, error: str) -> None:
+        self._left -= 1
+        self._error = self._error or error
+        if not self._left:
+            self._done(self._error)
 
 
 class _BadRelay(Exception):

@@ -19,6 +19,8 @@ More would be a grandchild's output, which may never end."""
 GRACE_S = 0.5
 """The time between SIGTERM and SIGKILL, in seconds."""
 POLL_S = 0.05
+TAKE_PIPE = "exec 9<&0 </dev/null\n"
+"""Put before a command that waits: its standard input is empty, as that of any other."""
 
 OnExit = Callable[[int, bytes, resource.struct_rusage], None]
 """Called with the exit status (negative: a signal), the output, and what the program used."""
@@ -38,15 +40,19 @@ class Program:
         output_limit: int,
         on_output: Callable[[bytes], None],
         on_exit: OnExit,
+        waits: bool = False,
     ) -> None:
-        """Start it in `folder`. Raises OSError or ValueError if it cannot be started."""
+        """Start it in `folder`. Raises OSError or ValueError if it cannot be started.
+
+        If it `waits`, what `wake` writes can be read from its descriptor 9.
+        """
         self._on_output = on_output
         self._on_exit = on_exit
         self._output = Excerpt(output_limit)
         self.process = subprocess.Popen(
-            ["/bin/sh", "-c", encode(command)],
+            ["/bin/sh", "-c", encode(f"{TAKE_PIPE}{command}" if waits else command)],
             cwd=folder,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if waits else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             bufsize=0,
@@ -55,6 +61,12 @@ class Program:
         assert self.process.stdout is not None
         self.pipe = self.process.stdout.fileno()
         os.set_blocking(self.pipe, False)
+
+    def wake(self) -> None:
+        """Write a line for a shell that waits."""
+        if self.process.stdin is not None:
+            with suppress(OSError):  # it has ended
+                self.process.stdin.write(b"\n")
 
     def read(self) -> bool:
         """Read one chunk from the pipe; return whether more may follow."""
@@ -77,6 +89,8 @@ class Program:
         self._drain()
         _, status, used = os.wait4(self.process.pid, 0)
         self.process.returncode = os.waitstatus_to_exitcode(status)
+        if self.process.stdin is not None:
+            self.process.stdin.close()
         self._on_exit(self.process.returncode, self._output.bytes(), used)
         return True
 
@@ -117,9 +131,10 @@ class Programs:
         command: str,
         on_output: Callable[[bytes], None],
         on_exit: OnExit,
+        waits: bool = False,
     ) -> Program:
-        """Run `command`. Raises OSError or ValueError if it cannot be started."""
-        program = Program(command, self._folder, self._output_limit, on_output, on_exit)
+        """Run `command`, as a Program. Raises OSError or ValueError if it cannot be started."""
+        program = Program(command, self._folder, self._output_limit, on_output, on_exit, waits)
         self._groups.add(program.process.pid)
         self._piped.add(program)
         self._selector.register(program.pipe, EVENT_READ, lambda _: self._on_pipe(program))

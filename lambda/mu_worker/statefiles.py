@@ -1,6 +1,6 @@
 """State files: those that a run writes, those that a neighbour sent, and their compressed form.
 
-All of this blocks, so call it in a thread. A state is never in memory as a whole.
+`pack` and `tidy` block, so call them in a thread. A state is never in memory as a whole.
 """
 
 import os
@@ -10,6 +10,8 @@ from contextlib import suppress
 
 PIECE_BYTES = 262144
 FINAL = "final.state"
+LEVEL = 1
+"""Of zlib. Higher ones take more than twice the time for a state, and save little."""
 
 
 class StateError(Exception):
@@ -98,7 +100,7 @@ def pack(folder: str, iteration: int, limit: int) -> StateSpool:
     try:
         spool = StateSpool(folder)
         spool.add(b"STATE(%d):" % iteration)
-        compressor = zlib.compressobj()
+        compressor = zlib.compressobj(LEVEL)
         with open(os.path.join(folder, FINAL), "rb") as file:
             while piece := file.read(PIECE_BYTES):
                 spool.add(compressor.compress(piece))
@@ -113,37 +115,68 @@ def pack(folder: str, iteration: int, limit: int) -> StateSpool:
     return spool
 
 
-def unpack(spool: StateSpool, folder: str, iteration: int) -> None:
-    """Write a received state (zlib data) to <iteration>.state, completely or not at all.
+class StateFile:
+    """Becomes <iteration>.state, completely or not at all, from zlib data that arrives in pieces.
 
-    Raises StateError.
+    A state is small enough to be written by the loop, as it arrives.
     """
-    path = os.path.join(folder, f"{iteration}.state")
-    partial = f"{path}.{os.urandom(4).hex()}.part"
-    try:
-        os.makedirs(folder, exist_ok=True)
-        with open(partial, "wb") as file:
-            for piece in _inflated(spool.pieces()):
-                file.write(piece)
-        os.replace(partial, path)
-    except OSError as error:
-        raise StateError(f"it could not be written to disk: {error.strerror}") from error
-    except zlib.error as error:
-        raise StateError(f"it is damaged: {error}") from error
-    finally:
-        with suppress(OSError):
-            os.unlink(partial)
+
+    def __init__(self, folder: str, iteration: int) -> None:
+        """Raises StateError."""
+        self._path = os.path.join(folder, f"{iteration}.state")
+        self._partial = f"{self._path}.{os.urandom(4).hex()}.part"
+        self._inflater = zlib.decompressobj()
+        try:
+            os.makedirs(folder, exist_ok=True)  # a command may have removed it
+            self._file = open(self._partial, "xb", buffering=0)  # noqa: SIM115, close() does
+        except OSError as error:
+            raise _unwritable(error) from error
+
+    def add(self, piece: bytes) -> None:
+        """Raises StateError."""
+        inflater = self._inflater
+        try:
+            while piece:
+                if inflater.eof:
+                    raise zlib.error("there is data after its end")
+                self._write(inflater.decompress(piece, PIECE_BYTES))
+                piece = inflater.unconsumed_tail or inflater.unused_data
+        except zlib.error as error:
+            raise StateError(f"it is damaged: {error}") from error
+
+    def end(self) -> None:
+        """Rename the file: all pieces were added. Raises StateError."""
+        try:
+            while not self._inflater.eof and (rest := self._inflater.decompress(b"", PIECE_BYTES)):
+                self._write(rest)  # what the decompressor held back
+        except zlib.error as error:
+            raise StateError(f"it is damaged: {error}") from error
+        if not self._inflater.eof:
+            raise StateError("it is damaged: its end is missing")
+        try:
+            os.replace(self._partial, self._path)
+        except OSError as error:
+            raise _unwritable(error) from error
+
+    def close(self) -> None:
+        """Remove the file, unless it is complete."""
+        if not self._file.closed:
+            self._file.close()
+            with suppress(OSError):
+                os.unlink(self._partial)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            self.close()
+
+    def _write(self, piece: bytes) -> None:
+        view = memoryview(piece)
+        try:
+            while view:
+                view = view[self._file.write(view) :]
+        except OSError as error:
+            raise _unwritable(error) from error
 
 
-def _inflated(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    inflater = zlib.decompressobj()
-    for piece in pieces:
-        while piece:
-            if inflater.eof:
-                raise zlib.error("there is data after its end")
-            yield inflater.decompress(piece, PIECE_BYTES)
-            piece = inflater.unconsumed_tail or inflater.unused_data
-    while not inflater.eof and (piece := inflater.decompress(b"", PIECE_BYTES)):
-        yield piece  # the rest that the decompressor held back
-    if not inflater.eof:
-        raise zlib.error("its end is missing")
+def _unwritable(error: OSError) -> StateError:
+    return StateError(f"it could not be written to disk: {error.strerror or error}")

@@ -36,10 +36,10 @@ def _state_passing(variables: Variables) -> tuple[str, str]:
     if iteration <= 0 or not variables.number("expect_statefile"):
         return "", ""
     state = f"{TMPDIR}/{iteration - 1}.state"
-    # The echo releases a program that waits for its standard input. If the worker, this shell's
-    # parent, was killed, the state will never arrive.
-    there = f'[ -f "{state}" ] || ! kill -0 $PPID 2>/dev/null'
-    wait = f"( until {there}; do sleep 0.025; done; echo go ) | "
+    # The worker writes a line to descriptor 9 when a state may be there (see programs.Program). The
+    # echo releases a program that waits for its standard input. If the worker was killed, the state
+    # will never arrive, and `read` fails.
+    wait = f'( until [ -f "{state}" ]; do read -r line <&9 || break; done; echo go ) | '
     switch = f'-r -I "{state}" -p "{TMPDIR}/prev.ivf"'
     if iteration > 1:
         older = 0 if variables.number("minimal_recode") else iteration - 2
@@ -51,14 +51,6 @@ def awaited_state(command: str, variables: Variables) -> int | None:
     """Return the number of the state that a `command_string` waits for; None: it waits for none."""
     wait, _ = _state_passing(variables)
     return variables.number("run_iter") - 1 if wait and wait in command else None
-
-
-_ENCODERS = re.compile(r"(?<![\w.-])(?:xc-enc|xc-dump|xc-terminate-chunk)(?![\w.-])")
-
-
-def runs_encoder(command: str) -> bool:
-    """Return whether a command names one of the encoder's programs that write a state."""
-    return _ENCODERS.search(command) is not None
 
 
 def fill_tmpdir(text: str, variables: Variables) -> str:

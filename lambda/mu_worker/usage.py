@@ -23,6 +23,7 @@ _PAGE_MB = os.sysconf("SC_PAGESIZE") / 2**20
 class _SlowCommand:
     """A slow command: what is known so far of what it used."""
 
+    begun: float
     known: dict[str, float] = field(default_factory=dict)
     peak_mb: float = 0.0
     kills: int | None = None
@@ -53,7 +54,7 @@ class UsageMeter:
         if not self._on:
             return
         now = self._count()
-        self._running[number] = _SlowCommand(kills=_oom_kills())
+        self._running[number] = _SlowCommand(now, kills=_oom_kills())
         self._pause_s = FIRST_SAMPLE_S
         self.due = now + FIRST_SAMPLE_S
 
@@ -61,6 +62,12 @@ class UsageMeter:
         """Note what else is known of a command."""
         if number in self._running:
             self._running[number].known |= known
+
+    def note_state(self, number: int) -> None:
+        """Note that the neighbour's state has arrived, for which the program of a command waited."""
+        running = self._running.get(number)
+        if running is not None:
+            running.known.setdefault("wait_s", monotonic() - running.begun)
 
     def note_program(self, number: int, used: struct_rusage) -> None:
         """Note what the program of a command used, which has ended.
@@ -107,8 +114,10 @@ class UsageMeter:
         self._sample()
         peak_mb, kills = self._peak_mb(running), _oom_kills()
         killed = kills is not None and running.kills is not None and kills > running.kills
-        full = killed or peak_mb >= FULL * self._memory_mb
-        why = "killed: out of memory" if full else "killed"
+        if peak_mb >= FULL * self._memory_mb or (killed and _has_own_machine()):
+            why = "killed: out of memory"
+        else:
+            why = "killed, perhaps because the machine was out of memory" if killed else "killed"
         return f"{why} (peak {peak_mb:,.0f} of {self._memory_mb:,.0f} MB)"
 
     @staticmethod
@@ -192,8 +201,13 @@ def _cpu_ticks() -> tuple[int, int]:
         return 0, 0
 
 
+def _has_own_machine() -> bool:
+    """Return whether nothing but this function runs on its (virtual) machine, as on AWS."""
+    return "AWS_LAMBDA_FUNCTION_NAME" in os.environ and "MU_SHARED_MACHINE" not in os.environ
+
+
 def _oom_kills() -> int | None:
-    """Return how many processes the system has killed for want of memory; None: unknown."""
+    """Return how many processes the machine has killed for want of memory; None: unknown."""
     try:
         with open("/proc/vmstat", "rb") as file:
             return next((int(line[9:]) for line in file if line.startswith(b"oom_kill ")), None)

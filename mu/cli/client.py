@@ -1,11 +1,12 @@
 """An HTTP client of the daemon's control port."""
 
 import contextlib
+import gzip
 import http.client
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 from urllib.parse import quote, urlencode, urlsplit
 
 from mu.cli.address import Address, NotRunning
@@ -36,6 +37,19 @@ class RequestRefused(Exception):
         self.field = field
 
 
+class NoEvents(Exception):
+    """The daemon sends no events: it is of an earlier version, or has too many viewers."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobEvent:
+    """A server-sent event of a job: `snapshot` or `changes`, as docs/control.md describes them."""
+
+    id: str
+    kind: str
+    told: dict[str, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """An answer with a 2xx status."""
@@ -50,11 +64,25 @@ class Client:
     It does not follow redirects and ignores proxy settings, since either would reveal the token.
     """
 
-    def __init__(self, address: Address, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        address: Address,
+        timeout_s: float = TIMEOUT_S,
+        find: Callable[[], Address] | None = None,
+    ) -> None:
         self._address = address
-        self.url = address.url
-        """That of the control port."""
+        self._find = find
         self._timeout_s = timeout_s
+
+    @property
+    def url(self) -> str:
+        """That of the control port."""
+        return self._address.url
+
+    def find_again(self) -> None:
+        """Find the daemon's address anew: a restart may change it. Raises NoAddress and NotRunning."""
+        if self._find is not None:
+            self._address = self._find()
 
     def jobs(self, last: int | None = None, **having: str) -> list[JobJson]:
         """Return the jobs with this `name` and `state`, oldest first: all, or the `last` ones."""
@@ -108,7 +136,17 @@ class Client:
 
     def timeline(self, job_id: str, **page: int | str) -> TimelineJson:
         """Return what the job's actors did; `detail=commands` adds each command."""
-        return cast(TimelineJson, self._object("GET", _path(job_id, "timeline", **page)))
+        path, headers = _path(job_id, "timeline", **page), {"Accept-Encoding": "gzip"}
+        return cast(TimelineJson, self._object("GET", path, headers=headers))
+
+    def failures(self, job_id: str) -> list[dict[str, Any]]:
+        """Return which inputs of actors that are done failed, by reason; earlier daemons do not tell."""
+        try:
+            return cast(list[dict[str, Any]], self._list(_path(job_id, "failures")))
+        except RequestRefused as refused:
+            if refused.status != 404:
+                raise
+            return []
 
     def log(self, job_id: str, **of: int | str) -> Answer:
         """Return the output of commands; `actor`, `after` and `key` select a part of it.
@@ -167,19 +205,46 @@ class Client:
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """Return the answer. Raises RequestRefused, and NotRunning if there is no daemon."""
-        answer, status = self._exchange(method, path, body, headers or {})
+        with self._exchange(method, path, body, headers or {}) as response:
+            answer, status = Answer(response.headers, _unpacked(response)), response.status
         if 200 <= status < 300:
             return answer
+        raise self._refusal(status, answer.body)
+
+    def events(self, job_id: str, last_id: str = "") -> Iterator[JobEvent]:
+        """Yield the job's events after the one with this id, until it has ended.
+
+        Raises what `ask` does, NoEvents, and DaemonUnreachable when the connection is lost.
+        """
+        headers = {"Last-Event-ID": last_id} if last_id else {}
+        with self._exchange("GET", _path(job_id, "events"), None, headers) as response:
+            if response.status in (404, 503):
+                raise NoEvents
+            if response.status != 200:
+                raise self._refusal(response.status, response.read())
+            fields: dict[str, str] = {}
+            while line := response.readline().decode("utf-8", "replace"):
+                name, _, value = line.rstrip("\n").partition(": ")
+                if name:
+                    fields[name] = value
+                    continue
+                if fields.get("event") in ("snapshot", "changes"):
+                    told = json.loads(fields.get("data", ""))
+                    yield JobEvent(fields.get("id", ""), fields["event"], told)
+                fields.clear()
+
+    def _refusal(self, status: int, body: bytes) -> Exception:
+        """Return what to raise for an answer with another status than 2xx."""
         if status == 401:
-            raise RequestRefused(self._address.denied, status)
+            return RequestRefused(self._address.denied, status)
         try:
-            error = json.loads(answer.body)["error"]
+            error = json.loads(body)["error"]
             message, field = str(error["message"]), error.get("field")
         except (ValueError, TypeError, KeyError, AttributeError):
-            raise self._not_mu(f"it answered with HTTP status {status}") from None
+            return self._not_mu(f"it answered with HTTP status {status}")
         if status >= 500:
-            raise DaemonUnreachable(f"the daemon at {self._address.url} failed: {message}")
-        raise RequestRefused(message, status, field)
+            return DaemonUnreachable(f"the daemon at {self._address.url} failed: {message}")
+        return RequestRefused(message, status, field)
 
     def _list(self, path: str, method: str = "GET", body: bytes | None = None) -> list[object]:
         found = self._json(self.ask(method, path, body))
@@ -214,9 +279,11 @@ class Client:
         except ValueError:
             raise self._not_mu("its answer is not JSON") from None
 
+    @contextlib.contextmanager
     def _exchange(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
-    ) -> tuple[Answer, int]:
+    ) -> Iterator[http.client.HTTPResponse]:
+        """Send a request; the answer can be read inside the with statement."""
         address = self._address
         parts = urlsplit(address.url)
         kind = (
@@ -228,8 +295,7 @@ class Client:
             headers = {**headers, "Authorization": f"Bearer {address.token}"}
             with contextlib.suppress(BrokenPipeError):  # not all was read: the answer says why
                 connection.request(method, parts.path + path, body, headers)
-            answer = connection.getresponse()
-            return Answer(answer.headers, answer.read()), answer.status
+            yield connection.getresponse()
         except TimeoutError:
             raise DaemonUnreachable(
                 f"the daemon at {address.url} did not answer within {self._timeout_s:g} s"
@@ -254,6 +320,12 @@ class Client:
 
     def _not_mu(self, why: str) -> DaemonUnreachable:
         return DaemonUnreachable(f"the server at {self._address.url} is not a mu daemon: {why}")
+
+
+def _unpacked(response: http.client.HTTPResponse) -> bytes:
+    """Return the body of a response, which may be compressed."""
+    body = response.read()
+    return gzip.decompress(body) if response.getheader("Content-Encoding") == "gzip" else body
 
 
 def _path(*parts: str, **arguments: int | str) -> str:

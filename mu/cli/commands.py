@@ -18,6 +18,7 @@ from mu.cli.deploy import deploy
 from mu.cli.doctor import doctor
 from mu.cli.fetch import fetch
 from mu.cli.functions import bundle
+from mu.cli.invoke import invoke
 from mu.cli.keys import keys
 from mu.cli.open import open_page
 from mu.cli.options import BROKEN_PIPE, INTERRUPTED, CliError, NoDaemon, finds_daemon
@@ -109,7 +110,7 @@ def cli() -> None:
 for command in (
     *(launch.launch, launch.pipelines),
     *(jobs.jobs, jobs.watch, jobs.workers, jobs.log, jobs.cancel),
-    *(bundle, deploy, doctor, fetch, init, keys, open_page, replay, rerun),
+    *(bundle, deploy, doctor, fetch, init, invoke, keys, open_page, replay, rerun),
     *(plot, report, trace),
 ):
     cli.add_command(command)

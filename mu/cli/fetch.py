@@ -45,14 +45,18 @@ def fetch(job: str, folder: Path | None) -> None:
     bring(client, found, folder or Path(found["id"]))
 
 
-def bring(client: Client, job: JobJson, folder: Path) -> None:
-    """Download a job's files to a folder, and say so."""
+def bring(client: Client, job: JobJson, place: Path, alone: bool = False) -> None:
+    """Download a job's files to a folder, or its one result alone to a file, and say so."""
     from mu.cli.files import shown
 
     store = store_of_job(client, job)
-    names, prefix = files_of(store, job)
-    copied = store.download(names, folder, prefix)
-    click.echo(copied.sentence("Downloaded", f"{shown(folder)}"), err=True)
+    if alone and job["state"] == "done":
+        key = f"{job['params']['out_prefix']}{job['params']['result']}"
+        copied = store.download({key: place.name}, place.parent, key)
+    else:
+        names, prefix = files_of(store, job)
+        copied = store.download(names, place.parent if alone else place, prefix)
+    click.echo(copied.sentence("Downloaded", f"{shown(place)}"), err=True)
 
 
 def store_of_job(client: Client, job: JobJson) -> FileStore:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from mu.cli.client import Client
 
 STATUS = {"done": DONE, "failed": FAILED, "cancelled": CANCELLED}
+PATIENCE_S = 60.0
+"""How long to wait for a daemon that goes away, in seconds: longer than a restart takes."""
 FOLLOW_S = 0.3
 """How often to read a log that is followed, in seconds."""
 
@@ -87,14 +89,23 @@ def jobs(limit: int, name: str | None, state: str | None, as_json: bool) -> None
 
 @click.command()
 @job_argument
+@click.option(
+    "--patience",
+    type=click.FloatRange(min=0),
+    default=PATIENCE_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for a daemon that goes away.",
+)
 @shows_json
 @finds_daemon()
 @click.pass_context
-def watch(ctx: click.Context, job: str, as_json: bool) -> None:
+def watch(ctx: click.Context, job: str, patience: float, as_json: bool) -> None:
     """Show a job's progress until it ends.
 
-    The exit status says how it ended: 0 done, 1 failed, 3 cancelled. Ctrl-C stops watching, not
-    the job. With --json, prints one line for each change; the last one is the final state.
+    The exit status says how it ended: 0 done, 1 failed, 3 cancelled; or 4 if the daemon went away and did
+    not come back. Ctrl-C stops watching, not the job. With --json, prints one line for each change; the
+    last one is the final state.
 
     \b
     Examples:
@@ -103,7 +114,7 @@ def watch(ctx: click.Context, job: str, as_json: bool) -> None:
       mu watch last --json | tail -1 | jq .result
     """
     client = the_client()
-    watch_to_end(ctx, client, client.find_job(job), as_json)
+    watch_to_end(ctx, client, client.find_job(job), as_json, patience_s=patience)
 
 
 @click.command()
@@ -270,16 +281,22 @@ def watch_to_end(
     as_json: bool,
     stderr: bool = False,
     out: Path | None = None,
+    patience_s: float = PATIENCE_S,
+    alone: bool = False,
 ) -> NoReturn:
-    """Show the job until it ends, bring its files to the folder `out`, and exit with its status."""
+    """Show the job until it ends, bring its files to the folder `out`, and exit with its status.
+
+    `alone`: `out` is the file for the job's one result.
+    """
     from mu.cli.address import NotRunning
     from mu.cli.client import DaemonUnreachable
     from mu.cli.fetch import bring
     from mu.cli.watch import watch as watch_job
 
-    later = f"mu fetch {job['id']} --to {shlex.quote(str(out))}"
+    folder = out.parent if out is not None and alone else out
+    later = f"mu fetch {job['id']} --to {shlex.quote(str(folder))}"
     try:
-        job = watch_job(client, job, as_json, stderr)
+        job = watch_job(client, job, as_json, stderr, patience_s)
     except NotRunning as error:
         if out is None or isinstance(error, DaemonUnreachable):  # it may not know the job any more
             raise
@@ -295,7 +312,7 @@ def watch_to_end(
         ctx.exit(INTERRUPTED)
     if out is not None:
         try:
-            bring(client, job, out)
+            bring(client, job, out, alone)
         except CliError as error:
             if job["state"] == "done":
                 raise

@@ -60,9 +60,17 @@ keys.add_command(local)
 
 @keys.command()
 @click.argument("what", type=click.Choice(["server", "ca"]))
+@click.option(
+    "--from",
+    "own",
+    nargs=2,
+    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    metavar="CERT KEY",
+    help="Use your own CA: these PEM files, with an EC or RSA key.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @finds_daemon()
-def renew(what: str, yes: bool) -> None:
+def renew(what: str, own: tuple[Path, Path] | None, yes: bool) -> None:
     """Renew the CA, or explain how to renew the worker port's key.
 
     Explains first what that means for running jobs, and asks for confirmation.
@@ -72,12 +80,19 @@ def renew(what: str, yes: bool) -> None:
       mu keys renew server
       mu keys renew ca
       mu keys renew ca --yes
+      mu keys renew ca --from my-ca.pem my-ca.key
     """
     from mu.net.certificates import Authority, Facts
 
     if what == "server":
+        if own:
+            raise CliError("--from is for the CA: mu keys renew ca --from CERT KEY")
         click.echo(SERVER)
         return
+    try:
+        given = Authority.load(*own) if own else None
+    except (OSError, ValueError) as error:
+        raise CliError(f"cannot use this CA: {error}") from None
     home = the_home()
     if any((home.path / name).exists() for name in ("ca.pem", "ca.key")):
         try:
@@ -93,7 +108,7 @@ def renew(what: str, yes: bool) -> None:
             raise CliError("nothing was changed: add --yes, as there is no terminal to confirm on")
         click.confirm("Replace the CA?", abort=True)
     try:
-        new = Authority.renew(home.path)
+        new = Authority.renew(home.path, given)
     except OSError as error:
         raise _unwritable(error, home.path) from None
     click.echo(f"Old: {old}\nNew: {Facts.of(new.pem).fingerprint}")

@@ -110,9 +110,9 @@ def pipelines(name: str | None, as_json: bool) -> None:
 @click.option(
     "--out",
     "outputs",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="FOLDER",
-    help="Wait for the job's end, then download its outputs to this folder.",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Wait for the job's end, then download its outputs to this folder, or its one result to this file.",
 )
 @click.option(
     "--engine",
@@ -167,6 +167,11 @@ def pipelines(name: str | None, as_json: bool) -> None:
     type=float,
     metavar="USD",
     help="Stop the job, as failed, at this cost.  [default: no limit]",
+)
+@click.option(
+    "--event-format",
+    type=click.Choice(["mu", "original"]),
+    help="The form of the event's key and certificates; original: for a worker of the original mu.",
 )
 @click.option(
     "--notify", metavar="URL", help="POST the job to this URL when it has ended (docs/control.md)."
@@ -234,6 +239,7 @@ def launch(
       mu launch png2y4m -n 22 --actors 3,8-9 -p video=bbb -p bucket=demo
       mu launch map --in photos --out thumbs -p command='sum {in} > {out}'
       mu launch map --program ./thumb.py --in photos --out thumbs -n 20
+      mu launch film --in holiday.mp4 --out small.mp4 -p codec=av1
       mu launch hello --engine lambda --region us-east-1,us-west-2 -n 2000
       mu launch hello --engine lambda -n 2000 --copies 2 --max-cost 0.50
       mu launch hello -n 2000 --spares 50 --retries 3 --tolerate 10
@@ -262,7 +268,7 @@ def launch(
     order |= {"deadline_s": given["deadline"], "worker_timeout_s": given["worker_timeout"]}
     same = ("retries", "spares", "stragglers", "tolerate", "on_failure")
     order |= {name: given[name] for name in same} | {"max_cost_usd": given["max_cost"]}
-    order |= {"notify_url": given["notify"]}
+    order |= {"notify_url": given["notify"], "event_format": given["event_format"]}
     chosen = [name for word in regions for part in word.split(",") if (name := part.strip())]
     order["regions"] = chosen or None
     order["actors"] = None if actors is None else read_actors(actors)
@@ -314,7 +320,8 @@ def launch(
     report(job, event_out, watched, as_json)
     if watched:
         quiet = "event" in job and not as_json
-        watch_to_end(ctx, client, job, as_json, stderr=quiet, out=outputs)
+        alone = staged is not None and staged.alone
+        watch_to_end(ctx, client, job, as_json, stderr=quiet, out=outputs, alone=alone)
 
 
 def check(client: Client, order: dict[str, object]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from mu.cli.completion import complete_job
-from mu.cli.options import finds_daemon, the_client
+from mu.cli.options import CliError, finds_daemon, the_client
 
 
 @click.command("open")
@@ -49,8 +49,20 @@ def _has_desktop() -> bool:
 
 
 def _private_file(link: str) -> str:
-    """Return the path of a file that leads to the link: others can see a browser's command line."""
-    path = Path(tempfile.mkdtemp(prefix="mu-open-")) / "mu.html"
+    """Return the path of a file that leads to the link: others can see a browser's command line.
+
+    It is always the same file, since nobody knows when the browser has read it.
+    """
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mu"
     target = html.escape(f"0;url={link}", quote=True)
-    path.write_text(f'<meta http-equiv="refresh" content="{target}">\n', encoding="utf-8")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=folder, delete=False, encoding="utf-8") as file:
+            file.write(f'<meta http-equiv="refresh" content="{target}">\n')
+        path = folder / "open.html"
+        os.replace(file.name, path)
+    except OSError as error:
+        raise CliError(
+            f"cannot write to {folder}: {error.strerror}. Open the link above in a browser yourself"
+        ) from None
     return str(path)

@@ -112,7 +112,9 @@ def the_client() -> Client:
     from mu.cli.address import find_address
     from mu.cli.client import Client
 
-    return Client(find_address(where(), os.environ))
+    given = where()
+    find = lambda: find_address(given, os.environ)  # noqa: E731
+    return Client(find(), find=find)
 
 
 def the_home() -> Home:

@@ -44,8 +44,12 @@ class Stage:
         added = {"bucket": self._store.bucket}
         if inputs is not None:
             added["prefix"] = prefix_for(inputs)
+        self.alone = outputs is not None and "result" in self._known and is_file(outputs)
+        """Whether --out is the file for the job's one result."""
         if outputs is not None:
             added["out_prefix"] = prefix_for(outputs)
+            if self.alone:
+                added["result"] = outputs.name
         elif inputs is not None and "out_prefix" in self._known:
             added["out_prefix"] = prefix_for(inputs, "-out")
         self._ours = "prefix" not in given
@@ -61,6 +65,10 @@ class Stage:
                     f"{option} is for pipelines with the parameters bucket and {name}, such as map;"
                     f" {self._name} lacks one"
                 )
+        if outputs is not None and outputs.is_file() and "result" not in self._known:
+            raise CliError(
+                f"--out {shown(outputs)} is a file: {self._name} may make several, so name a folder"
+            )
         if inputs is not None and "keys" in given:
             raise CliError("--in and -p keys cannot be combined: each of them selects the inputs")
         if inputs is not None and outputs is not None:
@@ -118,6 +126,11 @@ class Stage:
     def url(self) -> str:
         """Where the files of --in go."""
         return self._store.url(self._prefix)
+
+
+def is_file(place: Path) -> bool:
+    """Whether --out names a file: one that exists, or has an ending."""
+    return place.is_file() or bool(place.suffix and not place.exists())
 
 
 def _make_function(order: Mapping[str, object]) -> None:

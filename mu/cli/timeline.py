@@ -6,7 +6,7 @@ import json
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -89,17 +89,27 @@ def plot(job: str, out: str) -> None:
 def report(job: str, out: str) -> None:
     """Write a report of a job: one HTML file that needs nothing else.
 
-    It has the job's facts and cost, the drawing of mu plot, failures by reason, how long commands took,
-    and all actors, the slowest first. It can be sent to others: it has no scripts, and loads nothing.
+    It is the page of the job, with its timeline, failures by reason and the course of each actor, and
+    works without a network. Its summary needs no scripts: facts and cost, what workers used and whether
+    less memory would do, the drawing of mu plot, how long commands took, and the slowest actors. It can be sent to others. Of a job with more than 10,000
+    actors, it has those that failed first.
 
     \b
     Examples:
       mu report last -o job.html
       mu report nightly -o nightly.html
     """
+    from mu.cli.display.usage import advice, usage_line
+    from mu.page.bundle import script, style
+    from mu.timeline.report import ReportPage
     from mu.timeline.report import report as write
 
-    _write(out, write(*_found(job)).encode())
+    found, timeline = _found(job)
+    actors = cast("list[dict[str, Any]]", the_client().workers(found["id"]))
+    failures = the_client().failures(found["id"])
+    used = [usage_line(found), advice(found)]
+    page = ReportPage(script(), style(), actors, failures, used)
+    _write(out, write(found, timeline, page).encode())
 
 
 def _found(job: str) -> tuple[JobJson, TimelineJson]:

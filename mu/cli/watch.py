@@ -1,4 +1,4 @@
-"""Polls a job until it has ended, and shows its progress."""
+"""Shows the progress of a job until it has ended."""
 
 import contextlib
 import json
@@ -6,58 +6,61 @@ import time
 from collections.abc import Callable, Iterator
 
 import click
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 
 from mu.cli.address import NotRunning
-from mu.cli.answers import JobJson, OverviewJson
+from mu.cli.answers import JobJson
 from mu.cli.client import Client, DaemonUnreachable, RequestRefused
 from mu.cli.display.failures import failures
 from mu.cli.display.outline import outline
 from mu.cli.display.progress import Pace, progress, progress_line
-from mu.cli.display.text import COLOURS, console, ended, ordered, took
+from mu.cli.display.text import COLOURS, console, ended, one_line, ordered, took
 from mu.cli.display.usage import is_known, usage_line
+from mu.cli.following import FollowedJob, follow
 
-POLL_S = 0.25
 PLAIN_S = 1.0
 """Shortest time between two lines of counts if the output is not a terminal, in seconds."""
 PLAIN_PART = 0.05
 """The same, as a part of the time that the job has taken: a long job prints fewer lines."""
-IDLE = 20
-"""An overview of many actors takes time, so reading it takes at most a 20th of it."""
-
+WAITING = "Waiting for the daemon"
 AGAIN = {"failed": "what failed again", "cancelled": "what was not done"}
 """What a rerun of a job runs, by the job's state."""
 
-Show = Callable[[JobJson], None]
+Show = Callable[[FollowedJob], None]
 
 
-def watch(client: Client, job: JobJson, as_json: bool, stderr: bool = False) -> JobJson:
+def watch(
+    client: Client,
+    job: JobJson,
+    as_json: bool,
+    stderr: bool,
+    patience_s: float,
+) -> JobJson:
     """Show the job until it has ended, then how it ended; return it.
 
-    `stderr` shows it on stderr, for commands that use stdout for something else.
+    `stderr` shows it on stderr, for commands that use stdout for something else. A daemon that goes
+    away is waited for, for `patience_s`.
     """
     if as_json:
-        return _follow(client, job, _json_lines())
+        return _follow(client, job, _json_lines(), patience_s)
     screen = console(stderr)
     if screen.file.isatty() and screen.is_terminal and not screen.is_dumb_terminal:
-        with _live(client, screen) as show:
-            job = _follow(client, job, show)
+        with _live(screen) as show:
+            job = _follow(client, job, show, patience_s)
     else:
         screen.print(ordered(job), soft_wrap=True)
-        job = _follow(client, job, _lines(client, screen))
+        job = _follow(client, job, _lines(screen), patience_s)
     _show_end(client, screen, job)
     return job
 
 
-def _follow(client: Client, job: JobJson, show: Show) -> JobJson:
-    while True:
-        show(job)
-        if job["finished"]:
-            return job
-        time.sleep(POLL_S)
-        with _named(job["id"]):
-            job = client.job(job["id"])
+def _follow(client: Client, job: JobJson, show: Show, patience_s: float) -> JobJson:
+    with _named(job["id"]):
+        for followed in follow(client, job, patience_s):
+            show(followed)
+            job = followed.job
+    return job
 
 
 @contextlib.contextmanager
@@ -79,58 +82,43 @@ def _named(job_id: str) -> Iterator[None]:
         ) from None
 
 
-class _Overviews:
-    """The job's overviews, read as often as costs the daemon little.
-
-    Everything that is shown comes from one overview, so that its parts agree.
-    """
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._known: OverviewJson | None = None
-        self._again = 0.0
-        self._pace = Pace()
-
-    def look(self, job: JobJson) -> tuple[OverviewJson, float]:
-        """Return the latest overview, and the job's pace in inputs per second."""
-        begun = time.monotonic()
-        if self._known is None or begun >= self._again:
-            with _named(job["id"]):
-                self._known = self._client.overview(job["id"])
-            self._again = begun + IDLE * (time.monotonic() - begun)
-        return self._known, self._pace.note(self._known["job"], time.time())
-
-
 @contextlib.contextmanager
-def _live(client: Client, screen: Console) -> Iterator[Show]:
-    overviews = _Overviews(client)
+def _live(screen: Console) -> Iterator[Show]:
+    pace = Pace()
     with Live(console=screen, transient=True, auto_refresh=False) as live:
 
-        def show(job: JobJson) -> None:
-            if not job["finished"]:
-                overview, pace = overviews.look(job)
-                live.update(progress(overview, time.time(), pace), refresh=True)
+        def show(followed: FollowedJob) -> None:
+            if followed.job["finished"] or not followed.seen:
+                return
+            now = time.time()
+            parts = [progress(followed.overview(), now, pace.note(followed.job, now))]
+            if followed.lost is not None:
+                parts.append(one_line(f"{WAITING}: {followed.lost}", "yellow"))
+            live.update(Group(*parts), refresh=True)
 
         yield show
 
 
-def _lines(client: Client, screen: Console) -> Show:
-    overviews = _Overviews(client)
+def _lines(screen: Console) -> Show:
+    pace = Pace()
     shown: tuple[object, ...] = ()
     at = 0.0
+    lost = False
 
-    def show(job: JobJson) -> None:
-        nonlocal shown, at
-        if job["finished"]:
+    def show(followed: FollowedJob) -> None:
+        nonlocal shown, at, lost
+        if followed.lost is not None and not lost:
+            screen.print(f"{WAITING}: {followed.lost}", soft_wrap=True, style="yellow")
+        lost = followed.lost is not None
+        seen = followed.job
+        if seen["finished"] or not followed.seen or lost:
             return
-        overview, pace = overviews.look(job)
-        seen = overview["job"]
-        counts = seen["counts"]
+        counts, speed = seen["counts"], pace.note(seen, time.time())
         now = seen["state"], bool(counts["failed"]), counts, seen.get("inputs")
         if now[:2] != shown[:2] or (now != shown and time.monotonic() >= at):
             shown = now
             at = time.monotonic() + max(PLAIN_S, PLAIN_PART * took(seen, time.time()))
-            screen.print(progress_line(overview, time.time(), pace), soft_wrap=True)
+            screen.print(progress_line(followed.overview(), time.time(), speed), soft_wrap=True)
 
     return show
 
@@ -138,10 +126,10 @@ def _lines(client: Client, screen: Console) -> Show:
 def _json_lines() -> Show:
     last: list[JobJson] = []
 
-    def show(job: JobJson) -> None:
-        if [job] != last:
-            last[:] = [job]
-            click.echo(json.dumps(job))
+    def show(followed: FollowedJob) -> None:
+        if [followed.job] != last:
+            last[:] = [followed.job]
+            click.echo(json.dumps(followed.job))
 
     return show
 

@@ -19,6 +19,30 @@ class EngineReactor(ILocalReactor, IClientReactor):
     """What the engines need from the reactor."""
 
 
+def engine_alone(
+    config: Config, reactor: IClientReactor, local: tuple[int, Credentials] | None = None
+) -> LambdaEngine:
+    """Return the engine `lambda`, or that of a running local engine, given its port and key."""
+    if local is None:
+        return LambdaEngine(
+            "lambda", reactor, aws_route, aws_credentials(), _timeouts(config, "lambda")
+        )
+    port, key = local
+    return LambdaEngine(
+        "local",
+        reactor,
+        lambda region: Route(f"http://127.0.0.1:{port}", region),
+        lambda expired: key,
+        _timeouts(config, "local"),
+    )
+
+
+def _timeouts(config: Config, name: str) -> Timeouts:
+    launch = config.launch
+    first_byte_s = launch.timeout_s if name == "local" else launch.first_byte_s
+    return Timeouts(launch.timeout_s, first_byte_s, launch.idle_s, launch.keepalive_s)
+
+
 class BuiltinEngines:
     """`by_name` has those that the configuration switches on."""
 
@@ -59,10 +83,17 @@ class BuiltinEngines:
             faults=str(local.faults),
             allowed_hosts=self._config.mu.allowed_hosts,
             s3_port=self._config.s3.port,
+            told=self._told,
             s3_profile="" if self._config.s3.profile == "none" else self._config.s3.profile,
         )
         self._port = await self._process.start()
         return self._port
+
+    def _told(self, launch: str, why: str) -> None:
+        """Pass on that the local engine says that the worker of a launch has ended."""
+        listener = self.by_name["local"].listener
+        if listener is not None:
+            listener.ended(launch, why)
 
     @property
     def local_process(self) -> LocalEngineProcess | None:
@@ -87,17 +118,14 @@ class BuiltinEngines:
         read_ending: ReadEnding,
         is_up: Callable[[], bool] = lambda: True,
     ) -> LambdaEngine:
-        launch = self._config.launch
-        first_byte_s = launch.timeout_s if name == "local" else launch.first_byte_s
-        timeouts = Timeouts(launch.timeout_s, first_byte_s, launch.idle_s, launch.keepalive_s)
         local = name == "local"
         return LambdaEngine(
             name,
             self._reactor,
             find_route,
             credentials,
-            timeouts,
-            growth=0 if local else launch.growth,
+            _timeouts(self._config, name),
+            growth=0 if local else self._config.launch.growth,
             is_up=is_up,
             read_log=read_log,
             read_ending=read_ending,

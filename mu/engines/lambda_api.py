@@ -29,7 +29,7 @@ from mu.invocations import (
     Unknown,
     Unreached,
 )
-from mu.plugins import Engine
+from mu.plugins import Engine, LaunchListener
 
 FUNCTION_PATH = "/2015-03-31/functions/{}/"
 CONCURRENCY_PATH = "/2019-09-30/functions/{}/concurrency"
@@ -93,6 +93,8 @@ class LambdaEngine(Engine):
         self._read_log = read_log
         self._read_ending = read_ending
         self.growth = growth
+        self.listener: LaunchListener | None = None
+        """Who is told of launches. AWS tells nothing; the local engine does."""
         self._is_up = is_up
         self._now = now
         self._reactor = reactor
@@ -111,6 +113,9 @@ class LambdaEngine(Engine):
         self._routes: dict[str, tuple[Route, Origin]] = {}
         self._signers: dict[str, tuple[Signer, str]] = {}
         self._paths: dict[str, str] = {}
+
+    def watch(self, listener: LaunchListener) -> None:
+        self.listener = listener
 
     def launch(self, invocation: Invocation) -> Deferred[Answer]:
         return Deferred.fromCoroutine(self._launch(invocation))

@@ -16,13 +16,16 @@ from mu.journal.records import AttemptEnded, NobodyCame, Skipped, Stopped
 from mu.machine import Machine
 from mu.messages import BadMessage, Use, encode, parse_retval
 from mu.output.completion import read_excerpt
-from mu.output.pieces import NOTE, TEXT, WHOLE, OutputSink, Piece
+from mu.output.pieces import NOTE, ONCE, TEXT, WHOLE, OutputSink, Piece
+from mu.session import ReplyKind
 from mu.states.context import Progress
 from mu.totals import Totals
 
 SHOWN_REPLY = 1000
 """Characters kept of an actor's last reply, for users."""
 GAP = b"output may be missing here: the connection to the worker was lost"
+KINDS = {ReplyKind.NUMBERED: WHOLE, ReplyKind.PLAIN: TEXT, ReplyKind.REPLAYED: ONCE}
+"""What the output in a reply is for the log."""
 MOST_PRINTING = 1000
 """Of how many commands an attempt knows how much they have printed so far."""
 
@@ -70,6 +73,7 @@ class ParentJob(Protocol):
     @property
     def stages(self) -> Stages: ...
     def machine(self, actor: "Actor") -> Machine: ...
+    def neighbour(self, actor: "Actor") -> "Actor | None": ...
     def used(self, session: str, use: Use) -> None: ...
     def command_used(self, attempt: "Attempt", use: Use) -> None: ...
     def attempt_ended(
@@ -120,26 +124,19 @@ class Attempt:
             del printed[next(iter(printed))]
         self._log(Piece(at, self.number, command, source, output))
 
-    def replied(self, command: int, text: str, at: float) -> None:
+    def replied(self, command: int, text: str, at: float, kind: ReplyKind) -> None:
         """Keep the output in a run's reply, as far as it was not printed before."""
         if not text.startswith("OK:RETVAL("):
             return
         printed, broken = self._printed.pop(command, 0), command in self._broken
-        source = self.machine.worker.source_of(command or self._first_run)
+        source = self.machine.worker.source_of(command)
         try:
             output = encode(parse_retval(text)[1])
         except BadMessage:
             return
         if source is None or (printed == read_excerpt(output).size and not broken):
             return
-        # A worker of the original mu prints nothing before, and does not number its replies.
-        self._log(Piece(at, self.number, command, source, output, WHOLE if command else TEXT))
-
-    @property
-    def _first_run(self) -> int:
-        """The run that a worker of the original mu replies to."""
-        commands = self.machine.worker.outstanding
-        return next((number for number, one in commands.items() if one.startswith("run:")), 0)
+        self._log(Piece(at, self.number, command, source, output, KINDS[kind]))
 
     def reconnected(self, received: int, at: float) -> None:
         """Note that output of the commands that are running may be missing.
@@ -161,6 +158,18 @@ class Attempt:
     @property
     def timeout_s(self) -> float:
         return self.actor.job.worker_timeout_s
+
+    @property
+    def passed(self) -> set[int]:
+        """The numbers of the states that it has passed on so far."""
+        passing = self.machine.worker.passing
+        return set() if passing is None else passing.passed
+
+    @property
+    def awaited_state(self) -> int | None:
+        """The number of its neighbour's state that a program of it needs; None: none does."""
+        passing = self.machine.worker.passing
+        return None if passing is None else passing.awaited
 
     def heard(self, text: str, at: float) -> None:
         """Note the worker's last reply."""
@@ -195,6 +204,9 @@ class Attempt:
         words = in_words(self.machine.expected)
         if self.machine.is_stranded:
             return f"{words}, which no outstanding command can bring"
+        state, neighbour = self.awaited_state, self.actor.job.neighbour(self.actor)
+        if state is not None and neighbour is not None and not neighbour.passed(state):
+            return f"{words}, which needs state {state} of actor {neighbour.number}"
         return words
 
 
@@ -226,6 +238,9 @@ class Actor:
         self.failures: list[Failure] = []
         self.spent = 0
         """How many failures count against `retries`."""
+        self.final = False
+        """Whether one of them is such that no retry can mend it."""
+        self._passed: set[int] | None = set()
         self.outcome: Finish | None = None
         """How it ended, even if that is not on disk yet; None: it has not ended."""
         self.pause_until: float | None = None
@@ -258,6 +273,10 @@ class Actor:
             return None
         self.attempts.remove(attempt)
         self._label, self._last_reply, self._since = record.label, record.last_reply, record.at
+        if record.passed is None:
+            self._passed = None
+        elif self._passed is not None:
+            self._passed.update(record.passed)
         if self.outcome is not None:
             return attempt  # another attempt finished first
         self._progress = Progress(*record.progress) if record.progress else None
@@ -266,6 +285,7 @@ class Actor:
             self.outcome = Finish(result=record.result)
         else:
             self.spent += record.charged
+            self.final |= record.final
             self._fail(
                 Failure(record.attempt, record.at, record.label, record.last_reply, record.error)
             )
@@ -288,7 +308,7 @@ class Actor:
         self.failures.append(failure)
         if self.attempts:
             return
-        if self.job.active and self.spent <= self.job.retries:
+        if self.job.active and self.spent <= self.job.retries and not self.final:
             self.state = "waiting"
             return
         tries = len(self.failures)
@@ -307,6 +327,22 @@ class Actor:
         assert self.outcome is not None
         bad = "cancelled" if self._cancelled else "failed"
         self.state = bad if self.outcome.error else "done"
+
+    def passed(self, state: int | None = None) -> bool:
+        """Return whether it has passed on this state, any state for None; if unknown, it may have."""
+        if self._passed is None:
+            return True
+        passed = self._passed.union(*(attempt.passed for attempt in self.attempts))
+        return bool(passed) if state is None else state in passed
+
+    def orphaned_by(self, neighbour: "Actor") -> bool:
+        """Return whether it needs a state that `neighbour`, which has failed, never passed on."""
+        if self.outcome is not None:
+            return False
+        if not self.attempts:
+            return not neighbour.passed()
+        awaited = [attempt.awaited_state for attempt in self.attempts]
+        return all(state is not None and not neighbour.passed(state) for state in awaited)
 
     @property
     def free(self) -> bool:
@@ -341,6 +377,11 @@ class Actor:
         attempt = self.attempts[-1]
         away = attempt.session.away_since if attempt.session else None
         return attempt.since if away is None else away
+
+    @property
+    def retried(self) -> bool:
+        """Whether an attempt failed, and it has not failed for good."""
+        return bool(self.failures) and self.state != "failed"
 
     @property
     def awaits_worker(self) -> bool:
@@ -388,10 +429,9 @@ class Actor:
 
     def glance(self) -> Glance:
         """Return what an overview of the job needs."""
-        retried = bool(self.failures) and self.state != "failed"
         error = self.error and readable(self.error)
         waits_for, since = self.waits_for(), self.since()
-        return Glance(self.number, self.state, self.label, waits_for, since, error, retried)
+        return Glance(self.number, self.state, self.label, waits_for, since, error, self.retried)
 
     def describe(self) -> JSON:
         """Return its JSON for users."""

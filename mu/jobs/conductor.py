@@ -13,6 +13,7 @@ from mu.engines.cost import Prices
 from mu.jobs.book import JobBook, PastJob
 from mu.jobs.coordinator import Coordinator
 from mu.jobs.job import Job
+from mu.jobs.launch_watch import LaunchWatch
 from mu.jobs.preview import preview
 from mu.jobs.recovery import Found
 from mu.jobs.rerun import EarlierJob, NoRerun, plan_rerun, read_earlier
@@ -60,6 +61,7 @@ class Conductor:
             totals=totals or Totals(),
         )
         self.timelines = Timelines(ledger, clock, in_thread)
+        self.watch = LaunchWatch(lambda: [run.job for run in self._runs.values()])
 
     def reload(self, config: Config) -> None:
         """Take a new configuration for the jobs that begin from now on."""

@@ -145,8 +145,8 @@ class SessionDriver:
     def give_up(self, reason: str) -> None:
         self._perform(self._session.give_up(reason, self._clock.seconds()))
 
-    def fence(self, reason: str, charged: bool = True) -> None:
-        self._perform(self._session.fence(reason, self._clock.seconds(), charged))
+    def fence(self, reason: str, charged: bool = True, final: bool = False) -> None:
+        self._perform(self._session.fence(reason, self._clock.seconds(), charged, final))
 
     def _elapse(self, timer: str) -> None:
         del self._timers[timer]

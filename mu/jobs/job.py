@@ -54,6 +54,8 @@ from mu.totals import Totals
 
 ALIVE_S = 10.0
 """How often a job records that its daemon is running: the most time that a restart miscounts."""
+ENDED_S = 0.5
+"""How long to wait for what a worker sent before it ended: it may have connected again."""
 _REQUEST = re.compile(r"[0-9A-Za-z-]{1,100}")
 """What an invocation's id, which a worker tells, may be: it becomes part of a file's name."""
 LONGEST_PAUSE_S = 60.0
@@ -102,6 +104,7 @@ class Job(RecordedJob):
         self._owner = owner
         self._spares = Spares()
         self._originals: dict[WorkerLine, str] = {}  # original workers, and their launches
+        self._away: list[str] = []  # sessions whose worker was away when last seen
         self._pauses: dict[int, IDelayedCall] = {}
         self._uncounted: Counter[str] = Counter()  # answers that are not recorded yet
         self._advancing = False
@@ -236,7 +239,8 @@ class Job(RecordedJob):
     @property
     def worker_awaited(self) -> str:
         """Describe for users what an actor without a worker waits for."""
-        return self._owner.waits_for_place() or "a worker"
+        pending = self.launches.pending
+        return self._owner.waits_for_place() or (f"a worker ({pending})" if pending else "a worker")
 
     def count(self, answer: str) -> None:
         """Count an answer of an engine that started nothing; the journal gets sums."""
@@ -263,6 +267,8 @@ class Job(RecordedJob):
         now = self.clock.seconds()
         self._give_up_launches(late, now)
         self._help_stragglers(now)
+        if self.counts["failed"]:
+            self._fail_orphans()
         self._look_ahead(now)
         self.advance()
         if over := self.bill.over(self.spec.max_cost_usd, now):
@@ -314,6 +320,22 @@ class Job(RecordedJob):
             self.totals.stragglers += 1
             self._assign(actor, *self._spares.take())
 
+    def _help_held(self) -> None:
+        """Start actors whose worker is away again on spares; the first attempt to finish wins.
+
+        A worker that was killed and one that lost its connection look the same.
+        """
+        if not (self._spares and self.spec.pipeline.may_run_twice):
+            return
+        self._away = [name for name in self._away if self.is_away(name)]
+        for name in self._away:
+            if not self._spares:
+                return
+            actor = self._by_number[self._sessions[name].part.actor_number]
+            if len(actor.attempts) == 1 and actor.outcome is None:
+                self.totals.spares_used += 1
+                self._assign(actor, *self._spares.take())
+
     def _look_ahead(self, now: float) -> None:
         """Launch workers for actors that can begin soon; replace those that have waited too long."""
         if not self.limits.ahead_s or self.spec.engine == EXTERNAL or not self.stages:
@@ -349,6 +371,7 @@ class Job(RecordedJob):
                     self.totals.spares_used += bool(first.failures)
                     self._assign(first, *self._spares.take())
             if self.active:
+                self._help_held()
                 self._supply(spares)
                 self._let_spares_go()
         finally:
@@ -446,13 +469,35 @@ class Job(RecordedJob):
         if hello.session not in self._sessions:
             self._free(hello.launch or self._originals.pop(line, ""))
         elif self.active:
+            self._away.append(hello.session)
             self._owner.lost(hello.session)
+            self._end_hold_soon(self.launches.of_session(hello.session))
+            self._owner.changed()
         self.bill.ended(hello.session or line.peer, self.clock.seconds())
 
     def is_away(self, name: str) -> bool:
         """Return whether a worker with an actor has lost its connection and has no newer one."""
         session = self._sessions.get(name)
         return session is not None and session.away_since is not None
+
+    def launch_pending(self, launch_id: str, why: str) -> None:
+        """Note that a launch waits in its engine."""
+        self.launches.wait(launch_id, why, self.clock.seconds())
+
+    def launch_ended(self, launch_id: str, why: str) -> None:
+        """Note that the worker of a launch has ended: its actor is not held for it."""
+        self.launches[launch_id].ended = why
+        self._end_hold_soon(launch_id)
+
+    def _end_hold_soon(self, launch_id: str) -> None:
+        """Give up a worker that has ended, unless it has said hello again before it did."""
+        launch = self.launches.get(launch_id)
+        if launch is not None and launch.ended and launch.session and self.is_away(launch.session):
+            self.clock.callLater(ENDED_S, self._end_hold, launch.session, launch.ended)
+
+    def _end_hold(self, name: str, why: str) -> None:
+        if self.active and self.is_away(name):
+            self._sessions[name].give_up(f"its worker {why}")
 
     def worker_ended(self, name: str, ending: BadEnding) -> None:
         """Give up a worker that will not come back: its engine says how it ended."""
@@ -534,6 +579,8 @@ class Job(RecordedJob):
                 attempt.last_reply,
                 charged,
                 _numbers(attempt.machine.worker.progressed),
+                finish.final,
+                sorted(attempt.passed) if self.spec.pipeline.uses_relay else None,
             )
         )
         freed = ""
@@ -573,7 +620,27 @@ class Job(RecordedJob):
     def _show_and_advance(self, actors: Sequence[Actor]) -> None:
         for actor in actors:
             self._show(actor)
+        if any(actor.state == "failed" for actor in actors):
+            self._fail_orphans()
         self._owner.changed()
+
+    def _fail_orphans(self) -> None:
+        """Fail the actors that wait for a state of an actor that has failed for good."""
+        if not (self.active and self.spec.pipeline.uses_relay):
+            return
+        for actor in self.actors:
+            neighbour = None if actor.outcome else self.neighbour(actor)
+            if neighbour is None or neighbour.state != "failed" or not actor.orphaned_by(neighbour):
+                continue
+            why = f"it waits for the state of actor {neighbour.number}, which has failed"
+            for attempt in list(actor.attempts):
+                if attempt.session is not None:
+                    attempt.session.fence(why, final=True)
+            if actor.free:
+                self.record(Skipped(self.clock.seconds(), actor.number, why))
+                self._after_end(actor)
+            if not self.active:
+                return
 
     def _let_spares_go(self) -> None:
         """Dismiss spares that can no longer be needed."""

@@ -33,6 +33,10 @@ class Launch:
     """The memory of its function, as the worker told; None: unknown."""
     request: str = ""
     """The id of its invocation, as the worker told; empty: unknown."""
+    ended: str = ""
+    """How its worker ended, as its engine told; empty: it may still run."""
+    pending: str = ""
+    """Why it waits in its engine, as that told; empty: it does not, or the engine did not tell."""
 
 
 class Launches(Mapping[str, Launch]):
@@ -145,6 +149,19 @@ class Launches(Mapping[str, Launch]):
                 if launch.session is None and launch.due < math.inf:  # it was invoked
                     return name
         return ""
+
+    def wait(self, launch_id: str, why: str, now: float) -> None:
+        """Note that a launch waits in its engine: its worker's time to say hello begins anew."""
+        launch = self._coming.get(launch_id)
+        if launch is not None:
+            launch.pending = why
+            if launch.answer:
+                launch.due = now + self._hello_s
+
+    @property
+    def pending(self) -> str:
+        """Why launches wait in their engine; empty: none is known to wait."""
+        return next((one.pending for one in self._coming.values() if one.pending), "")
 
     def overdue(self, now: float) -> dict[str, Launch]:
         """Return the launches whose worker should have connected by now."""

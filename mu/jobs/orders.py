@@ -11,7 +11,7 @@ from mu.config import YEAR_S, Config
 from mu.jobs.body import read_body
 from mu.jobs.event_keys import check_event
 from mu.jobs.function_name import FunctionName
-from mu.jobs.spec import EXTERNAL, JobSpec
+from mu.jobs.spec import EXTERNAL, ORIGINAL, JobSpec, left_out
 from mu.parameters import RESTART, FieldError, Parameter, Params, read_fields
 from mu.plugins import Pipeline
 
@@ -68,6 +68,12 @@ def job_fields(config: Config) -> tuple[Parameter, ...]:
             1000,
         ),
         Parameter("event", dict, "more keys for the workers' event, such as env", {}),
+        Parameter(
+            "event_format",
+            str,
+            "the form of the event's key and certificates: mu (EC, PEM) or original (RSA, base64)",
+            "mu",
+        ),
         Parameter("notify_url", str, "the URL to notify of the job's end (empty: none)", ""),
         Parameter("rerun", str, "the job of which to rerun what failed", ""),
     )
@@ -131,6 +137,11 @@ def read_order(
         raise FieldError(
             "on_failure", f"on_failure must be finish or stop, got {order.on_failure!r:.200}"
         )
+    if order.event_format not in ("mu", ORIGINAL):
+        raise FieldError(
+            "event_format",
+            f"event_format must be mu or original, got {order.event_format!r:.200}",
+        )
     if 0 < order.stragglers < 1:
         raise FieldError(
             "stragglers", f"stragglers must be 0 (never) or at least 1, got {order.stragglers:g}"
@@ -150,6 +161,8 @@ def read_order(
     refuse_unreachable(params.get("bucket"), order.engine, "params.bucket")
     checked = Params(params, workers=workers)
     pipeline.check(checked)
+    if alone := left_out(pipeline, checked, order.actors):
+        raise FieldError("actors", f"actors must include more: {alone}, got {order.actors!r:.200}")
     return JobSpec(
         pipeline=pipeline,
         workers=len(order.actors) or workers,
@@ -170,6 +183,7 @@ def read_order(
         rerun=order.rerun,
         order={**order, "workers": workers, "params": _given(params)},
         event=order.event,
+        event_format=order.event_format,
         name=order.name,
         notify_url=order.notify_url,
         key=key,

@@ -1,4 +1,4 @@
-"""An overview of a job at one moment, small however many actors it has: for `mu watch`."""
+"""An overview of a job at one moment, small however many actors it has. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -41,10 +41,11 @@ class Group:
     """The earliest time, in seconds since the epoch."""
 
 
-def overview(job: JSON, glances: Iterable[Glance]) -> JSON:
+def overview(job: JSON, glances: Iterable[Glance], awaited: str | None = None) -> JSON:
     """Return a job's JSON, and its actors that have not ended, grouped by what they wait for.
 
-    The largest groups come first; those beyond MOST_GROUPS are left out.
+    The largest groups come first; those beyond MOST_GROUPS are left out. `awaited` is what waiting
+    actors wait for whose glance does not say it.
     """
     groups: dict[tuple[str, str, str | None], Group] = {}
     failed: list[JSON] = []
@@ -56,7 +57,10 @@ def overview(job: JSON, glances: Iterable[Glance]) -> JSON:
             continue
         retried += one.retried
         if one.state in ("waiting", "running"):
-            group = groups.setdefault((one.state, one.label, one.waits_for), Group(0, one.since))
+            waits_for = one.waits_for
+            if waits_for is None and one.state == "waiting":
+                waits_for = awaited
+            group = groups.setdefault((one.state, one.label, waits_for), Group(0, one.since))
             group.actors += 1
             group.since = min(group.since, one.since)
     largest = sorted(groups.items(), key=lambda named: -named[1].actors)[:MOST_GROUPS]

@@ -53,6 +53,18 @@ from mu.totals import Totals
 T = TypeVar("T")
 
 
+MOST_ERRORS = 5
+"""How many different errors of its actors a job's error has, and how many actors of each."""
+
+
+def _named(actors: Sequence[int]) -> str:
+    """Return `actor 3`, or `actors 0, 1, 2, 3, 4 and 7 more`."""
+    if len(actors) == 1:
+        return f"actor {actors[0]}"
+    more = f" and {len(actors) - MOST_ERRORS} more" if len(actors) > MOST_ERRORS else ""
+    return f"actors {', '.join(map(str, actors[:MOST_ERRORS]))}{more}"
+
+
 class RecordedJob(ABC):
     """A job's fields, which `apply` alone changes, and what follows from them.
 
@@ -255,6 +267,11 @@ class RecordedJob(ABC):
         actor = self.actor(number)
         return self._kept.get(number) if actor is None else actor.outcome
 
+    def neighbour(self, actor: Actor) -> Actor | None:
+        """Return the actor whose states this one waits for; None: it needs none."""
+        number = self.spec.pipeline.neighbour(self.spec.params, actor.number)
+        return None if number is None else self._by_number.get(number)
+
     def outcomes(self) -> list[Outcome]:
         """Return how its actors ended, as far as they have, and what stays of an earlier job."""
         own = [
@@ -269,8 +286,13 @@ class RecordedJob(ABC):
         failed = [outcome for outcome in self.outcomes() if outcome.error]
         if len(failed) <= self.spec.tolerate:
             return None
-        named = "; ".join(f"actor {one.actor}: {one.error}" for one in failed[:5])
-        more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
+        alike: dict[str, list[int]] = {}
+        for one in failed:
+            alike.setdefault(one.error or "", []).append(one.actor)
+        shown = list(alike.items())[:MOST_ERRORS]
+        named = "; ".join(f"{_named(numbers)}: {error}" for error, numbers in shown)
+        left = len(failed) - sum(len(numbers) for _, numbers in shown)
+        more = f"; and {left} more" if left else ""
         actors = {actor.number for actor in self.actors} | {one.actor for one in self._earlier}
         return f"{len(failed)} of {len(actors)} actors failed: {named}{more}"
 
@@ -497,7 +519,7 @@ class RecordedJob(ABC):
 
     def _apply_command_use(self, record: CommandUsed) -> None:
         actor = self._by_number[record.actor]
-        told = record.told | ({"commands": 1} if record.command else {})
+        told = {**record.told, "commands": 1} if record.command else record.told
         actor.usage.add(told)
         self.usage.add(told)
         for attempt in actor.attempts:

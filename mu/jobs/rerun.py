@@ -11,7 +11,7 @@ from typing import Any
 
 from mu.events import Finish
 from mu.jobs.plan import sizes_of
-from mu.jobs.spec import JobSpec
+from mu.jobs.spec import JobSpec, left_out
 from mu.jobs.stages import behind
 from mu.journal.records import (
     AttemptEnded,
@@ -147,6 +147,8 @@ def _asked(
         for actor in behind(again, earlier.plan.after) & known:
             again.setdefault(actor, earlier.plan.inputs[actor])
         json.dumps(list(again.values()), allow_nan=False)
+        if alone := left_out(spec.pipeline, spec.params, again):
+            raise ValueError(f"{alone}, which would not run again: order it again")
         inputs = [again.get(actor, given) for actor, given in enumerate(earlier.plan.inputs)]
         return again, inputs, sizes_of(spec.pipeline, inputs)
     except Exception as error:  # a pipeline's author may raise anything

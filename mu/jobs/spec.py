@@ -1,6 +1,6 @@
 """A checked order, and the limits that apply to every job."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,10 +9,15 @@ from mu.machine import Machine
 from mu.parameters import Params
 from mu.plugins import Pipeline
 from mu.states.context import JobFacts
+from mu.states.passing import StatePassing
 from mu.states.script import ScriptWorker, first_state
 
 EXTERNAL = "external"
 """The engine that launches nothing: its workers are started by hand."""
+
+
+ORIGINAL = "original"
+"""The event format whose key and certificates a worker of the original mu can read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,8 @@ class JobSpec:
     """The id of the job that it reruns a part of; empty: it is no rerun."""
     event: Mapping[str, Any] = field(default_factory=dict)
     """More keys for the workers' event."""
+    event_format: str = "mu"
+    """In which form the event has its key and certificates: mu or ORIGINAL."""
     order: Mapping[str, Any] = field(default_factory=dict)
     """The whole order as JSON values, which can be used in another order."""
     name: str = ""
@@ -91,6 +98,15 @@ class Limits:
     """How long before an actor can begin its worker is launched."""
 
 
+def left_out(pipeline: Pipeline, params: Params, actors: Collection[int]) -> str:
+    """Return a clause if one of the actors needs a neighbour that is not among them; empty: none."""
+    for actor in actors:
+        neighbour = pipeline.neighbour(params, actor)
+        if neighbour is not None and neighbour not in actors:
+            return f"actor {actor} waits for the state of actor {neighbour}"
+    return ""
+
+
 def new_machine(
     pipeline: Pipeline,
     facts: JobFacts,
@@ -104,4 +120,7 @@ def new_machine(
     `before` has the results of the actors that it waited for; None: it waited for nobody.
     """
     worker = ScriptWorker(facts, actor, given, before)
+    worker.may_mend = pipeline.may_mend
+    if pipeline.uses_relay:
+        worker.passing = StatePassing()
     return Machine(worker, first_state(pipeline.begin), limits.max_held, limits.max_info)

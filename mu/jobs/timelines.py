@@ -1,26 +1,54 @@
-"""Reads a job's timeline from the journal, in a thread, whether the job runs or ended long ago."""
+"""Reads a job's timeline from the journal, in a thread, whether the job runs or ended long ago.
+
+Of jobs that run, what was read is kept for a while: the next answer then costs as what came since.
+"""
 
 import sqlite3
+import zlib
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredSemaphore
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from mu.jobs.book import PastJob
 from mu.jobs.job import Job
 from mu.journal.database import JournalError
 from mu.journal.ledger import Ledger
-from mu.strict_json import dumps
 from mu.timeline.answer import timeline_json
 from mu.timeline.course import JobCourse
 
 AT_ONCE = 2
 """How many timelines are made at once: a large one needs much memory, and time of the daemon."""
+MOST_KEPT = 2
+"""Of how many jobs what was read is kept; those asked for longest ago are forgotten first."""
+MOST_RECORDS = 500_000
+"""A job with more records is not kept: each takes some 200 bytes."""
+KEPT_S = 60.0
+"""How long it is kept after the last request."""
 
 
 class NoTimeline(Exception):
     """There is no timeline of a job; the text says why."""
+
+
+class ReadCourse:
+    """What was read of a job so far. One thread at a time may go on, with its `turn`."""
+
+    def __init__(self, course: JobCourse) -> None:
+        self.course = course
+        self.turn = DeferredLock()
+        self.forget: IDelayedCall | None = None
+        self.records = 0
+        self._last = 0  # the number of the last group
+
+    def read_on(self, ledger: Ledger, job: str) -> JobCourse:
+        """Read what came since. Raises JournalError, sqlite3.Error and ValueError."""
+        for number, lines in ledger.groups(job, self._last):
+            self.course.read(lines)
+            self.records += len(lines)
+            self._last = number
+        return self.course
 
 
 class Timelines:
@@ -33,13 +61,19 @@ class Timelines:
         self._clock = clock
         self._in_thread = in_thread
         self._turns = DeferredSemaphore(AT_ONCE)
+        self._kept: dict[str, ReadCourse] = {}  # the one asked for last comes last
 
     async def read(
-        self, job: Job | PastJob, after: int | None, most: int | None, commands: bool
+        self,
+        job: Job | PastJob,
+        after: int | None,
+        most: int | None,
+        commands: bool,
+        packed: bool = False,
     ) -> bytes:
         """Return the JSON of a job's timeline: of at most `most` actors, after one of them.
 
-        Raises NoTimeline.
+        `packed` compresses it with gzip. Raises NoTimeline.
         """
         if not self._ledger.keeps:
             raise NoTimeline(
@@ -49,36 +83,74 @@ class Timelines:
         recorded: Deferred[None] = Deferred()
         self._ledger.on_disk(recorded.callback, None)
         await recorded
-        finished = job.describe()["finished"]
+        finished, ended = job.describe()["finished"], job.ended
         until = self._clock.seconds() if finished is None else float(finished)
-        course = JobCourse(after, most)
+        if ended:
+            self._forget(job.id)
+            known = ReadCourse(JobCourse(after, most))
+        else:
+            known = self._keep(job.id)
+        first = -1 if after is None else after
 
         def read() -> bytes:
-            told = timeline_json(
-                job.id, course.read(self._ledger.lines(job.id)), until, job.ended, commands
-            )
-            return dumps(told, compact=True).encode("ascii") + b"\n"
+            course = known.read_on(self._ledger, job.id)
+            told = timeline_json(job.id, course, until, ended, commands, first, most)
+            answer = told.encode("ascii") + b"\n"
+            return pack(answer) if packed else answer
 
         try:
-            answer = await self._in_turn(read)
+            answer = await self._in_turn(known, read)
         except (JournalError, sqlite3.Error) as error:
             raise NoTimeline(f"the records of job {job.id} cannot be read: {error}") from None
         except ValueError as error:
+            self._forget(job.id)
             raise NoTimeline(f"the records of job {job.id} are damaged: {error}") from None
-        if not course.created:
+        if known.records > MOST_RECORDS:
+            self._forget(job.id)
+        if not known.course.created:
             raise NoTimeline(
                 f"the records of job {job.id} are no longer in the journal (see keep_days and"
                 " max_bytes in mu.conf)"
             )
         return answer
 
-    async def _in_turn(self, read: Callable[[], bytes]) -> bytes:
-        """Make a call in a thread. If its client goes, the turn still lasts as long as the call."""
-        await self._turns.acquire()
+    def _keep(self, job_id: str) -> ReadCourse:
+        """Return what was read of a running job, and keep it for a while longer."""
+        known = self._kept.pop(job_id, None) or ReadCourse(JobCourse())
+        if known.forget is not None:
+            known.forget.cancel()
+        known.forget = self._clock.callLater(KEPT_S, self._forget, job_id)
+        self._kept[job_id] = known
+        while len(self._kept) > MOST_KEPT:
+            self._forget(next(iter(self._kept)))
+        return known
+
+    def _forget(self, job_id: str) -> None:
+        known = self._kept.pop(job_id, None)
+        if known is not None and known.forget is not None:
+            if known.forget.active():
+                known.forget.cancel()
+            known.forget = None
+
+    async def _in_turn(self, known: ReadCourse, read: Callable[[], bytes]) -> bytes:
+        """Make a call in a thread. If its client goes, the turns still last as long as the call."""
+        await known.turn.acquire()
+        try:
+            await self._turns.acquire()
+        except BaseException:
+            known.turn.release()
+            raise
         answer: Deferred[bytes] = Deferred()
-        self._in_thread(read).addBoth(self._end_turn).chainDeferred(answer)
+        self._in_thread(read).addBoth(self._end_turn, known).chainDeferred(answer)
         return await answer
 
-    def _end_turn(self, result: Any) -> Any:
+    def _end_turn(self, result: Any, known: ReadCourse) -> Any:
         self._turns.release()
+        known.turn.release()
         return result
+
+
+def pack(text: bytes) -> bytes:
+    """Return a text in the format of gzip, quickly."""
+    packer = zlib.compressobj(1, wbits=31)
+    return packer.compress(text) + packer.flush()

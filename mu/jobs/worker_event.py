@@ -5,9 +5,9 @@ from typing import Any
 from mu.aws.s3 import FROM_ENVIRONMENT, S3Place
 from mu.jobs.coordinator import Coordinator
 from mu.jobs.job import Job
-from mu.jobs.spec import JobSpec
+from mu.jobs.spec import ORIGINAL, JobSpec
 from mu.jobs.summary import JSON
-from mu.net.certificates import SERVER_NAME, Identity
+from mu.net.certificates import SERVER_NAME, Identity, bare
 
 CERTIFICATE_MARGIN_S = 86400.0
 """How long a job's certificate outlives its deadline: clocks differ, and are set."""
@@ -15,11 +15,18 @@ CERTIFICATE_MARGIN_S = 86400.0
 
 def event_for(job: Job, coordinator: Coordinator) -> JSON:
     """Return the event for a job's workers, with a new certificate."""
-    config = coordinator.config
+    config, authority = coordinator.config, coordinator.authority
+    lifetime_s = job.spec.deadline_s + CERTIFICATE_MARGIN_S
+    original = job.spec.event_format == ORIGINAL
+    identity = authority.mint_job(job.id, lifetime_s, original)
+    cacert = authority.pem
+    if original:
+        identity = Identity(bare(identity.certificate), bare(identity.key))
+        cacert = bare(cacert)
     return worker_event(
         job,
-        coordinator.authority.mint_job(job.id, job.spec.deadline_s + CERTIFICATE_MARGIN_S),
-        coordinator.authority.pem,
+        identity,
+        cacert,
         config.launch.public_host,
         coordinator.worker_port,
         config.worker.reconnect_s,

@@ -47,11 +47,16 @@ class Archive:
 
     def lines(self, job: str) -> Iterator[str]:
         """Yield a job's records, oldest first."""
-        rows = self._rows("select lines from records where job = ? order by number", job)
-        for (lines,) in rows:
+        for _, lines in self.groups(job):
+            yield from lines
+
+    def groups(self, job: str, after: int = 0) -> Iterator[tuple[int, list[str]]]:
+        """Yield a job's records in groups, as they were committed, after the one with this number."""
+        query = "select number, lines from records where job = ? and number > ? order by number"
+        for number, lines in self._rows(query, job, after):
             if not isinstance(lines, bytes):
                 raise ValueError(f"{lines!r:.80} is not a row of records")
-            yield from lines.decode("ascii").split("\n")
+            yield number, lines.decode("ascii").split("\n")
 
     def ports(self) -> dict[str, int]:
         """Return the ports of the last start, by name. Raises ValueError."""
@@ -77,7 +82,7 @@ class Archive:
         for _ in self._rows("insert or replace into facts values (?, ?)", name, value):
             pass
 
-    def _rows(self, query: str, *values: str) -> Iterator[Any]:
+    def _rows(self, query: str, *values: str | int) -> Iterator[Any]:
         try:
             rows = self._database.execute(query, values)
             while (row := rows.fetchone()) is not None:

@@ -87,6 +87,9 @@ class Ledger(Protocol):
         Raises JournalError, sqlite3.Error and ValueError.
         """
 
+    def groups(self, job: str, after: int) -> Iterable[tuple[int, list[str]]]:
+        """Yield the same in groups with growing numbers, those after this number; 0: all."""
+
 
 class NoJournal:
     """Keeps nothing, so that nothing waits: for daemons with [journal] enabled = no."""
@@ -112,4 +115,7 @@ class NoJournal:
         call(*args)
 
     def lines(self, job: str) -> Iterable[str]:
+        return ()
+
+    def groups(self, job: str, after: int) -> Iterable[tuple[int, list[str]]]:
         return ()

@@ -167,6 +167,10 @@ class AttemptEnded:
     """Whether it counts towards the actor's retries."""
     progress: list[int] | None = None
     """The numbers of its mu.states.Progress, if it had one."""
+    final: bool = False
+    """Whether no retry can mend the error, so that there is none."""
+    passed: list[int] | None = None
+    """The numbers of the states that it has passed on; None: written by a version without this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +185,7 @@ class NobodyCame:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """An actor failed without an attempt, because others that it waits for failed."""
+    """An actor failed without another attempt, because others that it waits for failed."""
 
     kind: ClassVar[str] = "skipped"
     at: float
@@ -257,7 +261,7 @@ class CommandUsed:
     command: int
     """The number of the command, from 1."""
     told: dict[str, float]
-    """Figures by name, as in mu.jobs.usage.Usage."""
+    """Figures by name, as in mu.jobs.usage.FIGURES."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Replays recorded events: given its events again, a machine must produce the same effects."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from mu.events import Effect, Event, Finish, digest, encode, read_event
 from mu.journal.records import Happened
@@ -43,8 +44,9 @@ def step(
 
 
 def _reword(effect: Effect, error: str) -> Effect:
-    failed = isinstance(effect, Finish) and effect.error is not None
-    return Finish(error) if failed else effect
+    if isinstance(effect, Finish) and effect.error is not None:
+        return replace(effect, error=error)
+    return effect
 
 
 def replay(

@@ -115,6 +115,13 @@ class Journal:
         finally:
             archive.close()
 
+    def groups(self, job: str, after: int) -> Iterator[tuple[int, list[str]]]:
+        archive = Archive(self._path, read_only=True)
+        try:
+            yield from archive.groups(job, after)
+        finally:
+            archive.close()
+
     @property
     def lag_s(self) -> float:
         """How long the oldest record that is not on disk has waited, in seconds."""

@@ -7,6 +7,7 @@ disk: workers check its certificate against the CA and the name SERVER_NAME.
 import datetime
 import ipaddress
 import os
+import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mu.home import write_private
@@ -34,12 +35,24 @@ _SERVER_YEARS = 5
 _YEAR = datetime.timedelta(days=365)
 
 
+RSA_BITS = 2048
+"""The length of RSA keys for workers of the original mu, and the shortest of a CA."""
+
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """A certificate and its private key, as PEM."""
 
     certificate: str
     key: str
+
+
+def bare(pem: str) -> str:
+    """Return PEM as workers of the original mu read it: base64 bodies, separated by spaces."""
+    blocks = re.findall(r"-----BEGIN [A-Z ]+-----(.*?)-----END", pem, re.DOTALL)
+    return " ".join("".join(block.split()) for block in blocks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +90,7 @@ class Facts:
 class Authority:
     """The coordinator's own CA."""
 
-    def __init__(self, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
+    def __init__(self, certificate: x509.Certificate, key: PrivateKey) -> None:
         self._certificate = certificate
         self._key = key
         self.pem = certificate.public_bytes(serialization.Encoding.PEM).decode("ascii")
@@ -104,28 +117,41 @@ class Authority:
     @classmethod
     def read(cls, home: Path) -> "Authority":
         """Return the CA in this home folder. Raises as `at_home` does, and if there is none."""
-        cert_file, key_file = home / "ca.pem", home / "ca.key"
+        return cls.load(home / "ca.pem", home / "ca.key")
+
+    @classmethod
+    def load(cls, cert_file: Path, key_file: Path) -> "Authority":
+        """Return the CA in these files; its key is EC, or RSA as the original's was.
+
+        Raises OSError, and ValueError if they are not PEM, or not a CA and its key.
+        """
         try:
             key = serialization.load_pem_private_key(key_file.read_bytes(), None)
         except (TypeError, UnsupportedAlgorithm) as error:  # TypeError: it has a password
             raise ValueError(f"{key_file} cannot be used: {error}") from None
-        if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise ValueError(f"{key_file} must contain an EC key")
+        if not isinstance(key, PrivateKey):
+            raise ValueError(f"{key_file} must contain an EC or RSA key")
+        if isinstance(key, rsa.RSAPrivateKey) and key.key_size < RSA_BITS:
+            raise ValueError(f"{key_file} must have at least {RSA_BITS} bits, got {key.key_size}")
         certificate = x509.load_pem_x509_certificate(cert_file.read_bytes())
         if certificate.public_key() != key.public_key():
             raise ValueError(f"{key_file} is not the key of {cert_file}; restore the original file")
+        if not _is_ca(certificate):
+            raise ValueError(f"{cert_file} is not the certificate of a CA")
         return cls(certificate, key)
 
     @classmethod
-    def renew(cls, home: Path) -> "Authority":
-        """Create a new CA in this home folder; the old one is kept as ca.pem.old and ca.key.old.
+    def renew(cls, home: Path, given: "Authority | None" = None) -> "Authority":
+        """Put a new CA into this home folder; the old one is kept as ca.pem.old and ca.key.old.
+
+        It is the given one, or else it is created.
 
         A running daemon uses the old one until it is restarted. Raises OSError.
         """
         for name in ("ca.pem", "ca.key"):
             if (home / name).exists():
                 (home / name).replace(home / f"{name}.old")
-        authority = cls.new()
+        authority = given or cls.new()
         authority._write(home)
         return authority
 
@@ -159,13 +185,17 @@ class Authority:
         builder = builder.add_extension(_usage(signs=True), critical=True)
         return cls(builder.sign(key, hashes.SHA256()), key)
 
-    def mint_job(self, job_id: str, seconds: float) -> Identity:
-        """Return a worker's identity: it names the job and is valid for `seconds` from now."""
+    def mint_job(self, job_id: str, seconds: float, original: bool = False) -> Identity:
+        """Return a worker's identity: it names the job and is valid for `seconds` from now.
+
+        Its key is EC, or RSA in PKCS #1 for workers of the original mu.
+        """
         return self._mint(
             f"mu job {job_id}",
             [x509.UniformResourceIdentifier(JOB_URI + job_id)],
             ExtendedKeyUsageOID.CLIENT_AUTH,
             datetime.timedelta(seconds=seconds),
+            original,
         )
 
     def mint_server(self, *hosts: str) -> Identity:
@@ -181,22 +211,24 @@ class Authority:
         names: list[x509.GeneralName],
         usage: x509.ObjectIdentifier,
         life: datetime.timedelta,
+        original: bool = False,
     ) -> Identity:
-        key = ec.generate_private_key(ec.SECP256R1())
+        key: PrivateKey = (
+            rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS)
+            if original
+            else ec.generate_private_key(ec.SECP256R1())
+        )
         builder = _builder(_name(common_name), self._certificate.subject, key.public_key(), life)
         builder = (
             builder.add_extension(x509.BasicConstraints(False, None), critical=True)
             .add_extension(_usage(signs=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
-                critical=False,
-            )
+            .add_extension(_issued_by(self._certificate), critical=False)
         )
         certificate = builder.sign(self._key, hashes.SHA256())
         pem = certificate.public_bytes(serialization.Encoding.PEM).decode("ascii")
-        return Identity(pem, _pem(key))
+        return Identity(pem, _pem(key, original))
 
     def server_context(self, identity: Identity) -> ssl.SSLContext:
         """Return the TLS options of the worker port and the relay."""
@@ -249,10 +281,29 @@ def job_of(certificate: x509.Certificate) -> str | None:
     return None
 
 
+def _is_ca(certificate: x509.Certificate) -> bool:
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
+    except x509.ExtensionNotFound:
+        return False
+    return found.value.ca
+
+
+def _issued_by(certificate: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """Return how certificates name this CA: by its own id of its key, if it has one."""
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+    except x509.ExtensionNotFound:
+        key = certificate.public_key()
+        assert isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey)
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(key)
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(found.value)
+
+
 def _builder(
     subject: x509.Name,
     issuer: x509.Name,
-    key: ec.EllipticCurvePublicKey,
+    key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey,
     life: datetime.timedelta,
 ) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
@@ -293,9 +344,10 @@ def _host_name(host: str) -> x509.GeneralName:
         return x509.DNSName(host)
 
 
-def _pem(key: ec.EllipticCurvePrivateKey) -> str:
+def _pem(key: PrivateKey, original: bool = False) -> str:
+    form = serialization.PrivateFormat
     return key.private_bytes(
         serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
+        form.TraditionalOpenSSL if original else form.PKCS8,
         serialization.NoEncryption(),
     ).decode("ascii")

@@ -1,5 +1,6 @@
 """What requests to the control port say, and how they are answered or refused."""
 
+import re
 from collections.abc import Collection
 
 from twisted.web.server import Request
@@ -43,6 +44,12 @@ def idempotency_key(request: Request) -> str:
             400, f"Idempotency-Key must be text of at least 1 character, got {key!r:.200}"
         )
     return key
+
+
+def takes_gzip(request: Request) -> bool:
+    """Return whether the answer to this request may be compressed."""
+    known = (request.getHeader("accept-encoding") or "").lower().replace(" ", "").split(",")
+    return any(one == "gzip" or re.match(r"gzip;q=(0\.\d*[1-9]|1)", one) for one in known)
 
 
 def argument(request: Request, name: str) -> str | None:

@@ -14,7 +14,18 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mu.output.archive import member, read_index, read_member
-from mu.output.pieces import CUT, FILL, PLACE, WHOLE, Piece, excerpt, lines_of, read_entries
+from mu.output.pieces import (
+    CUT,
+    FILL,
+    ONCE,
+    PLACE,
+    TEXT,
+    WHOLE,
+    Piece,
+    excerpt,
+    lines_of,
+    read_entries,
+)
 from mu.output.transcript import Transcript
 
 PACKED = ".log.gz"
@@ -86,7 +97,7 @@ class OutputFiles:
         path = _path(self._folder, job, actor)
         lines = bytearray()
         for piece in excerpt(pieces, self.limits.actor_bytes):
-            if piece.kind == WHOLE and lines:
+            if piece.kind in (WHOLE, ONCE) and lines:
                 self._add(job, actor, lines)
                 lines = bytearray()
             for more in self._as_lines(path, actor, piece):
@@ -99,6 +110,10 @@ class OutputFiles:
 
     def _as_lines(self, path: Path, actor: int, piece: Piece) -> Iterator[bytes]:
         """Yield the lines of a piece; of a whole output, only what the log lacks."""
+        if piece.kind == ONCE:
+            if not _transcript(path).has_output(piece.attempt, piece.command):
+                yield from lines_of(actor, piece._replace(kind=TEXT))
+            return
         if piece.kind != WHOLE:
             yield from lines_of(actor, piece)
             return

@@ -23,6 +23,8 @@ from mu.messages import decode, encode
 TEXT, FILL, PLACE, NOTE, CUT = "text", "fill", "place", "note", "cut"
 WHOLE = "whole"
 """All of a command's output, from its reply: it may have parts that the log lacks. Not on disk."""
+ONCE = "once"
+"""The same, but the log has all of it or nothing. Not on disk."""
 
 MOST_TEXT = 16384
 """How much of a text becomes lines at once, in bytes: each line break adds the start of a line."""
@@ -91,7 +93,7 @@ def excerpt(pieces: list[Piece], limit: int) -> list[Piece]:
         text = piece.text
         until, since = max(0, limit - place), max(0, size - limit - place)
         place += len(text)
-        if piece.kind != TEXT or until >= len(text) or since == 0:
+        if piece.kind not in (TEXT, ONCE) or until >= len(text) or since == 0:
             kept.append(piece)
             continue
         cut = min(since, len(text)) - until

@@ -74,6 +74,11 @@ class Transcript:
         """Return whether it has output of the input of this name."""
         return any(entry.source == source for entry in self.entries)
 
+    def has_output(self, attempt: int, command: int) -> bool:
+        """Return whether it has output of that command."""
+        of = attempt, command, TEXT
+        return any((entry.attempt, entry.command, entry.kind) == of for entry in self.entries)
+
     @property
     def is_cut(self) -> bool:
         """Whether a part was cut out of the log."""

@@ -4,11 +4,14 @@ Nothing is kept for a viewer but the version that it has seen. A viewer gets wha
 then, at most once per TICK_S, and only once it has read what it got before: a slow one skips versions.
 """
 
+import math
 import secrets
 from collections.abc import Iterable
+from socket import SO_SNDBUF, SOL_SOCKET
+from typing import cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.internet.interfaces import IPushProducer, IReactorTime, ISystemHandle, ITCPTransport
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.web.server import Request
@@ -30,9 +33,11 @@ MOST_MESSAGES = 64
 """How many messages of one version are kept: a client may say that it has seen any."""
 SHOWN_ERROR = 500
 """Characters of an error in a row; GET /jobs/ID/workers has all of it."""
+UNREAD_BYTES = 2**17
+"""How much the system may hold for a viewer: it takes up to megabytes, and none seems slow until then."""
 COLUMNS = (
     *("actor", "state", "does", "label", "attempt", "began", "since", "waits_for"),
-    *("total", "done", "failed", "error"),
+    *("total", "done", "failed", "error", "retried"),
 )
 """What a row has of an actor, in this order."""
 
@@ -49,12 +54,13 @@ def row_of(actor: Actor) -> Row:
     error = actor.error and readable(actor.error[:SHOWN_ERROR])
     does = actor.attempts[-1].does() if actor.state == "running" and actor.attempts else None
     shown = [actor.number, actor.state, does, actor.label, actor.tried, actor.began, actor.since()]
-    return [*shown, waits_for, *actor.tally(), error]
+    return [*shown, waits_for, *actor.tally(), error, actor.retried]
 
 
 def row_in(told: JSON) -> Row:
     """Return the row in the JSON of an actor."""
     known = {**told, **told["inputs"], "error": (told["error"] or "")[:SHOWN_ERROR] or None}
+    known["retried"] = bool(told.get("failures")) and told["state"] != "failed"
     return [known.get(name) for name in COLUMNS]
 
 
@@ -140,19 +146,25 @@ def event(kind: str, event_id: str, told: str) -> bytes:
 class Viewer:
     """A client that follows the events of a job, at its own speed."""
 
-    def __init__(self, request: Request, feed: Feed, seen: int | None) -> None:
+    def __init__(self, request: Request, feed: Feed, seen: int | None, slow_s: float) -> None:
         self.feed = feed
         self.over: Deferred[None] = Deferred()
         """Fires once nothing more is sent: the job has ended, and that was sent."""
         self._request = request
         self._seen = seen
         self._paused = False
-        self._quiet_s = 0.0
+        self._quiet_s = self._stuck_s = 0.0
+        self._slow_s = slow_s
         request.registerProducer(self, True)
 
     def show(self) -> None:
         """Send what has changed, unless the client has not yet read what it got before."""
-        if self._paused or self.over.called:
+        if self.over.called:
+            return
+        if self._paused:
+            self._stuck_s += TICK_S
+            if self._stuck_s >= self._slow_s:
+                cast(ITCPTransport, self._request.transport).abortConnection()
             return
         if self._seen is None or self._seen < self.feed.version:
             # `_seen` comes first: the connection may say during the write that it is full.
@@ -181,6 +193,7 @@ class Viewer:
 
     def resumeProducing(self) -> None:
         self._paused = False
+        self._stuck_s = 0.0
 
     def stopProducing(self) -> None:
         self._paused = True
@@ -195,7 +208,7 @@ class Feeds:
         self._clock = clock
         self._epoch = secrets.token_hex(4)
         self._feeds: dict[str, Feed] = {}
-        self._viewers: set[Viewer] = set()
+        self._viewers: dict[Viewer, float] = {}  # and until when it may see them
         self._ticks = LoopingCall(self._tick)
         self._ticks.clock = clock
 
@@ -203,10 +216,16 @@ class Feeds:
         """How many viewers there are."""
         return len(self._viewers)
 
-    def watch(self, job: Job | PastJob, request: Request) -> Deferred[None]:
-        """Send the job's events to this client; fires once the job has ended.
+    def watch(
+        self,
+        job: Job | PastJob,
+        request: Request,
+        slow_s: float = 60.0,
+        until: float = math.inf,
+    ) -> Deferred[None]:
+        """Send the job's events to this client; fires once the job has ended, or at the time `until`.
 
-        Cancel it once the client is gone.
+        A client that reads nothing for `slow_s` loses its connection. Cancel it once the client is gone.
         """
         feed = self._feeds.get(job.id)
         if feed is None:
@@ -215,8 +234,10 @@ class Feeds:
         request.setHeader("Cache-Control", "no-store")
         request.setHeader("X-Accel-Buffering", "no")  # of nginx, which would hold events back
         last = (request.getHeader("last-event-id") or "").strip()
-        viewer = Viewer(request, feed, feed.seen(last))
-        self._viewers.add(viewer)
+        if ISystemHandle.providedBy(request.transport):
+            request.transport.getHandle().setsockopt(SOL_SOCKET, SO_SNDBUF, UNREAD_BYTES)
+        viewer = Viewer(request, feed, feed.seen(last), slow_s)
+        self._viewers[viewer] = until
         viewer.over.addBoth(self._leave, viewer)
         request.write(b"retry: 1000\n\n")
         viewer.show()
@@ -230,6 +251,9 @@ class Feeds:
             viewer.leave()
 
     def _tick(self) -> None:
+        now = self._clock.seconds()
+        for viewer in [one for one, until in self._viewers.items() if until <= now]:
+            viewer.leave()
         for feed in list(self._feeds.values()):
             viewers = [viewer for viewer in self._viewers if viewer.feed is feed]
             try:
@@ -242,7 +266,7 @@ class Feeds:
                     viewer.leave()
 
     def _leave(self, result: object, viewer: Viewer) -> object:
-        self._viewers.discard(viewer)
+        self._viewers.pop(viewer, None)
         watched = {one.feed.job.id for one in self._viewers}
         for job_id in self._feeds.keys() - watched:
             del self._feeds[job_id]

@@ -16,6 +16,7 @@ from pathlib import Path
 from mu.messages import HELLO, parse_retval
 from mu.parameters import Parameter, Params
 from mu.pipelines import s3
+from mu.pipelines.mending import NOT_THERE, may_mend
 from mu.pipelines.texts import (
     check_bucket,
     check_command,
@@ -66,9 +67,10 @@ class ProgramEnded(OnePassState):
     def post_transition(self) -> State:
         status, self.output = parse_retval(self.messages[-1])
         if status:
-            part = self.worker.actor
             tail = readable(self.output[-TAIL:]).strip()
-            return ErrorState(self, f"part {part}: exit status {status}: {tail}")
+            part = "" if status in NOT_THERE else f"part {self.worker.actor}: "
+            words = f"{part}exit status {status}: {tail}"
+            return ErrorState(self, words, not self.worker.may_mend(self.messages[-1]))
         return self.nextState(self)
 
 
@@ -170,6 +172,7 @@ def _run(job: JobFacts, words: str, wait: str = "") -> str:
 
 class Chain(Pipeline):
     name = "chain"
+    may_mend = staticmethod(may_mend)
     may_run_twice = False  # two workers with one name would interfere with each other at the relay
     uses_relay = True
     relay_keep = True  # so that a later attempt gets its neighbour's state again
@@ -215,6 +218,9 @@ class Chain(Pipeline):
             }
             for number in range(actors)
         ]
+
+    def neighbour(self, params: Params, actor: int) -> int | None:
+        return actor - 1 if actor else None
 
     def rerun(self, params: Params, outcomes: Sequence[Outcome]) -> dict[int, ActorInput]:
         if any(outcome.error for outcome in outcomes):

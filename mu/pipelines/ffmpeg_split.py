@@ -10,6 +10,7 @@ from fractions import Fraction
 
 from mu.parameters import FieldError, Parameter, Params
 from mu.pipelines import s3
+from mu.pipelines.mending import NOT_THERE, first_program, is_final, may_mend, need
 from mu.pipelines.templates import ShellTemplate
 from mu.pipelines.texts import check_bucket, check_command, check_given, check_length, readable
 from mu.plugins import ActorInput, Outcome, Pipeline
@@ -148,8 +149,11 @@ async def run_on_chunk(worker: ScriptWorker, **files: str) -> Ran:
     values = {**worker.input, **files, "actor": str(worker.actor)}
     ran = await worker.run(command.fill(values), check=False)
     if ran.status:
+        if ran.status in NOT_THERE:
+            await need(worker, *first_program(worker.job.params.command))
         output = readable(ran.output[-500:]).strip()
-        raise ActorFailed(f"chunk {worker.chunk}: exit status {ran.status}: {output}")
+        words = f"chunk {worker.chunk}: exit status {ran.status}: {output}"
+        raise ActorFailed(words, is_final(ran.status, ran.output))
     return ran
 
 
@@ -167,6 +171,7 @@ async def look(worker: ScriptWorker) -> dict[str, object]:
 
 class FfmpegSplit(Pipeline):
     name = "ffmpeg_split"
+    may_mend = staticmethod(may_mend)
     description = "Run ffmpeg on each chunk of one video, read over HTTP, and keep its output."
     parameters = (
         *PARAMETERS,

@@ -6,7 +6,6 @@ xc-decode-bundle, and daala's dump_ssim; the function's bundle has them, or MU_X
 folder.
 """
 
-import re
 from collections.abc import Sequence
 
 from mu.parameters import FieldError, Parameter, Params
@@ -15,7 +14,7 @@ from mu.pipelines.making import BUCKET, OFFSET, at, fetch, step, store
 from mu.pipelines.templates import ShellTemplate
 from mu.pipelines.texts import LAST_NUMBER, check_bucket, check_command, check_given, check_key
 from mu.pipelines.texts import check_last as check_last_number
-from mu.pipelines.xcenc import PROGRAMS, hashed
+from mu.pipelines.xcenc import PROGRAMS, QUALITY_S, hashed
 from mu.plugins import ActorInput, Outcome
 from mu.states import JobFacts, ScriptWorker
 
@@ -30,9 +29,7 @@ COMPARE = Parameter(
 )
 QUALITY = (
     Parameter("quality", int, "the cq-level of xcenc's job", 30, 0, 63),
-    Parameter(
-        "quality_s", str, "the quality of the second pass of the original's xcenc, or x", "x"
-    ),
+    QUALITY_S,
 )
 HASHED = Parameter("hash_s3keys", bool, "whether all keys begin with four digits of a hash", False)
 
@@ -77,10 +74,6 @@ def check(params: Params, last: int) -> None:
     check_bucket(params)
     check_given(params, "video")
     check_compare(params)
-    if not re.fullmatch(r"x|[0-9]{1,3}", params.quality_s, re.ASCII):
-        raise FieldError(
-            "params.quality_s", f"params.quality_s must be x or a number, got {params.quality_s!r}"
-        )
     check_last_number("params.offset", last)
     key = report_key(params, last)
     check_key("params.video", hashed(key) if params.hash_s3keys else key)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from mu.parameters import Parameter, Params
+from mu.pipelines.mending import may_mend
 from mu.pipelines.texts import check_command, readable
 from mu.plugins import Outcome, Pipeline
 from mu.states import JobFacts, Script, ScriptWorker
@@ -28,6 +29,7 @@ async def run_one(worker: ScriptWorker) -> dict[str, object]:
 
 class Linpack(Pipeline):
     name = "linpack"
+    may_mend = staticmethod(may_mend)
     description = "Run a benchmark program twice at once on each worker, and keep its outputs."
     parameters = (
         Parameter("command", str, "the program; empty: the packaged command", ""),

@@ -44,6 +44,6 @@ async def store(worker: ScriptWorker, name: str) -> dict[str, str]:
     return {"key": worker.out_key}
 
 
-def made(outcomes: Sequence[Outcome]) -> dict[str, object]:
+def made(outcomes: Sequence[Outcome]) -> dict[str, list[str]]:
     """Return the job's result: the keys that were written."""
     return {"keys": [outcome.result["key"] for outcome in outcomes if not outcome.error]}

@@ -22,6 +22,7 @@ from mu.aws.keys import no_files
 from mu.aws.s3 import EMBEDDED_BUCKET
 from mu.parameters import FieldError, Parameter, Params
 from mu.pipelines import s3
+from mu.pipelines.mending import NOT_THERE, ProgramsMissing, first_program, is_final, may_mend, need
 from mu.pipelines.templates import ShellTemplate, fill, parse
 from mu.pipelines.texts import (
     LONGEST_COMMAND,
@@ -149,11 +150,14 @@ class Item:
         row = self.row
         try:
             yield
+        except ProgramsMissing:  # no key can do without them
+            raise
         except ActorFailed as error:
             row["error"] = readable(str(error))
             if self._worker.job.params.on_error != "keep":
                 tail = f": {row['tail']}" if row.get("tail") else ""
-                raise ActorFailed(f"{row['key']!r}: {row['error']}{tail}") from error
+                words = f"{row['key']!r}: {row['error']}{tail}"
+                raise ActorFailed(words, error.final) from error
 
     async def retrieve(self) -> None:
         if "in" not in self._names.command.names:
@@ -177,7 +181,9 @@ class Item:
         self._tail = readable(ran.output[-TAIL:])
         if ran.status:
             row["tail"] = self._tail
-            raise ActorFailed(f"exit status {ran.status}")
+            if ran.status in NOT_THERE:
+                await need(worker, *first_program(worker.job.params.command))
+            raise ActorFailed(f"exit status {ran.status}", is_final(ran.status, ran.output))
 
     async def measure(self) -> None:
         """Remove the input, and look how much the command has written. Raises ActorFailed."""
@@ -454,6 +460,7 @@ def _refuse_clashes(params: Params, keys: Sequence[str]) -> None:
 
 class Map(Pipeline):
     name = "map"
+    may_mend = staticmethod(may_mend)
     description = (
         "Run a shell command for each key of an S3 prefix, and upload the files it writes."
     )
@@ -554,6 +561,9 @@ class Map(Pipeline):
     def inputs(self, given: ActorInput) -> list[str]:
         keys: list[str] = given["keys"]
         return keys
+
+    def failed_inputs(self, result: Any) -> dict[str, str]:
+        return {row["key"]: row["error"] for row in result["keys"] if "error" in row}
 
     def begin(self, worker: ScriptWorker) -> Script:
         return map_keys(worker)

@@ -59,7 +59,7 @@ class Mk7Frames(Pipeline):
     def begin(self, worker: ScriptWorker) -> Script:
         return put_in_front(worker)
 
-    def finish(self, job: JobFacts, outcomes: Sequence[Outcome]) -> dict[str, object]:
+    def finish(self, job: JobFacts, outcomes: Sequence[Outcome]) -> dict[str, list[str]]:
         return made(outcomes)
 
 

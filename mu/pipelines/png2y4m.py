@@ -13,6 +13,7 @@ from itertools import islice
 
 from mu.events import Answered, Entered, Event
 from mu.parameters import Parameter, Params
+from mu.pipelines.mending import may_mend
 from mu.pipelines.texts import check_bucket, check_given, check_key, check_last
 from mu.pipelines.transfers import AT_ONCE
 from mu.plugins import ActorInput, JobFailed, Outcome, Pipeline
@@ -86,7 +87,8 @@ class Retrieve(MachineState):
             of = len(self._keys)
             self.worker.progress(min(len(self._found), of - 1), of)  # one is left for the chunk
         elif not (number and _NO_SUCH_KEY.fullmatch(event.text)):
-            return ErrorState(self, f"the worker answered {shortened(event.text)}")
+            words = f"the worker answered {shortened(event.text)}"
+            return ErrorState(self, words, not self.worker.may_mend(event.text))
         self._ask(1)
         return self if self._asked else self._retrieved()
 
@@ -99,7 +101,7 @@ class Retrieve(MachineState):
     def _retrieved(self) -> State:
         for place, number in enumerate(sorted(self._found)):
             if place != number:
-                return ErrorState(self, _gap(self._keys[place], self._keys[number]))
+                return ErrorState(self, _gap(self._keys[place], self._keys[number]), final=True)
         self.info[_FRAMES] = len(self._found)
         return self.nextState(self)
 
@@ -126,7 +128,7 @@ class RetrieveNext(CommandListState):
         if _FRAMES in self.info:
             keys = self.worker.input["in_keys"]
             missing, there = keys[self.info[_FRAMES]], keys[self.info["frame"]]
-            return ErrorState(self, _gap(missing, there))
+            return ErrorState(self, _gap(missing, there), final=True)
         return super().post_transition()
 
 
@@ -171,6 +173,7 @@ class Configure(CommandListState):
 
 class Png2Y4M(Pipeline):
     name = "png2y4m"
+    may_mend = staticmethod(may_mend)
     description = "Convert PNG frames <video>-<in_format>/%08d.png to Y4M chunks of `frames` each."
     parameters = (
         Parameter("video", str, "the beginning of all keys", "sintel-1k"),

@@ -52,7 +52,7 @@ class Stitch2(Pipeline):
     def begin(self, worker: ScriptWorker) -> Script:
         return stitch(worker)
 
-    def finish(self, job: JobFacts, outcomes: Sequence[Outcome]) -> dict[str, object]:
+    def finish(self, job: JobFacts, outcomes: Sequence[Outcome]) -> dict[str, list[str]]:
         return made(outcomes)
 
 

@@ -96,7 +96,7 @@ class VpxSsim(Pipeline):
     def begin(self, worker: ScriptWorker) -> Script:
         return try_all(worker)
 
-    def finish(self, job: JobFacts, outcomes: Sequence[Outcome]) -> dict[str, object]:
+    def finish(self, job: JobFacts, outcomes: Sequence[Outcome]) -> dict[str, list[str]]:
         return made(outcomes)
 
 

@@ -7,6 +7,7 @@ complete folder of the chunks, and the output goes to the folder `out` in it.
 from collections.abc import Sequence
 
 from mu.parameters import Parameter, Params
+from mu.pipelines.mending import may_mend
 from mu.pipelines.texts import check_bucket, check_given, check_key, check_last
 from mu.plugins import ActorInput, Outcome, Pipeline
 from mu.states import CommandListState, Context, JobFacts, Previous, TerminalState
@@ -42,6 +43,7 @@ class Encode(CommandListState):
 
 class VpxEnc(Pipeline):
     name = "vpxenc"
+    may_mend = staticmethod(may_mend)
     description = "Encode Y4M chunks <video>/%08d.y4m as VP8 in IVF files <video>/out/%08d.ivf."
     parameters = (
         Parameter("video", str, "the folder of the chunks", "sintel-1k-y4m_06"),

@@ -13,25 +13,33 @@ for upload_states), or the variable MU_XCENC_BIN names their folder.
 """
 
 import hashlib
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 
-from mu.parameters import Parameter, Params
+from mu.messages import parse_retval
+from mu.parameters import FieldError, Parameter, Params
 from mu.pipelines.dealing import deal, whole_groups
+from mu.pipelines.mending import check_programs, may_mend, not_found
 from mu.pipelines.texts import LAST_NUMBER, check_bucket, check_given, check_key, check_last
 from mu.plugins import ActorInput, Outcome, Pipeline
 from mu.states import (
     CommandEntry,
     CommandListState,
     Context,
+    ErrorState,
     ForLoopState,
     JobFacts,
+    MachineState,
     Previous,
+    State,
     TerminalState,
     connect_command,
 )
+from mu.states.context import shortened
 
 PROGRAMS = '"${MU_XCENC_BIN:-.}"'
 ENDED = "OK:RETVAL(0)"
+LOOKED = "OK:RETVAL("
 
 
 def vpxenc(out: str) -> str:
@@ -68,6 +76,11 @@ def is_last(worker: Context) -> bool:
     """Return whether no other actor needs an actor's state."""
     distance = worker.job.params.keyframe_distance
     return worker.actor == worker.job.actors - 1 or place(worker) == distance - 1
+
+
+def left_neighbour(params: Params, actor: int) -> int | None:
+    """Return the actor before an actor in its group; None: it is the first."""
+    return actor - 1 if actor % params.keyframe_distance else None
 
 
 # ---------------------------------------------------------------- what xcenc and xcenc7 share
@@ -108,28 +121,62 @@ FILES = {
 """The worker's file for each kind of key."""
 
 
-class Begin(CommandListState):
-    """Set the worker's switches, connect to the relay and fetch the chunk."""
+class Begin(MachineState):
+    """Set the worker's switches, fetch the chunk, look for the programs, connect to the relay.
+
+    All at once: the replies may come in any order.
+    """
 
     extra = "(fetching its chunk)"
+    nextState: Callable[..., State] = TerminalState
 
     def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
-        params, me = self.job.params, self.actorNum + self.job.params.offset
-        chained = params.keyframe_distance > 1
-        connect = [connect_command(self.job, me, me + 1)] if chained else []
-        self.commandlist = [
-            ("OK:HELLO", "seti:nonblock:1"),
-            "seti:bg_silent:1",
-            "seti:expect_statefile:1",
-            "seti:minimal_recode:1",
-            f"seti:hash_s3keys:{int(params.get('hash_s3keys', False))}",
-            f"set:bucket:{params.bucket}",
-            f"set:cmdquality:{params.quality}",
-            *connect,
-            f"retrieve:{self.worker.input['in_key']}\0##TMPDIR##/input.y4m",
-            ("OK:RETRIEVE(", None),
-        ]
         super().__init__(prevState, actorNum)
+        self._awaited = ["OK:HELLO"]
+
+    def get_expect(self) -> list[str | None]:
+        return list(dict.fromkeys(self._awaited))
+
+    def transition(self, msg: str) -> State:
+        prefix = next((one for one in self._awaited if msg.startswith(one)), None)
+        if prefix is None:
+            words = f"expected one of {self.get_expect()}, but the worker answered {shortened(msg)}"
+            return ErrorState(self, words, not self.worker.may_mend(msg))
+        self._awaited.remove(prefix)
+        if prefix == "OK:HELLO":
+            for expected, command in self._commands():
+                self.enqueue(command)
+                self._awaited.append(expected)
+        elif prefix == LOOKED and (none := not_found(*parse_retval(msg))):
+            return ErrorState(self, none, final=True)
+        return self if self._awaited else self.nextState(self)
+
+    def _commands(self) -> Iterator[tuple[str, str]]:
+        """Yield each command, with the reply to wait for; the slowest come first."""
+        params, me = self.job.params, self.actorNum + self.job.params.offset
+        yield "OK:SETI", "seti:nonblock:1"
+        yield "OK:SETI", "seti:bg_silent:1"
+        yield "OK:SETI", f"seti:hash_s3keys:{int(params.get('hash_s3keys', False))}"
+        yield "OK:SET(", f"set:bucket:{params.bucket}"
+        yield "OK:RETRIEVE(", f"retrieve:{self.worker.input['in_key']}\0##TMPDIR##/input.y4m"
+        yield LOOKED, f"run:{check_programs(*self._needed())}"
+        yield "OK:SETI", "seti:expect_statefile:1"
+        yield "OK:SETI", "seti:minimal_recode:1"
+        yield "OK:SET(", f"set:cmdquality:{params.quality}"
+        if params.keyframe_distance > 1:
+            yield "OK:CONNECT", connect_command(self.job, me, me + 1)
+
+    def _needed(self) -> Iterator[str]:
+        """Yield the programs that this actor runs."""
+        chained = self.job.params.keyframe_distance > 1
+        yield f"{PROGRAMS}/vpxenc"
+        if chained and place(self.worker):
+            yield f"{PROGRAMS}/xc-enc"
+        yield from (f"{PROGRAMS}/{name}" for name in self.others())
+
+    def others(self) -> list[str]:
+        """Return the names of the other programs that this actor runs."""
+        raise NotImplementedError
 
 
 # ---------------------------------------------------------------- the passes
@@ -178,14 +225,29 @@ Pass.nextState = Passes
 class FetchChunk(Begin):
     nextState = Passes
 
+    def others(self) -> list[str]:
+        params = self.job.params
+        names = ["xc-dump"] if params.keyframe_distance > 1 or params.upload_states else []
+        return names + (["comp-states"] if "comp_txt" in self.worker.input["keys"] else [])
+
+
+def run_with_state(iteration: int, sends: bool, run: str) -> list[CommandEntry]:
+    """Return the entries that send a run, and before it what makes its state number `iteration`.
+
+    They do not wait for one another; the reply to the run is not awaited here.
+    """
+    return [
+        (None, f"seti:run_iter:{iteration}"),
+        (None, f"seti:send_statefile:{int(sends)}"),
+        (None, run),
+        ("OK:SETI", None),
+        ("OK:SETI", None),
+    ]
+
 
 def first_pass(worker: Context) -> list[CommandEntry]:
     """Return the commands that make output.ivf and its state without any neighbour."""
-    commands: list[CommandEntry] = [
-        (None, "seti:run_iter:0"),
-        f"seti:send_statefile:{int(not is_last(worker))}",
-        vpxenc("output.ivf"),
-    ]
+    commands = run_with_state(0, not is_last(worker), vpxenc("output.ivf"))
     if worker.job.params.keyframe_distance > 1 or worker.job.params.upload_states:
         dump = f"run:{PROGRAMS}/xc-dump ##TMPDIR##/output.ivf ##TMPDIR##/final.state 2>&1"
         commands.append((ENDED, dump))
@@ -201,15 +263,13 @@ def later_pass(worker: Context) -> list[CommandEntry]:
     """
     number, k = worker.info["pass"], place(worker)
     sends = not is_last(worker) and (number == 2 or k == 1)
-    commands: list[CommandEntry] = [
-        (None, f"seti:run_iter:{1 if number == 1 else k}"),
-        f"seti:send_statefile:{int(sends)}",
-    ]
-    encode: CommandEntry = xc_enc("##INSTATESWITCH##")
-    if "prev_state" in worker.input["keys"]:
-        commands.append("run:cp ##TMPDIR##/final.state ##TMPDIR##/prev.state")
-        encode = (ENDED, xc_enc("##INSTATESWITCH##"))
-    return [*commands, encode, (ENDED, None)]
+    second = worker.job.params.quality_s
+    encode = xc_enc("##INSTATESWITCH##", "" if second == "x" else f"--s-ac-qi {second} ")
+    iteration = 1 if number == 1 else k
+    if "prev_state" not in worker.input["keys"]:
+        return [*run_with_state(iteration, sends, encode), (ENDED, None)]
+    keep = "run:cp ##TMPDIR##/final.state ##TMPDIR##/prev.state"
+    return [(None, keep), (ENDED, None), *run_with_state(iteration, sends, encode), (ENDED, None)]
 
 
 # ---------------------------------------------------------------- the pipeline
@@ -223,8 +283,25 @@ SHARED = (
 )
 
 
+class SecondQuality(Parameter):
+    """A parameter that is a quality index of xc-enc, such as 40, or x for none."""
+
+    def read(self, given: object, field: str) -> object:
+        if not (isinstance(given, str) and re.fullmatch(r"x|[0-9]{1,3}", given, re.ASCII)):
+            raise FieldError(
+                field, f"{field} must be x or a number such as '40', got {given!r:.200}"
+            )
+        return given
+
+
+QUALITY_S = SecondQuality(
+    "quality_s", str, "xc-enc's --s-ac-qi, which newer ones do not have; x: it is not given", "x"
+)
+
+
 class XcEnc(Pipeline):
     name = "xcenc"
+    may_mend = staticmethod(may_mend)
     may_run_twice = False  # two workers with one name would interfere with each other at the relay
     uses_relay = True
     relay_keep = True  # so that a later attempt gets its neighbour's state again
@@ -239,6 +316,7 @@ class XcEnc(Pipeline):
             maximum=LAST_NUMBER,
         ),
         *SHARED,
+        QUALITY_S,
         Parameter("hash_s3keys", bool, "whether all keys begin with four digits of a hash", False),
     )
 
@@ -265,6 +343,9 @@ class XcEnc(Pipeline):
         """Deal the actors so that all groups begin early."""
         return deal(actors, params.keyframe_distance)
 
+    def neighbour(self, params: Params, actor: int) -> int | None:
+        return left_neighbour(params, actor)
+
     def inputs(self, given: ActorInput) -> list[str]:
         return [given["in_key"]]
 
@@ -290,7 +371,8 @@ def check_chunks(params: Params, folder: str) -> None:
 
 def out_keys(params: Params, folder: str, kinds: Sequence[str], chunk: int) -> dict[str, str]:
     """Return the key of each kind of file."""
-    quality = f"{params.quality}_x_k{params.keyframe_distance}"
+    second = params.get("quality_s", "x")
+    quality = f"{params.quality}_{second}_k{params.keyframe_distance}"
     return {
         kind: f"{folder}/{kind}_{quality}/{chunk:08d}.{FILES[kind].rpartition('.')[2]}"
         for kind in kinds

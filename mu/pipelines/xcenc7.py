@@ -8,9 +8,11 @@ bundle has vpxenc, xc-enc and xc-terminate-chunk.
 
 from collections.abc import Sequence
 
+from mu.messages import parse_retval
 from mu.parameters import Parameter, Params
 from mu.pipelines.dealing import deal, whole_groups
-from mu.pipelines.texts import LAST_NUMBER
+from mu.pipelines.mending import may_mend
+from mu.pipelines.texts import LAST_NUMBER, readable
 from mu.pipelines.xcenc import (
     ENDED,
     PROGRAMS,
@@ -19,14 +21,25 @@ from mu.pipelines.xcenc import (
     UploadChunk,
     check_chunks,
     is_last,
+    left_neighbour,
     out_keys,
     place,
+    run_with_state,
     stored,
     vpxenc,
     xc_enc,
 )
+from mu.pipelines.y4m import check_frames
 from mu.plugins import ActorInput, Outcome, Pipeline
-from mu.states import CommandListState, Context, JobFacts, Previous
+from mu.states import (
+    CommandListState,
+    Context,
+    ErrorState,
+    JobFacts,
+    OnePassState,
+    Previous,
+    State,
+)
 
 
 class EncodeOverlapping(CommandListState):
@@ -37,9 +50,9 @@ class EncodeOverlapping(CommandListState):
         k = place(self.worker)
         chained = self.job.params.keyframe_distance > 1
         self.commandlist = [
-            (None, f"seti:run_iter:{k}"),
-            f"seti:send_statefile:{int(not is_last(self.worker))}",
-            vpxenc("prev.ivf" if chained else "output.ivf"),
+            *run_with_state(
+                k, not is_last(self.worker), vpxenc("prev.ivf" if chained else "output.ivf")
+            ),
             *([(ENDED, self._again(k))] if chained else []),
             (ENDED, None),
         ]
@@ -54,12 +67,43 @@ class EncodeOverlapping(CommandListState):
         return f"run:{PROGRAMS}/xc-terminate-chunk {files} 2>&1"
 
 
+class FramesCounted(OnePassState):
+    extra = "(counting frames)"
+    expect = "OK:RETVAL("
+
+    def post_transition(self) -> State:
+        status, output = parse_retval(self.messages[-1])
+        if status:
+            return ErrorState(self, readable(output).strip())
+        return EncodeOverlapping(self)
+
+
+class CountFrames(CommandListState):
+    """Refuse a chunk that lacks frames or the one in front; only the job's last may be shorter."""
+
+    extra = "(counting frames)"
+    nextState = FramesCounted
+
+    def __init__(self, prevState: Previous, actorNum: int = 0) -> None:
+        in_front = int(place(self.worker) > 0)
+        most = self.job.params.frames + in_front
+        least = 1 + in_front if self.actorNum == self.job.actors - 1 else most
+        key = self.worker.input["in_key"]
+        self.commandlist = [(None, f"run:{check_frames('##TMPDIR##/input.y4m', key, least, most)}")]
+        super().__init__(prevState, actorNum)
+
+
 class FetchOverlapping(Begin):
-    nextState = EncodeOverlapping
+    nextState = CountFrames
+
+    def others(self) -> list[str]:
+        chained, k = self.job.params.keyframe_distance > 1, place(self.worker)
+        return ["xc-terminate-chunk"] if chained and not k else []
 
 
 class XcEnc7(Pipeline):
     name = "xcenc7"
+    may_mend = staticmethod(may_mend)
     may_run_twice = False  # two workers with one name would interfere with each other at the relay
     uses_relay = True
     relay_keep = True  # so that a later attempt gets its neighbour's state again
@@ -107,6 +151,9 @@ class XcEnc7(Pipeline):
     def order(self, params: Params, actors: int) -> list[int]:
         """Deal the actors so that all groups begin early."""
         return deal(actors, params.keyframe_distance)
+
+    def neighbour(self, params: Params, actor: int) -> int | None:
+        return left_neighbour(params, actor)
 
     def inputs(self, given: ActorInput) -> list[str]:
         return [given["in_key"]]

@@ -6,8 +6,6 @@ is all that VP8 has.
 
 from mu.pipelines.templates import quoted
 
-__all__ = ["check_frames", "half", "joined", "with_frame_before"]
-
 _READ = r"""mu_y4m() {
 header=
 IFS= read -r header <"$1"

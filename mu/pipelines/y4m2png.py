@@ -7,6 +7,7 @@ Frames are numbered as in the whole video: chunk k of n frames begins with frame
 from collections.abc import Sequence
 
 from mu.parameters import Parameter, Params
+from mu.pipelines.mending import may_mend
 from mu.pipelines.texts import check_bucket, check_given, check_key, check_last
 from mu.pipelines.transfers import AT_ONCE
 from mu.plugins import ActorInput, JobFailed, Outcome, Pipeline
@@ -27,7 +28,8 @@ async def split(worker: ScriptWorker) -> dict[str, int]:
     counted = await worker.run(count, quiet=True)
     frames = int(counted.output.strip() or 0)
     if frames > params.frames:  # their numbers would be those of the next chunk
-        raise ActorFailed(f"{worker.in_key} must have at most {params.frames} frames, got {frames}")
+        words = f"{worker.in_key} must have at most {params.frames} frames, got {frames}"
+        raise ActorFailed(words, final=True)
     await worker.seti("nonblock", 1)
     for done in range(0, frames, AT_ONCE):
         batch = range(done + 1, min(done + AT_ONCE, frames) + 1)
@@ -43,6 +45,7 @@ async def upload(worker: ScriptWorker, number: int) -> None:
 
 class Y4M2Png(Pipeline):
     name = "y4m2png"
+    may_mend = staticmethod(may_mend)
     description = "Convert Y4M chunks <video>-<in_format>/%08d.y4m to PNG frames."
     parameters = (
         Parameter("video", str, "the beginning of all keys", "sintel-1k"),

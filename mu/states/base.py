@@ -98,7 +98,8 @@ class MachineState(State):
         match event:
             case Answered(text=text):
                 if text.startswith("FAIL("):
-                    return ErrorState(self, f"the worker answered {shortened(text)}")
+                    words = f"the worker answered {shortened(text)}"
+                    return ErrorState(self, words, not self.worker.may_mend(text))
                 return self._offer(text)
             case Entered():
                 if self.starts_at_once():
@@ -164,10 +165,12 @@ class ErrorState(TerminalState):
     """The actor failed."""
 
     err: str = ""
+    final: bool = False
+    """Whether no retry can mend it, so that the actor has failed for good."""
 
-    def __init__(self, prevState: Previous, err: str = "") -> None:
+    def __init__(self, prevState: Previous, err: str = "", final: bool = False) -> None:
         super().__init__(prevState)
-        self.err = err
+        self.err, self.final = err, final
 
     def str_extra(self) -> str:
         return self.err

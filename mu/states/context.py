@@ -10,6 +10,7 @@ from zope.interface import implementer
 from mu.events import CancelTimer, Effect, Event, Send, SetTimer
 from mu.interfaces import IState
 from mu.parameters import Params
+from mu.states.passing import StatePassing
 
 TRANSITION_LIMIT = 10_000
 """The most transitions for one event. A machine that makes more is in an endless loop."""
@@ -151,6 +152,10 @@ class Context:
         """What `progress` was last told."""
         self.held_limit = HELD_LIMIT
         """How many replies may wait until something expects them."""
+        self.passing: StatePassing | None = None
+        """The states that it awaits and passes on; None: its pipeline does not use the relay."""
+        self.may_mend: Callable[[str], bool] = _may_mend
+        """Whether a retry may mend a failure with this reply of the worker (Pipeline.may_mend)."""
         self._sources: dict[int, str | None] = {}  # by the numbers of the latest commands
         self._steps = 0
         self._effects: list[Effect] = []
@@ -173,6 +178,8 @@ class Context:
             self._sources[self.sent] = None if quiet else source
             if len(self._sources) > SOURCES_LIMIT:
                 del self._sources[next(iter(self._sources))]
+        if self.passing is not None:
+            self.passing.sent(self.sent, command)
         self._effects.append(Send(command))
 
     def progress(self, done: int, of: int, failed: int = 0) -> None:
@@ -211,6 +218,10 @@ class Context:
         """Return the list in which the effects of this event are collected."""
         self.now, self._steps, self._effects = at, 0, []
         return self._effects
+
+
+def _may_mend(reply: str) -> bool:
+    return True
 
 
 def _refuse_unsendable(command: str) -> None:

@@ -20,9 +20,8 @@ class _Pass(MachineState):
 
     def foreign(self, msg: str) -> ErrorState:
         """Return the ErrorState for a reply that this state does not expect."""
-        return ErrorState(
-            self, f"expected {self.get_expect()!r}, but the worker answered {shortened(msg)}"
-        )
+        words = f"expected {self.get_expect()!r}, but the worker answered {shortened(msg)}"
+        return ErrorState(self, words, not self.worker.may_mend(msg))
 
     def post_transition(self) -> State:
         """Return the next state; called after the last command was sent."""

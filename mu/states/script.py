@@ -26,14 +26,22 @@ _T = TypeVar("_T")
 
 
 class ActorFailed(Exception):
-    """Raise it in a script to fail the actor with this message."""
+    """Raise it in a script to fail the actor with this message.
+
+    `final`: no retry can mend it, so that the actor has failed for good.
+    """
+
+    def __init__(self, message: str = "", final: bool = False) -> None:
+        super().__init__(message)
+        self.final = final
 
 
 class CommandFailed(ActorFailed):
     """The worker replied that a command failed; `reply` is that reply."""
 
-    def __init__(self, command: str, reply: str) -> None:
-        super().__init__(f"the worker answered {shortened(reply)} to {shortened(command, 200)}")
+    def __init__(self, command: str, reply: str, final: bool = False) -> None:
+        words = f"the worker answered {shortened(reply)} to {shortened(command, 200)}"
+        super().__init__(words, final)
         self.command = command
         self.reply = reply
 
@@ -168,7 +176,7 @@ class ScriptWorker(Context):
         reply = await self._to_the_end(words, "OK:RUNNING", "OK:RETVAL", source, quiet)
         status, output = parse_retval(reply)
         if check and status:
-            raise CommandFailed(f"run:{command}", reply)
+            raise CommandFailed(f"run:{command}", reply, not self.may_mend(reply))
         return Ran(status, output)
 
     async def retrieve(self, key: str = "", file: str = "") -> None:
@@ -226,7 +234,7 @@ class ScriptWorker(Context):
     async def _reply(self, command: str, number: int, prefix: str) -> str:
         reply: str = await _Reply(number, prefix)
         if reply.startswith("FAIL("):
-            raise CommandFailed(command, reply)
+            raise CommandFailed(command, reply, not self.may_mend(reply))
         return reply
 
     async def _to_the_end(
@@ -317,7 +325,8 @@ class ScriptState(State):
         try:
             self._run()
         except (ActorFailed, TimeoutError) as error:
-            return ErrorState(self._worker, f"{self._name}: {error or type(error).__name__}")
+            words = f"{self._name}: {error or type(error).__name__}"
+            return ErrorState(self._worker, words, getattr(error, "final", False))
         if not self._main.done:
             return self
         ending = TerminalState(self._worker)

@@ -1,21 +1,33 @@
 """Makes the answer to GET /jobs/ID/timeline from a job's course."""
 
 from collections.abc import Iterable
+from functools import lru_cache
+from itertools import islice
 
-from mu.timeline.attempts import AttemptCourse, Segment
+from mu.strict_json import dumps
+from mu.timeline.attempts import AttemptCourse, CommandCourse, Segment
 from mu.timeline.course import ActorCourse, JobCourse
-from mu.timeline.shape import ActorCourseJson, AttemptCourseJson, Point, TimelineJson
+from mu.timeline.shape import Point
 
 DIGITS = 3
 """Digits after the decimal point of all seconds."""
 
 
 def timeline_json(
-    job: str, course: JobCourse, until: float, ended: bool, commands: bool
-) -> TimelineJson:
-    """Return the course of a job until it ended, or until now; with its `commands`, if wanted."""
+    job: str,
+    course: JobCourse,
+    until: float,
+    ended: bool,
+    commands: bool,
+    after: int = -1,
+    most: int | None = None,
+) -> str:
+    """Return the course of a job until it ended, or until now, as the JSON of a TimelineJson.
+
+    It has at most `most` actors, those with a number over `after`; and their `commands`, if wanted.
+    """
     start, until = course.created, max(until, course.last)
-    return {
+    head = {
         "id": job,
         "created": start,
         "seconds": round(until - start, DIGITS),
@@ -31,25 +43,33 @@ def timeline_json(
             for launch in course.launches.values()
             if not launch.used
         ],
-        "actors": [
-            _actor(one, course.opened(one.number), start, until, commands)
-            for one in course.actors.values()
-        ],
     }
+    chosen = islice((one for number, one in course.actors.items() if number > after), most)
+    actors = (_actor(one, course.opened(one.number), start, until, commands) for one in chosen)
+    return _with(head, "actors", actors)
+
+
+def _with(told: object, name: str, values: Iterable[str]) -> str:
+    """Return a JSON object with one more member: a list of values that are JSON already."""
+    return f'{_dumps(told)[:-1]},"{name}":[{",".join(values)}]}}'
+
+
+def _dumps(told: object) -> str:
+    return dumps(told, compact=True)
 
 
 def _actor(
     actor: ActorCourse, opened: float | None, start: float, until: float, commands: bool
-) -> ActorCourseJson:
+) -> str:
     attempts = actor.attempts
-    told: ActorCourseJson = {
+    told = {
         "actor": actor.number,
         "attempt": attempts[-1].number if attempts else 0,
         "states": _row(actor.segments(until, opened), start),
     }
-    if commands:
-        told["attempts"] = [_attempt(attempt, start) for attempt in attempts]
-    return told
+    if not commands:
+        return _dumps(told)
+    return _with(told, "attempts", (_attempt(attempt, start) for attempt in attempts))
 
 
 def _row(segments: Iterable[Segment], start: float) -> list[Point]:
@@ -64,10 +84,10 @@ def _row(segments: Iterable[Segment], start: float) -> list[Point]:
     return row
 
 
-def _attempt(attempt: AttemptCourse, start: float) -> AttemptCourseJson:
+def _attempt(attempt: AttemptCourse, start: float) -> str:
     launch = attempt.launch
     hello = launch.hello if launch else attempt.began if attempt.number else None
-    return {
+    told = {
         "attempt": attempt.number,
         "worker": attempt.worker or None,
         "launched": _since(start, launch.launched if launch else None),
@@ -83,17 +103,25 @@ def _attempt(attempt: AttemptCourse, start: float) -> AttemptCourseJson:
             (round(one.began - start, DIGITS), _since(start, one.ended), one.reason)
             for one in attempt.breaks
         ],
-        "commands": [
-            (
-                one.name,
-                round(one.sent - start, DIGITS),
-                _since(start, one.begun or None),
-                _since(start, one.ended),
-                one.outcome or None,
-            )
+        "waits": [
+            (round(one.begun - start, DIGITS), round(one.waits_until - start, DIGITS), one.name)
             for one in attempt.commands
+            if one.waited and one.begun
         ],
     }
+    return _with(told, "commands", (_command(command, start) for command in attempt.commands))
+
+
+def _command(one: CommandCourse, start: float) -> str:
+    """Return a CommandRow. There are many, and this is faster than the json module."""
+    begun = f"{one.begun - start:.3f}" if one.begun else "null"
+    ended = "null" if one.ended is None else f"{one.ended - start:.3f}"
+    return f"[{_text(one.name)},{one.sent - start:.3f},{begun},{ended},{_text(one.outcome)}]"
+
+
+@lru_cache(1000)
+def _text(text: str) -> str:
+    return _dumps(text or None)
 
 
 def _since(start: float, at: float | None) -> float | None:

@@ -17,12 +17,14 @@ IDLE = "idle"
 MIN_IDLE_S = 0.002
 """A shorter pause between two commands is not shown."""
 AWAY = "away"
+WAIT = "wait"
+"""What a worker does whose program waits for a state of its neighbour."""
 QUIT = "quit"
 
 Segment = tuple[float, str]
 """When it began, and what the actor did from then on."""
 
-_RANKS = {AWAY: 0, "run": 1, "upload": 2, "retrieve": 3, "connect": 4}
+_RANKS = {AWAY: 0, "run": 1, "upload": 2, "retrieve": 3, "connect": 4, WAIT: 10}
 _MOST_AT_ONCE = 64  # commands of one worker
 
 
@@ -38,8 +40,16 @@ class CommandCourse:
     """When the first reply to it came; 0: none has."""
     ended: float | None = None
     """When the last reply to it came; None: it has not, or the attempt ended before."""
+    waited: float = 0.0
+    """How long its program waited for a state of another worker first, in seconds, as it told."""
     outcome: str = ""
     """`ok`, `exit N`, or why it failed; empty: there was no reply."""
+
+    @property
+    def waits_until(self) -> float:
+        """Until when its program waited for that state."""
+        until = self.begun + self.waited
+        return until if self.ended is None else min(until, self.ended)
 
 
 @dataclass(slots=True)
@@ -155,6 +165,11 @@ class AttemptCourse:
                 return max(sent, commands[place].heard)
         return sent
 
+    def wait(self, number: int, seconds: float) -> None:
+        """Note how long the program of a command waited for a state."""
+        if 0 < number <= len(self.commands):
+            self.commands[number - 1].waited = seconds
+
     def lose(self, at: float, reason: str) -> None:
         """Note that the connection was lost, unless it already was."""
         if not self.breaks or self.breaks[-1].ended is not None:
@@ -195,8 +210,12 @@ class AttemptCourse:
             heard = command.heard or heard
             end = until if command.ended is None else command.ended
             hidden = command.name == QUIT or (command.name == UNKNOWN and not command.heard)
-            if begun <= end and not hidden:
-                yield begun, end, command.name
+            if begun > end or hidden:
+                continue
+            if command.waited:
+                yield begun, command.waits_until, WAIT
+                begun = command.waits_until
+            yield begun, end, command.name
         for one in self.breaks:
             yield one.began, until if one.ended is None else one.ended, AWAY
 

@@ -13,6 +13,7 @@ from mu.journal.records import (
     Arrived,
     Assigned,
     AttemptEnded,
+    CommandUsed,
     Disconnected,
     Launched,
     Launching,
@@ -40,6 +41,8 @@ LATE = "late"  # as in mu.jobs.launches
 STOPPED = "the coordinator was not running"
 
 _HAPPENED = '["happened",'
+_USED = '["commandused",'
+WAIT_S = "wait_s"  # as in mu.jobs.usage
 _parse = json.JSONDecoder().raw_decode  # json.loads would also look for spaces around the line
 
 
@@ -136,7 +139,7 @@ class JobCourse:
             if line.startswith(_HAPPENED):
                 if not self._is_page or int(line[12 : line.index(",", 12)]) in self.actors:
                     self._take_event(line)
-            else:
+            elif not line.startswith(_USED) or f'"{WAIT_S}"' in line:
                 self._take(line)
         return self
 
@@ -203,6 +206,9 @@ class JobCourse:
             case Reconnected(at=at, actor=actor, attempt=attempt):
                 if (actor, attempt) in self._attempts:
                     self._attempts[actor, attempt].come_back(at)
+            case CommandUsed(actor=actor, attempt=attempt, command=command, told=told):
+                if (actor, attempt) in self._attempts and WAIT_S in told:
+                    self._attempts[actor, attempt].wait(command, told[WAIT_S])
             case Resumed(stopped_at=stopped_at):
                 for one in self._attempts.values():
                     one.lose(stopped_at, STOPPED)

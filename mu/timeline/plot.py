@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from mu.timeline.attempts import AWAY, IDLE
+from mu.timeline.attempts import AWAY, IDLE, WAIT
 from mu.timeline.course import BLOCKED, CANCELLED, DONE, FAILED, LAUNCHING, STARTING, WAITING
 from mu.timeline.figures import (
     PHASES,
@@ -41,6 +41,7 @@ COLOURS = {
     "upload": "#009e73",
     "connect": "#8a63b8",
     COMMANDS: "#6b7785",
+    WAIT: "#f0e442",
     AWAY: "#cc79a7",
     DONE: "#7fc8a9",
     FAILED: "#d13b1f",
@@ -51,7 +52,7 @@ COLOURS = {
 
 STYLE = """
 svg{font:12px system-ui,sans-serif;background:#fff}
-text{fill:#27313c}.title{font-size:17px;font-weight:600}.head{font-weight:600}
+text{fill:#27313c}text.title{font-size:17px;font-weight:600}text.head{font-weight:600}
 .quiet{fill:#66717e}.axis{stroke:#c4ccd4;fill:none}.grid{stroke:#e4e8ec;fill:none}
 @media(prefers-color-scheme:dark){svg{background:#14181d}text{fill:#e3e8ed}.quiet{fill:#98a3af}
 .axis{stroke:#4a545f}.grid{stroke:#2a323b}}

@@ -1,14 +1,22 @@
-"""Writes a report of a job: one HTML file without scripts, which needs nothing from any host."""
+"""Writes a report of a job: one HTML file, which needs nothing from any host.
 
+It has a summary that needs no scripts, and the page's own view of the job, whose data are in the file.
+"""
+
+import gzip
 import json
+from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from html import escape
 from typing import Any
 
-from mu.timeline.attempts import AWAY, OK, QUIT
+from mu.timeline.attempts import AWAY, OK, QUIT, WAIT
 from mu.timeline.course import FAILED
 from mu.timeline.figures import attempts, cold_start, durations, in_seconds, quantile
+from mu.timeline.plot import STYLE as PLOT_STYLE
 from mu.timeline.plot import plot
 from mu.timeline.shape import ActorCourseJson, TimelineJson
 
@@ -20,39 +28,139 @@ NAMED = 10
 SHOWN_RESULT = 20_000
 """Characters shown of a job's result."""
 
+MOST_LISTED = 1000
+"""How many actors the summary lists."""
+MOST_ACTORS = 10_000
+"""How many actors the page in a report has."""
+MOST_DETAILED = 2000
+"""Of how many actors it has attempts that failed, the last reply, the use and a small result."""
+SHOWN_TEXT = 500
+"""Characters shown of an actor's error, reply or result."""
+MOST_FAILURES = 5
+
 STYLE = """
-:root{color-scheme:light dark}body{font:15px/1.5 system-ui,sans-serif;max-width:1200px;margin:2em auto;
-padding:0 1em}h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em}table{border-collapse:collapse}
-th,td{text-align:left;padding:.2em 1em .2em 0;vertical-align:top;border-bottom:1px solid #8883}
-td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}pre{white-space:pre-wrap;overflow-wrap:anywhere}
-svg{width:100%;height:auto}.failed{color:#d13b1f}.quiet{opacity:.7}td{overflow-wrap:anywhere}
+.summary{max-width:1280px;margin:0 auto;padding:16px 20px}.summary h2{margin-top:2em}
+.summary table{border-collapse:collapse;width:auto}.summary th,.summary td{text-align:left;padding:.2em 1em .2em 0;
+vertical-align:top;border-bottom:1px solid #8883;overflow-wrap:anywhere}
+.summary td.n,.summary th.n{text-align:right;font-variant-numeric:tabular-nums}
+.summary svg{width:100%;height:auto}.failed{color:#d13b1f}.quiet{opacity:.7}
 """
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
-def report(job: Mapping[str, Any], timeline: TimelineJson) -> str:
+@dataclass(frozen=True, slots=True)
+class ReportPage:
+    """The page in a report: its module, its stylesheet, and the rows of GET /jobs/ID/workers."""
+
+    script: str
+    style: str
+    actors: Sequence[Mapping[str, Any]]
+    failures: Sequence[Mapping[str, Any]] = ()
+    """GET /jobs/ID/failures."""
+    use: Sequence[str] = ()
+    """Sentences about what the workers used."""
+
+
+def report(job: Mapping[str, Any], timeline: TimelineJson, page: ReportPage) -> str:
     """Return a report as HTML; `job` is that of GET /jobs/ID, the timeline has all commands."""
     name = f"{job['name']} ({job['id']})" if job.get("name") else job["id"]
     title = f"Job {name}: {job['pipeline']}, {job['state']} after {in_seconds(timeline['seconds'])}"
+    style = page.style + STYLE
     head = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        '<meta name="viewport" content="width=device-width"><title>'
-        f"{escape(title)}</title><style>{STYLE}</style></head><body>"
+        f'<meta http-equiv="Content-Security-Policy" content="{_policy(style, page.script)}">'
+        '<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">'
+        f"<title>{escape(title)}</title><style>{style}</style></head><body>"
+        '<div id="page" hidden><header><nav id="path"></nav></header><main id="main"></main></div>'
+        f'<details id="summary" class="summary" open><summary>{escape(title)}</summary>'
     )
     parts = [
-        f"<h1>{escape(title)}</h1>",
         f'<p class="failed">{escape(job["error"])}</p>' if job.get("error") else "",
         _facts(job, timeline),
+        *(f"<p>{escape(sentence)}</p>" for sentence in page.use if sentence),
         _heading("Timeline", plot(timeline)),
         _heading("Failures", _failures(timeline)),
         _heading("Commands", _commands(timeline)),
         _heading(f"The {SLOWEST} slowest actors", _slowest(timeline)),
-        _folded("All actors", _actors(timeline["actors"], timeline["seconds"])),
+        _folded("All actors", _all(timeline)),
         _folded("Parameters", _json(job.get("params"))),
         _folded("Result", _json(job.get("result"))),
     ]
-    return "\n".join([head, *filter(None, parts), "</body></html>\n"])
+    tail = (
+        f'</details><script type="text/plain" id="data">{_packed(job, timeline, page)}</script>'
+        f'<script type="module">{page.script}</script></body></html>\n'
+    )
+    return "\n".join([head, *filter(None, parts), tail])
+
+
+def _policy(style: str, script: str) -> str:
+    """Return a policy that allows this script and these styles, and nothing else."""
+    styles = f"{_hash(style)} {_hash(PLOT_STYLE)}"
+    return (
+        f"default-src 'none'; script-src {_hash(script)}; style-src {styles}; base-uri 'none';"
+        " form-action 'none'"
+    )
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+
+
+def _packed(job: Mapping[str, Any], timeline: TimelineJson, page: ReportPage) -> str:
+    """Return what the page shows, as JSON, compressed, in base64."""
+    actors = page.actors
+    first = sorted(actors, key=lambda one: (one["state"] != FAILED, not one.get("failures")))
+    shown = {one["actor"]: place < MOST_DETAILED for place, one in enumerate(first[:MOST_ACTORS])}
+    told = {
+        "job": {**job, "result": _short(job.get("result"), SHOWN_RESULT)},
+        "at": timeline["created"] + timeline["seconds"],
+        "failures": page.failures,
+        "actors": [_told(one, shown[one["actor"]]) for one in actors if one["actor"] in shown],
+        "timeline": {
+            "created": timeline["created"],
+            "actors": [
+                {"actor": one["actor"], "states": one["states"]}
+                for one in timeline["actors"]
+                if one["actor"] in shown
+            ],
+        },
+    }
+    text = json.dumps(told, separators=(",", ":"))
+    return b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+
+
+def _told(actor: Mapping[str, Any], detailed: bool) -> dict[str, Any]:
+    """Return what the page shows of an actor."""
+    told = {**actor, "error": _cut(actor["error"]), "result": None, "failures": []}
+    if detailed:
+        told["result"] = _short(actor.get("result"), SHOWN_TEXT)
+        told["last_reply"] = _cut(actor.get("last_reply"))
+        told["failures"] = [
+            {**one, "error": _cut(one["error"]), "last_reply": _cut(one.get("last_reply"))}
+            for one in (actor.get("failures") or [])[-MOST_FAILURES:]
+        ]
+    else:
+        told["last_reply"], told["used"] = "", None
+    return told
+
+
+def _cut(text: str | None) -> str | None:
+    return text and text[:SHOWN_TEXT]
+
+
+def _short(value: object, most: int) -> object:
+    """Return a JSON value, or the beginning of a large one as a text."""
+    text = json.dumps(value)
+    return value if len(text) <= most else f"{text[:most]} ..."
+
+
+def _all(timeline: TimelineJson) -> str:
+    """Return the table of all actors; of very many, the slowest."""
+    actors, now = timeline["actors"], timeline["seconds"]
+    if len(actors) <= MOST_LISTED:
+        return _actors(actors, now)
+    slowest = sorted(actors, key=lambda actor: -_took(actor, now))[:MOST_LISTED]
+    note = f"<p>The {MOST_LISTED:,} slowest of {len(actors):,}; mu trace has all.</p>"
+    return note + _actors(sorted(slowest, key=lambda actor: actor["actor"]), now)
 
 
 def _facts(job: Mapping[str, Any], timeline: TimelineJson) -> str:
@@ -145,6 +253,7 @@ def _actors(actors: Iterable[ActorCourseJson], now: float) -> str:
         "retrieve",
         "run",
         "upload",
+        "wait",
         "away",
         "took",
     )
@@ -169,7 +278,7 @@ def _row(actor: ActorCourseJson, now: float) -> tuple[object, ...]:
     )
 
 
-_SPENT = ("retrieve", "run", "upload", AWAY)
+_SPENT = ("retrieve", "run", "upload", WAIT, AWAY)
 
 
 def _took(actor: ActorCourseJson, now: float) -> float:

@@ -4,6 +4,8 @@ from typing import NotRequired, TypedDict
 
 Span = tuple[float, float | None, str]
 """When it began and ended (None: it has not), and why."""
+WaitSpan = tuple[float, float, str]
+"""When a program waited, and the name of its command."""
 Point = tuple[float, str]
 """When something began, and what."""
 CommandRow = tuple[str, float, float | None, float | None, str | None]
@@ -35,6 +37,8 @@ class AttemptCourseJson(TypedDict):
     states: list[Point]
     away: list[Span]
     commands: list[CommandRow]
+    waits: NotRequired[list[WaitSpan]]
+    """When programs waited for states of other workers, and of which command."""
 
 
 class ActorCourseJson(TypedDict):

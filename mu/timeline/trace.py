@@ -48,6 +48,8 @@ def _rows(attempt: AttemptCourseJson) -> Iterator[tuple[object, ...]]:
         yield "state", name, None, at, end, _between(at, end), None
     for name, sent, begun, end, outcome in attempt["commands"]:
         yield "command", name, sent, begun, end, _between(begun, end), outcome
+    for begun, end, name in attempt.get("waits", []):
+        yield "wait", name, None, begun, end, _between(begun, end), None
     for lost, back, reason in attempt["away"]:
         yield "away", "", None, lost, back, _between(lost, back), reason
 
@@ -126,6 +128,8 @@ def _slices(
     for name, sent, begun, end, outcome in attempt["commands"]:
         if name != QUIT:
             yield begun or sent, ended if end is None else end, name, "command", outcome
+    for begin, end, _ in attempt.get("waits", []):
+        yield begin, end, "wait", "state", None
     for lost, back, reason in attempt["away"]:
         yield lost, ended if back is None else back, "away", "connection", reason
     if attempt["error"] is not None:

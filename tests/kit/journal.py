@@ -79,7 +79,14 @@ class HeldJournal:
         return [job for job in dict.fromkeys(job for job, _ in self._entries) if job not in over]
 
     def lines(self, job: str) -> list[str]:
-        return [line for of, line in self._entries if of == job and isinstance(line, str)]
+        return [line for _, (line,) in self.groups(job)]
+
+    def groups(self, job: str, after: int = 0) -> list[tuple[int, list[str]]]:
+        return [
+            (number, [line])
+            for number, (of, line) in enumerate(self._entries, 1)
+            if of == job and isinstance(line, str) and number > after
+        ]
 
     def ended(self) -> list[tuple[str, Any]]:
         return [(job, past) for job, past in self._entries if not isinstance(past, str)]

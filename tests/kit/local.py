@@ -113,10 +113,12 @@ def processes_of(home: Path) -> dict[int, str]:
         try:
             folder = Path(f"/proc/{pid}")
             seen = (folder / "cmdline").read_bytes()
+            if not seen:  # the kernel's, or a zombie
+                continue
             everything = seen + (folder / "environ").read_bytes()
             everything += (folder / "mountinfo").read_bytes()
         except OSError:
-            continue  # it has ended, or is a zombie
+            continue  # it has ended
         if path in everything and SHIM_OPTIONS not in seen.split(b"\0"):
             found[pid] = seen.replace(b"\0", b" ").decode()
     return found

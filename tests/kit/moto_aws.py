@@ -2,17 +2,8 @@
 
 import os
 from contextlib import contextmanager
-from functools import cache
 
 import boto3
-from botocore.loaders import JSONFileLoader
-
-
-def read_models_once():
-    """Have botocore read each model once, and not for each session: most of a client's time."""
-    load = JSONFileLoader.load_file
-    loaded = cache(lambda path: load(JSONFileLoader(), path))
-    JSONFileLoader.load_file = lambda self, path: loaded(path)
 
 
 @contextmanager

@@ -104,7 +104,8 @@ class Ended:
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # it ends, and its status is on its way
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
@@ -282,7 +283,11 @@ def serve(folder: Path, sock: socket.socket, preloaded: Sequence[str]) -> None:
     for name in preloaded:
         __import__(name)
     if "boto3" in sys.modules:
+        import boto3
+
         read_models_once()
+        for name in ("s3", "lambda"):
+            boto3.session.Session("-", "-", region_name="us-east-1").client(name)
     assert "twisted.internet.reactor" not in sys.modules
     gc.collect()
     gc.freeze()  # the memory stays shared
@@ -326,14 +331,11 @@ def serve(folder: Path, sock: socket.socket, preloaded: Sequence[str]) -> None:
 
 def read_models_once() -> None:
     """Have boto3's sessions share the models of services, which take most of a client's time."""
-    import boto3
     from botocore.loaders import JSONFileLoader
 
     read = JSONFileLoader.load_file
     read_once = cache(lambda path: read(JSONFileLoader(), path))
     JSONFileLoader.load_file = lambda self, path: read_once(path)
-    for name in ("s3", "lambda"):
-        boto3.session.Session("-", "-", region_name="us-east-1").client(name)
 
 
 def make_shims(folder: Path) -> None:

@@ -61,14 +61,20 @@ def check_index(s3, job, text, every):
 
 
 def test_chain_makes_the_index_that_one_pass_makes(studio, s3):
-    text = prose(2_000_000)
+    text = prose(600_000)
     key = "a text; it's $(touch pwned)"
     s3.client().put_object(Bucket="films", Key=key, Body=text)
     params = {"bucket": "films", "key": key, "out_prefix": f"{key}.index/", "every": 50}
-    job = studio.wait(run_job(studio, "chain", 8, function="png2y4m", params=params))
+    job = studio.wait(run_job(studio, "chain", 5, function="png2y4m", params=params))
     check_index(s3, job, text, 50)
+    assert job["used"]["wait_s"] > 0, "later parts wait for the states of earlier ones"
+    course = studio.ask(f"/jobs/{job['id']}/timeline?detail=commands")["actors"]
+    waited = [one["actor"] for one in course if one["attempts"][-1]["waits"]]
+    assert waited
+    assert 0 not in waited
+    assert all("wait" in [state for _, state in course[number]["states"]] for number in waited)
     told = json.loads(inside("replay", job["id"], "--json", daemon=studio).stdout)
-    assert [one["diverged"] for one in told["attempts"]] == [None] * 8
+    assert [one["diverged"] for one in told["attempts"]] == [None] * 5
 
 
 def worker_of_part(gate: str, part: int) -> int:
@@ -128,8 +134,8 @@ def test_a_chain_outlives_the_daemon(s3, held, start, moment):
             "every": 10,
         }
         params["python"] = f"./held {gate}"
-        job_id = run_job(daemon, "chain", 6, function="held", params=params)
-        for part in range(1, 6):
+        job_id = run_job(daemon, "chain", 4, function="held", params=params)
+        for part in range(1, 4):
             wait_until(partial(worker_of_part, gate, part))
         if moment == "while states go":
             os.unlink(gate)
@@ -141,7 +147,7 @@ def test_a_chain_outlives_the_daemon(s3, held, start, moment):
         job = daemon.wait(job_id)
     check_index(s3, job, text, 10)
     workers = daemon.ask(f"/jobs/{job_id}/workers")
-    assert [worker["attempt"] for worker in workers] == [1] * 6
+    assert [worker["attempt"] for worker in workers] == [1] * 4
 
 
 @pytest.mark.parametrize("pipeline", ["xcenc", "xcenc7"])
@@ -153,18 +159,18 @@ def test_the_encoders_outputs_are_the_recipes(studio, s3, tmp_path, pipeline):
     machine, distance = Machine(tmp_path, programs), 3
     name = f"it's {pipeline}; $(touch pwned) `touch pwned`"
     overlaps = pipeline == "xcenc7"
-    for number in range(6):
+    for number in range(4):
         content = chunk(number, overlaps and number % distance > 0)
         machine.put(number, content)
         folder = f"{name}_07" if overlaps and number % distance else f"{name}_06"
         key = f"{folder}/{number:08d}.y4m"
         s3.client().put_object(Bucket="films", Key=key, Body=content)
-    (recipe7 if overlaps else recipe)(machine, list(range(6)), distance)
+    (recipe7 if overlaps else recipe)(machine, list(range(4)), distance)
     video = name if overlaps else f"{name}_06"
     params = {"bucket": "films", "video": video, "keyframe_distance": distance}
-    job = studio.wait(run_job(studio, pipeline, 6, function="encoder", params=params, spares=1))
+    job = studio.wait(run_job(studio, pipeline, 4, function="encoder", params=params, spares=1))
     assert (job["state"], job["error"]) == ("done", None)
-    assert len(job["result"]["keys"]) == 6
+    assert len(job["result"]["keys"]) == 4
     for number, key in enumerate(job["result"]["keys"]):
         assert key == f"{name}_06/out_30_x_k3/{number:08d}.ivf"
         assert get(s3, key) == machine.read(number, "output.ivf")

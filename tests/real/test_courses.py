@@ -25,6 +25,7 @@ from mu.journal.records import (
 from mu.journal.writer import Journal
 from mu.machine import Machine
 from mu.parameters import Parameter, Params
+from mu.plugins import Pipeline
 from mu.registry import Broken, Registry
 from mu.states import CommandListState
 from mu.states.context import JobFacts
@@ -34,10 +35,11 @@ from mu.testing import FakeWorker, play
 JOB = "ab12cd34ef56"
 
 
-class Echo:
+class Echo(Pipeline):
     """A pipeline whose actors greet the person in their input."""
 
     name = "echo"
+    description = "Greet."
     parameters = (Parameter("greeting", str, "what is said", "hello"),)
 
     def __init__(self, more=()):

@@ -94,6 +94,17 @@ def test_only_what_has_changed_is_copied_and_what_is_gone_is_no_input(mine):
     assert (status, f"a later job, {second}, has written to the same place" in told) == (2, True)
 
 
+def test_a_file_as_out_is_for_pipelines_with_one_result(mine):
+    mine.files("few", {"a": "pear\n", "b": "apple\n"})
+    launch = ("launch", "map", "--in", "few", "--out", "few/a", "-p", UPPER)
+    status, _, told = mine.mu(*launch)
+    assert (status, "is a file: map may make several, so name a folder" in told) == (2, True)
+    merged = ("-p", UPPER, "-p", "reduce=cat {in} > {out}")
+    status, _, told = mine.mu("launch", "mapreduce", "--in", "few", "--out", "one.txt", *merged)
+    assert (status, "Downloaded 1 file (11 bytes) to one.txt." in told) == (0, True), told
+    assert (mine.folder / "user" / "one.txt").read_text() == "PEAR\nAPPLE\n"
+
+
 def test_a_job_that_fails_still_brings_what_it_made_and_its_status(mine):
     mine.files("some", {"good": "good\n", "bad": "bad\n"})
     command = "command=grep good {in} > {out} || exit 7"

@@ -1,13 +1,183 @@
-"""Installed in each way that pip knows, `twistd mu` and `mu` run a job from any directory."""
+"""Installed in each way that pip knows, mu runs a job from any directory, with packages beside it.
 
+The example's tests and types pass, and its pipelines run a job. Those of docs/pipelines.md are made from nothing but the page, and its commands run as printed.
+"""
+
+import os
+import re
 import subprocess
 import sys
+import textwrap
 from zipfile import ZipFile
 
 import pytest
 from kit.install import ROOT, make_venv
+from stage import Daemon
 
 TRY = """
+import json, os, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from stage import Daemon
+from mu.functions.bundle import bundle
+import mu
+assert str(Path(mu.__file__).resolve()).startswith(sys.argv[2]), mu.__file__
+daemon = Daemon(Path("daemon"), {"AWS_ENDPOINT_URL_S3": os.environ["AWS_ENDPOINT_URL_S3"]})
+try:
+    daemon.create_function("hello", bundle(Path("hello.zip")).path)
+    for name in ("wordcount-states", "wordcount-script"):
+        order = {"pipeline": name, "function": "hello"}
+        order["params"] = {"bucket": "films", "texts": ["a.txt", "b.txt", "c.txt"]}
+        job = daemon.wait(daemon.ask("/jobs", order)["id"])
+        print(job["state"], json.dumps(job["result"]), job["error"])
+finally:
+    daemon.stop()
+"""
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory, mu_source, mu_wheel):
+    folder = tmp_path_factory.mktemp("example")
+    return make_venv(folder / "venv", mu_wheel, mu_source / "examples" / "mu-example-pipeline")
+
+
+@pytest.mark.soak
+def test_its_own_tests_pass(python, mu_source):
+    tests = mu_source / "examples" / "mu-example-pipeline" / "tests"
+    tried = subprocess.run(
+        [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", tests],
+        cwd=tests,
+        capture_output=True,
+        text=True,
+    )
+    assert tried.returncode == 0, tried.stdout
+    assert "5 passed" in tried.stdout
+
+
+@pytest.mark.soak
+def test_its_types_fit_those_of_the_installed_mu(python, mu_source, tmp_path):
+    package = mu_source / "examples" / "mu-example-pipeline" / "mu_example"
+    strictly = ["--strict", "--config-file=", "--cache-dir", tmp_path]
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", *strictly, "--python-executable", python, package],
+        cwd=tmp_path,  # not a checkout of mu
+        capture_output=True,
+        text=True,
+    )
+    assert checked.returncode == 0, checked.stdout
+    assert checked.stdout == "Success: no issues found in 4 source files\n"
+
+
+def test_its_pipelines_run_on_real_workers(python, s3, tmp_path, monkeypatch):
+    for name, text in (("a", "one two"), ("b", "three\nfour\n"), ("c", "")):
+        s3.client().put_object(Bucket="films", Key=f"{name}.txt", Body=text.encode())
+    for name, value in s3.env.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "try.py").write_text(TRY)
+    tried = subprocess.run(
+        [python, "try.py", ROOT / "demo", python.parents[1]],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert tried.returncode == 0, tried.stderr
+    assert tried.stdout.splitlines() == ['done {"words": 4} None'] * 2
+
+
+PAGE = (ROOT / "docs" / "pipelines.md").read_text()
+
+
+def blocks(heading):
+    """Return the code blocks of a section of the page."""
+    section = PAGE.split(f"## {heading}\n")[1].partition("\n## ")[0]
+    return [
+        textwrap.dedent(found) for found in re.findall(r"(?:^    .*\n|^\n(?=    ))+", section, re.M)
+    ]
+
+
+def write_files(heading, folder):
+    """Write the files of a section: the first line of each is a comment with its path."""
+    for block in blocks(heading):
+        named = re.match(r"\n*# (\S+/\S+\.\w+)\n", block)
+        if named:
+            file = folder / named[1]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(block)
+
+
+def commands(heading):
+    """Return the command lines of a section, and the output that the page shows for each."""
+    shown = "".join(block for block in blocks(heading) if "\n$ " in block)
+    return [part.partition("\n")[::2] for part in re.split(r"^\$ ", shown, flags=re.M)[1:]]
+
+
+class Shell:
+    """Runs command lines as a user who has activated the venv."""
+
+    def __init__(self, python, folder, env):
+        self.folder = folder
+        # The venv has no pip and no pytest of its own.
+        for name, words in (
+            ("pip", [sys.executable, "-m", "pip", "--python", python]),
+            ("pytest", [python, "-m", "pytest", "-p", "no:cacheprovider"]),
+        ):
+            script = python.with_name(name)
+            script.write_text(f'#!/bin/sh\nexec {" ".join(map(str, words))} "$@"\n')
+            script.chmod(0o755)
+        offline = {"PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0"}
+        path = f"{python.parent}:{os.environ['PATH']}"
+        self.env = {**os.environ, **offline, **env, "PATH": path}
+
+    def run(self, line):
+        """Return the exit status, and all that was printed."""
+        words = ["bash", "-c", line]
+        ran = subprocess.run(words, cwd=self.folder, env=self.env, capture_output=True, text=True)
+        return ran.returncode, ran.stdout + ran.stderr
+
+
+def test_the_page_leads_from_its_files_to_jobs(python, s3, tmp_path):
+    class Installed(Daemon):
+        @staticmethod
+        def popen(command, **more):
+            return subprocess.Popen([python.with_name("twistd"), *command[1:]], **more)
+
+    s3.client().create_bucket(Bucket="books")
+    for key, text in (("a.txt", "one two"), ("b.txt", "three\nfour five\n")):
+        s3.client().put_object(Bucket="books", Key=key, Body=text.encode())
+    package, dropin = "A package, from its files to a job", "A file, without a package"
+    for heading in ("A whole pipeline", package, dropin):
+        write_files(heading, tmp_path)
+    install, test, show, deploy, launch = commands(package)
+    ((shout, _),) = commands(dropin)
+    shell = Shell(python, tmp_path, {**s3.env, "MU_HOME": str(tmp_path / "daemon" / "home")})
+    daemon = Installed(tmp_path / "daemon", s3.env)
+    try:
+        for line, shown in (install, test):
+            status, printed = shell.run(line)
+            assert (status, shown in printed) == (0, True), printed
+        status, printed = shell.run(launch[0])
+        assert status == 2
+        assert (
+            "pipeline 'word-count' is installed (word_count:pipeline of word-count, in" in printed
+        )
+        assert "but not yet loaded by the running daemon: restart it" in printed
+        daemon.stop()
+        found = {"PYTHONPATH": str(tmp_path / "plugins")}
+        daemon = Installed(tmp_path / "daemon", {**s3.env, **found})
+        for line, shown in (show, deploy, launch, (shout, "")):
+            status, printed = shell.run(line)
+            assert (status, shown in printed) == (0, True), printed
+        counted, greeted = daemon.ask("/jobs")
+        assert (counted["state"], counted["result"]) == ("done", {"words": 5})
+        rows = daemon.ask(f"/jobs/{greeted['id']}/workers")
+        assert [row["result"] for row in rows] == ["HELLO"] * 3
+    finally:
+        daemon.stop()
+
+
+# ---------------------------------------------------------------- editable, and from the source
+
+TRY_EDITABLE = """
 import subprocess, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
@@ -26,16 +196,11 @@ finally:
 """
 
 
-@pytest.mark.parametrize("way", ["wheel", "editable"])
-def test_an_installed_mu_runs_a_job_from_any_directory(mu_source, mu_wheel, way, tmp_path):
-    venv = tmp_path / "venv"
-    packages = [mu_wheel] if way == "wheel" else ["-e", mu_source]
-    python = make_venv(venv, *packages)
-    script = tmp_path / "try.py"
-    script.write_text(TRY)
-    where = mu_source if way == "editable" else venv
+def test_a_mu_in_development_runs_a_job_from_any_directory(mu_source, tmp_path):
+    python = make_venv(tmp_path / "venv", "-e", mu_source)
+    (tmp_path / "try.py").write_text(TRY_EDITABLE)
     tried = subprocess.run(
-        [python, script, ROOT / "demo", where], cwd=tmp_path, capture_output=True, text=True
+        [python, "try.py", ROOT / "demo", mu_source], cwd=tmp_path, capture_output=True, text=True
     )
     assert tried.returncode == 0, tried.stdout + tried.stderr
 

@@ -24,10 +24,10 @@ def test_a_chain_runs_over_ipv6(tmp_path, s3, joiner, host, public, relay):
     daemon = Daemon(tmp_path, s3.env, conf)
     try:
         daemon.create_function("chain", joiner)
-        text = prose(200_000)
-        s3.client().put_object(Bucket="films", Key="six", Body=text)
-        params = {"bucket": "films", "key": "six", "out_prefix": "six.index/", "every": 10}
-        order = {"pipeline": "chain", "workers": 3, "retries": 0, "params": params}
+        text = prose(50_000)
+        s3.client().put_object(Bucket="films", Key="over-ipv6", Body=text)
+        params = {"bucket": "films", "key": "over-ipv6", "out_prefix": "over-ipv6.index/", "every": 10}
+        order = {"pipeline": "chain", "workers": 2, "retries": 0, "params": params}
         job = daemon.wait(daemon.ask("/jobs", order)["id"])
     finally:
         daemon.stop()

@@ -3,8 +3,11 @@
 import hashlib
 import json
 import os
+import socket
 import ssl
 import stat
+import subprocess
+from pathlib import Path
 
 import boto3
 import pytest
@@ -18,6 +21,7 @@ from stage import Daemon, free_ports_conf
 from mu.cli.localkey import write_profile
 from mu.engines.local.key import make_key
 from mu.net.certificates import Authority, Facts
+from mu.wire import Framer, frame
 
 
 @pytest.fixture
@@ -55,6 +59,74 @@ def test_a_home_without_a_ca_is_reported_and_none_is_created(tmp_path):
     assert list(tmp_path.iterdir()) == []
     done = mu("--home", tmp_path, "keys", "export", tmp_path / "x")
     assert (done.exit_code, list(tmp_path.iterdir())) == (2, [])
+
+
+PEM = "-----BEGIN {kind}-----\n{body}\n-----END {kind}-----\n"
+
+
+def original_worker(event, folder):
+    """Play a worker of the original mu: bare base64, an RSA key, no name to check; echo what is said."""
+    for name, kind in (
+        ("cacert", "CERTIFICATE"),
+        ("srvcrt", "CERTIFICATE"),
+        ("srvkey", "RSA PRIVATE KEY"),
+    ):
+        bodies = event[name].split(" ")
+        (folder / name).write_text("".join(PEM.format(kind=kind, body=body) for body in bodies))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.load_verify_locations(folder / "cacert")
+    context.load_cert_chain(folder / "srvcrt", folder / "srvkey")
+    plain = socket.create_connection((event["addr"], event["port"]), 10)
+    with context.wrap_socket(plain) as line:
+        framer, heard = Framer(2**20), []
+        line.sendall(frame(b"OK:HELLO"))
+        while received := line.recv(65536):
+            for command in framer.feed(received):
+                heard.append(command)
+                if command.startswith(b"echo:"):
+                    line.sendall(frame(b"OK:ECHO(%s)" % command[5:]))
+    return heard
+
+
+def test_with_an_rsa_ca_of_the_users_an_original_worker_joins_by_the_event(tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    Authority.at_home(home)
+    own = [str(tmp_path / "own.pem"), str(tmp_path / "own.key")]
+    openssl = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3", "-subj"]
+    line = [*openssl, "/CN=ours", "-out", own[0], "-keyout", own[1]]
+    subprocess.run(line, check=True, capture_output=True)
+    done = mu("--home", home, "keys", "renew", "ca", "--yes", "--from", *own)
+    assert (done.exit_code, (home / "ca.pem").read_text()) == (0, Path(own[0]).read_text())
+    daemon = Daemon(tmp_path, conf=free_ports_conf())
+    try:
+        words = (
+            "--engine",
+            "external",
+            "--event-format",
+            "original",
+            "--event-out",
+            tmp_path / "e",
+        )
+        job = mu("launch", "hello", "-n", 1, *words, daemon=daemon).stdout.split()[-1]
+        event = json.loads((tmp_path / "e").read_text())
+        assert "-----" not in event["cacert"] + event["srvcrt"] + event["srvkey"]
+        assert original_worker(event, tmp_path) == [b"echo:hello from actor 0", b"quit:"]
+        assert daemon.wait(job)["result"] == {"said_hello": 1}
+    finally:
+        daemon.stop()
+
+
+def test_a_certificate_that_is_no_cas_is_refused(home, tmp_path):
+    worker = Authority.read(home).mint_job("j", 600)
+    (tmp_path / "w.pem").write_text(worker.certificate)
+    (tmp_path / "w.key").write_text(worker.key)
+    before = (home / "ca.pem").read_text()
+    words = ("--yes", "--from", tmp_path / "w.pem", tmp_path / "w.key")
+    done = mu("--home", home, "keys", "renew", "ca", *words)
+    assert (done.exit_code, (home / "ca.pem").read_text()) == (2, before)
+    assert "w.pem is not the certificate of a CA" in done.stderr
 
 
 def test_a_damaged_ca_is_reported(home):

@@ -54,7 +54,7 @@ def start(tmp_path, joiner):
         ("cut=0.2 seed=3", "unknown"),
         ("duplicate=0.3 seed=4", ""),
         pytest.param("late=0.3:1 seed=5", "", marks=pytest.mark.soak),
-        ("lose=0.1 seed=6", ""),
+        pytest.param("lose=0.1 seed=6", "", marks=pytest.mark.soak),
         ("throttle=0.2 error=0.1 cut=0.1 duplicate=0.1 lose=0.1 late=0.2:1 seed=7", "throttled"),
     ],
 )

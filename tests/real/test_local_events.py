@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 from botocore.exceptions import ClientError
@@ -189,3 +190,24 @@ def test_over_the_invoke_rate_events_are_throttled_too(tmp_path: Path) -> None:
         wait_until(
             lambda: invoke(engine, "f", "Event").status == 202, what="calls are accepted again"
         )
+
+
+def test_attached_daemons_are_told_which_launches_have_ended_also_those_before(
+    engine: Engine,
+) -> None:
+    engine.create("ends", Timeout=20)
+    engine.lam.put_function_event_invoke_config(FunctionName="ends", MaximumRetryAttempts=0)
+    path = f"/mu/{engine.told['id']}"
+    with urlopen(f"http://127.0.0.1:{engine.port}{path}", timeout=10) as first:
+        assert json.loads(first.readline())["id"] == engine.told["id"]
+        engine.later("ends", do="kill", launch="l-killed")
+        killed = json.loads(first.readline())
+        assert killed["ended"] == "l-killed"
+        assert killed["why"] == "ended: Runtime exited with error: signal: killed"
+        engine.invoke("ends", do="return", what="1")  # no worker's: it has no launch id
+        engine.later("ends", do="return", what="1", launch="l-returned")
+        returned = json.loads(first.readline())
+        assert returned == {"ended": "l-returned", "why": "ended"}
+    with urlopen(f"http://127.0.0.1:{engine.port}{path}", timeout=10) as second:
+        second.readline()
+        assert [json.loads(second.readline()) for _ in range(2)] == [killed, returned]

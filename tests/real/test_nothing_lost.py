@@ -25,7 +25,9 @@ def stage(tmp_path_factory, s3, joiner):
     stage.close()
 
 
-@pytest.mark.parametrize("seed", [7, 9, 14, 28, 52])
+@pytest.mark.parametrize(
+    "seed", [9, 14, 52, *(pytest.param(seed, marks=pytest.mark.soak) for seed in (7, 28))]
+)
 def test_a_bad_day_costs_nothing_but_time(stage, seed):
     survive(stage, seed, workers=6, life_s=1.5)
 

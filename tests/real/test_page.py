@@ -306,3 +306,62 @@ def test_ten_thousand_actors_are_shown_filtered_and_zoomed(tab, tmp_path):
         tab.screenshot(path=tmp_path / "page.png", full_page=True)
     finally:
         daemon.process.kill()
+
+
+def test_failed_inputs_are_grouped_by_reason_and_actors_are_found_by_their_inputs(tab, daemon, s3):
+    for name in ("one", "two", "bad1", "three", "bad2", "four"):
+        s3.client().put_object(Bucket="films", Key=f"found/{name}", Body=name.encode())
+    params = {"bucket": "films", "prefix": "found/", "out_prefix": "found-out/"}
+    params |= {"command": "grep -v bad {in} > {out}", "tolerate": "2"}
+    given = {"pipeline": "map", "workers": 2, "function": "png2y4m", "params": params}
+    job = daemon.wait(daemon.ask("/jobs", given)["id"])
+    assert job["state"] == "done", job["error"]
+    log_in(tab, daemon, job["id"])
+    expect(tab.locator(".failure")).to_have_count(1)
+    expect(tab.locator(".failure")).to_contain_text("found/bad1")
+    expect(tab.locator(".failure pre")).to_have_text("exit status 1")
+    rows = tab.locator(".actors tbody tr")
+    expect(rows).to_have_count(2)
+    tab.get_by_label("Filter actors by text").fill("BAD1")
+    expect(rows).to_have_count(1)
+    expect(rows).to_contain_text("done")
+    tab.get_by_label("Filter actors by text").fill("no such thing")
+    expect(rows).to_have_count(0)
+
+
+def test_a_report_shows_the_page_without_a_network_and_a_summary_without_scripts(
+    tab, browser, daemon, s3, tmp_path
+):
+    put_film(s3, "told", ["a\n", "b\n", "c\n", "bad\n", "d\n", "e\n"])
+    failed = daemon.wait(daemon.ask("/jobs", order("told", workers=3))["id"])
+    path = tmp_path / "job.html"
+    assert inside("report", failed["id"], "-o", path, daemon=daemon).exit_code == 0
+    tab.context.set_offline(True)
+    said = []
+    tab.on("console", lambda message: said.append(message.text))
+    tab.on("request", lambda request: said.append(request.url))
+    tab.goto(path.as_uri())
+    expect(badge(tab)).to_have_text("failed")
+    expect(tab.locator(".failure pre")).to_contain_text("expected 'OK:RETVAL(0)'")
+    expect(tab.locator(".actors tbody tr")).to_have_count(3)
+    expect(tab.get_by_role("heading", name="Slowest actors", exact=True)).to_be_visible()
+    expect(tab.get_by_role("button", name="Cancel")).to_have_count(0)
+    canvas = tab.locator("canvas.timeline")
+    expect(canvas).to_have_attribute("aria-label", re.compile("^Timeline of 3 actors, from 0 s "))
+    expect(tab.locator(".tools .legend")).to_contain_text("run")
+    tab.get_by_title("Zoom in").click()
+    expect(canvas).not_to_have_attribute("aria-label", re.compile("from 0 s "))
+    tab.get_by_label("Filter actors by state").select_option("failed")
+    expect(tab.locator(".actors tbody tr")).to_have_count(1)
+    tab.locator(".actors tbody a").click()
+    expect(tab.get_by_role("heading", level=1)).to_contain_text("Actor 1")
+    expect(tab.get_by_role("heading", name="Failed attempts")).to_be_visible()
+    tab.get_by_role("link", name=f"Job {failed['id']}").click()
+    expect(tab.get_by_role("heading", name="Actors", exact=True)).to_be_visible()
+    assert said == [path.as_uri()], "no request but the file itself, and no complaint"
+    context = browser.new_context(java_script_enabled=False)
+    plain = context.new_page()
+    plain.goto(path.as_uri())
+    expect(plain.get_by_role("heading", name="Commands")).to_be_visible()
+    expect(plain.locator("main")).to_be_hidden()
+    context.close()

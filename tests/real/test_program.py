@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from kit.cli import inside
-from kit.machine import BIN, Machine
+from kit.machine import Machine
+from kit.nursery import daemons
 from kit.wheels import make_wheel, requirements
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +21,7 @@ def mine(tmp_path_factory):
     for name, place in {"docs": ROOT / "docs", "examples": ROOT / "examples"}.items():
         (made.folder / "user" / name).symlink_to(place)
     (made.folder / "user" / ".venv").mkdir()
-    (made.folder / "user" / ".venv" / "bin").symlink_to(BIN)
+    (made.folder / "user" / ".venv" / "bin").symlink_to(daemons().shims)
     yield made
     made.daemon.stop()
 

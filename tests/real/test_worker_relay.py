@@ -153,6 +153,15 @@ def test_a_state_appears_by_a_rename(boss, relay):
     assert sorted(path.name for path in folder.iterdir()) == ["5.state"]
 
 
+def test_a_state_that_a_command_puts_there_is_found(boss, relay):
+    _, peer, _ = start(boss, relay, {"expect_statefile": 1, "nonblock": 1, "bg_silent": 1})
+    give(peer, run_iter=1)
+    peer.say("run:read nothing || echo empty; ##INSTATEWAIT## (read go; cat ##TMPDIR##/0.state)")
+    peer.say("run:echo whole >##TMPDIR##/0.state")
+    answers = {peer.answer()[:30] for _ in range(2)}
+    assert answers == {"OK:RETVAL(0):OUTPUT():COMMAND(", "OK:RETVAL(0):OUTPUT(empty\nwhol"}
+
+
 def test_what_waits_ends_with_a_worker_that_is_killed(boss, relay, tmp_path):
     worker, peer, _ = start(boss, relay, {"expect_statefile": 1})
     token = Token(tmp_path)

@@ -105,6 +105,27 @@ def test_xcenc7_makes_what_the_recipe_makes_over_an_original_relay(job, s3, bund
         assert get(s3, state) == machine.read(number, "final.state")
 
 
+def test_xcenc7_refuses_a_chunk_without_the_frame_in_front(job, s3):
+    put(s3, "short_06/00000000.y4m", chunk(0))
+    put(s3, "short_07/00000001.y4m", chunk(1))
+    put(s3, "short_07/00000002.y4m", chunk(2, overlap=True))
+    done = job(xcenc7, {"video": "short", "keyframe_distance": 3}, 3)
+    (error,) = (one for one in done.errors if one and one != "another one failed")
+    assert error.endswith(": short_07/00000001.y4m must have 7 frames, got 6")
+
+
+def test_the_second_quality_is_in_the_keys_and_given_to_the_passes_after_the_first(job, s3):
+    for number in range(2):
+        put(s3, f"second/{number:08d}.y4m", chunk(number))
+    sent = set()
+    params = {"video": "second", "keyframe_distance": 2, "quality_s": "40"}
+    done = job(xcenc, params, 2, watch=lambda actor: sent.update(actor.commands))
+    assert done.errors == [None] * 2
+    assert done.result["keys"][1] == "second/out_30_40_k2/00000001.ivf"
+    passes = [line for line in sent if line.startswith("run:##INSTATEWAIT##")]
+    assert ["--s-ac-qi 40 -w" in line for line in passes] == [True]
+
+
 def test_a_worker_that_dies_in_the_last_pass_is_replaced(job, s3, bundle, tmp_path):
     chunks = list(range(4))
     machine = Machine(tmp_path, bundle)
@@ -139,7 +160,7 @@ def test_a_missing_program_is_named(job, s3, bundle):
     (bundle / "xc-dump").unlink()
     put(s3, "m/00000000.y4m", chunk(0))
     (error,) = job(xcenc, {"video": "m", "keyframe_distance": 2}, 1).errors
-    assert "xc-dump: not found" in error
+    assert error.endswith("not found in the function: ./xc-dump")
 
 
 def test_the_stand_in_refuses_the_state_of_another_chunk(bundle, tmp_path):

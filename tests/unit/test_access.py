@@ -49,6 +49,21 @@ def test_codes_do_not_pile_up(clock):
     assert door.exchange(codes[-1]) is not None
 
 
+def test_codes_of_the_read_token_do_not_push_out_those_of_the_other(clock):
+    door = access(clock)
+    codes = [door.new_code(Rights.CONTROL), door.new_code(Rights.READ, Rights.CONTROL)]
+    for _ in range(MOST_CODES + 1):
+        door.new_code(Rights.READ)
+    sessions = [door.exchange(code) for code in codes]
+    assert [one and one.rights for one in sessions] == [Rights.CONTROL, Rights.READ]
+
+
+def test_a_session_says_until_when_it_lasts_and_a_token_lasts(clock):
+    door = access(clock, session_s=100)
+    assert door.until(session_of(door)) == clock.seconds() + 100
+    assert door.until(b"t0ken") == float("inf")
+
+
 def session_of(door, rights=Rights.CONTROL):
     session = door.exchange(door.new_code(rights))
     assert session is not None

@@ -38,11 +38,11 @@ def test_each_row_is_injected_and_does_what_it_says(row):
 
 
 @pytest.mark.parametrize("row", TABLE.values(), ids=TABLE)
-@pytest.mark.parametrize("status", [400, 403, 409, 429, 500, 502, 503])
-def test_the_code_decides_and_not_the_status(row, status):
+def test_the_code_decides_and_not_the_status(row):
     response = said_by_the_local_engine(f"answer={row.code}:1")
-    response.status = status
-    assert _answer_to(response, INVOCATION, NOW)[1] is row.kind
+    for status in (400, 403, 409, 429, 500, 502, 503):
+        response.status = status
+        assert _answer_to(response, INVOCATION, NOW)[1] is row.kind, status
 
 
 def test_the_table_has_every_error_of_invoke_in_botocores_model():

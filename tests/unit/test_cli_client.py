@@ -124,7 +124,7 @@ def test_watching_ends_when_the_daemon_has_dropped_the_job():
     job = {"id": "x", "pipeline": "p", "workers": 1, "engine": "e", "state": "running"}
     job |= {"counts": {"running": 0, "failed": 0}, "created": 0.0, "finished": None}
     gone = http("404 Not Found", '{"error": {"message": "there is no job", "field": null}}')
-    with answering(http("200 OK", json.dumps(job)), gone) as client:
+    with answering(http("200 OK", json.dumps(job)), gone, gone) as client:
         ended = inside("--url", client.url, "watch", "x", MU_TOKEN="t")
     assert ended.exit_code == 4
     assert "job x is no longer known: the daemon dropped it" in ended.stderr

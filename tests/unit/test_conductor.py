@@ -10,7 +10,7 @@ import pytest
 from kit.conductor import Bench, Leave, Patient
 from kit.journal import HeldJournal
 from kit.parts import OneState, Threads, make_spec
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.logger import capturedLogs
 from twisted.web.test.requesthelper import DummyRequest
 
@@ -73,7 +73,7 @@ def test_workers_that_never_come_fail_their_actors():
     bench.reactor.advance(121)
     assert job.state == "failed"
     assert job.error.startswith(
-        "2 of 2 actors failed: actor 0: no worker connected within 120 s of its launch: "
+        "2 of 2 actors failed: actors 0, 1: no worker connected within 120 s of its launch: "
     )
     assert "the log of function 'one'" in job.error
     assert "reach 127.0.0.1:" in job.error
@@ -362,6 +362,7 @@ def test_an_order_that_is_repeated_is_answered_once_it_is_on_disk():
         registry,
         bench.conductor,
         no_log,
+        maybeDeferred,
         {"scripted", "external"},
         no_bucket,
         lambda given: Deferred(),

@@ -1,7 +1,7 @@
 """Which launches a job repeats, and how its actors fail when no worker comes or one is lost."""
 
 from kit.conductor import Bench, Dated, Patient, dated_bench, joined
-from kit.parts import Threads
+from kit.parts import OneState, Threads
 from twisted.internet.defer import fail, succeed
 
 from mu.invocations import BadEnding, Throttled
@@ -185,3 +185,83 @@ def test_an_engine_that_fails_to_answer_changes_nothing():
     bench.engine.ending_of = lambda *_: fail(RuntimeError("no log"))
     bench.reactor.advance(0.3)
     assert (job.state, job.counts["running"]) == ("running", 1)
+
+
+# ---------------------------------------------------------------- workers whose launch has ended
+
+
+def test_a_hold_ends_when_the_engine_says_that_the_launch_has_ended():
+    bench, job = lost_worker(told=b"{}")
+    bench.conductor.watch.ended("unknown", "ended")
+    bench.conductor.watch.ended(bench.engine.asked[0], "ended: signal: killed")
+    assert job.counts["running"] == 1  # what it sent before may still be on its way
+    bench.reactor.advance(0.6)
+    assert job.error.endswith("actor 0: Patient: its worker ended: signal: killed")
+
+
+def test_a_worker_whose_launch_has_ended_is_not_given_up_before_its_connection_is_lost():
+    bench = dated_bench()
+    job = bench.start(Patient, retries=0)
+    line = joined(bench, job, bench.engine.asked[0])
+    bench.conductor.watch.ended(bench.engine.asked[0], "ended")
+    bench.reactor.advance(5)
+    assert job.counts["running"] == 1
+    line.hang_up()
+    bench.reactor.advance(0.6)
+    assert job.error.endswith("actor 0: Patient: its worker ended")
+
+
+def test_a_worker_that_had_connected_again_before_it_ended_is_heard_first():
+    bench, job = lost_worker(told=b"{}")
+    bench.conductor.watch.ended(bench.engine.asked[0], "ended")
+    line = joined(bench, job, bench.engine.asked[0])
+    bench.reactor.advance(5)
+    assert job.counts["running"] == 1
+    line.hang_up()
+    bench.reactor.advance(0.6)
+    assert job.state == "failed"
+
+
+def test_a_launch_that_waits_in_its_engine_is_not_late_and_users_see_why():
+    bench = dated_bench()
+    job = bench.start(Patient)
+    for _ in range(4):
+        bench.conductor.watch.pending(bench.engine.asked[0], "queued: Resources")
+        bench.reactor.advance(100)
+    assert job.state == "running"
+    (row,) = job.workers()
+    assert row["waits_for"] == "a worker (queued: Resources)"
+    joined(bench, job, bench.engine.asked[0])
+    assert job.counts["running"] == 1
+
+
+def held_beside_a_spare(**spec):
+    """Return a bench, a job, and the workers of its actor, which is held, and of its spare."""
+    bench = dated_bench()
+    job = bench.start(Patient, spares=1, **spec)
+    first, spare = (joined(bench, job, one) for one in bench.engine.asked)
+    first.hang_up()
+    bench.reactor.advance(0.1)
+    return bench, job, spare
+
+
+def test_with_a_spare_a_second_attempt_begins_beside_a_held_one():
+    bench, job, _ = held_beside_a_spare()
+    assert [one.number for one in job.actors[0].attempts] == [1, 2]
+    joined(bench, job, bench.engine.asked[0])  # it is back, and goes on
+    assert [one.number for one in job.actors[0].attempts] == [1, 2]
+    bench.reactor.advance(20)
+    assert job.counts["running"] == 1
+
+
+def test_a_second_attempt_beside_a_held_one_goes_on_when_the_hold_ends():
+    bench, job, _ = held_beside_a_spare(retries=0)
+    bench.reactor.advance(11)
+    assert [one.number for one in job.actors[0].attempts] == [2]
+    assert job.state == "running"
+
+
+def test_an_actor_that_must_not_run_twice_is_held_without_a_second_attempt(monkeypatch):
+    monkeypatch.setattr(OneState, "may_run_twice", False)
+    _, job, _ = held_beside_a_spare()
+    assert [one.number for one in job.actors[0].attempts] == [1]

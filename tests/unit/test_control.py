@@ -56,6 +56,7 @@ def control(book, keeper):
         registry,
         None,
         keeper.read,
+        maybeDeferred,
         set(),
         None,
         None,

@@ -69,9 +69,9 @@ def clock():
     return Clock()
 
 
-def watch(feeds, job, last=None):
+def watch(feeds, job, last=None, **how):
     request = Request(last)
-    watching = feeds.watch(job, request)
+    watching = feeds.watch(job, request, **how)
     watching.addErrback(lambda failure: None)
     return request, watching
 
@@ -230,6 +230,31 @@ def test_a_job_of_before_the_restart_is_a_snapshot(clock):
     assert rows(snapshot)[0]["error"] == "no"
     assert rows(snapshot)[0]["failed"] == 1
     assert watching.called
+
+
+def test_a_viewer_that_never_reads_loses_its_connection(clock):
+    job, feeds = job_of(1), Feeds(clock)
+    request, _ = watch(feeds, job, slow_s=60.0)
+    request.producer.pauseProducing()
+    clock.pump([TICK_S] * int(59 / TICK_S))
+    request.producer.resumeProducing()
+    request.producer.pauseProducing()
+    clock.pump([TICK_S] * int(59 / TICK_S))
+    assert not request.transport.disconnecting, "it has read something"
+    clock.pump([TICK_S] * int(1 / TICK_S))
+    assert request.transport.disconnecting
+
+
+def test_events_end_with_the_session_that_may_see_them(clock):
+    job, feeds = job_of(1), Feeds(clock)
+    _, watching = watch(feeds, job, until=10.0)
+    _, longer = watch(feeds, job)
+    clock.pump([TICK_S] * int(9.9 / TICK_S))
+    assert not watching.called
+    clock.advance(TICK_S)
+    clock.advance(TICK_S)
+    assert watching.called
+    assert (len(feeds), longer.called) == (1, False)
 
 
 def test_a_silent_connection_gets_a_comment(clock):

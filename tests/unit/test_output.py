@@ -6,10 +6,12 @@ import zlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kit.journal import HeldJournal
 from kit.parts import OneState, Port, Printed, make_spec, recorded_job
 from kit.states import hello
 from mu_worker.excerpt import Excerpt
 
+from mu.jobs.recovery import recover
 from mu.journal.records import Planned
 from mu.messages import Hello
 from mu.output.completion import missing, read_excerpt
@@ -328,6 +330,25 @@ def test_a_lost_connection_is_a_gap_in_the_output_of_what_runs():
 def test_an_original_workers_output_comes_with_its_replies():
     said = [RETVAL % text for text in (b"a\n", b"17\n", b"b\n")]
     assert run_by(Hello(), *said) == [("text", "a", b"a\n"), ("text", "b", b"b\n")]
+
+
+def test_after_a_restart_an_original_workers_last_replies_are_kept_once_with_their_commands():
+    job = recorded_job(make_spec(Both))
+    ledger = job.ledger = HeldJournal()
+    job.record(Planned([{}], [0]))
+    job.begin()
+    line = Port(job).join(hello=Hello())
+    ledger.sync()
+    for text in (b"a\n", b"17\n", b"b\n"):
+        line.say(RETVAL % text)
+    before = pieces_of(job)
+    again = recorded_job(make_spec(Both), job.id)
+    again.ledger = HeldJournal()
+    recover(again, ledger.records, 0.0)
+    assert [(one.command, one.kind, one.text) for one in pieces_of(again)] == [
+        (one.command, "once", one.text) for one in before
+    ]
+    assert [one.command for one in before] == [1, 3]
 
 
 @pytest.mark.parametrize("ahead_mb", [0, 1])

@@ -13,7 +13,7 @@ from mu.output import keeper as keeper_module
 from mu.output.archive import member, read_index
 from mu.output.files import LogReader, NoRoom, OutputFiles, OutputLimits
 from mu.output.keeper import FLUSH_S, OutputKeeper
-from mu.output.pieces import WHOLE, Piece, excerpt, read_entries
+from mu.output.pieces import ONCE, WHOLE, Piece, excerpt, read_entries
 from mu.output.transcript import Transcript, View
 
 
@@ -79,6 +79,17 @@ def test_a_limit_of_0_keeps_nothing(tmp_path):
     files = opened(tmp_path, actor_bytes=0)
     files.append("j", 0, [piece(b"x")])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_output_that_comes_again_after_a_restart_is_there_once(tmp_path):
+    files = opened(tmp_path)
+    files.append("j", 0, [piece(b"1\n")._replace(command=4), piece(b"2\n")._replace(command=7)])
+    again = [
+        piece(text, ONCE)._replace(command=number) for text, number in ((b"2\n", 7), (b"3\n", 9))
+    ]
+    files.append("j", 0, again)
+    files.append("j", 0, again)
+    assert shown(tmp_path) == b"1\n2\n3\n"
 
 
 def test_of_a_whole_output_only_what_is_missing_is_added(tmp_path):

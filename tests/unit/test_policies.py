@@ -13,6 +13,7 @@ import boto3
 import pytest
 from kit.cli import inside as mu
 from kit.cli import refusal
+from kit.hands import FILM_ANSWERS
 from kit.iam import ALLOWED, IMPLICIT_DENY, Request, decide, may_assume
 from kit.moto_aws import in_process_aws
 from kit.rights import ACCOUNT, NO_RESOURCES, Call, failing, lambda_call, logging, recorded_calls
@@ -210,6 +211,7 @@ class AnyLambda(Resource):
 
 PARAMS = {
     "chain": {"key": "log", "out_prefix": "o/"},
+    "film": {"prefix": "v.mp4", "out_prefix": "o/"},
     "ffmpeg_split": {"video": "v", "seconds": 1.0},
     "ffmpeg_split_upload": {"video": "v", "seconds": 1.0},
     "map": {"command": "x {in} {out}", "prefix": "in/", "out_prefix": "o/"},
@@ -221,8 +223,13 @@ PARAMS = {
     },
     "xcenc": {"keyframe_distance": 2, "upload_states": True},
 }
+DEFAULTS = {"png2y4m", "vpxenc", "xcenc7", "y4m2png", "gray_scale", "merge_mp4"}
+DEFAULTS |= {"mk7frames", "stitch2", "dump_ssim", "dump_ssim7", "vpx_ssim"}
+DEFAULTS |= {"split_dump_ssim", "split12_dump_ssim"}
+"""Pipelines that are played with their default parameters."""
 ANSWERS = {
     "chain": {"run:": 'OK:RETVAL(0):OUTPUT({"lines": 3}):COMMAND(x)'},
+    "film": FILM_ANSWERS,
     "map": {"run:": "OK:RETVAL(0):OUTPUT(5):COMMAND(x)"},
     "mapreduce": {"run:": "OK:RETVAL(0):OUTPUT(5):COMMAND(x)"},
     "y4m2png": {"run:test": "OK:RETVAL(0):OUTPUT(6):COMMAND(x)"},
@@ -245,7 +252,7 @@ def play_all(client, worker):
 
 def test_the_examples_play_every_pipeline():
     used = {name for name in Registry.installed().pipelines if name not in ("hello", "linpack")}
-    assert used == {*PARAMS, "png2y4m", "vpxenc", "xcenc7", "y4m2png"}
+    assert used == {*PARAMS, *DEFAULTS}
 
 
 def planned(client):

@@ -257,59 +257,61 @@ def test_a_dropin_is_found_in_twisted_plugins(tmp_path):
     assert broken == []
 
 
-@pytest.mark.parametrize(
-    ("dropin", "says"),
-    [
-        ("import nothing_like_this\n", "No module named 'nothing_like_this'"),
-        ("def (\n", "SyntaxError: invalid syntax"),
-        (
-            "from mu.plugins import Pipeline\nclass Mine(Pipeline): name = 'm'\nmine = Mine()\n",
-            "abstract method begin: add `def begin(self, worker): ...`",
-        ),
-    ],
-)
-def test_a_dropin_that_cannot_be_imported_is_reported_once(tmp_path, dropin, says):
-    pipelines, broken = installed_with(tmp_path, {"twisted/plugins/strange.py": dropin}, "")
+DROPINS = {
+    "import nothing_like_this\n": "No module named 'nothing_like_this'",
+    "def (\n": "SyntaxError: invalid syntax",
+    "from mu.plugins import Pipeline\nclass Mine(Pipeline): name = 'm'\nmine = Mine()\n": (
+        "abstract method begin: add `def begin(self, worker): ...`"
+    ),
+}
+
+
+def test_a_dropin_that_cannot_be_imported_is_reported_once(tmp_path):
+    names = [f"strange{number}" for number in range(len(DROPINS))]
+    modules = {
+        f"twisted/plugins/{name}.py": text for name, text in zip(names, DROPINS, strict=True)
+    }
+    pipelines, broken = installed_with(tmp_path, modules, "")
     assert "png2y4m" in pipelines
-    ((name, owner, reason),) = broken
-    assert (name, owner) == ("strange", f"a dropin in {tmp_path}/twisted/plugins")
-    assert says in reason
+    assert sorted(name for name, _, _ in broken) == names
+    for (_, owner, reason), says in zip(sorted(broken), DROPINS.values(), strict=True):
+        assert owner == f"a dropin in {tmp_path}/twisted/plugins"
+        assert says in reason
 
 
-NO_SUCH = "AttributeError: module 'stranger' has no attribute 'pipeline': add `pipeline = Mine()`"
 ABSTRACT = """
 from mu.plugins import Pipeline
 class Mine(Pipeline): name = 'mine'
 pipeline = Mine()
 """
+BROKEN = {
+    "import nothing_like_this\n": "No module named 'nothing_like_this': add it to the package's",
+    "import {module}.nothing\n": "add it to the package's dependencies",
+    "raise RuntimeError('no luck')\n": "RuntimeError: no luck",
+    "pipeline = 5\n": DERIVE,
+    PLUGIN + "pipeline = Pipeline('png2y4m')\n": "the name is taken by",
+    "": "AttributeError: module '{module}' has no attribute 'pipeline': add `pipeline = Mine()`",
+    "raise AttributeError('no luck')\n": "AttributeError: no luck",
+    "import json\njson.nothing\n": "AttributeError: module 'json' has no attribute 'nothing'",
+    ABSTRACT: "add `def begin(self, worker): ...`",
+}
 
 
-@pytest.mark.parametrize(
-    ("module", "says"),
-    [
-        (
-            "import nothing_like_this\n",
-            "No module named 'nothing_like_this': add it to the package's dependencies",
-        ),
-        ("import stranger.nothing\n", "add it to the package's dependencies"),
-        ("raise RuntimeError('no luck')\n", "RuntimeError: no luck"),
-        ("pipeline = 5\n", DERIVE),
-        (PLUGIN + "pipeline = Pipeline('png2y4m')\n", "the name is taken by"),
-        ("", NO_SUCH),
-        ("raise AttributeError('no luck')\n", "AttributeError: no luck"),
-        ("import json\njson.nothing\n", "AttributeError: module 'json' has no attribute 'nothing'"),
-        (ABSTRACT, "add `def begin(self, worker): ...`"),
-    ],
-)
-def test_a_broken_plugin_is_reported_with_its_reason_and_nothing_else_stops(tmp_path, module, says):
-    pipelines, broken = installed_with(
-        tmp_path, {"stranger.py": module}, "zz_strange = stranger:pipeline\n"
-    )
+def test_a_broken_plugin_is_reported_with_its_reason_and_nothing_else_stops(tmp_path):
+    names = [f"stranger{number}" for number in range(len(BROKEN))]
+    modules = {
+        f"{name}.py": text.replace("{module}", name)
+        for name, text in zip(names, BROKEN, strict=True)
+    }
+    entry_points = "".join(f"zz_{name} = {name}:pipeline\n" for name in names)
+    pipelines, broken = installed_with(tmp_path, modules, entry_points)
     assert "png2y4m" in pipelines
-    ((name, owner, reason),) = broken
-    assert name in ("zz_strange", "png2y4m")
-    assert owner == "stranger:pipeline of stranger"
-    assert says in reason
+    reasons = {owner: (name, reason) for name, owner, reason in broken}
+    assert len(reasons) == len(broken) == len(BROKEN)
+    for module, says in zip(names, BROKEN.values(), strict=True):
+        name, reason = reasons[f"{module}:pipeline of stranger"]
+        assert name in (f"zz_{module}", "png2y4m")
+        assert says.replace("{module}", module) in reason
 
 
 def test_a_package_that_was_installed_without_its_module_says_so(tmp_path):

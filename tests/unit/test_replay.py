@@ -5,6 +5,7 @@ import random
 import time
 
 import pytest
+from kit.hands import FILM_ANSWERS, FILM_BEFORE
 
 from mu.events import (
     Answered,
@@ -102,7 +103,11 @@ RECORDS = [
     (Reconnected(2.75, 0, 1), '["reconnected",2.75,0,1]'),
     (
         AttemptEnded(3.0, 0, 1, "why", None, "Echo", "FAIL(\udcff)", True, [2, 3, 1]),
-        '["attemptended",3.0,0,1,"why",null,"Echo","FAIL(\\udcff)",true,[2,3,1]]',
+        '["attemptended",3.0,0,1,"why",null,"Echo","FAIL(\\udcff)",true,[2,3,1],false,null]',
+    ),
+    (
+        AttemptEnded(3.0, 0, 1, "why", None, "Echo", "OK", True, None, True, [0, 2]),
+        '["attemptended",3.0,0,1,"why",null,"Echo","OK",true,null,true,[0,2]]',
     ),
     (NobodyCame(4.0, 2, "late"), '["nobodycame",4.0,2,"late"]'),
     (Skipped(4.5, 2, "why"), '["skipped",4.5,2,"why"]'),
@@ -178,6 +183,10 @@ def test_the_encoding_of_each_record_never_changes(record, line):
         (
             '["attemptended",3.0,0,1,null,null,"","OK",true]',
             AttemptEnded(3.0, 0, 1, None, None, "", "OK", True),
+        ),
+        (
+            '["attemptended",3.0,0,1,"why",null,"","OK",true,[2,3,1]]',
+            AttemptEnded(3.0, 0, 1, "why", None, "", "OK", True, [2, 3, 1]),
         ),
     ],
 )
@@ -264,6 +273,7 @@ EXAMPLES = {
     "ffmpeg_split_upload": CHUNK,
     "xcenc": {"keyframe_distance": 2, "upload_states": True},
     "map": MAPPED,
+    "film": {"bucket": "b", "prefix": "v.mp4", "out_prefix": "o/"},
     "mapreduce": {**MAPPED, "reduce": "x {in} {out}"},
 }
 SIGNED = {"url": "http://s3/b/v.mp4?signed", "chunk": 3, "start": "3.0", "seconds": "1.0"}
@@ -271,12 +281,24 @@ PART = {"url": "http://s3/b/k?signed", "size": 9, "out_key": "o/00000000.txt"}
 PLANS = {
     "chain": [{**PART, "first": 0, "end": 5}, {**PART, "first": 5, "end": 9}],
     "ffmpeg_split": [SIGNED],
+    "film": [
+        {"work": "look", "of": "v.mp4", "url": "http://s3/signed", "chunks": 1},
+        {"work": "rest", "of": "v.mp4", "url": "http://s3/signed"},
+        {"work": "encode", "of": "v.mp4", "url": "http://s3/signed", "chunk": 0},
+        {"work": "join", "of": "v.mp4", "out_key": "o/film.mp4"},
+    ],
     "ffmpeg_split_upload": [{**SIGNED, "out_key": "v-y4m_1s/00000003.y4m"}],
 }
 """For pipelines whose plan needs the world: what it would have planned."""
-BEFORE = {"mapreduce": {0: {"keys": [{"key": "a", "out_key": "o/a"}]}, 1: None}}
+BEFORE = {
+    "film": FILM_BEFORE,
+    "mapreduce": {0: {"keys": [{"key": "a", "out_key": "o/a"}]}, 1: None},
+}
 """For those with stages: the results of the actors before."""
-ANSWERS = {"chain": {"run:": 'OK:RETVAL(0):OUTPUT({"lines": 3}):COMMAND(x)'}}
+ANSWERS = {
+    "chain": {"run:": 'OK:RETVAL(0):OUTPUT({"lines": 3}):COMMAND(x)'},
+    "film": FILM_ANSWERS,
+}
 """For those that need more of a worker than that its programs end well."""
 
 

@@ -122,7 +122,7 @@ class Attempt:
     def printed(self, command, output, at):
         self.output.append(output)
 
-    def replied(self, command, text, at):
+    def replied(self, command, text, at, kind):
         self.replies.append((command, text))
 
     def reconnected(self, received, at):

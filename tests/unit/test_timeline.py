@@ -20,6 +20,7 @@ from mu.journal.records import (
     Arrived,
     Assigned,
     AttemptEnded,
+    CommandUsed,
     Disconnected,
     Incomplete,
     Launched,
@@ -42,13 +43,24 @@ START = 1000.0
 ORDERED = Ordered(START, "u", {"retries": 1}, "", "d")
 
 
+def tupled(told):
+    """Return JSON with tuples for lists of plain values."""
+    if isinstance(told, dict):
+        return {name: tupled(value) for name, value in told.items()}
+    if not isinstance(told, list):
+        return told
+    inside = list(map(tupled, told))
+    plain = inside and not any(isinstance(one, dict | list | tuple) for one in inside)
+    return tuple(inside) if plain else inside
+
+
 def told(*records, actors=1, commands=True, until=60.0, ended=True, rows=(), **page):
     """Return the timeline of a job with these records."""
     plan = Planned([{} for _ in range(actors)], list(range(actors)), after=list(rows))
     lines = [one if isinstance(one, str) else write_record(one) for one in records]
     lines = [write_record(ORDERED), write_record(plan), *lines]
     course = JobCourse(**page).read(lines)
-    return timeline_json("j1", course, START + until, ended, commands)
+    return tupled(json.loads(timeline_json("j1", course, START + until, ended, commands)))
 
 
 def assigned(at=3.0, actor=0, attempt=1, session="aa", launch="l1"):
@@ -194,6 +206,26 @@ def test_a_lost_connection_is_away_until_the_worker_is_back():
     assert actor["attempts"][0]["away"] == [(4.0, 6.0, "reset by peer")]
 
 
+def test_a_program_that_waits_for_a_state_is_shown_apart():
+    timeline = told(
+        assigned(),
+        entered("run:a", "run:b"),
+        CommandUsed(START + 7.5, 0, 1, 1, {"cpu_s": 1.0, "wait_s": 2.5}),
+        replied(8.0, "OK:RETVAL(0)", 1),
+        CommandUsed(START + 9.0, 0, 1, 2, {"cpu_s": 1.0}),
+        CommandUsed(START + 9.0, 0, 1, 7, {"wait_s": 1.0}),
+        replied(9.0, "OK:RETVAL(0)", 2),
+        ended(9.0),
+    )
+    (actor,) = timeline["actors"]
+    assert actor["states"][1:] == [(3.0, "wait"), (5.5, "run"), (9.0, "done")]
+    assert actor["attempts"][0]["waits"] == [(3.0, 5.5, "run")]
+    rows = csv.DictReader(csv_lines(timeline))
+    assert [(row["name"], row["seconds"]) for row in rows if row["what"] == "wait"] == [
+        ("run", "2.5")
+    ]
+
+
 def test_a_restart_of_the_coordinator_is_away():
     timeline = told(
         assigned(), entered("run:"), Resumed(START + 9.0, START + 4.0), until=12.0, ended=False
@@ -336,7 +368,7 @@ def test_a_journal_of_an_earlier_version_shows_what_it_has(tmp_path):
     with closing(Archive(tmp_path / "journal.db", read_only=True)) as archive:
         for job in archive.jobs():
             course = JobCourse().read(archive.lines(job))
-            timeline = timeline_json(job, course, course.last, True, True)
+            timeline = tupled(json.loads(timeline_json(job, course, course.last, True, True)))
             attempts = [one for actor in timeline["actors"] for one in actor["attempts"]]
             commands = [one for attempt in attempts for one in attempt["commands"]]
             assert not timeline["exact"]

@@ -1,6 +1,10 @@
 """Drawings and reports of timelines: figures, SVG and HTML, of few actors and of many."""
 
+import base64
 import doctest
+import gzip
+import hashlib
+import json
 import random
 import re
 import xml.etree.ElementTree as ET
@@ -8,11 +12,30 @@ from typing import Any
 
 import pytest
 
+from mu.page import bundle
 from mu.timeline import figures, svg
 from mu.timeline.plot import MOST_ROWS, plot
-from mu.timeline.report import report
+from mu.timeline.report import MOST_ACTORS, MOST_DETAILED, ReportPage
+from mu.timeline.report import report as write_report
 
 SVG = "{http://www.w3.org/2000/svg}"
+
+
+def report(job, told, actors=()):
+    return write_report(job, told, ReportPage(bundle.script(), bundle.style(), actors))
+
+
+def row(number, state="done", error=None, **more):
+    """Return an actor as GET /jobs/ID/workers has it."""
+    failures = [{"attempt": 1, "at": 2.0, "label": "", "last_reply": "", "error": error}]
+    told = {"actor": number, "state": state, "error": error, "result": None, "last_reply": "OK"}
+    return told | {"failures": failures if error else [], "used": None} | more
+
+
+def data_of(page):
+    """Return what the scripts of a report show."""
+    packed = re.search(r'id="data">([^<]*)<', page)[1]
+    return json.loads(gzip.decompress(base64.b64decode(packed)))
 
 
 def course(number, begin=1.0, error=None, runs=2):
@@ -116,9 +139,51 @@ def test_no_text_of_a_worker_is_markup():
     evil = "</title><script>alert(1)</script>"
     told = timeline(course(0, error=evil))
     job = JOB | {"name": evil, "error": evil, "params": {"p": evil}, "result": evil}
-    for page in (report(job, told), plot(told, evil)):
-        assert "<script" not in page
-        assert "&lt;script&gt;" in page
+    page = report(job, told, [row(0, error=evil)])
+    whole = bundle.script()
+    assert page.count("<script") - whole.count("<script") == 2
+    assert "</script" not in whole
+    for text in (page.replace(whole, ""), plot(told, evil)):
+        assert "<script>" not in text
+        assert "&lt;script&gt;" in text
+    assert data_of(page)["actors"][0]["error"] == evil
+
+
+def test_a_report_allows_its_own_script_and_styles_by_their_hashes():
+    page = report(JOB, timeline(course(0)), [row(0)])
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)[1]
+    texts = re.findall(r"<style>(.*?)</style>", page, re.DOTALL)
+    texts += re.findall(r'<script type="module">(.*?)</script>', page, re.DOTALL)
+    known = [base64.b64encode(hashlib.sha256(one.encode()).digest()).decode() for one in texts]
+    assert len(known) == 3
+    assert sorted(re.findall(r"sha256-([^']*)'", policy)) == sorted(known)
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert not re.search(r'<link|<img|\bsrc=|url\(|@import| style="| on\w+="', page)
+
+
+def test_a_report_says_what_workers_used():
+    page = ReportPage("", "", [row(0)], [], ["Used: 1 s & more.", ""])
+    assert "<p>Used: 1 s &amp; more.</p>" in write_report(JOB, timeline(course(0)), page)
+
+
+def test_the_script_of_a_report_has_all_modules_in_it():
+    script = bundle.script()
+    assert not re.search(r"^\s*(import|export)\b", script, re.MULTILINE)
+    assert script.index("const $canvas") < script.index("const $timeline") < script.index("$report")
+
+
+def test_a_report_of_very_many_actors_has_those_that_failed_and_is_bounded():
+    number = MOST_ACTORS + 50
+    actors = [row(n, last_reply=4000 * "x", result=4000 * "y") for n in range(number)]
+    actors[-1] = row(number - 1, "failed", 4000 * "z")
+    page = report(JOB, timeline(*map(course, range(number))), actors)
+    assert len(page) < 5_000_000
+    shown = {one["actor"]: one for one in data_of(page)["actors"]}
+    assert len(shown) == len(data_of(page)["timeline"]["actors"]) == MOST_ACTORS
+    assert shown[number - 1]["failures"][0]["error"] == 500 * "z"
+    assert len([one for one in shown.values() if one["last_reply"]]) == MOST_DETAILED
+    assert "The 1,000 slowest of 10,050" in page
 
 
 def test_a_report_groups_failures_and_says_what_is_not_known():

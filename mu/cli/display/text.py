@@ -177,4 +177,4 @@ def ended(job: JobJson) -> str:
     return f"{text.rstrip('.')}. It cost {cost(job)}." if _costs(job)[1] else text
 
 
-_ACTORS_FAILED = re.compile(r"\d+ of \d+ actors failed(?=: actor )")
+_ACTORS_FAILED = re.compile(r"\d+ of \d+ actors failed(?=: actors? )")

@@ -27,6 +27,7 @@ from twisted.python.failure import Failure
 from twisted.python.logfile import LogFile
 
 from mu.clock import keep_steady
+from mu.engines.local.endings import Endings
 from mu.engines.local.faults import NO_FAULTS, FaultInjector, Faults
 from mu.engines.local.http import LambdaResource, QuietSite
 from mu.engines.local.key import KeyFileError, make_key, read_key
@@ -176,7 +177,8 @@ async def serve(reactor: ILocalReactor, options: argparse.Namespace, folder: Pat
     engine: dict[str, object] = {"id": uuid.uuid4().hex, "pid": pid, "started": started_at(pid)}
     engine |= {"private_tmp": not setup.shared_tmp, "why_shared": setup.why_shared}
     limits = InvocationLimits(options.concurrency, options.invoke_rate, tuple(options.retry_pauses))
-    invocations = InvocationQueue(reactor, store, pool, limits)
+    endings = Endings()
+    invocations = InvocationQueue(reactor, store, pool, limits, endings.add)
     faults = FaultInjector(options.faults)
     if options.faults != NO_FAULTS:
         log.warn("fault injection is on: {faults}", faults=str(options.faults))
@@ -188,7 +190,15 @@ async def serve(reactor: ILocalReactor, options: argparse.Namespace, folder: Pat
     s3 = EmbeddedS3(folder.parent, options.s3_port, reactor)
     reactor.addSystemEventTrigger("before", "shutdown", s3.stop)
     resource = LambdaResource(
-        calls, engine, lifetime.touched, lifetime.attached, s3.start, faults, verifier, hosts
+        calls,
+        engine,
+        lifetime.touched,
+        lifetime.attached,
+        s3.start,
+        faults,
+        verifier,
+        hosts,
+        endings,
     )
     site = cast(ServerFactory, QuietSite(resource))
     try:

@@ -16,6 +16,7 @@ from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 from zope.interface import implementer
 
+from mu.engines.local.endings import Endings
 from mu.engines.local.errors import LambdaError, too_large
 from mu.engines.local.faults import FaultInjector
 from mu.engines.local.operations import NO_ANSWER, ApiResponse, Call, LambdaOperations
@@ -57,7 +58,7 @@ class LambdaResource:
     """Serves all paths.
 
     A daemon attaches with GET /mu/<engine id>: the response starts with one line, `engine` in
-    JSON, and stays open as long as the daemon lives. `attached` is called with a Deferred that
+    JSON, and stays open as long as the daemon lives, with a line for each launch that ends. `attached` is called with a Deferred that
     fires when the daemon's connection is lost; `touched` is called for every other request that is
     signed with the key of this home. GET /mu/<engine id>/s3 starts the embedded S3 server with
     `start_s3`, and returns its port.
@@ -77,7 +78,9 @@ class LambdaResource:
         faults: FaultInjector,
         verifier: Verifier,
         hosts: AllowedHosts,
+        endings: Endings,
     ) -> None:
+        self._endings = endings
         self._routes = routes(calls)
         self._engine, self._touched, self._attached = engine, touched, attached
         self._start_s3 = start_s3
@@ -113,7 +116,10 @@ class LambdaResource:
     def _attach(self, request: Request) -> None:
         request.setHeader("Content-Type", "application/json")
         request.write(json.dumps(self._engine).encode() + b"\n")
-        self._attached(request.notifyFinish())
+        self._endings.attach(request)
+        gone = request.notifyFinish()
+        gone.addBoth(lambda _: self._endings.detach(request))
+        self._attached(gone)
 
     def _dispatch(self, request: Request, path: str) -> ApiResponse | Deferred[ApiResponse]:
         if hmac.compare_digest(request.path, f"/mu/{self._engine['id']}/s3".encode()):

@@ -93,6 +93,8 @@ class LambdaOperations:
         faults: FaultInjector,
     ) -> None:
         self._reactor, self._store, self._pool = reactor, store, pool
+        if store.functions:
+            pool.warm_up()
         self._invocations, self._faults = invocations, faults
         self._busy: set[str] = set()
         pool.on_code_unused = self._remove_old_code
@@ -109,6 +111,7 @@ class LambdaOperations:
             )
         function = changed(Function(name), fields)
         zipped = _zip_of(section(fields, "Code"))
+        self._pool.warm_up()
         return self._install(function, zipped, 201, region)
 
     def get(self, call: Call) -> ApiResponse:

@@ -21,6 +21,7 @@ from mu.engines.local.namespaces import CHECKOUT, moved, own_search_path
 from mu.engines.local.sandbox_messages import (
     ANSWERED,
     FAILED,
+    WARM_UP,
     LineBuffer,
     SandboxReport,
     SandboxSetup,
@@ -91,6 +92,7 @@ class SandboxPool:
         self._first_line = True
         self._started = 0.0
         self._transport: IProcessTransport | None = None
+        self._warm = False
         self.role: Callable[[], dict[str, str]] = dict
         """Returns variables with AWS keys, beside those in this process's environment."""
         self.on_idle: Callable[[], None] = lambda: None
@@ -111,6 +113,12 @@ class SandboxPool:
         """Start the warm parent; the Deferred fires with the setup that it completed."""
         self._spawn()
         return self._ready
+
+    def warm_up(self) -> None:
+        """Have the warm parent import what workers need, since there is a function to invoke."""
+        if not self._warm and self._transport is not None:
+            self._transport.writeToChild(0, WARM_UP + b"\n")
+        self._warm = True
 
     def stop(self) -> Deferred[None]:
         """End the warm parent and so all sandboxes; the Deferred fires when none is left."""
@@ -267,6 +275,8 @@ class SandboxPool:
         if self._stopping is not None:
             return
         transport = self._spawn()
+        if self._warm:
+            transport.writeToChild(0, WARM_UP + b"\n")
         for running in self._running.values():
             transport.writeToChild(0, running.task.to_line())
 

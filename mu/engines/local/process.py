@@ -25,6 +25,7 @@ from twisted.web.client import Agent, Response, _HTTP11ClientFactory, readBody
 
 import mu
 from mu.engines.local.neighbours import is_locked, is_ours, listens
+from mu.engines.local.sandbox_messages import LineBuffer
 from mu.engines.reactors import ILocalReactor
 
 ANSWER_S, START_S, STOP_S, RESTART_S = 5.0, 30.0, 5.0, 1.0
@@ -107,22 +108,37 @@ class _Starting(ProcessProtocol):
 
 
 class _Attachment(Protocol):
-    """The response body that stays open; its first line is the engine's EngineInfo."""
+    """The response body that stays open: a line with the engine's EngineInfo, and one for each end.
 
-    def __init__(self, lost: Callable[[], None]) -> None:
+    `told` is called with a launch id, and how its worker ended.
+    """
+
+    def __init__(self, lost: Callable[[], None], told: Callable[[str, str], None]) -> None:
         self.info: Deferred[EngineInfo] = Deferred()
-        self._lost, self._line = lost, b""
+        self._lost, self._told, self._lines = lost, told, LineBuffer()
+        self._unread = 0
 
     def dataReceived(self, data: bytes) -> None:
-        if self.info.called:
-            return
-        self._line += data
-        if not self._line.endswith(b"\n") and len(self._line) < LINE_LIMIT:
+        self._unread += len(data)
+        for line in self._lines.feed(data):
+            self._unread = 0
+            self._read(line)
+        if self._unread >= LINE_LIMIT and not self.info.called:
+            self.info.errback(LocalEngineError("its response is not an engine's: it has no line"))
+
+    def _read(self, line: bytes) -> None:
+        if not self.info.called:
+            try:
+                self.info.callback(EngineInfo.from_json(line))
+            except ValueError as error:
+                self.info.errback(LocalEngineError(f"its response is not an engine's: {error}"))
             return
         try:
-            self.info.callback(EngineInfo.from_json(self._line))
-        except ValueError as error:
-            self.info.errback(LocalEngineError(f"its response is not an engine's: {error}"))
+            told = json.loads(line)
+            launch, why = str(told["ended"]), str(told["why"])
+        except (LookupError, TypeError, ValueError):
+            return  # a newer engine may tell more
+        self._told(launch, why)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self.info.called:
@@ -154,10 +170,13 @@ class LocalEngineProcess:
         allowed_hosts: str = "none",
         s3_port: int = 0,
         s3_profile: str = "",
+        told: Callable[[str, str], None] = lambda launch, why: None,
     ) -> None:
+        """`told` is called with the launch id of each worker that ended, and how it ended."""
         self.info: EngineInfo | None = None
         self.s3_port = 0
         """The port of the embedded S3 server; 0: it has not been needed."""
+        self._told = told
         self._home, self._port, self._reactor = home.resolve(), port, reactor
         self._options = ["--concurrency", str(concurrency), "--linger", str(linger_s)]
         self._options += ["--invoke-rate", str(invoke_rate), "--faults", faults]
@@ -293,7 +312,7 @@ class LocalEngineProcess:
             response = answered
             if response.code != 200:
                 raise LocalEngineError(f"port {known.port} belongs to another program")
-            attachment = _Attachment(self._lost)
+            attachment = _Attachment(self._lost, self._told)
             response.deliverBody(attachment)
             found = await attachment.info.addTimeout(ANSWER_S, self._reactor)
             if (found.id, found.pid) != (known.id, known.pid):

@@ -6,6 +6,7 @@ request id once the retry pause is over.
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -56,7 +57,10 @@ class InvocationQueue:
         store: FunctionStore,
         pool: SandboxPool,
         limits: InvocationLimits,
+        on_end: Callable[[str, InvocationResult], None] = lambda event, result: None,
     ) -> None:
+        """`on_end` is called with the payload and the result of each invocation that has ended."""
+        self._on_end = on_end
         self._clock, self._store, self._pool, self._limits = clock, store, pool, limits
         self._running: Counter[str] = Counter()
         self._events: dict[str, _Event] = {}
@@ -168,9 +172,10 @@ class InvocationQueue:
     ) -> Deferred[InvocationResult]:
         self._running[function.name] += 1
         done = self._pool.invoke(request, function, self._store.code_of(function), region, event)
-        return done.addCallback(self._free, function.name)
+        return done.addCallback(self._free, function.name, event)
 
-    def _free(self, result: InvocationResult, name: str) -> InvocationResult:
+    def _free(self, result: InvocationResult, name: str, event: str) -> InvocationResult:
+        self._on_end(event, result)
         self._running[name] -= 1
         if not self._running[name]:
             del self._running[name]

@@ -86,6 +86,7 @@ def environment_of(
         "HOME": "/tmp",
         "LAMBDA_TASK_ROOT": task.code,
         "LANG": "C.UTF-8",
+        "MU_SHARED_MACHINE": "1",  # what the system says of the machine is not of this sandbox alone
         "LD_LIBRARY_PATH": f"{task.code}:{task.code}/lib",
         "PATH": "/usr/local/bin:/usr/bin:/bin:/opt/bin",
         "TZ": ":UTC",

@@ -91,6 +91,8 @@ class SandboxReport:
 
 
 ANSWERED, FAILED, BROKEN = 0, 1, 70
+WARM_UP = b""
+"""The line that has the warm parent import what workers need, before the first task comes."""
 
 
 class LineBuffer:

@@ -1,5 +1,7 @@
 """The warm parent: it has imported what workers need, and forks a sandbox for each task.
 
+It imports that once the engine has a function, since most of the time of its start goes there.
+
 mu.engines.local.namespaces becomes it. It reads tasks from standard input and writes reports to
 standard output. It has a single thread and uses the standard library only, so that forking is safe
 and cheap. When its input ends, the engine is gone, and all sandboxes are killed.
@@ -19,6 +21,7 @@ from mu.engines.local import kernel
 from mu.engines.local.runtime import role_variables
 from mu.engines.local.sandbox_messages import (
     BROKEN,
+    WARM_UP,
     LineBuffer,
     SandboxReport,
     SandboxSetup,
@@ -92,6 +95,8 @@ def warm_up() -> None:
         print(
             f"mu: sandboxes start without boto3 preloaded: {error!r}", file=sys.stderr, flush=True
         )
+    gc.collect()
+    gc.freeze()
 
 
 def forget_own_modules() -> None:
@@ -109,6 +114,7 @@ class WarmParent:
         self._tasks, self._reports = tasks, reports
         self._own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY)
         self._running: dict[int, str] = {}
+        self._warm = False
         if setup.shared_tmp:
             kernel.adopt_orphans()
         self._woken, self._waker = os.pipe()
@@ -135,6 +141,11 @@ class WarmParent:
 
     def _start_all(self, lines: Iterable[bytes]) -> None:
         for line in lines:
+            if not self._warm:
+                self._warm = True
+                warm_up()
+            if line == WARM_UP:
+                continue
             task = SandboxTask.from_line(line)
             try:
                 self._start(task)
@@ -207,10 +218,7 @@ def main() -> None:
     os.write(reports, setup.to_json().encode() + b"\n")
     keep_role_variables()
     extend_search_path(setup)
-    warm_up()
     forget_own_modules()
-    gc.collect()
-    gc.freeze()
     parent = WarmParent(setup, tasks, reports)
     try:
         parent.run()

@@ -36,7 +36,7 @@ export async function actorView({main, signal, linked, given: [id, text]}) {
         [ENDED.has(actor.state) ? "Ended" : "Since", when(actor.since)],
         ["Took", span(model.took(actor) ?? NaN)], ["Attempt", actor.attempt || ""],
         ["Inputs", `${actor.done + actor.failed} of ${actor.total}${actor.failed ? `, ${actor.failed} failed` : ""}`],
-        ...(usage(whole?.used) ?? []),
+        ...usage(whole?.used),
         ["Last reply", whole?.last_reply && h("code", {class: "long"}, whole.last_reply)],
       ]));
     timeline.draw();

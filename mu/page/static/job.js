@@ -13,6 +13,8 @@ const MOST_GROUPS = 8;
 const MOST_SLOW = 5;
 const MOST_NAMED = 12;
 const REFRESH_S = 10;
+const FAILURES_S = 5;
+const TYPING_MS = 300;
 const IDLE = 50; // reading the timeline takes at most a 50th of the time
 
 export async function jobView({main, signal, linked, given: [id]}) {
@@ -25,7 +27,7 @@ export async function jobView({main, signal, linked, given: [id]}) {
     facts: h("div"), groups: h("div"), failures: h("section", {class: "card", hidden: true}),
     chart: h("canvas", {class: "chart", role: "img"}), result: h("details", {class: "card", hidden: true}),
   };
-  let dirty = false, seen = -1;
+  let dirty = false, seen = -1, inputs = [], known = 0, asking = false;
 
   function begin() {
     parts.bar = bar(model.job);
@@ -50,7 +52,8 @@ export async function jobView({main, signal, linked, given: [id]}) {
     drawHead(parts, model, () => act(cancel), () => act(rerun));
     drawFacts(parts, model);
     drawGroups(parts.groups, model);
-    drawFailures(parts.failures, model, table);
+    drawFailures(parts.failures, model, table, inputs);
+    if (job.inputs.failed !== known && !asking) readFailures();
     if (job.result !== null) {
       parts.result.hidden = false;
       fill(parts.result, h("summary", {}, "Result"), h("pre", {}, JSON.stringify(job.result, null, 2).slice(0, 100000)));
@@ -61,6 +64,19 @@ export async function jobView({main, signal, linked, given: [id]}) {
       drawChart(parts.chart, model);
       timeline.draw();
     }
+  }
+
+  // Why inputs failed of actors that are done; those of failed actors are in the events.
+  async function readFailures() {
+    asking = true;
+    known = model.job.inputs.failed;
+    try {
+      inputs = await get(`jobs/${id}/failures`, {}, signal);
+      later();
+    } catch { /* a pipeline that cannot tell, or an older daemon */ }
+    if (!model.job.finished) await sleep(FAILURES_S * 1000, signal);
+    asking = false;
+    if (!signal.aborted) later();
   }
 
   const later = () => {
@@ -200,7 +216,7 @@ function drawSlowest(element, model) {
     : h("p", {class: "empty"}, model.job.finished ? "No actor ran." : "There are no actors yet: the job is being planned."));
 }
 
-function drawFailures(element, model, table) {
+function drawFailures(element, model, table, inputs) {
   const groups = new Map();
   for (const number of model.numbers) {
     const actor = model.actors.get(number);
@@ -208,8 +224,8 @@ function drawFailures(element, model, table) {
     const key = kind(actor.error);
     groups.has(key) ? groups.get(key).push(actor) : groups.set(key, [actor]);
   }
-  element.hidden = !groups.size;
-  const text = [...groups].map(([key, actors]) => `${actors.length} ${key}`).join("\n");
+  element.hidden = !groups.size && !inputs.length;
+  const text = [...groups].map(([key, actors]) => `${actors.length} ${key}`).join("\n") + JSON.stringify(inputs);
   if (element.dataset.text === text) return;
   element.dataset.text = text;
   const most = [...groups].sort(([, one], [, other]) => other.length - one.length);
@@ -217,7 +233,13 @@ function drawFailures(element, model, table) {
     h("button", {class: "number", title: "Show these actors in the table", onclick: () => table.only(key)}, count(actors.length)),
     h("div", {}, h("pre", {}, actors[0].error),
       h("p", {class: "dim"}, actors.slice(0, MOST_NAMED).map(({actor}, place) => [place ? ", " : "Actor ", h("a", {href: `#/jobs/${model.job.id}/actors/${actor}`}, String(actor))]), actors.length > MOST_NAMED && ` and ${count(actors.length - MOST_NAMED)} more`)))),
-  most.length > MOST_GROUPS && h("p", {class: "dim"}, `and ${counted(most.length - MOST_GROUPS, "other reason")}`));
+  most.length > MOST_GROUPS && h("p", {class: "dim"}, `and ${counted(most.length - MOST_GROUPS, "other reason")}`),
+  inputs.slice(0, MOST_GROUPS).map((one) => h("div", {class: "failure"},
+    h("span", {class: "number"}, count(one.inputs)),
+    h("div", {}, h("pre", {}, one.reason),
+      h("p", {class: "dim"}, one.inputs === 1 ? "Input " : "Inputs ", one.names.join(", "), one.inputs > one.names.length && ` and ${count(one.inputs - one.names.length)} more`, " of ",
+        one.actors.map((actor, place) => [place ? ", " : one.actors.length > 1 ? "actors " : "actor ", h("a", {href: `#/jobs/${model.job.id}/actors/${actor}`}, String(actor))]))))),
+  inputs.length > MOST_GROUPS && h("p", {class: "dim"}, `and ${counted(inputs.length - MOST_GROUPS, "other reason")} of inputs`));
 }
 
 /** The actors of a job, filtered, sorted and paged. Its rows stay the same elements, so that the focus stays. */
@@ -229,8 +251,9 @@ class ActorTable {
     this.reason = null;
     this.shown = [];
     this.changed = () => {};
+    this.having = new Set(); // the actors with an input that has the text in its name
     const again = () => { this.page = 0; this.draw(); };
-    this.search = h("input", {type: "search", placeholder: "Filter by text", "aria-label": "Filter actors by text", oninput: again});
+    this.search = h("input", {type: "search", placeholder: "Filter by text or input", "aria-label": "Filter actors by text", oninput: () => { this.findInputs(again); again(); }});
     this.state = h("select", {"aria-label": "Filter actors by state", onchange: again}, [h("option", {value: ""}, "all states"), ...STATES.map((name) => h("option", {value: name}, name))]);
     this.order = h("select", {"aria-label": "Order of the actors", onchange: again}, [["number", "by number"], ["slow", "slowest first"], ["late", "latest change first"]].map(([value, name]) => h("option", {value}, name)));
     this.chip = h("button", {class: "chip", hidden: true, title: "Show all again", onclick: () => this.only(null)});
@@ -255,6 +278,22 @@ class ActorTable {
     if (reason !== null) this.element.scrollIntoView({block: "start"});
   }
 
+  /** Find the actors with such inputs, once nothing more is typed. */
+  findInputs(found) {
+    clearTimeout(this.typing);
+    this.having = new Set();
+    const part = this.search.value.trim();
+    if (!part) return;
+    this.typing = setTimeout(async () => {
+      try {
+        const actors = await get(`jobs/${this.job}/inputs`, {part});
+        if (this.search.value.trim() !== part || !actors.length) return;
+        this.having = new Set(actors);
+        found();
+      } catch { /* of a job of before the last restart they are not known */ }
+    }, TYPING_MS);
+  }
+
   get filtered() {
     return Boolean(this.search.value.trim() || this.state.value || this.reason !== null);
   }
@@ -268,7 +307,7 @@ class ActorTable {
     if (reason !== null) found = found.filter((actor) => actor.error && kind(actor.error) === reason);
     if (words.length) found = found.filter((actor) => {
       const text = `${actor.actor} ${actor.state} ${actor.does ?? ""} ${actor.label} ${model.waits(actor) ?? ""} ${actor.error ?? ""}`.toLowerCase();
-      return words.every((word) => text.includes(word));
+      return this.having.has(actor.actor) || words.every((word) => text.includes(word));
     });
     const order = this.order.value;
     if (order === "slow") found.sort((one, other) => (model.took(other) ?? -1) - (model.took(one) ?? -1));

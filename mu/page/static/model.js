@@ -26,9 +26,9 @@ export class JobModel {
     this.version = 0; // of the courses
   }
 
-  /** The time at the daemon, in seconds since the epoch. */
+  /** The time at the daemon, in seconds since the epoch; that of the job's end, once it has ended. */
   now() {
-    return Date.now() / 1000 + this.offset;
+    return this.job?.finished ?? Date.now() / 1000 + this.offset;
   }
 
   /** Seconds from the order to the job's end, or until now. */

@@ -28,8 +28,8 @@ export function fillBar(element, job) {
 /** Return the counts of actors in words: `3 running, 17 done`. */
 export const counts = (job) => STATES.filter((state) => job.counts[state]).map((state) => `${job.counts[state].toLocaleString("en")} ${state}`).join(", ") || counted(job.workers, "actor");
 
-/** Return what workers used, as facts. */
-export const usage = (used) => used && [
+/** Return what workers used, as facts; none, if nothing was told. */
+export const usage = (used) => !used ? [] : [
   ["CPU", used.cpu_s === null ? "unknown" : span(used.cpu_s)],
   ["Peak memory", used.peak_mb === null ? "unknown" : `${count(used.peak_mb)}${used.memory_mb ? ` of ${count(used.memory_mb)}` : ""} MB`],
 ];

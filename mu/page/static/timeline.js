@@ -8,7 +8,7 @@ import {count, span} from "./text.js";
 const TALL = 360;
 const LEFT = 44;
 const TALLEST = 22;
-const FIXED = {blocked: "--blocked", waiting: "--waiting", launching: "--launching", starting: "--launched", idle: "--idle", away: "--away", failed: "--failed", run: "--run", retrieve: "--retrieve", upload: "--upload", connect: "--connect", running: "--run"};
+const FIXED = {blocked: "--blocked", waiting: "--waiting", launching: "--launching", starting: "--launched", idle: "--idle", away: "--away", wait: "--wait", failed: "--failed", run: "--run", retrieve: "--retrieve", upload: "--upload", connect: "--connect", running: "--run"};
 const OTHERS = 6;
 const SHORTEST_S = 0.1;
 const NICE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000];

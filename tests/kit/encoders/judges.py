@@ -30,7 +30,17 @@ def xc_decode_bundle(state=None):
     needed = int.from_bytes(Path(ivf).read_bytes()[28:32], "little")
     given = 0 if state is None else int(Path(state).read_text().split()[1])
     insist(needed in (0, given), f"{ivf} needs state {needed}, and got {given}")
-    ffmpeg = ["ffmpeg", "-nostdin", "-v", "error", "-i", ivf, "-f", "yuv4mpegpipe", "-"]
+    ffmpeg = [
+        Path(sys.argv[0]).with_name("ffmpeg"),
+        "-nostdin",
+        "-v",
+        "error",
+        "-i",
+        ivf,
+        "-f",
+        "yuv4mpegpipe",
+        "-",
+    ]
     sys.exit(subprocess.run(ffmpeg).returncode)
 
 

@@ -19,8 +19,9 @@ XC_ENC = "xc-enc -w 0.75 -i y4m -O final.state -o output.ivf -r"
 
 
 def chunk(number: int, overlap: bool = False) -> bytes:
-    frames = [f"frame {6 * number + place}" for place in range(-1 if overlap else 0, 6)]
-    return "\n".join([f"chunk {number}", *frames, ""]).encode()
+    """Return a Y4M chunk of 2x2 pixels: its header has its number, its frames have theirs."""
+    frames = [f"FRAME\n{6 * number + place:06d}" for place in range(-1 if overlap else 0, 6)]
+    return "".join([f"YUV4MPEG2 W2 H2 F25:1 Xchunk={number}\n", *frames]).encode()
 
 
 class Machine:

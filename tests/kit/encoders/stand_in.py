@@ -1,7 +1,7 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S python3 -IS
 """Stands in for the encoder's programs, whichever it is named: vpxenc, xc-enc, xc-dump, ...
 
-A chunk is a line `chunk N`, then a line for each frame. What is encoded and what a state knows is
+A chunk is a Y4M file of tiny frames, its number in a comment of the header. What is encoded and what a state knows is
 JSON: which chunk, made of what. So a state of another chunk than the one before, or of another pass
 than the recipe says, is refused, and the outputs follow from the inputs alone.
 """
@@ -14,8 +14,8 @@ from pathlib import Path
 
 def chunk_of(path):
     """Return a chunk's number and its frames."""
-    first, *frames = Path(path).read_text().splitlines()
-    return int(first.removeprefix("chunk ")), frames
+    header, _, body = Path(path).read_text().partition("\n")
+    return int(header.partition("Xchunk=")[2]), body.split("FRAME\n")[1:]
 
 
 def digest(path):

@@ -1,0 +1,60 @@
+"""Tells the daemons that are attached to the engine which launches have ended."""
+
+import json
+from collections import deque
+from typing import Protocol
+
+from mu.engines.local.pool import InvocationResult
+
+KEPT = 10_000
+"""How many endings a daemon is told that attaches later: it may have been away meanwhile."""
+
+
+class Attached(Protocol):
+    """The open response to a daemon that is attached."""
+
+    def write(self, data: bytes) -> None: ...
+
+
+class Endings:
+    """The last endings, and the responses that get each further one."""
+
+    def __init__(self) -> None:
+        self._last: deque[bytes] = deque(maxlen=KEPT)
+        self._attached: list[Attached] = []
+
+    def attach(self, response: Attached) -> None:
+        self._attached.append(response)
+        if self._last:
+            response.write(b"".join(self._last))
+
+    def detach(self, response: Attached) -> None:
+        self._attached.remove(response)
+
+    def add(self, event: str, result: InvocationResult) -> None:
+        """Note that the invocation with this payload has ended, if that was a worker's."""
+        try:
+            launch = json.loads(event)["launch"]
+        except (LookupError, TypeError, ValueError):
+            return
+        line = json.dumps({"ended": launch, "why": ending(result)}).encode() + b"\n"
+        self._last.append(line)
+        for response in self._attached:
+            response.write(line)
+
+
+def ending(result: InvocationResult) -> str:
+    """Return how an invocation ended, as a clause.
+
+    >>> from pathlib import Path
+    >>> error = b'{"errorMessage": "RequestId: r-1 Error: Runtime exited with error: signal: killed"}'
+    >>> ending(InvocationResult(error, True, Path()))
+    'ended: Runtime exited with error: signal: killed'
+    """
+    if not result.failed:
+        return "ended"
+    try:
+        message = str(json.loads(result.payload)["errorMessage"])
+    except (LookupError, TypeError, ValueError):
+        return "failed"
+    return f"ended: {message.partition('Error: ')[2] or message}"[:500]
