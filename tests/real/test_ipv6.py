@@ -26,7 +26,12 @@ def test_a_chain_runs_over_ipv6(tmp_path, s3, joiner, host, public, relay):
         daemon.create_function("chain", joiner)
         text = prose(50_000)
         s3.client().put_object(Bucket="films", Key="over-ipv6", Body=text)
-        params = {"bucket": "films", "key": "over-ipv6", "out_prefix": "over-ipv6.index/", "every": 10}
+        params = {
+            "bucket": "films",
+            "key": "over-ipv6",
+            "out_prefix": "over-ipv6.index/",
+            "every": 10,
+        }
         order = {"pipeline": "chain", "workers": 2, "retries": 0, "params": params}
         job = daemon.wait(daemon.ask("/jobs", order)["id"])
     finally:
