@@ -180,11 +180,14 @@ def look(order: Order, ffmpeg: Ffmpeg) -> dict[str, Any]:
             r"^ +Stream #0:(\d+).*?: (\w+): (.*)$", told, re.MULTILINE
         )
     ]
+    if status < 0:
+        raise Refused(
+            f"ffmpeg was killed by signal {-status} when it opened the film: give the function another"
+            " build of ffmpeg, or the film another format"
+        )
     if not tracks:
         lines = [line for line in told.strip().splitlines() if not line.startswith("  ")]
-        why = (
-            f"ffmpeg was killed by signal {-status}" if status < 0 else _sentence("\n".join(lines))
-        )
+        why = _sentence("\n".join(lines))
         raise Refused(f"it is no film that ffmpeg can read: {why}")
     films = [
         (number, text) for number, kind, text in tracks if kind == "Video" and not _still(text)

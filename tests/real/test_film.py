@@ -272,6 +272,14 @@ def test_what_cannot_be_encoded_is_refused_with_a_sentence(encode, clip, more, w
     assert not out.exists()
 
 
+def test_an_ffmpeg_that_crashes_is_blamed_and_not_the_film(encode, tmp_path):
+    crashing = tmp_path / "ffmpeg"
+    crashing.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    crashing.chmod(0o755)
+    job, _ = encode("plain.mp4", ffmpeg=str(crashing))
+    assert "ffmpeg was killed by signal 11 when it opened the film" in job.error
+
+
 @pytest.mark.parametrize(
     ("given", "why"),
     [
