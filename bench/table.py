@@ -38,7 +38,7 @@ COMMANDS = {
 QUIET = 0.9
 """A machine is quiet if its processors are idle for this share of a second or more."""
 STEADY = 1.25
-"""And if the slowest of several equal pieces of work takes at most so many times the fastest."""
+"""It is steady if the slowest of several equal pieces of work takes at most this many times the fastest."""
 
 
 @dataclass(frozen=True)

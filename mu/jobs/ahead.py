@@ -17,9 +17,9 @@ def medians(actors: Sequence[Actor], peers: Callable[[int], object]) -> dict[obj
 
 
 def opening(stages: Stages, actors: Sequence[Actor], seconds: float, now: float) -> Iterator[Gate]:
-    """Yield the gates that open within so many seconds, if actors take as long as their peers.
+    """Yield the gates expected to open within this many seconds, going by how long peers took.
 
-    One whose peers are not done yet may take any time.
+    An actor without a peer that is done may take any time.
     """
     known = {actor.number: actor for actor in actors}
     usual = medians(actors, stages.peers)

@@ -1,6 +1,6 @@
 """Reads a job's timeline from the journal, in a thread, whether the job runs or ended long ago.
 
-Of jobs that run, what was read is kept for a while: the next answer then costs as what came since.
+For a running job, what was read is kept for a while, so that the next answer reads only what is new.
 """
 
 import sqlite3
@@ -21,11 +21,11 @@ from mu.timeline.course import JobCourse
 AT_ONCE = 2
 """How many timelines are made at once: a large one needs much memory, and time of the daemon."""
 MOST_KEPT = 2
-"""Of how many jobs what was read is kept; those asked for longest ago are forgotten first."""
+"""How many jobs are kept; the least recently requested ones are forgotten first."""
 MOST_RECORDS = 500_000
 """A job with more records is not kept: each takes some 200 bytes."""
 KEPT_S = 60.0
-"""How long it is kept after the last request."""
+"""How long a job is kept after the last request."""
 
 
 class NoTimeline(Exception):
@@ -43,7 +43,7 @@ class ReadCourse:
         self._last = 0  # the number of the last group
 
     def read_on(self, ledger: Ledger, job: str) -> JobCourse:
-        """Read what came since. Raises JournalError, sqlite3.Error and ValueError."""
+        """Read the new records. Raises JournalError, sqlite3.Error and ValueError."""
         for number, lines in ledger.groups(job, self._last):
             self.course.read(lines)
             self.records += len(lines)

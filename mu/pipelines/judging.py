@@ -15,8 +15,8 @@ from mu.pipelines.templates import ShellTemplate
 from mu.pipelines.texts import LAST_NUMBER, check_bucket, check_command, check_given, check_key
 from mu.pipelines.texts import check_last as check_last_number
 from mu.pipelines.xcenc import PROGRAMS, QUALITY_S, hashed
-from mu.plugins import ActorInput, Outcome
-from mu.states import JobFacts, ScriptWorker
+from mu.plugins import ActorInput, Outcome, Pipeline
+from mu.states import JobFacts, Script, ScriptWorker
 
 COMPARED = ("decoded", "original")
 VPX, XC, STATE = "vpx.ivf", "xc.ivf", "final.state"
@@ -169,3 +169,26 @@ def reports(job: JobFacts, outcomes: Sequence[Outcome]) -> dict[str, object]:
     """Return the keys of all reports, in order."""
     name = hashed if job.params.hash_s3keys else str
     return {"keys": [name(outcome.result["key"]) for outcome in outcomes if not outcome.error]}
+
+
+class Judging(Pipeline):
+    """A pipeline that reports on the `encoded` files of each chunk."""
+
+    encoded: tuple[str, ...] = (XC,)
+    half_frames = 0
+    """Frames in half a chunk, if two actors report on each; 0: one actor reports on it."""
+
+    def check(self, params: Params) -> None:
+        check(params, (params.offset + params.workers) * (2 if self.half_frames else 1))
+
+    def plan(self, params: Params) -> list[ActorInput]:
+        return (plan_halves if self.half_frames else plan_chunks)(params, self.encoded)
+
+    def inputs(self, given: ActorInput) -> list[str]:
+        return list(given["files"].values())
+
+    def begin(self, worker: ScriptWorker) -> Script:
+        return judge(worker, self.half_frames)
+
+    def finish(self, job: JobFacts, outcomes: Sequence[Outcome]) -> dict[str, object]:
+        return reports(job, outcomes)
