@@ -4,6 +4,7 @@ import resource
 import signal
 import sqlite3
 import time
+from contextlib import closing
 
 import pytest
 from kit.cli import inside as mu
@@ -238,6 +239,9 @@ def test_a_damaged_journal_is_named_and_repaired_and_its_jobs_resume(start, s3):
     ordered = half_way(first, first.ask("/jobs", order("repaired", workers=3)))
     first.process.kill()
     path = first.home / "journal.db"
+    # Without this the first page may still be in the write-ahead log, which would undo the damage.
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("pragma wal_checkpoint(truncate)")
     with path.open("r+b") as file:
         file.write(b"rubbish " * 8)
     with pytest.raises(StageError, match=r"(?m)^mu: .*journal\.db is damaged: .*--repair"):

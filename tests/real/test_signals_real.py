@@ -7,6 +7,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -118,7 +119,8 @@ def test_a_second_signal_to_end_is_no_fault(calm, number):
 
     def signalled_until_it_ends():
         if calm.process.runs:
-            os.kill(calm.process.pid, number)
+            with suppress(ProcessLookupError):  # it may have ended since
+                os.kill(calm.process.pid, number)
         return not calm.process.runs
 
     wait_until(signalled_until_it_ends)
