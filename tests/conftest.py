@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import stage
+from hypothesis import settings
 from kit.film import COMMAND, JOIN, Files
 from kit.install import ROOT, build, copy_of
 from kit.nursery import popen_daemon, read_models_once
@@ -16,6 +17,13 @@ from mu.functions.bundle import bundle
 # In the background of a shell SIGINT is ignored, which the daemons of the tests would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 read_models_once()
+# The same examples in each run, however slow the machine is.
+settings.register_profile("mu", derandomize=True, database=None, deadline=None, max_examples=50)
+settings.register_profile("soak", database=None, deadline=None, max_examples=2000)
+
+
+def pytest_configure(config):
+    settings.load_profile("soak" if config.option.markexpr == "soak" else "mu")
 
 
 # fmt: off
