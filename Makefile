@@ -43,6 +43,7 @@ test: $(VENV)/dev.stamp
 
 soak: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -m soak
+	$(BIN)/python -m pytest -q --hypothesis-profile=soak tests/unit
 
 lint: $(VENV)/dev.stamp
 	$(RUFF)

@@ -49,9 +49,9 @@ def start(tmp_path, joiner):
 @pytest.mark.parametrize(
     ("faults", "shows"),
     [
-        ("throttle=0.3 seed=1", "throttled"),
+        pytest.param("throttle=0.3 seed=1", "throttled", marks=pytest.mark.soak),
         pytest.param("error=0.3 seed=2", "throttled", marks=pytest.mark.soak),
-        ("cut=0.2 seed=3", "unknown"),
+        pytest.param("cut=0.2 seed=3", "unknown", marks=pytest.mark.soak),
         ("duplicate=0.3 seed=4", ""),
         pytest.param("late=0.3:1 seed=5", "", marks=pytest.mark.soak),
         pytest.param("lose=0.1 seed=6", "", marks=pytest.mark.soak),

@@ -43,7 +43,7 @@ def test_the_control_port_matches_its_description(asked, schema, path, method):
     operation = schema[path][method]
 
     @settings(
-        max_examples=20,
+        max_examples=10,
         deadline=None,
         suppress_health_check=list(HealthCheck),
         derandomize=True,

@@ -270,7 +270,6 @@ orders = st.fixed_dictionaries(
 
 
 @given(orders | json_values)
-@settings(max_examples=300)
 def test_any_json_is_an_order_or_a_field_error(body):
     check_order(json.dumps(body).encode())
 
