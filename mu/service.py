@@ -193,6 +193,7 @@ class MuService(Service):
         self._log_thread.start()
         self._watch.check()
         self._set_up_s3(config)
+        gc.disable()  # until it is ready: what a restart makes stays
         registry = Registry.installed()
         engines = registry.engines | self._engines.by_name
         _check_default(config.launch.engine, {*engines, "local", EXTERNAL})
@@ -237,6 +238,7 @@ class MuService(Service):
         self._lag.start()
         self._listen_for_orders(self._control)
         gc.freeze()
+        gc.enable()
         gc.set_threshold(*GC_THRESHOLDS)
         ports = self._ports.numbers
         self._journal.note_ports(ports)

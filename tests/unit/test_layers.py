@@ -225,3 +225,8 @@ def test_every_package_is_installed():
     listed = set(parser["options"]["packages"].split())
     found = {path.parent.relative_to(ROOT) for path in (ROOT / "mu").rglob("__init__.py")}
     assert {".".join(path.parts) for path in found} <= listed
+
+
+def test_the_daemon_starts_without_what_only_the_engine_lambda_needs():
+    code = "import sys, mu.service; sys.exit(bool({'botocore', 'boto3'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
