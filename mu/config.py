@@ -130,6 +130,7 @@ class MuSection:
 class WorkerSection:
     host: str = _text("0.0.0.0", read_host)
     port: int = _port(13579)
+    haproxy: bool = _option(False)
     frame_limit: int = _option(16 * 2**20, 2**10, 10**12 - 1)
     hello_s: float = _option(20.0, 0.1)
     heartbeat_s: float = _option(15.0, 0.1)
@@ -316,6 +317,10 @@ def read_config(path: Path | None, warn: Callable[[str], object] = lambda said: 
         if 0 < config.jobs.stragglers < 1:
             raise ValueError(
                 f"[jobs] stragglers must be 0 (never) or at least 1, got {config.jobs.stragglers:g}"
+            )
+        if config.worker.haproxy and not config.worker.port:
+            raise ValueError(
+                "[worker] haproxy = yes needs a port, at which HAProxy listens, got port = 0"
             )
         base = path.parent if path else Path()
         home = Path(base, _expanded(config.home)).absolute()

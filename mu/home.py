@@ -163,6 +163,21 @@ def open_port(section: str, host: str, port: int, last: int = 0) -> socket.socke
     return opened
 
 
+def try_socket(path: Path) -> None:
+    """Check that a UNIX socket can be opened, and remove one that an earlier daemon has left.
+
+    Raises ConfigError.
+    """
+    try:
+        path.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX) as opened:
+            opened.bind(str(path))
+        path.unlink()
+    except OSError as error:
+        why = error.strerror or str(error)  # strerror: not if the path is too long
+        raise ConfigError(f"[worker] haproxy = yes: cannot open the socket {path}: {why}") from None
+
+
 def allow_many_files() -> None:
     """Raise the limit of open files as far as the system allows: each worker needs one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -26,6 +26,7 @@ PURE += [
     "output.completion",
     "output.transcript",
     "jobs.stages",
+    "net.proxy_header",
 ]
 OUTSIDE = {"twisted", "OpenSSL", "boto3", "botocore", "klein", "time", "random", "secrets"}
 OUTSIDE |= {"socket", "ssl", "logging", "threading", "asyncio", "subprocess", "uuid"}
