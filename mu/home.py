@@ -14,6 +14,10 @@ from mu.config import ConfigError
 
 BACKLOG = 4096
 """How many connections to a port may wait to be accepted."""
+WORKER_SOCKET = "worker.sock"
+"""The UNIX socket in a home at which HAProxy hands over workers."""
+HAPROXY_PEM = "haproxy.pem"
+"""The file in a home with HAProxy's certificate and its key."""
 
 
 class HomeInUse(OSError):

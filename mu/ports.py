@@ -16,10 +16,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import ServerFactory
 
 from mu.config import Config, ControlSection, RelaySection, WorkerSection
-from mu.home import BACKLOG, open_port, try_socket, write_private
-
-SOCKET = "worker.sock"
-"""The UNIX socket in the home at which HAProxy hands over workers."""
+from mu.home import BACKLOG, WORKER_SOCKET, open_port, try_socket, write_private
 
 
 class DoorReactor(IReactorSocket, IReactorUNIX):
@@ -43,7 +40,7 @@ class Ports:
         sections: dict[str, WorkerSection | ControlSection | RelaySection] = {
             "control": config.control,
         }
-        self._socket = config.home / SOCKET
+        self._socket = config.home / WORKER_SOCKET
         if config.worker.haproxy:
             try_socket(self._socket)
             self.numbers["worker"] = config.worker.port

@@ -27,6 +27,7 @@ from mu.engines.builtin import BuiltinEngines, EngineReactor
 from mu.engines.local.key import make_key
 from mu.examiner import Examiner
 from mu.home import (
+    HAPROXY_PEM,
     Tokens,
     allow_many_files,
     close_to_others,
@@ -69,8 +70,6 @@ from mu.totals import Totals
 
 GOODBYE_S = 3.0
 """How long a stopping daemon waits for its workers to close their connections."""
-HAPROXY_PEM = "haproxy.pem"
-"""The file in the home with HAProxy's certificate and key."""
 BLOCKING_CALLS = 64
 """How many plans and finishes of pipelines may run at once, each in a thread."""
 GC_THRESHOLDS = 50_000, 20, 20
