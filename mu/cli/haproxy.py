@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 CONFIG = "mu-haproxy.cfg"
 UNIT = "mu-haproxy@.service"
+LONGEST_MS = 24 * 86_400_000
+"""HAProxy knows no longer timeout."""
 
 _CONFIG = """\
 # HAProxy's configuration: it does TLS for mu's workers, and hands them over to the daemon. Written by
@@ -88,7 +90,7 @@ def configuration(config: Config) -> str:
     host = f"[{worker.host}]" if ":" in worker.host else worker.host
     return _CONFIG.format(
         bind=f"{host}:{worker.port}" + (" v4v6" if worker.host == "::" else ""),
-        hello_ms=round(1000 * worker.hello_s),
+        hello_ms=min(round(1000 * worker.hello_s), LONGEST_MS),
         maxconn=worker.max_connections + worker.max_handshakes,
         pem=shlex.quote(str(home / HAPROXY_PEM)),
         ca=shlex.quote(str(home / "ca.pem")),

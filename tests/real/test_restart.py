@@ -10,28 +10,37 @@ import pytest
 from kit.cli import inside as mu
 from kit.faults import workers_of
 from kit.film import chunk, kill, order, processes, put_film, wait_until
+from kit.haproxy import behind_haproxy, start_haproxy
 from stage import Daemon, StageError, free_ports_conf
 
 CONF = free_ports_conf(worker="hold_s = 8")
+BOTH_WAYS = pytest.mark.parametrize("start", ["own port", "haproxy"], indirect=True)
 
 
 @pytest.fixture
-def start(tmp_path, s3, joiner):
-    """Start a daemon, or the same one again."""
+def start(request, tmp_path, s3, joiner):
+    """Start a daemon, or the same one again. With the parameter `haproxy`, workers come through that."""
     started = []
+    fronted = getattr(request, "param", "") == "haproxy"
+    own = behind_haproxy(CONF) if fronted else CONF
 
-    def start(conf=CONF):
+    def start(conf=own):
         daemon = Daemon(tmp_path, s3.env, conf)
         if not started:
             daemon.create_function("png2y4m", joiner)
+            if fronted:
+                haproxy.append(start_haproxy(daemon))
         started.append(daemon)
         return daemon
 
+    haproxy = []
     yield start
     last = started[-1]
     for job in last.ask("/jobs"):
         last.ask(f"/jobs/{job['id']}", method="DELETE")
     last.stop()
+    for front in haproxy:
+        front.stop()
     wait_until(lambda: not processes(str(tmp_path)))
 
 
@@ -52,6 +61,7 @@ def half_way(daemon, job):
     "after_s",
     [0.1, *(pytest.param(after_s, marks=pytest.mark.soak) for after_s in (0.0, 0.3, 0.5))],
 )
+@BOTH_WAYS
 def test_a_killed_daemons_job_ends_with_the_same_outputs(start, s3, after_s):
     name = f"killed-{after_s}"
     slow_film(s3, name, 6)
@@ -70,6 +80,7 @@ def test_a_killed_daemons_job_ends_with_the_same_outputs(start, s3, after_s):
     assert job["launches"]["accepted"] in (6, 7)
 
 
+@BOTH_WAYS
 def test_workers_go_on_while_no_daemon_is_there(start, s3):
     slow_film(s3, "alone", 4)
     first = start()
@@ -120,6 +131,7 @@ def test_files_that_are_copied_side_by_side_are_copied_once_in_spite_of_restarts
     assert outputs == [f"TEXT {number}".encode() for number in range(16)]
 
 
+@BOTH_WAYS
 def test_a_clean_stop_keeps_running_jobs_for_the_next_start(start, s3):
     slow_film(s3, "kept", 3)
     first = start()
