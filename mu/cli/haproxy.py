@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 CONFIG = "mu-haproxy.cfg"
 UNIT = "mu-haproxy@.service"
+TUNNEL_S = 3 * 3600
+"""A connection is closed on which nobody has said anything for so long: no function lives longer."""
 LONGEST_MS = 24 * 86_400_000
 """HAProxy knows no longer timeout."""
 
@@ -32,20 +34,24 @@ global
 defaults
     mode tcp
     log global
+    option tcplog
     option dontlog-normal
     # A worker waits here while the daemon restarts.
     timeout connect 5s
     retries 10
-    # For the TLS handshake. From then on, the daemon decides how long a worker may be silent.
+    # For the TLS handshake.
     timeout client {hello_ms}ms
     timeout server {hello_ms}ms
-    timeout tunnel 24d
+    # From then on, the daemon decides how long a worker may be silent; it pings all but those of the
+    # original mu.
+    timeout tunnel {tunnel_s}s
     timeout client-fin 10s
     timeout server-fin 10s
 
 frontend mu-workers
     bind {bind} ssl crt {pem} ca-file {ca} verify required ssl-min-ver TLSv1.2 ciphers {ciphers} no-tls-tickets backlog {backlog}
     maxconn {maxconn}
+    error-log-format "connection from %ci:%cp refused: %[ssl_fc_err_str]"
     default_backend mu-daemon
 
 backend mu-daemon
@@ -90,6 +96,7 @@ def configuration(config: Config) -> str:
     host = f"[{worker.host}]" if ":" in worker.host else worker.host
     return _CONFIG.format(
         bind=f"{host}:{worker.port}" + (" v4v6" if worker.host == "::" else ""),
+        tunnel_s=TUNNEL_S,
         hello_ms=min(round(1000 * worker.hello_s), LONGEST_MS),
         maxconn=worker.max_connections + worker.max_handshakes,
         pem=shlex.quote(str(home / HAPROXY_PEM)),

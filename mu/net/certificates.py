@@ -49,6 +49,12 @@ class Identity:
     certificate: str
     key: str
 
+    @contextmanager
+    def files(self) -> Iterator[tuple[str, str]]:
+        """Return paths of both, for OpenSSL, which reads files: keys must not be on disk."""
+        with _readable(self.certificate) as certificate, _readable(self.key) as key:
+            yield certificate, key
+
 
 def bare(pem: str) -> str:
     """Return PEM as workers of the original mu read it: base64 bodies, separated by spaces."""
@@ -269,14 +275,14 @@ def server_context(identity: Identity, ca_pem: str) -> ssl.SSLContext:
     context.load_verify_locations(cadata=ca_pem)
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
     context.num_tickets = 0
-    with _readable(identity.certificate) as certificate, _readable(identity.key) as key:
-        context.load_cert_chain(certificate, key)
+    with identity.files() as files:
+        context.load_cert_chain(*files)
     return context
 
 
 @contextmanager
 def _readable(text: str) -> Iterator[str]:
-    """Return the path of a pipe with this text: OpenSSL reads files, and keys must not be on disk."""
+    """Return the path of a pipe with this text."""
     end, start = os.pipe()
     try:
         with open(start, "w", encoding="ascii") as pipe:

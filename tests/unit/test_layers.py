@@ -128,7 +128,7 @@ def test_nothing_but_the_plugin_imports_the_service():
 @pytest.mark.parametrize("part", ["functions", "doctor"])
 def test_what_makes_functions_knows_little_of_the_daemon(part):
     known = {"functions", "config", "net", "aws", "hosts", "parameters"}
-    known |= {"journal", "home"} if part == "doctor" else set()
+    known |= {"journal", "home", "wire"} if part == "doctor" else set()
     assert parts_of_mu(part) <= known
 
 
