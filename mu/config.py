@@ -130,6 +130,7 @@ class MuSection:
 class WorkerSection:
     host: str = _text("0.0.0.0", read_host)
     port: int = _port(13579)
+    haproxy: bool = _option(False)
     frame_limit: int = _option(16 * 2**20, 2**10, 10**12 - 1)
     hello_s: float = _option(20.0, 0.1)
     heartbeat_s: float = _option(15.0, 0.1)
@@ -297,10 +298,13 @@ DEPRECATED = {
 """Options that no longer have an effect, and what there is instead."""
 
 
-def read_config(path: Path | None, warn: Callable[[str], object] = lambda said: None) -> Config:
+def read_config(
+    path: Path | None, warn: Callable[[str], object] = lambda said: None, owner: str = ""
+) -> Config:
     """Return the configuration in the file `path`, or the defaults if it is None.
 
-    `warn` is called with a sentence about each deprecated option. Raises ConfigError.
+    `warn` is called with a sentence about each deprecated option. ~ is the home of the user `owner`,
+    or else of this process. Raises ConfigError.
     """
     try:
         parser = _parse(path)
@@ -317,8 +321,12 @@ def read_config(path: Path | None, warn: Callable[[str], object] = lambda said: 
             raise ValueError(
                 f"[jobs] stragglers must be 0 (never) or at least 1, got {config.jobs.stragglers:g}"
             )
+        if config.worker.haproxy and not config.worker.port:
+            raise ValueError(
+                "[worker] haproxy = yes needs a port, at which HAProxy listens, got port = 0"
+            )
         base = path.parent if path else Path()
-        home = Path(base, _expanded(config.home)).absolute()
+        home = Path(base, _expanded(config.home, owner)).absolute()
     except ValueError as error:
         raise ConfigError(f"{path or 'the defaults'}: {_printable(str(error))}") from None
     return replace(config, mu=replace(config.mu, home=home))
@@ -329,9 +337,10 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def _expanded(home: Path) -> Path:
+def _expanded(home: Path, owner: str) -> Path:
+    whose = Path(f"~{owner}", *home.parts[1:]) if home.parts[:1] == ("~",) else home
     try:
-        return home.expanduser()
+        return whose.expanduser()
     except RuntimeError as error:  # ~nobody/.mu
         raise ValueError(f"[mu] home = {home}: {error}") from None
 

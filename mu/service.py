@@ -11,7 +11,6 @@ from typing import Any, cast
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.interfaces import IReactorSocket
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.python import usage
@@ -28,6 +27,7 @@ from mu.engines.builtin import BuiltinEngines, EngineReactor
 from mu.engines.local.key import make_key
 from mu.examiner import Examiner
 from mu.home import (
+    HAPROXY_PEM,
     Tokens,
     allow_many_files,
     close_to_others,
@@ -48,6 +48,7 @@ from mu.journal.writer import JournalReactor
 from mu.logs import DaemonLogger
 from mu.metrics import LagProbe, Metrics
 from mu.net.certificates import Authority
+from mu.net.handover import HandoverFactory, PromptUnixServer
 from mu.net.host_headers import AllowedHosts, split_hosts
 from mu.net.transport import PromptServer, TLSFactory
 from mu.net.web import BoundedSite, TextResource
@@ -58,7 +59,7 @@ from mu.page.feed import Feeds
 from mu.page.files import read_files
 from mu.pipelines import s3
 from mu.plugins import Engine
-from mu.ports import Ports
+from mu.ports import DoorReactor, Ports
 from mu.protocol import WorkerFactory
 from mu.registry import Registry
 from mu.relay.hub import Relay
@@ -87,7 +88,7 @@ class Options(usage.Options):
     )
 
 
-class DaemonReactor(EngineReactor, JournalReactor, IReactorSocket):
+class DaemonReactor(EngineReactor, JournalReactor, DoorReactor):
     """What the daemon needs from Twisted's reactor."""
 
 
@@ -275,7 +276,15 @@ class MuService(Service):
         return conductor
 
     def _listen_for_workers(self) -> None:
-        identity = self._authority.mint_server(self._config.launch.public_host)
+        host = self._config.launch.public_host
+        if self._config.worker.haproxy:
+            pem = self._config.home / HAPROXY_PEM
+            if self._authority.keep_server(pem, host):
+                self.log.info("{pem} is new: reload HAProxy if it runs", pem=str(pem))
+            port = self._ports.take_from_haproxy(HandoverFactory(self._workers))
+            port.transport = PromptUnixServer
+            return
+        identity = self._authority.mint_server(host)
         factory = TLSFactory(self._authority.server_context(identity), self._workers)
         self._ports.listen("worker", factory).transport = PromptServer
 

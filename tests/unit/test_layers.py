@@ -26,6 +26,7 @@ PURE += [
     "output.completion",
     "output.transcript",
     "jobs.stages",
+    "net.proxy_header",
 ]
 OUTSIDE = {"twisted", "OpenSSL", "boto3", "botocore", "klein", "time", "random", "secrets"}
 OUTSIDE |= {"socket", "ssl", "logging", "threading", "asyncio", "subprocess", "uuid"}
@@ -127,7 +128,7 @@ def test_nothing_but_the_plugin_imports_the_service():
 @pytest.mark.parametrize("part", ["functions", "doctor"])
 def test_what_makes_functions_knows_little_of_the_daemon(part):
     known = {"functions", "config", "net", "aws", "hosts", "parameters"}
-    known |= {"journal", "home"} if part == "doctor" else set()
+    known |= {"journal", "home", "wire"} if part == "doctor" else set()
     assert parts_of_mu(part) <= known
 
 
