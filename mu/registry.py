@@ -15,9 +15,10 @@ from twisted.logger import ILogObserver, LogEvent, Logger, globalLogPublisher
 from twisted.plugin import getPlugins
 from zope.interface import Interface, implementer
 
+from mu.config import Config, read_engine_options
 from mu.interfaces import IEngine, IPipeline
 from mu.plugin_check import why_not, why_not_imported, why_not_loaded
-from mu.plugins import Engine, Pipeline
+from mu.plugins import Engine, EngineSite, Pipeline
 from mu.states.spelling import misspelt, package_of
 
 log = Logger()
@@ -91,6 +92,13 @@ class Registry:
     def _refuse(self, name: str, owner: str, reason: str) -> None:
         self.broken.append(Broken(name, owner, reason))
         log.error("plugin {name} ({owner}): {reason}", name=name, owner=owner, reason=reason)
+
+
+def engine_site(engine: Engine, config: Config, port: int) -> EngineSite:
+    """Return what a plugin's engine starts with; workers connect to `port`. Raises ConfigError."""
+    options = read_engine_options(engine, config)
+    folder = config.home / "engines" / engine.name
+    return EngineSite(options, folder, config.launch.public_host, port)
 
 
 def _with_defaults(base: type, plugin: object) -> Any:

@@ -25,6 +25,8 @@ from mu_worker.usage import resident_mb
 FAILED, UNUSABLE, TIMED_OUT, OUT_OF_MEMORY = 1, 2, 124, 137
 """Exit statuses: the worker failed; what was given cannot be used; a limit ended the worker."""
 MEMORY_CHECK_S = 1.0
+Handler = Callable[[Mapping[str, object], object], dict[str, object]]
+"""A bundle's handler, as Lambda calls it: with an event, and a context."""
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _SET_DEATH_SIGNAL, _SET_SUBREAPER = 1, 36
 _OWNER_ONLY = 0o077
@@ -272,7 +274,7 @@ def _enter(root: str, tmp: str) -> str:
     return private_tmp.moved(root, places)
 
 
-def _handler(root: str, memory_mb: int | None) -> Callable[[object, None], dict[str, object]]:
+def _handler(root: str, memory_mb: int | None) -> Handler:
     """Return the bundle's handler; the bundle may be of another version than this program."""
     for name in [name for name in sys.modules if name.partition(".")[0] in ("mu", "mu_worker")]:
         del sys.modules[name]
