@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise runner.RunnerError("--launches and --index go together")
         event = runner.read_event(given.event, given.remove)
         if given.launches is not None:
-            event["launch"] = runner.read_launch(given.launches, given.index)
+            event |= runner.read_own_keys(given.launches, given.index)
         return runner.run(
             runner.WorkerRun(event, given.bundle, given.work, given.timeout, given.memory)
         )
@@ -34,8 +34,12 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--event", required=True, metavar="FILE", help="the event: JSON, mode 0600; -: stdin")
     add("--remove", action="store_true", help="remove FILE once it has been read")
-    add("--launches", metavar="FILE", help="a file of launch ids, one in each line")
-    add("--index", type=int, metavar="N", help="which of them is this worker's; the first is 0")
+    add(
+        "--launches",
+        metavar="FILE",
+        help="more keys of events, such as launch: an object in each line",
+    )
+    add("--index", type=int, metavar="N", help="which line is this worker's; the first is 0")
     add("--bundle", default=_own_bundle(), metavar="PATH", help="a zip or folder (default: ours)")
     add("--work", default=tempfile.gettempdir(), metavar="FOLDER", help="where to make its folder")
     add("--timeout", type=_positive, metavar="SECONDS", help="end the worker after this time")

@@ -82,16 +82,22 @@ def _read_secret(path: str) -> bytes:
         return file.read()
 
 
-def read_launch(path: str, index: int) -> str:
-    """Return the launch id in a line of a file, the first of which has index 0. Raises RunnerError."""
+def read_own_keys(path: str, index: int) -> dict[str, object]:
+    """Return what one worker's event has beside the shared one, from that line of a file.
+
+    The first line has index 0. Raises RunnerError.
+    """
     try:
-        with open(path, encoding="ascii") as file:
+        with open(path, encoding="utf-8") as file:
             for number, line in enumerate(file):
                 if number == index:
-                    return line.strip()
-    except (OSError, ValueError) as error:
-        raise RunnerError(f"cannot read the launch ids in {path}: {error}") from None
-    raise RunnerError(f"{path} has no launch id with index {index}")
+                    keys: dict[str, object] = dict(json.loads(line))
+                    return keys
+    except OSError as error:
+        raise RunnerError(f"cannot read the launches in {path}: {error.strerror}") from None
+    except (ValueError, TypeError):
+        raise RunnerError(f"line {index + 1} of {path} must be a JSON object") from None
+    raise RunnerError(f"{path} has no line for index {index}")
 
 
 def run(what: WorkerRun) -> int:

@@ -240,7 +240,7 @@ class Job(RecordedJob):
     def worker_awaited(self) -> str:
         """Describe for users what an actor without a worker waits for."""
         pending = self.launches.pending
-        return self._owner.waits_for_place() or (f"a worker ({pending})" if pending else "a worker")
+        return self._owner.waits_for_place() or (f"a place: {pending}" if pending else "a worker")
 
     def count(self, answer: str) -> None:
         """Count an answer of an engine that started nothing; the journal gets sums."""

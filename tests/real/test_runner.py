@@ -133,7 +133,7 @@ def children_of(pid: int) -> list[int]:
         ("[1]", 0o600, (), "must be a JSON object, got list"),
         ('{"mode": 7}', 0o600, (), "event key mode must be an integer from 0 to 3, got 7"),
         ("{}", 0o600, ("--index", 0), "--launches and --index go together"),
-        ("{}", 0o600, ("--launches", "/dev/null", "--index", 3), "has no launch id with index 3"),
+        ("{}", 0o600, ("--launches", "/dev/null", "--index", 3), "has no line for index 3"),
         ("{}", 0o600, ("--bundle", "/etc/passwd"), "cannot unpack the bundle /etc/passwd"),
         ("{}", 0o600, ("--bundle", "/usr"), "/usr must be a bundle of mu, a folder or a zip"),
     ],
