@@ -388,7 +388,7 @@ def read_engine_options(engine: "Engine", config: Config) -> Params:
                 f"unknown option {name!r:.80} in [{engine.name}]; the options are {has}"
             )
         try:
-            values[name] = _typed(where, text.strip(), known[name])
+            values[name] = read_typed(text.strip(), known[name], where)
         except ValueError as error:
             raise ConfigError(str(error)) from None
     try:
@@ -399,7 +399,7 @@ def read_engine_options(engine: "Engine", config: Config) -> Params:
     return options
 
 
-def _typed(where: str, text: str, option: Parameter) -> object:
+def read_typed(text: str, option: Parameter, where: str) -> object:
     """Parse the text of a plugin's option. Raises ValueError."""
     kind = option.kind
     if re.search(r"\s[#;]", text):

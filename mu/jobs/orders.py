@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mu.aws.s3 import EMBEDDED_BUCKET
-from mu.config import YEAR_S, Config
+from mu.config import YEAR_S, Config, read_typed
 from mu.jobs.body import read_body
 from mu.jobs.event_keys import check_event
 from mu.jobs.function_name import FunctionName
@@ -211,13 +211,24 @@ def _engine_options(
             raise FieldError(
                 f"engine_options.{key:.200}", f"engine_options.{key:.200} is unknown{has}"
             )
-    read = {key: known[key].read(one, f"engine_options.{key}") for key, one in given.items()}
+    read = {key: _engine_option(known[key], one) for key, one in given.items()}
     if engine is not None:
         try:
             engine.check(Params(read))
         except FieldError as error:
             raise FieldError(f"engine_options.{error.field}", f"engine_options.{error}") from None
     return read
+
+
+def _engine_option(option: Parameter, given: object) -> object:
+    """Return an option's value; a text is read as in mu.conf. Raises FieldError."""
+    field = f"engine_options.{option.name}"
+    if not isinstance(given, str) or option.kind is str:
+        return option.read(given, field)
+    try:
+        return read_typed(given, option, field)
+    except ValueError as error:
+        raise FieldError(field, str(error)) from None
 
 
 def refuse_unreachable(bucket: object, engine: str, field: str) -> None:
