@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import pytest
-
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue")
 FOLDERS = "/usr/local/sbin:/usr/sbin:/sbin"
 NODES = ("n1", "n2")
@@ -105,6 +103,10 @@ class Cluster:
                 if f"SLURMD_NODENAME={node}".encode() in environ or b"slurmstepd" in words:
                     os.kill(pid, signal.SIGKILL)
 
+    def pid(self, name: str) -> int:
+        """Return the pid of slurmctld, munged, or of a node's slurmd."""
+        return self._processes[name].pid
+
     def states(self) -> dict[str, str]:
         """Return the states of the nodes, by their names."""
         told = self.run("sinfo", "--Node", "--noheader", "--format=%N %t", "--partition=work")
@@ -175,13 +177,6 @@ class Cluster:
     def _logs(self) -> str:
         paths = [*self.folder.glob("*.log"), *self.folder.glob("*.out")]
         return "\n".join(f"{path.name}: {path.read_text()[-1500:]}" for path in paths)
-
-
-def cluster_or_skip(folder: Path) -> Cluster:
-    try:
-        return Cluster(folder)
-    except NoSlurm as error:
-        pytest.skip(str(error))
 
 
 def _die_with_parent() -> None:
