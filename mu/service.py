@@ -10,7 +10,7 @@ from threading import Thread
 from typing import Any, cast
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.python import usage
@@ -61,7 +61,7 @@ from mu.pipelines import s3
 from mu.plugins import Engine
 from mu.ports import DoorReactor, Ports
 from mu.protocol import WorkerFactory
-from mu.registry import Registry
+from mu.registry import Registry, engine_site
 from mu.relay.hub import Relay
 from mu.relay.transport import RelayServer, RelayTLSFactory
 from mu.reload import Reloader
@@ -164,6 +164,7 @@ class MuService(Service):
             reactor,
             make_agent(reactor, config.notify.timeout_s),
         )
+        self._plugged: list[Engine] = []
         self._conductor: Conductor | None = None
         self._control: Control | None = None
         self._relay: Relay | None = None
@@ -200,6 +201,7 @@ class MuService(Service):
         _check_default(config.launch.engine, {*engines, "local", EXTERNAL})
         conductor = self._conductor = self._restored(registry, engines)
         self._listen_for_workers()
+        self._start_plugins(registry)
         for engine in engines.values():
             engine.watch(conductor.watch)
         conductor.coordinator.worker_port = self._ports.numbers["worker"]
@@ -250,6 +252,12 @@ class MuService(Service):
             home=str(config.home),
             ports=", ".join(f"{name} {number}" for name, number in ports.items()),
         )
+
+    def _start_plugins(self, registry: Registry) -> None:
+        """Start the engines that come as plugins. Raises ValueError, ConfigError."""
+        for engine in registry.engines.values():
+            engine.start(engine_site(engine, self._config, self._ports.numbers["worker"]))
+            self._plugged.append(engine)
 
     def _restored(self, registry: Registry, engines: dict[str, Engine]) -> Conductor:
         """Return the conductor of the jobs in the journal."""
@@ -410,6 +418,7 @@ class MuService(Service):
         for connection in list(self._workers.connections):
             connection.transport.abortConnection()
         ending: list[Deferred[Any]] = [self._engines.stop(leave_local=running > 0)]
+        ending += [maybeDeferred(engine.stop) for engine in self._plugged]
         if self._relay is not None:
             ending.append(self._relay.stop())
         ending += [self._output.flushed(), self._journal.close()]
