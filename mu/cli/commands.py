@@ -33,9 +33,9 @@ class CommandLine(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         from mu.aws.s3 import S3Error
-        from mu.cli.address import NoAddress, NotRunning
         from mu.cli.arguments import BadArgument
-        from mu.cli.client import RequestRefused
+        from mu.client.address import NoAddress, NotRunning
+        from mu.client.control_port import RequestRefused
 
         try:
             return super().invoke(ctx)

@@ -41,7 +41,7 @@ from mu.cli.options import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mu.cli.address import Home
+    from mu.client.address import Home
     from mu.functions.apis import Clients
     from mu.functions.deploy import Deployment, DeployResult, Settings
     from mu.functions.recipes import Recipe

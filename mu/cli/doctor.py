@@ -27,8 +27,8 @@ from mu.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from mu.cli.address import Home
-    from mu.cli.answers import FindingJson
+    from mu.client.address import Home
+    from mu.client.answers import FindingJson
     from mu.doctor.finding import Finding
     from mu.functions.aws import LocalClients
 
@@ -203,12 +203,12 @@ def _exit(ctx: click.Context, findings: Sequence[FindingJson], as_json: bool) ->
 
 def _findings(asked: Mapping[str, object]) -> Iterator[FindingJson]:
     """Yield the findings of the running daemon, or else those made here."""
-    from mu.cli.address import NoAddress, NotRunning, find_address
-    from mu.cli.client import Client, RequestRefused
+    from mu.client.address import NoAddress, NotRunning, find_address
+    from mu.client.control_port import ControlPort, RequestRefused
     from mu.doctor.finding import OK, WARN, Finding
 
     try:
-        found = Client(find_address(where(), os.environ), ANSWER_S).doctor(asked)
+        found = ControlPort(find_address(where(), os.environ), ANSWER_S).doctor(asked)
         said = "it is running, and made these checks with its own credentials and configuration"
         yield _json(Finding("daemon", OK, said))
         yield from found
@@ -230,7 +230,7 @@ def _findings(asked: Mapping[str, object]) -> Iterator[FindingJson]:
 
 def _made_here(asked: Mapping[str, object], home: Home) -> Iterator[Finding]:
     """Make the checks in this process, without a daemon."""
-    from mu.cli.address import NoAddress, NotRunning
+    from mu.client.address import NoAddress, NotRunning
     from mu.doctor import examine
     from mu.doctor.case import no_local_engine, read_case
     from mu.functions.aws import AwsClients

@@ -11,7 +11,6 @@ from typing import IO, TYPE_CHECKING, cast
 
 import click
 
-from mu.cli.address import find_port
 from mu.cli.completion import complete_function
 from mu.cli.options import (
     DONE,
@@ -28,9 +27,10 @@ from mu.cli.options import (
     split_regions,
     the_home,
 )
+from mu.client.address import find_port
 
 if TYPE_CHECKING:
-    from mu.cli.address import Home
+    from mu.client.address import Home
     from mu.engines.lambda_api import LambdaEngine
     from mu.engines.reactors import IClientReactor
     from mu.invocations import Answer, Invocation

@@ -11,7 +11,7 @@ import click
 from mu.cli.options import CliError, finds_daemon, local_engine_off, local_key, the_home
 
 if TYPE_CHECKING:
-    from mu.cli.address import Home
+    from mu.client.address import Home
     from mu.engines.signing import Credentials
 
 
@@ -69,7 +69,7 @@ def local(profile: str | None, file: Path | None) -> None:
 
 
 def _url(home: Home) -> str:
-    from mu.cli.address import find_port
+    from mu.client.address import find_port
 
     return f"http://127.0.0.1:{find_port(home, 'local')}"
 

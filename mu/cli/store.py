@@ -26,7 +26,7 @@ from mu.cli.options import CliError, local_key, the_home, where
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from mu.cli.answers import PlaceJson
+    from mu.client.answers import PlaceJson
 
 AT_ONCE = 8
 """Requests to S3 at the same time."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import quote, urlencode, urlsplit
 
-from mu.cli.address import Address, NotRunning
-from mu.cli.answers import (
+from mu.client.address import Address, NotRunning
+from mu.client.answers import (
     ActorJson,
     FindingJson,
     JobJson,
@@ -58,7 +58,7 @@ class Answer:
     body: bytes
 
 
-class Client:
+class ControlPort:
     """Talks to one daemon, with a new connection for each request.
 
     It does not follow redirects and ignores proxy settings, since either would reveal the token.

@@ -1,0 +1,1 @@
+"""The client of a daemon: orders, jobs, and functions of Python."""
