@@ -171,6 +171,7 @@ class ControlSection:
     session_s: float = _live(7 * 86400.0, 60)
     max_viewers: int = _live(200, 0)
     slow_viewer_s: float = _live(60.0, 1)
+    longest_wait_s: float = _live(30.0, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,14 @@
 """The HTTP control port: a JSON API to order, watch and cancel jobs."""
 
+import contextlib
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from itertools import islice
 from typing import Any, Protocol
 
 from klein import Klein
 from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as TookTooLong
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.server import Request
@@ -18,6 +21,7 @@ from mu.control_logs import LogRequests, ReadLog, having, inputs_gone
 from mu.home import Tokens
 from mu.jobs.body import read_body
 from mu.jobs.book import JobBook, PastJob
+from mu.jobs.ends import ends_of
 from mu.jobs.failed_inputs import actors_with, by_reason
 from mu.jobs.job import Job
 from mu.jobs.life import SHOWN
@@ -38,6 +42,7 @@ from mu.net.requests import (
     one_of,
     page_of,
     route_of,
+    seconds,
     takes_gzip,
     whole_number,
 )
@@ -106,6 +111,7 @@ class Control:
         scrape: Scrape,
         feeds: Feeds,
         page: Mapping[str, PageFile],
+        clock: IReactorTime,
     ) -> None:
         self._config = config
         self._access = access
@@ -120,6 +126,7 @@ class Control:
         self._scrape = scrape
         self._feeds = feeds
         self._page = page
+        self._clock = clock
 
     def reload(self, config: Config, tokens: Tokens) -> None:
         """Use these for all requests from now on."""
@@ -372,6 +379,24 @@ class Control:
         if state is not None:
             workers = (worker for worker in workers if worker["state"] == state)
         return answer(request, list(islice(workers, limit)))
+
+    @app.route("/jobs/<job_id>/results", methods=["GET"])
+    async def results(self, request: Request, job_id: str) -> bytes:
+        """Return how actors ended, in this order; with `wait`, once there is one, or the job ends."""
+        self._authorize(request)
+        job = self._find(job_id)
+        limit, given = page_of(request)
+        after = whole_number(given, "after") if given else 0
+        wait_s = seconds(argument(request, "wait") or "0", "wait")
+        if not isinstance(job, Job):
+            return answer(request, ends_of(job.workers())[after:][:limit])
+        found = job.ends.after(after, limit)
+        deadline = self._clock.seconds() + min(wait_s, self._config.control.longest_wait_s)
+        while not (found or job.ended) and (left := deadline - self._clock.seconds()) > 0:
+            with contextlib.suppress(TookTooLong):
+                await job.ends.next().addTimeout(left, self._clock)
+            found = job.ends.after(after, limit)
+        return answer(request, found)
 
     @app.route("/jobs/<job_id>/failures", methods=["GET"])
     async def failures(self, request: Request, job_id: str) -> bytes:

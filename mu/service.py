@@ -233,6 +233,7 @@ class MuService(Service):
             ).scrape,
             Feeds(self._reactor),
             read_files(),
+            self._reactor,
         )
         self._lag.start()
         self._listen_for_orders(self._control)

@@ -34,8 +34,7 @@ class CommandLine(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         from mu.aws.s3 import S3Error
         from mu.cli.arguments import BadArgument
-        from mu.client.address import NoAddress, NotRunning
-        from mu.client.control_port import RequestRefused
+        from mu.client.errors import NoAddress, NotRunning, RequestRefused
 
         try:
             return super().invoke(ctx)

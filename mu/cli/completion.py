@@ -79,7 +79,8 @@ def complete_function(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Offer the functions of the local engine, and those of the latest jobs."""
-    from mu.client.address import NoAddress, find_home
+    from mu.client.address import find_home
+    from mu.client.errors import NoAddress
 
     jobs = _ask(ctx, lambda client: client.jobs(last=JOBS))
     names = {function for job in jobs if (function := job.get("function"))}
@@ -110,8 +111,9 @@ def complete_path(
 
 def _ask(ctx: click.Context, question: Callable[[ControlPort], list[T]]) -> list[T]:
     """Return the daemon's answer; empty: there is none."""
-    from mu.client.address import NoAddress, NotRunning, find_address
-    from mu.client.control_port import ControlPort, RequestRefused
+    from mu.client.address import find_address
+    from mu.client.control_port import ControlPort
+    from mu.client.errors import NoAddress, NotRunning, RequestRefused
 
     try:
         return question(ControlPort(find_address(ctx.meta.get(WHERE, {}), os.environ), ANSWER_S))

@@ -203,8 +203,9 @@ def _exit(ctx: click.Context, findings: Sequence[FindingJson], as_json: bool) ->
 
 def _findings(asked: Mapping[str, object]) -> Iterator[FindingJson]:
     """Yield the findings of the running daemon, or else those made here."""
-    from mu.client.address import NoAddress, NotRunning, find_address
-    from mu.client.control_port import ControlPort, RequestRefused
+    from mu.client.address import find_address
+    from mu.client.control_port import ControlPort
+    from mu.client.errors import NoAddress, NotRunning, RequestRefused
     from mu.doctor.finding import OK, WARN, Finding
 
     try:
@@ -230,7 +231,7 @@ def _findings(asked: Mapping[str, object]) -> Iterator[FindingJson]:
 
 def _made_here(asked: Mapping[str, object], home: Home) -> Iterator[Finding]:
     """Make the checks in this process, without a daemon."""
-    from mu.client.address import NoAddress, NotRunning
+    from mu.client.errors import NoAddress, NotRunning
     from mu.doctor import examine
     from mu.doctor.case import no_local_engine, read_case
     from mu.functions.aws import AwsClients

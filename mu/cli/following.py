@@ -7,15 +7,9 @@ import time
 from collections.abc import Iterator
 from typing import Any, cast
 
-from mu.client.address import NoAddress, NotRunning
 from mu.client.answers import JobJson, OverviewJson
-from mu.client.control_port import (
-    ControlPort,
-    DaemonUnreachable,
-    JobEvent,
-    NoEvents,
-    RequestRefused,
-)
+from mu.client.control_port import ControlPort, JobEvent, NoEvents
+from mu.client.errors import DaemonUnreachable, NoAddress, NotRunning, RequestRefused
 from mu.jobs.overview import Glance, overview
 
 TICK_S = 1.0

@@ -290,8 +290,7 @@ def watch_to_end(
     """
     from mu.cli.fetch import bring
     from mu.cli.watch import watch as watch_job
-    from mu.client.address import NotRunning
-    from mu.client.control_port import DaemonUnreachable
+    from mu.client.errors import DaemonUnreachable, NotRunning
 
     folder = out.parent if out is not None and alone else out
     later = f"mu fetch {job['id']} --to {shlex.quote(str(folder))}"
@@ -332,7 +331,7 @@ def _print_log(
     part: Mapping[str, int | str],
 ) -> None:
     """Print this part of an actor's output from the first byte that the daemon still has."""
-    from mu.client.control_port import RequestRefused
+    from mu.client.errors import RequestRefused
 
     at = 0
     while True:

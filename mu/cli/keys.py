@@ -212,8 +212,7 @@ def _as_json(facts: Facts) -> dict[str, str]:
 
 def _running() -> str:
     """Return a sentence about how many jobs a renewal affects."""
-    from mu.client.address import NoAddress, NotRunning
-    from mu.client.control_port import RequestRefused
+    from mu.client.errors import NoAddress, NotRunning, RequestRefused
 
     try:
         jobs = the_client().jobs()

@@ -32,7 +32,8 @@ from mu.cli.options import (
 
 if TYPE_CHECKING:
     from mu.client.answers import JobJson
-    from mu.client.control_port import ControlPort, RequestRefused
+    from mu.client.control_port import ControlPort
+    from mu.client.errors import RequestRefused
 
 
 @click.command()
@@ -326,7 +327,7 @@ def launch(
 
 def check(client: ControlPort, order: dict[str, object]) -> None:
     """Raise CliError if the daemon would refuse the order."""
-    from mu.client.control_port import RequestRefused
+    from mu.client.errors import RequestRefused
 
     try:
         client.check(order)
@@ -340,7 +341,7 @@ def _refused(refused: RequestRefused) -> CliError:
 
 def place(client: ControlPort, order: dict[str, object], key: str | None) -> JobJson:
     """Place the order, and return the job."""
-    from mu.client.control_port import DaemonUnreachable, RequestRefused
+    from mu.client.errors import DaemonUnreachable, RequestRefused
 
     if key is not None and not (key.strip() and key.isprintable()):
         raise CliError(f"--idempotency-key must be printable text on one line, got {key!r}")

@@ -160,7 +160,7 @@ def local_clients(home: Home) -> LocalClients:
 
 def local_key(home: Home, name: str = "key") -> Credentials:
     """Return a key of the home: its local engine's, or its S3 server's. Raises NoAddress."""
-    from mu.client.address import NoAddress
+    from mu.client.errors import NoAddress
     from mu.engines.local.key import KeyFileError, key_file, read_key
 
     try:

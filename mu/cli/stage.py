@@ -135,7 +135,7 @@ def is_file(place: Path) -> bool:
 
 def _make_function(order: Mapping[str, object]) -> None:
     """Create the job's function on the local engine with the worker alone, unless there is one."""
-    from mu.client.address import NoAddress, NotRunning
+    from mu.client.errors import NoAddress, NotRunning
 
     if "url" in where() or "copies" in order or "function" in order:
         return

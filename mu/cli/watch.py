@@ -15,9 +15,9 @@ from mu.cli.display.progress import Pace, progress, progress_line
 from mu.cli.display.text import COLOURS, console, ended, one_line, ordered, took
 from mu.cli.display.usage import is_known, usage_line
 from mu.cli.following import FollowedJob, follow
-from mu.client.address import NotRunning
 from mu.client.answers import JobJson
-from mu.client.control_port import ControlPort, DaemonUnreachable, RequestRefused
+from mu.client.control_port import ControlPort
+from mu.client.errors import DaemonUnreachable, NotRunning, RequestRefused
 
 PLAIN_S = 1.0
 """Shortest time between two lines of counts if the output is not a terminal, in seconds."""

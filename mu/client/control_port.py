@@ -1,15 +1,15 @@
-"""An HTTP client of the daemon's control port."""
+"""The control port of a daemon: each method is one HTTP request."""
 
 import contextlib
-import gzip
 import http.client
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
-from urllib.parse import quote, urlencode, urlsplit
+from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
 
-from mu.client.address import Address, NotRunning
+from mu.client import calls
+from mu.client.address import Address
 from mu.client.answers import (
     ActorJson,
     FindingJson,
@@ -19,22 +19,12 @@ from mu.client.answers import (
     PlaceJson,
     PlanJson,
 )
+from mu.client.calls import JSON_BODY, Answer, Call
+from mu.client.errors import DaemonUnreachable, NotRunning, RequestRefused
 from mu.timeline.shape import TimelineJson
 
 TIMEOUT_S = 30.0
-
-
-class DaemonUnreachable(NotRunning):
-    """The daemon does not answer, its answer is incomplete, or the server is not a mu daemon."""
-
-
-class RequestRefused(Exception):
-    """The daemon refused a request: its error message, HTTP status, and the field it names."""
-
-    def __init__(self, message: str, status: int, field: str | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.field = field
+T = TypeVar("T")
 
 
 class NoEvents(Exception):
@@ -48,14 +38,6 @@ class JobEvent:
     id: str
     kind: str
     told: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer with a 2xx status."""
-
-    headers: http.client.HTTPMessage
-    body: bytes
 
 
 class ControlPort:
@@ -86,89 +68,66 @@ class ControlPort:
 
     def jobs(self, last: int | None = None, **having: str) -> list[JobJson]:
         """Return the jobs with this `name` and `state`, oldest first: all, or the `last` ones."""
-        of = {**having, "last": last} if last else having
-        found = cast(list[JobJson], self._list(_path(**of)))
+        found = self.send(calls.jobs(**having, last=last) if last else calls.jobs(**having))
         return found[-last:] if last else found  # an older daemon returns all
 
     def overview(self, job_id: str) -> OverviewJson:
-        """Return the job and what its actors wait for, all at the same moment."""
-        return cast(OverviewJson, self._object("GET", _path(job_id, "overview")))
+        return self.send(calls.overview(job_id))
 
     def job(self, job_id: str) -> JobJson:
-        return self._job("GET", _path(job_id))
+        return self.send(calls.job(job_id))
 
     def order(self, order: Mapping[str, object], key: str = "") -> JobJson:
-        """Start a job, or return the job that was ordered with the same key before."""
-        headers = {"Content-Type": "application/json"}
-        if key:
-            headers["Idempotency-Key"] = key
-        # The keys are sorted: a repeated order must have the same bytes.
-        body = json.dumps(order, sort_keys=True).encode("ascii")
-        return self._job("POST", "/jobs", body, headers)
+        return self.send(calls.order(order, key))
 
     def s3(self, bucket: str = "", engine: str = "") -> PlaceJson:
-        """Return where a bucket is; empty: the one for files. `engine` is that of its job."""
-        given = {"bucket": bucket, "engine": engine}
-        body = json.dumps({name: value for name, value in given.items() if value}).encode("ascii")
-        headers = {"Content-Type": "application/json"}
-        return cast(PlaceJson, self._object("POST", "/s3", body, headers))
+        return self.send(calls.s3(bucket, engine))
 
     def plan(self, order: Mapping[str, object]) -> PlanJson:
         """Return what an order would start."""
-        headers = {"Content-Type": "application/json"}
-        return cast(PlanJson, self._object("POST", "/plan", json.dumps(order).encode(), headers))
+        return cast(PlanJson, self.send(calls.post("/plan", order)))
 
     def check(self, order: Mapping[str, object]) -> None:
         """Raise RequestRefused if the daemon would refuse this order. Earlier daemons do not tell."""
-        headers = {"Content-Type": "application/json"}
+        body = json.dumps(order).encode("ascii")
         try:
-            self.ask("POST", "/check", json.dumps(order).encode("ascii"), headers)
+            self.send(Call("POST", "/check", calls.nothing, body, JSON_BODY))
         except RequestRefused as refused:
             if refused.status != 404:
                 raise
 
     def cancel(self, job_id: str) -> JobJson:
-        return self._job("DELETE", _path(job_id))
+        return self.send(calls.cancel(job_id))
 
     def workers(self, job_id: str, **page: int | str) -> list[ActorJson]:
-        """Return the job's actors; `limit`, `after`, `state` and `key` select some of them."""
-        return cast(list[ActorJson], self._list(_path(job_id, "workers", **page)))
+        return self.send(calls.actors(job_id, **page))
 
     def timeline(self, job_id: str, **page: int | str) -> TimelineJson:
-        """Return what the job's actors did; `detail=commands` adds each command."""
-        path, headers = _path(job_id, "timeline", **page), {"Accept-Encoding": "gzip"}
-        return cast(TimelineJson, self._object("GET", path, headers=headers))
+        return self.send(calls.timeline(job_id, **page))
 
     def failures(self, job_id: str) -> list[dict[str, Any]]:
         """Return which inputs of actors that are done failed, by reason; earlier daemons do not tell."""
         try:
-            return cast(list[dict[str, Any]], self._list(_path(job_id, "failures")))
+            return self.send(calls.failures(job_id))
         except RequestRefused as refused:
             if refused.status != 404:
                 raise
             return []
 
     def log(self, job_id: str, **of: int | str) -> Answer:
-        """Return the output of commands; `actor`, `after` and `key` select a part of it.
-
-        With `names=1`, each line begins with the name of its input.
-        """
-        return self.ask("GET", _path(job_id, "log", **of))
+        return self.send(calls.log(job_id, **of))
 
     def pipelines(self) -> list[PipelineJson]:
-        return cast(list[PipelineJson], self._list("/pipelines"))
+        return self.send(calls.pipelines())
 
     def new_code(self, read_only: bool) -> str:
         """Return a one-time code with which a browser gets a session."""
-        body = json.dumps({"read_only": read_only}).encode("ascii")
-        headers = {"Content-Type": "application/json"}
-        return str(cast(dict[str, object], self._object("POST", "/codes", body, headers))["code"])
+        return str(self.send(calls.post("/codes", {"read_only": read_only}))["code"])
 
     def doctor(self, case: Mapping[str, object]) -> list[FindingJson]:
         """Have the daemon make the checks of `mu doctor`."""
         body = json.dumps(case).encode("ascii")
-        found = self._list("/doctor", "POST", body)
-        return cast(list[FindingJson], found)
+        return cast(list[FindingJson], self.send(Call("POST", "/doctor", calls.list_in, body)))
 
     def find_job(self, name: str) -> JobJson:
         """Return the job with this id or id prefix, the latest with this name, or the `last` one.
@@ -197,31 +156,24 @@ class ControlPort:
             raise RequestRefused(f"{name!r} matches {len(found)} jobs,{some} {ids}", 404)
         return found[0]
 
-    def ask(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Answer:
+    def send(self, call: Call[T]) -> T:
         """Return the answer. Raises RequestRefused, and NotRunning if there is no daemon."""
-        with self._exchange(method, path, body, headers or {}) as response:
-            answer, status = Answer(response.headers, _unpacked(response)), response.status
-        if 200 <= status < 300:
-            return answer
-        raise self._refusal(status, answer.body)
+        address = self._address
+        with self._exchange(call) as response:
+            return calls.answer_to(call, address, response)
 
     def events(self, job_id: str, last_id: str = "") -> Iterator[JobEvent]:
         """Yield the job's events after the one with this id, until it has ended.
 
-        Raises what `ask` does, NoEvents, and DaemonUnreachable when the connection is lost.
+        Raises what `send` does, NoEvents, and DaemonUnreachable when the connection is lost.
         """
         headers = {"Last-Event-ID": last_id} if last_id else {}
-        with self._exchange("GET", _path(job_id, "events"), None, headers) as response:
+        call = Call("GET", calls.path(job_id, "events"), calls.nothing, headers=headers)
+        with self._exchange(call) as response:
             if response.status in (404, 503):
                 raise NoEvents
             if response.status != 200:
-                raise self._refusal(response.status, response.read())
+                raise calls.refusal(self._address, response.status, response.read())
             fields: dict[str, str] = {}
             while line := response.readline().decode("utf-8", "replace"):
                 name, _, value = line.rstrip("\n").partition(": ")
@@ -233,104 +185,57 @@ class ControlPort:
                     yield JobEvent(fields.get("id", ""), fields["event"], told)
                 fields.clear()
 
-    def _refusal(self, status: int, body: bytes) -> Exception:
-        """Return what to raise for an answer with another status than 2xx."""
-        if status == 401:
-            return RequestRefused(self._address.denied, status)
-        try:
-            error = json.loads(body)["error"]
-            message, field = str(error["message"]), error.get("field")
-        except (ValueError, TypeError, KeyError, AttributeError):
-            return self._not_mu(f"it answered with HTTP status {status}")
-        if status >= 500:
-            return DaemonUnreachable(f"the daemon at {self._address.url} failed: {message}")
-        return RequestRefused(message, status, field)
-
-    def _list(self, path: str, method: str = "GET", body: bytes | None = None) -> list[object]:
-        found = self._json(self.ask(method, path, body))
-        if not isinstance(found, list):
-            raise self._not_mu("its answer is not a JSON list")
-        return found
-
-    def _job(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> JobJson:
-        return cast(JobJson, self._object(method, path, body, headers))
-
-    def _object(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> object:
-        found = self._json(self.ask(method, path, body, headers))
-        if not isinstance(found, dict):
-            raise self._not_mu("its answer is not a JSON object")
-        return found
-
-    def _json(self, answer: Answer) -> object:
-        try:
-            return cast(object, json.loads(answer.body))
-        except ValueError:
-            raise self._not_mu("its answer is not JSON") from None
-
     @contextlib.contextmanager
-    def _exchange(
-        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
-    ) -> Iterator[http.client.HTTPResponse]:
+    def _exchange(self, call: Call[T]) -> Iterator[http.client.HTTPResponse]:
         """Send a request; the answer can be read inside the with statement."""
         address = self._address
         parts = urlsplit(address.url)
         kind = (
             http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         )
-        connection = kind(str(parts.hostname), parts.port, timeout=self._timeout_s)
+        timeout_s = self._timeout_s + call.longer_s
+        connection = kind(str(parts.hostname), parts.port, timeout=timeout_s)
         try:
             self._connect(connection)
-            headers = {**headers, "Authorization": f"Bearer {address.token}"}
+            headers = {**call.headers, "Authorization": f"Bearer {address.token}"}
             with contextlib.suppress(BrokenPipeError):  # not all was read: the answer says why
-                connection.request(method, parts.path + path, body, headers)
+                connection.request(call.method, parts.path + call.path, call.body, headers)
             yield connection.getresponse()
         except TimeoutError:
-            raise DaemonUnreachable(
-                f"the daemon at {address.url} did not answer within {self._timeout_s:g} s"
-            ) from None
+            raise too_late(address, timeout_s) from None
         except (OSError, http.client.HTTPException) as error:
-            raise DaemonUnreachable(
-                f"the connection to the daemon at {address.url} was lost before its answer was"
-                f" complete ({_why(error)})"
-            ) from None
+            raise lost(address, error) from None
         finally:
             connection.close()
 
     def _connect(self, connection: http.client.HTTPConnection) -> None:
         try:
             connection.connect()
-        except ConnectionRefusedError:
-            raise NotRunning(self._address.refused) from None
         except TimeoutError:
             raise
         except (OSError, UnicodeError) as error:
-            raise DaemonUnreachable(f"cannot reach {self._address.url}: {_why(error)}") from None
-
-    def _not_mu(self, why: str) -> DaemonUnreachable:
-        return DaemonUnreachable(f"the server at {self._address.url} is not a mu daemon: {why}")
+            raise unreachable(self._address, error) from None
 
 
-def _unpacked(response: http.client.HTTPResponse) -> bytes:
-    """Return the body of a response, which may be compressed."""
-    body = response.read()
-    return gzip.decompress(body) if response.getheader("Content-Encoding") == "gzip" else body
+# ---------------------------------------------------------------- what can go wrong
 
 
-def _path(*parts: str, **arguments: int | str) -> str:
-    path = "/".join(["/jobs", *(quote(part, safe="") for part in parts)])
-    return f"{path}?{urlencode(arguments)}" if arguments else path
+def unreachable(address: Address, error: Exception) -> NotRunning:
+    """Return what to raise if there is no connection."""
+    if isinstance(error, ConnectionRefusedError):
+        return NotRunning(address.refused)
+    return DaemonUnreachable(f"cannot reach {address.url}: {_why(error)}")
+
+
+def too_late(address: Address, seconds: float) -> DaemonUnreachable:
+    return DaemonUnreachable(f"the daemon at {address.url} did not answer within {seconds:g} s")
+
+
+def lost(address: Address, error: Exception) -> DaemonUnreachable:
+    return DaemonUnreachable(
+        f"the connection to the daemon at {address.url} was lost before its answer was"
+        f" complete ({_why(error)})"
+    )
 
 
 def _why(error: Exception) -> str:

@@ -708,5 +708,6 @@ class Job(RecordedJob):
         self._step(Step[state.upper()])
         self._sessions.clear()
         self._owner.over()
+        self.ends.close()
         for waiting in self._waiting:
             waiting.callback(None)

@@ -15,6 +15,7 @@ from mu.jobs.actors import Actor, Attempt
 from mu.jobs.bill import Bill
 from mu.jobs.changes import Changes
 from mu.jobs.driver import SessionDriver
+from mu.jobs.ends import Ends
 from mu.jobs.launches import LATE, Launch, Launches
 from mu.jobs.life import ACTIVE, OVER, SHOWN, JobState, Step, follow
 from mu.jobs.overview import Glance
@@ -108,6 +109,8 @@ class RecordedJob(ABC):
         self.counts: Counter[str] = Counter()
         self.changes = Changes()
         """Which actors look different to users since when."""
+        self.ends = Ends()
+        """The ends of actors that users may see."""
         self.launches = Launches(limits.accept_s, limits.hello_s)
         self.bill = Bill(prices, spec.regions)
         self.usage = Usage()
@@ -576,9 +579,10 @@ class RecordedJob(ABC):
         actor.show_end()
         self.changes.touch(actor.number)
         self._count(actor, before)
+        self.ends.add(actor)
 
     def show_ends(self) -> None:
         """Show the ends of actors to users, after all records on disk were applied."""
-        for actor in self.actors:
-            if actor.outcome is not None:
-                self._show(actor)
+        ended = [actor for actor in self.actors if actor.outcome is not None]
+        for actor in sorted(ended, key=Actor.since):
+            self._show(actor)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from kit.cli import home_with, refusal
 
-from mu.client.address import NoAddress, find_address
+from mu.client.address import find_address
+from mu.client.errors import NoAddress
 from mu.home import read_token
 
 

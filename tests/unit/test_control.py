@@ -63,6 +63,7 @@ def control(book, keeper):
         None,
         feeds,
         read_files(),
+        clock,
     )
 
 

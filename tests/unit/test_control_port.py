@@ -7,8 +7,9 @@ import socket
 import pytest
 from kit.cli import answering, http, inside, refusal
 
-from mu.client.address import Address, NotRunning
-from mu.client.control_port import ControlPort, DaemonUnreachable, RequestRefused
+from mu.client.address import Address
+from mu.client.control_port import ControlPort
+from mu.client.errors import DaemonUnreachable, NotRunning, RequestRefused
 
 
 class Known(ControlPort):

@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 
 from mu.cli import following
 from mu.cli.following import follow
-from mu.client.control_port import DaemonUnreachable, RequestRefused
+from mu.client.errors import DaemonUnreachable, RequestRefused
 from mu.journal.records import Assigned, AttemptEnded, NobodyCame, Planned
 from mu.page.feed import Feed, event
 from mu.states import MachineState
