@@ -175,6 +175,12 @@ class ControlSection:
 
 
 @dataclass(frozen=True, slots=True)
+class BlobsSection:
+    max_bytes: int = _live(2**28, 2**20)
+    total_bytes: int = _live(2**32, 2**20)
+
+
+@dataclass(frozen=True, slots=True)
 class LocalSection:
     enabled: bool = _option(True)
     port: int = _port(13590)
@@ -277,6 +283,7 @@ class Config:
     worker: WorkerSection = field(default_factory=WorkerSection)
     relay: RelaySection = field(default_factory=RelaySection)
     control: ControlSection = field(default_factory=ControlSection)
+    blobs: BlobsSection = field(default_factory=BlobsSection)
     local: LocalSection = field(default_factory=LocalSection)
     s3: S3Section = field(default_factory=S3Section)
     launch: LaunchSection = field(default_factory=LaunchSection)

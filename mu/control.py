@@ -16,6 +16,7 @@ from twisted.web.server import Request
 import mu
 from mu.access import Access, Rights
 from mu.aws.s3 import EMBEDDED_BUCKET, S3Error, S3Place
+from mu.blobs import PIECE, BlobError, Blobs
 from mu.config import Config
 from mu.control_logs import LogRequests, ReadLog, having, inputs_gone
 from mu.home import Tokens
@@ -46,6 +47,7 @@ from mu.net.requests import (
     takes_gzip,
     whole_number,
 )
+from mu.net.web import PacedResponse
 from mu.page.feed import Feeds
 from mu.page.files import PageFile
 from mu.parameters import RESTART, FieldError, Parameter, Params, read_fields
@@ -112,6 +114,7 @@ class Control:
         feeds: Feeds,
         page: Mapping[str, PageFile],
         clock: IReactorTime,
+        blobs: Blobs,
     ) -> None:
         self._config = config
         self._access = access
@@ -127,6 +130,7 @@ class Control:
         self._feeds = feeds
         self._page = page
         self._clock = clock
+        self._blobs = blobs
 
     def reload(self, config: Config, tokens: Tokens) -> None:
         """Use these for all requests from now on."""
@@ -459,6 +463,48 @@ class Control:
         """
         self._authorize(request)
         return await self._logs.answer(request, self._find(job_id))
+
+    @app.route("/blobs/<digest>", methods=["PUT"])
+    async def put_blob(self, request: Request, digest: str) -> bytes:
+        """Keep the body under its SHA-256."""
+        self._authorize(request)
+        try:
+            if self._blobs.size(digest) is None:
+                await self._in_thread(self._blobs.put, digest, request.content)
+        except BlobError as error:
+            raise Refusal(400, str(error), "digest") from None
+        request.setResponseCode(204)
+        return b""
+
+    @app.route("/blobs/<digest>", methods=["GET"])
+    async def blob(self, request: Request, digest: str) -> bytes:
+        """Return a blob, or with HEAD whether it is there."""
+        self._authorize(request)
+        try:
+            size = self._blobs.size(digest)
+            if size is None:
+                raise Refusal(404, f"there is no blob {digest}")
+            request.setHeader("Content-Type", "application/octet-stream")
+            if request.method == b"HEAD":
+                request.setHeader("Content-Length", str(size))
+                return b""
+            file = self._blobs.open(digest)
+        except BlobError as error:
+            raise Refusal(400, str(error), "digest") from None
+        request.setHeader("Content-Length", str(size))
+        paced = PacedResponse(request)
+        with file:
+            while (piece := file.read(PIECE)) and await paced.write(piece):
+                pass
+        paced.end()
+        return b""
+
+    def most_of_body(self, method: bytes, path: bytes, bearer: bytes) -> int:
+        """Return how large a body may be of those who may send blobs; 0: no larger than others."""
+        if method != b"PUT" or not path.startswith(b"/blobs/"):
+            return 0
+        allowed = self._access.of(bearer.removeprefix(b"Bearer ")) not in (None, Rights.READ)
+        return self._config.blobs.max_bytes if allowed else 0
 
     @app.route("/doctor", methods=["POST"])
     async def doctor(self, request: Request) -> bytes:

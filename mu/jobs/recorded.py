@@ -317,7 +317,7 @@ class RecordedJob(ABC):
             first_hello=self.first_hello,
             last_hello=self.last_hello,
             finished=self.finished,
-            params={name: value for name, value in spec.params.items() if name != "workers"},
+            params={name: value for name, value in dict(spec.params).items() if name != "workers"},
             engine=spec.engine,
             function=spec.function,
             functions=spec.functions,

@@ -370,6 +370,7 @@ def test_an_order_that_is_repeated_is_answered_once_it_is_on_disk():
         Feeds(bench.reactor),
         {},
         bench.reactor,
+        None,
     )
     answers = []
     for _ in range(2):

@@ -64,6 +64,7 @@ def control(book, keeper):
         feeds,
         read_files(),
         clock,
+        None,
     )
 
 
