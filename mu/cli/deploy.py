@@ -29,7 +29,6 @@ from mu.cli.options import (
     chooses_engine,
     chosen_engine,
     finds_daemon,
-    local_clients,
     local_engine_off,
     print_json,
     shows_json,
@@ -376,6 +375,8 @@ def _clients(engine: str, home: Home) -> Clients:
         return AwsClients(s3=S3Place(profile=home.config.s3.place.profile))
     if off := local_engine_off(home):
         raise CliError(off)
+    from mu.client.local import local_clients
+
     return local_clients(home)
 
 

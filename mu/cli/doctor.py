@@ -17,7 +17,6 @@ from mu.cli.options import (
     chooses_engine,
     chosen_engine,
     finds_daemon,
-    local_clients,
     local_engine_off,
     print_json,
     shows_json,
@@ -243,6 +242,8 @@ def _made_here(asked: Mapping[str, object], home: Home) -> Iterator[Finding]:
         local = no_local_engine(off, "set it to yes, or choose --engine lambda")
     else:
         try:
+            from mu.client.local import local_clients
+
             local = local_clients(home)
         except (NoAddress, NotRunning) as error:
             local = no_local_engine(str(error))

@@ -21,13 +21,13 @@ from mu.cli.options import (
     chosen_engine,
     finds_daemon,
     local_engine_off,
-    local_key,
     print_json,
     shows_json,
     split_regions,
     the_home,
 )
 from mu.client.address import find_port
+from mu.client.local import local_key
 
 if TYPE_CHECKING:
     from mu.client.address import Home

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mu.cli.options import CliError, finds_daemon, local_engine_off, local_key, the_home
+from mu.cli.options import CliError, finds_daemon, local_engine_off, the_home
+from mu.client.local import local_key
 
 if TYPE_CHECKING:
     from mu.client.address import Home

@@ -15,8 +15,6 @@ from mu.strict_json import dumps
 if TYPE_CHECKING:
     from mu.client.address import Home
     from mu.client.control_port import ControlPort
-    from mu.engines.signing import Credentials
-    from mu.functions.aws import LocalClients
 
 DONE, FAILED, USAGE, CANCELLED, NOT_RUNNING = 0, 1, 2, 3, 4
 INTERRUPTED, BROKEN_PIPE = 130, 141
@@ -147,29 +145,3 @@ def local_engine_off(home: Home) -> str | None:
     if home.config.local.enabled:
         return None
     return f"the local engine is disabled: [local] enabled = no in {home.source}"
-
-
-def local_clients(home: Home) -> LocalClients:
-    """Return clients of the running daemon's local engine. Raises NoAddress and NotRunning."""
-    from mu.client.address import find_port
-    from mu.functions.aws import LocalClients
-
-    port, key = find_port(home, "local"), local_key(home)
-    return LocalClients(port, key.access_key, key.secret_key)
-
-
-def local_key(home: Home, name: str = "key") -> Credentials:
-    """Return a key of the home: its local engine's, or its S3 server's. Raises NoAddress."""
-    from mu.client.errors import NoAddress
-    from mu.engines.local.key import KeyFileError, key_file, read_key
-
-    try:
-        return read_key(home.path, name)
-    except FileNotFoundError:
-        raise NoAddress(
-            f"{key_file(home.path, name)} is missing: the daemon makes it when it starts, with {home.start}"
-        ) from None
-    except OSError as error:
-        raise NoAddress(f"cannot read {key_file(home.path, name)}: {error.strerror}") from None
-    except KeyFileError as error:
-        raise NoAddress(str(error)) from None

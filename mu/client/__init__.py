@@ -10,12 +10,14 @@ from mu.client.api import AsyncClient, Client
 from mu.client.errors import (
     ClientError,
     DaemonUnreachable,
+    ItemError,
     JobError,
     NoAddress,
     NotRunning,
     RequestRefused,
 )
 from mu.client.jobs import AsyncJob, Job
+from mu.client.mapping import MapResults
 
 __all__ = [
     "AsyncClient",
@@ -23,8 +25,10 @@ __all__ = [
     "Client",
     "ClientError",
     "DaemonUnreachable",
+    "ItemError",
     "Job",
     "JobError",
+    "MapResults",
     "NoAddress",
     "NotRunning",
     "RequestRefused",

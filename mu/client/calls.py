@@ -3,7 +3,7 @@
 import gzip
 import http.client
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 from urllib.parse import quote, urlencode
@@ -36,6 +36,8 @@ class Call(Generic[T]):
     headers: Mapping[str, str] = field(default_factory=dict)
     longer_s: float = 0.0
     """How much longer than others it may take, in seconds."""
+    missing: T | None = None
+    """What a 404 means; None: an error."""
 
 
 def answer_to(call: Call[T], address: Address, response: http.client.HTTPResponse) -> T:
@@ -43,6 +45,8 @@ def answer_to(call: Call[T], address: Address, response: http.client.HTTPRespons
     body = response.read()
     if response.getheader("Content-Encoding") == "gzip":
         body = gzip.decompress(body)
+    if response.status == 404 and call.missing is not None:
+        return call.missing
     if not 200 <= response.status < 300:
         raise refusal(address, response.status, body)
     try:
@@ -174,9 +178,13 @@ def s3(bucket: str = "", engine: str = "") -> Call[PlaceJson]:
     return cast(Call[PlaceJson], post("/s3", {name: one for name, one in given.items() if one}))
 
 
-def missing_blobs(digests: Sequence[str]) -> Call[list[str]]:
-    """Return those of these SHA-256 digests, in hex, of which the daemon has no blob."""
-    return Call("POST", "/blobs", list_in, json.dumps(list(digests)).encode("ascii"), JSON_BODY)
+def has_blob(digest: str) -> Call[bool]:
+    """Return whether the daemon has the blob with this SHA-256, in hex."""
+    return Call("HEAD", f"/blobs/{digest}", lambda answer: True, missing=False)
+
+
+def get_blob(digest: str) -> Call[bytes]:
+    return Call("GET", f"/blobs/{digest}", lambda answer: answer.body)
 
 
 def put_blob(digest: str, content: bytes) -> Call[None]:

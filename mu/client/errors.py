@@ -37,3 +37,7 @@ class JobError(ClientError):
 
 
 _ENDS = {"failed": "failed", "cancelled": "was cancelled"}
+
+
+class ItemError(ClientError):
+    """A call of `map` failed: its worker was lost, or what it raised cannot be had here."""

@@ -17,16 +17,17 @@ Async = Callable[[Call[Any]], Awaitable[Any]]
 
 NEVER = 10**9
 """The number of an end that no job has."""
+TICK_S = 0.5
 POLL_S = 10.0
 """How long one request waits for the next result, in seconds."""
 
 
-def _countdown(timeout: float | None) -> Callable[[], float]:
-    """Return what says how long to wait now: POLL_S, or less when so many seconds are nearly over."""
+def _countdown(timeout: float | None, most: float = POLL_S) -> Callable[[], float]:
+    """Return what says how long to wait now: `most`, or less when so many seconds are nearly over."""
     if timeout is None:
-        return lambda: POLL_S
+        return lambda: most
     deadline = time.monotonic() + timeout
-    return lambda: min(POLL_S, max(0.0, deadline - time.monotonic()))
+    return lambda: min(most, max(0.0, deadline - time.monotonic()))
 
 
 class _KnownJob:
@@ -94,16 +95,21 @@ class Job(_KnownJob):
 
         Raises JobError if it fails or is cancelled, and TimeoutError after `timeout` seconds.
         """
-        ends = sorted(self._ends(timeout), key=lambda end: end["actor"])
+        ends = sorted(self.ends(timeout), key=lambda end: end["actor"])
         self._check()
         return [end["result"] for end in ends if end["state"] == "done"]
 
     def __iter__(self) -> Iterator[EndJson]:
-        return self._ends(None)
+        return self.ends()
 
-    def _ends(self, timeout: float | None) -> Iterator[EndJson]:
-        """Yield how actors end, in this order, over restarts of the daemon."""
-        left = _countdown(timeout)
+    def ends(
+        self, timeout: float | None = None, tick: Callable[[], object] | None = None
+    ) -> Iterator[EndJson]:
+        """Yield how actors end, in this order. Raises TimeoutError after `timeout` seconds.
+
+        `tick` is called after each TICK_S at most.
+        """
+        left = _countdown(timeout, TICK_S if tick else POLL_S)
         after = 0
         while True:
             over = self._over
@@ -114,6 +120,8 @@ class Job(_KnownJob):
                 return
             if not found:
                 self.refresh()
+            if tick is not None:
+                tick()
             if not (self._over or left()):
                 raise self._late(timeout)
 
