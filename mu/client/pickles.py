@@ -25,7 +25,7 @@ def pickled_items(items: Iterable[object]) -> tuple[bytes, int]:
     """Return the frames of the pickles of calls, each with one argument; and how many they are."""
     out, count = io.BytesIO(), 0
     for count, item in enumerate(items, 1):
-        call = (item,), {}
+        call: tuple[tuple[object], dict[str, object]] = (item,), {}
         try:
             dumped = pickle.dumps(call, protocol=5) if _is_plain(item) else None
         except Exception:
