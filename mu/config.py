@@ -176,6 +176,13 @@ class ControlSection:
     session_s: float = _live(7 * 86400.0, 60)
     max_viewers: int = _live(200, 0)
     slow_viewer_s: float = _live(60.0, 1)
+    longest_wait_s: float = _live(30.0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class BlobsSection:
+    max_bytes: int = _live(2**28, 2**20)
+    total_bytes: int = _live(2**32, 2**20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +288,7 @@ class Config:
     worker: WorkerSection = field(default_factory=WorkerSection)
     relay: RelaySection = field(default_factory=RelaySection)
     control: ControlSection = field(default_factory=ControlSection)
+    blobs: BlobsSection = field(default_factory=BlobsSection)
     local: LocalSection = field(default_factory=LocalSection)
     s3: S3Section = field(default_factory=S3Section)
     launch: LaunchSection = field(default_factory=LaunchSection)

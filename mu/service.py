@@ -19,6 +19,7 @@ from twisted.python.threadpool import ThreadPool
 
 from mu import hosts
 from mu.access import Access
+from mu.blobs import Blobs
 from mu.buckets import Buckets
 from mu.clock import keep_steady
 from mu.config import Config, ConfigError, read_config
@@ -57,7 +58,7 @@ from mu.output.files import OutputLimits
 from mu.output.keeper import OutputKeeper
 from mu.page.feed import Feeds
 from mu.page.files import read_files
-from mu.pipelines import s3
+from mu.pipelines import blobs, s3
 from mu.plugins import Engine
 from mu.ports import DoorReactor, Ports
 from mu.protocol import WorkerFactory
@@ -155,7 +156,8 @@ class MuService(Service):
         self._buckets = Buckets(lambda: self._config, self._engines, reactor)
         forgotten = (lambda jobs: None) if config.journal.enabled else self._output.forget
         self._book = JobBook(config.jobs.keep, forgotten)
-        self._workers = WorkerFactory(self._book, config.worker, reactor, self._totals)
+        self._blobs = Blobs(home / "blobs", config.blobs.max_bytes, config.blobs.total_bytes)
+        self._workers = WorkerFactory(self._book, config.worker, reactor, self._totals, self._blobs)
         self._lag = LagProbe(reactor, self._totals.loop_lag)
         self._notifier = Notifier(
             lambda: self._config.notify,
@@ -237,6 +239,8 @@ class MuService(Service):
             ).scrape,
             Feeds(self._reactor),
             read_files(),
+            self._reactor,
+            self._blobs,
         )
         self._lag.start()
         self._listen_for_orders(self._control)
@@ -316,7 +320,8 @@ class MuService(Service):
         ours = (config.control.host, config.launch.public_host)
         names = [*ours, *split_hosts(config.mu.allowed_hosts)]
         allowed = AllowedHosts(names, split_hosts(config.control.hosts))
-        site = BoundedSite(TextResource(control.app.resource()), config.control.max_body, allowed)
+        root = TextResource(control.app.resource())
+        site = BoundedSite(root, config.control.max_body, allowed, control.most_of_body)
         self._ports.listen("control", site)
 
     def _warn_of_addresses(self) -> None:
@@ -339,6 +344,7 @@ class MuService(Service):
     def _set_up_s3(self, config: Config) -> None:
         s3.look_up_from(config.launch.region)
         s3.find_with(self._buckets.find_from_thread)
+        blobs.find_with(lambda: self._blobs)
         s3.wait_out(config.launch.outage_s, self._warn_from_thread)
 
     def _warn_from_thread(self, why: str) -> None:
@@ -369,6 +375,7 @@ class MuService(Service):
         DaemonLogger.debugging = config.mu.debug
         self._set_up_s3(config)
         self._control.reload(config, tokens)
+        self._blobs.reload(config.blobs.max_bytes, config.blobs.total_bytes)
         self._conductor.reload(config)
         self._journal.reload(config)
         self._output.reload(_output_limits(config))

@@ -714,5 +714,6 @@ class Job(RecordedJob):
         self._step(Step[state.upper()])
         self._sessions.clear()
         self._owner.over()
+        self.ends.close()
         for waiting in self._waiting:
             waiting.callback(None)

@@ -146,7 +146,7 @@ def test_the_command_line_takes_little_from_the_daemon_and_gives_it_nothing():
     lazily |= {"registry"}  # without a daemon, mu doctor examines engines of plugins itself
     assert (
         parts_of_mu("cli")
-        <= {"config", "parameters", "jobs", "strict_json", "timeline", "page"} | lazily
+        <= {"client", "config", "parameters", "jobs", "strict_json", "timeline", "page"} | lazily
     )
     assert {name for path in files("cli") for name in imported(path) if "mu.jobs" in name} <= {
         "mu.jobs.history.replay_job",
