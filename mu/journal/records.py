@@ -11,6 +11,7 @@ from json.encoder import encode_basestring_ascii as _quote
 from typing import Any, ClassVar
 
 from mu.events import Effect, Event, Finish, Send, digest, encode
+from mu.strict_json import loads
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,7 +360,7 @@ def name_of(command: str) -> str:
 def read_record(line: str) -> Record:
     """Return the record of a line. Raises ValueError."""
     try:
-        kind, *values = json.loads(line)
+        kind, *values = loads(line)
         record: Record = _KINDS[kind](*values)
         return record
     except (KeyError, TypeError, ValueError) as error:
