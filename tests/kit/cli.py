@@ -9,9 +9,9 @@ import threading
 
 from click.testing import CliRunner
 
-from mu.cli.address import Address
-from mu.cli.client import Client
 from mu.cli.commands import cli
+from mu.client.address import Address
+from mu.client.control_port import ControlPort
 
 ENV = {name: value for name, value in os.environ.items() if not name.startswith("MU_")}
 
@@ -74,7 +74,7 @@ def answering(*answers, timeout_s=10.0):
         asked = threading.Event()
         thread = threading.Thread(target=serve)
         thread.start()
-        client = Client(Address(url, "t", "not there", "not yours"), timeout_s)
+        client = ControlPort(Address(url, "t", "not there", "not yours"), timeout_s)
         try:
             yield client
         finally:

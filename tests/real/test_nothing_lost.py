@@ -32,6 +32,12 @@ def test_a_bad_day_costs_nothing_but_time(stage, seed):
     survive(stage, seed, workers=6, life_s=1.5)
 
 
+def test_a_bad_day_behind_haproxy_costs_nothing_but_time(tmp_path, s3, joiner):
+    stage = Stage(tmp_path, s3, joiner, hold_s=1, fronted=True)
+    survive(stage, seed=9, workers=6, life_s=1.5)
+    stage.close()
+
+
 # ---------------------------------------------------------------- what bad days found
 
 

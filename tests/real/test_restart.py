@@ -10,21 +10,23 @@ import pytest
 from kit.cli import inside as mu
 from kit.faults import workers_of
 from kit.film import chunk, kill, order, processes, put_film, wait_until
+from kit.haproxy import behind_haproxy, start_haproxy
 from stage import Daemon, StageError, free_ports_conf
 
 CONF = free_ports_conf(worker="hold_s = 60")
+BOTH_WAYS = pytest.mark.parametrize("start_own", ["own port", "haproxy"], indirect=True)
 
 
 class Restarted:
     """A daemon with the function, and each that was started after it in the same folder."""
 
-    def __init__(self, folder, s3, joiner):
-        self.folder, self.s3 = folder, s3
-        self.last = Daemon(folder, s3.env, CONF)
+    def __init__(self, folder, s3, joiner, conf=CONF):
+        self.folder, self.s3, self.conf = folder, s3, conf
+        self.last = Daemon(folder, s3.env, conf)
         self.last.create_function("png2y4m", joiner)
 
     def again(self):
-        self.last = Daemon(self.folder, self.s3.env, CONF)
+        self.last = Daemon(self.folder, self.s3.env, self.conf)
         return self.last
 
     def starter(self):
@@ -57,11 +59,15 @@ def start(restarted):
 
 
 @pytest.fixture
-def start_own(tmp_path, s3, joiner):
-    """The same in a home folder of the test's own, for what changes it."""
-    daemons = Restarted(tmp_path, s3, joiner)
+def start_own(request, tmp_path, s3, joiner):
+    """The same in a home folder of the test's own; with the parameter `haproxy`, behind that."""
+    fronted = getattr(request, "param", "") == "haproxy"
+    daemons = Restarted(tmp_path, s3, joiner, behind_haproxy(CONF) if fronted else CONF)
+    front = start_haproxy(daemons.last) if fronted else None
     yield daemons.starter()
     daemons.clear()
+    if front is not None:
+        front.stop()
     daemons.close()
 
 
@@ -82,14 +88,15 @@ def half_way(daemon, job):
     "after_s",
     [0.1, *(pytest.param(after_s, marks=pytest.mark.soak) for after_s in (0.0, 0.3, 0.5))],
 )
-def test_a_killed_daemons_job_ends_with_the_same_outputs(start, s3, after_s):
+@BOTH_WAYS
+def test_a_killed_daemons_job_ends_with_the_same_outputs(start_own, s3, after_s):
     name = f"killed-{after_s}"
     slow_film(s3, name, 6)
-    first = start()
+    first = start_own()
     ordered = first.ask("/jobs", order(name, workers=6))
     time.sleep(after_s)
     first.process.kill()
-    second = start()
+    second = start_own()
     assert second.ports == first.ports
     job = second.wait(ordered["id"])
     assert (job["state"], job["error"]) == ("done", None)
@@ -100,13 +107,14 @@ def test_a_killed_daemons_job_ends_with_the_same_outputs(start, s3, after_s):
     assert job["launches"]["accepted"] in (6, 7)
 
 
-def test_workers_go_on_while_no_daemon_is_there(start, s3):
+@BOTH_WAYS
+def test_workers_go_on_while_no_daemon_is_there(start_own, s3):
     slow_film(s3, "alone", 4)
-    first = start()
+    first = start_own()
     job = half_way(first, first.ask("/jobs", order("alone", workers=4)))
     first.process.kill()
     time.sleep(1.5)  # longer than a nap: the replies wait for the next daemon
-    second = start()
+    second = start_own()
     assert second.wait(job["id"])["state"] == "done"
     workers = second.ask(f"/jobs/{job['id']}/workers")
     assert [worker["attempt"] for worker in workers] == [1] * 4
@@ -150,6 +158,7 @@ def test_files_that_are_copied_side_by_side_are_copied_once_in_spite_of_restarts
     assert outputs == [f"TEXT {number}".encode() for number in range(16)]
 
 
+@BOTH_WAYS
 def test_a_clean_stop_keeps_running_jobs_for_the_next_start(start_own, s3):
     slow_film(s3, "kept", 3)
     first = start_own()

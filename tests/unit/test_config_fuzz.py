@@ -8,12 +8,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mu.config import LARGEST, Config, ConfigError, read_config
+from mu.config import LARGEST, Config, ConfigError, read_config, sections
 from mu.engines.local.faults import Faults
 
 OPTIONS = [
     (section.name, option.name)
-    for section in fields(Config)
+    for section in sections(Config)
     for option in fields(getattr(Config(), section.name))
 ]
 VALUES = [
