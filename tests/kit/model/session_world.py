@@ -400,6 +400,7 @@ class SessionWorld:
             pem="", mint_job=lambda *_: SimpleNamespace(certificate="", key="")
         )
         engine = SimpleNamespace(
+            batch=1,
             launch=self._launch,
             size=lambda *_: succeed(Size(1024, timeout_s=60.0)),
             concurrency=lambda *_: succeed(None),
