@@ -134,6 +134,7 @@ class MuSection:
 class WorkerSection:
     host: str = _text("0.0.0.0", read_host)
     port: int = _port(13579)
+    haproxy: bool = _option(False)
     frame_limit: int = _option(16 * 2**20, 2**10, 10**12 - 1)
     hello_s: float = _option(20.0, 0.1)
     heartbeat_s: float = _option(15.0, 0.1)
@@ -175,6 +176,13 @@ class ControlSection:
     session_s: float = _live(7 * 86400.0, 60)
     max_viewers: int = _live(200, 0)
     slow_viewer_s: float = _live(60.0, 1)
+    longest_wait_s: float = _live(30.0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class BlobsSection:
+    max_bytes: int = _live(2**28, 2**20)
+    total_bytes: int = _live(2**32, 2**20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +288,7 @@ class Config:
     worker: WorkerSection = field(default_factory=WorkerSection)
     relay: RelaySection = field(default_factory=RelaySection)
     control: ControlSection = field(default_factory=ControlSection)
+    blobs: BlobsSection = field(default_factory=BlobsSection)
     local: LocalSection = field(default_factory=LocalSection)
     s3: S3Section = field(default_factory=S3Section)
     launch: LaunchSection = field(default_factory=LaunchSection)
@@ -305,10 +314,13 @@ DEPRECATED = {
 """Options that no longer have an effect, and what there is instead."""
 
 
-def read_config(path: Path | None, warn: Callable[[str], object] = lambda said: None) -> Config:
+def read_config(
+    path: Path | None, warn: Callable[[str], object] = lambda said: None, owner: str = ""
+) -> Config:
     """Return the configuration in the file `path`, or the defaults if it is None.
 
-    `warn` is called with a sentence about each deprecated option. Raises ConfigError.
+    `warn` is called with a sentence about each deprecated option. ~ is the home of the user `owner`,
+    or else of this process. Raises ConfigError.
     """
     try:
         parser = _parse(path)
@@ -325,8 +337,12 @@ def read_config(path: Path | None, warn: Callable[[str], object] = lambda said: 
             raise ValueError(
                 f"[jobs] stragglers must be 0 (never) or at least 1, got {config.jobs.stragglers:g}"
             )
+        if config.worker.haproxy and not config.worker.port:
+            raise ValueError(
+                "[worker] haproxy = yes needs a port, at which HAProxy listens, got port = 0"
+            )
         base = path.parent if path else Path()
-        home = Path(base, _expanded(config.home)).absolute()
+        home = Path(base, _expanded(config.home, owner)).absolute()
     except ValueError as error:
         raise ConfigError(f"{path or 'the defaults'}: {_printable(str(error))}") from None
     return replace(config, mu=replace(config.mu, home=home))
@@ -337,9 +353,10 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def _expanded(home: Path) -> Path:
+def _expanded(home: Path, owner: str) -> Path:
+    whose = Path(f"~{owner}", *home.parts[1:]) if home.parts[:1] == ("~",) else home
     try:
-        return home.expanduser()
+        return whose.expanduser()
     except RuntimeError as error:  # ~nobody/.mu
         raise ValueError(f"[mu] home = {home}: {error}") from None
 

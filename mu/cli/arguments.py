@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mu.cli.answers import ParameterJson, PipelineJson
+from mu.client.answers import ParameterJson, PipelineJson
 from mu.parameters import REQUIRED, RESTART, Parameter
 
 _KINDS: dict[str, type] = {kind.__name__: kind for kind in (bool, int, float, str, list, dict)}

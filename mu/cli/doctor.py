@@ -16,7 +16,6 @@ from mu.cli.options import (
     CliError,
     chosen_engine,
     finds_daemon,
-    local_clients,
     local_engine_off,
     print_json,
     shows_json,
@@ -26,8 +25,8 @@ from mu.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from mu.cli.address import Home
-    from mu.cli.answers import FindingJson
+    from mu.client.address import Home
+    from mu.client.answers import FindingJson
     from mu.doctor.finding import Finding
     from mu.functions.aws import LocalClients
 
@@ -210,12 +209,13 @@ def _exit(ctx: click.Context, findings: Sequence[FindingJson], as_json: bool) ->
 
 def _findings(asked: Mapping[str, object]) -> Iterator[FindingJson]:
     """Yield the findings of the running daemon, or else those made here."""
-    from mu.cli.address import NoAddress, NotRunning, find_address
-    from mu.cli.client import Client, RequestRefused
+    from mu.client.address import find_address
+    from mu.client.control_port import ControlPort
+    from mu.client.errors import NoAddress, NotRunning, RequestRefused
     from mu.doctor.finding import OK, WARN, Finding
 
     try:
-        found = Client(find_address(where(), os.environ), ANSWER_S).doctor(asked)
+        found = ControlPort(find_address(where(), os.environ), ANSWER_S).doctor(asked)
         said = "it is running, and made these checks with its own credentials and configuration"
         yield _json(Finding("daemon", OK, said))
         yield from found
@@ -237,7 +237,7 @@ def _findings(asked: Mapping[str, object]) -> Iterator[FindingJson]:
 
 def _made_here(asked: Mapping[str, object], home: Home) -> Iterator[Finding]:
     """Make the checks in this process, without a daemon."""
-    from mu.cli.address import NoAddress, NotRunning
+    from mu.client.errors import NoAddress, NotRunning
     from mu.doctor import examine
     from mu.doctor.case import no_local_engine, read_case
     from mu.functions.aws import AwsClients
@@ -253,6 +253,8 @@ def _made_here(asked: Mapping[str, object], home: Home) -> Iterator[Finding]:
         local = no_local_engine(off, "set it to yes, or choose --engine lambda")
     else:
         try:
+            from mu.client.local import local_clients
+
             local = local_clients(home)
         except (NoAddress, NotRunning) as error:
             local = no_local_engine(str(error))

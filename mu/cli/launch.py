@@ -31,8 +31,9 @@ from mu.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from mu.cli.answers import JobJson
-    from mu.cli.client import Client, RequestRefused
+    from mu.client.answers import JobJson
+    from mu.client.control_port import ControlPort
+    from mu.client.errors import RequestRefused
 
 
 @click.command()
@@ -338,9 +339,9 @@ def launch(
         watch_to_end(ctx, client, job, as_json, stderr=quiet, out=outputs, alone=alone)
 
 
-def check(client: Client, order: dict[str, object]) -> None:
+def check(client: ControlPort, order: dict[str, object]) -> None:
     """Raise CliError if the daemon would refuse the order."""
-    from mu.cli.client import RequestRefused
+    from mu.client.errors import RequestRefused
 
     try:
         client.check(order)
@@ -352,9 +353,9 @@ def _refused(refused: RequestRefused) -> CliError:
     return CliError(f"the order was refused: {refused}")
 
 
-def place(client: Client, order: dict[str, object], key: str | None) -> JobJson:
+def place(client: ControlPort, order: dict[str, object], key: str | None) -> JobJson:
     """Place the order, and return the job."""
-    from mu.cli.client import DaemonUnreachable, RequestRefused
+    from mu.client.errors import DaemonUnreachable, RequestRefused
 
     if key is not None and not (key.strip() and key.isprintable()):
         raise CliError(f"--idempotency-key must be printable text on one line, got {key!r}")

@@ -267,8 +267,7 @@ class Job(RecordedJob):
         now = self.clock.seconds()
         self._give_up_launches(late, now)
         self._help_stragglers(now)
-        if self.counts["failed"]:
-            self._fail_orphans()
+        self._fail_orphans()
         self._look_ahead(now)
         self.advance()
         if over := self.bill.over(self.spec.max_cost_usd, now):
@@ -622,17 +621,22 @@ class Job(RecordedJob):
     def _show_and_advance(self, actors: Sequence[Actor]) -> None:
         for actor in actors:
             self._show(actor)
-        if any(actor.state == "failed" for actor in actors):
-            self._fail_orphans()
+        self._fail_orphans()
         self._owner.changed()
 
     def _fail_orphans(self) -> None:
         """Fail the actors that wait for a state of an actor that has failed for good."""
-        if not (self.active and self.spec.pipeline.uses_relay):
+        if not (self._failed_neighbours and self.active):
             return
-        for actor in self.actors:
-            neighbour = None if actor.outcome else self.neighbour(actor)
-            if neighbour is None or neighbour.state != "failed" or not actor.orphaned_by(neighbour):
+        waiting = [
+            (actor, neighbour)
+            for neighbour in self._failed_neighbours.values()
+            for actor in self._needing[neighbour.number]
+            if actor.outcome is None
+        ]
+        self._failed_neighbours = {neighbour.number: neighbour for _, neighbour in waiting}
+        for actor, neighbour in waiting:
+            if not actor.orphaned_by(neighbour):
                 continue
             why = f"it waits for the state of actor {neighbour.number}, which has failed"
             for attempt in list(actor.attempts):
@@ -710,5 +714,6 @@ class Job(RecordedJob):
         self._step(Step[state.upper()])
         self._sessions.clear()
         self._owner.over()
+        self.ends.close()
         for waiting in self._waiting:
             waiting.callback(None)

@@ -163,7 +163,7 @@ def read_order(
         raise FieldError(
             "max_cost_usd", "max_cost_usd cannot be kept: the cost of external workers is unknown"
         )
-    refuse_unreachable(params.get("bucket"), order.engine, "params.bucket")
+    refuse_unreachable(dict.get(params, "bucket"), order.engine, "params.bucket")
     checked = Params(params, workers=workers)
     pipeline.check(checked)
     if alone := left_out(pipeline, checked, order.actors):

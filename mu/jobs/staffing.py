@@ -8,7 +8,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mu import hosts
-from mu.aws.sessions import is_loopback
+from mu.aws.proxies import is_loopback
 from mu.invocations import Accepted, Answer, Invocation, Refused, Size, Unknown, region_of
 from mu.jobs.canary import Canary
 from mu.jobs.coordinator import Coordinator
