@@ -301,11 +301,15 @@ class Control:
         pipelines, engines = self._registry.pipelines, self._engines
         old = rerun_of(body, self._config)
         if not old:
-            spec = read_order(body, self._config, pipelines, engines, key)
+            spec = read_order(
+                body, self._config, pipelines, engines, key, plugged=self._registry.engines
+            )
             self._refuse_unsigned(spec)
             return spec, None
         earlier = await self._starter.earlier(old)
-        spec = read_order(body, self._config, pipelines, engines, key, earlier.order)
+        spec = read_order(
+            body, self._config, pipelines, engines, key, earlier.order, self._registry.engines
+        )
         self._refuse_unsigned(spec)
         return spec, await self._starter.plan_rerun(spec, earlier)
 

@@ -22,8 +22,8 @@ from mu.jobs.book import JobBook
 from mu.jobs.driver import SessionDriver
 from mu.logs import DaemonLogger
 from mu.messages import BLOB, BadMessage, Hello, Log, Ping, Pong, Reply, Use, Welcome, from_worker
-from mu.net.certificates import job_named
 from mu.net.endings import handshake_error, loss
+from mu.net.handover import HandedOver
 from mu.net.strangers import LogSums, Strangers
 from mu.net.transport import TLSTransport
 from mu.session import QUIT
@@ -39,7 +39,7 @@ class WorkerProtocol(Protocol):
     """One connection: checks the certificate, reads the hello, then passes frames to a session."""
 
     log = DaemonLogger()
-    transport: TLSTransport
+    transport: TLSTransport | HandedOver
 
     def __init__(
         self,
@@ -73,8 +73,7 @@ class WorkerProtocol(Protocol):
     # ------------------------------------------------ the connection
 
     def connectionMade(self) -> None:
-        peer = self.transport.getPeer()
-        self.peer = f"{getattr(peer, 'host', peer)}:{getattr(peer, 'port', '')}"
+        self._note_peer()
         self._factory.totals.accepted += 1
         self._factory.connections.add(self)
         self._factory.strangers.add(self)
@@ -84,9 +83,14 @@ class WorkerProtocol(Protocol):
 
     def handshakeCompleted(self) -> None:
         self._factory.strangers.discard(self)
-        self._job_id = job_named(self.transport.peer_certificate)
+        self._note_peer()  # a proxy has said it only now
+        self._job_id = self.transport.peer_job
         if self._job_id is None:
             self._close("its certificate names no job")
+
+    def _note_peer(self) -> None:
+        peer = self.transport.getPeer()
+        self.peer = f"{getattr(peer, 'host', peer)}:{getattr(peer, 'port', '')}"
 
     def dataReceived(self, data: bytes) -> None:
         self._traffic.bytes_in += len(data)

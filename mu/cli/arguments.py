@@ -85,6 +85,19 @@ def read_actors(text: str) -> list[int]:
     return numbers
 
 
+def read_pairs(words: Sequence[str]) -> dict[str, str]:
+    """Return the texts in arguments such as `partition=long`. Raises BadArgument."""
+    pairs: dict[str, str] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals or not name:
+            raise BadArgument(f"--engine-option must be NAME=VALUE, got {word!r}")
+        if name in pairs:
+            raise BadArgument(f"--engine-option {name} is given twice")
+        pairs[name] = text
+    return pairs
+
+
 def read_event(text: str) -> dict[str, object]:
     """Return a JSON object, given as text or as @FILE. Raises BadArgument."""
     what = "--event"

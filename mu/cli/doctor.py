@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from mu.cli.completion import complete_function, complete_pipeline
+from mu.cli.completion import complete_engine, complete_function, complete_pipeline
 from mu.cli.functions import function_errors
 from mu.cli.options import (
     FAILED,
     CliError,
-    chooses_engine,
     chosen_engine,
     finds_daemon,
     local_engine_off,
@@ -41,7 +40,15 @@ _WITH_SHELL = (
 
 
 @click.command()
-@chooses_engine
+@click.option(
+    "--region", "--regions", "regions", multiple=True, metavar="NAME,...", help="AWS regions."
+)
+@click.option(
+    "--engine",
+    metavar="NAME",
+    shell_complete=complete_engine,
+    help="AWS Lambda (lambda), this machine (local), or an engine of a plugin.",
+)
 @click.option(
     "--function",
     "functions",
@@ -235,8 +242,12 @@ def _made_here(asked: Mapping[str, object], home: Home) -> Iterator[Finding]:
     from mu.doctor.case import no_local_engine, read_case
     from mu.functions.aws import AwsClients
     from mu.parameters import FieldError
+    from mu.registry import Registry, examiners_of
 
-    chosen_engine(str(asked.get("engine") or ""), home)
+    engine = str(asked.get("engine") or home.config.launch.engine)
+    plugged = examiners_of(Registry.installed(), home.config)
+    if engine not in plugged:
+        chosen_engine(engine, home)
     local: LocalClients | Finding
     if off := local_engine_off(home):
         local = no_local_engine(off, "set it to yes, or choose --engine lambda")
@@ -249,7 +260,7 @@ def _made_here(asked: Mapping[str, object], home: Home) -> Iterator[Finding]:
             local = no_local_engine(str(error))
     try:
         aws = AwsClients(s3=home.config.s3.place)
-        case = read_case(asked, home.config, home.source, aws, local, None, "this shell's")
+        case = read_case(asked, home.config, home.source, aws, local, None, "this shell's", plugged)
     except FieldError as error:
         raise CliError(str(error)) from None
     yield from examine(case)

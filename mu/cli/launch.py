@@ -122,6 +122,13 @@ def pipelines(name: str | None, as_json: bool) -> None:
     help="Where workers run: local, lambda or external.  [default: from mu.conf]",
 )
 @click.option(
+    "--engine-option",
+    "engine_options",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Set an option of a plugin's engine for this job, such as partition=long. Repeatable.",
+)
+@click.option(
     "--function",
     metavar="NAME",
     shell_complete=complete_function,
@@ -215,6 +222,7 @@ def launch(
     inputs: Path | None,
     outputs: Path | None,
     engine: str | None,
+    engine_options: tuple[str, ...],
     function: str | None,
     copies: int | None,
     actors: str | None,
@@ -261,11 +269,17 @@ def launch(
     \b
       mu launch hello --engine external --event-out event.json
     """
-    from mu.cli.arguments import pipeline_named, read_actors, read_event, read_params
+    from mu.cli.arguments import (
+        pipeline_named,
+        read_actors,
+        read_event,
+        read_pairs,
+        read_params,
+    )
 
     order: dict[str, object] = {"pipeline": pipeline, "workers": given["workers"]}
     order |= {"name": given["job_name"], "engine": engine, "function": function}
-    order |= {"copies": copies}
+    order |= {"copies": copies, "engine_options": read_pairs(engine_options) or None}
     order |= {"deadline_s": given["deadline"], "worker_timeout_s": given["worker_timeout"]}
     same = ("retries", "spares", "stragglers", "tolerate", "on_failure")
     order |= {name: given[name] for name in same} | {"max_cost_usd": given["max_cost"]}

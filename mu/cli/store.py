@@ -92,7 +92,7 @@ def store_of(told: PlaceJson) -> FileStore:
 
 
 def _is_loopback(url: str) -> bool:
-    from mu.aws.sessions import is_loopback
+    from mu.aws.proxies import is_loopback
 
     return bool(url) and is_loopback(urlsplit(url).hostname or "")
 

@@ -127,6 +127,8 @@ class RecordedJob(ABC):
         self._order: Sequence[int] = ()  # the order in which actors get workers
         self._queue = ActorQueue()  # actors that could begin now
         self._failed: list[Actor] = []  # actors to retry
+        self._needing: dict[int, list[Actor]] = {}  # by the number of their neighbour
+        self._failed_neighbours: dict[int, Actor] = {}  # others may wait for their states
         self._unfinished = 0  # actors without an outcome
         self._untried: set[int] = set()  # actors that have not had a worker
         self._sessions: dict[str, SessionDriver] = {}  # the running ones, by name
@@ -463,6 +465,9 @@ class RecordedJob(ABC):
         self.counts["waiting"] += len(self.actors)
         for actor in self.actors:
             self.changes.touch(actor.number)
+            neighbour = self.neighbour(actor) if self.spec.pipeline.uses_relay else None
+            if neighbour is not None:
+                self._needing.setdefault(neighbour.number, []).append(actor)
         self._unfinished = len(self.actors)
         self._untried = wanted
         if self.recorded:
@@ -579,6 +584,8 @@ class RecordedJob(ABC):
         actor.show_end()
         self.changes.touch(actor.number)
         self._count(actor, before)
+        if actor.state == "failed" and actor.number in self._needing:
+            self._failed_neighbours[actor.number] = actor
         self.ends.add(actor)
 
     def show_ends(self) -> None:

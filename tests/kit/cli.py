@@ -22,7 +22,7 @@ def run(*args, daemon=None, **options):
     return subprocess.run(
         [sys.executable, "-m", "mu.cli", *map(str, args)],
         capture_output=True,
-        timeout=30,
+        timeout=120,
         **{"env": env, "text": True, **options},
     )
 
@@ -67,7 +67,7 @@ def answering(*answers, timeout_s=10.0):
                 with line:
                     line.recv(65536)
                     if answer is None:
-                        asked.wait(10)
+                        asked.wait(60)
                     else:
                         line.sendall(answer)
 
