@@ -15,7 +15,7 @@ from mu.jobs.actors import Actor, Attempt
 from mu.jobs.bill import Bill
 from mu.jobs.changes import Changes
 from mu.jobs.driver import SessionDriver
-from mu.jobs.ends import Ends
+from mu.jobs.ends import ShownEnds
 from mu.jobs.launches import LATE, Launch, Launches
 from mu.jobs.life import ACTIVE, OVER, SHOWN, JobState, Step, follow
 from mu.jobs.overview import Glance
@@ -109,7 +109,7 @@ class RecordedJob(ABC):
         self.counts: Counter[str] = Counter()
         self.changes = Changes()
         """Which actors look different to users since when."""
-        self.ends = Ends()
+        self.ends = ShownEnds()
         """The ends of actors that users may see."""
         self.launches = Launches(limits.accept_s, limits.hello_s)
         self.bill = Bill(prices, spec.regions)
