@@ -11,6 +11,8 @@ from collections.abc import Mapping
 __all__ = ["HELLO", "expected_reply", "parse_info", "parse_retval"]  # what plugins may import
 
 HELLO = "OK:HELLO"
+BLOB = b"BLOB:"
+"""The beginning of the first frame of a connection for blobs (mu.blob_line), instead of a hello."""
 PING_BYTES = 256
 """The longest accepted ping, in bytes: the answer is just as long."""
 USE_BYTES = 4096
@@ -320,6 +322,8 @@ _EXPECTED = {
     "upload": "OK:UPLOAD",
     "connect": "OK:CONNECT",
     "close_connect": "OK:CLOSE_CONNECT",
+    "get_blob": "OK:GET_BLOB(",
+    "put_blob": "OK:PUT_BLOB(",
 }
 COMMANDS = frozenset(_EXPECTED)
 """The names of the commands that workers know, apart from quit."""

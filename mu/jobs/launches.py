@@ -162,6 +162,13 @@ class Launches(Mapping[str, Launch]):
             if launch.answer:
                 launch.due = now + self._hello_s
 
+    def give_up(self, launch_id: str, why: str, now: float) -> None:
+        """Note that the worker of a launch has ended: if it has not said hello, it is overdue."""
+        launch = self._all[launch_id]
+        launch.ended = why
+        if launch_id in self._coming:
+            launch.due = min(launch.due, now)
+
     @property
     def pending(self) -> str:
         """Why launches wait in their engine; empty: none is known to wait."""

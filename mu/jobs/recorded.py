@@ -15,6 +15,7 @@ from mu.jobs.actors import Actor, Attempt
 from mu.jobs.bill import Bill
 from mu.jobs.changes import Changes
 from mu.jobs.driver import SessionDriver
+from mu.jobs.ends import Ends
 from mu.jobs.launches import LATE, Launch, Launches
 from mu.jobs.life import ACTIVE, OVER, SHOWN, JobState, Step, follow
 from mu.jobs.overview import Glance
@@ -108,6 +109,8 @@ class RecordedJob(ABC):
         self.counts: Counter[str] = Counter()
         self.changes = Changes()
         """Which actors look different to users since when."""
+        self.ends = Ends()
+        """The ends of actors that users may see."""
         self.launches = Launches(limits.accept_s, limits.hello_s)
         self.bill = Bill(prices, spec.regions)
         self.usage = Usage()
@@ -316,7 +319,7 @@ class RecordedJob(ABC):
             first_hello=self.first_hello,
             last_hello=self.last_hello,
             finished=self.finished,
-            params={name: value for name, value in spec.params.items() if name != "workers"},
+            params={name: value for name, value in dict(spec.params).items() if name != "workers"},
             engine=spec.engine,
             function=spec.function,
             functions=spec.functions,
@@ -583,9 +586,10 @@ class RecordedJob(ABC):
         self._count(actor, before)
         if actor.state == "failed" and actor.number in self._needing:
             self._failed_neighbours[actor.number] = actor
+        self.ends.add(actor)
 
     def show_ends(self) -> None:
         """Show the ends of actors to users, after all records on disk were applied."""
-        for actor in self.actors:
-            if actor.outcome is not None:
-                self._show(actor)
+        ended = [actor for actor in self.actors if actor.outcome is not None]
+        for actor in sorted(ended, key=Actor.since):
+            self._show(actor)

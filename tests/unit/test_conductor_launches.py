@@ -230,7 +230,7 @@ def test_a_launch_that_waits_in_its_engine_is_not_late_and_users_see_why():
         bench.reactor.advance(100)
     assert job.state == "running"
     (row,) = job.workers()
-    assert row["waits_for"] == "a worker (queued: Resources)"
+    assert row["waits_for"] == "a place: queued: Resources"
     joined(bench, job, bench.engine.asked[0])
     assert job.counts["running"] == 1
 

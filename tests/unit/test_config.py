@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mu.config import Config, ConfigError, read_config, reloaded
+from mu.config import Config, ConfigError, read_config, reloaded, sections
 
 SHIPPED = Path(__file__).parents[2] / "etc" / "mu.conf"
 
@@ -25,7 +25,7 @@ def test_the_shipped_file_names_every_option_at_its_default():
     default = Config()
     assert {section: set(parser[section]) for section in parser.sections()} == {
         section.name: {option.name for option in fields(getattr(default, section.name))}
-        for section in fields(default)
+        for section in sections(default)
     }
 
 
