@@ -25,6 +25,7 @@ from rich.table import Table
 HERE = Path(__file__).resolve().parent
 COMMANDS = {
     "coordinator": ["coordinator.py", "--repeat", "1"],
+    "used": ["coordinator.py", "--used", "--repeat", "1"],
     "many": ["many.py", "--seconds", "20"],
     "launch": ["launch.py", "--runs", "1"],
     "hello": ["hello.py", "--workers", "200"],
@@ -76,6 +77,12 @@ def coordinator_lines(told: Any) -> Iterator[Line]:
     yield Line("saturated: commands", "/s", *pair, 0.9, 1.2, True)
     journal = full["mu"]["us"], full["forgetful"]["us"]
     yield Line("a command, journal on and off", "us", *journal, 1.10, 1.05)
+
+
+def used_lines(told: Any) -> Iterator[Line]:
+    full = told["saturated"]
+    pair = full["told"]["us"], full["mu"]["us"]
+    yield Line("a command that tells its use", "us", *pair, 1.3, 1.15)
 
 
 def many_lines(told: Any) -> Iterator[Line]:
@@ -139,6 +146,7 @@ def link_lines(told: Any) -> Iterator[Line]:
 
 LINES: dict[str, Callable[[Any], Iterator[Line]]] = {
     "coordinator": coordinator_lines,
+    "used": used_lines,
     "many": many_lines,
     "launch": launch_lines,
     "hello": hello_lines,

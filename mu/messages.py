@@ -14,6 +14,7 @@ __all__ = ["HELLO", "expected_reply", "parse_info", "parse_retval"]  # what plug
 HELLO = "OK:HELLO"
 PING_BYTES = 256
 """The longest accepted ping, in bytes: the answer is just as long."""
+USED = b"USED:"
 USE_BYTES = 4096
 """The longest accepted USED, in bytes."""
 
@@ -114,10 +115,25 @@ class Use:
     """
 
     command: int
-    values: Mapping[str, object]
+    text: bytes
+    """A JSON object, or whatever a worker sent instead."""
+
+    @classmethod
+    def of(cls, command: int, values: Mapping[str, object]) -> "Use":
+        return cls(command, json.dumps(values).encode("ascii"))
+
+    @classmethod
+    def parse(cls, payload: bytes) -> "Use":
+        """Raises BadMessage; what its text is shows later."""
+        return cls(*_numbered(payload, len(USED)))
+
+    @property
+    def values(self) -> dict[str, object]:
+        """The object. Raises BadMessage if it is none."""
+        return _object(self.text)
 
     def payload(self) -> bytes:
-        return b"USED:%d:%b" % (self.command, json.dumps(self.values).encode("ascii"))
+        return b"USED:%d:%b" % (self.command, self.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +169,8 @@ def from_worker(payload: bytes, welcomed: bool) -> Reply | Log | Use | Ping | Po
         if payload.startswith(b"LOG:"):
             number, output = _numbered(payload, 4)
             return Log(number, output)
-        if payload.startswith(b"USED:"):
-            number, used = _numbered(payload, 5)
-            return Use(number, _object(used))
+        if payload.startswith(USED):
+            return Use.parse(payload)
         if payload.startswith(b"ping:"):
             if len(payload) > PING_BYTES:
                 raise BadMessage(f"a ping must have at most {PING_BYTES} bytes, got {len(payload)}")

@@ -181,6 +181,7 @@ class Attempt:
         if self.session is not None and not use.command:
             self.actor.job.used(self.session.name, use)
         self.actor.job.command_used(self, use)
+        self.touched()
 
     def touched(self) -> None:
         """Note that it may look different to users now."""

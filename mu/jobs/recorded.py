@@ -367,6 +367,8 @@ class RecordedJob(ABC):
         Raises LookupError or ValueError for a record that does not fit the previous ones.
         """
         match record:
+            case CommandUsed():  # by far the most frequent one
+                self._apply_command_use(record)
             case Planned():
                 self._apply_plan(record)
             case Sized():
@@ -391,8 +393,6 @@ class RecordedJob(ABC):
                     self.bill.ended(session, at)
             case Used():
                 self._apply_use(record)
-            case CommandUsed():
-                self._apply_command_use(record)
             case Assigned():
                 self._apply_assignment(record)
             case AttemptEnded():
@@ -519,9 +519,9 @@ class RecordedJob(ABC):
 
     def _apply_command_use(self, record: CommandUsed) -> None:
         actor = self._by_number[record.actor]
-        told = {**record.told, "commands": 1} if record.command else record.told
-        actor.usage.add(told)
-        self.usage.add(told)
+        commands = 1 if record.command else 0
+        actor.usage.add(record.told, commands)
+        self.usage.add(record.told, commands)
         for attempt in actor.attempts:
             if attempt.number == record.attempt:
                 attempt.told.add(record.command)

@@ -11,7 +11,7 @@ from json.encoder import encode_basestring_ascii as _quote
 from typing import Any, ClassVar
 
 from mu.events import Effect, Event, Finish, Send, digest, encode
-from mu.strict_json import loads
+from mu.strict_json import loads, pack
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,9 +319,8 @@ def write_record(record: Record) -> str:
 
 def _write_use(record: CommandUsed) -> str:
     """Return the line of a CommandUsed, whose figures are finite."""
-    told = ",".join([f'"{name}":{figure!r}' for name, figure in record.told.items()])
     where = f"{record.at!r},{record.actor},{record.attempt},{record.command}"
-    return f'["{record.kind}",{where},{{{told}}}]'
+    return f'["commandused",{where},{pack(record.told).decode("ascii")}]'
 
 
 def write_event(

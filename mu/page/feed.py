@@ -21,7 +21,7 @@ from mu.jobs.actors import Actor
 from mu.jobs.book import PastJob
 from mu.jobs.job import Job
 from mu.jobs.summary import JSON, readable
-from mu.strict_json import dumps
+from mu.strict_json import pack
 
 TICK_S = 0.25
 """The shortest time between two events to a viewer."""
@@ -118,16 +118,16 @@ class Feed:
 
     def end(self) -> bytes:
         """Return the last event of a job that has ended."""
-        return event("end", f"{self._epoch}.{self.version}", "{}")
+        return event("end", f"{self._epoch}.{self.version}", b"{}")
 
     def _encode(self, seen: int | None) -> bytes:
         event_id = f"{self._epoch}.{self.version}"
         if seen is None:
             told: JSON = {"at": self._clock.seconds(), "job": self._told, "columns": COLUMNS}
-            return event("snapshot", event_id, dumps(told | {"actors": list(self._rows())}))
+            return event("snapshot", event_id, pack(told | {"actors": list(self._rows())}))
         job = {name: self._told[name] for name, last in self._changed.items() if last > seen}
         changes = {"at": self._clock.seconds(), "job": job, "actors": list(self._rows(seen))}
-        return event("changes", event_id, dumps(changes))
+        return event("changes", event_id, pack(changes))
 
     def _rows(self, seen: int | None = None) -> Iterable[Row]:
         if not isinstance(self.job, Job):
@@ -137,9 +137,9 @@ class Feed:
         return map(row_of, filter(None, map(self.job.actor, self.job.changes.since(seen))))
 
 
-def event(kind: str, event_id: str, told: str) -> bytes:
+def event(kind: str, event_id: str, told: bytes) -> bytes:
     """Return a server-sent event; `told` is one line."""
-    return f"id: {event_id}\nevent: {kind}\ndata: {told}\n\n".encode("ascii")
+    return b"id: %b\nevent: %b\ndata: %b\n\n" % (event_id.encode(), kind.encode(), told)
 
 
 @implementer(IPushProducer)

@@ -51,7 +51,9 @@ def timeline_json(
         "actors": [],
     }
     chosen = islice((one for number, one in course.actors.items() if number > after), most)
-    actors = (pack(_actor(one, course.opened(one.number), start, until, commands)) for one in chosen)
+    actors = (
+        pack(_actor(one, course.opened(one.number), start, until, commands)) for one in chosen
+    )
     return pack(head).removesuffix(b"]}") + b",".join(actors) + b"]}"
 
 
