@@ -318,7 +318,7 @@ class Actor:
         self._cancelled = self.job.cancelled
 
     def cancel(self, record: Stopped) -> None:
-        """Apply that the job was cancelled while this actor waited for a worker."""
+        """Apply that the job was stopped while this actor waited for a worker."""
         self._since = record.at
         self.outcome = Finish(record.reason)
         self._cancelled = True

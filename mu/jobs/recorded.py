@@ -410,8 +410,7 @@ class RecordedJob(ABC):
             case Stopped():
                 self.stopped = record
                 self._step(Step.STOPPED)
-                if self.cancelled:
-                    self._cancel_waiting(record)
+                self._cancel_waiting(record)
             case Resumed(at=at, stopped_at=stopped_at):
                 self.launches.lose(self._past_sessions | self._sessions.keys())  # all but spares
                 self.bill.lose(self._sessions.keys(), stopped_at)
