@@ -23,7 +23,7 @@ from kit.model.session_machines import MACHINES, UNSOUND
 from kit.model.session_properties import Mix, OfMix, Properties
 from kit.parts import Reactor, make_spec
 from mu.config import Config, JobsSection, LaunchSection, WorkerSection
-from mu.invocations import Accepted, Invocation, Size, Unknown
+from mu.invocations import Accepted, Answer, Invocation, Size, Unknown, Unreached
 from mu.jobs.book import JobBook, PastJob
 from mu.jobs.conductor import Conductor
 from mu.jobs.job import Job
@@ -95,17 +95,17 @@ class Steady:
 
 
 class MadeUp(Engine):
-    """Launches are handed to the world; which workers begin, and when, is its choice."""
+    """An engine whose launches are the world's."""
 
     name = "made up"
 
-    def __init__(self, launch: Callable[[Invocation], Deferred[Any]]) -> None:
+    def __init__(self, launch: Callable[[Invocation], Deferred[Answer]]) -> None:
         self._launch = launch
 
-    def launch(self, invocation: Invocation) -> Deferred[Any]:
+    def launch(self, invocation: Invocation) -> Deferred[Answer]:
         return self._launch(invocation)
 
-    def size(self, function: str, region: str) -> Deferred[Any]:
+    def size(self, function: str, region: str) -> Deferred[Size | Unreached | str]:
         return succeed(Size(1024, timeout_s=60.0))
 
 
