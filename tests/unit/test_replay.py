@@ -218,12 +218,13 @@ def test_an_event_is_recorded_with_the_commands_and_states_that_it_led_to():
 
 @pytest.mark.parametrize(
     "text",
-    ["\udcff", "\ud800\udcff", "ü\u2028\U0001f600", "\x00\x1f\x7f\n", '"\\', "OK:" + "x" * 999],
+    ["\udcff", "\ud800x", "ü\u2028\U0001f600", "\x00\x1f\x7f\n", '"\\', "OK:" + "x" * 999],
 )
 def test_an_event_of_any_text_is_a_line_of_ascii_and_comes_back(text):
     event, sent = Answered(1795849334.5618136, text, 2**70), [Send(f"echo:{text}")]
     line = write_event(0, 1, event, sent)
-    assert line.isascii() and "\n" not in line
+    assert line.isascii()
+    assert "\n" not in line
     happened = read_record(line)
     assert read_event(happened.event) == event
     assert happened.effects == digest(sent)
@@ -239,8 +240,15 @@ def test_an_event_of_any_text_is_a_line_of_ascii_and_comes_back(text):
         '"\\ud800"',
         '{"a":1,"a":2}',
         "123456789012345678901234567890",
-    ]
-    + ["1.0", "-0.0", "5e-324", "0.1", "1E5", "9007199254740993", "true", '{"\\udcff":[null]}'],
+        "1.0",
+        "-0.0",
+        "5e-324",
+        "0.1",
+        "1E5",
+        "9007199254740993",
+        "true",
+        '{"\\udcff":[null]}',
+    ],
 )
 def test_a_record_is_read_as_the_json_module_reads_it(value):
     record = read_record(f'["attemptended",3,0,1,null,{value},"","OK",true]')

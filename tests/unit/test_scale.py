@@ -1,5 +1,6 @@
 """What an event costs does not grow with the number of actors."""
 
+import gc
 import json
 import sys
 from functools import partial
@@ -44,11 +45,13 @@ def operations(call):
         return trace
 
     before = sys.gettrace()
+    gc.disable()  # it would also run what other tests have left behind
     sys.settrace(trace)
     try:
         call()
     finally:
         sys.settrace(before)
+        gc.enable()
     return count
 
 
