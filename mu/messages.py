@@ -15,6 +15,7 @@ BLOB = b"BLOB:"
 """The beginning of the first frame of a connection for blobs (mu.blob_line), instead of a hello."""
 PING_BYTES = 256
 """The longest accepted ping, in bytes: the answer is just as long."""
+USED = b"USED:"
 USE_BYTES = 4096
 """The longest accepted USED, in bytes."""
 
@@ -145,14 +146,29 @@ class Use(Message):
     A worker sends it only where its event has `usage_ext`.
     """
 
-    __slots__ = __match_args__ = ("command", "values")
+    __slots__ = __match_args__ = ("command", "text")
 
-    def __init__(self, command: int, values: Mapping[str, object]) -> None:
+    def __init__(self, command: int, text: bytes) -> None:
         self.command = command
-        self.values = values
+        self.text = text
+        """A JSON object, or whatever a worker sent instead."""
+
+    @classmethod
+    def of(cls, command: int, values: Mapping[str, object]) -> "Use":
+        return cls(command, json.dumps(values).encode("ascii"))
+
+    @classmethod
+    def parse(cls, payload: bytes) -> "Use":
+        """Raises BadMessage; what its text is shows later."""
+        return cls(*_numbered(payload, len(USED)))
+
+    @property
+    def values(self) -> dict[str, object]:
+        """The object. Raises BadMessage if it is none."""
+        return _object(self.text)
 
     def payload(self) -> bytes:
-        return b"USED:%d:%b" % (self.command, json.dumps(self.values).encode("ascii"))
+        return b"USED:%d:%b" % (self.command, self.text)
 
 
 class Ping(Message):
@@ -192,9 +208,8 @@ def from_worker(payload: bytes, welcomed: bool) -> Reply | Log | Use | Ping | Po
         if payload.startswith(b"LOG:"):
             number, output = _numbered(payload, 4)
             return Log(number, output)
-        if payload.startswith(b"USED:"):
-            number, used = _numbered(payload, 5)
-            return Use(number, _object(used))
+        if payload.startswith(USED):
+            return Use.parse(payload)
         if payload.startswith(b"ping:"):
             if len(payload) > PING_BYTES:
                 raise BadMessage(f"a ping must have at most {PING_BYTES} bytes, got {len(payload)}")

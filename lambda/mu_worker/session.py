@@ -143,7 +143,7 @@ class WorkerSession:
         if length > LARGEST_REPLY:
             text = f"FAIL(the reply of {length} bytes exceeds the limit of {LARGEST_REPLY} bytes)"
             length = len(text)
-        self._outbox.append((Reply(text, number), Use(number, used) if used else None))
+        self._outbox.append((Reply(text, number), Use.of(number, used) if used else None))
         self._outbox_bytes += length
         self.sent += 1
 
@@ -155,7 +155,7 @@ class WorkerSession:
     def tell_use(self, used: Mapping[str, float]) -> None:
         """Tell what the worker itself has used, if that is possible now; it is not kept."""
         if used and self._may_reply and self._voice is Voice.NUMBERED:
-            self._asides.append(Use(0, used).payload())
+            self._asides.append(Use.of(0, used).payload())
 
     def ping(self) -> None:
         """Send a ping, if the coordinator is known to understand it."""
@@ -210,7 +210,7 @@ class WorkerSession:
                 )
             self._next = welcome.replies
             if self._use:
-                self._asides.append(Use(0, self._use).payload())
+                self._asides.append(Use.of(0, self._use).payload())
         self.welcomed = True
         self._voice = Voice.NUMBERED
 

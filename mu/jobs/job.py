@@ -183,7 +183,7 @@ class Job(RecordedJob):
         command, outstanding = use.command, attempt.machine.worker.outstanding
         if self.ending or command in attempt.told or (command and command not in outstanding):
             return
-        if told := told_by(use.values):
+        if told := told_by(use):
             attempt.told &= {0, *outstanding}  # the others have their last reply
             attempt.told.add(command)
             now = self.clock.seconds()
