@@ -106,7 +106,7 @@ def measure_viewers(workers: int, number: int, pairs: int) -> dict[str, list[flo
     """
     told: dict[str, list[float]] = {"without": [], "watched": [], "kib_s": []}
     with tempfile.TemporaryDirectory(prefix="mu-bench-") as name:
-        daemon, job = start(Path(name), workers, 100_000)
+        daemon, job = start(Path(name), workers, 1000)
         pause_s = workers / COMMANDS_A_SECOND
         try:
             server = Server(daemon.process.pid)
