@@ -69,9 +69,7 @@ def row_in(told: JSON) -> Row:
 
 def _gates(job: Job) -> Iterator[tuple[str, str]]:
     """Yield what actors wait for, as in their rows, and with how many are still to go."""
-    return (
-        (gate.title, str(gate)) for gate in job.stages.closed_gates() if len(gate.before) > 1
-    )
+    return ((gate.title, str(gate)) for gate in job.stages.closed_gates() if len(gate.before) > 1)
 
 
 class Feed:
