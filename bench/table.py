@@ -1,7 +1,7 @@
 """All benchmarks in one table: each figure, its peer's in the same run, the ratio, and whether it is good enough.
 
 The peers are a bare Twisted server, boto3 in 64 threads, as many bare starts of Python, a bare file, bare
-connects, a bare relay, the same work one file after the other, and bare TCP with zlib; times are of the processor, but for
+connects, the daemon's own port, a bare relay, the same work one file after the other, and bare TCP with zlib; times are of the processor, but for
 those at hello, of connections, of copying and of links. Each benchmark runs once, in under ten minutes together;
 alone, each repeats its runs and tells more.
 Only ratios can be compared between machines, and only those of a quiet machine can be trusted.
@@ -25,6 +25,7 @@ from rich.table import Table
 HERE = Path(__file__).resolve().parent
 COMMANDS = {
     "coordinator": ["coordinator.py", "--repeat", "1"],
+    "accepts": ["accepts.py", "--repeat", "1"],
     "used": ["coordinator.py", "--used", "--repeat", "1"],
     "many": ["many.py", "--seconds", "20"],
     "launch": ["launch.py", "--runs", "1"],
@@ -77,6 +78,11 @@ def coordinator_lines(told: Any) -> Iterator[Line]:
     yield Line("saturated: commands", "/s", *pair, 0.9, 1.2, True)
     journal = full["mu"]["us"], full["forgetful"]["us"]
     yield Line("a command, journal on and off", "us", *journal, 1.10, 1.05)
+
+
+def accepts_lines(told: Any) -> Iterator[Line]:
+    pair = told["haproxy_per_cpu_s"], told["alone_per_cpu_s"]
+    yield Line("accepts behind HAProxy, own port", "/CPU s", *pair, 1.6, 2.0, True)
 
 
 def used_lines(told: Any) -> Iterator[Line]:
@@ -146,6 +152,7 @@ def link_lines(told: Any) -> Iterator[Line]:
 
 LINES: dict[str, Callable[[Any], Iterator[Line]]] = {
     "coordinator": coordinator_lines,
+    "accepts": accepts_lines,
     "used": used_lines,
     "many": many_lines,
     "launch": launch_lines,

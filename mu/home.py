@@ -14,6 +14,10 @@ from mu.config import ConfigError
 
 BACKLOG = 4096
 """How many connections to a port may wait to be accepted."""
+WORKER_SOCKET = "worker.sock"
+"""The UNIX socket in a home at which HAProxy hands over workers."""
+HAPROXY_PEM = "haproxy.pem"
+"""The file in a home with HAProxy's certificate and its key."""
 
 
 class HomeInUse(OSError):
@@ -161,6 +165,21 @@ def open_port(section: str, host: str, port: int, last: int = 0) -> socket.socke
             " give another port, or 0 for a free one"
         ) from None
     return opened
+
+
+def try_socket(path: Path) -> None:
+    """Check that a UNIX socket can be opened, and remove one that an earlier daemon has left.
+
+    Raises ConfigError.
+    """
+    try:
+        path.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX) as opened:
+            opened.bind(str(path))
+        path.unlink()
+    except OSError as error:
+        why = error.strerror or str(error)  # strerror: not if the path is too long
+        raise ConfigError(f"[worker] haproxy = yes: cannot open the socket {path}: {why}") from None
 
 
 def allow_many_files() -> None:

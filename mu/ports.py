@@ -7,18 +7,27 @@ from typing import Any, cast
 
 from twisted.internet import tcp
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReactorSocket
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IProtocolFactory,
+    IReactorSocket,
+    IReactorUNIX,
+)
 from twisted.internet.protocol import ServerFactory
 
 from mu.config import Config, ControlSection, RelaySection, WorkerSection
-from mu.home import open_port, write_private
+from mu.home import BACKLOG, WORKER_SOCKET, open_port, try_socket, write_private
+
+
+class DoorReactor(IReactorSocket, IReactorUNIX):
+    """What the ports need from Twisted's reactor."""
 
 
 class Ports:
     """The worker, control and relay ports; `numbers` has those that listen, and the local engine's."""
 
     def __init__(
-        self, config: Config, last: Mapping[str, int], reactor: IReactorSocket, file: Path
+        self, config: Config, last: Mapping[str, int], reactor: DoorReactor, file: Path
     ) -> None:
         """Open the ports. Raises ConfigError.
 
@@ -29,9 +38,14 @@ class Ports:
         self._listening: list[IListeningPort] = []
         self.numbers: dict[str, int] = {}
         sections: dict[str, WorkerSection | ControlSection | RelaySection] = {
-            "worker": config.worker,
             "control": config.control,
         }
+        self._socket = config.home / WORKER_SOCKET
+        if config.worker.haproxy:
+            try_socket(self._socket)
+            self.numbers["worker"] = config.worker.port
+        else:
+            sections["worker"] = config.worker
         if config.relay.enabled:
             sections["relay"] = config.relay
         self._opened = {
@@ -50,6 +64,15 @@ class Ports:
         opened.close()  # the reactor has its own copy
         self._listening.append(port)
         self.numbers[name] = port.getHost().port
+        return port
+
+    def take_from_haproxy(self, factory: IProtocolFactory) -> tcp.Port:
+        """Begin to accept connections that HAProxy hands over, which listens at the worker port."""
+        port = self._reactor.listenUNIX(
+            str(self._socket), cast(ServerFactory[Any], factory), BACKLOG, 0o600
+        )
+        assert isinstance(port, tcp.Port)
+        self._listening.append(port)
         return port
 
     def publish(self) -> None:

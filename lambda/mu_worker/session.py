@@ -7,7 +7,6 @@ from the frames passed to `receive`. The rules are the protocol's "Extensions".
 import zlib
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
 
@@ -16,6 +15,7 @@ from mu.messages import (
     Command,
     Hello,
     Log,
+    Message,
     Ping,
     Pong,
     Reply,
@@ -38,12 +38,14 @@ class SessionOver(Exception):
     """The coordinator contradicted the session, which cannot continue."""
 
 
-@dataclass(frozen=True, slots=True)
-class NumberedCommand:
+class NumberedCommand(Message):
     """A command and its number, counted from 1 over the whole session."""
 
-    number: int
-    command: Command
+    __slots__ = __match_args__ = ("number", "command")
+
+    def __init__(self, number: int, command: Command) -> None:
+        self.number = number
+        self.command = command
 
     @property
     def is_quit(self) -> bool:

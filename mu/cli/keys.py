@@ -12,14 +12,15 @@ from mu.cli.localkey import local
 from mu.cli.options import CliError, finds_daemon, print_json, shows_json, the_client, the_home
 
 if TYPE_CHECKING:
-    from mu.cli.address import Home
+    from mu.client.address import Home
     from mu.net.certificates import Authority, Facts
 
 SERVER = """\
 The key and certificate of the worker port are generated at each start of the
 daemon, and are never written to disk. To renew them, stop the daemon and start
 it again. Running jobs are kept ([mu] on_stop = keep): their workers check the
-new certificate against the same CA, and resume."""
+new certificate against the same CA, and resume. Behind HAProxy, both are in
+haproxy.pem in the home: delete it before the start, and reload HAProxy after."""
 
 CA = """\
 The CA in {home} will be replaced.
@@ -27,6 +28,7 @@ The CA in {home} will be replaced.
 - After the restart, workers of running jobs cannot reconnect, because they
   trust the old CA only. Their actors are retried with new workers; each such
   retry counts. Workers of engine external need a new event.
+- HAProxy, if it is in front, has to be reloaded after the restart.
 - A relay on another machine needs new files: mu keys export FOLDER --relay HOST
 - The old CA is kept beside the new one, as ca.pem.old and ca.key.old. If its
   key has leaked, restart the daemon at once, and delete ca.key.old."""
@@ -212,8 +214,7 @@ def _as_json(facts: Facts) -> dict[str, str]:
 
 def _running() -> str:
     """Return a sentence about how many jobs a renewal affects."""
-    from mu.cli.address import NoAddress, NotRunning
-    from mu.cli.client import RequestRefused
+    from mu.client.errors import NoAddress, NotRunning, RequestRefused
 
     try:
         jobs = the_client().jobs()

@@ -16,7 +16,9 @@ from pathlib import Path
 from mu import hosts
 from mu.config import Config
 from mu.doctor.finding import FAIL, OK, UNKNOWN, WARN, Finding
+from mu.home import WORKER_SOCKET
 from mu.net.certificates import SERVER_NAME, Authority, Facts
+from mu.wire import Framer, frame
 
 SOON = timedelta(days=30)
 CONNECT_S = 3.0
@@ -126,8 +128,53 @@ def find_places(home: Path, config: Config) -> dict[str, Reach]:
 
 
 def check_worker_port(home: Path, config: Config, aws: bool) -> Finding:
-    """Check that a daemon listens, with a certificate that workers accept."""
-    return _check_own_port("worker", home, config.worker.host, aws)
+    """Check that a daemon listens, with a certificate that workers accept.
+
+    Behind HAProxy, a worker of a job that does not exist is handed over as well.
+    """
+    found = _check_own_port("worker", home, config.worker.host, aws)
+    if not config.worker.haproxy:
+        return found
+    remedy = f"start HAProxy as the daemon's user, or reload it (docs/service.md): {found.remedy}"
+    if found.level == FAIL:
+        return replace(found, remedy=remedy)
+    if found.level != OK:
+        return found
+    port = find_ports(home)["worker"]
+    host = _near(config.worker.host)
+    try:
+        heard = _be_dismissed(home, host, port)
+    except (OSError, ValueError) as error:
+        heard = str(error)
+    if heard == "quit:":
+        return replace(found, sentence=f"{found.sentence}; HAProxy hands workers over")
+    return replace(
+        found,
+        level=FAIL,
+        sentence=f"HAProxy at port {port} does not hand workers over to the daemon: {heard}",
+        remedy=f"start the daemon; HAProxy must run as its user, to open {home / WORKER_SOCKET}",
+    )
+
+
+def _be_dismissed(home: Path, host: str, port: int) -> str:
+    """Say hello as a worker of a job that does not exist; return the answer.
+
+    Raises OSError and ValueError.
+    """
+    identity = Authority.read(home).mint_job("doctor", 60)
+    context = ssl.create_default_context(cafile=str(home / "ca.pem"))
+    with identity.files() as files:
+        context.load_cert_chain(*files)
+    with (
+        socket.create_connection((host, port), CONNECT_S) as plain,
+        context.wrap_socket(plain, server_hostname=SERVER_NAME) as connection,
+    ):
+        connection.sendall(frame(b"OK:HELLO"))
+        framer = Framer()
+        while data := connection.recv(4096):
+            for payload in framer.feed(data):
+                return payload.decode("utf-8", "replace")
+    return "it closed the connection"
 
 
 def check_relay(home: Path, config: Config, aws: bool, pipeline: str) -> Finding:
@@ -192,15 +239,19 @@ def _check_own_port(name: str, home: Path, host: str, aws: bool) -> Finding:
             else f"the daemon running for home {home} has no {name} port",
             "start it: twistd -n mu --config FILE",
         )
-    near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return _check_certificate(
         check,
         home,
-        near,
+        _near(host),
         ports[name],
         f"port {ports[name]} of ports.json",
         "restart the daemon: it was killed, or does not accept connections",
     )
+
+
+def _near(host: str) -> str:
+    """Return where a port that listens at `host` can be reached from this machine."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
 def _check_certificate(

@@ -9,13 +9,13 @@ import ipaddress
 import os
 import re
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -25,6 +25,7 @@ from mu.hosts import read_host
 
 SERVER_NAME = "mu-coordinator"
 JOB_URI = "urn:mu:job:"
+_JOB_NAME = "mu job "
 
 TLS_1_2_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """Cipher suites with authenticated encryption and forward secrecy; TLS 1.3 has no others."""
@@ -47,6 +48,12 @@ class Identity:
 
     certificate: str
     key: str
+
+    @contextmanager
+    def files(self) -> Iterator[tuple[str, str]]:
+        """Return paths of both, for OpenSSL, which reads files: keys must not be on disk."""
+        with _readable(self.certificate) as certificate, _readable(self.key) as key:
+            yield certificate, key
 
 
 def bare(pem: str) -> str:
@@ -191,7 +198,7 @@ class Authority:
         Its key is EC, or RSA in PKCS #1 for workers of the original mu.
         """
         return self._mint(
-            f"mu job {job_id}",
+            _JOB_NAME + job_id,
             [x509.UniformResourceIdentifier(JOB_URI + job_id)],
             ExtendedKeyUsageOID.CLIENT_AUTH,
             datetime.timedelta(seconds=seconds),
@@ -200,10 +207,31 @@ class Authority:
 
     def mint_server(self, *hosts: str) -> Identity:
         """Return a server's identity, for SERVER_NAME and these hosts (names or addresses)."""
-        names = [x509.DNSName(SERVER_NAME), *map(_host_name, dict.fromkeys(map(read_host, hosts)))]
         return self._mint(
-            SERVER_NAME, names, ExtendedKeyUsageOID.SERVER_AUTH, _SERVER_YEARS * _YEAR
+            SERVER_NAME,
+            _server_names(hosts),
+            ExtendedKeyUsageOID.SERVER_AUTH,
+            _SERVER_YEARS * _YEAR,
         )
+
+    def keep_server(self, path: Path, *hosts: str) -> bool:
+        """Have a server's identity in a file; return whether it is a new one. Raises OSError.
+
+        The one there is kept if it is of this CA, for these hosts, and valid for another year.
+        """
+        names = tuple(str(name.value) for name in _server_names(hosts))
+        try:
+            there = x509.load_pem_x509_certificate(path.read_bytes())
+            there.verify_directly_issued_by(self._certificate)
+            facts = Facts.of(there.public_bytes(serialization.Encoding.DER))
+        except (FileNotFoundError, ValueError, TypeError, InvalidSignature):
+            facts = None
+        late = datetime.datetime.now(datetime.UTC) + _YEAR
+        if facts is not None and facts.names == names and facts.ends > late:
+            return False
+        identity = self.mint_server(*hosts)
+        write_private(path, identity.certificate + identity.key)
+        return True
 
     def _mint(
         self,
@@ -247,14 +275,14 @@ def server_context(identity: Identity, ca_pem: str) -> ssl.SSLContext:
     context.load_verify_locations(cadata=ca_pem)
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
     context.num_tickets = 0
-    with _readable(identity.certificate) as certificate, _readable(identity.key) as key:
-        context.load_cert_chain(certificate, key)
+    with identity.files() as files:
+        context.load_cert_chain(*files)
     return context
 
 
 @contextmanager
 def _readable(text: str) -> Iterator[str]:
-    """Return the path of a pipe with this text: OpenSSL reads files, and keys must not be on disk."""
+    """Return the path of a pipe with this text."""
     end, start = os.pipe()
     try:
         with open(start, "w", encoding="ascii") as pipe:
@@ -279,6 +307,13 @@ def job_of(certificate: x509.Certificate) -> str | None:
         if uri.startswith(JOB_URI):
             return uri.removeprefix(JOB_URI)
     return None
+
+
+def job_called(common_name: str | None) -> str | None:
+    """Return the id of the job that the common name of a worker's certificate names, or None."""
+    if common_name is None or not common_name.startswith(_JOB_NAME):
+        return None
+    return common_name.removeprefix(_JOB_NAME)
 
 
 def _is_ca(certificate: x509.Certificate) -> bool:
@@ -335,6 +370,10 @@ def _usage(signs: bool) -> x509.KeyUsage:
 
 def _name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
+
+
+def _server_names(hosts: Iterable[str]) -> list[x509.GeneralName]:
+    return [x509.DNSName(SERVER_NAME), *map(_host_name, dict.fromkeys(map(read_host, hosts)))]
 
 
 def _host_name(host: str) -> x509.GeneralName:

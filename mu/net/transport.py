@@ -15,6 +15,8 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from mu.net.certificates import job_named
+
 RECORD = 16384
 """The most bytes of a TLS record."""
 
@@ -118,6 +120,11 @@ class TLSTransport(Protocol):
     def peer_certificate(self) -> bytes | None:
         """The peer's certificate in DER, once the handshake has finished."""
         return self._tls.getpeercert(binary_form=True)
+
+    @property
+    def peer_job(self) -> str | None:
+        """The id of the job that this certificate names."""
+        return job_named(self.peer_certificate)
 
     def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
         assert streaming

@@ -14,7 +14,6 @@ from zope.interface import implementer
 
 from mu.config import RelaySection
 from mu.logs import DaemonLogger
-from mu.net.certificates import job_named
 from mu.net.endings import handshake_error
 from mu.net.strangers import LogSums, Strangers
 from mu.net.transport import TLSTransport
@@ -114,7 +113,7 @@ class RelayProtocol(Protocol):
 
     def handshakeCompleted(self) -> None:
         self._hub.strangers.discard(self)
-        self._job = job_named(self.transport.peer_certificate)
+        self._job = self.transport.peer_job
         if self._job is None:
             self.close("its certificate names no job")
 

@@ -39,7 +39,7 @@ class Machine:
             cwd=self.folder / "user",
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
         )
 
     def mu(self, *words, **env):
@@ -83,3 +83,9 @@ def pids_with(word):
         if "rclone" in command.partition("\0")[0] and word in command:
             found.append(int(place.name))
     return found
+
+
+def kib(daemon):
+    """Return how much memory a daemon has, in KiB."""
+    pages = Path(f"/proc/{daemon.process.pid}/statm").read_text().split()[1]
+    return int(pages) * 4

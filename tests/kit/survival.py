@@ -10,6 +10,7 @@ from stage import Daemon, free_ports_conf
 
 from kit.faults import Proxy, S3Faults, Schedule, workers_of
 from kit.film import chunk, order, put_film, wait_until
+from kit.haproxy import behind_haproxy, start_haproxy
 from kit.local import processes_of
 from kit.parts import recorded_job
 from mu.config import read_config
@@ -42,7 +43,9 @@ PREFIXES = 5
 class Stage:
     """A daemon that comes and goes, and one S3 for all its lives."""
 
-    def __init__(self, folder: Path, s3: Any, joiner: Path, hold_s: float) -> None:
+    def __init__(
+        self, folder: Path, s3: Any, joiner: Path, hold_s: float, fronted: bool = False
+    ) -> None:
         self._folder = folder
         self._conf = free_ports_conf(
             worker=f"hold_s = {hold_s}\nheartbeat_s = {hold_s / 2}\nsilence_s = {2 * hold_s}",
@@ -50,12 +53,15 @@ class Stage:
             launch=f"hello_timeout_s = {5 * hold_s}",
             journal="commit_s = 1",  # so that much is not on disk yet when the daemon is killed
         )
+        if fronted:
+            self._conf = behind_haproxy(self._conf)
         self.home = folder / "home"
         self.s3 = s3
         self.s3_faults = S3Faults(s3, seed=1, slow_s=0.5)
         self.proxy: Proxy
         self.daemon: Daemon | None = None
         self.start()
+        self.haproxy = start_haproxy(self.running) if fronted else None
         self.running.create_function("png2y4m", joiner, Timeout=FUNCTION_S)
         self.running.lambda_client().put_function_event_invoke_config(
             FunctionName="png2y4m", MaximumRetryAttempts=0
@@ -97,6 +103,8 @@ class Stage:
         """Stop it for good; what it began is gone, too."""
         self.clear()
         self.stop()
+        if self.haproxy is not None:
+            self.haproxy.stop()
         self.s3_faults.close()
         try:
             wait_until(lambda: not processes_of(self.home))
@@ -125,9 +133,9 @@ def survive(stage: Stage, seed: int, workers: int, life_s: float) -> Schedule:
     before, functions_before = len(stage.log), stage.function_logs()
     stage.s3_faults.worsen(*schedule.s3)
     with Proxy(stage.running.ports["worker"], seed, schedule.network) as stage.proxy:
-        more = {"event": {"port": stage.proxy.port}, "spares": schedule.spares, "retries": 6}
+        more = {"event": {"port": stage.proxy.port}, "spares": schedule.spares, "retries": 20}
         ordered = stage.running.ask("/jobs", order(name, workers, schedule.frames, **more))
-        job = schedule.run(stage, ordered["id"], seconds=90)
+        job = schedule.run(stage, ordered["id"], seconds=300)
         story = f"{schedule}\n{stage}"
         stage.proxy.calm()
         assert (job["state"], job["error"]) == ("done", None), story

@@ -25,14 +25,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
+from stage import Daemon
 
 from kit.nursery import WORKER, Child, Nursery
 from mu.messages import Hello
+from mu.net.certificates import Identity
 from mu.wire import WORKER_FRAME_LIMIT, Framer, frame
 
 ROOT = Path(__file__).parents[2]
 CHECKOUT = f"{ROOT / 'lambda'}:{ROOT}"
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 """How long anything that is awaited may take: only failing tests ever wait so long."""
 
 RUN_HANDLER = """
@@ -104,6 +106,19 @@ class Peer:
         assert self.hello().session
         self.say(f"welcome:{actor}:1:0")
         return self
+
+
+def dial(daemon: Daemon, identity: Identity | None = None) -> socket.socket:
+    """Connect to the worker port with this identity; None: without TLS."""
+    line = socket.create_connection(("127.0.0.1", daemon.ports["worker"]), 10)
+    if identity is None:
+        return line
+    context = ssl.create_default_context(cafile=str(daemon.home / "ca.pem"))
+    context.check_hostname = False
+    pem = daemon.home.parent / "worker.pem"
+    pem.write_text(identity.certificate + identity.key)
+    context.load_cert_chain(pem)
+    return context.wrap_socket(line)
 
 
 @cache

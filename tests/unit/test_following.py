@@ -8,8 +8,8 @@ from kit.parts import OneState, make_spec, recorded_job
 from twisted.internet.task import Clock
 
 from mu.cli import following
-from mu.cli.client import DaemonUnreachable, RequestRefused
 from mu.cli.following import follow
+from mu.client.errors import DaemonUnreachable, RequestRefused
 from mu.journal.records import Assigned, AttemptEnded, NobodyCame, Planned
 from mu.page.feed import Feed, event
 from mu.states import MachineState
