@@ -365,13 +365,16 @@ FEW, MANY = 10, 40
 """The echoes of each worker in the runs that the costs are taken from."""
 
 
-def take_costs(costs: Costs, workers: int = 1000) -> Costs:
-    """Return the costs with those that two real runs of this size tell."""
+def take_costs(costs: Costs, workers: int = 1000) -> tuple[Costs, float]:
+    """Return the costs with those that two real runs of this size tell.
+
+    And how many times as long as simulated these took: above 1, others use the cores as well.
+    """
     few, many = run_really(workers, FEW), run_really(workers, MANY)
     worked = [run["cpu_s"] - run["accept_cpu_s"] for run in (few, many)]
     command = (worked[1] - worked[0]) / workers / (MANY - FEW)
     swarms = (many["swarm_work_s"] - few["swarm_work_s"]) / workers / (MANY - FEW)
-    return replace(
+    taken = replace(
         costs,
         accept_ms=1e3 * statistics.mean(run["accept_cpu_s"] for run in (few, many)) / workers,
         hello_ms=1e3 * max(0.0, worked[0] / workers - FEW * command),
@@ -380,20 +383,27 @@ def take_costs(costs: Costs, workers: int = 1000) -> Costs:
         client_tls_ms=1e3 * statistics.mean(run["swarm_tls_s"] for run in (few, many)) / workers,
         client_command_us=1e6 * swarms,
     )
+    real, simulated = (
+        sum(run["connected_s"] + run["worked_s"] for run in runs)
+        for runs in ((few, many), [rehearse(taken, workers, rounds) for rounds in (FEW, MANY)])
+    )
+    return taken, real / simulated
 
 
 def check(costs: Costs) -> dict[str, Any]:
     """Return what the simulation and real runs say of 100, 1,000 and 10,000 workers, and the costs."""
-    costs = take_costs(costs)
+    costs, stretch = take_costs(costs)
     rows = []
     for workers in (100, 1_000, 10_000):
         real, simulated = run_really(workers, ECHOES), rehearse(costs, workers, ECHOES)
+        simulated |= {name: stretch * simulated[name] for name in ("connected_s", "worked_s")}
         error = {name: 100 * (simulated[name] / real[name] - 1) for name in simulated}
         rows.append({"workers": workers, "real": real, "simulated": simulated, "error": error})
-    return {"costs": asdict(costs), "rows": rows}
+    return {"costs": asdict(costs), "stretch": stretch, "rows": rows}
 
 
 def print_check(told: dict[str, Any]) -> None:
+    print(f"what took 1 s of a core took {told['stretch']:.2f} s\n")
     print(f"{'workers':>8} {'':12} {'real':>9} {'simulated':>9} {'error':>7}")
     for row in told["rows"]:
         for name, error in row["error"].items():
