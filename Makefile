@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The pure core: the unit tests cover all of its branches.
 CORE := mu/wire.py,mu/messages.py,mu/events.py,mu/machine.py,mu/states/*,mu/outbox.py,mu/session.py,mu/session_effects.py,mu/relay/switchboard.py
+RUFF = $(BIN)/ruff check . && $(BIN)/ruff format --check .
+TESTS = $(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 PYTHONUNBUFFERED := 1
 export PYTHONUNBUFFERED
@@ -28,18 +30,23 @@ demo: $(VENV)/demo.stamp
 	@$(BIN)/python demo/demo.py $(if $(KEEP),--keep)
 
 check: lint
-	$(BIN)/python -m pytest -q tests/unit
+	$(BIN)/python -m pytest -q tests/unit plugins
 
 # One process more than a machine with two cores has, since the tests of real processes often wait.
-test: lint
-	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
+# mypy takes half a minute of one core in a new clone, and runs meanwhile; what it found is shown last.
+test: $(VENV)/dev.stamp
+	$(RUFF)
+	@told=$$(mktemp); $(BIN)/mypy >$$told 2>&1 & mypy=$$!; trap "kill $$mypy" INT TERM; \
+	echo '$(TESTS)'; $(TESTS); tests=$$?; \
+	wait $$mypy; types=$$?; echo '$(BIN)/mypy'; cat $$told; rm $$told; \
+	[ $$tests = 0 ] && [ $$types = 0 ]
 
 soak: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -m soak
+	$(BIN)/python -m pytest -q --hypothesis-profile=soak tests/unit
 
 lint: $(VENV)/dev.stamp
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(RUFF)
 	$(BIN)/mypy
 
 coverage: $(VENV)/dev.stamp
@@ -58,9 +65,9 @@ $(VENV)/demo.stamp: $(BIN)/python setup.cfg pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo]'
 	@touch $@
 
-$(VENV)/dev.stamp: $(BIN)/python setup.cfg pyproject.toml
+$(VENV)/dev.stamp: $(BIN)/python setup.cfg pyproject.toml plugins/mu-slurm/pyproject.toml
 	@echo 'Setting up $(VENV) with the development tools (once)'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -e plugins/mu-slurm
 	@touch $@ $(VENV)/demo.stamp
 
 clean:

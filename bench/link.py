@@ -27,6 +27,7 @@ import itertools
 
 from stage import Daemon, S3Server
 
+from mu.events import Answered
 from mu.functions.bundle import bundle
 from mu.journal.archive import Archive
 from mu.journal.records import CommandUsed, Happened, read_record
@@ -145,7 +146,7 @@ def own_s(daemon: Daemon) -> float:
     archive = Archive(daemon.home / "journal.db", read_only=True)
     for line in archive.lines(str(job["id"])):
         match read_record(line):
-            case Happened(actor=0, event=["answered", at, text, *_]) if text != HELLO:
+            case Happened(actor=0, event=Answered(at=at, text=text)) if text != HELLO:
                 replies.append((at, text))
             case CommandUsed(actor=0, at=at, told={"transfer_s": seconds}):
                 transfers.append((at - seconds, at))

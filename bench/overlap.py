@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "demo"))
 
 from stage import Daemon, S3Server
 
+from mu.events import Answered
 from mu.functions.bundle import bundle
 from mu.journal.archive import Archive
 from mu.journal.records import Assigned, AttemptEnded, Happened, read_record
@@ -103,7 +104,7 @@ def course(home: Path, job: str) -> list[tuple[float, str]]:
     found: list[tuple[float, str]] = []
     for line in archive.lines(job):
         match read_record(line):
-            case Happened(event=["answered", at, text, *_]):
+            case Happened(event=Answered(at=at, text=text)):
                 found.append((at, text))
             case Assigned(at=at) | AttemptEnded(at=at):
                 found.append((at, ""))

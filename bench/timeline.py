@@ -93,7 +93,7 @@ def read(path: Path, commands: bool) -> dict[str, float]:
     begun = time.process_time()
     archive = Archive(path, read_only=True)
     course = JobCourse().read(archive.lines("j"))
-    answer = pack(timeline_json("j", course, START + 80, True, commands).encode("ascii"))
+    answer = pack(timeline_json("j", course, START + 80, True, commands))
     archive.close()
     return {"cpu_s": time.process_time() - begun, "mb": len(answer) / 1e6}
 

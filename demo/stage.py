@@ -22,7 +22,7 @@ T = TypeVar("T")
 JobJson = dict[str, Any]
 """A job, as the control port returns it."""
 
-START_S = 30.0
+START_S = 60.0
 KEYS = {"AWS_ACCESS_KEY_ID": "demo-key", "AWS_SECRET_ACCESS_KEY": "demo-secret"}
 
 
@@ -72,7 +72,7 @@ class Process:
         self.kill()
         raise StageError(f"{self.name} did not start: no {what}. Its output:\n{self.last_words()}")
 
-    def stop(self, how: int = signal.SIGTERM, seconds: float = 15.0) -> int:
+    def stop(self, how: int = signal.SIGTERM, seconds: float = 60.0) -> int:
         """Send a signal, wait, and return the exit status. Raises StageError on a timeout."""
         if self._popen.poll() is None:
             self._popen.send_signal(how)
@@ -159,7 +159,7 @@ class Daemon:
         request = urllib.request.Request(self.url + path, data, method=method)
         request.add_header("Authorization", f"Bearer {self.token}")
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 told = answer.read().decode()
                 return json.loads(told) if "json" in answer.headers["Content-Type"] else told
         except urllib.error.HTTPError as error:
@@ -167,7 +167,7 @@ class Daemon:
             raise
 
     def wait(
-        self, job_id: str, seconds: float = 60.0, until: Callable[[JobJson], object] | None = None
+        self, job_id: str, seconds: float = 120.0, until: Callable[[JobJson], object] | None = None
     ) -> JobJson:
         """Wait until the job has ended, or `until(job)` is true. Raises StageError on a timeout."""
         end = time.monotonic() + seconds

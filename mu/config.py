@@ -9,17 +9,21 @@ from collections.abc import Callable, Mapping
 from configparser import ConfigParser
 from configparser import Error as ParserError
 from dataclasses import Field, dataclass, field, fields, replace
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from mu.aws.s3 import S3Place
 from mu.engines.cost import GB_S_USD, REQUEST_USD
 from mu.engines.local.faults import NO_FAULTS, Faults
 from mu.hosts import read_host, read_place, read_public_host
+from mu.parameters import FieldError, Parameter, Params, read_fields
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+    from mu.plugins import Engine
 
 T = TypeVar("T")
 Section = TypeVar("Section", bound="DataclassInstance")
@@ -172,6 +176,13 @@ class ControlSection:
     session_s: float = _live(7 * 86400.0, 60)
     max_viewers: int = _live(200, 0)
     slow_viewer_s: float = _live(60.0, 1)
+    longest_wait_s: float = _live(30.0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class BlobsSection:
+    max_bytes: int = _live(2**28, 2**20)
+    total_bytes: int = _live(2**32, 2**20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +288,7 @@ class Config:
     worker: WorkerSection = field(default_factory=WorkerSection)
     relay: RelaySection = field(default_factory=RelaySection)
     control: ControlSection = field(default_factory=ControlSection)
+    blobs: BlobsSection = field(default_factory=BlobsSection)
     local: LocalSection = field(default_factory=LocalSection)
     s3: S3Section = field(default_factory=S3Section)
     launch: LaunchSection = field(default_factory=LaunchSection)
@@ -285,6 +297,10 @@ class Config:
     journal: JournalSection = field(default_factory=JournalSection)
     notify: NotifySection = field(default_factory=NotifySection)
     cost: CostSection = field(default_factory=CostSection)
+    plugins: Mapping[str, Mapping[str, str]] = field(
+        default_factory=dict, metadata={"section": False}
+    )
+    """The options in the sections of engines that come as plugins, as texts."""
 
     @property
     def home(self) -> Path:
@@ -360,14 +376,63 @@ def _parse(path: Path | None) -> ConfigParser:
 
 
 def _read_sections(config: Config, parser: ConfigParser) -> Config:
-    known = [section.name for section in fields(config)]
+    known = [section.name for section in sections(config)]
     for name in parser.sections():
-        if name not in known:
+        if name not in known and name not in entry_points(group="mu.engines").names:
             raise ValueError(f"unknown section [{name:.80}]; the sections are {', '.join(known)}")
     given = {
-        name: _read_section(name, getattr(config, name), parser[name]) for name in parser.sections()
+        name: _read_section(name, getattr(config, name), parser[name])
+        for name in parser.sections()
+        if name in known
     }
-    return replace(config, **given)
+    plugins = {name: dict(parser[name]) for name in parser.sections() if name not in known}
+    return replace(config, **given, plugins=plugins)
+
+
+def sections(config: Config | type[Config]) -> list[Field[Any]]:
+    """Return the fields of Config that are sections of mu itself."""
+    return [one for one in fields(config) if one.metadata.get("section", True)]
+
+
+def read_engine_options(engine: "Engine", config: Config) -> Params:
+    """Return the options of an engine from its section, with defaults. Raises ConfigError."""
+    known, values = {one.name: one for one in engine.options}, {}
+    for name, text in config.plugins.get(engine.name, {}).items():
+        where = f"[{engine.name}] {name}"
+        if name not in known:
+            has = ", ".join(known) or "none"
+            raise ConfigError(
+                f"unknown option {name!r:.80} in [{engine.name}]; the options are {has}"
+            )
+        try:
+            values[name] = read_typed(text.strip(), known[name], where)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+    try:
+        options = read_fields(engine.options, values, f"[{engine.name}]")
+        engine.check(options)
+    except FieldError as error:
+        raise ConfigError(f"[{engine.name}] {error}".replace(f"[{engine.name}].", "")) from None
+    return options
+
+
+def read_typed(text: str, option: Parameter, where: str) -> object:
+    """Parse the text of a plugin's option. Raises ValueError."""
+    kind = option.kind
+    if re.search(r"\s[#;]", text):
+        raise ValueError(f"{where}: a comment must have a line of its own, got {text!r:.200}")
+    if kind is bool:
+        if text.lower() not in ConfigParser.BOOLEAN_STATES:
+            raise ValueError(f"{where} must be yes or no, got {text!r:.200}")
+        return ConfigParser.BOOLEAN_STATES[text.lower()]
+    value: object = text
+    if kind in (int, float):
+        try:
+            value = kind(text)
+        except ValueError:
+            what = "a whole number" if kind is int else "a number"
+            raise ValueError(f"{where} must be {what}, got {text!r:.200}") from None
+    return option.read(value, where)
 
 
 def _read_section(name: str, default: Section, given: Mapping[str, str]) -> Section:
@@ -450,8 +515,8 @@ def reloaded(now: Config, new: Config) -> tuple[Config, list[str], list[str]]:
     """
     taken: list[str] = []
     left: list[str] = []
-    sections = {}
-    for section in fields(now):
+    changed: dict[str, Any] = {}
+    for section in sections(now):
         before, after = getattr(now, section.name), getattr(new, section.name)
         values = {}
         for option in fields(before):
@@ -464,5 +529,8 @@ def reloaded(now: Config, new: Config) -> tuple[Config, list[str], list[str]]:
                 taken.append(name)
             else:
                 left.append(name)
-        sections[section.name] = replace(before, **values)
-    return replace(now, **sections), taken, left
+        changed[section.name] = replace(before, **values)
+    for name in sorted({*now.plugins, *new.plugins}):
+        if now.plugins.get(name) != new.plugins.get(name):
+            left.append(f"[{name}]")
+    return replace(now, **changed), taken, left

@@ -1,11 +1,14 @@
 """The HTTP control port: a JSON API to order, watch and cancel jobs."""
 
+import contextlib
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from itertools import islice
 from typing import Any, Protocol
 
 from klein import Klein
 from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as TookTooLong
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.server import Request
@@ -13,11 +16,13 @@ from twisted.web.server import Request
 import mu
 from mu.access import Access, Rights
 from mu.aws.s3 import EMBEDDED_BUCKET, S3Error, S3Place
+from mu.blobs import PIECE, BlobError, Blobs
 from mu.config import Config
 from mu.control_logs import LogRequests, ReadLog, having, inputs_gone
 from mu.home import Tokens
 from mu.jobs.body import read_body
 from mu.jobs.book import JobBook, PastJob
+from mu.jobs.ends import ends_of
 from mu.jobs.failed_inputs import actors_with, by_reason
 from mu.jobs.job import Job
 from mu.jobs.life import SHOWN
@@ -38,9 +43,11 @@ from mu.net.requests import (
     one_of,
     page_of,
     route_of,
+    seconds,
     takes_gzip,
     whole_number,
 )
+from mu.net.web import PacedResponse
 from mu.page.feed import Feeds
 from mu.page.files import PageFile
 from mu.parameters import RESTART, FieldError, Parameter, Params, read_fields
@@ -106,6 +113,8 @@ class Control:
         scrape: Scrape,
         feeds: Feeds,
         page: Mapping[str, PageFile],
+        clock: IReactorTime,
+        blobs: Blobs,
     ) -> None:
         self._config = config
         self._access = access
@@ -120,6 +129,8 @@ class Control:
         self._scrape = scrape
         self._feeds = feeds
         self._page = page
+        self._clock = clock
+        self._blobs = blobs
 
     def reload(self, config: Config, tokens: Tokens) -> None:
         """Use these for all requests from now on."""
@@ -290,11 +301,15 @@ class Control:
         pipelines, engines = self._registry.pipelines, self._engines
         old = rerun_of(body, self._config)
         if not old:
-            spec = read_order(body, self._config, pipelines, engines, key)
+            spec = read_order(
+                body, self._config, pipelines, engines, key, plugged=self._registry.engines
+            )
             self._refuse_unsigned(spec)
             return spec, None
         earlier = await self._starter.earlier(old)
-        spec = read_order(body, self._config, pipelines, engines, key, earlier.order)
+        spec = read_order(
+            body, self._config, pipelines, engines, key, earlier.order, self._registry.engines
+        )
         self._refuse_unsigned(spec)
         return spec, await self._starter.plan_rerun(spec, earlier)
 
@@ -373,6 +388,24 @@ class Control:
             workers = (worker for worker in workers if worker["state"] == state)
         return answer(request, list(islice(workers, limit)))
 
+    @app.route("/jobs/<job_id>/results", methods=["GET"])
+    async def results(self, request: Request, job_id: str) -> bytes:
+        """Return how actors ended, in this order; with `wait`, once there is one, or the job ends."""
+        self._authorize(request)
+        job = self._find(job_id)
+        limit, given = page_of(request)
+        after = whole_number(given, "after") if given else 0
+        wait_s = seconds(argument(request, "wait") or "0", "wait")
+        if not isinstance(job, Job):
+            return answer(request, ends_of(job.workers())[after:][:limit])
+        found = job.ends.after(after, limit)
+        deadline = self._clock.seconds() + min(wait_s, self._config.control.longest_wait_s)
+        while not (found or job.ended) and (left := deadline - self._clock.seconds()) > 0:
+            with contextlib.suppress(TookTooLong):
+                await job.ends.next().addTimeout(left, self._clock)
+            found = job.ends.after(after, limit)
+        return answer(request, found)
+
     @app.route("/jobs/<job_id>/failures", methods=["GET"])
     async def failures(self, request: Request, job_id: str) -> bytes:
         """Return which inputs failed of actors that are done, grouped by the reason."""
@@ -434,6 +467,48 @@ class Control:
         """
         self._authorize(request)
         return await self._logs.answer(request, self._find(job_id))
+
+    @app.route("/blobs/<digest>", methods=["PUT"])
+    async def put_blob(self, request: Request, digest: str) -> bytes:
+        """Keep the body under its SHA-256."""
+        self._authorize(request)
+        try:
+            if self._blobs.size(digest) is None:
+                await self._in_thread(self._blobs.put, digest, request.content)
+        except BlobError as error:
+            raise Refusal(400, str(error), "digest") from None
+        request.setResponseCode(204)
+        return b""
+
+    @app.route("/blobs/<digest>", methods=["GET"])
+    async def blob(self, request: Request, digest: str) -> bytes:
+        """Return a blob, or with HEAD whether it is there."""
+        self._authorize(request)
+        try:
+            size = self._blobs.size(digest)
+            if size is None:
+                raise Refusal(404, f"there is no blob {digest}")
+            request.setHeader("Content-Type", "application/octet-stream")
+            if request.method == b"HEAD":
+                request.setHeader("Content-Length", str(size))
+                return b""
+            file = self._blobs.open(digest)
+        except BlobError as error:
+            raise Refusal(400, str(error), "digest") from None
+        request.setHeader("Content-Length", str(size))
+        paced = PacedResponse(request)
+        with file:
+            while (piece := file.read(PIECE)) and await paced.write(piece):
+                pass
+        paced.end()
+        return b""
+
+    def most_of_body(self, method: bytes, path: bytes, bearer: bytes) -> int:
+        """Return how large a body may be of those who may send blobs; 0: no larger than others."""
+        if method != b"PUT" or not path.startswith(b"/blobs/"):
+            return 0
+        allowed = self._access.of(bearer.removeprefix(b"Bearer ")) not in (None, Rights.READ)
+        return self._config.blobs.max_bytes if allowed else 0
 
     @app.route("/doctor", methods=["POST"])
     async def doctor(self, request: Request) -> bytes:

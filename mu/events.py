@@ -6,10 +6,14 @@ receives the same events again produces the same effects.
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from json.encoder import encode_basestring_ascii as _quote
-from typing import Any, ClassVar
+from typing import Any
+from zlib import crc32
+
+from msgspec import Struct
+from msgspec.structs import astuple
 
 __all__ = [
     "Answered",
@@ -26,51 +30,45 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Entered:
+class Row(Struct, frozen=True, array_like=True, tag=str.lower, forbid_unknown_fields=True):
+    """A value that the journal has as a JSON array: its class in lower case, then its fields."""
+
+
+class Entered(Row, frozen=True, gc=False):
     """A worker was assigned to this actor: the machine begins."""
 
-    kind: ClassVar[str] = "entered"
     at: float
     numbered: bool = False
     """Whether the worker says which command a reply answers. Workers of the original mu do not."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(Row, frozen=True, gc=False):
     """The worker replied; `command` is the number of the command it answers (0: unknown)."""
 
-    kind: ClassVar[str] = "answered"
     at: float
     text: str
     command: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Informed:
+class Informed(Row, frozen=True, gc=False):
     """The worker sent INFO:key:value."""
 
-    kind: ClassVar[str] = "informed"
     at: float
     key: str
     value: str
     command: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Elapsed:
+class Elapsed(Row, frozen=True, gc=False):
     """The timer of that name expired."""
 
-    kind: ClassVar[str] = "elapsed"
     at: float
     timer: str
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(Row, frozen=True, gc=False):
     """The worker was lost or given up; `reason` is a readable sentence."""
 
-    kind: ClassVar[str] = "lost"
     at: float
     reason: str
 
@@ -78,28 +76,22 @@ class Lost:
 Event = Entered | Answered | Informed | Elapsed | Lost
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(Row, frozen=True, gc=False):
     """Send this command to the worker."""
 
-    kind: ClassVar[str] = "send"
     command: str
 
 
-@dataclass(frozen=True, slots=True)
-class SetTimer:
+class SetTimer(Row, frozen=True, gc=False):
     """Deliver an Elapsed of this name after `seconds`; replaces a timer of the same name."""
 
-    kind: ClassVar[str] = "settimer"
     timer: str
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class CancelTimer:
+class CancelTimer(Row, frozen=True, gc=False):
     """Cancel the timer of this name."""
 
-    kind: ClassVar[str] = "canceltimer"
     timer: str
 
 
@@ -107,7 +99,6 @@ class CancelTimer:
 class Finish:
     """The actor has ended: it failed if `error` (a readable sentence) is set."""
 
-    kind: ClassVar[str] = "finish"
     error: str | None = None
     result: Any = None
     """A JSON value."""
@@ -120,11 +111,7 @@ Effect = Send | SetTimer | CancelTimer | Finish
 
 # ---------------------------------------------------------------- the encoding
 
-_EVENTS = {one.kind: one for one in Event.__args__}
-_FIELDS = {
-    kind: tuple(one.name for one in fields(kind) if not one.kw_only)
-    for kind in (Event | Effect).__args__
-}
+_EVENTS: dict[str, type[Event]] = {one.__name__.lower(): one for one in Event.__args__}
 _dump = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
@@ -140,11 +127,20 @@ def encode(happened: Event | Effect) -> str:
         return f'["answered",{happened.at!r},{_quote(happened.text)},{happened.command}]'
     if isinstance(happened, Entered) and not happened.numbered:  # as before there was this field
         return f'["entered",{happened.at!r}]'
-    return _dump([happened.kind, *(getattr(happened, name) for name in _FIELDS[type(happened)])])
+    if isinstance(happened, Finish):
+        return _dump(["finish", happened.error, happened.result])
+    return _dump(values_of(happened))
 
 
-def read_event(values: Sequence[Any]) -> Event:
-    """Return the event from a line that is already parsed as JSON. Raises ValueError."""
+def values_of(row: Row) -> list[Any]:
+    """Return the JSON array of a row."""
+    return [type(row).__struct_config__.tag, *astuple(row)]
+
+
+def read_event(values: Event | Sequence[Any]) -> Event:
+    """Return the event from a JSON array, unless it is one already. Raises ValueError."""
+    if isinstance(values, Row):
+        return values
     try:
         kind, *rest = values
         event: Event = _EVENTS[kind](*rest)
@@ -153,7 +149,18 @@ def read_event(values: Sequence[Any]) -> Event:
         raise ValueError(f"{values!r:.80} is not an event: {error}") from None
 
 
-def digest(effects: Iterable[Effect]) -> str:
-    """Return a digest of these effects: 16 hexadecimal digits."""
+def digest(effects: Iterable[Effect]) -> int:
+    """Return a digest of these effects: a CRC-32 that also depends on where each one ends."""
+    crc = 0
+    for effect in effects:
+        if type(effect) is Send:
+            crc = crc32(effect.command.encode("utf-8", "surrogatepass"), crc + 1)
+        else:
+            crc = crc32(encode(effect).encode("ascii"), crc + 2)
+    return crc
+
+
+def old_digest(effects: Iterable[Effect]) -> str:
+    """Return the digest that older journals have: 16 hexadecimal digits."""
     lines = "\n".join([encode(effect) for effect in effects]).encode("ascii")
     return blake2b(lines, digest_size=8).hexdigest()

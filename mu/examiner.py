@@ -7,7 +7,7 @@ from pathlib import Path
 from mu.config import Config
 from mu.engines.signing import Credentials
 from mu.jobs.summary import JSON
-from mu.registry import Registry
+from mu.registry import Registry, examiners_of
 
 
 class Examiner:
@@ -51,5 +51,6 @@ class Examiner:
         ]
         config = self._config()
         aws = AwsClients(may_prompt=False, s3=config.s3.place)
-        case = read_case(given, config, self._source, aws, local, needs, "the daemon's")
+        plugged = examiners_of(self._registry, config, self._ports.get("worker", 0))
+        case = read_case(given, config, self._source, aws, local, needs, "the daemon's", plugged)
         return [asdict(finding) for finding in examine(case)]

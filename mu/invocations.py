@@ -1,8 +1,8 @@
 """A job's request to an engine for one worker, and the engine's possible answers."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from mu.aws.endings import BadEnding
 
@@ -30,6 +30,10 @@ class Invocation:
     region: str
     payload: bytes
     """The event, as JSON."""
+    job: str = ""
+    """The id of its job, which `cancel` names."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What the order sets of the engine's options, by their names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,8 @@ class Size:
     """How long one worker may run, in seconds; 0: unknown."""
     version: str = ""
     """Changes with each deployment, for example its time; empty: unknown."""
+    hour_usd: float | None = None
+    """What a worker costs in an hour, in US dollars; None: as on AWS, by its memory."""
 
 
 @dataclass(frozen=True, slots=True)

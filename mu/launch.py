@@ -8,6 +8,7 @@ import json
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -36,11 +37,14 @@ def invocations(
     functions: Sequence[str],
     regions: Sequence[str],
     launches: Iterable[tuple[str, int]],
+    options: Mapping[str, Any] | None = None,
 ) -> Iterator[Invocation]:
     """Yield an invocation for each launch id and number: all regions in turn, then all functions.
 
-    ##ID## anywhere in the event is replaced by the number.
+    ##ID## anywhere in the event is replaced by the number. `options` are those that the order sets
+    of the engine's.
     """
+    job, options = str(event.get("job", "")), options or {}
     slot = f"##LAUNCH-{secrets.token_hex(8)}##"
     template = json.dumps({**event, "launch": slot}, separators=(",", ":"))
     numbered = "##ID##" in template
@@ -50,7 +54,7 @@ def invocations(
             text = text.replace("##ID##", str(number))
         region = region_of(number, regions)
         function = function_of(number, functions, regions)
-        yield Invocation(launch, function, region, text.encode("utf-8"))
+        yield Invocation(launch, function, region, text.encode("utf-8"), job, options)
 
 
 class _Lane:
@@ -87,7 +91,9 @@ class _Lane:
 
 
 class Launcher:
-    """Makes one job's launches, at most `in_flight` at once in each region.
+    """Makes one job's launches, with at most `in_flight` requests at once in each region.
+
+    A request has as many launches as the engine takes in one.
 
     Each launch takes a place of `places(invocation)` and keeps it until somebody frees it; while
     there is none, it waits. Which launch it is does not matter, so `urgency` tells what the next one
@@ -157,13 +163,15 @@ class Launcher:
             return
         lane.launching = True
         while lane.timer is None and lane.in_flight < int(lane.window):
-            invocation = self._next(lane)
-            if invocation is None:
+            batch: list[Invocation] = []
+            while len(batch) < self._engine.batch and (one := self._next(lane)) is not None:
+                self._started(one)
+                batch.append(one)
+            if not batch:
                 break
             lane.in_flight += 1
-            self._started(invocation)
-            asking = maybeDeferred(self._engine.launch, invocation)
-            asking.addCallback(self._answered, lane, invocation).addErrback(self._broken)
+            asking = maybeDeferred(self._engine.launch_many, batch)
+            asking.addCallback(self._answered, lane, batch).addErrback(self._broken)
         lane.launching = False
 
     def _next(self, lane: _Lane) -> Invocation | None:
@@ -186,8 +194,16 @@ class Launcher:
 
     # ------------------------------------------------ answers
 
-    def _answered(self, answer: Answer, lane: _Lane, invocation: Invocation) -> None:
+    def _answered(
+        self, answers: Sequence[Answer], lane: _Lane, batch: Sequence[Invocation]
+    ) -> None:
         lane.in_flight -= 1
+        for invocation, answer in zip(batch, answers, strict=True):
+            self._heard(answer, lane, invocation)
+        if not self._stopped:
+            self._launch(lane)
+
+    def _heard(self, answer: Answer, lane: _Lane, invocation: Invocation) -> None:
         if isinstance(answer, Unreached):
             now = self._clock.seconds()
             since = lane.unreached_since
@@ -205,7 +221,6 @@ class Launcher:
             return
         lane.window = min(self._in_flight, lane.window + 1 / lane.window)
         lane.pause_s = FIRST_PAUSE_S
-        self._launch(lane)
 
     def _slow_down(self, lane: _Lane, answer: Throttled | Unreached) -> None:
         """Pause a region; of the invocations in flight, the first busy answer sets the pause."""

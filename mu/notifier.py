@@ -31,7 +31,7 @@ from twisted.web.iweb import IAgent, IAgentEndpointFactory, IResponse
 from zope.interface import implementer
 
 import mu
-from mu.aws.sessions import proxy_for
+from mu.aws.proxies import proxy_for
 from mu.config import NotifySection
 from mu.jobs.book import JobBook
 from mu.journal.ledger import Notification

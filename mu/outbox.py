@@ -11,6 +11,7 @@ before it.
 
 import zlib
 from collections import deque
+from collections.abc import Sequence
 from itertools import islice
 
 from mu.messages import encode
@@ -50,6 +51,17 @@ class CommandOutbox:
         self.produced += 1
         self._frames.append(data)
         crcs.append(zlib.crc32(data, crcs[-1] if crcs else self._confirmed_crc))
+
+    def restore(self, commands: Sequence[str], confirmed: int) -> None:
+        """Add the commands from before a restart; the worker has replied to `confirmed` of them."""
+        frames = [frame(encode(command)) for command in commands]
+        self.produced = self.free = len(frames)
+        self.sent = self.confirmed = confirmed = min(confirmed, len(frames))
+        self._confirmed_crc = crc = zlib.crc32(b"".join(frames[:confirmed]))
+        for data in frames[confirmed:]:
+            crc = zlib.crc32(data, crc)
+            self._frames.append(data)
+            self._crcs.append(crc)
 
     # ------------------------------------------------ the disk
 

@@ -5,8 +5,9 @@ mu.interfaces.IPipeline or IEngine, and gives it the defaults of these classes.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from zope.interface import implementer
@@ -21,10 +22,13 @@ from mu.states.script import Script, ScriptWorker
 if TYPE_CHECKING:  # so that pipelines can be imported without Twisted
     from twisted.internet.defer import Deferred
 
+    from mu.doctor.finding import Finding
+
 __all__ = [
     "ALL",
     "ActorInput",
     "Engine",
+    "EngineSite",
     "JobFailed",
     "LaunchListener",
     "Outcome",
@@ -188,6 +192,20 @@ class LaunchListener(Protocol):
         """A launch was accepted and waits in the engine; `why` is for users: `queued: 3 before it`."""
 
 
+@dataclass(frozen=True, slots=True)
+class EngineSite:
+    """What a daemon gives an engine when it starts, and `mu doctor` when it examines one."""
+
+    options: Params
+    """The engine's options: those of its section in mu.conf, and the defaults of the others."""
+    folder: Path
+    """A folder for what it has to remember, in the daemon's home; it may not exist yet."""
+    host: str = ""
+    """The host that workers connect to: `public_host`."""
+    port: int = 0
+    """The port that workers connect to; 0: unknown."""
+
+
 @implementer(IEngine)
 class Engine(ABC):
     """A way to start workers. A subclass must define at least `name` and `launch`."""
@@ -201,6 +219,39 @@ class Engine(ABC):
     growth: int = 0
     """How many workers of one function may start within 10 s; 0: any number."""
 
+    batch: int = 1
+    """How many launches `launch_many` takes at once."""
+
+    options: Sequence[Parameter] = ()
+    """Its options in mu.conf, in a section with the engine's name. They may not be lists or objects."""
+
+    order_options: Collection[str] = ()
+    """The names of those that an order may set for its job, in `engine_options`."""
+
+    def start(self, site: EngineSite) -> None:  # noqa: B027, it is optional
+        """Begin: the daemon starts. Raise ValueError, with a sentence for users, to keep it from that.
+
+        It is called in the reactor's thread, before anything else but `check`, and must not block.
+        """
+
+    def stop(self) -> "Deferred[None]":
+        """End what runs in the daemon, which stops; workers run on if the daemon keeps its jobs."""
+        return _succeed(None)
+
+    def check(self, options: Params) -> None:  # noqa: B027, it is optional
+        """Raise mu.parameters.FieldError for options that are invalid in spite of their types.
+
+        It is called with those of mu.conf before `start`, and with those of an order when that is
+        made: the latter are only what the order sets. It must not do I/O.
+        """
+
+    def examine(self, site: EngineSite, functions: Sequence[str]) -> "Iterable[Finding]":
+        """Return what `mu doctor` finds: whether jobs with these functions can run.
+
+        It runs in a thread, so it may block, and also without a daemon, so without `start`.
+        """
+        return ()
+
     @abstractmethod
     def launch(self, invocation: Invocation) -> "Deferred[Answer]":
         """Start one worker; return a Deferred of the answer, which never fails.
@@ -209,8 +260,23 @@ class Engine(ABC):
         Unknown.
         """
 
+    def launch_many(self, invocations: Sequence[Invocation]) -> "Deferred[list[Answer]]":
+        """Start several workers of one job, at most `batch`; return a Deferred of their answers.
+
+        They are in the order of the invocations. It never fails. By default, `launch` is called for
+        each.
+        """
+        from twisted.internet.defer import gatherResults
+
+        if len(invocations) == 1:
+            return self.launch(invocations[0]).addCallback(lambda answer: [answer])
+        return gatherResults([self.launch(one) for one in invocations])
+
     def cancel(self, job_id: str) -> "Deferred[None]":
-        """Drop what is queued for a job, if the engine can. By default nothing is dropped."""
+        """Drop what is queued for a job, if the engine can. By default nothing is dropped.
+
+        It is called when a job has ended, however it did: its workers have been told to quit.
+        """
         return _succeed(None)
 
     def watch(self, listener: LaunchListener) -> None:  # noqa: B027, it is optional

@@ -15,11 +15,13 @@ from twisted.logger import LogLevel
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from mu.blob_line import BlobLine
+from mu.blobs import Blobs
 from mu.config import WorkerSection
 from mu.jobs.book import JobBook
 from mu.jobs.driver import SessionDriver
 from mu.logs import DaemonLogger
-from mu.messages import BadMessage, Hello, Log, Ping, Pong, Reply, Use, Welcome, from_worker
+from mu.messages import BLOB, BadMessage, Hello, Log, Ping, Pong, Reply, Use, Welcome, from_worker
 from mu.net.endings import handshake_error, loss
 from mu.net.handover import HandedOver
 from mu.net.strangers import LogSums, Strangers
@@ -55,6 +57,7 @@ class WorkerProtocol(Protocol):
         self._job_id: str | None = None
         self._hello: Hello | None = None
         self._session: SessionDriver | None = None
+        self._blob_line: BlobLine | None = None  # instead of a session
         self._inbox: deque[bytes] = deque()  # received, but not split into frames yet
         self._frames: Iterator[bytes] = iter(())
         self._paused = False  # the worker is not reading what we write
@@ -106,6 +109,9 @@ class WorkerProtocol(Protocol):
 
     def resumeProducing(self) -> None:
         self._paused = False
+        if self._blob_line is not None:
+            self._wait_for_blobs()
+            self._blob_line.send()
         self.read_on()
         if not (self._paused or self._stalled or self._gone):
             self.transport.resumeProducing()
@@ -118,7 +124,9 @@ class WorkerProtocol(Protocol):
         self._factory.strangers.discard(self)
         self._gone = True
         self._stop_timer()
-        if self._hello is None:
+        if self._blob_line is not None:
+            self._blob_line.close()
+        elif self._hello is None:
             self._factory.totals.refused += 1
             self._factory.refused.add(self.peer, self._closing or handshake_error(reason))
         else:
@@ -229,6 +237,9 @@ class WorkerProtocol(Protocol):
             self._session.receive(payload)
         elif self._dismissed:
             return  # sent before it closed
+        elif self._blob_line is not None or (self._hello is None and payload.startswith(BLOB)):
+            self._wait_for_blobs()
+            self._line_for_blobs().receive(payload)
         elif self._hello is None:
             self._hello = Hello.parse(payload)
             assert self._job_id is not None
@@ -242,6 +253,22 @@ class WorkerProtocol(Protocol):
                 self._book.used(self._job_id, self._hello, said)
             elif isinstance(said, Ping):
                 self.write(frame(Pong(said.text).payload()))
+
+    # ------------------------------------------------ blobs
+
+    def _line_for_blobs(self) -> BlobLine:
+        """Return what answers on a connection for blobs. Raises BadMessage."""
+        if self._blob_line is None:
+            blobs = self._factory.blobs
+            job = self._book.get(self._job_id or "")
+            if blobs is None or job is None or job.ended:
+                raise BadMessage(f"job {self._job_id} may have no blobs: it has ended")
+            self._blob_line = BlobLine(blobs, self.write, lambda: not (self._paused or self._gone))
+        return self._blob_line
+
+    def _wait_for_blobs(self) -> None:
+        limit_s = self._options.silence_s
+        self._wait(limit_s, lambda: self._close(f"it was silent for {limit_s:g} s"))
 
     # ------------------------------------------------ time
 
@@ -294,8 +321,10 @@ class WorkerFactory(Factory):
         options: WorkerSection,
         clock: IReactorTime,
         totals: Totals | None = None,
+        blobs: Blobs | None = None,
     ) -> None:
         self.totals = totals or Totals()
+        self.blobs = blobs
         self._book = book
         self._options = options
         self._clock = clock

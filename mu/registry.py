@@ -5,6 +5,7 @@ object) or as dropins in twisted.plugins.
 """
 
 import warnings
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -15,9 +16,11 @@ from twisted.logger import ILogObserver, LogEvent, Logger, globalLogPublisher
 from twisted.plugin import getPlugins
 from zope.interface import Interface, implementer
 
+from mu.config import Config, read_engine_options
+from mu.doctor.finding import Finding
 from mu.interfaces import IEngine, IPipeline
 from mu.plugin_check import why_not, why_not_imported, why_not_loaded
-from mu.plugins import Engine, Pipeline
+from mu.plugins import Engine, EngineSite, Pipeline
 from mu.states.spelling import misspelt, package_of
 
 log = Logger()
@@ -91,6 +94,27 @@ class Registry:
     def _refuse(self, name: str, owner: str, reason: str) -> None:
         self.broken.append(Broken(name, owner, reason))
         log.error("plugin {name} ({owner}): {reason}", name=name, owner=owner, reason=reason)
+
+
+def engine_site(engine: Engine, config: Config, port: int) -> EngineSite:
+    """Return what a plugin's engine starts with; workers connect to `port`. Raises ConfigError."""
+    options = read_engine_options(engine, config)
+    folder = config.home / "engines" / engine.name
+    return EngineSite(options, folder, config.launch.public_host, port)
+
+
+def examiners_of(
+    registry: Registry, config: Config, port: int = 0
+) -> dict[str, Callable[[Sequence[str]], Iterable[Finding]]]:
+    """Return what finds whether jobs can run on each plugin's engine, given names of functions.
+
+    Workers connect to `port`; 0: it is unknown.
+    """
+
+    def examiner(engine: Engine) -> Callable[[Sequence[str]], Iterable[Finding]]:
+        return lambda functions: engine.examine(engine_site(engine, config, port), functions)
+
+    return {name: examiner(engine) for name, engine in registry.engines.items()}
 
 
 def _with_defaults(base: type, plugin: object) -> Any:

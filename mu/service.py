@@ -10,7 +10,7 @@ from threading import Thread
 from typing import Any, cast
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.python import usage
@@ -19,6 +19,7 @@ from twisted.python.threadpool import ThreadPool
 
 from mu import hosts
 from mu.access import Access
+from mu.blobs import Blobs
 from mu.buckets import Buckets
 from mu.clock import keep_steady
 from mu.config import Config, ConfigError, read_config
@@ -57,11 +58,11 @@ from mu.output.files import OutputLimits
 from mu.output.keeper import OutputKeeper
 from mu.page.feed import Feeds
 from mu.page.files import read_files
-from mu.pipelines import s3
+from mu.pipelines import blobs, s3
 from mu.plugins import Engine
 from mu.ports import DoorReactor, Ports
 from mu.protocol import WorkerFactory
-from mu.registry import Registry
+from mu.registry import Registry, engine_site
 from mu.relay.hub import Relay
 from mu.relay.transport import RelayServer, RelayTLSFactory
 from mu.reload import Reloader
@@ -155,7 +156,8 @@ class MuService(Service):
         self._buckets = Buckets(lambda: self._config, self._engines, reactor)
         forgotten = (lambda jobs: None) if config.journal.enabled else self._output.forget
         self._book = JobBook(config.jobs.keep, forgotten)
-        self._workers = WorkerFactory(self._book, config.worker, reactor, self._totals)
+        self._blobs = Blobs(home / "blobs", config.blobs.max_bytes, config.blobs.total_bytes)
+        self._workers = WorkerFactory(self._book, config.worker, reactor, self._totals, self._blobs)
         self._lag = LagProbe(reactor, self._totals.loop_lag)
         self._notifier = Notifier(
             lambda: self._config.notify,
@@ -164,6 +166,7 @@ class MuService(Service):
             reactor,
             make_agent(reactor, config.notify.timeout_s),
         )
+        self._plugged: list[Engine] = []
         self._conductor: Conductor | None = None
         self._control: Control | None = None
         self._relay: Relay | None = None
@@ -194,11 +197,13 @@ class MuService(Service):
         self._log_thread.start()
         self._watch.check()
         self._set_up_s3(config)
+        gc.disable()  # until it is ready: what a restart makes stays
         registry = Registry.installed()
         engines = registry.engines | self._engines.by_name
         _check_default(config.launch.engine, {*engines, "local", EXTERNAL})
         conductor = self._conductor = self._restored(registry, engines)
         self._listen_for_workers()
+        self._start_plugins(registry)
         for engine in engines.values():
             engine.watch(conductor.watch)
         conductor.coordinator.worker_port = self._ports.numbers["worker"]
@@ -234,10 +239,13 @@ class MuService(Service):
             ).scrape,
             Feeds(self._reactor),
             read_files(),
+            self._reactor,
+            self._blobs,
         )
         self._lag.start()
         self._listen_for_orders(self._control)
         gc.freeze()
+        gc.enable()
         gc.set_threshold(*GC_THRESHOLDS)
         ports = self._ports.numbers
         self._journal.note_ports(ports)
@@ -248,6 +256,12 @@ class MuService(Service):
             home=str(config.home),
             ports=", ".join(f"{name} {number}" for name, number in ports.items()),
         )
+
+    def _start_plugins(self, registry: Registry) -> None:
+        """Start the engines that come as plugins. Raises ValueError, ConfigError."""
+        for engine in registry.engines.values():
+            engine.start(engine_site(engine, self._config, self._ports.numbers["worker"]))
+            self._plugged.append(engine)
 
     def _restored(self, registry: Registry, engines: dict[str, Engine]) -> Conductor:
         """Return the conductor of the jobs in the journal."""
@@ -306,7 +320,8 @@ class MuService(Service):
         ours = (config.control.host, config.launch.public_host)
         names = [*ours, *split_hosts(config.mu.allowed_hosts)]
         allowed = AllowedHosts(names, split_hosts(config.control.hosts))
-        site = BoundedSite(TextResource(control.app.resource()), config.control.max_body, allowed)
+        root = TextResource(control.app.resource())
+        site = BoundedSite(root, config.control.max_body, allowed, control.most_of_body)
         self._ports.listen("control", site)
 
     def _warn_of_addresses(self) -> None:
@@ -329,6 +344,7 @@ class MuService(Service):
     def _set_up_s3(self, config: Config) -> None:
         s3.look_up_from(config.launch.region)
         s3.find_with(self._buckets.find_from_thread)
+        blobs.find_with(lambda: self._blobs)
         s3.wait_out(config.launch.outage_s, self._warn_from_thread)
 
     def _warn_from_thread(self, why: str) -> None:
@@ -359,6 +375,7 @@ class MuService(Service):
         DaemonLogger.debugging = config.mu.debug
         self._set_up_s3(config)
         self._control.reload(config, tokens)
+        self._blobs.reload(config.blobs.max_bytes, config.blobs.total_bytes)
         self._conductor.reload(config)
         self._journal.reload(config)
         self._output.reload(_output_limits(config))
@@ -408,6 +425,7 @@ class MuService(Service):
         for connection in list(self._workers.connections):
             connection.transport.abortConnection()
         ending: list[Deferred[Any]] = [self._engines.stop(leave_local=running > 0)]
+        ending += [maybeDeferred(engine.stop) for engine in self._plugged]
         if self._relay is not None:
             ending.append(self._relay.stop())
         ending += [self._output.flushed(), self._journal.close()]

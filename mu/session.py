@@ -33,8 +33,7 @@ from mu.events import (
     Send,
     SetTimer,
 )
-from mu.events import encode as encode_event
-from mu.journal.allowance import EVENT_BYTES, Allowance
+from mu.journal.allowance import Allowance, size_of
 from mu.journal.records import (
     Disconnected,
     Happened,
@@ -227,7 +226,9 @@ class Session(Generic[L]):
         self._stopped, self._stopped_at = {}, stopped_at
         self._set_timer(WORKER_TIMER, self.part.timeout_s, began)
         machine = self.part.machine
-        begun, position = False, 0
+        position = replies = confirmed = size = 0
+        sent: list[tuple[str, float]] = []
+        heard: tuple[str, float] | None = None
         finish: Finish | None = None
         for one in records:
             if isinstance(one, Resumed):
@@ -237,26 +238,41 @@ class Session(Generic[L]):
             run = self._first_run()
             event, effects = step(machine, one, position)
             position += 1
-            self._allowance.left -= EVENT_BYTES + len(encode_event(event))
-            if isinstance(event, Answered | Informed):
-                self.received += begun  # the first is the hello
-                begun = True
-                text = event.text if isinstance(event, Answered) else f"INFO:{event.key}"
-                self.part.heard(text, event.at)
-                if isinstance(event, Answered) and event.at >= stopped_at - LOG_LAG_S:
+            size += size_of(event)
+            at = event.at
+            if isinstance(event, Answered):
+                replies += 1
+                heard = event.text, at
+                confirmed = max(confirmed, event.command)
+                if at >= stopped_at - LOG_LAG_S:
                     command = event.command or run
                     kind = ReplyKind.NUMBERED if event.command else ReplyKind.REPLAYED
-                    self.part.replied(command, text, event.at, kind)
+                    self.part.replied(command, event.text, at, kind)
+            elif isinstance(event, Informed):
+                replies += 1
+                heard = f"INFO:{event.key}", at
             elif isinstance(event, Elapsed):
                 self._stopped.pop(event.timer, None)
-            finish = self._note(effects, event.at) or finish
-        outstanding = machine.worker.outstanding
-        self._asked = {n: asked for n, asked in self._asked.items() if n in outstanding}
-        self._outbox.free_first(self._outbox.produced)
+            for effect in effects:
+                if isinstance(effect, Send):
+                    sent.append((effect.command, at))
+                elif isinstance(effect, Finish):
+                    finish = effect
+                else:
+                    self._note([effect], at)
+        if heard is not None:
+            self.part.heard(*heard)
+        self._allowance.left -= size
+        self.received = max(0, replies - 1)  # the first is the hello
+        self._outbox.restore([command for command, _ in sent], confirmed)
+        if sent:
+            self._quits = sent[-1][0].startswith(QUIT)
+        if self.name:
+            self._asked = {number: sent[number - 1] for number in machine.worker.outstanding}
         self._kept = self._acked = self.received
         if not position:
             self._begin(now)
-        elif not begun and finish is None:
+        elif not replies and finish is None:
             self._handle(Answered(now, HELLO))
         if finish is not None:  # the record of the attempt's end was lost in the crash
             self._finish(finish, stopped_at)
@@ -365,7 +381,10 @@ class Session(Generic[L]):
         return not self.over and (not self._welcomed or self._outbox.waiting > MOST_HELD_COMMANDS)
 
     def receive(self, payload: bytes, now: float) -> list[SessionEffect]:
-        """Handle a frame from the worker. Raises BadMessage; the caller must end the connection."""
+        """Handle a frame from the worker. Raises BadMessage; the caller must end the connection.
+
+        A USED changes nothing here.
+        """
         said = from_worker(payload, bool(self.name))
         if isinstance(said, Reply):
             if not self.over:
@@ -373,8 +392,6 @@ class Session(Generic[L]):
         elif isinstance(said, Log):
             if not self.over:
                 self.part.printed(said.command, said.output, now)
-        elif isinstance(said, Use):
-            self.part.used(said)
         elif isinstance(said, Ping):
             self._write(frame(Pong(said.text).payload()))
         return self._take()

@@ -8,10 +8,36 @@ import json
 import math
 import re
 from functools import partial
+from typing import Any
+
+from msgspec.json import Decoder, Encoder
 
 _ESCAPE = re.compile(
     r"\\u(?:d[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}|(?P<half>d[89a-f][0-9a-f]{2}))|\\."
 )
+
+
+_read, _write = Decoder().decode, Encoder().encode
+
+
+def loads(text: str) -> Any:
+    """Return the value of a JSON text as json.loads does, several times as fast. Raises ValueError.
+
+    >>> loads('["\\\\ud800", 1e999]')
+    ['\\ud800', inf]
+    """
+    try:
+        return _read(text)
+    except ValueError:  # it is none, or has what only the json module reads: half a pair, NaN
+        return json.loads(text)
+
+
+def pack(value: object) -> bytes:
+    """Return what `dumps` does in UTF-8 and without spaces, many times as fast."""
+    try:
+        return _write(value)
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return dumps(value, compact=True).encode("ascii")
 
 
 def dumps(value: object, indent: int | None = None, compact: bool = False) -> str:

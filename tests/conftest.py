@@ -1,11 +1,15 @@
 """Real parts, shared by the end-to-end tests: an S3 server, a daemon, a function of a shell script."""
 
 import gc
+import shutil
 import signal
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import stage
+from hypothesis import settings
+from imageio_ffmpeg import get_ffmpeg_exe
 from kit.film import COMMAND, JOIN, Files
 from kit.install import ROOT, build, copy_of
 from kit.nursery import popen_daemon, read_models_once
@@ -16,13 +20,17 @@ from mu.functions.bundle import bundle
 # In the background of a shell SIGINT is ignored, which the daemons of the tests would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 read_models_once()
+# The same examples in each run, however slow the machine is; `make soak` tries others, and more.
+settings.register_profile("soak", database=None, deadline=None, max_examples=500)
+settings.register_profile("mu", derandomize=True, database=None, deadline=None, max_examples=50)
+settings.load_profile("mu")
 
 
 # fmt: off
 SLOWEST = (
     "data", "program", "restart", "install", "pipelines_real", "clock_real", "daemon", "local",
     "aws_page", "xcenc", "chains_real", "launch_faults", "scripts", "worker_relay",
-    "cli", "chain", "nothing_lost", "edges", "waves", "relay_real", "worker",
+    "slurm", "cli", "chain", "nothing_lost", "edges", "waves", "relay_real", "worker",
 )
 # fmt: on
 """The files of tests/real that take longest; they begin first, so that none of them ends alone."""
@@ -92,6 +100,17 @@ def joiner(tmp_path_factory) -> Path:
     script = folder / "join"
     script.write_text(JOIN)
     return bundle(folder / "join.zip", executables=[script], command=COMMAND).path
+
+
+@pytest.fixture(scope="session")
+def light_ffmpeg():
+    """A script that runs the real ffmpeg, of which a bundle is made seconds sooner."""
+    with TemporaryDirectory(dir="/var/tmp") as visible:  # /tmp is the sandbox's own
+        real, script = Path(visible, "real"), Path(visible, "ffmpeg")
+        shutil.copy(get_ffmpeg_exe(), real)
+        script.write_text(f'#!/bin/sh\nexec {real} "$@"\n')
+        script.chmod(0o755)
+        yield script
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,7 @@ from mu_worker.threads import Threads
 from mu_worker.usage import UsageMeter
 from mu_worker.variables import Variables
 
-_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+_INTEGER = r"[+-]?[0-9]{1,18}"
 
 
 class CommandFailed(Exception):
@@ -115,6 +115,8 @@ class CommandRunner:
             "upload": self._upload,
             "connect": self._connect,
             "close_connect": self._close_connect,
+            "get_blob": self._get_blob,
+            "put_blob": self._put_blob,
         }
 
     @property
@@ -152,7 +154,7 @@ class CommandRunner:
 
     def _seti(self, number: int, argument: str) -> None:
         name, value = self._assignment("seti", argument)
-        if not _INTEGER.fullmatch(value):
+        if not re.fullmatch(_INTEGER, value):
             raise CommandFailed(f"could not interpret {value} as an integer")
         self._variables.set(name, int(value))
         self._reply(number, f"OK:SETI({name})")
@@ -342,11 +344,50 @@ class CommandRunner:
         parts = (("bucket", bucket), ("key", key), ("file name", file))
         if missing := [name for name, value in parts if not value]:
             raise CommandFailed(f"could not compute {what} params: no {' and no '.join(missing)}")
-        if self._tools.shared_tmp and names_shared_tmp(file):
-            raise CommandFailed(self._names_tmp("the file name", file))
+        filled = self._file(file)
         if self._variables.number("hash_s3keys"):
             key = _hashed(key)
-        return bucket, key, fill_tmpdir(file, self._variables)
+        return bucket, key, filled
+
+    # ------------------------------------------------ blobs
+
+    def _get_blob(self, number: int, argument: str) -> None:
+        from mu_worker import blobs
+
+        try:
+            parts = blobs.parts_in(argument)
+        except ValueError as error:
+            raise CommandFailed(str(error)) from None
+        files = [(part, blobs.below(self._tools.root, self._file(name))) for part, name in parts]
+
+        def get() -> tuple[str, dict[str, float]]:
+            received = blobs.fetch(self._call_coordinator, files)
+            return f"OK:GET_BLOB({received})", {"in_bytes": received}
+
+        self._wait_for(number)
+        self._in_thread(number, get)
+
+    def _put_blob(self, number: int, name: str) -> None:
+        from mu_worker import blobs
+
+        path = os.path.join(self._tools.root, self._file(name))
+
+        def put() -> tuple[str, dict[str, float]]:
+            digest, sent = blobs.leave(self._call_coordinator, path)
+            return f"OK:PUT_BLOB({digest}:{sent})", {"out_bytes": sent}
+
+        self._wait_for(number)
+        self._in_thread(number, put)
+
+    def _call_coordinator(self) -> socket.socket:
+        event = self._tools.event
+        return self._tools.dial(event.addr, event.port)
+
+    def _file(self, name: str) -> str:
+        """Return a file name with ##TMPDIR## filled in."""
+        if self._tools.shared_tmp and names_shared_tmp(name):
+            raise CommandFailed(self._names_tmp("the file name", name))
+        return fill_tmpdir(name, self._variables)
 
     # ------------------------------------------------ the relay
 
@@ -383,11 +424,18 @@ class CommandRunner:
 
     # ------------------------------------------------ slow commands
 
+    def _wait_for(self, number: int) -> bool:
+        """Have later commands wait for this one, unless it runs in the background; return whether."""
+        waits = not self._variables.number("nonblock")
+        if waits:
+            self._blocking = number
+        return waits
+
     def _started(self, number: int, text: str) -> None:
         """Note that a slow command started: in the background, or later commands wait for it."""
-        if not self._variables.number("nonblock"):
-            self._blocking = number
-        elif not self._variables.number("bg_silent"):
+        if self._wait_for(number):
+            return
+        if not self._variables.number("bg_silent"):
             self._reply(number, text)
 
     def _finish(self, number: int, text: str) -> None:
@@ -401,7 +449,7 @@ class CommandRunner:
             known: dict[str, float] = {}
             try:
                 text, known = transfer()
-            except StoreError as error:
+            except (StoreError, DialError) as error:
                 text = f"FAIL({error})"
             except Exception as error:
                 text = f"FAIL({_described(error)})"

@@ -1,13 +1,9 @@
-"""What a function's workers printed, from CloudWatch Logs."""
+"""What a function's workers printed, from CloudWatch Logs. botocore is imported by the first call."""
 
 import shlex
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from botocore.config import Config
-from botocore.exceptions import ClientError
-
-from mu.aws import sessions
 from mu.aws.endings import BadEnding, ending_in
 from mu.aws.names import plain_name
 
@@ -17,7 +13,7 @@ EXCERPT = 500
 """How many characters are quoted."""
 _PLATFORM = ("START ", "END ", "REPORT ", "INIT_START ", "INIT_REPORT ", "XRAY ")
 _TELLING = ("mu worker: ", "[ERROR]", "Task timed out", "Runtime.")
-_CONFIG = Config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 2})
+_CONNECT_S, _READ_S, _TRIES = 5, 10, 2
 
 
 def telling_line(lines: Iterable[str]) -> str:
@@ -90,13 +86,21 @@ def log_events(
 
 def _lines(group: str, region: str, since: float, having: str = "") -> Iterator[str]:
     """Yield the lines of a log, or only those of events with a word."""
+    from botocore.config import Config
+
+    from mu.aws import sessions
+
+    tries = {"total_max_attempts": _TRIES}
+    config = Config(connect_timeout=_CONNECT_S, read_timeout=_READ_S, retries=tries)
     session = sessions.new_session(may_prompt=False)
-    client = sessions.make_client(session, "logs", region, _CONFIG)
+    client = sessions.make_client(session, "logs", region, config)
     for event in log_events(client, group, since, most=EVENTS, having=having):
         yield from event["message"].splitlines()
 
 
 def _why(error: Exception) -> str:
+    from botocore.exceptions import ClientError
+
     if isinstance(error, ClientError):
         found = error.response.get("Error", {})
         return f"{found.get('Code')}: {found.get('Message')}"

@@ -125,7 +125,7 @@ def explained(attempt: str, who: str, remedy: str) -> Iterator[None]:
     )
 
     from mu.aws.answers import is_passing
-    from mu.aws.sessions import AwsTrouble
+    from mu.aws.trouble import AwsTrouble
 
     try:
         yield

@@ -3,7 +3,6 @@
 Everything here may block. What fails raises AwsTrouble, which names the profile and the remedy.
 """
 
-import ipaddress
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -37,26 +36,14 @@ from botocore.exceptions import (
 )
 from botocore.httpsession import get_cert_path
 from botocore.session import Session
-from botocore.utils import get_environ_proxies
 
 from mu.aws.answers import PASSING, ErrorAnswer, Kind
-
-NO_CREDENTIALS = (
-    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run aws configure"
-)
-
+from mu.aws.proxies import is_loopback
+from mu.aws.trouble import NO_CREDENTIALS, AwsTrouble
 
 METADATA_URL = "http://169.254.169.254/"
 VENDOR = Path("/sys/class/dmi/id/sys_vendor")
 """Says Amazon EC2 on instances of the Nitro system."""
-
-
-class AwsTrouble(Exception):
-    """What is wrong, and a remedy; `passing` if it may be over soon without one."""
-
-    def __init__(self, sentence: str, remedy: str = "", passing: bool = False) -> None:
-        super().__init__(f"{sentence}: {remedy}" if remedy else sentence)
-        self.sentence, self.remedy, self.passing = sentence, remedy, passing
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,26 +245,7 @@ def partition_of(region: str) -> str:
         return "aws"
 
 
-# ------------------------------------------------ proxies and certificates
-
-
-def proxy_for(url: str) -> str | None:
-    """Return the proxy for a URL, from HTTPS_PROXY, HTTP_PROXY and NO_PROXY; never for this machine."""
-    parts = urlsplit(url)
-    if is_loopback(parts.hostname or ""):
-        return None
-    proxy = get_environ_proxies(url).get(parts.scheme)
-    if not proxy:
-        return None
-    return str(proxy) if "://" in proxy else f"http://{proxy}"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether the host is this machine's own address, or a name for it."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+# ------------------------------------------------ certificates
 
 
 def roots_of(session: Any) -> tuple[str, bytes]:

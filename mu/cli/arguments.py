@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mu.cli.answers import ParameterJson, PipelineJson
+from mu.client.answers import ParameterJson, PipelineJson
 from mu.parameters import REQUIRED, RESTART, Parameter
 
 _KINDS: dict[str, type] = {kind.__name__: kind for kind in (bool, int, float, str, list, dict)}
@@ -83,6 +83,19 @@ def read_actors(text: str) -> list[int]:
             raise BadArgument(f"--actors may name {MOST_ACTORS} actors, got {text!r:.200}")
         numbers += range(first, last + 1)
     return numbers
+
+
+def read_pairs(words: Sequence[str]) -> dict[str, str]:
+    """Return the texts in arguments such as `partition=long`. Raises BadArgument."""
+    pairs: dict[str, str] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals or not name:
+            raise BadArgument(f"--engine-option must be NAME=VALUE, got {word!r}")
+        if name in pairs:
+            raise BadArgument(f"--engine-option {name} is given twice")
+        pairs[name] = text
+    return pairs
 
 
 def read_event(text: str) -> dict[str, object]:

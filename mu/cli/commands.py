@@ -33,9 +33,8 @@ class CommandLine(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         from mu.aws.s3 import S3Error
-        from mu.cli.address import NoAddress, NotRunning
         from mu.cli.arguments import BadArgument
-        from mu.cli.client import RequestRefused
+        from mu.client.errors import NoAddress, NotRunning, RequestRefused
 
         try:
             return super().invoke(ctx)

@@ -14,7 +14,7 @@ import click
 from click.shell_completion import BashComplete, CompletionItem, add_completion_class
 
 if TYPE_CHECKING:
-    from mu.cli.client import Client
+    from mu.client.control_port import ControlPort
 
 ANSWER_S = 1.0
 """How long the daemon may take."""
@@ -79,7 +79,8 @@ def complete_function(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Offer the functions of the local engine, and those of the latest jobs."""
-    from mu.cli.address import NoAddress, find_home
+    from mu.client.address import find_home
+    from mu.client.errors import NoAddress
 
     jobs = _ask(ctx, lambda client: client.jobs(last=JOBS))
     names = {function for job in jobs if (function := job.get("function"))}
@@ -108,13 +109,14 @@ def complete_path(
     return [CompletionItem(incomplete, type="file")]
 
 
-def _ask(ctx: click.Context, question: Callable[[Client], list[T]]) -> list[T]:
+def _ask(ctx: click.Context, question: Callable[[ControlPort], list[T]]) -> list[T]:
     """Return the daemon's answer; empty: there is none."""
-    from mu.cli.address import NoAddress, NotRunning, find_address
-    from mu.cli.client import Client, RequestRefused
+    from mu.client.address import find_address
+    from mu.client.control_port import ControlPort
+    from mu.client.errors import NoAddress, NotRunning, RequestRefused
 
     try:
-        return question(Client(find_address(ctx.meta.get(WHERE, {}), os.environ), ANSWER_S))
+        return question(ControlPort(find_address(ctx.meta.get(WHERE, {}), os.environ), ANSWER_S))
     except (NoAddress, NotRunning, RequestRefused):
         return []
 

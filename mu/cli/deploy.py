@@ -29,7 +29,6 @@ from mu.cli.options import (
     chooses_engine,
     chosen_engine,
     finds_daemon,
-    local_clients,
     local_engine_off,
     print_json,
     shows_json,
@@ -41,7 +40,7 @@ from mu.cli.options import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mu.cli.address import Home
+    from mu.client.address import Home
     from mu.functions.apis import Clients
     from mu.functions.deploy import Deployment, DeployResult, Settings
     from mu.functions.recipes import Recipe
@@ -376,6 +375,8 @@ def _clients(engine: str, home: Home) -> Clients:
         return AwsClients(s3=S3Place(profile=home.config.s3.place.profile))
     if off := local_engine_off(home):
         raise CliError(off)
+    from mu.client.local import local_clients
+
     return local_clients(home)
 
 

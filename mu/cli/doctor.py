@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from mu.cli.completion import complete_function, complete_pipeline
+from mu.cli.completion import complete_engine, complete_function, complete_pipeline
 from mu.cli.functions import function_errors
 from mu.cli.options import (
     FAILED,
     CliError,
-    chooses_engine,
     chosen_engine,
     finds_daemon,
-    local_clients,
     local_engine_off,
     print_json,
     shows_json,
@@ -27,8 +25,8 @@ from mu.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from mu.cli.address import Home
-    from mu.cli.answers import FindingJson
+    from mu.client.address import Home
+    from mu.client.answers import FindingJson
     from mu.doctor.finding import Finding
     from mu.functions.aws import LocalClients
 
@@ -42,7 +40,15 @@ _WITH_SHELL = (
 
 
 @click.command()
-@chooses_engine
+@click.option(
+    "--region", "--regions", "regions", multiple=True, metavar="NAME,...", help="AWS regions."
+)
+@click.option(
+    "--engine",
+    metavar="NAME",
+    shell_complete=complete_engine,
+    help="AWS Lambda (lambda), this machine (local), or an engine of a plugin.",
+)
 @click.option(
     "--function",
     "functions",
@@ -203,12 +209,13 @@ def _exit(ctx: click.Context, findings: Sequence[FindingJson], as_json: bool) ->
 
 def _findings(asked: Mapping[str, object]) -> Iterator[FindingJson]:
     """Yield the findings of the running daemon, or else those made here."""
-    from mu.cli.address import NoAddress, NotRunning, find_address
-    from mu.cli.client import Client, RequestRefused
+    from mu.client.address import find_address
+    from mu.client.control_port import ControlPort
+    from mu.client.errors import NoAddress, NotRunning, RequestRefused
     from mu.doctor.finding import OK, WARN, Finding
 
     try:
-        found = Client(find_address(where(), os.environ), ANSWER_S).doctor(asked)
+        found = ControlPort(find_address(where(), os.environ), ANSWER_S).doctor(asked)
         said = "it is running, and made these checks with its own credentials and configuration"
         yield _json(Finding("daemon", OK, said))
         yield from found
@@ -230,24 +237,30 @@ def _findings(asked: Mapping[str, object]) -> Iterator[FindingJson]:
 
 def _made_here(asked: Mapping[str, object], home: Home) -> Iterator[Finding]:
     """Make the checks in this process, without a daemon."""
-    from mu.cli.address import NoAddress, NotRunning
+    from mu.client.errors import NoAddress, NotRunning
     from mu.doctor import examine
     from mu.doctor.case import no_local_engine, read_case
     from mu.functions.aws import AwsClients
     from mu.parameters import FieldError
+    from mu.registry import Registry, examiners_of
 
-    chosen_engine(str(asked.get("engine") or ""), home)
+    engine = str(asked.get("engine") or home.config.launch.engine)
+    plugged = examiners_of(Registry.installed(), home.config)
+    if engine not in plugged:
+        chosen_engine(engine, home)
     local: LocalClients | Finding
     if off := local_engine_off(home):
         local = no_local_engine(off, "set it to yes, or choose --engine lambda")
     else:
         try:
+            from mu.client.local import local_clients
+
             local = local_clients(home)
         except (NoAddress, NotRunning) as error:
             local = no_local_engine(str(error))
     try:
         aws = AwsClients(s3=home.config.s3.place)
-        case = read_case(asked, home.config, home.source, aws, local, None, "this shell's")
+        case = read_case(asked, home.config, home.source, aws, local, None, "this shell's", plugged)
     except FieldError as error:
         raise CliError(str(error)) from None
     yield from examine(case)

@@ -14,9 +14,9 @@ from mu.cli.estimate import Bound, Estimate, bound, estimate, key_lists
 from mu.cli.options import print_json
 
 if TYPE_CHECKING:
-    from mu.cli.answers import PlanJson, SizeJson
-    from mu.cli.client import Client
     from mu.cli.files import LocalFile
+    from mu.client.answers import PlanJson, SizeJson
+    from mu.client.control_port import ControlPort
     from mu.functions.deploy import DeployResult
 
 NAMED = 5
@@ -25,7 +25,7 @@ WIDTH = 100
 
 
 def show_plan(
-    client: Client,
+    client: ControlPort,
     order: dict[str, object],
     deployed: Sequence[DeployResult],
     files: Sequence[LocalFile],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mu.aws import limits
 
 if TYPE_CHECKING:
-    from mu.cli.answers import JobJson, PlanJson, SizeJson
+    from mu.client.answers import JobJson, PlanJson, SizeJson
 
 EARLIER = 5
 """From how many earlier jobs the estimate is made: the latest."""

@@ -12,9 +12,9 @@ import click
 from mu.cli.options import CliError, finds_daemon, job_argument, the_client
 
 if TYPE_CHECKING:
-    from mu.cli.answers import JobJson
-    from mu.cli.client import Client
     from mu.cli.store import FileStore
+    from mu.client.answers import JobJson
+    from mu.client.control_port import ControlPort
 
 
 @click.command()
@@ -45,7 +45,7 @@ def fetch(job: str, folder: Path | None) -> None:
     bring(client, found, folder or Path(found["id"]))
 
 
-def bring(client: Client, job: JobJson, place: Path, alone: bool = False) -> None:
+def bring(client: ControlPort, job: JobJson, place: Path, alone: bool = False) -> None:
     """Download a job's files to a folder, or its one result alone to a file, and say so."""
     from mu.cli.files import shown
 
@@ -59,7 +59,7 @@ def bring(client: Client, job: JobJson, place: Path, alone: bool = False) -> Non
     click.echo(copied.sentence("Downloaded", f"{shown(place)}"), err=True)
 
 
-def store_of_job(client: Client, job: JobJson) -> FileStore:
+def store_of_job(client: ControlPort, job: JobJson) -> FileStore:
     """Return the store of a job's files. Raises CliError if it is out of reach, or there is none."""
     from mu.cli.store import store_of
 

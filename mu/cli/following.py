@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterator
 from typing import Any, cast
 
-from mu.cli.address import NoAddress, NotRunning
-from mu.cli.answers import JobJson, OverviewJson
-from mu.cli.client import Client, DaemonUnreachable, JobEvent, NoEvents, RequestRefused
+from mu.client.answers import JobJson, OverviewJson
+from mu.client.control_port import ControlPort, JobEvent, NoEvents
+from mu.client.errors import DaemonUnreachable, NoAddress, NotRunning, RequestRefused
 from mu.jobs.overview import Glance, overview
 
 TICK_S = 1.0
@@ -46,6 +46,7 @@ class FollowedJob:
         """Apply an event; it has what changed, or everything."""
         told, fields = event.told, dict(event.told["job"])
         self._awaited = fields.pop("awaited", self._awaited)
+        fields.pop("gates", None)
         if event.kind == "snapshot":
             self._columns = told["columns"]
             self._actors.clear()
@@ -68,7 +69,7 @@ class FollowedJob:
         self._overview, self.lost, self.seen = told, None, True
 
 
-def follow(client: Client, job: JobJson, patience_s: float) -> Iterator[FollowedJob]:
+def follow(client: ControlPort, job: JobJson, patience_s: float) -> Iterator[FollowedJob]:
     """Yield a job whenever it has changed, and each TICK_S, until it has ended.
 
     If the daemon goes away, it is waited for. Raises NotRunning after `patience_s`, or if it was not
@@ -96,7 +97,7 @@ def follow(client: Client, job: JobJson, patience_s: float) -> Iterator[Followed
                 client.find_again()
 
 
-def _events(client: Client, followed: FollowedJob) -> Iterator[None]:
+def _events(client: ControlPort, followed: FollowedJob) -> Iterator[None]:
     """Yield whenever an event has come, and each TICK_S; return when the job has ended."""
     told: queue.Queue[JobEvent | Exception] = queue.Queue(MOST_EVENTS)
     args = client, followed.job["id"], followed.last_id, told
@@ -114,7 +115,7 @@ def _events(client: Client, followed: FollowedJob) -> Iterator[None]:
 
 
 def _read(
-    client: Client, job_id: str, last_id: str, told: "queue.Queue[JobEvent | Exception]"
+    client: ControlPort, job_id: str, last_id: str, told: "queue.Queue[JobEvent | Exception]"
 ) -> None:
     """Put the events of one connection into a queue, and then why there are no more."""
     try:
@@ -125,7 +126,7 @@ def _read(
         told.put(error)
 
 
-def _polls(client: Client, followed: FollowedJob) -> Iterator[None]:
+def _polls(client: ControlPort, followed: FollowedJob) -> Iterator[None]:
     """Yield after each overview, which costs the daemon more than events do."""
     while not followed.job["finished"]:
         followed.replace(client.overview(followed.job["id"]))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mu.cli.options import CliError, the_home, where
 
 if TYPE_CHECKING:
-    from mu.cli.answers import JobJson
+    from mu.client.answers import JobJson
 
 
 AFTER_S = 60.0

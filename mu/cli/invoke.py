@@ -11,7 +11,6 @@ from typing import IO, TYPE_CHECKING, cast
 
 import click
 
-from mu.cli.address import find_port
 from mu.cli.completion import complete_function
 from mu.cli.options import (
     DONE,
@@ -22,15 +21,16 @@ from mu.cli.options import (
     chosen_engine,
     finds_daemon,
     local_engine_off,
-    local_key,
     print_json,
     shows_json,
     split_regions,
     the_home,
 )
+from mu.client.address import find_port
+from mu.client.local import local_key
 
 if TYPE_CHECKING:
-    from mu.cli.address import Home
+    from mu.client.address import Home
     from mu.engines.lambda_api import LambdaEngine
     from mu.engines.reactors import IClientReactor
     from mu.invocations import Answer, Invocation

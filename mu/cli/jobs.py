@@ -26,8 +26,8 @@ from mu.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from mu.cli.answers import JobJson
-    from mu.cli.client import Client
+    from mu.client.answers import JobJson
+    from mu.client.control_port import ControlPort
 
 STATUS = {"done": DONE, "failed": FAILED, "cancelled": CANCELLED}
 PATIENCE_S = 60.0
@@ -276,7 +276,7 @@ def cancel(job: str, as_json: bool) -> None:
 
 def watch_to_end(
     ctx: click.Context,
-    client: Client,
+    client: ControlPort,
     job: JobJson,
     as_json: bool,
     stderr: bool = False,
@@ -288,10 +288,9 @@ def watch_to_end(
 
     `alone`: `out` is the file for the job's one result.
     """
-    from mu.cli.address import NotRunning
-    from mu.cli.client import DaemonUnreachable
     from mu.cli.fetch import bring
     from mu.cli.watch import watch as watch_job
+    from mu.client.errors import DaemonUnreachable, NotRunning
 
     folder = out.parent if out is not None and alone else out
     later = f"mu fetch {job['id']} --to {shlex.quote(str(folder))}"
@@ -324,7 +323,7 @@ def watch_to_end(
 
 
 def _print_log(
-    client: Client,
+    client: ControlPort,
     job_id: str,
     actor: int,
     follow: bool,
@@ -332,7 +331,7 @@ def _print_log(
     part: Mapping[str, int | str],
 ) -> None:
     """Print this part of an actor's output from the first byte that the daemon still has."""
-    from mu.cli.client import RequestRefused
+    from mu.client.errors import RequestRefused
 
     at = 0
     while True:
@@ -360,7 +359,7 @@ def _print_log(
             time.sleep(FOLLOW_S)
 
 
-def _only_actor(client: Client, job: JobJson, key: str | None) -> int:
+def _only_actor(client: ControlPort, job: JobJson, key: str | None) -> int:
     """Return the actor with an input, or that of a job with one actor.
 
     Waits while the job is being planned.
@@ -380,7 +379,7 @@ def _only_actor(client: Client, job: JobJson, key: str | None) -> int:
     return first
 
 
-def _ended(client: Client, job_id: str, actor: int) -> bool:
+def _ended(client: ControlPort, job_id: str, actor: int) -> bool:
     page = {"after": actor - 1} if actor else {}
     found = client.workers(job_id, limit=1, **page)
     if found and found[0]["actor"] == actor and found[0]["state"] not in ("waiting", "running"):

@@ -12,7 +12,7 @@ from mu.cli.localkey import local
 from mu.cli.options import CliError, finds_daemon, print_json, shows_json, the_client, the_home
 
 if TYPE_CHECKING:
-    from mu.cli.address import Home
+    from mu.client.address import Home
     from mu.net.certificates import Authority, Facts
 
 SERVER = """\
@@ -214,8 +214,7 @@ def _as_json(facts: Facts) -> dict[str, str]:
 
 def _running() -> str:
     """Return a sentence about how many jobs a renewal affects."""
-    from mu.cli.address import NoAddress, NotRunning
-    from mu.cli.client import RequestRefused
+    from mu.client.errors import NoAddress, NotRunning, RequestRefused
 
     try:
         jobs = the_client().jobs()

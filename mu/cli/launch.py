@@ -31,8 +31,9 @@ from mu.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from mu.cli.answers import JobJson
-    from mu.cli.client import Client, RequestRefused
+    from mu.client.answers import JobJson
+    from mu.client.control_port import ControlPort
+    from mu.client.errors import RequestRefused
 
 
 @click.command()
@@ -119,6 +120,13 @@ def pipelines(name: str | None, as_json: bool) -> None:
     metavar="NAME",
     shell_complete=complete_engine,
     help="Where workers run: local, lambda or external.  [default: from mu.conf]",
+)
+@click.option(
+    "--engine-option",
+    "engine_options",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Set an option of a plugin's engine for this job, such as partition=long. Repeatable.",
 )
 @click.option(
     "--function",
@@ -214,6 +222,7 @@ def launch(
     inputs: Path | None,
     outputs: Path | None,
     engine: str | None,
+    engine_options: tuple[str, ...],
     function: str | None,
     copies: int | None,
     actors: str | None,
@@ -260,11 +269,17 @@ def launch(
     \b
       mu launch hello --engine external --event-out event.json
     """
-    from mu.cli.arguments import pipeline_named, read_actors, read_event, read_params
+    from mu.cli.arguments import (
+        pipeline_named,
+        read_actors,
+        read_event,
+        read_pairs,
+        read_params,
+    )
 
     order: dict[str, object] = {"pipeline": pipeline, "workers": given["workers"]}
     order |= {"name": given["job_name"], "engine": engine, "function": function}
-    order |= {"copies": copies}
+    order |= {"copies": copies, "engine_options": read_pairs(engine_options) or None}
     order |= {"deadline_s": given["deadline"], "worker_timeout_s": given["worker_timeout"]}
     same = ("retries", "spares", "stragglers", "tolerate", "on_failure")
     order |= {name: given[name] for name in same} | {"max_cost_usd": given["max_cost"]}
@@ -324,9 +339,9 @@ def launch(
         watch_to_end(ctx, client, job, as_json, stderr=quiet, out=outputs, alone=alone)
 
 
-def check(client: Client, order: dict[str, object]) -> None:
+def check(client: ControlPort, order: dict[str, object]) -> None:
     """Raise CliError if the daemon would refuse the order."""
-    from mu.cli.client import RequestRefused
+    from mu.client.errors import RequestRefused
 
     try:
         client.check(order)
@@ -338,9 +353,9 @@ def _refused(refused: RequestRefused) -> CliError:
     return CliError(f"the order was refused: {refused}")
 
 
-def place(client: Client, order: dict[str, object], key: str | None) -> JobJson:
+def place(client: ControlPort, order: dict[str, object], key: str | None) -> JobJson:
     """Place the order, and return the job."""
-    from mu.cli.client import DaemonUnreachable, RequestRefused
+    from mu.client.errors import DaemonUnreachable, RequestRefused
 
     if key is not None and not (key.strip() and key.isprintable()):
         raise CliError(f"--idempotency-key must be printable text on one line, got {key!r}")

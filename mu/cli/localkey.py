@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mu.cli.options import CliError, finds_daemon, local_engine_off, local_key, the_home
+from mu.cli.options import CliError, finds_daemon, local_engine_off, the_home
+from mu.client.local import local_key
 
 if TYPE_CHECKING:
-    from mu.cli.address import Home
+    from mu.client.address import Home
     from mu.engines.signing import Credentials
 
 
@@ -69,7 +70,7 @@ def local(profile: str | None, file: Path | None) -> None:
 
 
 def _url(home: Home) -> str:
-    from mu.cli.address import find_port
+    from mu.client.address import find_port
 
     return f"http://127.0.0.1:{find_port(home, 'local')}"
 

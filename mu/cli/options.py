@@ -13,10 +13,8 @@ from mu.cli.completion import WHERE, complete_job, complete_path
 from mu.strict_json import dumps
 
 if TYPE_CHECKING:
-    from mu.cli.address import Home
-    from mu.cli.client import Client
-    from mu.engines.signing import Credentials
-    from mu.functions.aws import LocalClients
+    from mu.client.address import Home
+    from mu.client.control_port import ControlPort
 
 DONE, FAILED, USAGE, CANCELLED, NOT_RUNNING = 0, 1, 2, 3, 4
 INTERRUPTED, BROKEN_PIPE = 130, 141
@@ -107,19 +105,19 @@ def where() -> Mapping[str, str]:
     return found
 
 
-def the_client() -> Client:
+def the_client() -> ControlPort:
     """Return a client of the selected daemon."""
-    from mu.cli.address import find_address
-    from mu.cli.client import Client
+    from mu.client.address import find_address
+    from mu.client.control_port import ControlPort
 
     given = where()
     find = lambda: find_address(given, os.environ)  # noqa: E731
-    return Client(find(), find=find)
+    return ControlPort(find(), find=find)
 
 
 def the_home() -> Home:
     """Return the home folder of the selected daemon."""
-    from mu.cli.address import find_home
+    from mu.client.address import find_home
 
     return find_home(where(), os.environ)
 
@@ -147,29 +145,3 @@ def local_engine_off(home: Home) -> str | None:
     if home.config.local.enabled:
         return None
     return f"the local engine is disabled: [local] enabled = no in {home.source}"
-
-
-def local_clients(home: Home) -> LocalClients:
-    """Return clients of the running daemon's local engine. Raises NoAddress and NotRunning."""
-    from mu.cli.address import find_port
-    from mu.functions.aws import LocalClients
-
-    port, key = find_port(home, "local"), local_key(home)
-    return LocalClients(port, key.access_key, key.secret_key)
-
-
-def local_key(home: Home, name: str = "key") -> Credentials:
-    """Return a key of the home: its local engine's, or its S3 server's. Raises NoAddress."""
-    from mu.cli.address import NoAddress
-    from mu.engines.local.key import KeyFileError, key_file, read_key
-
-    try:
-        return read_key(home.path, name)
-    except FileNotFoundError:
-        raise NoAddress(
-            f"{key_file(home.path, name)} is missing: the daemon makes it when it starts, with {home.start}"
-        ) from None
-    except OSError as error:
-        raise NoAddress(f"cannot read {key_file(home.path, name)}: {error.strerror}") from None
-    except KeyFileError as error:
-        raise NoAddress(str(error)) from None

@@ -15,7 +15,7 @@ from mu.cli.hints import command_for_map
 from mu.cli.options import CliError, the_home, where
 
 if TYPE_CHECKING:
-    from mu.cli.answers import PipelineJson
+    from mu.client.answers import PipelineJson
     from mu.functions.deploy import DeployResult
 
 

@@ -20,7 +20,7 @@ from mu.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from mu.cli.answers import HistoryJson
+    from mu.client.answers import HistoryJson
 
 
 @click.command()
@@ -46,7 +46,7 @@ def replay(ctx: click.Context, job: str, actor: int | None, as_json: bool) -> No
       mu replay 6065 -a 3
       mu replay last --json | jq '.attempts[] | select(.diverged)'
     """
-    from mu.cli.address import find_config
+    from mu.client.address import find_config
     from mu.jobs.history import NoHistory, replay_job
 
     try:

@@ -22,7 +22,7 @@ from mu.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from mu.cli.answers import PlanJson
+    from mu.client.answers import PlanJson
 
 
 @click.command()

@@ -15,8 +15,8 @@ from mu.cli.options import CliError, the_home, where
 from mu.cli.store import store_of
 
 if TYPE_CHECKING:
-    from mu.cli.answers import PipelineJson
-    from mu.cli.client import Client
+    from mu.client.answers import PipelineJson
+    from mu.client.control_port import ControlPort
 
 
 class Stage:
@@ -27,7 +27,7 @@ class Stage:
 
     def __init__(
         self,
-        client: Client,
+        client: ControlPort,
         pipeline: PipelineJson,
         words: tuple[str, ...],
         inputs: Path | None,
@@ -135,7 +135,7 @@ def is_file(place: Path) -> bool:
 
 def _make_function(order: Mapping[str, object]) -> None:
     """Create the job's function on the local engine with the worker alone, unless there is one."""
-    from mu.cli.address import NoAddress, NotRunning
+    from mu.client.errors import NoAddress, NotRunning
 
     if "url" in where() or "copies" in order or "function" in order:
         return

@@ -21,12 +21,13 @@ from urllib.parse import urlsplit
 from mu.aws.s3 import S3Error, S3Place, answer_of, explained
 from mu.cli.display.text import console, many
 from mu.cli.files import LocalFile, listed, refuse_names, shown
-from mu.cli.options import CliError, local_key, the_home, where
+from mu.cli.options import CliError, the_home, where
+from mu.client.local import local_key
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from mu.cli.answers import PlaceJson
+    from mu.client.answers import PlaceJson
 
 AT_ONCE = 8
 """Requests to S3 at the same time."""
@@ -91,7 +92,7 @@ def store_of(told: PlaceJson) -> FileStore:
 
 
 def _is_loopback(url: str) -> bool:
-    from mu.aws.sessions import is_loopback
+    from mu.aws.proxies import is_loopback
 
     return bool(url) and is_loopback(urlsplit(url).hostname or "")
 

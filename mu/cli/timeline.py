@@ -14,7 +14,7 @@ from mu.cli.options import CliError, finds_daemon, job_argument, the_client
 from mu.cli.terminal import visible
 
 if TYPE_CHECKING:
-    from mu.cli.answers import JobJson
+    from mu.client.answers import JobJson
     from mu.timeline.shape import TimelineJson
 
 

@@ -9,15 +9,15 @@ import click
 from rich.console import Console, Group
 from rich.live import Live
 
-from mu.cli.address import NotRunning
-from mu.cli.answers import JobJson
-from mu.cli.client import Client, DaemonUnreachable, RequestRefused
 from mu.cli.display.failures import failures
 from mu.cli.display.outline import outline
 from mu.cli.display.progress import Pace, progress, progress_line
 from mu.cli.display.text import COLOURS, console, ended, one_line, ordered, took
 from mu.cli.display.usage import is_known, usage_line
 from mu.cli.following import FollowedJob, follow
+from mu.client.answers import JobJson
+from mu.client.control_port import ControlPort
+from mu.client.errors import DaemonUnreachable, NotRunning, RequestRefused
 
 PLAIN_S = 1.0
 """Shortest time between two lines of counts if the output is not a terminal, in seconds."""
@@ -31,7 +31,7 @@ Show = Callable[[FollowedJob], None]
 
 
 def watch(
-    client: Client,
+    client: ControlPort,
     job: JobJson,
     as_json: bool,
     stderr: bool,
@@ -55,7 +55,7 @@ def watch(
     return job
 
 
-def _follow(client: Client, job: JobJson, show: Show, patience_s: float) -> JobJson:
+def _follow(client: ControlPort, job: JobJson, show: Show, patience_s: float) -> JobJson:
     with _named(job["id"]):
         for followed in follow(client, job, patience_s):
             show(followed)
@@ -134,7 +134,7 @@ def _json_lines() -> Show:
     return show
 
 
-def _show_end(client: Client, screen: Console, job: JobJson) -> None:
+def _show_end(client: ControlPort, screen: Console, job: JobJson) -> None:
     """Show what failed and the result, then how the job ended."""
     if job["state"] != "cancelled" and job["counts"]["failed"]:
         for part in failures(client.workers(job["id"]), job):

@@ -72,6 +72,11 @@ def examine(case: Case) -> Iterator[Finding]:
             finding = _run(*check)
             yield finding
             check = checks.send(finding)
+    if case.plugged is not None:
+        try:
+            yield from case.plugged()
+        except Exception as error:  # of a plugin's author, or an option that is wrong
+            yield Finding(case.engine, FAIL, f"it could not be checked: {error}")
 
 
 def _run(name: str, check: Callable[[], Finding]) -> Finding:
@@ -104,7 +109,8 @@ def _checks(case: Case) -> Checks:
     finders = finders_of(config) if aws else ()
     own = [place.port for place in places.values() if place.host == config.launch.public_host]
     ports = own or [port for port in (config.worker.port, config.relay.port) if port]
-    yield "public_host", partial(check_public_host, config, case.source, finders, aws, ports)
+    if case.plugged is None:  # else the engine knows from where its workers connect
+        yield "public_host", partial(check_public_host, config, case.source, finders, aws, ports)
     if aws and case.clients is not None:
         whose = partial(check_credentials, case.clients, case.regions[0], case.whose)
         found = yield "credentials", whose
@@ -113,7 +119,7 @@ def _checks(case: Case) -> Checks:
             yield "AWS", lambda: Finding("AWS", WARN, rest)
             return
         yield from _of_account(case, case.clients)
-    elif not aws:
+    elif case.engine == "local":
         yield "concurrency", partial(check_local_concurrency, config, case.workers, case.at_once)
     if case.clients is not None:
         subjects = [

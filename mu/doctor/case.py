@@ -1,8 +1,9 @@
 """What the doctor is asked to check."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from mu.config import Config
 from mu.doctor.finding import FAIL, OK, UNKNOWN, Finding
@@ -52,6 +53,8 @@ class Case:
     """Clients of S3."""
     endpoint: str = ""
     """The URL of the S3 server that [s3] of mu.conf names; empty: it is AWS's."""
+    plugged: Callable[[], Iterable[Finding]] | None = None
+    """What finds whether jobs can run on the engine, if it comes as a plugin."""
     whose: str = "these"
     """Whose credentials the clients have, such as `the daemon's`."""
 
@@ -103,16 +106,19 @@ def read_case(
     local: LocalClients | Finding,
     pipelines: Collection[Needs] | None,
     whose: str,
+    plugged: Mapping[str, Callable[[Sequence[str]], Iterable[Finding]]] | None = None,
 ) -> Case:
     """Return the case that a request describes. Raises FieldError.
 
     `local` may say why the local engine cannot be asked; `pipelines` is None if nobody knows them
-    here.
+    here. `plugged` has what examines the engines of plugins, by their names.
     """
     asked = read_fields(case_fields(config), given, known="fields")
-    if asked.engine not in ("lambda", "local"):
+    examiner = (plugged or {}).get(asked.engine)
+    if asked.engine not in ("lambda", "local") and examiner is None:
         said = "got" if "engine" in given else "but [launch] engine is"
-        raise FieldError("engine", f"engine must be lambda or local, {said} {asked.engine!r:.200}")
+        names = " or ".join([", ".join(["lambda", *sorted(plugged or {})]), "local"])
+        raise FieldError("engine", f"engine must be {names}, {said} {asked.engine!r:.200}")
     _check_names("functions", asked.functions, NAME, "1 to 64 letters, digits, - and _")
     _check_names("regions", asked.regions, _REGION, "names of AWS regions")
     if not asked.regions:
@@ -135,6 +141,8 @@ def read_case(
     if asked.engine == "local":
         clients = None if isinstance(local, Finding) else local
         found.append(local if isinstance(local, Finding) else _listening(local))
+    elif examiner is not None:
+        clients = None
     return Case(
         config,
         source,
@@ -152,6 +160,7 @@ def read_case(
         asked.memory,
         aws,
         config.s3.place.endpoint,
+        None if examiner is None else partial(examiner, asked.functions),
         whose,
     )
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+__all__ = ["FAIL", "OK", "UNKNOWN", "WARN", "Finding"]
+
 OK, WARN, FAIL = "ok", "warn", "fail"
 UNKNOWN = "unknown"
 """Not checked, because a right is missing that jobs do not need, or something else to check it with."""

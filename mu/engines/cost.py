@@ -23,7 +23,9 @@ class Prices:
 
     def usd(self, size: Size, seconds: float) -> float:
         """Return the price of one worker's running time."""
-        return self.gb_s[size.architecture] * size.memory_mb / 1024 * seconds
+        if size.hour_usd is not None:
+            return size.hour_usd * seconds / 3600
+        return self.gb_s.get(size.architecture, 0.0) * size.memory_mb / 1024 * seconds
 
 
 class Meter:
@@ -47,10 +49,11 @@ class Meter:
         """The workers that are running now."""
         return self._running.keys()
 
-    def invoked(self) -> None:
-        """Count one accepted request."""
+    def invoked(self, size: Size | None = None) -> None:
+        """Count one accepted request for a worker of that size; None: its size is unknown."""
         self.requests += 1
-        self._usd += self._prices.request
+        if size is None or size.hour_usd is None:
+            self._usd += self._prices.request
 
     def began(self, worker: str, at: float, size: Size) -> None:
         """Count a worker from its hello on. If it said hello before, it ran in between."""

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from mu.aws.answers import PASSING, ErrorAnswer, Kind, how_far, json_object
 from mu.aws.limits import PAYLOAD
 from mu.aws.names import unqualified
-from mu.aws.sessions import NO_CREDENTIALS, AwsTrouble
+from mu.aws.trouble import NO_CREDENTIALS, AwsTrouble
 from mu.engines.connections import Connections, NoAnswer, NotSent, Origin, Response, Timeouts
 from mu.engines.reactors import IClientReactor
 from mu.engines.routes import Route

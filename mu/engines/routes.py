@@ -1,4 +1,7 @@
-"""How AWS is reached: its endpoints, proxies, certificates and credentials, as botocore has them."""
+"""How AWS is reached: its endpoints, proxies, certificates and credentials, as botocore has them.
+
+botocore is imported by the first call.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -7,8 +10,8 @@ from urllib.parse import urlsplit
 from twisted.internet import ssl
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 
-from mu.aws import sessions
-from mu.aws.sessions import AwsTrouble
+from mu.aws.proxies import proxy_for
+from mu.aws.trouble import AwsTrouble
 from mu.engines.signing import Credentials
 from mu.net.proxy import BadProxy, HttpProxy
 
@@ -40,13 +43,15 @@ class Route:
 
 def aws_route(region: str) -> Route:
     """Return the route to AWS Lambda in a region. Blocks. Raises AwsTrouble."""
+    from mu.aws import sessions
+
     session = sessions.new_session(may_prompt=False)
     endpoint = sessions.lambda_endpoint(session, region)
     try:
         host = urlsplit(endpoint.url).hostname
         if not host:
             raise ValueError("it has no host")
-        found = sessions.proxy_for(endpoint.url)
+        found = proxy_for(endpoint.url)
     except ValueError as error:
         raise AwsTrouble(
             f"the endpoint {endpoint.url!r} is not a URL: {error}", "correct AWS_ENDPOINT_URL"
@@ -61,6 +66,8 @@ def aws_route(region: str) -> Route:
 
 def _client_tls(session: object, host: str) -> Callable[[], IOpenSSLClientConnectionCreator]:
     """Trust what boto3 trusts: AWS_CA_BUNDLE, or the roots that come with botocore."""
+    from mu.aws import sessions
+
     path, text = sessions.roots_of(session)
     try:
         roots = [ssl.Certificate.loadPEM(one + _END + b"\n") for one in text.split(_END)[:-1]]
@@ -82,6 +89,8 @@ def aws_credentials() -> Callable[[Credentials | None], Credentials | None]:
     session = None
 
     def find(expired: Credentials | None) -> Credentials | None:
+        from mu.aws import sessions
+
         nonlocal session
         session = session or sessions.new_session(may_prompt=False)
         found = _frozen(session)
@@ -100,5 +109,7 @@ def aws_credentials() -> Callable[[Credentials | None], Credentials | None]:
 
 
 def _frozen(session: object) -> Credentials | None:
+    from mu.aws import sessions
+
     keys = sessions.find_keys(session)
     return None if keys is None else Credentials(keys.access_key, keys.secret_key, keys.token)

@@ -28,14 +28,13 @@ from botocore.parsers import ResponseParserError
 from mu.aws.answers import ErrorAnswer, Kind, how_far
 from mu.aws.s3 import FROM_ENVIRONMENT, S3Place
 from mu.aws.sessions import (
-    NO_CREDENTIALS,
-    AwsTrouble,
     explain,
     find_keys,
     make_client,
     new_session,
     trouble_of,
 )
+from mu.aws.trouble import NO_CREDENTIALS, AwsTrouble
 
 CREDENTIALS = NO_CREDENTIALS
 POLICY = "mu doctor --policy deploy --function NAME --bucket NAME --role ARN"

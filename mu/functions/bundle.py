@@ -124,7 +124,7 @@ def _collect(
     for name, options in scripts.items():
         add_starter(contents, name, options)
     if requirements is not None:
-        if not scripts:
+        if not (scripts or any(name.endswith(".py") for name in users)):
             raise BundleError("--requirements is for Python scripts, and no program is one")
         requirements.install(packages, architecture)
         installed = dict(below(PACKAGES, packages)) if any(packages.iterdir()) else {}

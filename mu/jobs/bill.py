@@ -1,6 +1,7 @@
 """What one job costs: the sizes of its functions, and its workers' running time."""
 
 from collections.abc import Mapping, Sequence, Set
+from typing import Any
 
 from mu.engines.cost import Meter, Prices
 from mu.invocations import Size, region_of
@@ -34,8 +35,8 @@ class Bill:
         """Count a request that an engine accepted, and its worker until that is `seen`."""
         if self._meter is None:
             return
-        self._meter.invoked()
         region = region_of(number, self._regions)
+        self._meter.invoked(self._sizes.get(region))
         if not seen and region in self._sizes and region in self._longest:
             self._unseen.accepted(launch, at, self._sizes[region], self._longest[region])
 
@@ -124,5 +125,10 @@ class Bill:
 
 def sized(sizes: Mapping[str, Size], longest: Mapping[str, float]) -> Sized:
     """Return the record for these sizes, and how long an unseen worker can run, by region."""
-    known = {region: [size.memory_mb, size.architecture] for region, size in sizes.items()}
+    known = {region: _recorded(size) for region, size in sizes.items()}
     return Sized(known, dict(longest))
+
+
+def _recorded(size: Size) -> list[Any]:
+    recorded: list[Any] = [size.memory_mb, size.architecture]
+    return recorded if size.hour_usd is None else [*recorded, 0.0, "", size.hour_usd]

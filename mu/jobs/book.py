@@ -61,13 +61,20 @@ class JobBook:
         self._keep = keep
         self._forgotten = forgotten
         self._jobs: dict[str, Job | PastJob] = {}
+        self._by_key: dict[str, Job | PastJob] = {}
 
     def add(self, job: Job | PastJob) -> None:
         self._jobs[job.id] = job
+        if job.key:
+            self._by_key.setdefault(job.key, job)
+        if len(self._jobs) <= self._keep:
+            return
         ended = [known.id for known in self._jobs.values() if known.ended]
         gone = ended[: max(0, len(ended) - self._keep)]
         for job_id in gone:
-            del self._jobs[job_id]
+            old = self._jobs.pop(job_id)
+            if self._by_key.get(old.key) is old:
+                del self._by_key[old.key]
         if gone:
             self._forgotten(gone)
 
@@ -83,7 +90,7 @@ class JobBook:
 
     def with_key(self, key: str) -> Job | PastJob | None:
         """Return the job ordered with this Idempotency-Key."""
-        return next((job for job in self._jobs.values() if job.key == key), None)
+        return self._by_key.get(key)
 
     def join(self, job_id: str, hello: Hello, line: WorkerLine) -> None:
         """Pass a worker that said hello to its job, or dismiss it if that job has ended."""

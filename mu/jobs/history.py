@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mu.config import Config
-from mu.events import Effect, Finish, encode
+from mu.events import Effect, Finish, encode, read_event
 from mu.jobs.rerun import Ends, read_outcomes
 from mu.jobs.spec import Limits, new_machine
 from mu.jobs.stages import Results, Stages
@@ -272,4 +272,5 @@ def _steps(replayed: ReplayedAttempt) -> Iterator[JSON]:
         else:
             did = next(effects, None)
             shown = None if did is None else [json.loads(encode(effect)) for effect in did]
-            yield {"at": time_of(record), "event": record.event, "effects": shown}
+            event = json.loads(encode(read_event(record.event)))
+            yield {"at": time_of(record), "event": event, "effects": shown}

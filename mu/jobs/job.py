@@ -6,7 +6,6 @@ Every change is a record, which `record` writes and applies. `advance` then does
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -19,7 +18,7 @@ from mu.jobs.actors import Actor, Attempt
 from mu.jobs.ahead import opening
 from mu.jobs.bill import sized
 from mu.jobs.driver import SessionDriver, WorkerLine
-from mu.jobs.launches import LATE
+from mu.jobs.launches import LATE, Launch
 from mu.jobs.life import JobState, Step
 from mu.jobs.overview import overview
 from mu.jobs.owner import Owner
@@ -184,7 +183,7 @@ class Job(RecordedJob):
         command, outstanding = use.command, attempt.machine.worker.outstanding
         if self.ending or command in attempt.told or (command and command not in outstanding):
             return
-        if told := told_by(use.values):
+        if told := told_by(use):
             attempt.told &= {0, *outstanding}  # the others have their last reply
             attempt.told.add(command)
             now = self.clock.seconds()
@@ -240,7 +239,7 @@ class Job(RecordedJob):
     def worker_awaited(self) -> str:
         """Describe for users what an actor without a worker waits for."""
         pending = self.launches.pending
-        return self._owner.waits_for_place() or (f"a worker ({pending})" if pending else "a worker")
+        return self._owner.waits_for_place() or (f"a place: {pending}" if pending else "a worker")
 
     def count(self, answer: str) -> None:
         """Count an answer of an engine that started nothing; the journal gets sums."""
@@ -267,8 +266,7 @@ class Job(RecordedJob):
         now = self.clock.seconds()
         self._give_up_launches(late, now)
         self._help_stragglers(now)
-        if self.counts["failed"]:
-            self._fail_orphans()
+        self._fail_orphans()
         self._look_ahead(now)
         self.advance()
         if over := self.bill.over(self.spec.max_cost_usd, now):
@@ -286,24 +284,26 @@ class Job(RecordedJob):
         overdue = self.launches.overdue(now)
         placeless = {one for one in overdue if self._owner.had_no_place(one)}
         blamed = [
-            bool(launch.answer)
+            self._why_nobody_came(launch, late)
             for launch_id, launch in overdue.items()
-            if not (launch.answer and self._owner.missed(launch_id))
+            if launch.ended or not (launch.answer and self._owner.missed(launch_id))
         ]
         for launch_id in overdue:
             self.record(Launched(launch_id, LATE, now, launch_id not in placeless))
             self.totals.launches[LATE] += 1
             self._owner.freed(launch_id)
         missing = max(0, len(self._queue) - self.launches.coming)
-        for actor, was_accepted in zip(self._queue.next(missing), blamed, strict=False):
+        for actor, why in zip(self._queue.next(missing), blamed, strict=False):
             if not self.active:  # an actor has failed, which stopped the job
                 return
-            why = late if was_accepted else self._not_accepted
             self.record(NobodyCame(now, actor.number, why))
             self._after_end(actor)
 
-    @property
-    def _not_accepted(self) -> str:
+    def _why_nobody_came(self, launch: Launch, late: str) -> str:
+        if launch.ended:
+            return f"its worker did not connect: it {launch.ended}"
+        if launch.answer:
+            return late
         return (
             f"engine {self.spec.engine} did not accept a launch within {self.limits.accept_s:g} s"
         )
@@ -435,7 +435,7 @@ class Job(RecordedJob):
     def join(self, hello: Hello, line: WorkerLine) -> None:
         """Reattach a worker to its attempt, give it an actor, keep it as a spare or dismiss it."""
         if not hello.session:  # an original worker cannot say which launch started it
-            hello = replace(hello, launch=self.launches.outstanding())
+            hello = Hello(launch=self.launches.outstanding())
             self._originals[line] = hello.launch
         session = self._sessions.get(hello.session)
         launch = self.launches.get(hello.launch)
@@ -486,7 +486,7 @@ class Job(RecordedJob):
 
     def launch_ended(self, launch_id: str, why: str) -> None:
         """Note that the worker of a launch has ended: its actor is not held for it."""
-        self.launches[launch_id].ended = why
+        self.launches.give_up(launch_id, why, self.clock.seconds() + ENDED_S)
         self._end_hold_soon(launch_id)
 
     def _end_hold_soon(self, launch_id: str) -> None:
@@ -620,17 +620,22 @@ class Job(RecordedJob):
     def _show_and_advance(self, actors: Sequence[Actor]) -> None:
         for actor in actors:
             self._show(actor)
-        if any(actor.state == "failed" for actor in actors):
-            self._fail_orphans()
+        self._fail_orphans()
         self._owner.changed()
 
     def _fail_orphans(self) -> None:
         """Fail the actors that wait for a state of an actor that has failed for good."""
-        if not (self.active and self.spec.pipeline.uses_relay):
+        if not (self._failed_neighbours and self.active):
             return
-        for actor in self.actors:
-            neighbour = None if actor.outcome else self.neighbour(actor)
-            if neighbour is None or neighbour.state != "failed" or not actor.orphaned_by(neighbour):
+        waiting = [
+            (actor, neighbour)
+            for neighbour in self._failed_neighbours.values()
+            for actor in self._needing[neighbour.number]
+            if actor.outcome is None
+        ]
+        self._failed_neighbours = {neighbour.number: neighbour for _, neighbour in waiting}
+        for actor, neighbour in waiting:
+            if not actor.orphaned_by(neighbour):
                 continue
             why = f"it waits for the state of actor {neighbour.number}, which has failed"
             for attempt in list(actor.attempts):
@@ -708,5 +713,6 @@ class Job(RecordedJob):
         self._step(Step[state.upper()])
         self._sessions.clear()
         self._owner.over()
+        self.ends.close()
         for waiting in self._waiting:
             waiting.callback(None)

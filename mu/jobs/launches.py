@@ -51,6 +51,7 @@ class Launches(Mapping[str, Launch]):
         self._all: dict[str, Launch] = {}
         self._coming: dict[str, Launch] = {}  # launches whose worker may still connect
         self._invoked: set[str] = set()  # those of them that were made
+        self._pending: dict[str, str] = {}  # those that wait in their engine, and why
         self._by_session: dict[str, str] = {}
         self._unanswered = 0
         self.counts: Counter[str] = Counter()
@@ -108,8 +109,7 @@ class Launches(Mapping[str, Launch]):
         self._unanswered -= not launch.answer
         launch.answer = record.answer
         if record.answer == LATE:
-            self._coming.pop(record.launch, None)
-            self._invoked.discard(record.launch)
+            self._expect_no_more(record.launch)
         else:
             launch.due = record.at + self._hello_s
             self.counts[record.answer] += 1
@@ -125,9 +125,13 @@ class Launches(Mapping[str, Launch]):
         launch.session = session
         if session:
             self._by_session[session] = launch_id
+        self._expect_no_more(launch_id)
+        return launch.number
+
+    def _expect_no_more(self, launch_id: str) -> None:
         self._coming.pop(launch_id, None)
         self._invoked.discard(launch_id)
-        return launch.number
+        self._pending.pop(launch_id, None)
 
     def of_session(self, session: str) -> str:
         """Return the id of the launch that started a worker; empty: unknown."""
@@ -154,14 +158,21 @@ class Launches(Mapping[str, Launch]):
         """Note that a launch waits in its engine: its worker's time to say hello begins anew."""
         launch = self._coming.get(launch_id)
         if launch is not None:
-            launch.pending = why
+            launch.pending = self._pending[launch_id] = why
             if launch.answer:
                 launch.due = now + self._hello_s
+
+    def give_up(self, launch_id: str, why: str, now: float) -> None:
+        """Note that the worker of a launch has ended: if it has not said hello, it is overdue."""
+        launch = self._all[launch_id]
+        launch.ended = why
+        if launch_id in self._coming:
+            launch.due = min(launch.due, now)
 
     @property
     def pending(self) -> str:
         """Why launches wait in their engine; empty: none is known to wait."""
-        return next((one.pending for one in self._coming.values() if one.pending), "")
+        return next(iter(self._pending.values()), "")
 
     def overdue(self, now: float) -> dict[str, Launch]:
         """Return the launches whose worker should have connected by now."""

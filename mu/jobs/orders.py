@@ -7,13 +7,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mu.aws.s3 import EMBEDDED_BUCKET
-from mu.config import YEAR_S, Config
+from mu.config import YEAR_S, Config, read_typed
 from mu.jobs.body import read_body
 from mu.jobs.event_keys import check_event
 from mu.jobs.function_name import FunctionName
 from mu.jobs.spec import EXTERNAL, ORIGINAL, JobSpec, left_out
 from mu.parameters import RESTART, FieldError, Parameter, Params, read_fields
-from mu.plugins import Pipeline
+from mu.plugins import Engine, Pipeline
 
 
 def job_fields(config: Config) -> tuple[Parameter, ...]:
@@ -26,6 +26,7 @@ def job_fields(config: Config) -> tuple[Parameter, ...]:
         Parameter("actors", list, "the numbers of the actors to run (default: all)", []),
         Parameter("params", dict, "the pipeline's parameters", {}),
         Parameter("engine", str, "where workers run: local, lambda or external", launch.engine),
+        Parameter("engine_options", dict, "options of the engine, for this job", {}),
         Parameter("function", str, "the function to invoke (default: the pipeline's name)", ""),
         Parameter("regions", list, "AWS regions, used in rotation", [launch.region]),
         Parameter("spares", int, "extra workers to launch", jobs.spares, 0, jobs.max_workers),
@@ -109,9 +110,11 @@ def read_order(
     engines: Collection[str],
     key: str = "",
     earlier: Mapping[str, Any] | None = None,
+    plugged: Mapping[str, Engine] | None = None,
 ) -> JobSpec:
     """Read and check the order in a request's body. Raises FieldError.
 
+    `engines` are the names of all; `plugged` are those of plugins, which may have options.
     `earlier` is the order of the job that it reruns, which provides what the body does not have.
     """
     given = read_body(body, config.control.max_depth)
@@ -154,11 +157,13 @@ def read_order(
         raise FieldError(
             "engine", f"unknown engine {order.engine!r:.200}; the engines are {known}; {RESTART}"
         )
+    engine = (plugged or {}).get(order.engine)
+    engine_options = _engine_options(order.engine, engine, order.engine_options)
     if order.max_cost_usd and order.engine == EXTERNAL:
         raise FieldError(
             "max_cost_usd", "max_cost_usd cannot be kept: the cost of external workers is unknown"
         )
-    refuse_unreachable(params.get("bucket"), order.engine, "params.bucket")
+    refuse_unreachable(dict.get(params, "bucket"), order.engine, "params.bucket")
     checked = Params(params, workers=workers)
     pipeline.check(checked)
     if alone := left_out(pipeline, checked, order.actors):
@@ -181,6 +186,7 @@ def read_order(
         max_cost_usd=order.max_cost_usd,
         copies=order.copies,
         rerun=order.rerun,
+        engine_options=engine_options,
         order={**order, "workers": workers, "params": _given(params)},
         event=order.event,
         event_format=order.event_format,
@@ -189,6 +195,40 @@ def read_order(
         key=key,
         digest=digest(body),
     )
+
+
+def _engine_options(
+    name: str, engine: Engine | None, given: Mapping[str, object]
+) -> dict[str, object]:
+    """Return the options that an order sets. Raises FieldError."""
+    options = () if engine is None else engine.options
+    known = {one.name: one for one in options if engine and one.name in engine.order_options}
+    for key in given:
+        if key not in known:
+            has = (
+                f"; engine {name} has {', '.join(known)}" if known else f": engine {name} has none"
+            )
+            raise FieldError(
+                f"engine_options.{key:.200}", f"engine_options.{key:.200} is unknown{has}"
+            )
+    read = {key: _engine_option(known[key], one) for key, one in given.items()}
+    if engine is not None:
+        try:
+            engine.check(Params(read))
+        except FieldError as error:
+            raise FieldError(f"engine_options.{error.field}", f"engine_options.{error}") from None
+    return read
+
+
+def _engine_option(option: Parameter, given: object) -> object:
+    """Return an option's value; a text is read as in mu.conf. Raises FieldError."""
+    field = f"engine_options.{option.name}"
+    if not isinstance(given, str) or option.kind is str:
+        return option.read(given, field)
+    try:
+        return read_typed(given, option, field)
+    except ValueError as error:
+        raise FieldError(field, str(error)) from None
 
 
 def refuse_unreachable(bucket: object, engine: str, field: str) -> None:
@@ -215,6 +255,7 @@ def _rerun_order(given: Mapping[str, object], earlier: Mapping[str, Any]) -> dic
                 name, f"{name} cannot be given with rerun, which runs the actors that failed"
             )
     dropped = {"actors", "copies"} if "function" in given else {"actors"}
+    dropped |= {"engine_options"} if "engine" in given else set()
     order = {name: value for name, value in earlier.items() if name not in dropped}
     params = given.get("params", {})
     if isinstance(params, Mapping):  # if not, the check of all orders says so

@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 from twisted.logger import Logger
 
+from mu.engines.cost import Prices
 from mu.invocations import Size
 from mu.jobs.coordinator import Coordinator
 from mu.jobs.plan import checked_plan
@@ -47,7 +48,7 @@ async def preview(coordinator: Coordinator, spec: JobSpec, planned: Planned | No
         "max_cost_usd": spec.max_cost_usd,
         "size": asdict(size) if isinstance(size, Size) else None,
         "size_unknown": None if isinstance(size, Size) else size,
-        "prices": {"gb_s": coordinator.prices.gb_s, "request": coordinator.prices.request},
+        "prices": _prices(coordinator.prices, size),
     }
 
 
@@ -73,5 +74,12 @@ async def _size(coordinator: Coordinator, spec: JobSpec) -> Size | str:
             why = size if isinstance(size, str) else size.reason
             return f"function {spec.functions[0]} in {region}: {why}"
         sizes.append(size)
-    prices = coordinator.prices.gb_s
-    return max(sizes, key=lambda size: size.memory_mb * prices.get(size.architecture, 0.0))
+    return max(sizes, key=lambda size: coordinator.prices.usd(size, 1.0))
+
+
+def _prices(prices: Prices, size: Size | str) -> JSON:
+    """Return the prices of a GB-second, by architecture, and of a request."""
+    if isinstance(size, str) or size.hour_usd is None:
+        return {"gb_s": prices.gb_s, "request": prices.request}
+    gb_s = prices.usd(size, 1.0) * 1024 / max(1, size.memory_mb)
+    return {"gb_s": {size.architecture: gb_s}, "request": 0.0}

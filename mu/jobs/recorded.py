@@ -15,6 +15,7 @@ from mu.jobs.actors import Actor, Attempt
 from mu.jobs.bill import Bill
 from mu.jobs.changes import Changes
 from mu.jobs.driver import SessionDriver
+from mu.jobs.ends import ShownEnds
 from mu.jobs.launches import LATE, Launch, Launches
 from mu.jobs.life import ACTIVE, OVER, SHOWN, JobState, Step, follow
 from mu.jobs.overview import Glance
@@ -108,6 +109,8 @@ class RecordedJob(ABC):
         self.counts: Counter[str] = Counter()
         self.changes = Changes()
         """Which actors look different to users since when."""
+        self.ends = ShownEnds()
+        """The ends of actors that users may see."""
         self.launches = Launches(limits.accept_s, limits.hello_s)
         self.bill = Bill(prices, spec.regions)
         self.usage = Usage()
@@ -124,6 +127,8 @@ class RecordedJob(ABC):
         self._order: Sequence[int] = ()  # the order in which actors get workers
         self._queue = ActorQueue()  # actors that could begin now
         self._failed: list[Actor] = []  # actors to retry
+        self._needing: dict[int, list[Actor]] = {}  # by the number of their neighbour
+        self._failed_neighbours: dict[int, Actor] = {}  # others may wait for their states
         self._unfinished = 0  # actors without an outcome
         self._untried: set[int] = set()  # actors that have not had a worker
         self._sessions: dict[str, SessionDriver] = {}  # the running ones, by name
@@ -314,7 +319,7 @@ class RecordedJob(ABC):
             first_hello=self.first_hello,
             last_hello=self.last_hello,
             finished=self.finished,
-            params={name: value for name, value in spec.params.items() if name != "workers"},
+            params={name: value for name, value in dict(spec.params).items() if name != "workers"},
             engine=spec.engine,
             function=spec.function,
             functions=spec.functions,
@@ -367,6 +372,8 @@ class RecordedJob(ABC):
         Raises LookupError or ValueError for a record that does not fit the previous ones.
         """
         match record:
+            case CommandUsed():  # by far the most frequent one
+                self._apply_command_use(record)
             case Planned():
                 self._apply_plan(record)
             case Sized():
@@ -391,8 +398,6 @@ class RecordedJob(ABC):
                     self.bill.ended(session, at)
             case Used():
                 self._apply_use(record)
-            case CommandUsed():
-                self._apply_command_use(record)
             case Assigned():
                 self._apply_assignment(record)
             case AttemptEnded():
@@ -410,8 +415,7 @@ class RecordedJob(ABC):
             case Stopped():
                 self.stopped = record
                 self._step(Step.STOPPED)
-                if self.cancelled:
-                    self._cancel_waiting(record)
+                self._cancel_waiting(record)
             case Resumed(at=at, stopped_at=stopped_at):
                 self.launches.lose(self._past_sessions | self._sessions.keys())  # all but spares
                 self.bill.lose(self._sessions.keys(), stopped_at)
@@ -460,6 +464,9 @@ class RecordedJob(ABC):
         self.counts["waiting"] += len(self.actors)
         for actor in self.actors:
             self.changes.touch(actor.number)
+            neighbour = self.neighbour(actor) if self.spec.pipeline.uses_relay else None
+            if neighbour is not None:
+                self._needing.setdefault(neighbour.number, []).append(actor)
         self._unfinished = len(self.actors)
         self._untried = wanted
         if self.recorded:
@@ -519,9 +526,9 @@ class RecordedJob(ABC):
 
     def _apply_command_use(self, record: CommandUsed) -> None:
         actor = self._by_number[record.actor]
-        told = {**record.told, "commands": 1} if record.command else record.told
-        actor.usage.add(told)
-        self.usage.add(told)
+        commands = 1 if record.command else 0
+        actor.usage.add(record.told, commands)
+        self.usage.add(record.told, commands)
         for attempt in actor.attempts:
             if attempt.number == record.attempt:
                 attempt.told.add(record.command)
@@ -576,9 +583,12 @@ class RecordedJob(ABC):
         actor.show_end()
         self.changes.touch(actor.number)
         self._count(actor, before)
+        if actor.state == "failed" and actor.number in self._needing:
+            self._failed_neighbours[actor.number] = actor
+        self.ends.add(actor)
 
     def show_ends(self) -> None:
         """Show the ends of actors to users, after all records on disk were applied."""
-        for actor in self.actors:
-            if actor.outcome is not None:
-                self._show(actor)
+        ended = [actor for actor in self.actors if actor.outcome is not None]
+        for actor in sorted(ended, key=Actor.since):
+            self._show(actor)

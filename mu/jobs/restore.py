@@ -47,7 +47,14 @@ def restore(
 
     def read_spec(ordered: Ordered) -> JobSpec:
         body = json.dumps(ordered.order).encode("ascii")
-        spec = read_order(body, config, registry.pipelines, engines, ordered.key)
+        spec = read_order(
+            body,
+            config,
+            registry.pipelines,
+            engines,
+            ordered.key,
+            plugged=registry.engines,
+        )
         return replace(spec, digest=ordered.digest)
 
     found, lost, stopped_at = find(archive, read_spec)

@@ -14,6 +14,7 @@ class Spares:
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[WorkerLine, Hello] = OrderedDict()
+        self._lines: dict[str, WorkerLine] = {}  # by session; an original worker has none
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -21,11 +22,15 @@ class Spares:
     def add(self, line: WorkerLine, hello: Hello) -> None:
         """Keep a worker waiting."""
         self._waiting[line] = hello
+        if hello.session:
+            self._lines[hello.session] = line
         line.wait()
 
     def take(self) -> tuple[WorkerLine, Hello]:
         """Remove and return the worker that has waited longest."""
-        return self._waiting.popitem(last=False)
+        line, hello = self._waiting.popitem(last=False)
+        self._lines.pop(hello.session, None)
+        return line, hello
 
     def all(self) -> list[tuple[WorkerLine, Hello]]:
         """Return all workers, the longest waiting first."""
@@ -38,17 +43,19 @@ class Spares:
 
     def leave(self, line: WorkerLine) -> None:
         """Forget a worker whose connection is lost."""
-        self._waiting.pop(line, None)
+        hello = self._waiting.pop(line, None)
+        if hello is not None:
+            self._lines.pop(hello.session, None)
 
     def has(self, session: str) -> bool:
         """Whether the worker with that session waits; an original worker has none."""
-        return bool(session) and any(one.session == session for one in self._waiting.values())
+        return session in self._lines
 
     def replace(self, hello: Hello) -> None:
         """Close the older connection of a worker that has connected again."""
-        older = [line for line, one in self._waiting.items() if one.session == hello.session]
-        for line in older if hello.session else []:
-            del self._waiting[line]
+        line = self._lines.get(hello.session)
+        if line is not None:
+            self.leave(line)
             line.supersede("its worker has connected again")
 
 

@@ -52,6 +52,8 @@ class JobSpec:
     """More keys for the workers' event."""
     event_format: str = "mu"
     """In which form the event has its key and certificates: mu or ORIGINAL."""
+    engine_options: Mapping[str, Any] = field(default_factory=dict)
+    """What the order sets of the engine's options."""
     order: Mapping[str, Any] = field(default_factory=dict)
     """The whole order as JSON values, which can be used in another order."""
     name: str = ""

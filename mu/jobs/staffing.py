@@ -3,11 +3,12 @@
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 
+from twisted.internet.defer import maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mu import hosts
-from mu.aws.sessions import is_loopback
+from mu.aws.proxies import is_loopback
 from mu.invocations import Accepted, Answer, Invocation, Refused, Size, Unknown, region_of
 from mu.jobs.canary import Canary
 from mu.jobs.coordinator import Coordinator
@@ -114,7 +115,9 @@ class Staffing:
                 lambda launch_id: job.launches[launch_id].answer != LATE,
             )
         numbered = [(launch_id, job.launches[launch_id].number) for launch_id in launches]
-        made = invocations(self._event(), job.spec.functions, job.spec.regions, numbered)
+        made = invocations(
+            self._event(), job.spec.functions, job.spec.regions, numbered, job.spec.engine_options
+        )
         self._launcher.add(made)
 
     def _hear(self, invocation: Invocation, answer: Answer) -> None:
@@ -144,8 +147,14 @@ class Staffing:
     def close(self) -> None:
         """Free everything: the job has ended."""
         self.stop()
+        engine = self._coordinator.engines.get(self._job.spec.engine)
+        if engine is not None:
+            maybeDeferred(engine.cancel, self._job.id).addErrback(self._not_dropped)
         self._launcher = None
         self._places.release()
+
+    def _not_dropped(self, failure: Failure) -> None:
+        self.log.failure("job {job}: its engine could not drop it", failure, job=self._job.id)
 
     # ------------------------------------------------ places
 

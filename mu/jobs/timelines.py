@@ -95,7 +95,7 @@ class Timelines:
         def read() -> bytes:
             course = known.read_on(self._ledger, job.id)
             told = timeline_json(job.id, course, until, ended, commands, first, most)
-            answer = told.encode("ascii") + b"\n"
+            answer = told + b"\n"
             return pack(answer) if packed else answer
 
         try:

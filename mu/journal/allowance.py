@@ -1,7 +1,18 @@
 """Limits the size of a job's events in the journal, so that no worker can fill the disk. Pure."""
 
+from mu.events import Answered, Event, encode
+
 EVENT_BYTES = 40
 """Roughly the size of an event's record without its own text: actor, attempt, digest of effects."""
+REPLY_BYTES = EVENT_BYTES + 40
+"""Roughly that of a reply's: its time and command, too."""
+
+
+def size_of(event: Event) -> int:
+    """Return roughly how many bytes the record of an event has."""
+    if isinstance(event, Answered) and event.text.isascii() and event.text.isprintable():
+        return REPLY_BYTES + len(event.text)
+    return EVENT_BYTES + len(encode(event))
 
 
 class JobAllowance:

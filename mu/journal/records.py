@@ -6,18 +6,17 @@ existing ones never change.
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
-from json.encoder import encode_basestring_ascii as _quote
-from typing import Any, ClassVar
+from typing import Any
 
-from mu.events import Effect, Event, Finish, Send, digest, encode
+from msgspec import field
+from msgspec.json import Decoder, Encoder
+
+from mu.events import Effect, Event, Finish, Row, Send, digest, read_event, values_of
 
 
-@dataclass(frozen=True, slots=True)
-class Ordered:
+class Ordered(Row, frozen=True):
     """The job's first record."""
 
-    kind: ClassVar[str] = "ordered"
     at: float
     """Seconds since the epoch, here and below."""
     uniq: str
@@ -29,11 +28,9 @@ class Ordered:
     """HOST:PORT of the relay, as the pipeline's states see it; empty: there is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
+class Planned(Row, frozen=True):
     """The pipeline's plan: the input of each actor, and the order in which actors get workers."""
 
-    kind: ClassVar[str] = "planned"
     inputs: list[dict[str, Any]]
     order: list[int]
     actors: list[int] | None = None
@@ -48,21 +45,17 @@ class Planned:
     """Rows of the name of a stage, and the sorted numbers of its actors."""
 
 
-@dataclass(frozen=True, slots=True)
-class Launching:
+class Launching(Row, frozen=True):
     """A worker with this one-time launch id is about to be invoked; `number` replaces ##ID##."""
 
-    kind: ClassVar[str] = "launching"
     at: float
     launch: str
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Launched:
+class Launched(Row, frozen=True):
     """An engine accepted a launch, or may have, or its worker did not connect in time."""
 
-    kind: ClassVar[str] = "launched"
     launch: str
     answer: str
     at: float = 0.0
@@ -73,11 +66,9 @@ class Launched:
     """When the engine was first asked; 0: written by a version that did not record it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Counted:
+class Counted(Row, frozen=True):
     """The sums of answers and dismissals since the last such record."""
 
-    kind: ClassVar[str] = "counted"
     at: float
     answers: dict[str, int]
     """Engines' answers: throttled, unreached, refused."""
@@ -85,22 +76,18 @@ class Counted:
     """Workers that were told to quit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(Row, frozen=True):
     """A worker connected and got no actor: it waits as a spare, or was told to quit."""
 
-    kind: ClassVar[str] = "arrived"
     at: float
     session: str
     launch: str
     waits: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Assigned:
+class Assigned(Row, frozen=True):
     """A worker, identified by its session, was assigned to an actor."""
 
-    kind: ClassVar[str] = "assigned"
     at: float
     actor: int
     attempt: int
@@ -108,16 +95,15 @@ class Assigned:
     launch: str
 
 
-@dataclass(frozen=True, slots=True)
-class Happened:
+class Happened(Row, frozen=True):
     """An event that an attempt's machine received, and the digest of its effects."""
 
-    kind: ClassVar[str] = "happened"
     actor: int
     attempt: int
-    effects: str
-    event: Any
-    """As in mu.events.encode."""
+    effects: int | str
+    """Their digest; a text is an `old_digest`."""
+    event: Event
+    """Take it by mu.events.read_event: one with unusual values is still a JSON array."""
     error: str | None = None
     """The error of the Finish among the effects, if it has one.
 
@@ -130,32 +116,26 @@ class Happened:
     """The classes of the states that it constructed, separated by commas, for users."""
 
 
-@dataclass(frozen=True, slots=True)
-class Disconnected:
+class Disconnected(Row, frozen=True):
     """The connection of an attempt's worker was lost; its actor is held for it."""
 
-    kind: ClassVar[str] = "disconnected"
     at: float
     actor: int
     attempt: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Reconnected:
+class Reconnected(Row, frozen=True):
     """The worker of an attempt has said hello again, on a new connection."""
 
-    kind: ClassVar[str] = "reconnected"
     at: float
     actor: int
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptEnded:
+class AttemptEnded(Row, frozen=True):
     """How an attempt ended; nothing from it counts after this."""
 
-    kind: ClassVar[str] = "attemptended"
     at: float
     actor: int
     attempt: int
@@ -173,69 +153,55 @@ class AttemptEnded:
     """The numbers of the states that it has passed on; None: written by a version without this."""
 
 
-@dataclass(frozen=True, slots=True)
-class NobodyCame:
+class NobodyCame(Row, frozen=True):
     """No worker connected in time for an actor that was waiting for one."""
 
-    kind: ClassVar[str] = "nobodycame"
     at: float
     actor: int
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class Skipped:
+class Skipped(Row, frozen=True):
     """An actor failed without another attempt, because others that it waits for failed."""
 
-    kind: ClassVar[str] = "skipped"
     at: float
     actor: int
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ahead:
+class Ahead(Row, frozen=True):
     """The workers of these actors are launched before others that they wait for have ended."""
 
-    kind: ClassVar[str] = "ahead"
     at: float
     actors: list[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Stopped:
+class Stopped(Row, frozen=True):
     """The job was stopped before all its actors had ended."""
 
-    kind: ClassVar[str] = "stopped"
     at: float
     state: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Resumed:
+class Resumed(Row, frozen=True):
     """A coordinator resumed the job; from `stopped_at` to `at` none was running."""
 
-    kind: ClassVar[str] = "resumed"
     at: float
     stopped_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Sized:
+class Sized(Row, frozen=True):
     """The memory in MB and the architecture of a job's functions, by region, for its cost."""
 
-    kind: ClassVar[str] = "sized"
     sizes: dict[str, list[Any]]
     longest: dict[str, float] = field(default_factory=dict)
     """How long a worker that cannot reach the coordinator can run, in seconds, by region."""
 
 
-@dataclass(frozen=True, slots=True)
-class Used:
+class Used(Row, frozen=True):
     """What a worker ran before its hello, as it told itself: INIT, and the time to connect."""
 
-    kind: ClassVar[str] = "used"
     at: float
     session: str
     before_s: float
@@ -247,14 +213,12 @@ class Used:
     """The id of its invocation, with which an engine's log names it; empty: it did not say."""
 
 
-@dataclass(frozen=True, slots=True)
-class CommandUsed:
+class CommandUsed(Row, frozen=True):
     """What a command used, as its worker told; command 0: the worker, at its end.
 
     No machine ever sees it, so a replay does not need it.
     """
 
-    kind: ClassVar[str] = "commandused"
     at: float
     actor: int
     attempt: int
@@ -264,19 +228,15 @@ class CommandUsed:
     """Figures by name, as in mu.jobs.usage.FIGURES."""
 
 
-@dataclass(frozen=True, slots=True)
-class Alive:
+class Alive(Row, frozen=True):
     """The coordinator was running at that time, even if nothing else happened."""
 
-    kind: ClassVar[str] = "alive"
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Incomplete:
+class Incomplete(Row, frozen=True):
     """Records of this job were lost in a damaged journal, so that it cannot resume."""
 
-    kind: ClassVar[str] = "incomplete"
     reason: str
 
 
@@ -304,23 +264,17 @@ Record = (
     | Incomplete
 )
 
-_KINDS = {one.kind: one for one in Record.__args__}
-_FIELDS = {kind: tuple(one.name for one in fields(kind)) for kind in _KINDS.values()}
-_dump = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+_KINDS: dict[str, type[Record]] = {one.__name__.lower(): one for one in Record.__args__}
+_decoder: Decoder[Record] = Decoder(Record)
+_encode = Encoder().encode
+_dump = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=values_of).encode
 
 
 def write_record(record: Record) -> str:
     """Return a record as one line of ASCII. A Happened is written by write_event."""
     if type(record) is CommandUsed:  # the most frequent one that is no event
-        return _write_use(record)
-    return _dump([record.kind, *(getattr(record, name) for name in _FIELDS[type(record)])])
-
-
-def _write_use(record: CommandUsed) -> str:
-    """Return the line of a CommandUsed, whose figures are finite."""
-    told = ",".join([f'"{name}":{figure!r}' for name, figure in record.told.items()])
-    where = f"{record.at!r},{record.actor},{record.attempt},{record.command}"
-    return f'["{record.kind}",{where},{{{told}}}]'
+        return _write(record)
+    return _dump(record)
 
 
 def write_event(
@@ -330,11 +284,10 @@ def write_event(
     effects: list[Effect],
     states: Sequence[tuple[float, str]] = (),
 ) -> str:
-    """Return the line of a Happened. This is a hot path, so it joins text already encoded.
+    """Return the line of a Happened. This is a hot path.
 
     `states` are those that the event constructed, as in mu.states.context.Context.stateinfo.
     """
-    line = f'["happened",{actor},{attempt},"{digest(effects)}",{encode(event)}'
     error, sent = None, ""
     for effect in effects:
         if type(effect) is Send:
@@ -342,12 +295,19 @@ def write_event(
             sent = f"{sent},{name}" if sent else name
         elif type(effect) is Finish:
             error = effect.error
-    if states:
-        names = states[0][1] if len(states) == 1 else ",".join([name for _, name in states])
-        return f'{line},{"null" if error is None else _quote(error)},"{sent}",{_quote(names)}]'
-    if sent:
-        return f'{line},{"null" if error is None else _quote(error)},"{sent}",""]'
-    return f"{line}]" if error is None else f"{line},{_quote(error)}]"
+    names = ",".join([name for _, name in states]) if states else ""
+    return _write(Happened(actor, attempt, digest(effects), event, error, sent, names))
+
+
+def _write(record: Record) -> str:
+    """Return the line of a record whose numbers are finite."""
+    try:
+        line = _encode(record)
+        if line.isascii():
+            return line.decode()
+    except UnicodeEncodeError:  # it has half of a surrogate pair
+        pass
+    return _dump(record)
 
 
 def name_of(command: str) -> str:
@@ -359,9 +319,16 @@ def name_of(command: str) -> str:
 def read_record(line: str) -> Record:
     """Return the record of a line. Raises ValueError."""
     try:
+        return _decoder.decode(line)
+    except ValueError:
+        return _read_unusual(line)
+
+
+def _read_unusual(line: str) -> Record:
+    """Return a record that has half of a surrogate pair, NaN, or values of unexpected types."""
+    try:
         kind, *values = json.loads(line)
-        record: Record = _KINDS[kind](*values)
-        return record
+        return _KINDS[kind](*values)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{line[:80]!r} is not a record: {error}") from None
 
@@ -380,7 +347,8 @@ def time_of(record: Record) -> float:
     """
     try:
         if isinstance(record, Happened):
-            return float(record.event[1])
+            event = record.event
+            return float((event if isinstance(event, Row) else read_event(event)).at)
         return float(getattr(record, "at", 0.0))
     except (LookupError, TypeError, ValueError):
         raise ValueError(f"{record!r:.80} has no time") from None

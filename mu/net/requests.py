@@ -74,6 +74,13 @@ def whole_number(text: str, field: str) -> int:
     return int(text)
 
 
+def seconds(text: str, field: str) -> float:
+    """Return the time in an argument. Raises Refusal."""
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
+        raise Refusal(400, f"{field} must be a time in seconds, got {text!r:.200}", field)
+    return float(text)
+
+
 def page_of(request: Request) -> tuple[int | None, str]:
     """Return how many rows a list may have (None: all), and the row after which it begins."""
     limit = argument(request, "limit")

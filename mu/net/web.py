@@ -1,5 +1,6 @@
 """mu's HTTP ports: no access log, no foreign hosts, and limits on requests."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import IO
 from urllib.parse import unquote_to_bytes
@@ -15,6 +16,9 @@ from zope.interface import implementer
 from mu.net.host_headers import AllowedHosts
 from mu.strict_json import dumps
 
+MostOfBody = Callable[[bytes, bytes, bytes], int]
+"""Returns how many bytes a body may have, by the request's method, path and Authorization; 0: `max_body`."""
+
 
 class BoundedRequest(Request):
     """Refuses a body over `max_body` bytes: by its Content-Length, or as it arrives.
@@ -29,14 +33,19 @@ class BoundedRequest(Request):
         self,
         max_body: int,
         hosts: AllowedHosts,
+        most: MostOfBody | None,
         channel: http.HTTPChannel,
         queued: object = None,
     ) -> None:
         super().__init__(channel)
-        self._max_body, self._hosts = max_body, hosts
+        self._max_body, self._hosts, self._most = max_body, hosts, most
 
     def gotLength(self, length: int | None) -> None:
         super().gotLength(length)
+        if self._most is not None:
+            line = self.channel._command, self.channel._path  # not the request's own yet
+            bearer = self.requestHeaders.getRawHeaders(b"authorization", [b""])[-1]
+            self._max_body = self._most(*line, bearer) or self._max_body
         if length is not None and length > self._max_body:
             self._refuse_size()
 
@@ -159,8 +168,14 @@ class BoundedSite(Site):
 
     noisy = False
 
-    def __init__(self, resource: IResource, max_body: int, hosts: AllowedHosts) -> None:
-        super().__init__(resource, requestFactory=partial(BoundedRequest, max_body, hosts))
+    def __init__(
+        self,
+        resource: IResource,
+        max_body: int,
+        hosts: AllowedHosts,
+        most: MostOfBody | None = None,
+    ) -> None:
+        super().__init__(resource, requestFactory=partial(BoundedRequest, max_body, hosts, most))
 
     def log(self, request: http.Request) -> None:
         pass

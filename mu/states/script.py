@@ -189,6 +189,15 @@ class ScriptWorker(Context):
         argument = f"{key}\0{file}" if key or file else ""
         await self._to_the_end(f"upload:{argument}", "OK:UPLOADING", "OK:UPLOAD(")
 
+    async def get_blobs(self, *parts: tuple[str, str]) -> None:
+        """Fetch parts of blobs from the coordinator: DIGEST:FIRST:BYTES (`-`: to the end), and a file."""
+        await self.ask("get_blob:" + "\0".join(word for part in parts for word in part))
+
+    async def put_blob(self, file: str) -> str:
+        """Leave a file as a blob with the coordinator; return its SHA-256."""
+        reply = await self.ask(f"put_blob:{file}")
+        return reply.removeprefix("OK:PUT_BLOB(").partition(":")[0]
+
     async def connect(self, host: str, port: int, hello: str) -> None:
         """Open the worker's connection to the relay, and send `hello` on it."""
         await self.ask(f"connect:{join(host, port)}:{hello}")

@@ -1,13 +1,18 @@
 """Makes the answer to GET /jobs/ID/timeline from a job's course."""
 
 from collections.abc import Iterable
-from functools import lru_cache
 from itertools import islice
 
-from mu.strict_json import dumps
+from mu.strict_json import pack
 from mu.timeline.attempts import AttemptCourse, CommandCourse, Segment
 from mu.timeline.course import ActorCourse, JobCourse
-from mu.timeline.shape import Point
+from mu.timeline.shape import (
+    ActorCourseJson,
+    AttemptCourseJson,
+    CommandRow,
+    Point,
+    TimelineJson,
+)
 
 DIGITS = 3
 """Digits after the decimal point of all seconds."""
@@ -21,13 +26,13 @@ def timeline_json(
     commands: bool,
     after: int = -1,
     most: int | None = None,
-) -> str:
+) -> bytes:
     """Return the course of a job until it ended, or until now, as the JSON of a TimelineJson.
 
     It has at most `most` actors, those with a number over `after`; and their `commands`, if wanted.
     """
     start, until = course.created, max(until, course.last)
-    head = {
+    head: TimelineJson = {
         "id": job,
         "created": start,
         "seconds": round(until - start, DIGITS),
@@ -43,51 +48,48 @@ def timeline_json(
             for launch in course.launches.values()
             if not launch.used
         ],
+        "actors": [],
     }
     chosen = islice((one for number, one in course.actors.items() if number > after), most)
-    actors = (_actor(one, course.opened(one.number), start, until, commands) for one in chosen)
-    return _with(head, "actors", actors)
-
-
-def _with(told: object, name: str, values: Iterable[str]) -> str:
-    """Return a JSON object with one more member: a list of values that are JSON already."""
-    return f'{_dumps(told)[:-1]},"{name}":[{",".join(values)}]}}'
-
-
-def _dumps(told: object) -> str:
-    return dumps(told, compact=True)
+    actors = (
+        pack(_actor(one, course.opened(one.number), start, until, commands)) for one in chosen
+    )
+    return pack(head).removesuffix(b"]}") + b",".join(actors) + b"]}"
 
 
 def _actor(
     actor: ActorCourse, opened: float | None, start: float, until: float, commands: bool
-) -> str:
+) -> ActorCourseJson:
     attempts = actor.attempts
-    told = {
+    told: ActorCourseJson = {
         "actor": actor.number,
         "attempt": attempts[-1].number if attempts else 0,
         "states": _row(actor.segments(until, opened), start),
     }
-    if not commands:
-        return _dumps(told)
-    return _with(told, "attempts", (_attempt(attempt, start) for attempt in attempts))
+    if commands:
+        told["attempts"] = [_attempt(attempt, start) for attempt in attempts]
+    return told
 
 
 def _row(segments: Iterable[Segment], start: float) -> list[Point]:
     """Return segments without those that took no time, or continue the one before."""
     row: list[Point] = []
+    last_second, last_state = -1.0, ""
     for at, state in segments:
         second = round(at - start, DIGITS) if at > start else 0.0
-        if row and row[-1][0] == second:
+        if second == last_second:
             row.pop()
-        if not row or row[-1][1] != state:
+            last_second, last_state = row[-1] if row else (-1.0, "")
+        if state != last_state:
             row.append((second, state))
+            last_second, last_state = second, state
     return row
 
 
-def _attempt(attempt: AttemptCourse, start: float) -> str:
+def _attempt(attempt: AttemptCourse, start: float) -> AttemptCourseJson:
     launch = attempt.launch
     hello = launch.hello if launch else attempt.began if attempt.number else None
-    told = {
+    return {
         "attempt": attempt.number,
         "worker": attempt.worker or None,
         "launched": _since(start, launch.launched if launch else None),
@@ -108,20 +110,20 @@ def _attempt(attempt: AttemptCourse, start: float) -> str:
             for one in attempt.commands
             if one.waited and one.begun
         ],
+        "commands": [_command(command, start) for command in attempt.commands],
     }
-    return _with(told, "commands", (_command(command, start) for command in attempt.commands))
 
 
-def _command(one: CommandCourse, start: float) -> str:
-    """Return a CommandRow. There are many, and this is faster than the json module."""
-    begun = f"{one.begun - start:.3f}" if one.begun else "null"
-    ended = "null" if one.ended is None else f"{one.ended - start:.3f}"
-    return f"[{_text(one.name)},{one.sent - start:.3f},{begun},{ended},{_text(one.outcome)}]"
-
-
-@lru_cache(1000)
-def _text(text: str) -> str:
-    return _dumps(text or None)
+def _command(one: CommandCourse, start: float) -> CommandRow:
+    sent, begun, ended = one.sent, one.begun, one.ended
+    first = round(sent - start, DIGITS)
+    return (
+        one.name,
+        first,
+        None if not begun else first if begun == sent else round(begun - start, DIGITS),
+        None if ended is None else round(ended - start, DIGITS),
+        one.outcome or None,
+    )
 
 
 def _since(start: float, at: float | None) -> float | None:

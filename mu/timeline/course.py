@@ -4,7 +4,6 @@ It needs neither a replay nor the job's pipeline, and is the same for a job that
 ended long ago. All times are in seconds since the epoch.
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +28,7 @@ from mu.journal.records import (
     refuse_gaps,
     time_of,
 )
+from mu.strict_json import loads
 from mu.timeline.attempts import AttemptCourse, LaunchCourse, Segment
 from mu.timeline.gates import Openings
 
@@ -43,7 +43,6 @@ STOPPED = "the coordinator was not running"
 _HAPPENED = '["happened",'
 _USED = '["commandused",'
 WAIT_S = "wait_s"  # as in mu.jobs.usage
-_parse = json.JSONDecoder().raw_decode  # json.loads would also look for spaces around the line
 
 
 @dataclass(slots=True)
@@ -152,7 +151,7 @@ class JobCourse:
     def _take_event(self, line: str) -> None:
         """Take an event of a machine: by far the most frequent record."""
         try:
-            values: list[Any] = _parse(line)[0]
+            values: list[Any] = loads(line)
             event = values[4]
             self.last = at = event[1]
             attempt = self._attempts[values[1], values[2]]
@@ -289,8 +288,6 @@ class JobCourse:
 
     def _stop(self, record: Stopped) -> None:
         self._stopped = record
-        if record.state != CANCELLED:
-            return
         for actor in self.actors.values():
             if actor.ended is None and not actor.running:
                 actor.ended, actor.state = record.at, CANCELLED

@@ -9,9 +9,9 @@ import threading
 
 from click.testing import CliRunner
 
-from mu.cli.address import Address
-from mu.cli.client import Client
 from mu.cli.commands import cli
+from mu.client.address import Address
+from mu.client.control_port import ControlPort
 
 ENV = {name: value for name, value in os.environ.items() if not name.startswith("MU_")}
 
@@ -22,7 +22,7 @@ def run(*args, daemon=None, **options):
     return subprocess.run(
         [sys.executable, "-m", "mu.cli", *map(str, args)],
         capture_output=True,
-        timeout=30,
+        timeout=120,
         **{"env": env, "text": True, **options},
     )
 
@@ -67,14 +67,14 @@ def answering(*answers, timeout_s=10.0):
                 with line:
                     line.recv(65536)
                     if answer is None:
-                        asked.wait(10)
+                        asked.wait(60)
                     else:
                         line.sendall(answer)
 
         asked = threading.Event()
         thread = threading.Thread(target=serve)
         thread.start()
-        client = Client(Address(url, "t", "not there", "not yours"), timeout_s)
+        client = ControlPort(Address(url, "t", "not there", "not yours"), timeout_s)
         try:
             yield client
         finally:

@@ -260,7 +260,7 @@ class Proxy(Notes):
         self._loop.close()
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = _Link(next(self._numbers), self._seed, self._faults, self)
@@ -431,7 +431,7 @@ class _S3Request(BaseHTTPRequestHandler):
 
     def handle(self) -> None:
         faults = self.server.faults
-        self._upstream = HTTPConnection(faults.server_at, timeout=30)
+        self._upstream = HTTPConnection(faults.server_at, timeout=120)
         try:
             super().handle()
         except (OSError, HTTPException) as error:

@@ -79,7 +79,7 @@ def worker_of(pid: int) -> int:
     return pid
 
 
-def wait_until(true: Any, seconds: float = 20.0, what: str = "") -> Any:
+def wait_until(true: Any, seconds: float = 60.0, what: str = "") -> Any:
     """Return what `true` returns once that is true; `what` says what was waited for."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:

@@ -176,7 +176,7 @@ class Engine:
         """Send a request without boto3 and its checks."""
         request = AWSRequest(method, f"http://127.0.0.1:{self.port}{path}", headers, body)
         SigV4Auth(read_key(self.home), "lambda", "eu-west-1").add_auth(request)
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=120)
         try:
             connection.request(method, path, body, {**dict(request.headers.items()), **headers})
             answer = connection.getresponse()
@@ -232,7 +232,7 @@ def running_engine(
         yield engine
     finally:
         process.terminate()
-        assert process.wait(5) == 0
+        assert process.wait(60) == 0
         assert processes_of(home) == {}
         assert "Traceback" not in engine.log
 
@@ -279,4 +279,4 @@ class EngineOwner:
 
     def stop(self) -> int | None:
         self.process.terminate()
-        return self.process.wait(10)
+        return self.process.wait(60)

@@ -39,7 +39,7 @@ class Machine:
             cwd=self.folder / "user",
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
         )
 
     def mu(self, *words, **env):

@@ -168,7 +168,7 @@ class MemoryRelay:
         return line
 
 
-def join_relay(port, authority, *frames, job="j1", timeout=10.0) -> Peer:
+def join_relay(port, authority, *frames, job="j1", timeout=120.0) -> Peer:
     """Return a peer on a real socket, which has said these frames."""
     identity = authority.mint_job(job, 600)
     context = ssl.create_default_context(cadata=authority.pem)

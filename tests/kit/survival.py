@@ -133,9 +133,9 @@ def survive(stage: Stage, seed: int, workers: int, life_s: float) -> Schedule:
     before, functions_before = len(stage.log), stage.function_logs()
     stage.s3_faults.worsen(*schedule.s3)
     with Proxy(stage.running.ports["worker"], seed, schedule.network) as stage.proxy:
-        more = {"event": {"port": stage.proxy.port}, "spares": schedule.spares, "retries": 6}
+        more = {"event": {"port": stage.proxy.port}, "spares": schedule.spares, "retries": 20}
         ordered = stage.running.ask("/jobs", order(name, workers, schedule.frames, **more))
-        job = schedule.run(stage, ordered["id"], seconds=90)
+        job = schedule.run(stage, ordered["id"], seconds=300)
         story = f"{schedule}\n{stage}"
         stage.proxy.calm()
         assert (job["state"], job["error"]) == ("done", None), story

@@ -34,7 +34,7 @@ from mu.wire import WORKER_FRAME_LIMIT, Framer, frame
 
 ROOT = Path(__file__).parents[2]
 CHECKOUT = f"{ROOT / 'lambda'}:{ROOT}"
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 """How long anything that is awaited may take: only failing tests ever wait so long."""
 
 RUN_HANDLER = """

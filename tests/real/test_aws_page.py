@@ -87,7 +87,7 @@ def aws(engine, s3, tmp_path_factory):
 def run(script, aws):
     env, folder = aws
     return subprocess.run(
-        ["/bin/sh", "-c", script], env=env, cwd=folder, capture_output=True, text=True, timeout=60
+        ["/bin/sh", "-c", script], env=env, cwd=folder, capture_output=True, text=True, timeout=120
     )
 
 

@@ -16,10 +16,10 @@ WORKERS = 100
 
 @pytest.fixture(scope="module")
 def deaf(tmp_path_factory, joiner):
-    """A daemon that listens on 127.0.0.1 only, and gives up workers after 2 s."""
+    """A daemon that listens on 127.0.0.1 only, and gives up workers after 6 s."""
     conf = free_ports_conf(
         worker="host = 127.0.0.1\nreconnect_s = 1",
-        launch="hello_timeout_s = 2",
+        launch="hello_timeout_s = 6",
         mu="on_stop = cancel",
     )
     running = Daemon(tmp_path_factory.mktemp("deaf"), {"PYTHONPATH": str(COLD)}, conf)

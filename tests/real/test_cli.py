@@ -251,7 +251,7 @@ def test_watching_a_cancelled_job_ends_with_3(daemon, idle):
     )
     cancelled = run("cancel", "last", daemon=daemon)
     assert cancelled.stdout == f"Job {idle['id']} is cancelled.\n"
-    told, _ = watching.communicate(timeout=10)
+    told, _ = watching.communicate(timeout=120)
     assert watching.returncode == 3
     hint, last = told.splitlines()[-2:]
     assert hint == f"To run what was not done: mu rerun {idle['id']}"
@@ -389,7 +389,7 @@ def test_a_log_is_followed_until_the_actor_ends(daemon, s3):
     assert following.stdout.readline().startswith("joining ")
     assert following.poll() is None
     inside("cancel", job, daemon=daemon)
-    assert following.communicate(timeout=10) == ("", None)
+    assert following.communicate(timeout=120) == ("", None)
     assert following.returncode == 0
     wait_until(lambda: not sleepers(daemon.home))
 
@@ -426,7 +426,7 @@ class Terminal:
         self.seen = ""
 
     def read_until(self, word):
-        until = time.monotonic() + 15
+        until = time.monotonic() + 60
         while word not in self.plain():
             assert time.monotonic() < until, self.plain()
             self.seen += os.read(self._end, 4096).decode()
@@ -437,7 +437,7 @@ class Terminal:
             while part := os.read(self._end, 4096):
                 self.seen += part.decode()
         os.close(self._end)
-        return self.program.wait(10)
+        return self.program.wait(60)
 
     def plain(self):
         """Return it without colours; text that was overwritten is on lines of its own."""

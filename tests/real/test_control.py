@@ -17,7 +17,7 @@ def post(daemon, body, **headers):
     for name, value in headers.items():
         request.add_header(name.replace("_", "-"), value)
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             return answer.status, json.loads(answer.read())
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read())
@@ -120,7 +120,7 @@ def test_an_invalid_checkup_is_refused_with_the_field(daemon, body, field, says)
 def test_a_checkup_needs_the_token(daemon):
     request = urllib.request.Request(daemon.url + "/doctor", b"{}")
     with pytest.raises(urllib.error.HTTPError) as told:
-        urllib.request.urlopen(request, timeout=10)
+        urllib.request.urlopen(request, timeout=120)
     assert told.value.code == 401
 
 
@@ -258,7 +258,7 @@ def test_output_that_is_not_utf_8_does_not_make_an_answer_that_parsers_refuse(da
 
 
 def status_for(daemon, path, host):
-    connection = http.client.HTTPConnection("127.0.0.1", daemon.ports["control"], timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", daemon.ports["control"], timeout=120)
     try:
         headers = {"Authorization": f"Bearer {daemon.token}", "Host": host}
         connection.request("GET", path, headers=headers)

@@ -121,7 +121,7 @@ def test_external_workers_are_started_by_hand(daemon, s3, joiner, tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
     )
     assert worker.returncode == 0, worker.stderr
     assert daemon.wait(job["id"])["state"] == "done"
@@ -262,7 +262,7 @@ def test_a_home_that_is_gone_ends_the_daemon_and_its_engine_at_once(own_daemon, 
         shutil.rmtree(home)
     else:
         home.rename(home.with_name("elsewhere"))
-    wait_until(lambda: not own_daemon.process.runs, 10)
+    wait_until(lambda: not own_daemon.process.runs)
     assert own_daemon.process.stop() == 1
     log = own_daemon.process.log.read_text()
     # A file in it may be missed before the folder is.
@@ -310,5 +310,5 @@ def run_twistd(folder, conf):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=30,
+        timeout=120,
     )

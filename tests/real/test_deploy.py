@@ -19,10 +19,10 @@ from kit.film import chunk, order, put_film
 from kit.moto_aws import in_process_aws
 from kit.wheels import make_wheel, requirements
 
-from mu.cli.address import Home
 from mu.cli.deploy import deploy_program, set_memory
 from mu.cli.functions import Ingredients
 from mu.cli.options import CliError
+from mu.client.address import Home
 from mu.config import Config, MuSection
 from mu.engines.local.key import read_key
 from mu.functions.aws import AwsClients, AwsError

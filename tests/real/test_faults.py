@@ -65,7 +65,7 @@ def echo() -> Iterator[Echo]:
 
 @contextmanager
 def client(proxy: Proxy) -> Iterator[socket.socket]:
-    with socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as connected:
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=120) as connected:
         yield connected
 
 

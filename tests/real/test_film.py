@@ -144,7 +144,7 @@ def tracks(path):
         ("open.mp4", "film.mp4"),
         ("open265.mp4", "film.mkv"),
         ("varied.mp4", "film.mp4"),
-        ("varied.mkv", "film.mkv"),
+        pytest.param("varied.mkv", "film.mkv", marks=pytest.mark.soak),
         ("odd444.mp4", "film.mp4"),
         ("turned.mp4", "film.mp4"),
         ("late.mp4", "film.mov"),
@@ -185,7 +185,9 @@ def test_an_odd_size_becomes_even_only_for_codecs_that_need_it(encode, clips):
         {"codec": "h265", "kbit": 300, "passes": 2, "speed": "ultrafast"},
         {"codec": "vp9", "quality": 40, "passes": 2, "speed": "8", "measure": "vmaf"},
         {"codec": "av1", "quality": 40, "speed": "8", "args": "-aq-mode 0"},
-        {"codec": "h264", "kbit": 300, "passes": 2, "speed": "veryfast"},
+        pytest.param(
+            {"codec": "h264", "kbit": 300, "passes": 2, "speed": "veryfast"}, marks=pytest.mark.soak
+        ),
     ],
 )
 def test_each_codec_has_one_pass_or_two(encode, clips, given):
@@ -233,7 +235,7 @@ def test_a_picture_of_the_film_stays(encode):
     assert "(attached pic)" in tracks(out)
 
 
-@pytest.mark.parametrize("codec", ["h264", "h265"])
+@pytest.mark.parametrize("codec", [pytest.param("h264", marks=pytest.mark.soak), "h265"])
 def test_the_brightness_of_hdr_is_carried_over(encode, clips, codec):
     _, out = encode("hdr.mp4", workers=2, codec=codec, speed="ultrafast")
     assert "bt2020nc/bt2020/smpte2084" in tracks(out)
@@ -315,10 +317,10 @@ def test_there_must_be_one_film(monkeypatch, keys):
 # ---------------------------------------------------------------- one order
 
 
-def test_one_order_makes_a_film_of_a_film(clips, tmp_path):
+def test_one_order_makes_a_film_of_a_film(clips, light_ffmpeg, tmp_path):
     mine = Machine(tmp_path)
     user = tmp_path / "user"
-    (user / "ffmpeg").symlink_to(FFMPEG)
+    (user / "ffmpeg").symlink_to(light_ffmpeg)
     (user / "holiday.mp4").write_bytes((clips / "plain.mp4").read_bytes())
     (command,) = re.findall(r"^    (mu launch film .*)", PAGE.read_text(), re.MULTILINE)
     words = [*shlex.split(command)[1:], "-n", "2", "-p", "shortest_s=0.5"]

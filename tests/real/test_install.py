@@ -14,26 +14,6 @@ import pytest
 from kit.install import ROOT, make_venv
 from stage import Daemon
 
-TRY = """
-import json, os, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from stage import Daemon
-from mu.functions.bundle import bundle
-import mu
-assert str(Path(mu.__file__).resolve()).startswith(sys.argv[2]), mu.__file__
-daemon = Daemon(Path("daemon"), {"AWS_ENDPOINT_URL_S3": os.environ["AWS_ENDPOINT_URL_S3"]})
-try:
-    daemon.create_function("hello", bundle(Path("hello.zip")).path)
-    for name in ("wordcount-states", "wordcount-script"):
-        order = {"pipeline": name, "function": "hello"}
-        order["params"] = {"bucket": "films", "texts": ["a.txt", "b.txt", "c.txt"]}
-        job = daemon.wait(daemon.ask("/jobs", order)["id"])
-        print(job["state"], json.dumps(job["result"]), job["error"])
-finally:
-    daemon.stop()
-"""
-
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory, mu_source, mu_wheel):
@@ -66,22 +46,6 @@ def test_its_types_fit_those_of_the_installed_mu(python, mu_source, tmp_path):
     )
     assert checked.returncode == 0, checked.stdout
     assert checked.stdout == "Success: no issues found in 4 source files\n"
-
-
-def test_its_pipelines_run_on_real_workers(python, s3, tmp_path, monkeypatch):
-    for name, text in (("a", "one two"), ("b", "three\nfour\n"), ("c", "")):
-        s3.client().put_object(Bucket="films", Key=f"{name}.txt", Body=text.encode())
-    for name, value in s3.env.items():
-        monkeypatch.setenv(name, value)
-    (tmp_path / "try.py").write_text(TRY)
-    tried = subprocess.run(
-        [python, "try.py", ROOT / "demo", python.parents[1]],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert tried.returncode == 0, tried.stderr
-    assert tried.stdout.splitlines() == ['done {"words": 4} None'] * 2
 
 
 PAGE = (ROOT / "docs" / "pipelines.md").read_text()
@@ -135,7 +99,7 @@ class Shell:
         return ran.returncode, ran.stdout + ran.stderr
 
 
-def test_the_page_leads_from_its_files_to_jobs(python, s3, tmp_path):
+def test_the_page_leads_from_its_files_to_jobs_beside_an_installed_package(python, s3, tmp_path):
     class Installed(Daemon):
         @staticmethod
         def popen(command, **more):
@@ -164,13 +128,19 @@ def test_the_page_leads_from_its_files_to_jobs(python, s3, tmp_path):
         daemon.stop()
         found = {"PYTHONPATH": str(tmp_path / "plugins")}
         daemon = Installed(tmp_path / "daemon", {**s3.env, **found})
-        for line, shown in (show, deploy, launch, (shout, "")):
+        installed = ("python -c 'import mu; print(mu.__file__)'", str(python.parents[1]))
+        for line, shown in (installed, show, deploy, launch, (shout, "")):
             status, printed = shell.run(line)
             assert (status, shown in printed) == (0, True), printed
         counted, greeted = daemon.ask("/jobs")
         assert (counted["state"], counted["result"]) == ("done", {"words": 5})
         rows = daemon.ask(f"/jobs/{greeted['id']}/workers")
         assert [row["result"] for row in rows] == ["HELLO"] * 3
+        params = {"bucket": "books", "texts": ["a.txt", "b.txt"]}
+        for name in ("wordcount-states", "wordcount-script"):
+            order = {"pipeline": name, "function": greeted["function"], "params": params}
+            job = daemon.wait(daemon.ask("/jobs", order)["id"])
+            assert (job["state"], job["error"], job["result"]) == ("done", None, {"words": 5})
     finally:
         daemon.stop()
 
@@ -205,6 +175,7 @@ def test_a_mu_in_development_runs_a_job_from_any_directory(mu_source, tmp_path):
     assert tried.returncode == 0, tried.stdout + tried.stderr
 
 
+@pytest.mark.soak
 def test_pip_installs_from_the_source_what_it_installs_from_the_wheel(
     mu_source, mu_wheel, tmp_path
 ):

@@ -79,7 +79,7 @@ def test_each_launch_on_the_local_engine_has_its_own_number(daemon, shared, tmp_
     done = run("invoke", "noting", "-n", 3, "--payload", event, "--engine", "local", daemon=daemon)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("3 of 3 launches of noting accepted in ")
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     while (there := sorted(os.listdir(shared))) != ["part-0", "part-1", "part-2"]:
         assert time.monotonic() < until, there
         time.sleep(0.05)

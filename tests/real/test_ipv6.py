@@ -9,7 +9,11 @@ from stage import Daemon, free_ports_conf
 
 @pytest.mark.parametrize(
     ("host", "public", "relay"),
-    [("::1", "[::1]", "auto"), ("::", "::1", "auto"), ("::", "127.0.0.1", "[::1]:{port}")],
+    [
+        pytest.param("::1", "[::1]", "auto", marks=pytest.mark.soak),
+        ("::", "::1", "auto"),
+        ("::", "127.0.0.1", "[::1]:{port}"),
+    ],
 )
 def test_a_chain_runs_over_ipv6(tmp_path, s3, joiner, host, public, relay):
     listening = f"host = {host}"

@@ -19,7 +19,7 @@ def hello(workers, **more):
     return {"pipeline": "hello", "function": "png2y4m", "workers": workers, **more}
 
 
-def conf(faults, launch="hello_timeout_s = 3", **more):
+def conf(faults, launch="hello_timeout_s = 6", **more):
     return free_ports_conf(
         local=f"faults = {faults}",
         launch=launch,
@@ -49,9 +49,9 @@ def start(tmp_path, joiner):
 @pytest.mark.parametrize(
     ("faults", "shows"),
     [
-        ("throttle=0.3 seed=1", "throttled"),
+        pytest.param("throttle=0.3 seed=1", "throttled", marks=pytest.mark.soak),
         pytest.param("error=0.3 seed=2", "throttled", marks=pytest.mark.soak),
-        ("cut=0.2 seed=3", "unknown"),
+        pytest.param("cut=0.2 seed=3", "unknown", marks=pytest.mark.soak),
         ("duplicate=0.3 seed=4", ""),
         pytest.param("late=0.3:1 seed=5", "", marks=pytest.mark.soak),
         pytest.param("lose=0.1 seed=6", "", marks=pytest.mark.soak),
@@ -153,7 +153,7 @@ def test_a_function_that_raises_at_import_fails_the_job_and_names_its_log(start,
     job = daemon.wait(daemon.ask("/jobs", body)["id"])
     assert job["state"] == "failed"
     assert (
-        "no worker connected within 3 s of its launch: see the log of function 'spoilt'"
+        "no worker connected within 6 s of its launch: see the log of function 'spoilt'"
         in (job["error"])
     )
     (row,) = daemon.ask(f"/jobs/{job['id']}/workers")

@@ -191,13 +191,13 @@ def test_sigterm_ends_the_engine_and_its_sandboxes(
 ) -> None:
     name = f"98.{time.time_ns()}"
     with running_engine(tmp_path, *options) as engine:
-        engine.create("f", Timeout=20)
+        engine.create("f", Timeout=60)
         for _ in range(5):
             engine.later("f", do="shell", command=DAEMONISE.format(name, name) + "; sleep 60")
         wait_until(lambda: len(sleepers(name)) == 10, what="they run")
         began = time.monotonic()
     assert sleepers(name) == []
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 50, "not only at their timeout"
 
 
 @pytest.mark.parametrize("options", [(), ("--shared-tmp",)])

@@ -43,8 +43,8 @@ def test_a_killed_daemons_engine_is_found_again(tmp_path: Path) -> None:
 
 
 def test_an_engine_without_a_daemon_ends_itself(tmp_path: Path) -> None:
-    with EngineOwner(tmp_path, linger=0.4) as daemon:
-        time.sleep(0.8)
+    with EngineOwner(tmp_path, linger=1.5) as daemon:
+        time.sleep(2)
         assert alive(daemon.told["pid"])
         daemon.kill()
     wait_until(lambda: processes_of(tmp_path) == {}, what="the engine ended")

@@ -198,7 +198,7 @@ def test_attached_daemons_are_told_which_launches_have_ended_also_those_before(
     engine.create("ends", Timeout=20)
     engine.lam.put_function_event_invoke_config(FunctionName="ends", MaximumRetryAttempts=0)
     path = f"/mu/{engine.told['id']}"
-    with urlopen(f"http://127.0.0.1:{engine.port}{path}", timeout=10) as first:
+    with urlopen(f"http://127.0.0.1:{engine.port}{path}", timeout=120) as first:
         assert json.loads(first.readline())["id"] == engine.told["id"]
         engine.later("ends", do="kill", launch="l-killed")
         killed = json.loads(first.readline())
@@ -208,6 +208,6 @@ def test_attached_daemons_are_told_which_launches_have_ended_also_those_before(
         engine.later("ends", do="return", what="1", launch="l-returned")
         returned = json.loads(first.readline())
         assert returned == {"ended": "l-returned", "why": "ended"}
-    with urlopen(f"http://127.0.0.1:{engine.port}{path}", timeout=10) as second:
+    with urlopen(f"http://127.0.0.1:{engine.port}{path}", timeout=120) as second:
         second.readline()
         assert [json.loads(second.readline()) for _ in range(2)] == [killed, returned]

@@ -21,7 +21,7 @@ def start(tmp_path, s3, joiner):
     started = []
 
     def start(conf=None):
-        daemon = Daemon(tmp_path, s3.env, conf or free_ports_conf(worker="hold_s = 8"))
+        daemon = Daemon(tmp_path, s3.env, conf or free_ports_conf(worker="hold_s = 60"))
         if not started:
             daemon.create_function("png2y4m", joiner)
         started.append(daemon)

@@ -25,7 +25,7 @@ def scrape(daemon):
     """Return all samples with their labels, as a reader may see them."""
     request = urllib.request.Request(daemon.url + "/metrics")
     request.add_header("Authorization", f"Bearer {(daemon.home / 'read-token').read_text()}")
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=120) as answer:
         assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
         families = list(text_string_to_metric_families(answer.read().decode()))
     return {

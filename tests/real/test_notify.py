@@ -37,7 +37,7 @@ class Receiver(ThreadingHTTPServer):
 
     def next(self):
         """Return the status, path, headers and body of the next request."""
-        return self.came.get(timeout=20)
+        return self.came.get(timeout=120)
 
     def handle_error(self, request, client_address):
         pass  # a client that does not trust the certificate
@@ -94,7 +94,7 @@ def receivers_check():
 
 def until(said, daemon):
     """Wait for a line in the daemon's log."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while said not in daemon.process.log.read_text():
         assert time.monotonic() < end, daemon.process.last_words()
         time.sleep(0.02)

@@ -4,12 +4,10 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 import pytest
 from clip import get_clip
-from imageio_ffmpeg import get_ffmpeg_exe
 from kit.encoders.judges import JUDGES
 from stage import StageError
 
@@ -67,21 +65,15 @@ class Studio:
 
 
 @pytest.fixture(scope="module")
-def studio(daemon, s3, tmp_path_factory):
+def studio(daemon, s3, light_ffmpeg, tmp_path_factory):
     folder = tmp_path_factory.mktemp("originals")
-    visible = tempfile.TemporaryDirectory(dir="/var/tmp")  # /tmp is the sandbox's own
-    real, ffmpeg = Path(visible.name, "ffmpeg"), folder / "ffmpeg"
-    shutil.copy(get_ffmpeg_exe(), real)  # to put it into the zip takes seconds
-    ffmpeg.write_text(f'#!/bin/sh\nexec {real} "$@"\n')
-    ffmpeg.chmod(0o755)
-    programs = {"ffmpeg": ffmpeg, **dict.fromkeys(JUDGES, STAND_IN)}
+    programs = {"ffmpeg": light_ffmpeg, **dict.fromkeys(JUDGES, STAND_IN)}
     for name in NEEDED:
         if found := shutil.which(name):
             programs[name] = Path(found)
     zipped = bundle(folder / "video.zip", executables=programs).path
     daemon.create_function("video", zipped, MemorySize=1024)
-    yield Studio(daemon, s3, folder, programs)
-    visible.cleanup()
+    return Studio(daemon, s3, folder, programs)
 
 
 @pytest.fixture(scope="module")

@@ -44,12 +44,10 @@ def chunks_of(y4m, frames, each):
 
 
 @pytest.fixture(scope="module")
-def ffmpeg_zip(tmp_path_factory):
-    """The real ffmpeg, its codec from the environment; compressed less than for AWS, but sooner."""
+def ffmpeg_zip(light_ffmpeg, tmp_path_factory):
+    """The real ffmpeg, its codec from the environment."""
     zipped = tmp_path_factory.mktemp("ffmpeg") / "ffmpeg.zip"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mu.functions.bundle._LEVEL", 1)
-        return bundle(zipped, executables={"ffmpeg": Path(get_ffmpeg_exe())}, command=COMMAND).path
+    return bundle(zipped, executables={"ffmpeg": light_ffmpeg}, command=COMMAND).path
 
 
 @pytest.fixture(scope="module")

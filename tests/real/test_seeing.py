@@ -49,7 +49,7 @@ def shown(daemon, done, tmp_path_factory):
         env=ENV | {"MU_HOME": str(daemon.home), "PATH": path},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     assert ran.returncode == 0, ran.stderr
     (folder / "stdout").write_text(ran.stdout)

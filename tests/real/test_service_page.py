@@ -29,7 +29,7 @@ def test_the_read_token_reads_and_does_nothing_else(daemon):
         request = urllib.request.Request(daemon.url + path, b"{}", method=method)
         request.add_header("Authorization", f"Bearer {token}")
         with pytest.raises(urllib.error.HTTPError) as refusal:
-            urllib.request.urlopen(request, timeout=30)
+            urllib.request.urlopen(request, timeout=120)
         assert refusal.value.code == 403
         says = f"the token in {daemon.home}/read-token may only read; for {method} {path} send"
         assert says in refusal.value.read().decode()

@@ -78,7 +78,7 @@ def status(daemon, token):
     request = urllib.request.Request(f"{daemon.url}/jobs")
     request.add_header("Authorization", f"Bearer {token}")
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             return answer.status
     except urllib.error.HTTPError as error:
         return error.code

@@ -4,7 +4,7 @@ import pytest
 from kit.film import chunk, order, put_film
 from stage import Daemon, free_ports_conf
 
-WORKERS = 4
+WORKERS = 6
 
 
 @pytest.fixture(scope="module")
@@ -12,7 +12,7 @@ def small_daemon(tmp_path_factory, s3, joiner):
     """A daemon whose engine runs one worker at a time, and whose patience is shorter than a job."""
     conf = free_ports_conf(
         local="concurrency = 1",
-        launch="hello_timeout_s = 2",
+        launch="hello_timeout_s = 5",
         mu="on_stop = cancel",
     )
     daemon = Daemon(tmp_path_factory.mktemp("small"), s3.env, conf)
@@ -38,7 +38,7 @@ def test_a_job_of_any_size_runs_in_waves_without_a_retry(s3, small_daemon):
 
 def test_a_job_in_waves_goes_on_where_a_killed_daemon_left_it(tmp_path, s3, joiner):
     """Also with two regions, since they share the places of the local engine."""
-    conf = free_ports_conf(local="concurrency = 2", launch="hello_timeout_s = 5")
+    conf = free_ports_conf(local="concurrency = 2", launch="hello_timeout_s = 10")
     daemon = Daemon(tmp_path, s3.env, conf)
     daemon.create_function("png2y4m", joiner)
     put_film(s3, "cut", ["nap 1\n", "1\n"] * 6)

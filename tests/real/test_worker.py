@@ -474,7 +474,7 @@ def test_a_coordinator_that_is_not_there_is_a_clear_ending(boss):
 
 def test_a_bad_event_is_a_clear_error(boss):
     worker = boss.start({"port": "x"})
-    assert worker.process.wait(20) == 1
+    assert worker.process.wait(60) == 1
     assert (
         "EventError: event key port must be an integer from 1 to 65535, got 'x'"
         in worker.process.stderr.read().decode()

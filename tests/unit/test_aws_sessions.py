@@ -13,18 +13,18 @@ from botocore.exceptions import ClientError, ConnectTimeoutError, MetadataRetrie
 from botocore.session import Session
 
 from mu.aws import sessions
+from mu.aws.proxies import proxy_for
 from mu.aws.sessions import (
-    AwsTrouble,
     explain,
     find_keys,
     lambda_endpoint,
     make_client,
     new_session,
     partition_of,
-    proxy_for,
     roots_of,
     trouble_of,
 )
+from mu.aws.trouble import AwsTrouble
 from mu.engines.routes import aws_credentials, aws_route
 from mu.functions.aws import AwsClients, AwsError, aws_errors
 from mu.net.proxy import BadProxy, HttpProxy

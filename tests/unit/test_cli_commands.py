@@ -64,7 +64,7 @@ def test_the_command_line_loads_nothing_that_only_the_daemon_needs():
     )
     assert not heavy & set(ended.stdout.split())
     asked = (
-        "import mu.cli.client, mu.cli.watch, mu.cli.display.tables, mu.cli.display.attempts, "
+        "import mu.client.control_port, mu.cli.watch, mu.cli.display.tables, mu.cli.display.attempts, "
         + asked.removeprefix("import ")
     )
     ended = subprocess.run(

@@ -369,6 +369,8 @@ def test_an_order_that_is_repeated_is_answered_once_it_is_on_disk():
         lambda accept: (b"", "text/plain"),
         Feeds(bench.reactor),
         {},
+        bench.reactor,
+        None,
     )
     answers = []
     for _ in range(2):

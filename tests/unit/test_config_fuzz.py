@@ -5,15 +5,15 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mu.config import LARGEST, Config, ConfigError, read_config
+from mu.config import LARGEST, Config, ConfigError, read_config, sections
 from mu.engines.local.faults import Faults
 
 OPTIONS = [
     (section.name, option.name)
-    for section in fields(Config)
+    for section in sections(Config)
     for option in fields(getattr(Config(), section.name))
 ]
 VALUES = [
@@ -106,7 +106,6 @@ texts = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
 @given(option=st.sampled_from(OPTIONS), value=texts)
 @example(option=("local", "faults"), value="1" * 5000)
 @example(option=("worker", "hold_s"), value="nan")
@@ -136,7 +135,6 @@ lines = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
 @given(
     start=st.sampled_from(
         [b"", b"\xef\xbb\xbf", b"\xff\xfe", b"\xef\xbb\xbf\xef\xbb\xbf", b"\x00"]

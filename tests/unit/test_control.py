@@ -63,6 +63,8 @@ def control(book, keeper):
         None,
         feeds,
         read_files(),
+        clock,
+        None,
     )
 
 

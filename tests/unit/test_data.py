@@ -20,11 +20,11 @@ from twisted.internet.testing import MemoryReactorClock
 
 from mu.aws.keys import no_files
 from mu.aws.s3 import EMBEDDED_BUCKET, S3Error, S3Place
-from mu.cli.answers import JobJson
 from mu.cli.fetch import files_of
 from mu.cli.files import LocalFile, look_at, prefix_for, scan
 from mu.cli.options import CliError
 from mu.cli.store import FileStore, StoredObject
+from mu.client.answers import JobJson
 from mu.config import ConfigError, read_config
 from mu.engines.local import s3_server
 from mu.engines.local.s3_server import EmbeddedS3

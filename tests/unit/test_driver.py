@@ -10,6 +10,7 @@ from twisted.logger import capturedLogs, formatEvent
 from mu.jobs.driver import SessionDriver
 from mu.journal.allowance import JobAllowance
 from mu.journal.ledger import NoJournal
+from mu.journal.records import Happened
 from mu.messages import BadMessage, Hello
 from mu.states import CommandListState, MachineState
 from mu.testing import machine
@@ -103,7 +104,7 @@ def test_what_waits_for_the_disk_is_performed_when_it_is_there():
     assert line.told == [b"welcome:0:1:0", "read on"]
     journal.sync()
     assert line.told[2:] == [b"echo:1", "read on"]
-    assert [record.kind for record in journal.records] == ["happened", "happened"]
+    assert [type(record) for record in journal.records] == [Happened, Happened]
 
 
 def test_a_worker_that_stays_away_is_given_up_and_says_from_where_it_was():

@@ -8,8 +8,8 @@ from kit.parts import OneState, make_spec, recorded_job
 from twisted.internet.task import Clock
 
 from mu.cli import following
-from mu.cli.client import DaemonUnreachable, RequestRefused
 from mu.cli.following import follow
+from mu.client.errors import DaemonUnreachable, RequestRefused
 from mu.journal.records import Assigned, AttemptEnded, NobodyCame, Planned
 from mu.page.feed import Feed, event
 from mu.states import MachineState
@@ -49,7 +49,7 @@ def told(job):
 def last_change(version):
     """Return the event that says that the job has ended."""
     told = {"at": 5.0, "job": {"state": "done", "finished": 5.0}, "actors": []}
-    return event("changes", f"e.{version}", json.dumps(told))
+    return event("changes", f"e.{version}", json.dumps(told).encode())
 
 
 def test_what_events_tell_is_the_overview_of_the_daemon(job):

@@ -20,7 +20,7 @@ from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
-from mu.aws.sessions import AwsTrouble
+from mu.aws.trouble import AwsTrouble
 from mu.engines.connections import Timeouts
 from mu.engines.lambda_api import CREDENTIALS_S, LambdaEngine
 from mu.engines.routes import Route, aws_route

@@ -143,9 +143,10 @@ def test_recorded_courses_are_for_the_command_line_only():
 
 def test_the_command_line_takes_little_from_the_daemon_and_gives_it_nothing():
     lazily = {"functions", "doctor", "net", "engines", "home", "aws", "launch", "invocations"}
+    lazily |= {"registry"}  # without a daemon, mu doctor examines engines of plugins itself
     assert (
         parts_of_mu("cli")
-        <= {"config", "parameters", "jobs", "strict_json", "timeline", "page"} | lazily
+        <= {"client", "config", "parameters", "jobs", "strict_json", "timeline", "page"} | lazily
     )
     assert {name for path in files("cli") for name in imported(path) if "mu.jobs" in name} <= {
         "mu.jobs.history.replay_job",
@@ -156,7 +157,12 @@ def test_the_command_line_takes_little_from_the_daemon_and_gives_it_nothing():
     of_page = {name for path in files("cli") for name in imported(path) if "mu.page" in name}
     assert of_page == {"mu.page.bundle.script", "mu.page.bundle.style"}
     others = set((ROOT / "mu").rglob("*.py")) - set(files("cli"))
-    assert not [path for path in others if "mu.cli" in str(imported(path))]
+    assert not [path for path in others if "mu.cli." in str(imported(path))]
+
+
+def test_a_client_knows_the_control_port_and_how_to_deploy_and_nothing_of_the_daemon():
+    lazily = {"functions", "engines", "aws"}
+    assert parts_of_mu("client") <= {"config", "timeline", "wire"} | lazily
 
 
 def test_what_pipelines_import_does_not_load_twisted():
@@ -179,10 +185,10 @@ CLASHES = {"CommandFailed"}
 
 
 def test_a_class_name_means_one_thing():
-    """In the daemon and in the worker; a pipeline's states are its own."""
+    """In the daemon and in the worker; a pipeline's states are its own, and a client's Job is its user's."""
     places: dict[str, list[str]] = {}
     for path in [*(ROOT / "mu").rglob("*.py"), *(ROOT / "lambda").rglob("*.py")]:
-        if {"worker_code", "pipelines"} & set(path.parts):
+        if {"worker_code", "pipelines", "client"} & set(path.parts):
             continue
         for node in parsed(path).body:
             if isinstance(node, ast.ClassDef):
@@ -226,3 +232,8 @@ def test_every_package_is_installed():
     listed = set(parser["options"]["packages"].split())
     found = {path.parent.relative_to(ROOT) for path in (ROOT / "mu").rglob("__init__.py")}
     assert {".".join(path.parts) for path in found} <= listed
+
+
+def test_the_daemon_starts_without_what_only_the_engine_lambda_needs():
+    code = "import sys, mu.service; sys.exit(bool({'botocore', 'boto3'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -35,9 +35,6 @@ from mu.pipelines.png2y4m import png2y4m
 from mu.pipelines.templates import ShellTemplate, fill, parse, quoted
 from mu.wire import FrameError, Framer, frame
 
-settings.register_profile("mu", derandomize=True, database=None, deadline=None, max_examples=100)
-settings.load_profile("mu")
-
 any_text = st.text().map(lambda text: text.encode("utf-8", "surrogatepass")).map(decode)
 counts = st.integers(0, 10**15 - 1)
 MANY_DIGITS = b"9" * 5000
@@ -273,7 +270,6 @@ orders = st.fixed_dictionaries(
 
 
 @given(orders | json_values)
-@settings(max_examples=300)
 def test_any_json_is_an_order_or_a_field_error(body):
     check_order(json.dumps(body).encode())
 

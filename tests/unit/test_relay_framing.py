@@ -5,7 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from kit.parts import Reactor
 from kit.relay import Jobs, MemorySpool
@@ -137,7 +137,6 @@ def receive(protocol, stream, cuts):
     return protocol.transport.open
 
 
-@settings(deadline=None)
 @given(
     st.lists(PAYLOAD, max_size=8).filter(lambda all: not (all and read_at(all[0], 0, len(all[0])))),
     st.lists(st.integers(0, 10**6), max_size=12),
@@ -160,7 +159,6 @@ def test_frames_arrive_as_they_were_in_whatever_chunks_they_came(payloads, cuts,
     assert (relay._board.mailboxes.total, relay._board.mailboxes.memory) == (0, 0)
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.binary(max_size=40)

@@ -8,7 +8,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, SSLError
 from kit.moto_aws import in_process_aws
 
-from mu.aws.sessions import AwsTrouble
+from mu.aws.trouble import AwsTrouble
 from mu.pipelines import s3
 
 FAR = "eu-central-1"

@@ -1,61 +1,139 @@
-"""The simulation of many workers: queues, windows and places; and docs/scale.md shows what it says."""
+"""What an event costs does not grow with the number of actors."""
 
-from dataclasses import replace
-from pathlib import Path
+import json
+import sys
+from functools import partial
 
 import pytest
-from scale import Costs, Load, Simulation, capacity_table, rehearse, scenarios, simulate, table
+from kit.parts import Port, new_job
+from kit.states import Two, hello
 
-PAGE = Path(__file__).parents[2] / "docs" / "scale.md"
-COSTS = Costs.read()
+from mu.jobs.book import JobBook, PastJob
+from mu.jobs.spares import Spares
+from mu.journal.records import Planned
+from mu.plugins import Pipeline
+from mu.states import CommandListState
 
-
-def test_the_page_has_the_tables_of_the_simulation():
-    page = PAGE.read_text()
-    rows = {name: simulate(COSTS, load) for name, load in scenarios(1000).items()}
-    assert table(rows) in page, "from python bench/scale.py --workers 1000"
-    assert capacity_table(COSTS) in page, "from python bench/scale.py"
-    for name in scenarios(1000):
-        assert page.count(f"| {name} |") == 2, "and the table of 100,000 workers"
+FEW, MANY = 100, 10_000
 
 
-def test_every_cost_says_where_it_is_from():
-    told = Costs.rows()
-    assert all(row["from"] for row in told.values())
+class Linked(Pipeline):
+    """Each actor needs the state of the one before it."""
+
+    name, description, uses_relay = "linked", "For tests.", True
+
+    def neighbour(self, params, actor):
+        return actor - 1 if actor else None
+
+    def begin(self, worker):
+        return Passing(worker, worker.actor)
 
 
-def run(**load):
-    simulation = Simulation(COSTS, Load(**load))
-    simulation.run()
-    return simulation
+class Passing(CommandListState):
+    commandlist = (("OK:HELLO", "run:x"), ("OK:RETVAL", "quit:"))
 
 
-def test_no_region_runs_more_workers_than_it_has_places():
-    crowded = run(workers=300, regions=2, places=50, work_s=10)
-    assert crowded.most_connected <= 100
-    assert crowded.done_s > 3 * 10 * 0.5  # three waves
+def operations(call):
+    """Return how many bytecode instructions a call executes, in all that it calls."""
+    count = 0
+
+    def trace(frame, event, arg):
+        nonlocal count
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        count += event == "opcode"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+    return count
 
 
-def test_a_function_starts_no_more_than_its_growth_in_ten_seconds():
-    slow = run(workers=250, regions=1, functions=1, growth=100)
-    assert slow.launched_s == pytest.approx(20, abs=1)
-    assert run(workers=250, regions=1, functions=3, growth=100).launched_s < 5
+class Course:
+    """A job of so many actors, of which twenty have a worker."""
+
+    def __init__(self, actors, pipeline=None, **spec):
+        given = {} if pipeline is None else {"pipeline": pipeline}
+        self.job = new_job(Two, actors, ends=False, **given, **spec)
+        self.job.record(Planned([{} for _ in range(actors)], list(range(actors))))
+        self.job.begin()
+        self.port = Port(self.job)
+        self.lines = [self.port.join(hello=hello(f"{n:04x}")) for n in range(20)]
 
 
-def test_the_daemons_core_delays_hellos_and_haproxy_takes_most_of_that_away():
-    alone = run(workers=2000)
-    fronted = run(workers=2000, haproxies=2)
-    assert fronted.daemon.busy_s < alone.daemon.busy_s
-    assert max(fronted.hello_s) < max(alone.hello_s)
+def join(course):
+    course.port.join(hello=hello("ffff"))
 
 
-def test_the_work_of_a_core_is_what_the_costs_say():
-    told = rehearse(COSTS, workers=50, rounds=4)
-    each_ms = COSTS.accept_ms + COSTS.hello_ms + 4 * COSTS.command_us / 1e3
-    assert told["cpu_s"] == pytest.approx(50 * each_ms / 1e3)
+def reply(course):
+    course.lines[3].say(b"RE:1:OK:ECHO(1)")
 
 
-def test_with_the_same_seed_a_run_is_the_same():
-    load = Load(workers=100)
-    assert simulate(COSTS, load) == simulate(COSTS, load)
-    assert simulate(replace(COSTS, start_s=5), load)["done_s"] > simulate(COSTS, load)["done_s"]
+def done(course):
+    course.lines[4].say(b"RE:1:OK:ECHO(1)", b"RE:2:OK:ECHO(2)")
+
+
+def fail(course):
+    course.lines[5].say(b"RE:1:FAIL(no)")
+
+
+def lose(course):
+    course.lines[6].hang_up()
+
+
+def advance(course):
+    course.job.advance()
+
+
+EVENTS = [join, reply, done, fail, lose, advance]
+
+
+@pytest.mark.parametrize("pipeline", [None, Linked()], ids=["plain", "linked"])
+def test_an_event_costs_no_more_among_many_actors_than_among_few(pipeline):
+    few, many = (Course(actors, pipeline, retries=0, tolerate=50) for actors in (FEW, MANY))
+    for event in EVENTS:
+        usual, now = (operations(partial(event, course)) for course in (few, many))
+        assert now < 1.1 * usual + 200, event.__name__
+
+
+class Idle:
+    """The connection of a worker that waits."""
+
+    def wait(self):
+        pass
+
+    def supersede(self, reason):
+        pass
+
+
+def test_a_spare_that_comes_back_costs_no_more_among_many_than_among_few():
+    costs = []
+    for count in FEW, MANY:
+        spares = Spares()
+        for number in range(count):
+            spares.add(Idle(), hello(f"{number:04x}"))
+        again = hello("0007")
+        costs.append(operations(lambda spares=spares, again=again: spares.replace(again)))
+        assert len(spares) == count - 1
+    assert costs[1] == costs[0]
+
+
+def test_a_job_costs_no_more_among_many_that_ended_than_among_few():
+    costs = []
+    for ended in FEW, MANY:
+        book = JobBook(keep=MANY + 1)
+        for number in range(ended):
+            told = {
+                "id": str(number),
+                "pipeline": "one",
+                "workers": 1,
+                "state": "done",
+                "created": 0,
+            }
+            book.add(PastJob(json.dumps(told), '{"key":"k"}', str))
+        job = new_job(Two, key="mine")
+        costs.append(operations(lambda book=book, job=job: (book.add(job), book.with_key("mine"))))
+    assert costs[1] == costs[0]

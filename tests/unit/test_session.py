@@ -5,6 +5,7 @@ from kit.journal import HeldJournal
 from kit.parts import Port, make_job
 from kit.states import Late, Two, crc, hello
 
+from mu.events import Answered, Entered
 from mu.journal.records import AttemptEnded, Happened, Launching
 from mu.messages import Hello
 from mu.states import CommandListState
@@ -177,8 +178,8 @@ def test_each_event_is_in_the_journal_with_its_attempts_end():
     line.say(b"RE:1:OK:ECHO(1)", b"RE:2:OK:ECHO(2)")
     kinds = [type(record).__name__ for record in job.ledger.records]
     assert kinds == ["Assigned", *["Happened"] * 4, "AttemptEnded"]
-    events = [record.event[0] for record in job.ledger.records if isinstance(record, Happened)]
-    assert events == ["entered", "answered", "answered", "answered"]
+    events = [type(record.event) for record in job.ledger.records if isinstance(record, Happened)]
+    assert events == [Entered, Answered, Answered, Answered]
 
 
 # ---------------------------------------------------------------- attempts, spares, launches

@@ -168,7 +168,7 @@ class Live:
         self.disk.synced = self.disk.written
 
     def events(self):
-        return [record.event[0] for record in self.records]
+        return [type(record.event) for record in self.records]
 
 
 def begun(first, **options):
@@ -199,7 +199,7 @@ def test_a_worker_is_welcomed_and_gets_its_first_command_once_both_are_on_disk()
     assert live.attach(OLD, hello()) == [AwaitDisk("welcome", 1)]
     assert live.full
     assert live.begin() == [SetTimer(WORKER_TIMER, 300.0), AwaitDisk("send", 1)]
-    assert live.events() == ["entered", "answered"]
+    assert live.events() == [Entered, Answered]
     assert live.on_disk("welcome", 1) == [write(b"welcome:0:1:0"), ReadOn()]
     assert not live.full
     assert live.on_disk("send", 1) == [write(b"echo:1"), ReadOn()]
@@ -372,10 +372,10 @@ def test_a_worker_that_is_given_up_before_the_agreement_is_not_judged():
 
 
 def test_the_first_record_says_whether_the_worker_numbers_its_replies():
-    for name, numbered in (("aa", [True]), ("", [])):
+    for name, numbered in (("aa", True), ("", False)):
         live = Live(Patient, name)
         live.begin()
-        assert live.records[0].event == ["entered", 0.0, *numbered]
+        assert live.records[0].event == Entered(0.0, numbered)
         assert live.attempt.machine.worker.numbered == bool(numbered)
     older = restored(BEGINNING, Patient)  # by a version that did not record it
     assert not older.attempt.machine.worker.numbered
@@ -386,7 +386,7 @@ def test_the_beginning_may_be_lost_in_whole_or_in_part():
         live = restored(events)
         assert AwaitDisk("send", 1) in live.effects
         assert live.effects[-1] == SetTimer(HOLD_TIMER, 10.0)
-        assert live.events() == ["entered", "answered"][len(events) :]
+        assert live.events() == [Entered, Answered][len(events) :]
 
 
 def test_a_machine_that_ends_as_soon_as_it_begins_does_not_wait_for_its_worker():
@@ -609,7 +609,7 @@ def test_the_same_info_again_and_again_ends_the_attempt_before_it_fills_the_disk
         " (max_attempt_bytes in mu.conf)"
     )
     assert (end.charged, leave) == (True, AwaitDisk("leave"))
-    assert live.events() == ["entered", "answered", "informed", "informed"]
+    assert live.events() == [Entered, Answered, Informed, Informed]
     live.receive(info(4000))
     assert len(live.events()) == 4, "nothing of it counts any more"
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mu.strict_json import dumps
+from mu.strict_json import dumps, loads, pack
 
 texts = st.text(st.characters(codec=None) | st.sampled_from('\\"u\ud800\udcff\U0001f600\0'))
 values = st.recursive(
@@ -27,6 +27,28 @@ def test_any_value_is_read_again_by_a_strict_parser(value):
     assert text.isascii()
     read = json.loads(text, parse_constant=refuse)
     json.dumps(read, ensure_ascii=False).encode()  # fails for half of a surrogate pair
+
+
+@given(values)
+def test_packed_and_written_values_are_read_as_the_same(value):
+    assert json.loads(pack(value)) == json.loads(dumps(value))
+
+
+@given(values | st.integers(2**63 - 2, 2**70), st.booleans())
+def test_what_the_json_module_writes_is_read_as_it_does(value, escaped):
+    text = json.dumps(value, ensure_ascii=escaped)
+    assert repr(loads(text)) == repr(json.loads(text))
+
+
+@given(st.text(st.sampled_from('[]{}",:\\ud8-0e.1\n ')))
+def test_texts_are_refused_as_the_json_module_does(text):
+    def read(load):
+        try:
+            return repr(load(text))
+        except ValueError:
+            return None
+
+    assert read(loads) == read(json.loads)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("\\ud8")))

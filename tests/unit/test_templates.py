@@ -4,7 +4,7 @@ import shutil
 import subprocess
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mu.pipelines.templates import ShellTemplate, fill, parse, quoted
@@ -173,7 +173,6 @@ def test_a_text_with_its_braces_doubled_is_itself(text):
     assert fill(parse(doubled, []), {}) == text
 
 
-@settings(deadline=None)
 @given(VALUES)
 def test_any_value_is_one_word_of_shell(value):
     command = template("printf '%s\\0' {name}").fill({"name": value})
@@ -184,7 +183,6 @@ def test_any_value_is_one_word_of_shell(value):
     assert "##" not in quoted(value)
 
 
-@settings(deadline=None)
 @given(SYNTAX, SYNTAX)
 def test_a_value_is_never_executed_whatever_stands_around_it(before, after):
     try:

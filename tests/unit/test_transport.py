@@ -20,7 +20,8 @@ from mu.net.endings import handshake_error
 from mu.net.transport import TLSFactory
 
 AUTHORITY = Authority.new()
-JOB = AUTHORITY.mint_job("j1", 600)
+DAY_S = 86_400.0
+JOB = AUTHORITY.mint_job("j1", DAY_S)
 CONTEXT = AUTHORITY.server_context(AUTHORITY.mint_server("127.0.0.1"))
 
 
@@ -277,7 +278,7 @@ def test_the_certificate_names_the_job():
     ("identity", "why"),
     [
         (None, "TLS: peer did not return a certificate"),
-        (Authority.new().mint_job("j1", 600), "TLS: certificate verify failed: "),
+        (Authority.new().mint_job("j1", DAY_S), "TLS: certificate verify failed: "),
         (AUTHORITY.mint_server("127.0.0.1"), "TLS: certificate verify failed: "),
         (
             AUTHORITY.mint_job("j1", -600),

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from mu.cli.answers import AttemptJson, DivergenceJson, HistoryJson
 from mu.cli.display.tables import table
 from mu.cli.display.text import COLOURS, GROUPS, ago, cut, many, one_line, shortened, span
+from mu.client.answers import AttemptJson, DivergenceJson, HistoryJson
 
 LONGEST_LINE = 500
 """How many characters of an event or effect are shown."""

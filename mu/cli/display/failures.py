@@ -7,8 +7,8 @@ from rich.console import RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from mu.cli.answers import ActorJson, FailureJson, JobJson
 from mu.cli.display.text import GROUPS, IN_A_LIST, NO_REASON, many, shortened
+from mu.client.answers import ActorJson, FailureJson, JobJson
 
 STOPPED = "stopped when the job ended"
 COULD_NOT_BEGIN = "it could not begin: "

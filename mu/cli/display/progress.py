@@ -8,7 +8,6 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from mu.cli.answers import GroupJson, JobJson, OverviewJson
 from mu.cli.display.tables import coloured
 from mu.cli.display.text import (
     clean,
@@ -22,6 +21,7 @@ from mu.cli.display.text import (
     span,
     took,
 )
+from mu.client.answers import GroupJson, JobJson, OverviewJson
 
 NO_STATE = "(no state yet)"
 OTHERS = "elsewhere"

@@ -8,7 +8,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mu.cli.answers import ActorJson, JobJson, PipelineJson
 from mu.cli.arguments import expected
 from mu.cli.display.text import (
     COLOURS,
@@ -27,6 +26,7 @@ from mu.cli.display.text import (
     took,
 )
 from mu.cli.display.usage import cpu, is_known, memory
+from mu.client.answers import ActorJson, JobJson, PipelineJson
 
 NARROW, COUNTS = 8, 14
 """The least widths of columns that are cut or wrap, unless their content is narrower."""

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.text import Text
 
-from mu.cli.answers import InputsJson, JobJson
 from mu.cli.terminal import visible
+from mu.client.answers import InputsJson, JobJson
 
 COLOURS = {"done": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
 WIDE = 1000

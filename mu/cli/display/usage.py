@@ -3,8 +3,8 @@
 import math
 from collections.abc import Callable, Mapping
 
-from mu.cli.answers import JobJson
 from mu.cli.display.text import clean, size, span
+from mu.client.answers import JobJson
 
 MB_PER_CPU = 1769
 """The memory with which Lambda gives a function one CPU; the share grows with the memory (AWS's

@@ -35,6 +35,7 @@ WARM = [
     "ctypes",
     "dataclasses",
     "datetime",
+    "encodings.idna",
     "hashlib",
     "json",
     "logging",

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S python3 -IS
 """Stands in for alfalfa's xc-framesize and xc-decode-bundle, and for daala's dump_ssim.
 
 They read real IVF and Y4M files. The last four bytes of an IVF header, which are unused, say which

@@ -7,11 +7,12 @@ import socket
 import pytest
 from kit.cli import answering, http, inside, refusal
 
-from mu.cli.address import Address, NotRunning
-from mu.cli.client import Client, DaemonUnreachable, RequestRefused
+from mu.client.address import Address
+from mu.client.control_port import ControlPort
+from mu.client.errors import DaemonUnreachable, NotRunning, RequestRefused
 
 
-class Known(Client):
+class Known(ControlPort):
     """A client of a daemon with these jobs."""
 
     def __init__(self, *ids):
@@ -108,7 +109,7 @@ def test_a_port_where_nothing_listens_is_reported():
     with socket.create_server(("127.0.0.1", 0)) as probe:
         url = f"http://127.0.0.1:{probe.getsockname()[1]}"
     with pytest.raises(NotRunning, match="not there"):
-        Client(Address(url, "t", "not there", "")).jobs()
+        ControlPort(Address(url, "t", "not there", "")).jobs()
     assert f"nothing listens at {url}" in refusal("--url", url, "jobs", status=4, MU_TOKEN="t")
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from kit.cli import home_with, refusal
 
-from mu.cli.address import NoAddress, find_address
+from mu.client.address import find_address
+from mu.client.errors import NoAddress
 from mu.home import read_token
 
 
@@ -14,7 +15,7 @@ def test_a_home_is_given_or_found(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "user"))
     monkeypatch.setattr(
-        "mu.cli.address.CONFIGS", (Path("etc/mu.conf"), tmp_path / "system" / "mu.conf")
+        "mu.client.address.CONFIGS", (Path("etc/mu.conf"), tmp_path / "system" / "mu.conf")
     )
 
     def found(given=(), environ=()):

@@ -1,6 +1,6 @@
 """The control port's JSON, and that of `mu replay`, as types. docs/control.md describes the fields."""
 
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 
 class FailureJson(TypedDict):
@@ -29,6 +29,16 @@ class ActorJson(TypedDict):
     result: object
     used: NotRequired[dict[str, float | None]]
     failures: NotRequired[list[FailureJson]]
+
+
+class EndJson(TypedDict):
+    """A row of GET /jobs/ID/results: how an actor ended."""
+
+    n: int
+    actor: int
+    state: str
+    result: Any
+    error: str | None
 
 
 class InputsJson(TypedDict):

@@ -7,18 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from mu.client.errors import NoAddress, NotRunning
 from mu.config import Config, ConfigError, MuSection, read_config
 
 CONFIGS = (Path("etc/mu.conf"), Path("/etc/mu.conf"))
 """The configuration files to look for, in this order."""
-
-
-class NoAddress(Exception):
-    """The daemon's address cannot be found; the text says what to do."""
-
-
-class NotRunning(Exception):
-    """No daemon is running; the text says how to start one."""
 
 
 @dataclass(frozen=True, slots=True)
