@@ -157,9 +157,8 @@ def _inside(cluster: Cluster, site: EngineSite) -> Iterator[Finding]:
         yield Finding("way back", UNKNOWN, "no daemon runs, so there is no port to connect to")
     elif seen["reach"]:
         remedy = "set public_host in [launch] of mu.conf to an address that nodes can reach"
-        yield Finding(
-            "way back", FAIL, f"{node} cannot connect to {place}: {seen['reach']}", remedy
-        )
+        said = f"{node} cannot connect to {place}: {seen['reach']}"
+        yield Finding("way back", FAIL, said, remedy)
     else:
         yield Finding("way back", OK, f"{node} connects to {place}")
 
