@@ -42,10 +42,10 @@ class Site:
         self.cluster = Cluster(folder / "cluster")
         self.running: list[Daemon] = []
 
-    def start(self, name: str, **more: str) -> Daemon:
+    def start(self, name: str, options: str = "", **more: str) -> Daemon:
         conf = free_ports_conf(local="enabled = no", launch="engine = slurm", **more)
         conf += f"[slurm]\nfolder = {self.shared}\npython = {sys.executable}\npoll_s = 1\n"
-        conf += "node_hour_usd = 36\nworkers_per_node = 10\n"
+        conf += f"node_hour_usd = 36\nworkers_per_node = 10\n{options}"
         path = f"{self.folder}/bin:{self.cluster.env['PATH']}"
         env = {**self.s3.env, **self.cluster.env, "PATH": path}
         self.running.append(Daemon(self.folder / name, env, conf))
@@ -243,6 +243,19 @@ def test_a_task_that_slurm_requeues_is_cancelled_and_its_worker_replaced(mu, sit
     assert chunk(s3, "requeued", 0) == "onetwo"
 
 
+def test_a_worker_that_is_preempted_is_replaced(mu, site, s3):
+    put_film(s3, "preempted", ["slow"])
+    options = {"sbatch": "--nodelist=n1"}
+    job = mu.ask("/jobs", site.order("preempted", 1, 1, retries=1, engine_options=options))
+    await_(lambda: begun(mu, job), "no worker")
+    put_film(s3, "preempted", ["one"])
+    urgent = ["--partition=urgent", "--nodelist=n1", "--exclusive", "--output=/dev/null"]
+    site.cluster.run("sbatch", *urgent, "--wrap=sleep 1")
+    done = mu.wait(job["id"])
+    assert done["state"] == "done", done["error"]
+    assert re.search(r" is PREEMPTED|RETVAL\(-15\)", failures_of(mu, job))
+
+
 def test_the_workers_of_a_node_that_fails_are_replaced(mu, site, s3):
     put_film(s3, "failing", ["slow"])
     options = {"sbatch": "--nodelist=n2"}
@@ -275,8 +288,9 @@ def test_a_daemon_killed_before_sbatch_has_answered_submits_nothing_twice(site, 
     wrapper.write_text(SLOW_SBATCH.format(sbatch=real, folder=site.folder))
     wrapper.chmod(0o755)
     (site.folder / "hang").touch()
+    options = "sbcast = yes\nmemory_mb = 400\n"
     try:
-        killed = site.start("killed")
+        killed = site.start("killed", options)
         job = killed.ask("/jobs", site.order("twice", 2, 1))
         submitted = site.folder / "submitted"
         await_(submitted.exists, "nothing was submitted")
@@ -284,7 +298,7 @@ def test_a_daemon_killed_before_sbatch_has_answered_submits_nothing_twice(site, 
         (array,) = set(submitted.read_text().split())
     finally:
         (site.folder / "hang").unlink()
-    next_one = site.start("killed")
+    next_one = site.start("killed", options)
     done = next_one.wait(job["id"])
     assert done["state"] == "done", done["error"]
     assert done["launches"] == {"accepted": 2}
