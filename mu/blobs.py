@@ -28,6 +28,8 @@ class Blobs:
     def __init__(self, folder: Path, max_bytes: int, total_bytes: int) -> None:
         """`max_bytes`: of one blob; `total_bytes`: of all. The folder is made when it is needed."""
         self._folder = folder
+        for left in folder.glob(".*"):  # by a process that was killed
+            left.unlink(missing_ok=True)
         self._max_bytes, self._total_bytes = max_bytes, total_bytes
 
     def reload(self, max_bytes: int, total_bytes: int) -> None:
@@ -84,7 +86,7 @@ class Blobs:
 
     def _make_room(self, size: int) -> None:
         """Remove the blobs used least recently, until one of this size fits."""
-        known = sorted(self._files())  # with those that are not whole yet
+        known = sorted(self._files())
         total = size + sum(one_size for _, one_size, _ in known)
         for _, one_size, path in known:
             if total <= self._total_bytes:
@@ -94,6 +96,8 @@ class Blobs:
 
     def _files(self) -> Iterator[tuple[float, int, Path]]:
         for path in self._folder.iterdir():
+            if path.name.startswith("."):  # not whole yet
+                continue
             with suppress(FileNotFoundError):
                 found = path.stat()
                 yield found.st_mtime, found.st_size, path

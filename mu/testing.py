@@ -147,6 +147,10 @@ class FakeWorker:
                 return self._slow("OK:RETRIEVING(bucket/key->file)", "OK:RETRIEVE(bucket/key)")
             case "upload":
                 return self._slow("OK:UPLOADING(file->bucket/key)", "OK:UPLOAD(bucket/key)")
+            case "get_blob":
+                return ["OK:GET_BLOB(0)"]
+            case "put_blob":
+                return [f"OK:PUT_BLOB({'0' * 64}:0)"]
             case "echo" | "connect":
                 return [f"OK:{name.upper()}({argument})"]
             case "close_connect" | "dump_vals":

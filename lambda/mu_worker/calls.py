@@ -43,7 +43,7 @@ def main(folder: str, told: str) -> None:
         items = list(Framer(2**40).feed(file.read()))
     name = wanted["call"]
     call = _named(name) if name else _pickled(os.path.join(folder, "code"))
-    results = Results(folder, len(items))
+    results = Rows(folder, len(items))
     calls = Calls(call, items, wanted["tries"])
     deaths = 0  # at the next item
     while (done := len(results)) < len(items):
@@ -141,7 +141,7 @@ def failure(error: Exception) -> Row:
     return json.dumps({"error": text, "trace": "".join(frames)[-LONGEST_TEXT:], "raised": raised})
 
 
-class Results:
+class Rows:
     """The rows so far."""
 
     def __init__(self, folder: str, items: int) -> None:
@@ -178,7 +178,7 @@ class Results:
         os.replace(f"{path}.part", path)
 
 
-def run_child(calls: Calls, results: Results) -> str:
+def run_child(calls: Calls, results: Rows) -> str:
     """Have a child do the rest of the items, as far as it gets; return how it died, if it did."""
     begin = len(results)
     out, into = os.pipe()

@@ -66,10 +66,15 @@ class _Daemon:
             with suppress(NoAddress, NotRunning):
                 self.address = self.find()
 
-    def deployed(self, made: PythonFunction) -> tuple[str, str]:
+    def deployed(self, made: PythonFunction, ask: Callable[[Call[Any]], Any]) -> tuple[str, str]:
         """Return the engine and the name of a function, which is deployed once. Raises ClientError."""
+
+        def is_there(engine: str, name: str, region: str) -> bool:
+            order = {"pipeline": "hello", "engine": engine, "function": name, "regions": [region]}
+            return ask(calls.post("/plan", order))["size"] is not None
+
         if made not in self._functions:
-            self._functions[made] = made.deploy(self.given, self._environ)
+            self._functions[made] = made.deploy(self.given, self._environ, is_there)
         return self._functions[made]
 
     @property
@@ -174,7 +179,7 @@ class Client:
             return MapResults(self._send, None, work, ordered, progress)
         if function is None:
             made = PythonFunction(engine, tuple(regions), memory, requirements, role)
-            engine, function = self._daemon.deployed(made)
+            engine, function = self._daemon.deployed(made, self._send)
         send_blobs(self._send, work, self._daemon.blobs)
         given: dict[str, object] = {
             "engine": engine,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,10 +39,16 @@ class PythonFunction:
     role: str | None = None
     """The IAM role of a new function on AWS."""
 
-    def deploy(self, given: Mapping[str, str], environ: Mapping[str, str]) -> tuple[str, str]:
+    def deploy(
+        self,
+        given: Mapping[str, str],
+        environ: Mapping[str, str],
+        is_there: Callable[[str, str, str], bool],
+    ) -> tuple[str, str]:
         """Create the function, unless it is there; return its engine and its name.
 
-        Raises ClientError.
+        `is_there` asks the daemon for an engine, a name and a region, which is faster than asking
+        the engine: that takes boto3. Raises ClientError.
         """
         home = None if "url" in given else find_home(given, environ)
         engine = self.engine or (home.config.launch.engine if home else "")
@@ -55,18 +61,24 @@ class PythonFunction:
         if not regions:
             raise ClientError("with url=, a function is deployed to AWS: give regions=")
         self._check_python(engine)
+        name = f"mu-python{PYTHON.replace('.', '')}-{self._digest(engine)}"
+        missing = [region for region in regions if not is_there(engine, name, region)]
+        if missing:
+            self._create(name, missing, engine, home)
+        return engine, name
+
+    def _create(self, name: str, regions: Sequence[str], engine: str, home: Home | None) -> None:
         from mu.functions.aws import AwsClients, AwsError
         from mu.functions.bundle import BundleError
         from mu.functions.shipment import DeployError
 
-        clients: Clients = local_clients(_here(home)) if engine == "local" else AwsClients()
-        name = f"mu-python{PYTHON.replace('.', '')}-{self._digest(engine)}"
+        there = home if engine == "local" else None
+        clients: Clients = AwsClients() if there is None else local_clients(there)
         try:
             for region in regions:
                 self._deploy_to(region, name, engine, clients)
         except (AwsError, BundleError, DeployError) as error:
             raise ClientError(f"the function {name} cannot be deployed: {error}") from None
-        return engine, name
 
     def _check_python(self, engine: str) -> None:
         from mu.aws.limits import NEWER, RUNTIMES
@@ -120,11 +132,6 @@ class PythonFunction:
             except OSError as error:
                 raise ClientError(f"cannot read {path}: {error.strerror}") from None
         return content.hexdigest()[:16]
-
-
-def _here(home: Home | None) -> Home:
-    assert home is not None
-    return home
 
 
 def cloudpickle_folder() -> Path:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mu.jobs.actors import Actor
 
 
-class Ends:
+class ShownEnds:
     """The actors that have ended. Numbers of ends begin with 1."""
 
     def __init__(self) -> None:

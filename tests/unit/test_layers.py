@@ -157,7 +157,12 @@ def test_the_command_line_takes_little_from_the_daemon_and_gives_it_nothing():
     of_page = {name for path in files("cli") for name in imported(path) if "mu.page" in name}
     assert of_page == {"mu.page.bundle.script", "mu.page.bundle.style"}
     others = set((ROOT / "mu").rglob("*.py")) - set(files("cli"))
-    assert not [path for path in others if "mu.cli" in str(imported(path))]
+    assert not [path for path in others if "mu.cli." in str(imported(path))]
+
+
+def test_a_client_knows_the_control_port_and_how_to_deploy_and_nothing_of_the_daemon():
+    lazily = {"functions", "engines", "aws"}
+    assert parts_of_mu("client") <= {"config", "timeline", "wire"} | lazily
 
 
 def test_what_pipelines_import_does_not_load_twisted():
@@ -180,10 +185,10 @@ CLASHES = {"CommandFailed"}
 
 
 def test_a_class_name_means_one_thing():
-    """In the daemon and in the worker; a pipeline's states are its own."""
+    """In the daemon and in the worker; a pipeline's states are its own, and a client's Job is its user's."""
     places: dict[str, list[str]] = {}
     for path in [*(ROOT / "mu").rglob("*.py"), *(ROOT / "lambda").rglob("*.py")]:
-        if {"worker_code", "pipelines"} & set(path.parts):
+        if {"worker_code", "pipelines", "client"} & set(path.parts):
             continue
         for node in parsed(path).body:
             if isinstance(node, ast.ClassDef):
