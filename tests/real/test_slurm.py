@@ -345,6 +345,6 @@ def test_the_doctor_looks_around_on_a_node(mu, site):
 @pytest.mark.soak
 def test_three_hundred_workers(mu, site):
     job = {"pipeline": "hello", "workers": 300, "function": "worker"}
-    done = mu.wait(mu.ask("/jobs", job)["id"], 300)
+    done = mu.wait(mu.ask("/jobs", job)["id"], 900)
     assert done["state"] == "done", done["error"]
     assert done["launches"]["accepted"] >= 300

@@ -137,7 +137,8 @@ def shown(default: object) -> str:
     """Return a default as the page has it."""
     if isinstance(default, bool):
         return "yes" if default else "no"
-    return f"`{default:g}`" if isinstance(default, int | float) else default and f"`{default}`"
+    text = f"{default:g}" if isinstance(default, int | float) else str(default)
+    return text and f"`{text}`"
 
 
 def test_the_page_of_mu_slurm_has_all_its_options():

@@ -13,7 +13,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
-from mu.doctor.finding import Finding
+from mu.findings import Finding
 from mu.invocations import Accepted, Answer, Invocation, Refused, Size, Unreached
 from mu.parameters import Params
 from mu.plugins import Engine, EngineSite, LaunchListener

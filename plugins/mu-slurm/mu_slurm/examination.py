@@ -7,7 +7,7 @@ import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
 
-from mu.doctor.finding import FAIL, OK, UNKNOWN, WARN, Finding
+from mu.findings import FAIL, OK, UNKNOWN, WARN, Finding
 from mu.plugins import EngineSite
 from mu_slurm.cluster import Cluster
 from mu_slurm.options import sbatch_words
