@@ -143,7 +143,10 @@ def test_recorded_courses_are_for_the_command_line_only():
 
 def test_the_command_line_takes_little_from_the_daemon_and_gives_it_nothing():
     lazily = {"functions", "doctor", "net", "engines", "home", "aws", "launch", "invocations"}
-    lazily |= {"findings", "registry"}  # without a daemon, mu doctor examines engines of plugins itself
+    lazily |= {
+        "findings",
+        "registry",
+    }  # without a daemon, mu doctor examines engines of plugins itself
     assert (
         parts_of_mu("cli")
         <= {"client", "config", "parameters", "jobs", "strict_json", "timeline", "page"} | lazily
