@@ -17,6 +17,7 @@ from twisted.plugin import getPlugins
 from zope.interface import Interface, implementer
 
 from mu.config import Config, read_engine_options
+from mu.findings import Finding
 from mu.interfaces import IEngine, IPipeline
 from mu.plugin_check import why_not, why_not_imported, why_not_loaded
 from mu.plugins import Engine, EngineSite, Pipeline
