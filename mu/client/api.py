@@ -49,8 +49,6 @@ class _Daemon:
         if token is not None and url is None:
             raise NoAddress("token belongs to url: without one, the token is the one in the home")
         self.address = self.find()
-        self.blobs: set[str] = set()
-        """The blobs that it has been sent."""
         self._functions: dict[PythonFunction, tuple[str, str]] = {}
         self.heard = False
         """Whether it has answered before."""
@@ -107,6 +105,12 @@ class Client:
         patience_s: float = PATIENCE_S,
     ) -> None:
         self._daemon = _Daemon(config, home, url, token, patience_s)
+
+    @classmethod
+    def _of(cls, daemon: _Daemon) -> Client:
+        client = cls.__new__(cls)
+        client._daemon = daemon
+        return client
 
     def __repr__(self) -> str:
         return f"<Client of {self.url}>"
@@ -180,7 +184,7 @@ class Client:
         if function is None:
             made = PythonFunction(engine, tuple(regions), memory, requirements, role)
             engine, function = self._daemon.deployed(made, self._send)
-        send_blobs(self._send, work, self._daemon.blobs)
+        send_blobs(self._send, work)
         given: dict[str, object] = {
             "engine": engine,
             "function": function,
@@ -251,8 +255,7 @@ class AsyncClient:
         """
         import asyncio
 
-        client = Client.__new__(Client)
-        client._daemon = self._daemon
+        client = Client._of(self._daemon)
         results = await asyncio.to_thread(client.map, fn, items, **options)
         done = object()
         try:
