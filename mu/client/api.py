@@ -9,12 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mu.aws.s3 import EMBEDDED_BUCKET
 from mu.client import calls
 from mu.client.address import Address, find_address
 from mu.client.answers import JobJson
 from mu.client.calls import Call
 from mu.client.control_port import TIMEOUT_S, ControlPort
-from mu.client.errors import NoAddress, NotRunning
+from mu.client.errors import ClientError, NoAddress, NotRunning
 from mu.client.function import PythonFunction
 from mu.client.jobs import AsyncJob, Job
 
@@ -177,6 +178,11 @@ class Client:
         """
         from mu.client.mapping import MapResults, Work, send_blobs
 
+        if bucket == EMBEDDED_BUCKET:
+            raise ClientError(
+                f"bucket {bucket} is on the daemon's machine: without a bucket, large results become"
+                " blobs there"
+            )
         most = workers or (2 * (os.cpu_count() or 1) if engine != "lambda" else MOST_WORKERS)
         work = Work.of(fn, items, most, chunk, item_retries + 1, bucket, return_exceptions)
         if not work.items:
