@@ -121,9 +121,10 @@ def rates(
         os.killpg(child.pid, 9)
         told, _ = child.communicate()
         print(f"{name} was stopped after {limit_s:g} s", file=sys.stderr)
-    if child.returncode and not told:
-        print((folder / f"{name}.log").read_text()[-500:], file=sys.stderr)
-    return dict(_rows(told))
+    found = dict(_rows(told))
+    if not found:
+        print(f"{name}: {(folder / f'{name}.log').read_text()[-500:]}", file=sys.stderr)
+    return found
 
 
 def _rows(told: str) -> Iterator[tuple[str, float]]:
