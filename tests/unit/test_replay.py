@@ -317,6 +317,7 @@ def test_every_pipeline_replays(name):
 CHUNK = {"seconds": 1.0}
 MAPPED = {"bucket": "b", "command": "x {in} {out}", "keys": ["a", "b", "c"], "out_prefix": "o/"}
 EXAMPLES = {
+    "pymap": {"call": "math:sqrt", "items": [1, 4]},
     "chain": {"bucket": "b", "key": "k", "out_prefix": "o/"},
     "ffmpeg_split": CHUNK,
     "ffmpeg_split_upload": CHUNK,
@@ -345,6 +346,7 @@ BEFORE = {
 }
 """For those with stages: the results of the actors before."""
 ANSWERS = {
+    "pymap": {"run:cat": 'OK:RETVAL(0):OUTPUT({"failed": 0, "rows": []}):COMMAND(x)'},
     "chain": {"run:": 'OK:RETVAL(0):OUTPUT({"lines": 3}):COMMAND(x)'},
     "film": FILM_ANSWERS,
 }
