@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 from traceback import extract_tb
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.logger import ILogObserver, LogEvent, Logger, globalLogPublisher
 from twisted.plugin import getPlugins
@@ -22,9 +22,6 @@ from mu.interfaces import IEngine, IPipeline
 from mu.plugin_check import why_not, why_not_imported, why_not_loaded
 from mu.plugins import Engine, EngineSite, Pipeline
 from mu.states.spelling import misspelt, package_of
-
-if TYPE_CHECKING:  # mu.doctor imports boto3, which takes long
-    from mu.doctor.finding import Finding
 
 log = Logger()
 
