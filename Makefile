@@ -30,7 +30,7 @@ demo: $(VENV)/demo.stamp
 	@$(BIN)/python demo/demo.py $(if $(KEEP),--keep)
 
 check: lint
-	$(BIN)/python -m pytest -q tests/unit
+	$(BIN)/python -m pytest -q tests/unit plugins
 
 # One process more than a machine with two cores has, since the tests of real processes often wait.
 # mypy takes half a minute of one core in a new clone, and runs meanwhile; what it found is shown last.
@@ -65,9 +65,9 @@ $(VENV)/demo.stamp: $(BIN)/python setup.cfg pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo]'
 	@touch $@
 
-$(VENV)/dev.stamp: $(BIN)/python setup.cfg pyproject.toml
+$(VENV)/dev.stamp: $(BIN)/python setup.cfg pyproject.toml plugins/mu-slurm/pyproject.toml
 	@echo 'Setting up $(VENV) with the development tools (once)'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -e plugins/mu-slurm
 	@touch $@ $(VENV)/demo.stamp
 
 clean:

@@ -1,7 +1,8 @@
 """The page at 10,000 actors: what its viewers cost the daemon, and how fast its timeline zooms.
 
-Simulated workers (swarm.py) answer 1,000 commands a second in all, while clients on the other core
-follow the job's events: the daemon's CPU with and without them, in the same run. Then each worker of
+Simulated workers (swarm.py) answer 1,000 commands a second in all. Clients on the other core follow the
+job's events, and leave, again and again: the figure is the median of the differences in the daemon's CPU
+time between windows with them and those beside without. Then each worker of
 a job answers 20 commands, and Chromium, if there is one, shows the ended job: the time of one step of
 zoom or scroll.
 """
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ sys.path.insert(0, str(HERE.parent / "demo"))
 
 from coordinator import COMMANDS_A_SECOND, Server, write_identity
 from stage import Daemon, free_ports_conf
-from swarm import WINDOW_S
+from swarm import WARM_S, WINDOW_S
 
 from mu.net.certificates import Identity
 
@@ -73,11 +75,13 @@ def start(folder: Path, workers: int, rounds: int) -> tuple[Daemon, str]:
     return daemon, job["id"]
 
 
-def swarm_of(folder: Path, daemon: Daemon, workers: int, pause_s: float) -> subprocess.Popen[str]:
+def swarm_of(
+    folder: Path, daemon: Daemon, workers: int, pause_s: float, *options: str
+) -> subprocess.Popen[str]:
     """Return a swarm that has connected, and waits for a line."""
     command = [sys.executable, str(HERE / "swarm.py"), str(folder), str(daemon.ports["worker"])]
     swarm = subprocess.Popen(
-        [*command, str(workers), str(pause_s)],
+        [*command, str(workers), str(pause_s), *options],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -94,27 +98,44 @@ def go(swarm: subprocess.Popen[str]) -> None:
     swarm.stdin.flush()
 
 
-def measure_viewers(workers: int, number: int) -> dict[str, float]:
-    """Return the daemon's CPU use with this number of viewers, in cores, and KiB/s for each of them."""
-    pause_s = workers / COMMANDS_A_SECOND
+def measure_viewers(workers: int, number: int, pairs: int) -> dict[str, list[float]]:
+    """Return, for each pair of windows, the daemon's use of a core without viewers and with them.
+
+    The job and its commands are the same in all windows, and the two of a pair follow one another, so
+    the machine's variation is in both. Every other pair has the viewers first. `kib_s` is for each.
+    """
+    told: dict[str, list[float]] = {"without": [], "watched": [], "kib_s": []}
     with tempfile.TemporaryDirectory(prefix="mu-bench-") as name:
-        daemon, job = start(Path(name), workers, 1000)
+        daemon, job = start(Path(name), workers, 100_000)
+        pause_s = workers / COMMANDS_A_SECOND
         try:
             server = Server(daemon.process.pid)
-            swarm = swarm_of(Path(name), daemon, workers, pause_s)
-            viewers = Viewers(daemon, job, number)
-            assert swarm.stdout
+            swarm = swarm_of(Path(name), daemon, workers, pause_s, "--stay")
             go(swarm)
-            swarm.stdout.readline()
-            used, got = server.cpu_s, viewers.bytes
-            swarm.stdout.readline()
-            used, got = server.cpu_s - used, viewers.bytes - got
-            viewers.stop()
+            time.sleep(pause_s + WARM_S)
+            for turn in range(pairs):
+                for watched in (False, True) if turn % 2 else (True, False):
+                    core, kib_s = measure_window(server, daemon, job, number if watched else 0)
+                    told["watched" if watched else "without"].append(core)
+                    if watched:
+                        told["kib_s"].append(kib_s)
             swarm.kill()
             swarm.wait()
-            return {"core": used / WINDOW_S, "kib_s": got / 1024 / WINDOW_S / max(1, number)}
         finally:
             daemon.process.kill()
+    return told
+
+
+def measure_window(server: Server, daemon: Daemon, job: str, number: int) -> tuple[float, float]:
+    """Return the use of a core while there are so many viewers, and KiB/s for each of them."""
+    viewers = Viewers(daemon, job, number)
+    time.sleep(WARM_S)  # for their snapshots, or until those before have gone
+    used, got, began = server.cpu_s, viewers.bytes, time.monotonic()
+    time.sleep(WINDOW_S)
+    seconds = time.monotonic() - began
+    used, got = server.cpu_s - used, viewers.bytes - got
+    viewers.stop()
+    return used / seconds, got / 1024 / seconds / max(1, number)
 
 
 def measure_steps(workers: int, chromium: str) -> dict[str, Any]:
@@ -164,15 +185,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", type=int, default=10_000)
     parser.add_argument("--viewers", type=int, default=50)
+    parser.add_argument("--pairs", type=int, default=6, help="of windows, with and without viewers")
+    parser.add_argument("--no-page", action="store_true", help="do not measure the page")
     options = parser.parse_args()
-    without = measure_viewers(options.workers, 0)
-    watched = measure_viewers(options.workers, options.viewers)
-    share = watched["core"] - without["core"]
+    told = measure_viewers(options.workers, options.viewers, options.pairs)
+    more = [with_ - none for with_, none in zip(told["watched"], told["without"], strict=True)]
+    without, share, kib_s = map(statistics.median, (told["without"], more, told["kib_s"]))
     print(f"{options.workers} actors, {COMMANDS_A_SECOND} commands/s in all")
     print(
-        f"the daemon: {without['core']:.1%} of a core, with {options.viewers} viewers {share:.1%} more"
+        f"the daemon: {without:.1%} of a core, with {options.viewers} viewers {share:.1%} more"
+        f" ({min(more):.1%} to {max(more):.1%} in {len(more)} pairs of windows of {WINDOW_S:g} s)"
     )
-    print(f"each viewer gets {watched['kib_s']:.0f} KiB/s", flush=True)
+    print(f"each viewer gets {kib_s:.0f} KiB/s", flush=True)
+    if options.no_page:
+        return
     found = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
     chromium = next(found, None)
     if chromium is None:

@@ -26,6 +26,7 @@ HERE = Path(__file__).resolve().parent
 COMMANDS = {
     "coordinator": ["coordinator.py", "--repeat", "1"],
     "accepts": ["accepts.py", "--repeat", "1"],
+    "used": ["coordinator.py", "--used", "--repeat", "1"],
     "many": ["many.py", "--seconds", "20"],
     "launch": ["launch.py", "--runs", "1"],
     "hello": ["hello.py", "--workers", "200"],
@@ -82,6 +83,12 @@ def coordinator_lines(told: Any) -> Iterator[Line]:
 def accepts_lines(told: Any) -> Iterator[Line]:
     pair = told["haproxy_per_cpu_s"], told["alone_per_cpu_s"]
     yield Line("accepts behind HAProxy, own port", "/CPU s", *pair, 1.6, 2.0, True)
+
+
+def used_lines(told: Any) -> Iterator[Line]:
+    full = told["saturated"]
+    pair = full["told"]["us"], full["mu"]["us"]
+    yield Line("a command that tells its use", "us", *pair, 1.3, 1.15)
 
 
 def many_lines(told: Any) -> Iterator[Line]:
@@ -146,6 +153,7 @@ def link_lines(told: Any) -> Iterator[Line]:
 LINES: dict[str, Callable[[Any], Iterator[Line]]] = {
     "coordinator": coordinator_lines,
     "accepts": accepts_lines,
+    "used": used_lines,
     "many": many_lines,
     "launch": launch_lines,
     "hello": hello_lines,

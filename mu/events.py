@@ -154,7 +154,7 @@ def digest(effects: Iterable[Effect]) -> int:
     crc = 0
     for effect in effects:
         if type(effect) is Send:
-            crc = crc32(effect.command.encode("utf-8", "surrogateescape"), crc + 1)
+            crc = crc32(effect.command.encode("utf-8", "surrogatepass"), crc + 1)
         else:
             crc = crc32(encode(effect).encode("ascii"), crc + 2)
     return crc

@@ -7,7 +7,6 @@ Text is UTF-8 with surrogateescape, so any bytes received can be sent again unal
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 __all__ = ["HELLO", "expected_reply", "parse_info", "parse_retval"]  # what plugins may import
 
@@ -16,6 +15,7 @@ BLOB = b"BLOB:"
 """The beginning of the first frame of a connection for blobs (mu.blob_line), instead of a hello."""
 PING_BYTES = 256
 """The longest accepted ping, in bytes: the answer is just as long."""
+USED = b"USED:"
 USE_BYTES = 4096
 """The longest accepted USED, in bytes."""
 
@@ -34,28 +34,56 @@ def encode(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
+class Message:
+    """A value that is compared and shown by its fields, which `__match_args__` names.
+
+    It is no dataclass: to define one takes a worker longer than all else here, before its hello.
+    """
+
+    __slots__ = ()
+    __match_args__: tuple[str, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self._values == other._values
+
+    def __hash__(self) -> int:
+        return hash(self._values)
+
+    def __repr__(self) -> str:
+        named = zip(self.__match_args__, self._values, strict=True)
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in named)})"
+
+    @property
+    def _values(self) -> tuple[object, ...]:
+        return tuple([getattr(self, name) for name in self.__match_args__])
+
+
 # ---------------------------------------------------------------- from a worker
 
+_HELLO_FORM = (
+    r"\(session=(?P<session>[0-9a-f]{1,64}),launch=(?P<launch>[^,()]{0,64})"
+    r",received=(?P<received>[0-9]{1,15}):(?P<crc>[0-9a-f]{8}),sent=(?P<sent>[0-9]{1,15})\)"
+)
 
-@dataclass(frozen=True, slots=True)
-class Hello:
+
+class Hello(Message):
     """A worker's first message. All fields are empty for a worker of the original mu."""
 
-    session: str = ""
-    """Hexadecimal; chosen by the worker, and the same on all its connections."""
-    launch: str = ""
-    """The one-time launch id in the event that started the worker."""
-    received: int = 0
-    """Number of commands received since the session began."""
-    crc: int = 0
-    """CRC-32 of those command frames, headers included."""
-    sent: int = 0
-    """Number of replies sent since the session began."""
+    __slots__ = __match_args__ = ("session", "launch", "received", "crc", "sent")
 
-    _FORM = re.compile(
-        r"\(session=(?P<session>[0-9a-f]{1,64}),launch=(?P<launch>[^,()]{0,64})"
-        r",received=(?P<received>[0-9]{1,15}):(?P<crc>[0-9a-f]{8}),sent=(?P<sent>[0-9]{1,15})\)"
-    )
+    def __init__(
+        self, session: str = "", launch: str = "", received: int = 0, crc: int = 0, sent: int = 0
+    ) -> None:
+        self.session = session
+        """Hexadecimal; chosen by the worker, and the same on all its connections."""
+        self.launch = launch
+        """The one-time launch id in the event that started the worker."""
+        self.received = received
+        """Number of commands received since the session began."""
+        self.crc = crc
+        """CRC-32 of those command frames, headers included."""
+        self.sent = sent
+        """Number of replies sent since the session began."""
 
     def payload(self) -> bytes:
         if not self.session:
@@ -74,7 +102,7 @@ class Hello:
         text = decode(payload)
         if not text.startswith(HELLO):
             raise BadMessage(f"a worker must begin with {HELLO}, not {text[:80]!r}")
-        form = cls._FORM.fullmatch(text, len(HELLO))
+        form = re.fullmatch(_HELLO_FORM, text[len(HELLO) :])
         if form is None:
             return cls()
         return cls(
@@ -86,57 +114,82 @@ class Hello:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Message):
     """A worker's answer; `command` is the number of the command, from 1 (0: unknown)."""
 
-    text: str
-    command: int = 0
+    __slots__ = __match_args__ = ("text", "command")
+
+    def __init__(self, text: str, command: int = 0) -> None:
+        self.text = text
+        self.command = command
 
     def payload(self) -> bytes:
         return encode(f"RE:{self.command}:{self.text}")
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
+class Log(Message):
     """Live output of command number `command`, shown to users; states never see it."""
 
-    command: int
-    output: bytes
+    __slots__ = __match_args__ = ("command", "output")
+
+    def __init__(self, command: int, output: bytes) -> None:
+        self.command = command
+        self.output = output
 
     def payload(self) -> bytes:
         return b"LOG:%d:%b" % (self.command, self.output)
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
+class Use(Message):
     """What command number `command` used, or the worker itself (0); states never see it.
 
     A worker sends it only where its event has `usage_ext`.
     """
 
-    command: int
-    values: Mapping[str, object]
+    __slots__ = __match_args__ = ("command", "text")
+
+    def __init__(self, command: int, text: bytes) -> None:
+        self.command = command
+        self.text = text
+        """A JSON object, or whatever a worker sent instead."""
+
+    @classmethod
+    def of(cls, command: int, values: Mapping[str, object]) -> "Use":
+        return cls(command, json.dumps(values).encode("ascii"))
+
+    @classmethod
+    def parse(cls, payload: bytes) -> "Use":
+        """Raises BadMessage; what its text is shows later."""
+        return cls(*_numbered(payload, len(USED)))
+
+    @property
+    def values(self) -> dict[str, object]:
+        """The object. Raises BadMessage if it is none."""
+        return _object(self.text)
 
     def payload(self) -> bytes:
-        return b"USED:%d:%b" % (self.command, json.dumps(self.values).encode("ascii"))
+        return b"USED:%d:%b" % (self.command, self.text)
 
 
-@dataclass(frozen=True, slots=True)
-class Ping:
+class Ping(Message):
     """Asks the other side for a Pong, to see whether it is alive."""
 
-    text: str = ""
+    __slots__ = __match_args__ = ("text",)
+
+    def __init__(self, text: str = "") -> None:
+        self.text = text
 
     def payload(self) -> bytes:
         return encode(f"ping:{self.text}")
 
 
-@dataclass(frozen=True, slots=True)
-class Pong:
+class Pong(Message):
     """The answer to a Ping, with its text."""
 
-    text: str = ""
+    __slots__ = __match_args__ = ("text",)
+
+    def __init__(self, text: str = "") -> None:
+        self.text = text
 
     def payload(self) -> bytes:
         return encode(f"pong:{self.text}")
@@ -155,9 +208,8 @@ def from_worker(payload: bytes, welcomed: bool) -> Reply | Log | Use | Ping | Po
         if payload.startswith(b"LOG:"):
             number, output = _numbered(payload, 4)
             return Log(number, output)
-        if payload.startswith(b"USED:"):
-            number, used = _numbered(payload, 5)
-            return Use(number, _object(used))
+        if payload.startswith(USED):
+            return Use.parse(payload)
         if payload.startswith(b"ping:"):
             if len(payload) > PING_BYTES:
                 raise BadMessage(f"a ping must have at most {PING_BYTES} bytes, got {len(payload)}")
@@ -200,34 +252,40 @@ def _object(text: bytes) -> dict[str, object]:
 # ---------------------------------------------------------------- to a worker
 
 
-@dataclass(frozen=True, slots=True)
-class Welcome:
+class Welcome(Message):
     """Assigns an actor (None: a spare). The coordinator has the worker's first `replies` replies."""
 
-    actor: int | None
-    attempt: int
-    replies: int
+    __slots__ = __match_args__ = ("actor", "attempt", "replies")
+
+    def __init__(self, actor: int | None, attempt: int, replies: int) -> None:
+        self.actor = actor
+        self.attempt = attempt
+        self.replies = replies
 
     def payload(self) -> bytes:
         actor = "-" if self.actor is None else self.actor
         return encode(f"welcome:{actor}:{self.attempt}:{self.replies}")
 
 
-@dataclass(frozen=True, slots=True)
-class Ack:
+class Ack(Message):
     """The worker's first `replies` replies are on disk: it may drop them."""
 
-    replies: int
+    __slots__ = __match_args__ = ("replies",)
+
+    def __init__(self, replies: int) -> None:
+        self.replies = replies
 
     def payload(self) -> bytes:
         return encode(f"ack:{self.replies}")
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(Message):
     """A command for the worker: a name, a colon, and an argument of any content."""
 
-    text: str
+    __slots__ = __match_args__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
 
     @property
     def name(self) -> str:
@@ -317,7 +375,7 @@ def parse_info(text: str) -> tuple[str, str] | None:
     return key, value
 
 
-_RETVAL = re.compile(r"OK:RETVAL\((-?[0-9]{1,15})\)(?::OUTPUT\((.*)\):COMMAND\(.*\))?", re.DOTALL)
+_RETVAL = r"OK:RETVAL\((-?[0-9]{1,15})\)(?::OUTPUT\((.*)\):COMMAND\(.*\))?"
 
 
 def parse_retval(text: str) -> tuple[int, str]:
@@ -325,15 +383,15 @@ def parse_retval(text: str) -> tuple[int, str]:
 
     Raises BadMessage.
     """
-    form = _RETVAL.match(text)
+    form = re.match(_RETVAL, text, re.DOTALL)
     if form is None:
         raise BadMessage(f"the reply must be OK:RETVAL(n):OUTPUT(...), not {text[:80]!r}")
     return int(form[1]), form[2] or ""
 
 
-_ENCODERS = re.compile(r"(?<![\w.-])(?:xc-enc|xc-dump|xc-terminate-chunk)(?![\w.-])")
+_ENCODERS = r"(?<![\w.-])(?:xc-enc|xc-dump|xc-terminate-chunk)(?![\w.-])"
 
 
 def runs_encoder(command: str) -> bool:
     """Return whether a command names one of the encoder's programs that write a state."""
-    return _ENCODERS.search(command) is not None
+    return re.search(_ENCODERS, command) is not None

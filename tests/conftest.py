@@ -30,7 +30,7 @@ settings.load_profile("mu")
 SLOWEST = (
     "data", "program", "restart", "install", "pipelines_real", "clock_real", "daemon", "local",
     "aws_page", "xcenc", "chains_real", "launch_faults", "scripts", "worker_relay",
-    "cli", "chain", "nothing_lost", "edges", "waves", "relay_real", "worker",
+    "slurm", "cli", "chain", "nothing_lost", "edges", "waves", "relay_real", "worker",
 )
 # fmt: on
 """The files of tests/real that take longest; they begin first, so that none of them ends alone."""

@@ -9,8 +9,8 @@ from mu_worker.statefiles import StateError, StateFile
 HEAD_BYTES = 64
 """How many bytes are needed to tell what a frame is."""
 
-_STATE = re.compile(rb"STATE\(([0-9]{1,9})\):")
-_ANSWER = re.compile(rb"AT:([0-9]{1,15})")
+_STATE = rb"STATE\(([0-9]{1,9})\):"
+_ANSWER = rb"AT:([0-9]{1,15})"
 
 
 class Arrival:
@@ -59,12 +59,13 @@ class Arrival:
 
     def _classify(self, head: bytes, whole: bool) -> None:
         if self._extended:
-            answer = _ANSWER.fullmatch(head) if whole else None
+            answer = re.fullmatch(_ANSWER, head) if whole else None
             if answer is not None:
                 self.answer = int(answer[1])
                 return
             self.is_frame = head.startswith(b"F:")
-        state = _STATE.match(head, 2 if self._extended else 0) if self.is_frame else None
+        start = 2 if self._extended else 0
+        state = re.match(_STATE, head[start:]) if self.is_frame else None
         if state is None:
             del self._head[HEAD_BYTES:]
             return
@@ -73,7 +74,7 @@ class Arrival:
             self._state = StateFile(self._folder(), self.iteration)
         except StateError as error:
             self.error = str(error)
-        self._keep(head[state.end() :])
+        self._keep(head[start + state.end() :])
 
     def _keep(self, piece: bytes) -> None:
         if self._state is not None:

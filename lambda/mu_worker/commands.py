@@ -31,7 +31,7 @@ from mu_worker.threads import Threads
 from mu_worker.usage import UsageMeter
 from mu_worker.variables import Variables
 
-_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+_INTEGER = r"[+-]?[0-9]{1,18}"
 
 
 class CommandFailed(Exception):
@@ -154,7 +154,7 @@ class CommandRunner:
 
     def _seti(self, number: int, argument: str) -> None:
         name, value = self._assignment("seti", argument)
-        if not _INTEGER.fullmatch(value):
+        if not re.fullmatch(_INTEGER, value):
             raise CommandFailed(f"could not interpret {value} as an integer")
         self._variables.set(name, int(value))
         self._reply(number, f"OK:SETI({name})")

@@ -1,7 +1,6 @@
-"""The event that starts a worker, parsed once into a frozen value."""
+"""The event that starts a worker, parsed once."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 PROBE = 3
 """The mode that only looks around, for `mu doctor`. Earlier workers refuse it."""
@@ -23,9 +22,11 @@ class EventError(ValueError):
         self.key = key
 
 
-@dataclass(frozen=True, slots=True)
 class WorkerEvent:
-    """The event's keys and their defaults, which the protocol explains."""
+    """The event's keys and their defaults, which the protocol explains.
+
+    It is no dataclass, to import which takes longer than all else before the hello.
+    """
 
     mode: int = 0
     addr: str = "127.0.0.1"
@@ -59,6 +60,18 @@ class WorkerEvent:
     probe: tuple[tuple[str, str, int], ...] = ()
     """In mode 3, the ports to connect to: name, host and port of each."""
 
+    def __init__(self, **given: object) -> None:
+        vars(self).update(given)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, WorkerEvent) and self._values == other._values
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def _values(self) -> dict[str, object]:
+        return vars(type(self)) | vars(self)
+
 
 def read_event(keys: Mapping[str, object]) -> WorkerEvent:
     """Parse an event. Raises EventError, which names the key, its value and what was expected.
@@ -82,7 +95,7 @@ def read_event(keys: Mapping[str, object]) -> WorkerEvent:
         read["env"] = _environment(given["env"])
     if read.get("mode") == PROBE:
         read["probe"] = _ports(given.get("probe", {}))
-    event = WorkerEvent(**read)  # type: ignore[arg-type]  # each was parsed for its type
+    event = WorkerEvent(**read)
     for key, host in (("addr", event.addr), ("server_name", event.server_name)):
         if host is not None and not _is_host(host):
             raise _bad(key, host, "a host name or an IP address")

@@ -28,7 +28,7 @@ CLOSE_S = 10.0
 ANSWER_S = 30.0
 """How long a connection waits for the relay's first frame, in seconds."""
 
-_NAME = re.compile(r"HELLO_STATE:(.+):(-?\d+):-?\d+")
+_NAME = r"HELLO_STATE:(.+):(-?\d+):-?\d+"
 _FOREVER_S = 1e9
 
 Done = Callable[[str], None]
@@ -184,7 +184,7 @@ class Neighbour:
         if self._where is None:
             return None
         hello = self._where[2]
-        form = _NAME.fullmatch(hello)
+        form = re.fullmatch(_NAME, hello)
         return self._names.setdefault(f"{form[1]}_{int(form[2])}" if form else hello, _Name())
 
     # ------------------------------------------------ states from the neighbour

@@ -7,7 +7,6 @@ from the frames passed to `receive`. The rules are the protocol's "Extensions".
 import zlib
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
 
@@ -16,6 +15,7 @@ from mu.messages import (
     Command,
     Hello,
     Log,
+    Message,
     Ping,
     Pong,
     Reply,
@@ -38,12 +38,14 @@ class SessionOver(Exception):
     """The coordinator contradicted the session, which cannot continue."""
 
 
-@dataclass(frozen=True, slots=True)
-class NumberedCommand:
+class NumberedCommand(Message):
     """A command and its number, counted from 1 over the whole session."""
 
-    number: int
-    command: Command
+    __slots__ = __match_args__ = ("number", "command")
+
+    def __init__(self, number: int, command: Command) -> None:
+        self.number = number
+        self.command = command
 
     @property
     def is_quit(self) -> bool:
@@ -141,7 +143,7 @@ class WorkerSession:
         if length > LARGEST_REPLY:
             text = f"FAIL(the reply of {length} bytes exceeds the limit of {LARGEST_REPLY} bytes)"
             length = len(text)
-        self._outbox.append((Reply(text, number), Use(number, used) if used else None))
+        self._outbox.append((Reply(text, number), Use.of(number, used) if used else None))
         self._outbox_bytes += length
         self.sent += 1
 
@@ -153,7 +155,7 @@ class WorkerSession:
     def tell_use(self, used: Mapping[str, float]) -> None:
         """Tell what the worker itself has used, if that is possible now; it is not kept."""
         if used and self._may_reply and self._voice is Voice.NUMBERED:
-            self._asides.append(Use(0, used).payload())
+            self._asides.append(Use.of(0, used).payload())
 
     def ping(self) -> None:
         """Send a ping, if the coordinator is known to understand it."""
@@ -208,7 +210,7 @@ class WorkerSession:
                 )
             self._next = welcome.replies
             if self._use:
-                self._asides.append(Use(0, self._use).payload())
+                self._asides.append(Use.of(0, self._use).payload())
         self.welcomed = True
         self._voice = Voice.NUMBERED
 

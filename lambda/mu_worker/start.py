@@ -4,7 +4,6 @@ The hello is sent first. Modules that only commands need are imported afterwards
 worker pays for the time before its hello.
 """
 
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -111,6 +110,8 @@ def _run_packaged(event: WorkerEvent, folder: str, root: str) -> dict[str, objec
 
 def _packaged_command(root: str) -> str:
     """Return the packaged command; empty: there is none. Raises ValueError for an invalid file."""
+    import json
+
     path = os.path.join(root, "mu_command.json")
     try:
         with open(path, encoding="utf-8") as file:

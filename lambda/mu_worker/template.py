@@ -57,14 +57,11 @@ def fill_tmpdir(text: str, variables: Variables) -> str:
     return text.replace(TMPDIR, variables.text("_tmpdir") or "")
 
 
-_SHARED_TMP = re.compile(
-    r"""(?: (?<! [\w.\-#})~*?\]%+@/] )  # not in another path, and not after ##TMPDIR##
+_SHARED_TMP = r"""(?: (?<! [\w.\-#})~*?\]%+@/] )  # not in another path, and not after ##TMPDIR##
           | (?<! [^\s'"] ) -\w          # except right after an option: -o/tmp/x
-        ) /+tmp (?! [\w.\-] )""",
-    re.VERBOSE,
-)
+        ) /+tmp (?! [\w.\-] )"""
 
 
 def names_shared_tmp(text: str) -> bool:
     """Return whether `text` names /tmp or a path in it, except through ##TMPDIR##."""
-    return _SHARED_TMP.search(text) is not None
+    return re.search(_SHARED_TMP, text, re.VERBOSE) is not None

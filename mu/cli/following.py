@@ -46,6 +46,7 @@ class FollowedJob:
         """Apply an event; it has what changed, or everything."""
         told, fields = event.told, dict(event.told["job"])
         self._awaited = fields.pop("awaited", self._awaited)
+        fields.pop("gates", None)
         if event.kind == "snapshot":
             self._columns = told["columns"]
             self._actors.clear()

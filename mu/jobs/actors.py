@@ -181,6 +181,7 @@ class Attempt:
         if self.session is not None and not use.command:
             self.actor.job.used(self.session.name, use)
         self.actor.job.command_used(self, use)
+        self.touched()
 
     def touched(self) -> None:
         """Note that it may look different to users now."""
@@ -317,7 +318,7 @@ class Actor:
         self._cancelled = self.job.cancelled
 
     def cancel(self, record: Stopped) -> None:
-        """Apply that the job was cancelled while this actor waited for a worker."""
+        """Apply that the job was stopped while this actor waited for a worker."""
         self._since = record.at
         self.outcome = Finish(record.reason)
         self._cancelled = True

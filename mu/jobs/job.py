@@ -6,7 +6,6 @@ Every change is a record, which `record` writes and applies. `advance` then does
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -184,7 +183,7 @@ class Job(RecordedJob):
         command, outstanding = use.command, attempt.machine.worker.outstanding
         if self.ending or command in attempt.told or (command and command not in outstanding):
             return
-        if told := told_by(use.values):
+        if told := told_by(use):
             attempt.told &= {0, *outstanding}  # the others have their last reply
             attempt.told.add(command)
             now = self.clock.seconds()
@@ -436,7 +435,7 @@ class Job(RecordedJob):
     def join(self, hello: Hello, line: WorkerLine) -> None:
         """Reattach a worker to its attempt, give it an actor, keep it as a spare or dismiss it."""
         if not hello.session:  # an original worker cannot say which launch started it
-            hello = replace(hello, launch=self.launches.outstanding())
+            hello = Hello(launch=self.launches.outstanding())
             self._originals[line] = hello.launch
         session = self._sessions.get(hello.session)
         launch = self.launches.get(hello.launch)

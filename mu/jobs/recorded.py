@@ -372,6 +372,8 @@ class RecordedJob(ABC):
         Raises LookupError or ValueError for a record that does not fit the previous ones.
         """
         match record:
+            case CommandUsed():  # by far the most frequent one
+                self._apply_command_use(record)
             case Planned():
                 self._apply_plan(record)
             case Sized():
@@ -396,8 +398,6 @@ class RecordedJob(ABC):
                     self.bill.ended(session, at)
             case Used():
                 self._apply_use(record)
-            case CommandUsed():
-                self._apply_command_use(record)
             case Assigned():
                 self._apply_assignment(record)
             case AttemptEnded():
@@ -415,8 +415,7 @@ class RecordedJob(ABC):
             case Stopped():
                 self.stopped = record
                 self._step(Step.STOPPED)
-                if self.cancelled:
-                    self._cancel_waiting(record)
+                self._cancel_waiting(record)
             case Resumed(at=at, stopped_at=stopped_at):
                 self.launches.lose(self._past_sessions | self._sessions.keys())  # all but spares
                 self.bill.lose(self._sessions.keys(), stopped_at)
@@ -527,9 +526,9 @@ class RecordedJob(ABC):
 
     def _apply_command_use(self, record: CommandUsed) -> None:
         actor = self._by_number[record.actor]
-        told = {**record.told, "commands": 1} if record.command else record.told
-        actor.usage.add(told)
-        self.usage.add(told)
+        commands = 1 if record.command else 0
+        actor.usage.add(record.told, commands)
+        self.usage.add(record.told, commands)
         for attempt in actor.attempts:
             if attempt.number == record.attempt:
                 attempt.told.add(record.command)

@@ -6,13 +6,12 @@ existing ones never change.
 
 import json
 from collections.abc import Iterable, Sequence
-from json.encoder import encode_basestring_ascii as _quote
 from typing import Any
 
 from msgspec import field
-from msgspec.json import Decoder
+from msgspec.json import Decoder, Encoder
 
-from mu.events import Effect, Event, Finish, Row, Send, digest, encode, read_event, values_of
+from mu.events import Effect, Event, Finish, Row, Send, digest, read_event, values_of
 
 
 class Ordered(Row, frozen=True):
@@ -267,21 +266,15 @@ Record = (
 
 _KINDS: dict[str, type[Record]] = {one.__name__.lower(): one for one in Record.__args__}
 _decoder: Decoder[Record] = Decoder(Record)
+_encode = Encoder().encode
 _dump = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=values_of).encode
 
 
 def write_record(record: Record) -> str:
     """Return a record as one line of ASCII. A Happened is written by write_event."""
     if type(record) is CommandUsed:  # the most frequent one that is no event
-        return _write_use(record)
+        return _write(record)
     return _dump(record)
-
-
-def _write_use(record: CommandUsed) -> str:
-    """Return the line of a CommandUsed, whose figures are finite."""
-    told = ",".join([f'"{name}":{figure!r}' for name, figure in record.told.items()])
-    where = f"{record.at!r},{record.actor},{record.attempt},{record.command}"
-    return f'["commandused",{where},{{{told}}}]'
 
 
 def write_event(
@@ -291,11 +284,10 @@ def write_event(
     effects: list[Effect],
     states: Sequence[tuple[float, str]] = (),
 ) -> str:
-    """Return the line of a Happened. This is a hot path, so it joins text already encoded.
+    """Return the line of a Happened. This is a hot path.
 
     `states` are those that the event constructed, as in mu.states.context.Context.stateinfo.
     """
-    line = f'["happened",{actor},{attempt},{digest(effects)},{encode(event)}'
     error, sent = None, ""
     for effect in effects:
         if type(effect) is Send:
@@ -303,12 +295,19 @@ def write_event(
             sent = f"{sent},{name}" if sent else name
         elif type(effect) is Finish:
             error = effect.error
-    if states:
-        names = states[0][1] if len(states) == 1 else ",".join([name for _, name in states])
-        return f'{line},{"null" if error is None else _quote(error)},"{sent}",{_quote(names)}]'
-    if sent:
-        return f'{line},{"null" if error is None else _quote(error)},"{sent}",""]'
-    return f"{line}]" if error is None else f"{line},{_quote(error)}]"
+    names = ",".join([name for _, name in states]) if states else ""
+    return _write(Happened(actor, attempt, digest(effects), event, error, sent, names))
+
+
+def _write(record: Record) -> str:
+    """Return the line of a record whose numbers are finite."""
+    try:
+        line = _encode(record)
+        if line.isascii():
+            return line.decode()
+    except UnicodeEncodeError:  # it has half of a surrogate pair
+        pass
+    return _dump(record)
 
 
 def name_of(command: str) -> str:

@@ -6,7 +6,8 @@ then, at most once per TICK_S, and only once it has read what it got before: a s
 
 import math
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from socket import SO_SNDBUF, SOL_SOCKET
 from typing import cast
 
@@ -21,7 +22,7 @@ from mu.jobs.actors import Actor
 from mu.jobs.book import PastJob
 from mu.jobs.job import Job
 from mu.jobs.summary import JSON, readable
-from mu.strict_json import dumps
+from mu.strict_json import pack
 
 TICK_S = 0.25
 """The shortest time between two events to a viewer."""
@@ -31,6 +32,8 @@ QUIET_S = 15.0
 """After this much silence a comment is sent, so that a connection that is gone is noticed."""
 MOST_MESSAGES = 64
 """How many messages of one version are kept: a client may say that it has seen any."""
+MOST_GATES = 100
+"""Of how many stages viewers see how many actors are still to go."""
 SHOWN_ERROR = 500
 """Characters of an error in a row; GET /jobs/ID/workers has all of it."""
 UNREAD_BYTES = 2**17
@@ -47,7 +50,7 @@ Row = list[object]
 def row_of(actor: Actor) -> Row:
     """Return the row of a live actor; `waits_for` is null if it is what its job awaits."""
     gate = actor.gate
-    if gate is not None:  # how many are still to go changes too often
+    if gate is not None:  # how many are still to go changes too often: the job's `gates` tell
         waits_for: str | None = gate.title
     else:
         waits_for = None if actor.awaits_worker else actor.waits_for()
@@ -62,6 +65,11 @@ def row_in(told: JSON) -> Row:
     known = {**told, **told["inputs"], "error": (told["error"] or "")[:SHOWN_ERROR] or None}
     known["retried"] = bool(told.get("failures")) and told["state"] != "failed"
     return [known.get(name) for name in COLUMNS]
+
+
+def _gates(job: Job) -> Iterator[tuple[str, str]]:
+    """Yield what actors wait for, as in their rows, and with how many are still to go."""
+    return ((gate.title, str(gate)) for gate in job.stages.closed_gates() if len(gate.before) > 1)
 
 
 class Feed:
@@ -92,6 +100,7 @@ class Feed:
             return
         told = self.job.describe()
         told["awaited"] = None if self.job.ended else self.job.worker_awaited
+        told["gates"] = dict(islice(_gates(self.job), MOST_GATES))
         changed = [name for name in told if told[name] != self._told.get(name, ...)]
         if changed:
             version = self.job.changes.advance()
@@ -118,16 +127,16 @@ class Feed:
 
     def end(self) -> bytes:
         """Return the last event of a job that has ended."""
-        return event("end", f"{self._epoch}.{self.version}", "{}")
+        return event("end", f"{self._epoch}.{self.version}", b"{}")
 
     def _encode(self, seen: int | None) -> bytes:
         event_id = f"{self._epoch}.{self.version}"
         if seen is None:
             told: JSON = {"at": self._clock.seconds(), "job": self._told, "columns": COLUMNS}
-            return event("snapshot", event_id, dumps(told | {"actors": list(self._rows())}))
+            return event("snapshot", event_id, pack(told | {"actors": list(self._rows())}))
         job = {name: self._told[name] for name, last in self._changed.items() if last > seen}
         changes = {"at": self._clock.seconds(), "job": job, "actors": list(self._rows(seen))}
-        return event("changes", event_id, dumps(changes))
+        return event("changes", event_id, pack(changes))
 
     def _rows(self, seen: int | None = None) -> Iterable[Row]:
         if not isinstance(self.job, Job):
@@ -137,9 +146,9 @@ class Feed:
         return map(row_of, filter(None, map(self.job.actor, self.job.changes.since(seen))))
 
 
-def event(kind: str, event_id: str, told: str) -> bytes:
+def event(kind: str, event_id: str, told: bytes) -> bytes:
     """Return a server-sent event; `told` is one line."""
-    return f"id: {event_id}\nevent: {kind}\ndata: {told}\n\n".encode("ascii")
+    return b"id: %b\nevent: %b\ndata: %b\n\n" % (event_id.encode(), kind.encode(), told)
 
 
 @implementer(IPushProducer)

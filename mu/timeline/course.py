@@ -288,8 +288,6 @@ class JobCourse:
 
     def _stop(self, record: Stopped) -> None:
         self._stopped = record
-        if record.state != CANCELLED:
-            return
         for actor in self.actors.values():
             if actor.ended is None and not actor.running:
                 actor.ended, actor.state = record.at, CANCELLED

@@ -39,7 +39,8 @@ SchedulerParameters=batch_sched_delay=0,sched_min_interval=100000,bf_interval=1
 SlurmdParameters=config_overrides
 MaxArraySize={array}
 MinJobAge={age}
-SlurmdTimeout=10
+SlurmdTimeout=120
+BatchStartTimeout=120
 KillWait=1
 MessageTimeout=10
 ReturnToService=2
@@ -57,7 +58,7 @@ class NoSlurm(Exception):
 class Cluster:
     """Two nodes of `cpus` CPUs, of which each task takes one. `env` is for Slurm's commands."""
 
-    def __init__(self, folder: Path, cpus: int = 16) -> None:
+    def __init__(self, folder: Path, cpus: int = 8) -> None:
         self.folder = folder
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._path = f"{os.environ['PATH']}:{FOLDERS}"

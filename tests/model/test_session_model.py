@@ -17,6 +17,7 @@ import mu.session
 from mu.jobs.actors import Actor
 from mu.jobs.job import Job
 from mu.jobs.stages import Stages
+from mu.messages import Hello
 from mu.outbox import CommandOutbox
 from mu.protocol import WorkerProtocol
 from mu.session import Session
@@ -221,7 +222,12 @@ def never_too_old(patch):
     attach = Session.attach
 
     def method(self, line, hello, now):
-        return attach(self, line, replace(hello, received=Bold(hello.received)), now)
+        return attach(
+            self,
+            line,
+            Hello(hello.session, hello.launch, Bold(hello.received), hello.crc, hello.sent),
+            now,
+        )
 
     patch.setattr(Session, "attach", method)
 

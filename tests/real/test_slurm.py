@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -54,7 +55,7 @@ class Site:
         return order(*given, **{"event": {"env": self.s3.env}, **more})
 
     def batches(self) -> list[Path]:
-        return sorted((self.shared / "batches").glob("mu-*"))
+        return sorted(self.shared.glob("daemon-*/batches/mu-*"))
 
     def tasks(self) -> list[list[str]]:
         """Return array, index, state and name of all tasks that Slurm remembers."""
@@ -64,11 +65,11 @@ class Site:
 
     def tasks_of(self, job: dict) -> list[list[str]]:
         """Return the tasks of the batches of a job that have not ended."""
-        names = {
-            path.name
-            for path in self.batches()
-            if json.loads((path / "batch").read_text())["job"] == job["id"]
-        }
+        names = set()
+        for path in self.batches():
+            with suppress(OSError):  # it is being written, or removed
+                if json.loads((path / "batch").read_text())["job"] == job["id"]:
+                    names.add(path.name)
         return [task for task in self.tasks() if task[3] in names]
 
     def stop(self) -> None:
@@ -196,7 +197,7 @@ def test_what_slurm_refuses_fails_the_job_with_its_words(mu, more, says):
 
 def test_a_queue_is_shown_and_a_cancelled_job_leaves_it(mu, site, s3):
     put_film(s3, "queued", ["slow"] * 6)
-    job = site.order("queued", 6, 1, engine_options={"cpus": 16})
+    job = site.order("queued", 6, 1, engine_options={"cpus": 8})
     job = mu.ask("/jobs", job)
 
     def waits() -> list[str]:
@@ -329,4 +330,4 @@ def test_three_hundred_workers(mu, site):
     job = {"pipeline": "hello", "workers": 300, "function": "worker"}
     done = mu.wait(mu.ask("/jobs", job)["id"], 300)
     assert done["state"] == "done", done["error"]
-    assert done["launches"]["accepted"] == 300
+    assert done["launches"]["accepted"] >= 300

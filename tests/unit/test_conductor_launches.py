@@ -235,6 +235,27 @@ def test_a_launch_that_waits_in_its_engine_is_not_late_and_users_see_why():
     assert job.counts["running"] == 1
 
 
+def test_a_worker_that_has_ended_without_a_hello_is_replaced_at_once():
+    bench = Bench()
+    job = bench.start(Patient, retries=1)
+    bench.conductor.watch.ended(bench.engine.asked[0], "ended: NODE_FAIL")
+    bench.reactor.pump([1] * 2)
+    assert len(bench.engine.asked) == 2
+    bench.conductor.watch.ended(bench.engine.asked[1], "ended: NODE_FAIL")
+    bench.reactor.pump([1] * 2)
+    assert "actor 0: its worker did not connect: it ended: NODE_FAIL (after 2" in job.error
+
+
+def test_an_engine_is_told_when_a_job_has_ended():
+    bench = Bench()
+    dropped = []
+    bench.engine.cancel = lambda job_id: succeed(dropped.append(job_id))
+    job = bench.start(Patient)
+    assert dropped == []
+    bench.conductor.cancel(job)
+    assert dropped == [job.id]
+
+
 def held_beside_a_spare(**spec):
     """Return a bench, a job, and the workers of its actor, which is held, and of its spare."""
     bench = dated_bench()

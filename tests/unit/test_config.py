@@ -4,10 +4,20 @@ import configparser
 import itertools
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
-from mu.config import Config, ConfigError, read_config, reloaded, sections
+from mu.config import (
+    Config,
+    ConfigError,
+    read_config,
+    read_engine_options,
+    reloaded,
+    sections,
+)
+from mu.parameters import Parameter
+from mu.plugins import Engine
 
 SHIPPED = Path(__file__).parents[2] / "etc" / "mu.conf"
 
@@ -193,3 +203,51 @@ def test_a_configuration_does_not_print_its_secret(tmp_path):
     config = read_config(written(tmp_path, f"[notify]\nsecret = {secret}\n"))
     assert config.notify.secret == secret
     assert secret not in repr(config)
+
+
+class Cluster(Engine):
+    name = "cluster"
+    options = (
+        Parameter("folder", str, "where", ""),
+        Parameter("poll_s", float, "how often", 10.0, 1),
+        Parameter("shared", bool, "whether", False),
+    )
+
+    def launch(self, invocation):
+        raise NotImplementedError
+
+
+def configured(tmp_path, monkeypatch, text):
+    monkeypatch.setattr("mu.config.entry_points", lambda group: Installed())
+    return read_engine_options(Cluster(), read_config(written(tmp_path, text)))
+
+
+class Installed:
+    """What importlib.metadata.entry_points returns where the plugin is installed."""
+
+    names: ClassVar[set[str]] = {"cluster"}
+
+
+def test_an_engine_of_a_plugin_has_a_section(tmp_path, monkeypatch):
+    text = "[cluster]\npoll_s = 2\nshared = yes\n"
+    assert configured(tmp_path, monkeypatch, text) == {"folder": "", "poll_s": 2.0, "shared": True}
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("poll_s = often", "[cluster] poll_s must be a number, got 'often'"),
+        ("poll_s = 0", "[cluster] poll_s must be at least 1, got 0"),
+        ("shared = perhaps", "[cluster] shared must be yes or no, got 'perhaps'"),
+        ("x = 1", "unknown option 'x' in [cluster]; the options are folder, poll_s, shared"),
+    ],
+)
+def test_a_wrong_option_of_a_plugin_is_named(tmp_path, monkeypatch, line, says):
+    with pytest.raises(ConfigError) as refused:
+        configured(tmp_path, monkeypatch, f"[cluster]\n{line}\n")
+    assert says in str(refused.value)
+
+
+def test_a_change_in_a_plugins_section_needs_a_restart(tmp_path):
+    new = replace(Config(), plugins={"cluster": {"poll_s": "3"}})
+    assert reloaded(Config(), new) == (Config(), [], ["[cluster]"])

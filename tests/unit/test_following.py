@@ -49,7 +49,7 @@ def told(job):
 def last_change(version):
     """Return the event that says that the job has ended."""
     told = {"at": 5.0, "job": {"state": "done", "finished": 5.0}, "actors": []}
-    return event("changes", f"e.{version}", json.dumps(told))
+    return event("changes", f"e.{version}", json.dumps(told).encode())
 
 
 def test_what_events_tell_is_the_overview_of_the_daemon(job):

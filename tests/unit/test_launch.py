@@ -3,7 +3,7 @@
 import json
 
 from kit.parts import ScriptedEngine, make_job
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from mu.invocations import Accepted, Refused, Throttled, Unknown, Unreached
@@ -155,3 +155,36 @@ def test_a_busy_region_is_asked_more_slowly_and_holds_up_no_other():
     clock.advance(0.4)
     assert told[-1] == ("busy", Accepted())
     assert [answer for region, answer in told if region == "busy"].count(Accepted()) == 20
+
+
+class BatchEngine(ScriptedEngine):
+    """Takes three launches at once."""
+
+    batch = 3
+
+    def launch_many(self, invocations):
+        self.asked.append([one.launch for one in invocations])
+        answers = [self.script.pop(0) if self.script else Accepted() for _ in invocations]
+        return Deferred() if answers[0] is None else succeed(answers)
+
+
+def test_launches_go_in_batches_as_large_as_the_engine_takes():
+    engine = BatchEngine()
+    answers = launching(engine, 7)
+    assert engine.asked == [["l0", "l1", "l2"], ["l3", "l4", "l5"], ["l6"]]
+    assert answers == [(f"l{number}", "Accepted") for number in range(7)]
+
+
+def test_a_batch_counts_as_one_request_in_flight():
+    engine = BatchEngine(None, None, None)
+    launching(engine, 7, in_flight=1)
+    assert engine.asked == [["l0", "l1", "l2"]]
+
+
+def test_of_a_batch_only_the_throttled_ones_are_tried_again():
+    clock = Clock()
+    engine = BatchEngine(Accepted(), Throttled("busy"), Accepted())
+    answers = launching(engine, 3, clock=clock)
+    clock.advance(1)
+    assert engine.asked == [["l0", "l1", "l2"], ["l1"]]
+    assert answers[-1] == ("l1", "Accepted")

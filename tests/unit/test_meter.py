@@ -66,3 +66,11 @@ def test_what_a_worker_ran_before_its_hello_is_added_once():
     meter.stop(99.0)
     meter.before("b", 5.0)
     assert meter.gb_s == pytest.approx(11.75)
+
+
+def test_an_engine_may_say_what_a_worker_costs_in_an_hour():
+    meter, size = Meter(Prices()), Size(512, hour_usd=3.6)
+    meter.invoked(size)
+    meter.began("a", 0.0, size)
+    meter.ended("a", 100.0)
+    assert meter.usd(100.0) == pytest.approx(0.1)

@@ -8,16 +8,37 @@ from mu.config import Config
 from mu.jobs.event_keys import REQUIRED_KEYS
 from mu.jobs.function_name import FunctionName
 from mu.jobs.orders import read_order
-from mu.parameters import FieldError
+from mu.parameters import FieldError, Parameter
 from mu.pipelines.hello import hello
+from mu.plugins import Engine
 
 ARN = "arn:aws:lambda:eu-west-1:123456789012:function:film"
+
+
+class ClusterEngine(Engine):
+    """Has options, of which orders may set two."""
+
+    name = "cluster"
+    options = (
+        Parameter("folder", str, "where", ""),
+        Parameter("cpus", int, "how many", 1, 1),
+        Parameter("partition", str, "which", ""),
+    )
+    order_options = ("cpus", "partition")
+
+    def launch(self, invocation):
+        raise NotImplementedError
+
+    def check(self, options):
+        if options.get("partition") == "bad":
+            raise FieldError("partition", "partition must be good")
 
 
 def read(body=None, earlier=None, **fields):
     body = body or json.dumps({"pipeline": "hello", **fields}).encode()
     engines = ["local", "lambda", "external"]
-    return read_order(body, Config(), {"hello": hello}, engines, "", earlier)
+    plugged = {"cluster": ClusterEngine()}
+    return read_order(body, Config(), {"hello": hello}, [*engines, "cluster"], "", earlier, plugged)
 
 
 def refusal(*args, **fields):
@@ -219,3 +240,30 @@ def test_a_url_that_cannot_be_notified_is_refused(url):
 def test_a_url_to_notify_is_kept_for_the_end_and_for_reruns(url):
     spec = read(notify_url=url)
     assert (spec.notify_url, spec.order["notify_url"]) == (url, url)
+
+
+@pytest.mark.parametrize(
+    ("engine", "options", "says"),
+    [
+        ("cluster", {"cpus": 0}, "engine_options.cpus must be at least 1, got 0"),
+        ("cluster", {"cpus": "two"}, "engine_options.cpus must be a whole number, got 'two'"),
+        ("cluster", {"partition": "bad"}, "engine_options.partition must be good"),
+        ("cluster", {"folder": "/"}, "folder is unknown; engine cluster has cpus, partition"),
+        ("local", {"cpus": 2}, "engine_options.cpus is unknown: engine local has none"),
+    ],
+)
+def test_options_that_an_engine_does_not_take_are_refused(engine, options, says):
+    field, said = refusal(engine=engine, engine_options=options)
+    assert field == f"engine_options.{next(iter(options))}"
+    assert says in said
+
+
+def test_an_order_sets_options_as_values_or_as_in_mu_conf():
+    spec = read(engine="cluster", engine_options={"cpus": "2", "partition": "4"})
+    assert spec.engine_options == {"cpus": 2, "partition": "4"}
+
+
+def test_a_rerun_has_the_options_of_the_job_unless_its_engine_is_another():
+    earlier = dict(read(engine="cluster", engine_options={"cpus": 2}).order)
+    assert read(b'{"rerun": "j1"}', earlier).engine_options == {"cpus": 2}
+    assert read(b'{"rerun": "j1", "engine": "local"}', earlier).engine_options == {}

@@ -134,7 +134,7 @@ RECORDS = [
 HAPPENED = [
     (
         (Entered(1.5), []),
-        '["happened",0,1,0,["entered",1.5]]',
+        '["happened",0,1,0,["entered",1.5,false],null,"",""]',
     ),
     (
         (Answered(2.0, "OK:A", 1), [Send("quit:"), Finish(None, {"key": [1]})]),
@@ -142,7 +142,7 @@ HAPPENED = [
     ),
     (
         (Lost(4.0, "gone"), [CancelTimer("t"), Finish("Echo: gone ü")]),
-        '["happened",0,1,2696147348,["lost",4.0,"gone"],"Echo: gone \\u00fc"]',
+        '["happened",0,1,2696147348,["lost",4.0,"gone"],"Echo: gone \\u00fc","",""]',
     ),
 ]
 OLD_DIGESTS = ["e4a6a0577479b2b4", "fd760d1a7f8dc00b", "74e260917888db8c"]
@@ -214,6 +214,45 @@ def test_an_event_is_recorded_with_the_commands_and_states_that_it_led_to():
     assert happened.error == "broken"
     happened = read_record(write_event(0, 1, Answered(2.0, "OK:A", 1), [], states[:1]))
     assert (happened.error, happened.sent, happened.states) == (None, "", "First")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\udcff", "\ud800\udcff", "ü\u2028\U0001f600", "\x00\x1f\x7f\n", '"\\', "OK:" + "x" * 999],
+)
+def test_an_event_of_any_text_is_a_line_of_ascii_and_comes_back(text):
+    event, sent = Answered(1795849334.5618136, text, 2**70), [Send(f"echo:{text}")]
+    line = write_event(0, 1, event, sent)
+    assert line.isascii()
+    assert "\n" not in line
+    happened = read_record(line)
+    assert read_event(happened.event) == event
+    assert happened.effects == digest(sent)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "NaN",
+        "-Infinity",
+        "1e999",
+        "[1e400]",
+        '"\\ud800"',
+        '{"a":1,"a":2}',
+        "123456789012345678901234567890",
+        "1.0",
+        "-0.0",
+        "5e-324",
+        "0.1",
+        "1E5",
+        "9007199254740993",
+        "true",
+        '{"\\udcff":[null]}',
+    ],
+)
+def test_a_record_is_read_as_the_json_module_reads_it(value):
+    record = read_record(f'["attemptended",3,0,1,null,{value},"","OK",true]')
+    assert repr(record.result) == repr(json.loads(value))
 
 
 def test_the_kinds_of_answers_never_change():

@@ -274,7 +274,7 @@ def test_a_worker_that_did_not_come_is_attempt_0():
     ]
 
 
-def test_a_cancelled_job_cancels_its_actors():
+def test_a_job_that_is_stopped_cancels_its_actors():
     timeline = told(
         assigned(), Stopped(START + 9.0, "cancelled", "by request"), ended(9.5, "x"), actors=2
     )
@@ -284,7 +284,10 @@ def test_a_cancelled_job_cancels_its_actors():
     ]
     stopped = Stopped(START + 9.0, "failed", "too dear")
     timeline = told(assigned(), stopped, ended(9.5, "x"), actors=2)
-    assert [one["states"][-1] for one in timeline["actors"]] == [(9.5, "failed"), (0.0, "waiting")]
+    assert [one["states"][-1] for one in timeline["actors"]] == [
+        (9.5, "failed"),
+        (9.0, "cancelled"),
+    ]
 
 
 def test_a_spare_takes_over_without_a_start_of_its_own():

@@ -11,7 +11,7 @@ from kit.states import Two, hello
 from mu.cli.display.usage import advice, memory, usage_line
 from mu.jobs.usage import Usage, told_by
 from mu.journal.records import CommandUsed, read_record, write_record
-from mu.messages import Hello
+from mu.messages import BadMessage, Hello, Use
 
 UNKNOWN = Usage().json()
 
@@ -35,7 +35,24 @@ def test_what_nobody_told_is_unknown_and_not_zero():
     "value", ["1", None, True, -1, float("nan"), float("inf"), 10**400, [1], {"a": 1}]
 )
 def test_what_can_be_no_figure_is_left_out(value):
-    assert told_by({"cpu_s": value, "peak_mb": 5, "other": 6, "commands": 7}) == {"peak_mb": 5}
+    use = Use.of(1, {"cpu_s": value, "peak_mb": 5, "other": 6, "commands": 7})
+    assert told_by(use) == {"peak_mb": 5}
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"[]", b"[" * 4000, b'{"cpu_s": 1', b'{"a": "' + b"x" * 4096 + b'"}']
+)
+def test_what_is_no_object_is_refused(text):
+    with pytest.raises(BadMessage, match="a USED must be USED:<command>: and a JSON object"):
+        told_by(Use.parse(b"USED:1:" + text))
+
+
+def test_a_session_refuses_a_use_that_is_no_object():
+    job, _, _ = run(Two, USED % 1, b"RE:1:OK:ECHO(1)")
+    session = job.actors[0].attempts[0].session
+    with pytest.raises(BadMessage):
+        session.receive(b"USED:2:[]")
+    assert job.describe()["used"] == UNKNOWN | KNOWN
 
 
 # ---------------------------------------------------------------- of a job

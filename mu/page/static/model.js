@@ -107,7 +107,9 @@ export class JobModel {
 
   /** What an actor waits for, in words. */
   waits(actor) {
-    if (actor.state === "waiting") return actor.waits_for ?? this.job.awaited ?? "a worker";
+    if (actor.state === "waiting") {
+      return this.job.gates?.[actor.waits_for] ?? actor.waits_for ?? this.job.awaited ?? "a worker";
+    }
     return actor.state === "running" ? actor.waits_for : null;
   }
 }

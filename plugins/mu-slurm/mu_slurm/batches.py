@@ -9,11 +9,13 @@ import json
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 from mu.invocations import Invocation
 
@@ -101,3 +103,15 @@ def read_batches(place: Path) -> Iterator[Batch]:
             )
         except (OSError, ValueError, LookupError):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def unpack(bundle: Path, folder: Path) -> None:
+    """Unpack a zip with the modes of its files. Raises OSError."""
+    try:
+        with ZipFile(bundle) as archive:
+            for info in archive.infolist():
+                path = Path(archive.extract(info, folder))
+                if path.is_file():
+                    path.chmod(stat.S_IMODE(info.external_attr >> 16) or 0o644)
+    except BadZipFile as error:
+        raise OSError(f"{bundle} is no zip file: {error}") from None

@@ -1,13 +1,16 @@
 """What the engine does with a cluster. Everything here may block: it is called in threads."""
 
+import compileall
 import shlex
+import shutil
+import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from mu.invocations import Answer, Invocation
 from mu.parameters import Params
-from mu_slurm.batches import Batch, read_batches, write_batch
+from mu_slurm.batches import Batch, read_batches, unpack, write_batch
 from mu_slurm.commands import Commands
 from mu_slurm.options import sbatch_words
 from mu_slurm.tasks import FORMAT, Task, failure_of, read_tasks
@@ -27,10 +30,14 @@ class SlurmError(Exception):
 
 
 class Cluster:
-    """A cluster, by its commands, and the folder on its shared file system."""
+    """A cluster, by its commands, and the folder on its shared file system.
 
-    def __init__(self, options: Params) -> None:
+    `daemon` names the daemon's own folder in that: others may use the same one.
+    """
+
+    def __init__(self, options: Params, daemon: str = "doctor") -> None:
         self.options = options
+        self.own = Path(options.folder) / daemon
         self.commands = Commands(options.command_s)
         self._largest_array = 0
 
@@ -49,6 +56,24 @@ class Cluster:
         both = (self.functions / f"{function}.zip", self.functions / function)
         return next((path for path in both if path.exists()), None)
 
+    def _installed(self, function: str) -> Path:
+        """Return where tasks find a bundle: a zip is unpacked once for all, unless by sbcast."""
+        bundle = self.bundle_of(function)
+        assert bundle is not None
+        if bundle.is_dir() or self.options.sbcast:
+            return bundle
+        about = bundle.stat()
+        place = self.own / "bundles" / f"{function}-{about.st_mtime_ns:x}-{about.st_size:x}"
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            partial = Path(tempfile.mkdtemp(dir=place.parent))
+            unpack(bundle, partial)
+            for name in ("mu_worker", "mu", "lambda_function.py"):
+                compileall.compile_dir(partial / name, quiet=2)
+            with suppress(OSError):  # another launch was faster
+                partial.rename(place)
+        return place
+
     # ------------------------------------------------ arrays
 
     def largest_array(self) -> int:
@@ -63,10 +88,10 @@ class Cluster:
 
     def write(self, invocations: Sequence[Invocation]) -> Batch:
         """Write the files of a batch. Raises OSError."""
-        return write_batch(self.folder / "batches", invocations)
+        return write_batch(self.own / "batches", invocations)
 
     def submit(self, batch: Batch, options: Params) -> int:
-        """Submit a batch's array, and return its id. Raises SlurmError."""
+        """Submit a batch's array, and return its id. Raises SlurmError, OSError."""
         log = self._log_of(batch.function)
         words = [
             *("sbatch", "--parsable", f"--array=0-{len(batch.launches) - 1}"),
@@ -80,10 +105,10 @@ class Cluster:
         return int(told)
 
     def _script(self, batch: Batch, options: Params) -> str:
-        """Return what each task of the array runs."""
-        bundle = shlex.quote(str(self.bundle_of(batch.function)))
-        copy = ""
-        if options.sbcast and self.bundle_of(batch.function) != self.functions / batch.function:
+        """Return what each task of the array runs. Raises OSError."""
+        place = self._installed(batch.function)
+        bundle, copy = shlex.quote(str(place)), ""
+        if place.suffix == ".zip":
             copy = (
                 'copy="$(mktemp -d)" || exit\n'
                 "trap 'rm -rf \"$copy\"' EXIT\n"
@@ -123,8 +148,11 @@ class Cluster:
     # ------------------------------------------------ files
 
     def left_over(self) -> list[Batch]:
-        """Return the batches of an earlier daemon."""
-        return list(read_batches(self.folder / "batches"))
+        """Return the batches of an earlier daemon; if there are none, nobody needs its bundles."""
+        batches = list(read_batches(self.own / "batches"))
+        if not batches:
+            shutil.rmtree(self.own / "bundles", ignore_errors=True)
+        return batches
 
     def last_words(self, function: str, since: float) -> str:
         """Return the last line of a function's log, if something was written since then."""

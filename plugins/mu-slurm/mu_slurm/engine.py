@@ -1,7 +1,9 @@
 """The engine: launches become arrays, and what becomes of their tasks is told to mu."""
 
+import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
 
@@ -59,7 +61,7 @@ class SlurmEngine(Engine):
         from twisted.internet import reactor
 
         self._reactor: Any = reactor
-        self._cluster = Cluster(site.options)
+        self._cluster = Cluster(site.options, _daemon_id(site.folder))
         self._threads = _Threads(0, THREADS, "mu-slurm")
         self._threads.start()
         if site.options.folder:
@@ -130,20 +132,21 @@ class SlurmEngine(Engine):
         if await self._in_thread(self._cluster.bundle_of, function) is None:
             both = f"{self._cluster.functions}/{function}.zip"
             return Refused(f"there is no bundle of function {function!r}: no {both}, and no folder")
+        batch = None
         try:
             batch = await self._in_thread(self._cluster.write, invocations)
-        except OSError as error:
-            return Refused(f"cannot write in [slurm] folder: {error}")
-        self._add(batch)
-        try:
+            self._add(batch)
             batch.array = await self._in_thread(self._cluster.submit, batch, options)
-        except SlurmError as error:
-            if isinstance(
-                error.answer, Unreached
-            ):  # it may have been submitted: look before retrying
-                return error.answer
-            self._forget(batch)
-            return error.answer
+        except (SlurmError, OSError) as error:
+            answer = (
+                error.answer
+                if isinstance(error, SlurmError)
+                else Refused(f"cannot write in [slurm] folder: {error}")
+            )
+            # Slurm may have it, if the answer was lost: it is looked up before a retry.
+            if batch is not None and not isinstance(answer, Unreached):
+                self._forget(batch)
+            return answer
         self._poll_soon()
         return Accepted()
 
@@ -271,6 +274,18 @@ class _DaemonThread(Thread):
 
 class _Threads(ThreadPool):
     threadFactory = _DaemonThread
+
+
+def _daemon_id(folder: Path) -> str:
+    """Return the id of the daemon with this home, which is made once. Raises ValueError."""
+    path = folder / "id"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.exists():
+            path.write_text(f"daemon-{secrets.token_hex(8)}")
+        return path.read_text().strip()
+    except OSError as error:
+        raise ValueError(f"engine slurm cannot use {path}: {error.strerror}") from None
 
 
 def _succeed(value: Any) -> "Deferred[Any]":

@@ -23,13 +23,14 @@ from kit.model.session_machines import MACHINES, UNSOUND
 from kit.model.session_properties import Mix, OfMix, Properties
 from kit.parts import Reactor, make_spec
 from mu.config import Config, JobsSection, LaunchSection, WorkerSection
-from mu.invocations import Accepted, Size, Unknown
+from mu.invocations import Accepted, Answer, Invocation, Size, Unknown, Unreached
 from mu.jobs.book import JobBook, PastJob
 from mu.jobs.conductor import Conductor
 from mu.jobs.job import Job
 from mu.jobs.recovery import find
 from mu.jobs.summary import OF_NOW
 from mu.journal.ledger import NoJournal
+from mu.plugins import Engine
 from mu.protocol import WorkerFactory
 from mu.wire import HEADER_BYTES, frame
 
@@ -91,6 +92,21 @@ class Steady:
 
     def choice(self, what: Any) -> Any:
         return what[0]
+
+
+class MadeUp(Engine):
+    """An engine whose launches are the world's."""
+
+    name = "made up"
+
+    def __init__(self, launch: Callable[[Invocation], Deferred[Answer]]) -> None:
+        self._launch = launch
+
+    def launch(self, invocation: Invocation) -> Deferred[Answer]:
+        return self._launch(invocation)
+
+    def size(self, function: str, region: str) -> Deferred[Size | Unreached | str]:
+        return succeed(Size(1024, timeout_s=60.0))
 
 
 class SessionWorld:
@@ -399,20 +415,12 @@ class SessionWorld:
         authority = SimpleNamespace(
             pem="", mint_job=lambda *_: SimpleNamespace(certificate="", key="")
         )
-        engine = SimpleNamespace(
-            launch=self._launch,
-            size=lambda *_: succeed(Size(1024, timeout_s=60.0)),
-            concurrency=lambda *_: succeed(None),
-            growth=0,
-            on_this_machine=False,
-            regional=True,
-        )
         self._conductor = Conductor(
             self._config,
             self._book,
             self._disk,
             authority,
-            {"made up": engine},  # type: ignore[dict-item]
+            {"made up": MadeUp(self._launch)},
             maybeDeferred,
             self._clock,
         )
