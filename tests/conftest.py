@@ -28,9 +28,10 @@ settings.load_profile("mu")
 
 # fmt: off
 SLOWEST = (
-    "data", "program", "restart", "install", "pipelines_real", "clock_real", "daemon", "local",
-    "aws_page", "xcenc", "chains_real", "launch_faults", "scripts", "worker_relay",
-    "slurm", "cli", "chain", "nothing_lost", "edges", "waves", "relay_real", "worker",
+    "film", "install", "program", "data", "restart", "daemon", "pipelines_real", "chains_real",
+    "originals", "launch_faults", "xcenc", "page", "local", "cli", "scripts", "aws_page",
+    "worker_relay", "waves", "clock_real", "openapi", "deploy", "worker", "relay_real", "edges",
+    "nothing_lost", "chain",
 )
 # fmt: on
 """The files of tests/real that take longest; they begin first, so that none of them ends alone."""

@@ -22,7 +22,7 @@ from mu.outbox import CommandOutbox
 from mu.protocol import WorkerProtocol
 from mu.session import Session
 
-SCHEDULES = 2
+SCHEDULES = 1
 """Schedules of each machine in each mix; the soak test runs many more."""
 MIXES = {
     "nothing": Mix(),

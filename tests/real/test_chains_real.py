@@ -118,7 +118,10 @@ def start(tmp_path, s3):
     started[-1].stop()
 
 
-@pytest.mark.parametrize("moment", ["while they wait", "while states go"])
+@pytest.mark.parametrize(
+    "moment",
+    [pytest.param("while they wait", marks=pytest.mark.soak), "while states go"],
+)
 def test_a_chain_outlives_the_daemon(s3, held, start, moment):
     text = prose(200_000)
     s3.client().put_object(Bucket="films", Key="outlived", Body=text)
@@ -150,7 +153,7 @@ def test_a_chain_outlives_the_daemon(s3, held, start, moment):
     assert [worker["attempt"] for worker in workers] == [1] * 4
 
 
-@pytest.mark.parametrize("pipeline", ["xcenc", "xcenc7"])
+@pytest.mark.parametrize("pipeline", ["xcenc", pytest.param("xcenc7", marks=pytest.mark.soak)])
 def test_the_encoders_outputs_are_the_recipes(studio, s3, tmp_path, pipeline):
     programs = tmp_path / "programs"
     programs.mkdir()

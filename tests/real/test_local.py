@@ -286,7 +286,7 @@ def test_two_hundred_events_start_within_seconds(tmp_path: Path) -> None:
             event = {"do": "sleep", "seconds": 3, "file": str(entered)}
             list(threads.map(lambda _: engine.later("f", **event), range(200)))
         wait_until(
-            lambda: entered.exists() and len(entered.read_text().split()) == 200, 20, "all entered"
+            lambda: entered.exists() and len(entered.read_text().split()) == 200, what="all entered"
         )
         last = max(float(line) for line in entered.read_text().split())
         print(f"200 entered within {last - began:.2f} s")

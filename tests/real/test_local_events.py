@@ -103,7 +103,7 @@ def test_the_asynchronous_settings_can_be_put_updated_read_and_deleted(engine: E
     told = lam.update_function_event_invoke_config(FunctionName="f", MaximumEventAgeInSeconds=60)
     assert (told["MaximumRetryAttempts"], told["MaximumEventAgeInSeconds"]) == (1, 60)
     assert told["FunctionArn"].endswith(":function:f:$LATEST")
-    assert abs(told["LastModified"].timestamp() - time.time()) < 5
+    assert abs(told["LastModified"].timestamp() - time.time()) < 120
     told = lam.put_function_event_invoke_config(FunctionName="f", MaximumRetryAttempts=0)
     assert "MaximumEventAgeInSeconds" not in told
     for bad in ({"MaximumRetryAttempts": 3}, {"MaximumEventAgeInSeconds": 21_601}):

@@ -437,7 +437,7 @@ def test_every_key_is_mapped_whatever_its_name_and_all_is_as_on_one_machine(mapp
         assert row["out_key"] == f"mapped/{stem}.up"
         assert get(s3, row["out_key"]) == expected
         assert (row["status"], row["bytes"]) == (0, len(expected))
-        assert 0 < row["seconds"] < 30
+        assert 0 < row["seconds"] < 120
     assert job["result"]["bytes"] == sum(row["bytes"] for row in manifest["keys"])
     assert job["result"]["done"] == len(NASTY)
     assert job["workers"] == 3

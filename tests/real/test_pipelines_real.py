@@ -248,7 +248,7 @@ def test_linpack_runs_the_packaged_program_twice_side_by_side(daemon, tmp_path):
     assert [one["actor"] for one in runs] == [0, 0, 1, 1]
     assert runs[0]["output"] != runs[1]["output"]
     assert all(one["output"].endswith(" met another\n") for one in runs)
-    assert job["result"]["seconds"]["slowest"] < 20
+    assert job["result"]["seconds"]["slowest"] < 120
 
 
 def test_a_benchmark_that_fails_fails_its_actor(daemon):

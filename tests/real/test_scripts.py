@@ -109,9 +109,13 @@ def test_packages_come_with_the_script_and_the_same_input_gives_the_same_bytes(t
 @pytest.mark.parametrize(
     ("runtime", "architecture", "tag"),
     [
-        ("python3.13", "x86_64", "cp313-cp313-manylinux_2_34_x86_64"),
+        pytest.param(
+            "python3.13", "x86_64", "cp313-cp313-manylinux_2_34_x86_64", marks=pytest.mark.soak
+        ),
         ("python3.12", "arm64", "cp312-cp312-manylinux_2_28_aarch64"),
-        ("python3.11", "x86_64", "cp311-cp311-manylinux2014_x86_64"),
+        pytest.param(
+            "python3.11", "x86_64", "cp311-cp311-manylinux2014_x86_64", marks=pytest.mark.soak
+        ),
         ("python3.12", "x86_64", "cp38-abi3-manylinux_2_17_x86_64"),
     ],
 )

@@ -12,7 +12,7 @@ BURN = """\
 import sys, time
 held = bytearray(150 << 20)
 while time.process_time() < 0.6: pass
-time.sleep(0.3)  # so that a sample sees it
+time.sleep(1)  # so that a sample sees it
 open(sys.argv[2], "wb").write(bytes(1_000_000))
 """
 FILL = """\

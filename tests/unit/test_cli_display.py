@@ -247,7 +247,7 @@ def test_a_spinner_erases_only_itself(monkeypatch):
     finding = {"check": "port", "level": "ok", "sentence": "it is open", "remedy": ""}
 
     def findings():
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while "Checking" not in terminal.getvalue() and time.monotonic() < until:
             time.sleep(0.01)  # a thread draws the spinner
         yield from [finding] * 3

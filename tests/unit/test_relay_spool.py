@@ -30,7 +30,7 @@ class Loop:
         return type("Call", (), {"cancel": lambda _: None, "active": lambda _: True})()
 
     def run(self, until):
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while not until():
             call, args = self._calls.get(timeout=max(0.01, end - time.monotonic()))
             call(*args)
