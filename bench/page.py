@@ -106,12 +106,14 @@ def measure_viewers(workers: int, number: int, pairs: int) -> dict[str, list[flo
     """
     told: dict[str, list[float]] = {"without": [], "watched": [], "kib_s": []}
     with tempfile.TemporaryDirectory(prefix="mu-bench-") as name:
-        daemon, job = start(Path(name), workers, 100_000)
+        daemon, job = start(Path(name), workers, 1000)
         pause_s = workers / COMMANDS_A_SECOND
         try:
             server = Server(daemon.process.pid)
             swarm = swarm_of(Path(name), daemon, workers, pause_s, "--stay")
             go(swarm)
+            while daemon.ask(f"/jobs/{job}")["counts"]["running"] < workers:
+                time.sleep(WARM_S)
             time.sleep(pause_s + WARM_S)
             for turn in range(pairs):
                 for watched in (False, True) if turn % 2 else (True, False):
@@ -135,6 +137,8 @@ def measure_window(server: Server, daemon: Daemon, job: str, number: int) -> tup
     seconds = time.monotonic() - began
     used, got = server.cpu_s - used, viewers.bytes - got
     viewers.stop()
+    if number and not got:
+        raise RuntimeError("the daemon is too slow: its viewers got nothing")
     return used / seconds, got / 1024 / seconds / max(1, number)
 
 

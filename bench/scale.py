@@ -14,8 +14,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections import Counter, deque
-from collections.abc import Iterator
+from collections import defaultdict, deque
+from collections.abc import Generator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ WINDOW_S = 10.0
 GROWTH_S = 10.0
 """The window of AWS's limit of growth."""
 
-Steps = Iterator[simpy.Event]
+Steps = Generator[simpy.Event, Any, None]
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,14 @@ class Costs:
     client_command_us: float
 
     @classmethod
-    def read(cls, path: Path = HERE / "costs.json") -> "Costs":
-        return cls(**{name: row["value"] for name, row in json.loads(path.read_text()).items()})
+    def read(cls) -> "Costs":
+        return cls(**{name: row["value"] for name, row in cls.rows().items()})
+
+    @staticmethod
+    def rows() -> dict[str, dict[str, Any]]:
+        """Return each cost as costs.json has it: its value, and where that is from."""
+        rows: dict[str, dict[str, Any]] = json.loads((HERE / "costs.json").read_text())
+        return rows
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ class Cores:
     def __init__(self, env: simpy.Environment, count: int) -> None:
         self._env = env
         self._free = [0.0] * count  # when each is free
-        self._windows: Counter[int] = Counter()
+        self._windows: defaultdict[int, float] = defaultdict(float)
         self._count = count
         self.busy_s = 0.0
         self.longest_wait_s = 0.0
@@ -157,12 +163,10 @@ class Simulation:
         self.launched_s = env.now
         yield env.timeout(costs.start_s * chance.uniform(0.5, 1.5))
         began = env.now
-        if self.tls is None:
-            yield self.daemon.use(costs.accept_ms / 1e3)
-        else:
+        if self.tls is not None:
             yield self.tls.use(costs.tls_ms / 1e3)
-            yield self.daemon.use(costs.handover_ms / 1e3)
-        yield self.daemon.use(costs.hello_ms / 1e3)
+        accept_ms = costs.accept_ms if self.tls is None else costs.handover_ms
+        yield self.daemon.use((accept_ms + costs.hello_ms) / 1e3)
         self.connected_s = env.now
         self.hello_s.append(env.now - began)
         self._connected += 1
@@ -189,7 +193,7 @@ class Simulation:
             "hello_s": max(self.hello_s),
             "daemon": self.daemon.peak,
             "tls": self.tls.peak if self.tls else 0.0,
-            "places": self.most_connected / places,
+            "places": load.workers / places,
             "gib": self.most_connected * kib / 2**20,
             "journal_mb_s": load.commands
             * load.workers
@@ -208,21 +212,51 @@ def simulate(costs: Costs, load: Load) -> dict[str, float]:
 
 def first_to_give_out(told: dict[str, float]) -> str:
     """Return what is used most, of what there is only so much of."""
-    names = {"daemon": "the daemon's core", "tls": "HAProxy's cores", "places": "AWS's places"}
+    names = {"daemon": "the daemon's core", "tls": "HAProxy's cores", "places": "places"}
     return names[max(names, key=lambda name: told[name])]
 
 
 def scenarios(most: int) -> dict[str, Load]:
     """Return the loads of docs/scale.md, with up to `most` workers."""
-    ready = Load(most, places=-(-most // 8), functions=max(2, -(-most // 8 // 1000)))
+    each = -(-most // Load.regions)
+    raised = Load(most, places=each * 5 // 4, functions=max(2, -(-each // Load.growth)))
+    fronted = replace(raised, haproxies=2)
     return {
-        "a new account's quota": Load(most),
-        "a raised quota": ready,
-        "and HAProxy on 2 cores": replace(ready, haproxies=2),
-        "and 20 functions a region": replace(ready, haproxies=2, functions=20),
-        "and a command a second": replace(ready, haproxies=2, commands=60),
-        "and 10 MB each by the relay": replace(ready, haproxies=2, relay_mb=10),
+        "1,000 places a region": Load(most),
+        "a quarter more places than workers": raised,
+        "and HAProxy on 2 cores": fronted,
+        "and a command every 3 s each": replace(fronted, commands=20),
+        "and 10 MB each by the relay": replace(fronted, relay_mb=10),
     }
+
+
+SUSTAINED = 0.7
+"""How much of the daemon's core may be used for long: beyond that, answers wait."""
+
+
+def capacity(costs: Costs) -> dict[str, float]:
+    """Return what one coordinator can drive, of each alone."""
+    core_ms = 1e3 * SUSTAINED
+    fronted_ms = costs.handover_ms + costs.hello_ms
+    return {
+        "workers that connect in a second, own port": core_ms / (costs.accept_ms + costs.hello_ms),
+        "workers that connect in a second, HAProxy on 2 cores": min(
+            core_ms / fronted_ms, 2 * core_ms / costs.tls_ms
+        ),
+        "workers that connect in a second, HAProxy on enough cores": core_ms / fronted_ms,
+        "cores that HAProxy needs for that": costs.tls_ms / fronted_ms,
+        "launches in a second": core_ms / costs.launch_ms,
+        "commands in a second": 1e3 * core_ms / costs.command_us,
+        "waiting workers, by their heartbeats": 15 * 1e3 * core_ms / costs.ping_us,
+        "waiting workers in 16 GiB, own port": 16 * 2**20 / costs.worker_kib,
+        "MB in a second by the relay in the daemon": core_ms / costs.relay_ms_per_mb,
+    }
+
+
+def capacity_table(costs: Costs) -> str:
+    """Return the second table of docs/scale.md."""
+    rows = [f"| {name} | {float(f'{value:.2g}'):,g} |" for name, value in capacity(costs).items()]
+    return "\n".join(["| one coordinator | at most |", "|---|---|", *rows]) + "\n"
 
 
 # ---------------------------------------------------------------- beside real runs
@@ -325,17 +359,22 @@ class Used:
         return self._now() - self._before
 
 
+ECHOES = 4
+"""The echoes of each worker in the runs that are compared."""
 FEW, MANY = 10, 40
 """The echoes of each worker in the runs that the costs are taken from."""
 
 
-def take_costs(costs: Costs, workers: int = 1000) -> Costs:
-    """Return the costs with those that two real runs of this size tell."""
+def take_costs(costs: Costs, workers: int = 1000) -> tuple[Costs, float]:
+    """Return the costs with those that two real runs of this size tell.
+
+    And how many times as long as simulated these took: above 1, others use the cores as well.
+    """
     few, many = run_really(workers, FEW), run_really(workers, MANY)
     worked = [run["cpu_s"] - run["accept_cpu_s"] for run in (few, many)]
     command = (worked[1] - worked[0]) / workers / (MANY - FEW)
     swarms = (many["swarm_work_s"] - few["swarm_work_s"]) / workers / (MANY - FEW)
-    return replace(
+    taken = replace(
         costs,
         accept_ms=1e3 * statistics.mean(run["accept_cpu_s"] for run in (few, many)) / workers,
         hello_ms=1e3 * max(0.0, worked[0] / workers - FEW * command),
@@ -344,20 +383,27 @@ def take_costs(costs: Costs, workers: int = 1000) -> Costs:
         client_tls_ms=1e3 * statistics.mean(run["swarm_tls_s"] for run in (few, many)) / workers,
         client_command_us=1e6 * swarms,
     )
+    real, simulated = (
+        sum(run["connected_s"] + run["worked_s"] for run in runs)
+        for runs in ((few, many), [rehearse(taken, workers, rounds) for rounds in (FEW, MANY)])
+    )
+    return taken, real / simulated
 
 
 def check(costs: Costs) -> dict[str, Any]:
     """Return what the simulation and real runs say of 100, 1,000 and 10,000 workers, and the costs."""
-    costs = take_costs(costs)
+    costs, stretch = take_costs(costs)
     rows = []
     for workers in (100, 1_000, 10_000):
-        real, simulated = run_really(workers, FEW), rehearse(costs, workers, FEW)
+        real, simulated = run_really(workers, ECHOES), rehearse(costs, workers, ECHOES)
+        simulated |= {name: stretch * simulated[name] for name in ("connected_s", "worked_s")}
         error = {name: 100 * (simulated[name] / real[name] - 1) for name in simulated}
         rows.append({"workers": workers, "real": real, "simulated": simulated, "error": error})
-    return {"costs": asdict(costs), "rows": rows}
+    return {"costs": asdict(costs), "stretch": stretch, "rows": rows}
 
 
 def print_check(told: dict[str, Any]) -> None:
+    print(f"what took 1 s of a core took {told['stretch']:.2f} s\n")
     print(f"{'workers':>8} {'':12} {'real':>9} {'simulated':>9} {'error':>7}")
     for row in told["rows"]:
         for name, error in row["error"].items():
@@ -396,7 +442,7 @@ def main() -> None:
         print(json.dumps(told)) if options.json else print_check(told)
         return
     rows = {name: simulate(costs, load) for name, load in scenarios(options.workers).items()}
-    print(json.dumps(rows) if options.json else table(rows))
+    print(json.dumps(rows) if options.json else f"{table(rows)}\n{capacity_table(costs)}")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from mu.states.script import Script, ScriptWorker
 if TYPE_CHECKING:  # so that pipelines can be imported without Twisted
     from twisted.internet.defer import Deferred
 
-    from mu.doctor.finding import Finding
+    from mu.findings import Finding
 
 __all__ = [
     "ALL",

@@ -10,18 +10,21 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 from traceback import extract_tb
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.logger import ILogObserver, LogEvent, Logger, globalLogPublisher
 from twisted.plugin import getPlugins
 from zope.interface import Interface, implementer
 
 from mu.config import Config, read_engine_options
-from mu.doctor.finding import Finding
+from mu.findings import Finding
 from mu.interfaces import IEngine, IPipeline
 from mu.plugin_check import why_not, why_not_imported, why_not_loaded
 from mu.plugins import Engine, EngineSite, Pipeline
 from mu.states.spelling import misspelt, package_of
+
+if TYPE_CHECKING:  # mu.doctor imports boto3, which takes long
+    from mu.doctor.finding import Finding
 
 log = Logger()
 
@@ -105,13 +108,13 @@ def engine_site(engine: Engine, config: Config, port: int) -> EngineSite:
 
 def examiners_of(
     registry: Registry, config: Config, port: int = 0
-) -> dict[str, Callable[[Sequence[str]], Iterable[Finding]]]:
+) -> "dict[str, Callable[[Sequence[str]], Iterable[Finding]]]":
     """Return what finds whether jobs can run on each plugin's engine, given names of functions.
 
     Workers connect to `port`; 0: it is unknown.
     """
 
-    def examiner(engine: Engine) -> Callable[[Sequence[str]], Iterable[Finding]]:
+    def examiner(engine: Engine) -> "Callable[[Sequence[str]], Iterable[Finding]]":
         return lambda functions: engine.examine(engine_site(engine, config, port), functions)
 
     return {name: examiner(engine) for name, engine in registry.engines.items()}

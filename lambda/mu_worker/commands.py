@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from math import inf
 from resource import struct_rusage
-from signal import SIGKILL
-from time import monotonic, thread_time
+from signal import SIGKILL, SIGTERM
+from time import monotonic, sleep, thread_time
 
 from mu.messages import decode, encode, runs_encoder
 from mu_worker.connection import DialError
@@ -56,10 +56,17 @@ class Tools:
     dial: Callable[[str, int], socket.socket]
     shared_tmp: bool = False
     """Whether other workers use the same /tmp, so that no command may name it."""
+    has_runner: bool = False
+    """Whether mu_worker.runner started this worker, and not Lambda."""
 
 
 KILLED = (-SIGKILL, 128 + SIGKILL)
 """The exit statuses of a killed program, and of a shell whose last program was killed."""
+TERMINATED = (-SIGTERM, 128 + SIGTERM)
+"""The same for SIGTERM."""
+LAST_S = 0.5
+"""How long a worker that a runner started waits, in seconds, to see whether SIGTERM is for it, too: a
+cluster that takes its task away ends all processes, and the program is not to blame."""
 LOOK_S = 0.1
 """How often to look for a state that a command may have put there, in seconds."""
 ANY_PROGRAM = 2
@@ -231,6 +238,8 @@ class CommandRunner:
         del self._runs[run.number]
         meter = self._tools.meter
         meter.note_program(run.number, used)
+        if status in TERMINATED and self._tools.has_runner:
+            sleep(LAST_S)
         if status in KILLED and (why := meter.why_killed(run.number)):
             output += f"\n[{why}]\n".encode()
         text = f"OK:RETVAL({status}):OUTPUT({decode(output)}):COMMAND({run.command})"

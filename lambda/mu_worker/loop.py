@@ -94,6 +94,7 @@ class Worker:
             meter=self._meter,
             dial=self._dial,
             shared_tmp=os.environ.get("MU_SHARED_TMP") == "1",
+            has_runner=os.environ.get("MU_RUNNER") == "1",
         )
         self._commands = CommandRunner(tools, self._reply, self._print_live)
 

@@ -286,7 +286,8 @@ def _handler(root: str, memory_mb: int | None) -> Handler:
         del sys.modules[name]
     sys.path_importer_cache.clear()
     sys.path.insert(0, root)
-    os.environ["LAMBDA_TASK_ROOT"] = root
+    os.environ |= {"LAMBDA_TASK_ROOT": root, "MU_RUNNER": "1"}
+    os.environ.pop("PYTHONPATH", None)  # it was for this program: others have modules of their own
     libraries = [root, f"{root}/lib", os.environ.get("LD_LIBRARY_PATH", "")]
     os.environ["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, libraries))
     if memory_mb is not None:

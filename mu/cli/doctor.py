@@ -27,7 +27,7 @@ from mu.cli.options import (
 if TYPE_CHECKING:
     from mu.client.address import Home
     from mu.client.answers import FindingJson
-    from mu.doctor.finding import Finding
+    from mu.findings import Finding
     from mu.functions.aws import LocalClients
 
 POLICIES = ("all", "daemon", "deploy", "function", "trust")
@@ -212,7 +212,7 @@ def _findings(asked: Mapping[str, object]) -> Iterator[FindingJson]:
     from mu.client.address import find_address
     from mu.client.control_port import ControlPort
     from mu.client.errors import NoAddress, NotRunning, RequestRefused
-    from mu.doctor.finding import OK, WARN, Finding
+    from mu.findings import OK, WARN, Finding
 
     try:
         found = ControlPort(find_address(where(), os.environ), ANSWER_S).doctor(asked)

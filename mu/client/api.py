@@ -9,12 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mu.aws.s3 import EMBEDDED_BUCKET
 from mu.client import calls
 from mu.client.address import Address, find_address
 from mu.client.answers import JobJson
 from mu.client.calls import Call
 from mu.client.control_port import TIMEOUT_S, ControlPort
-from mu.client.errors import NoAddress, NotRunning
+from mu.client.errors import ClientError, NoAddress, NotRunning
 from mu.client.function import PythonFunction
 from mu.client.jobs import AsyncJob, Job
 
@@ -49,8 +50,6 @@ class _Daemon:
         if token is not None and url is None:
             raise NoAddress("token belongs to url: without one, the token is the one in the home")
         self.address = self.find()
-        self.blobs: set[str] = set()
-        """The blobs that it has been sent."""
         self._functions: dict[PythonFunction, tuple[str, str]] = {}
         self.heard = False
         """Whether it has answered before."""
@@ -107,6 +106,12 @@ class Client:
         patience_s: float = PATIENCE_S,
     ) -> None:
         self._daemon = _Daemon(config, home, url, token, patience_s)
+
+    @classmethod
+    def _of(cls, daemon: _Daemon) -> Client:
+        client = cls.__new__(cls)
+        client._daemon = daemon
+        return client
 
     def __repr__(self) -> str:
         return f"<Client of {self.url}>"
@@ -173,6 +178,11 @@ class Client:
         """
         from mu.client.mapping import MapResults, Work, send_blobs
 
+        if bucket == EMBEDDED_BUCKET:
+            raise ClientError(
+                f"bucket {bucket} is on the daemon's machine: without a bucket, large results become"
+                " blobs there"
+            )
         most = workers or (2 * (os.cpu_count() or 1) if engine != "lambda" else MOST_WORKERS)
         work = Work.of(fn, items, most, chunk, item_retries + 1, bucket, return_exceptions)
         if not work.items:
@@ -180,7 +190,7 @@ class Client:
         if function is None:
             made = PythonFunction(engine, tuple(regions), memory, requirements, role)
             engine, function = self._daemon.deployed(made, self._send)
-        send_blobs(self._send, work, self._daemon.blobs)
+        send_blobs(self._send, work)
         given: dict[str, object] = {
             "engine": engine,
             "function": function,
@@ -251,8 +261,7 @@ class AsyncClient:
         """
         import asyncio
 
-        client = Client.__new__(Client)
-        client._daemon = self._daemon
+        client = Client._of(self._daemon)
         results = await asyncio.to_thread(client.map, fn, items, **options)
         done = object()
         try:

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from mu.client import calls
 from mu.client.answers import ActorJson, EndJson, JobJson
 from mu.client.calls import Call
-from mu.client.errors import JobError
+from mu.client.errors import ClientError, JobError
 from mu.client.html import card
 from mu.timeline.shape import TimelineJson
 
@@ -68,6 +69,11 @@ class Job(_KnownJob):
     def __init__(self, told: JobJson, url: str, send: Sync) -> None:
         super().__init__(told, url)
         self._send = send
+
+    def _repr_html_(self) -> str:
+        with suppress(ClientError):  # then it shows what was heard last
+            self.refresh()
+        return super()._repr_html_()
 
     @property
     def state(self) -> str:

@@ -15,7 +15,7 @@ from mu.client.answers import EndJson
 from mu.client.calls import Call
 from mu.client.errors import ClientError, ItemError, JobError
 from mu.client.function import PYTHON
-from mu.client.pickles import error_of, pickled_function, pickled_items, value_of
+from mu.client.pickles import error_of, modules_by_value, pickled, pickled_items, value_of
 
 if TYPE_CHECKING:
     from mu.client.jobs import Job
@@ -50,8 +50,9 @@ class Work:
         return_exceptions: bool,
     ) -> Work:
         """Pickle a function and its items. `chunk` 0: enough for so many workers. Raises ClientError."""
-        code = pickled_function(function)
-        arguments, count = pickled_items(items)
+        with modules_by_value():
+            code = pickled(function, "the function")
+            arguments, count = pickled_items(items)
         digests = [hashlib.sha256(one).hexdigest() for one in (code, arguments)]
         chunk = chunk or max(1, -(-count // workers))
         params = {"code": digests[0], "arguments": digests[1], "python": PYTHON, "chunk": chunk}
@@ -97,14 +98,11 @@ class InOrder:
                 self._next += 1
 
 
-def send_blobs(ask: Ask, work: Work, known: set[str]) -> None:
-    """Have the daemon keep the blobs. `known` are those that it has."""
+def send_blobs(ask: Ask, work: Work) -> None:
+    """Have the daemon keep the blobs."""
     for digest, content in work.blobs.items():
-        if digest in known:
-            continue
         if len(content) < WORTH_ASKING or not ask(calls.has_blob(digest)):
             ask(calls.put_blob(digest, content))
-        known.add(digest)
 
 
 def rows_of(ask: Ask, job: Job, end: EndJson) -> list[dict[str, Any]]:

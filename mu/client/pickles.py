@@ -2,12 +2,12 @@
 
 import base64
 import io
+import os
 import pickle
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -15,43 +15,13 @@ from mu.client.errors import ClientError, ItemError
 from mu.client.function import the_cloudpickle
 from mu.wire import frame
 
-
-def pickled_function(function: object) -> bytes:
-    """Return the pickle of a function, with the modules of its own. Raises ClientError."""
-    return _pickled(function, "the function")
-
-
-def pickled_items(items: Iterable[object]) -> tuple[bytes, int]:
-    """Return the frames of the pickles of calls, each with one argument; and how many they are."""
-    out, count = io.BytesIO(), 0
-    for count, item in enumerate(items, 1):
-        call: tuple[tuple[object], dict[str, object]] = (item,), {}
-        try:
-            dumped = pickle.dumps(call, protocol=5) if _is_plain(item) else None
-        except Exception:
-            dumped = None
-        out.write(frame(dumped or _pickled(call, f"item {count - 1}")))
-    return out.getvalue(), count
-
-
-def _is_plain(item: object) -> bool:
-    """Whether pickle does what cloudpickle would do, which takes ten times as long."""
-    return type(item) in (int, float, str, bytes, bool, type(None))
-
-
-def _pickled(value: object, what: str) -> bytes:
-    cloudpickle = the_cloudpickle()
-    with _by_value(cloudpickle):
-        try:
-            dumped: bytes = cloudpickle.dumps(value, protocol=5)
-        except Exception as error:
-            raise ClientError(f"{what} cannot be sent: {type(error).__name__}: {error}") from error
-    return dumped
+PLAIN = (int, float, str, bytes, bool, type(None))
 
 
 @contextmanager
-def _by_value(cloudpickle: Any) -> Iterator[None]:
-    """Have the client's own modules sent along: the workers do not have them."""
+def modules_by_value() -> Iterator[None]:
+    """Have pickles contain the client's own modules: the workers do not have them."""
+    cloudpickle = the_cloudpickle()
     known = set(cloudpickle.list_registry_pickle_by_value())
     ours = [module for module in own_modules() if module.__name__ not in known]
     for module in ours:
@@ -63,18 +33,37 @@ def _by_value(cloudpickle: Any) -> Iterator[None]:
             cloudpickle.unregister_pickle_by_value(module)
 
 
+def pickled(value: object, what: str) -> bytes:
+    """Return a pickle, which may contain functions. Raises ClientError, which says what it is."""
+    try:
+        dumped: bytes = the_cloudpickle().dumps(value, protocol=5)
+    except Exception as error:
+        raise ClientError(f"{what} cannot be sent: {type(error).__name__}: {error}") from error
+    return dumped
+
+
+def pickled_items(items: Iterable[object]) -> tuple[bytes, int]:
+    """Return the frames of the pickles of calls, each with one argument; and how many they are."""
+    out, count = io.BytesIO(), 0
+    for item in items:
+        call: tuple[tuple[object], dict[str, object]] = (item,), {}
+        plain = type(item) in PLAIN  # cloudpickle takes ten times as long
+        out.write(frame(pickle.dumps(call, 5) if plain else pickled(call, f"item {count}")))
+        count += 1
+    return out.getvalue(), count
+
+
 def own_modules() -> Iterator[ModuleType]:
     """Yield the imported modules that are neither Python's, nor installed, nor mu's."""
-    paths = sysconfig.get_paths()
-    installed = {
-        Path(paths[name]).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")
-    }
-    installed |= {Path(one).resolve() for one in sys.path if one.endswith(("-packages",))}
+    known = sysconfig.get_paths()
+    folders = {known[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    folders |= {path for path in sys.path if path.endswith("-packages")}
+    installed = tuple(f"{path}{os.sep}" for one in folders for path in (one, os.path.realpath(one)))
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if not file or name == "__main__" or name.partition(".")[0] in ("mu", "cloudpickle"):
+        if not file or file.startswith(installed) or name.partition(".")[0] == "mu":
             continue
-        if not any(folder in installed for folder in Path(file).resolve().parents):
+        if name != "__main__" and getattr(module, "__name__", "") == name:
             yield module
 
 

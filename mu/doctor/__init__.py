@@ -31,7 +31,6 @@ from mu.doctor.coordinator import (
     find_places,
     finders_of,
 )
-from mu.doctor.finding import FAIL, UNKNOWN, WARN, Finding
 from mu.doctor.function import (
     Subject,
     check_function,
@@ -50,6 +49,7 @@ from mu.doctor.inside import (
     not_run,
 )
 from mu.doctor.role import check_role, check_role_may
+from mu.findings import FAIL, UNKNOWN, WARN, Finding
 from mu.functions.apis import Clients
 from mu.functions.aws import CREDENTIALS, AwsError
 

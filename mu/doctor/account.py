@@ -7,7 +7,7 @@ from botocore.exceptions import ClientError
 
 from mu.aws.limits import MEMORY, NEW_ACCOUNT_MEMORY
 from mu.config import Config
-from mu.doctor.finding import FAIL, OK, WARN, Finding
+from mu.findings import FAIL, OK, WARN, Finding
 from mu.functions.apis import Clients
 from mu.functions.aws import aws_errors
 

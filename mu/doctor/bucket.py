@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from mu.aws.answers import Kind
 from mu.aws.s3 import EMBEDDED_BUCKET
-from mu.doctor.finding import FAIL, OK, WARN, Finding
+from mu.findings import FAIL, OK, WARN, Finding
 from mu.functions.apis import Clients
 from mu.functions.aws import AwsError, aws_errors
 

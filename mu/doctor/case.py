@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from mu.config import Config
-from mu.doctor.finding import FAIL, OK, UNKNOWN, Finding
+from mu.findings import FAIL, OK, UNKNOWN, Finding
 from mu.functions.apis import Clients
 from mu.functions.aws import AwsClients, LocalClients
 from mu.functions.deploy import DEFAULTS, NAME

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mu import hosts
 from mu.config import Config
-from mu.doctor.finding import FAIL, OK, UNKNOWN, WARN, Finding
+from mu.findings import FAIL, OK, UNKNOWN, WARN, Finding
 from mu.home import WORKER_SOCKET
 from mu.net.certificates import SERVER_NAME, Authority, Facts
 from mu.wire import Framer, frame

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mu.aws.limits import MANAGED_TIMEOUT_S, RUNTIMES, TIMEOUT
 from mu.doctor.coordinator import Reach
-from mu.doctor.finding import FAIL, OK, WARN, Finding
+from mu.findings import FAIL, OK, WARN, Finding
 from mu.functions.apis import Clients, FunctionConfiguration, LambdaApi
 from mu.functions.aws import AwsError, aws_errors
 from mu.functions.deploy import EVENT_AGE_S, HANDLER, RETRIES, failure_of

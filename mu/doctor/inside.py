@@ -8,8 +8,8 @@ from typing import Any
 
 from mu.aws.limits import BOTO3
 from mu.doctor.coordinator import Reach
-from mu.doctor.finding import FAIL, OK, UNKNOWN, WARN, Finding
 from mu.doctor.function import Subject
+from mu.findings import FAIL, OK, UNKNOWN, WARN, Finding
 from mu.functions.aws import aws_errors
 from mu.functions.deploy import DESCRIPTION
 from mu.net.certificates import SERVER_NAME

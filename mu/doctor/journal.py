@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from mu.doctor.finding import FAIL, OK, WARN, Finding
+from mu.findings import FAIL, OK, WARN, Finding
 from mu.home import HomeInUse, lock
 from mu.journal.check import check
 from mu.journal.database import JournalError

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mu.doctor.finding import FAIL, OK, WARN, Finding
+from mu.findings import FAIL, OK, WARN, Finding
 from mu.functions.apis import Clients, TrustPolicy
 from mu.functions.aws import AwsError, aws_errors
 from mu.functions.iam import LOGS

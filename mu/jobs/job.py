@@ -483,6 +483,7 @@ class Job(RecordedJob):
     def launch_pending(self, launch_id: str, why: str) -> None:
         """Note that a launch waits in its engine."""
         self.launches.wait(launch_id, why, self.clock.seconds())
+        self.bill.never_ran(launch_id)  # it has cost nothing so far
 
     def launch_ended(self, launch_id: str, why: str) -> None:
         """Note that the worker of a launch has ended: its actor is not held for it."""

@@ -36,6 +36,8 @@ MpiDefault=none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=100000,bf_interval=1
+PreemptType=preempt/partition_prio
+PreemptMode=CANCEL
 SlurmdParameters=config_overrides
 MaxArraySize={array}
 MinJobAge={age}
@@ -46,6 +48,7 @@ MessageTimeout=10
 ReturnToService=2
 {nodes}
 PartitionName=work Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+PartitionName=urgent Nodes=ALL PriorityTier=9 MaxTime=INFINITE State=UP
 PartitionName=closed Nodes=ALL State=DOWN
 """
 _SET_DEATH_SIGNAL = 1

@@ -23,6 +23,7 @@ from mu.client import (
     JobError,
     NotRunning,
     RequestRefused,
+    calls,
     mapping,
 )
 
@@ -233,24 +234,24 @@ def test_a_blob_is_kept_under_its_digest_only(daemon, client):
     ask = client._send
     content = b"some content" * 1000
     digest = hashlib.sha256(content).hexdigest()
-    assert not ask(mapping.calls.has_blob(digest))
+    assert not ask(calls.has_blob(digest))
     with pytest.raises(RequestRefused, match=f"the content's SHA-256 is .*, not {digest}"):
-        ask(mapping.calls.put_blob(digest, b"other"))
-    ask(mapping.calls.put_blob(digest, content))
-    assert ask(mapping.calls.has_blob(digest))
-    assert ask(mapping.calls.get_blob(digest)) == content
+        ask(calls.put_blob(digest, b"other"))
+    ask(calls.put_blob(digest, content))
+    assert ask(calls.has_blob(digest))
+    assert ask(calls.get_blob(digest)) == content
     assert (daemon.home / "blobs" / digest).stat().st_mode & 0o077 == 0
     with pytest.raises(RequestRefused, match="named by its SHA-256 in 64 hex digits, got 'x'"):
-        ask(mapping.calls.put_blob("x", b""))
+        ask(calls.put_blob("x", b""))
 
 
 def test_a_reader_can_send_no_blob(daemon):
     reader = Client(url=daemon.url, token=(daemon.home / "read-token").read_text())
     with pytest.raises(RequestRefused, match="may only read") as refused:
-        reader._send(mapping.calls.put_blob("0" * 64, b""))
+        reader._send(calls.put_blob("0" * 64, b""))
     assert refused.value.status == 403
     with pytest.raises(RequestRefused, match="must have at most 1048576 bytes"):
-        reader._send(mapping.calls.put_blob("0" * 64, bytes(2**20 + 1)))
+        reader._send(calls.put_blob("0" * 64, bytes(2**20 + 1)))
 
 
 # ---------------------------------------------------------------- docs/python.md

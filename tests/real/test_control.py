@@ -98,7 +98,7 @@ def test_an_invalid_order_is_refused(daemon, body, says):
 @pytest.mark.parametrize(
     ("body", "field", "says"),
     [
-        ({"engine": "external"}, "engine", "engine must be lambda or local, got 'external'"),
+        ({"engine": "external"}, "engine", "local, got 'external'"),
         ({"functions": ["a b"]}, "functions", "functions must be 1 to 64 letters, digits, - and _"),
         ({"functions": "a"}, "functions", "functions must be a list, got 'a'"),
         ({"regions": []}, "regions", "regions must name at least one region, got []"),

@@ -29,7 +29,7 @@ from mu.aws.limits import BOTO3
 from mu.config import Config, LaunchSection, MuSection, RelaySection, WorkerSection
 from mu.doctor import _run, account, bucket, coordinator, examine, function, inside, role
 from mu.doctor.case import Case
-from mu.doctor.finding import FAIL, OK, UNKNOWN, WARN
+from mu.findings import FAIL, OK, UNKNOWN, WARN
 from mu.functions.aws import AwsClients, AwsError, aws_errors
 from mu.functions.bundle import bundle
 from mu.functions.deploy import HANDLER

@@ -2,15 +2,21 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mu.functions.bundle import bundle
+from mu.interfaces import IEngine
+from mu.invocations import Accepted, Invocation
+from mu.registry import Registry
 
 PACKAGED = {"mode": 0}
 """An event that needs no coordinator: it runs the bundle's packaged command."""
@@ -32,6 +38,26 @@ def make(tmp_path_factory):
         return bundle(folder / "b.zip", executables=[script], command=command).path
 
     return make
+
+
+def test_the_smallest_engine_of_the_docs_starts_a_worker(make, tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "engines.md").read_text()
+    code = re.search(r"## The smallest engine\n\n((?:    .*\n|\n)+)", page)
+    assert code is not None
+    mark = Path(f"/dev/shm/{tmp_path.name}-{os.getpid()}")
+    zipped = make(f"touch {mark}")
+    given: dict[str, Any] = {}
+    exec(textwrap.dedent(code[1]).replace("/srv/functions", str(zipped.parent)), given)
+    registry = Registry()
+    registry.add(IEngine, given["engine"], "docs")
+    launching = registry.engines["processes"].launch(
+        Invocation("l1", zipped.stem, "", json.dumps(PACKAGED).encode())
+    )
+    assert launching.result == Accepted()
+    until = time.monotonic() + 20
+    while not mark.exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    mark.unlink()
 
 
 def write_event(folder: Path, event: object) -> Path:

@@ -54,10 +54,15 @@ def test_a_backup_of_the_journal_has_the_jobs(daemon, tmp_path):
 def test_systemd_accepts_the_unit(tmp_path):
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed (Debian: systemd)")
-    words = shlex.split(command("/opt/mu/bin/mu init").replace("/etc", str(tmp_path)))
+    words = shlex.split(command("/opt/mu/bin/mu init /etc").replace("/etc", str(tmp_path)))
     assert mu(*words[1:]).exit_code == 0
-    assert "\nUser=mu\n" in (tmp_path / "mu.service").read_text()
-    done = subprocess.run(
-        ["systemd-analyze", "verify", tmp_path / "mu.service"], capture_output=True, text=True
-    )
-    assert [line for line in done.stderr.splitlines() if "mu.service" in line] == []
+    conf = tmp_path / "mu.conf"
+    conf.write_text(f"[mu]\nhome = {tmp_path}/home\n[worker]\nhaproxy = yes\n")
+    words = shlex.split(command("/opt/mu/bin/mu init --haproxy").replace("/etc", str(tmp_path)))
+    assert mu(*words[1:]).exit_code == 0
+    for name in ("mu.service", "mu-haproxy@.service"):
+        assert "\nUser=mu\n" in (tmp_path / name).read_text()
+        done = subprocess.run(
+            ["systemd-analyze", "verify", tmp_path / name], capture_output=True, text=True
+        )
+        assert [line for line in done.stderr.splitlines() if name in line] == []

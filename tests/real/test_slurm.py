@@ -42,10 +42,10 @@ class Site:
         self.cluster = Cluster(folder / "cluster")
         self.running: list[Daemon] = []
 
-    def start(self, name: str, **more: str) -> Daemon:
+    def start(self, name: str, options: str = "", **more: str) -> Daemon:
         conf = free_ports_conf(local="enabled = no", launch="engine = slurm", **more)
         conf += f"[slurm]\nfolder = {self.shared}\npython = {sys.executable}\npoll_s = 1\n"
-        conf += "node_hour_usd = 36\nworkers_per_node = 10\n"
+        conf += f"node_hour_usd = 36\nworkers_per_node = 10\n{options}"
         path = f"{self.folder}/bin:{self.cluster.env['PATH']}"
         env = {**self.s3.env, **self.cluster.env, "PATH": path}
         self.running.append(Daemon(self.folder / name, env, conf))
@@ -236,8 +236,23 @@ def test_a_task_that_slurm_requeues_is_cancelled_and_its_worker_replaced(mu, sit
     site.cluster.run("scontrol", "requeue", task)
     done = mu.wait(job["id"])
     assert done["state"] == "done", done["error"]
+    # And not: its program was ended, which Slurm does first.
     assert failures_of(mu, job).endswith(f"its worker ended: Slurm requeued task {task}")
+    assert [one[2] for one in site.tasks() if one[:2] == [array, index]] == ["CANCELLED"]
     assert chunk(s3, "requeued", 0) == "onetwo"
+
+
+def test_a_worker_that_is_preempted_is_replaced(mu, site, s3):
+    put_film(s3, "preempted", ["slow"])
+    options = {"sbatch": "--nodelist=n1"}
+    job = mu.ask("/jobs", site.order("preempted", 1, 1, retries=1, engine_options=options))
+    await_(lambda: begun(mu, job), "no worker")
+    put_film(s3, "preempted", ["one"])
+    urgent = ["--partition=urgent", "--nodelist=n1", "--exclusive", "--output=/dev/null"]
+    site.cluster.run("sbatch", *urgent, "--wrap=sleep 1")
+    done = mu.wait(job["id"])
+    assert done["state"] == "done", done["error"]
+    assert re.search(r"its worker ended: Slurm's task \d+_0 is PREEMPTED", failures_of(mu, job))
 
 
 def test_the_workers_of_a_node_that_fails_are_replaced(mu, site, s3):
@@ -272,8 +287,9 @@ def test_a_daemon_killed_before_sbatch_has_answered_submits_nothing_twice(site, 
     wrapper.write_text(SLOW_SBATCH.format(sbatch=real, folder=site.folder))
     wrapper.chmod(0o755)
     (site.folder / "hang").touch()
+    options = "sbcast = yes\nmemory_mb = 400\n"
     try:
-        killed = site.start("killed")
+        killed = site.start("killed", options)
         job = killed.ask("/jobs", site.order("twice", 2, 1))
         submitted = site.folder / "submitted"
         await_(submitted.exists, "nothing was submitted")
@@ -281,7 +297,7 @@ def test_a_daemon_killed_before_sbatch_has_answered_submits_nothing_twice(site, 
         (array,) = set(submitted.read_text().split())
     finally:
         (site.folder / "hang").unlink()
-    next_one = site.start("killed")
+    next_one = site.start("killed", options)
     done = next_one.wait(job["id"])
     assert done["state"] == "done", done["error"]
     assert done["launches"] == {"accepted": 2}
@@ -328,6 +344,6 @@ def test_the_doctor_looks_around_on_a_node(mu, site):
 @pytest.mark.soak
 def test_three_hundred_workers(mu, site):
     job = {"pipeline": "hello", "workers": 300, "function": "worker"}
-    done = mu.wait(mu.ask("/jobs", job)["id"], 300)
+    done = mu.wait(mu.ask("/jobs", job)["id"], 900)
     assert done["state"] == "done", done["error"]
     assert done["launches"]["accepted"] >= 300

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from mu_slurm.options import OPTIONS, ORDER_OPTIONS
 from twisted.internet.task import Clock
 
 from mu.aws import limits
@@ -20,6 +21,7 @@ from mu.totals import Totals, Traffic
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+PAGES += sorted((ROOT / "plugins").glob("*/*.md"))
 
 
 def reference() -> str:
@@ -105,6 +107,52 @@ def anchors(page: Path) -> set[str]:
 def test_the_drawing_of_a_jobs_life_is_up_to_date():
     page = (ROOT / "docs" / "architecture.md").read_text()
     assert life_of_a_job() in page, "generate it: python tests/unit/test_docs.py"
+
+
+PLUGIN = ROOT / "plugins" / "mu-slurm"
+
+
+def pieces_of_the_plugin() -> list[str]:
+    """Return what docs/engines.md shows of the plugin's code."""
+    page = (ROOT / "docs" / "engines.md").read_text().partition("\n## Starting\n")[2]
+    blocks = re.findall(r"(?:^    .*\n|^\n(?=    ))+", page, re.MULTILINE)
+    pieces = [piece for block in blocks for piece in re.split(r"^ *\.\.\.\n", block, flags=re.M)]
+    return [textwrap.dedent(piece).strip("\n") for piece in pieces]
+
+
+def test_the_page_on_engines_shows_the_plugins_code():
+    known = [path.read_text().splitlines() for path in (PLUGIN / "mu_slurm").glob("*.py")]
+    pieces = pieces_of_the_plugin()
+    assert len(pieces) > 10
+    for piece in pieces:
+        size = len(piece.splitlines())
+        assert any(
+            textwrap.dedent("\n".join(lines[first : first + size])) == piece
+            for lines in known
+            for first in range(len(lines))
+        ), piece
+
+
+def shown(default: object) -> str:
+    """Return a default as the page has it."""
+    if isinstance(default, bool):
+        return "yes" if default else "no"
+    text = f"{default:g}" if isinstance(default, int | float) else str(default)
+    return text and f"`{text}`"
+
+
+def test_the_page_of_mu_slurm_has_all_its_options():
+    page = (PLUGIN / "README.md").read_text()
+    rows = re.findall(r"^\| `(\w+)`( \*)? \| ?(\S*) \| (.*) \|$", page, re.MULTILINE)
+    assert rows == [
+        (
+            one.name,
+            " *" if one.name in ORDER_OPTIONS else "",
+            shown(one.default),
+            one.help,
+        )
+        for one in OPTIONS
+    ]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -84,6 +84,22 @@ def begin(job, actor):
     job.record(Assigned(10.0, actor, 1, f"s{actor}", ""))
 
 
+def test_viewers_see_how_many_actors_of_a_stage_are_to_go(clock):
+    job, feeds = recorded_job(make_spec(Patient, workers=3)), Feeds(clock)
+    stages = [["encode", [0, 1]]]
+    job.record(Planned([{}] * 3, [0, 1, 2], after=[[[0, 1], [2]]], stages=stages))
+    request, _ = watch(feeds, job)
+    ((_, _, told),) = request.events()
+    assert rows(told)[2]["waits_for"] == "stage encode"
+    assert told["job"]["gates"] == {"stage encode": "stage encode: 2 of 2 to go"}
+    begin(job, 0)
+    job.record(AttemptEnded(12.0, 0, 1, None, None, "", "", True))
+    clock.advance(TICK_S)
+    ((_, _, told),) = request.events()
+    assert told["job"]["gates"] == {"stage encode": "stage encode: 1 of 2 to go"}
+    assert 2 not in rows(told), "its row is the same"
+
+
 def test_a_viewer_gets_a_snapshot_and_then_only_what_changes(clock):
     job, feeds = job_of(100), Feeds(clock)
     request, _ = watch(feeds, job)

@@ -128,7 +128,7 @@ def test_nothing_but_the_plugin_imports_the_service():
 @pytest.mark.parametrize("part", ["functions", "doctor"])
 def test_what_makes_functions_knows_little_of_the_daemon(part):
     known = {"functions", "config", "net", "aws", "hosts", "parameters"}
-    known |= {"journal", "home", "wire"} if part == "doctor" else set()
+    known |= {"findings", "journal", "home", "wire"} if part == "doctor" else set()
     assert parts_of_mu(part) <= known
 
 
@@ -143,7 +143,10 @@ def test_recorded_courses_are_for_the_command_line_only():
 
 def test_the_command_line_takes_little_from_the_daemon_and_gives_it_nothing():
     lazily = {"functions", "doctor", "net", "engines", "home", "aws", "launch", "invocations"}
-    lazily |= {"registry"}  # without a daemon, mu doctor examines engines of plugins itself
+    lazily |= {
+        "findings",
+        "registry",
+    }  # without a daemon, mu doctor examines engines of plugins itself
     assert (
         parts_of_mu("cli")
         <= {"client", "config", "parameters", "jobs", "strict_json", "timeline", "page"} | lazily

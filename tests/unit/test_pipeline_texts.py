@@ -25,6 +25,7 @@ NEEDED = {
     "xcenc": {"keyframe_distance": 2},
     "ffmpeg_split": {"seconds": 1},
     "ffmpeg_split_upload": {"seconds": 1},
+    "pymap": {"call": "math:sqrt", "items": [1]},
 }
 OWN = [name for name, one in PIPELINES.items() if type(one).__module__.startswith("mu.")]
 
@@ -79,6 +80,9 @@ def test_texts_inside_lists_and_objects_are_checked_too():
 @pytest.mark.parametrize(("pipeline", "name"), names(str, "bucket"))
 @pytest.mark.parametrize("text", ["", "a bucket", "bucket\n", "b/k", "s3://b", "b" * 256, "ü"])
 def test_a_bucket_that_cannot_be_one_is_refused(pipeline, name, text):
+    if pipeline == "pymap" and not text:  # it needs none
+        assert order(pipeline, bucket=text).params.bucket == ""
+        return
     assert refused(pipeline, bucket=text).field == "params.bucket"
 
 

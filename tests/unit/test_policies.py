@@ -221,6 +221,7 @@ PARAMS = {
         "prefix": "in/",
         "out_prefix": "o/",
     },
+    "pymap": {"call": "math:sqrt", "items": [1]},
     "xcenc": {"keyframe_distance": 2, "upload_states": True},
 }
 DEFAULTS = {"png2y4m", "vpxenc", "xcenc7", "y4m2png", "gray_scale", "merge_mp4"}
@@ -232,6 +233,7 @@ ANSWERS = {
     "film": FILM_ANSWERS,
     "map": {"run:": "OK:RETVAL(0):OUTPUT(5):COMMAND(x)"},
     "mapreduce": {"run:": "OK:RETVAL(0):OUTPUT(5):COMMAND(x)"},
+    "pymap": {"run:cat": 'OK:RETVAL(0):OUTPUT({"failed": 0, "bytes": 99999}):COMMAND(x)'},
     "y4m2png": {"run:test": "OK:RETVAL(0):OUTPUT(6):COMMAND(x)"},
 }
 

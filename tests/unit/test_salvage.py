@@ -10,8 +10,8 @@ from kit.cli import inside as mu
 from kit.cli import refusal
 from kit.parts import make_spec
 
-from mu.doctor.finding import FAIL, OK, WARN
 from mu.doctor.journal import examine_journal
+from mu.findings import FAIL, OK, WARN
 from mu.home import lock
 from mu.jobs.history import NoHistory, read
 from mu.jobs.recovery import find

@@ -295,6 +295,13 @@ def test_a_failure_stops_the_job_if_it_is_to(policy, state):
     assert (lines[0].heard[-1] == b"quit:") == (state == "failed")
 
 
+def test_a_failure_that_stops_the_job_cancels_the_actors_that_have_not_begun():
+    job = make_job(Two, workers=3, on_failure="stop")
+    Port(job).join(hello=hello()).say(b"RE:1:FAIL(no)")
+    assert [actor["state"] for actor in job.workers()] == ["failed", "cancelled", "cancelled"]
+    assert job.describe()["counts"]["waiting"] == 0
+
+
 def test_an_ended_attempts_records_say_how_it_ended():
     job, port = held(Two, retries=1)
     line = port.join(hello=hello())

@@ -151,6 +151,8 @@ function drawHead(parts, model, cancel, rerun) {
   }
 }
 
+const EMPTY = new Set(['""', "null", "[]", "{}"]);  // of parameters, which are not shown
+
 function drawFacts(parts, model) {
   const {job} = model;
   const {total, done, failed} = job.inputs;
@@ -166,6 +168,8 @@ function drawFacts(parts, model) {
   const most = job.max_cost_usd ? ` of ${dollars(job.max_cost_usd)}` : "";
   const atMost = job.cost_usd_at_most > job.cost_usd ? `, at most ${dollars(job.cost_usd_at_most)}` : "";
   const launches = Object.entries(job.launches).filter(([, one]) => one).map(([name, one]) => `${count(one)} ${name}`).join(", ");
+  const given = Object.entries(job.params).filter(([, value]) => !EMPTY.has(JSON.stringify(value)))
+    .map(([name, value]) => `${name}=${typeof value === "string" ? value : JSON.stringify(value)}`).join("  ").slice(0, 1000);
   fill(parts.facts, facts([
     ["Actors", counts(job)],
     [job.finished ? "Took" : "Running for", span(model.elapsed())],
@@ -177,7 +181,7 @@ function drawFacts(parts, model) {
     ["Engine", [job.engine, job.engine === "local" ? null : job.regions.join(", ")].filter(Boolean).join(", ")],
     ["Function", job.functions.length > 1 ? `${job.function}, ${job.functions.length} copies` : job.function],
     ["Rerun of", job.rerun && h("a", {href: `#/jobs/${job.rerun}`}, job.rerun)],
-    ["Parameters", Object.keys(job.params).length ? h("code", {class: "long"}, JSON.stringify(job.params).slice(0, 1000)) : ""],
+    ["Parameters", given && h("code", {class: "long"}, given)],
   ]));
 }
 

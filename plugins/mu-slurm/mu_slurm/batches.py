@@ -35,6 +35,8 @@ class Batch:
     """Slurm's id of the array; 0: it is not known whether there is one."""
     left_over: bool = False
     """Whether an earlier daemon wrote it."""
+    unsure: bool = False
+    """Whether sbatch was called and has not answered."""
     ended: set[int] = field(default_factory=set)
     """The indices of tasks that have ended."""
     dropped_at: float | None = None

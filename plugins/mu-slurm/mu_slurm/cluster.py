@@ -68,10 +68,12 @@ class Cluster:
             place.parent.mkdir(parents=True, exist_ok=True)
             partial = Path(tempfile.mkdtemp(dir=place.parent))
             unpack(bundle, partial)
-            for name in ("mu_worker", "mu", "lambda_function.py"):
+            for name in ("mu_worker", "mu"):  # so that not each task does
                 compileall.compile_dir(partial / name, quiet=2)
-            with suppress(OSError):  # another launch was faster
+            try:
                 partial.rename(place)
+            except OSError:  # another launch was faster
+                shutil.rmtree(partial, ignore_errors=True)
         return place
 
     # ------------------------------------------------ arrays

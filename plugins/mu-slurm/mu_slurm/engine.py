@@ -7,13 +7,13 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
-from mu.doctor.finding import Finding
+from mu.findings import Finding
 from mu.invocations import Accepted, Answer, Invocation, Refused, Size, Unreached
 from mu.parameters import Params
 from mu.plugins import Engine, EngineSite, LaunchListener
@@ -92,8 +92,8 @@ class SlurmEngine(Engine):
     async def _launch_many(self, invocations: Sequence[Invocation]) -> list[Answer]:
         if not self._cluster.options.folder:
             return [Refused("[slurm] folder is not set in mu.conf")] * len(invocations)
-        if self._found is not None and not self._found.called:
-            await _after(self._found)
+        if self._found is not None:
+            await DeferredList([self._found])  # which leaves it its result
         answers: dict[str, Answer] = {}
         asked = {one.launch: self._by_launch.get(one.launch) for one in invocations}
         for batch in {one.name: one for one in asked.values() if one is not None}.values():
@@ -143,8 +143,10 @@ class SlurmEngine(Engine):
                 if isinstance(error, SlurmError)
                 else Refused(f"cannot write in [slurm] folder: {error}")
             )
-            # Slurm may have it, if the answer was lost: it is looked up before a retry.
-            if batch is not None and not isinstance(answer, Unreached):
+            if batch is not None and isinstance(answer, Unreached):
+                batch.unsure = True  # the answer may be lost: Slurm is asked before a retry
+                self._poll_soon()
+            elif batch is not None:
                 self._forget(batch)
             return answer
         self._poll_soon()
@@ -194,7 +196,7 @@ class SlurmEngine(Engine):
         """Ask for the states of all tasks."""
         self._polled_at = self._reactor.seconds()
         # Of others, Slurm may not know yet when it answers.
-        asked = [one for one in self._batches.values() if one.array or one.left_over]
+        asked = [one for one in self._batches.values() if one.array or one.left_over or one.unsure]
         asking = self._in_thread(self._cluster.tasks)
         asking.addCallback(self._hear, asked).addErrback(self._unanswered)
         asking.addErrback(self._failed).addBoth(self._polled)
@@ -210,7 +212,11 @@ class SlurmEngine(Engine):
         of_job = {batch.name: batch.job for batch in asked}
         queued = [task for task in tasks if task.queued and task.name in of_job]
         waiting = Counter(of_job[task.name] for task in queued)
+        known = {task.name for task in tasks}
         for batch in asked:
+            if batch.unsure and not batch.array and batch.name not in known:
+                self._forget(batch)  # it was not submitted, and mu was told so
+                continue
             self._hear_of(batch, by_place, waiting[batch.job])
             if batch.is_over and batch.name in self._batches:
                 self._forget(batch)
@@ -234,7 +240,7 @@ class SlurmEngine(Engine):
             elif task.queued:
                 self._listener.pending(launch, f"{waiting:,} pending ({task.reason})")
         late = batch.dropped_at is not None and self._polled_at - batch.dropped_at > GOODBYE_S
-        unwanted = [str(batch.array)] if late and not batch.is_over else requeued
+        unwanted = [str(batch.array)] if late and batch.array and not batch.is_over else requeued
         if unwanted:
             self._in_thread(self._cluster.cancel, unwanted).addErrback(self._unanswered)
 
@@ -243,9 +249,9 @@ class SlurmEngine(Engine):
     def size(self, function: str, region: str) -> Deferred[Size | Unreached | str]:
         options = self._cluster.options
         if not options.node_hour_usd:
-            return _succeed("[slurm] node_hour_usd is not set in mu.conf")
+            return succeed("[slurm] node_hour_usd is not set in mu.conf")
         hour_usd = options.node_hour_usd / options.workers_per_node
-        return _succeed(Size(options.memory_mb, timeout_s=options.time_s, hour_usd=hour_usd))
+        return succeed(Size(options.memory_mb, timeout_s=options.time_s, hour_usd=hour_usd))
 
     def log_of(self, function: str, region: str, since: float) -> Deferred[str]:
         return self._in_thread(self._cluster.last_words, function, since)
@@ -257,9 +263,9 @@ class SlurmEngine(Engine):
 
     def _unanswered(self, failure: Any) -> None:
         """Say once that Slurm does not answer; it is asked again, and nobody counts as dead."""
-        error = failure.trap(SlurmError) and failure.value
+        failure.trap(SlurmError)
         if not self._silent:
-            self.log.warn("Slurm does not answer: {why}", why=str(error))
+            self.log.warn("Slurm does not answer: {why}", why=str(failure.value))
         self._silent = True
 
     def _failed(self, failure: Any) -> None:
@@ -286,14 +292,3 @@ def _daemon_id(folder: Path) -> str:
         return path.read_text().strip()
     except OSError as error:
         raise ValueError(f"engine slurm cannot use {path}: {error.strerror}") from None
-
-
-def _succeed(value: Any) -> "Deferred[Any]":
-    from twisted.internet.defer import succeed
-
-    return succeed(value)
-
-
-def _after(other: Deferred[Any]) -> "Deferred[Any]":
-    """Return a Deferred that fires when another has, and leaves that its result."""
-    return DeferredList([other])

@@ -7,7 +7,7 @@ import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
 
-from mu.doctor.finding import FAIL, OK, UNKNOWN, WARN, Finding
+from mu.findings import FAIL, OK, UNKNOWN, WARN, Finding
 from mu.plugins import EngineSite
 from mu_slurm.cluster import Cluster
 from mu_slurm.options import sbatch_words
@@ -157,9 +157,8 @@ def _inside(cluster: Cluster, site: EngineSite) -> Iterator[Finding]:
         yield Finding("way back", UNKNOWN, "no daemon runs, so there is no port to connect to")
     elif seen["reach"]:
         remedy = "set public_host in [launch] of mu.conf to an address that nodes can reach"
-        yield Finding(
-            "way back", FAIL, f"{node} cannot connect to {place}: {seen['reach']}", remedy
-        )
+        said = f"{node} cannot connect to {place}: {seen['reach']}"
+        yield Finding("way back", FAIL, said, remedy)
     else:
         yield Finding("way back", OK, f"{node} connects to {place}")
 

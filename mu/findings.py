@@ -1,4 +1,4 @@
-"""The result of a check."""
+"""What the checks of `mu doctor` find."""
 
 from dataclasses import dataclass
 
