@@ -129,7 +129,8 @@ def test_a_daemon_may_be_killed_again_and_again(start, s3):
         time.sleep(0.2)
         daemon.process.kill()
         daemon = start()
-    assert daemon.wait(ordered["id"])["state"] == "done"
+    job = daemon.wait(ordered["id"])
+    assert (job["state"], job["error"]) == ("done", None)
     assert joined(s3, "often", 5)
 
 

@@ -178,7 +178,7 @@ async def serve(reactor: ILocalReactor, options: argparse.Namespace, folder: Pat
     engine |= {"private_tmp": not setup.shared_tmp, "why_shared": setup.why_shared}
     limits = InvocationLimits(options.concurrency, options.invoke_rate, tuple(options.retry_pauses))
     endings = Endings()
-    invocations = InvocationQueue(reactor, store, pool, limits, endings.add)
+    invocations = InvocationQueue(reactor, store, pool, limits, endings.began, endings.add)
     faults = FaultInjector(options.faults)
     if options.faults != NO_FAULTS:
         log.warn("fault injection is on: {faults}", faults=str(options.faults))

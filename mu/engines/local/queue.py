@@ -57,10 +57,11 @@ class InvocationQueue:
         store: FunctionStore,
         pool: SandboxPool,
         limits: InvocationLimits,
+        on_begin: Callable[[str], None] = lambda event: None,
         on_end: Callable[[str, InvocationResult], None] = lambda event, result: None,
     ) -> None:
-        """`on_end` is called with the payload and the result of each invocation that has ended."""
-        self._on_end = on_end
+        """`on_begin` is called with the payload of each invocation, `on_end` also with its result."""
+        self._on_begin, self._on_end = on_begin, on_end
         self._clock, self._store, self._pool, self._limits = clock, store, pool, limits
         self._running: Counter[str] = Counter()
         self._events: dict[str, _Event] = {}
@@ -171,6 +172,7 @@ class InvocationQueue:
         self, request: str, function: Function, region: str, event: str
     ) -> Deferred[InvocationResult]:
         self._running[function.name] += 1
+        self._on_begin(event)
         done = self._pool.invoke(request, function, self._store.code_of(function), region, event)
         return done.addCallback(self._free, function.name, event)
 
