@@ -112,7 +112,12 @@ def test_it_has_a_tmp_of_its_own_and_leaves_nothing_behind(make, tmp_path):
     ("command", "option", "status", "says"),
     [
         ("sleep 100 & sleep 100", ("--timeout", 0.5), 124, "ran for its time limit, 0.5 s"),
-        ("(head -c 300m /dev/zero; sleep 100) | tail", ("--memory", 100), 137, "was out of memory:"),
+        (
+            "(head -c 300m /dev/zero; sleep 100) | tail",
+            ("--memory", 100),
+            137,
+            "was out of memory:",
+        ),
     ],
 )
 def test_a_limit_ends_the_worker_and_all_that_it_started(make, command, option, status, says):
