@@ -8,7 +8,7 @@ import pytest
 from stage import S3Server
 
 from mu.aws.s3 import EMBEDDED_BUCKET
-from mu.events import Finish, Send
+from mu.events import Entered, Finish, Send
 from mu.functions.bundle import bundle
 from mu.journal.archive import Archive
 from mu.journal.records import Happened, read_record, write_event
@@ -581,10 +581,10 @@ def test_with_a_worker_that_numbers_nothing_all_is_done_one_after_the_other(mapp
     archive = Archive(mapper.home / "journal.db", read_only=True)
     records = [read_record(line) for line in archive.lines(job["id"])]
     archive.close()
-    (kind, _), *replies = [record.event for record in records if isinstance(record, Happened)]
-    assert kind == "entered"
-    assert {number for _, _, _, number in replies} == {0}
-    assert [text.partition("(")[0] for _, _, text, _ in replies] == [
+    first, *replies = [record.event for record in records if isinstance(record, Happened)]
+    assert isinstance(first, Entered)
+    assert {reply.command for reply in replies} == {0}
+    assert [reply.text.partition("(")[0] for reply in replies] == [
         "OK:HELLO",
         *["OK:RETRIEVE", "OK:RETVAL", "OK:RETVAL", "OK:UPLOAD"] * 3,
     ]
