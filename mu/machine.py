@@ -5,7 +5,6 @@ same machine is driven by a live session, a test that compares lists, or a repla
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
 from mu.deprecated import moved
 from mu.events import (
@@ -52,28 +51,36 @@ __getattr__ = moved(
 )
 
 
-@dataclass(slots=True)
 class Machine:
     """Drives one actor from Entered to Finish. `begin` returns the first state for a context."""
 
-    worker: ScriptWorker
-    begin: Callable[[ScriptWorker], State]
-    held_limit: int = HELD_LIMIT
-    info_limit: int = INFO_LIMIT
-    state: State | None = None
-    finished: Finish | None = None
-    crash: Exception | None = None
-    """The exception that a state raised, if the actor failed because of it."""
-    _held: list[Answered] = field(default_factory=list)
-    _timed: dict[str, tuple[State, float]] = field(default_factory=dict)
-    """For each timer: the state that set it, and its timeout in seconds."""
-    _timers: int = 0
-    _info_size: int = 0
-    _numbered: bool = True
-    """Whether the worker says which command a reply answers; those of the original do not."""
+    __slots__ = (
+        *("begin", "crash", "finished", "info_limit", "state", "worker"),
+        *("held_limit", "_held", "_info_size", "_numbered", "_timed", "_timers"),
+    )
 
-    def __post_init__(self) -> None:
-        self.worker.held_limit = self.held_limit
+    def __init__(
+        self,
+        worker: ScriptWorker,
+        begin: Callable[[ScriptWorker], State],
+        held_limit: int = HELD_LIMIT,
+        info_limit: int = INFO_LIMIT,
+    ) -> None:
+        self.worker = worker
+        self.begin = begin
+        self.held_limit = worker.held_limit = held_limit
+        self.info_limit = info_limit
+        self.state: State | None = None
+        self.finished: Finish | None = None
+        self.crash: Exception | None = None
+        """The exception that a state raised, if the actor failed because of it."""
+        self._held: list[Answered] = []
+        self._timed: dict[str, tuple[State, float]] = {}
+        """For each timer: the state that set it, and its timeout in seconds."""
+        self._timers = 0
+        self._info_size = 0
+        self._numbered = True
+        """Whether the worker says which command a reply answers; those of the original do not."""
 
     @property
     def label(self) -> str:

@@ -1,24 +1,22 @@
 """A session's effects, which its driver performs in order.
 
-A machine's SetTimer and CancelTimer are also effects of its session. Append and Write occur for
-almost every reply; they are not frozen, because that would double the cost of creating one.
+A machine's SetTimer and CancelTimer are also effects of its session.
 """
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from mu.events import CancelTimer, Event, Finish, SetTimer
 
 
-@dataclass(slots=True)
-class Append:
+class Append(Struct, frozen=True, gc=False):
     """Append this line to the job's journal."""
 
     line: str
 
 
-@dataclass(slots=True)
-class Write:
+class Write(Struct, frozen=True, gc=False):
     """Write these bytes to the current connection."""
 
     data: bytes
@@ -27,29 +25,25 @@ class Write:
 DiskStep = Literal["welcome", "send", "ack", "leave"]
 
 
-@dataclass(frozen=True, slots=True)
-class AwaitDisk:
+class AwaitDisk(Struct, frozen=True):
     """Call `on_disk(step, value)` once everything written so far is on disk."""
 
     step: DiskStep
     value: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Supersede:
+class Supersede(Struct, frozen=True):
     """End this connection, which is not the current one."""
 
     line: object
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class ReadOn:
+class ReadOn(Struct, frozen=True):
     """Deliver frames to the session again: it is no longer `full`."""
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(Struct, frozen=True):
     """The attempt has ended; all its timers are cancelled. `charged`: whether it counts."""
 
     finish: Finish
@@ -57,20 +51,17 @@ class End:
     charged: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Goodbye:
+class Goodbye(Struct, frozen=True):
     """Wait a short time for the worker to close its connection: it was told to quit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Crashed:
+class Crashed(Struct, frozen=True):
     """Log that a state or script raised this."""
 
     error: Exception
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(Struct, frozen=True):
     """Log a fault in mu: this was raised while the event was handled."""
 
     error: Exception

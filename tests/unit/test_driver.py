@@ -156,6 +156,7 @@ def test_an_effect_that_fails_is_logged_and_ends_the_attempt():
     assert any("actor 0: a fault in mu" in formatEvent(event) for event in logs)
 
 
+@pytest.mark.interpreted
 def test_a_fault_in_a_session_is_logged_with_its_event():
     part, ledger = Attempt(Patient), NoJournal()
     part.machine = SimpleNamespace(

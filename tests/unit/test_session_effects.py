@@ -572,6 +572,7 @@ def test_a_state_that_raises_is_logged_and_ends_the_attempt():
     assert leave == AwaitDisk("leave")
 
 
+@pytest.mark.interpreted
 def test_a_bug_in_mu_is_logged_and_ends_the_attempt():
     class Odd:
         crash = None
