@@ -1,7 +1,7 @@
 """Makes the pictures of the README from a real run: the page, and a drawing of the job's timeline.
 
     make demo KEEP=1                            # leave it running
-    .venv/bin/python docs/make_pictures.py      # in a second terminal
+    .venv/bin/python docs/make_pictures.py JOB  # in a second terminal; that of png2y4m
 
 It needs the packages for tests (playwright) and Chromium.
 """
@@ -21,7 +21,7 @@ SIZE = {"width": 1100, "height": 900}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("job", nargs="?", default="last", help="the job; by default the last one")
+    parser.add_argument("job", help="the job's id")
     parser.add_argument("--home", default=ROOT / ".demo" / "home", help="of the running daemon")
     given = parser.parse_args()
 
