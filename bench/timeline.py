@@ -33,6 +33,7 @@ from mu.journal.records import (
     Launching,
     Ordered,
     Planned,
+    _write,
     write_event,
     write_record,
 )
@@ -169,7 +170,7 @@ def without_names(
     actor: int, attempt: int, event: Event, effects: list[Effect], states: object = ()
 ) -> str:
     """Return the line of an event without its commands and states."""
-    return write_record(Happened(actor, attempt, digest(effects), event))
+    return _write(Happened(actor, attempt, digest(effects), event))
 
 
 def us_per_command(database: Any) -> float:
