@@ -129,7 +129,7 @@ def measure_viewers(workers: int, number: int, pairs: int) -> dict[str, list[flo
 
 
 def measure_window(server: Server, daemon: Daemon, job: str, number: int) -> tuple[float, float]:
-    """Return the use of a core while there are so many viewers, and KiB/s for each of them."""
+    """Return the daemon's share of a core with this number of viewers, and KiB/s for each viewer."""
     viewers = Viewers(daemon, job, number)
     time.sleep(WARM_S)  # for their snapshots, or until those before have gone
     used, got, began = server.cpu_s, viewers.bytes, time.monotonic()

@@ -211,7 +211,7 @@ def simulate(costs: Costs, load: Load) -> dict[str, float]:
 
 
 def first_to_give_out(told: dict[str, float]) -> str:
-    """Return what is used most, of what there is only so much of."""
+    """Return the name of the limited resource that is used most."""
     names = {"daemon": "the daemon's core", "tls": "HAProxy's cores", "places": "places"}
     return names[max(names, key=lambda name: told[name])]
 

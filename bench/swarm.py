@@ -3,12 +3,12 @@
     swarm.py FOLDER ADDRESS WORKERS [PAUSE_S [ANSWERS]] [--used] [--stay]
 
 FOLDER has ca.pem, job.pem (the workers' certificate) and job.key; ADDRESS is a port on 127.0.0.1.
-Prints a JSON line when all are connected, waits for a line and lets all say hello. Prints another
-when all were told to quit; with PAUSE_S, each answers only so long after it was asked (at first sooner,
-so that not all answer at once), and it prints one line when all are at it, and one WINDOW_S later, and
-leaves. With ANSWERS, each falls silent after so many, which is told; then each line that is read has
-all drop their connections, resume on new ones and answer once more, and another line tells how long
-it took until all had gone on. With --used, each tells with every answer what its command used. With
+Prints a JSON line when all are connected, waits for a line on standard input, then lets all say hello.
+Prints another line when all were told to quit. With PAUSE_S, each waits that long before it answers (less
+at first, so that not all answer at once); a line is printed when all are under way, another WINDOW_S
+later, and then the program ends. With ANSWERS, each worker stops after that number of answers, and a line
+says so. From then on, each line on standard input makes all drop their connections, resume on new ones
+and answer once more; a line with the seconds it took follows. With --used, each tells with every answer what its command used. With
 --stay, it goes on until it is killed.
 """
 

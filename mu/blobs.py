@@ -51,11 +51,15 @@ class Blobs:
         return self._path(digest).open("rb")
 
     def put(self, digest: str, content: BinaryIO) -> None:
-        """Keep a whole file. Raises BlobError if it is not what the digest says, or too large."""
+        """Keep a whole file, also through a power loss.
+
+        Raises BlobError if it is not what the digest says, or too large.
+        """
         writer = self.writer(digest)
         try:
             while piece := content.read(PIECE):
                 writer.write(piece)
+            writer.sync()
         except BaseException:
             writer.close()
             raise
@@ -121,6 +125,14 @@ class BlobWriter:
         self._hash.update(piece)
         try:
             self._file.write(piece)
+        except OSError as error:
+            raise BlobError(f"cannot write {self._path}: {error.strerror}") from None
+
+    def sync(self) -> None:
+        """Wait until what was written is on disk. Raises BlobError."""
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
         except OSError as error:
             raise BlobError(f"cannot write {self._path}: {error.strerror}") from None
 

@@ -162,7 +162,7 @@ class Rows:
             self._put("progress", f"{len(self._rows)} {self._failed}")
 
     def write(self, wire_bytes: int) -> None:
-        """Write all rows, and an answer of at most so many bytes, which has them if they fit."""
+        """Write all rows, and an answer of at most `wire_bytes`, which contains them if they fit."""
         rows = f"[{','.join(self._rows)}]"
         answer = f'{{"failed": {self._failed}, "bytes": {len(rows)}'
         whole = f'{answer}, "rows": {rows}}}'

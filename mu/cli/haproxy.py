@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 CONFIG = "mu-haproxy.cfg"
 UNIT = "mu-haproxy@.service"
 TUNNEL_S = 3 * 3600
-"""A connection is closed on which nobody has said anything for so long: no function lives longer."""
+"""HAProxy closes connections that are silent for this long, which is longer than any function runs."""
 LONGEST_MS = 24 * 86_400_000
 """HAProxy knows no longer timeout."""
 

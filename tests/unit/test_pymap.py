@@ -138,6 +138,16 @@ def test_the_blobs_used_least_recently_make_room(blobs, tmp_path):
     assert [blobs.size(one) for one in (first, second, third)] == [None, 900, 900]
 
 
+def test_what_a_client_puts_is_on_disk_before_it_has_its_name(blobs, tmp_path, monkeypatch):
+    digest = hashlib.sha256(b"text").hexdigest()
+    seen = []
+    monkeypatch.setattr(
+        "os.fsync", lambda file: seen.append((os.fstat(file).st_size, blobs.size(digest)))
+    )
+    blobs.put(digest, io.BytesIO(b"text"))
+    assert (seen, blobs.size(digest)) == ([(4, None)], 4)
+
+
 def test_a_blob_is_not_larger_than_allowed_and_leaves_nothing_behind(blobs, tmp_path):
     with pytest.raises(BlobError, match=r"at most 1000 bytes \(\[blobs\] max_bytes\)"):
         blobs.put("0" * 64, io.BytesIO(bytes(1001)))
