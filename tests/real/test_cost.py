@@ -1,7 +1,7 @@
 """The cost of jobs."""
 
 import pytest
-from kit.film import order, put_film
+from kit.film import order, put_film, wait_until
 
 from mu.engines.cost import GB_S_USD, REQUEST_USD
 from mu.journal.archive import Archive
@@ -10,12 +10,21 @@ from mu.journal.records import Used, read_record
 X86 = GB_S_USD["x86_64"]
 
 
+def told_before_hello(daemon, job):
+    """Return what workers have told of the time before their hello."""
+    archive = Archive(daemon.home / "journal.db", read_only=True)
+    records = list(map(read_record, archive.lines(job["id"])))
+    archive.close()
+    return [one for one in records if isinstance(one, Used)]
+
+
 def test_a_jobs_cost_is_counted_while_it_runs(daemon, s3):
     put_film(s3, "cost", ["slow\n"] * 4)
     job = daemon.ask("/jobs", order("cost", workers=2))
     daemon.wait(job["id"], until=lambda job: job["counts"]["running"] == 2)
     # Until both have told what they ran before their hello, more may be counted.
-    seen = daemon.wait(job["id"], until=lambda job: job["cost_usd_at_most"] == job["cost_usd"])
+    wait_until(lambda: len(told_before_hello(daemon, job)) == 2)
+    seen = daemon.ask(f"/jobs/{job['id']}")
     daemon.ask(f"/jobs/{job['id']}", method="DELETE")
     job = daemon.ask(f"/jobs/{job['id']}")
     assert job["cost_usd"] >= seen["cost_usd"]
@@ -31,10 +40,7 @@ def test_what_workers_ran_before_their_hello_is_counted(daemon):
     job = daemon.wait(
         daemon.ask("/jobs", {"pipeline": "hello", "function": "png2y4m", "workers": 2})["id"]
     )
-    archive = Archive(daemon.home / "journal.db")
-    records = list(map(read_record, archive.lines(job["id"])))
-    archive.close()
-    used = [one for one in records if isinstance(one, Used)]
+    used = told_before_hello(daemon, job)
     assert len(used) == 2
     assert all(0.01 < one.before_s < one.at - job["created"] for one in used)
 
