@@ -1,7 +1,9 @@
 """Runs a daemon and an S3 server on this machine, for the demo, the tests and the benchmarks."""
 
+import contextlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -224,10 +226,15 @@ def free_ports_conf(**more: str) -> str:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port for a process that is yet to listen.
+
+    Linux gives the ports from 32768 on to whoever asks for any, so such a port may soon be another's.
+    """
+    while True:
+        port = 20_000 + secrets.randbelow(12_768)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("", port))
+            return port
 
 
 def listens(port: int) -> bool:

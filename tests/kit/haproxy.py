@@ -27,4 +27,5 @@ def start_haproxy(daemon: Daemon) -> Process:
     command = [str(PROGRAM), "-db", "-f", str(folder / "mu-haproxy.cfg")]
     running = Process("HAProxy", command, folder / "haproxy.log", {})
     running.wait_for(lambda: listens(daemon.ports["worker"]), "answer on its port")
+    assert running.runs, running.last_words()
     return running

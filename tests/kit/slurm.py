@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from stage import free_port
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue")
 FOLDERS = "/usr/local/sbin:/usr/sbin:/sbin"
 NODES = ("n1", "n2")
@@ -70,7 +72,8 @@ class Cluster:
             raise NoSlurm(f"{', '.join(missing)} not found: apt-get install slurm-wlm munge")
         if os.getuid() != 0:
             raise NoSlurm("only root can run Slurm's daemons here")
-        host, (port, *ports) = socket.gethostname().partition(".")[0], _free_ports(3)
+        host = socket.gethostname().partition(".")[0]
+        port, *ports = (free_port() for _ in range(3))
         nodes = [
             f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} RealMemory=64000 State=UNKNOWN"
             for name, port in zip(NODES, ports, strict=True)
@@ -185,13 +188,3 @@ class Cluster:
 
 def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
-
-
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports

@@ -17,7 +17,7 @@ import pytest
 from botocore.exceptions import ConnectionClosedError, EndpointConnectionError
 from kit.film import wait_until
 from kit.local import EngineOwner, client_at, processes_of, running_engine
-from stage import Daemon, free_ports_conf
+from stage import Daemon, free_port, free_ports_conf
 
 from mu.engines.local.neighbours import started_at
 
@@ -118,11 +118,6 @@ class Stranger:
 
     def close(self) -> None:
         self._server.close()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @pytest.mark.parametrize("lives", [True, False])
