@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mu.output.files import ActorOfJob, LogReader, OutputFiles, OutputLimits
-from mu.output.pieces import NOTE, LogEntry, Piece
+from mu.output.pieces import NOTE, LogEntry, Piece, excerpt
 from mu.output.transcript import Transcript
 
 FLUSH_S = 0.5
@@ -47,7 +47,7 @@ class OutputKeeper:
         self._clock = clock
         self._writes = writes
         self._reads = reads
-        self._pending: dict[ActorOfJob, list[Piece]] = {}
+        self._pending: dict[ActorOfJob, _Pending] = {}
         self._dropped: dict[ActorOfJob, Piece] = {}  # the first piece that was, of each actor
         self._waiting = 0  # bytes of memory that what is not written yet takes
         self._writing = 0  # calls that are
@@ -70,11 +70,10 @@ class OutputKeeper:
         if self._waiting > MOST_WAITING:
             self._dropped.setdefault(key, piece)
             return
-        pieces = self._pending.get(key)
-        if pieces is None:
-            pieces = self._pending[key] = []
-        pieces.append(piece)
-        self._waiting += PIECE_BYTES + len(piece.text)
+        pending = self._pending.get(key)
+        if pending is None:
+            pending = self._pending[key] = _Pending()
+        self._waiting += pending.add(piece, self._files.limits.actor_bytes)
         if self._timer is None and not self._writing:
             self._timer = self._clock.callLater(FLUSH_S, self._flush)
 
@@ -110,8 +109,9 @@ class OutputKeeper:
             timer.cancel()
         pending, self._pending = self._pending, {}
         dropped, self._dropped = self._dropped, {}
-        size = sum(PIECE_BYTES + len(piece.text) for pieces in pending.values() for piece in pieces)
-        return self._write(self._store, pending, dropped, size=size)
+        size = sum(of_actor.memory for of_actor in pending.values())
+        pieces = {key: of_actor.pieces for key, of_actor in pending.items()}
+        return self._write(self._store, pieces, dropped, size=size)
 
     def _write(self, call: Callable[..., str], *args: object, size: int = 0) -> Deferred[None]:
         """Make a call in the thread that writes; it returns why something cannot be written."""
@@ -200,6 +200,26 @@ class OutputKeeper:
         entries, at = (log.entries, log.end) if log else ([], 0)
         said = LogEntry(b"", note.attempt, note.command, note.source, NOTE, note.text, at, at + 1)
         return Transcript([*entries, said])
+
+
+class _Pending:
+    """An actor's pieces that wait to be written: of a loud actor's, what its log would keep."""
+
+    def __init__(self) -> None:
+        self.pieces: list[Piece] = []
+        self.memory = 0
+        self._checked = 0
+
+    def add(self, piece: Piece, limit: int) -> int:
+        """Add a piece; return how many more bytes of memory they take now."""
+        before = self.memory
+        self.pieces.append(piece)
+        self.memory += PIECE_BYTES + len(piece.text)
+        if self.memory > self._checked + 4 * limit:
+            self.pieces = excerpt(self.pieces, limit)
+            self.memory = sum(PIECE_BYTES + len(piece.text) for piece in self.pieces)
+            self._checked = self.memory
+        return self.memory - before
 
 
 def _reason(error: OSError) -> str:

@@ -2,6 +2,7 @@
 
 import gzip
 import random
+import re
 import stat
 
 import pytest
@@ -287,6 +288,22 @@ def test_a_disk_that_is_too_slow_loses_output_and_not_memory(tmp_path, monkeypat
     assert text.startswith(b"line 00\nline 01\n")
     assert text.endswith(b"[... output is lost here: the disk is too slow ...]\non\n")
     assert len(text) < 200
+
+
+def test_a_loud_actor_keeps_what_its_log_would_and_costs_the_others_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(keeper_module, "MOST_WAITING", 10 * OutputLimits().actor_bytes)
+    keeper, clock = a_keeper(tmp_path)
+    for number in range(20_000):
+        keeper.write("j", 0, piece(b"line %06d\n" % number * 100))
+    keeper.write("j", 1, piece(b"heard\n"))
+    clock.advance(FLUSH_S)
+    text = shown(tmp_path)
+    assert text.startswith(b"line 000000\n")
+    assert text.endswith(b"line 019999\n")
+    kept = len(re.sub(rb"\[\.\.\. \d+ bytes cut \.\.\.\]\n", b"", text))
+    (cut,) = re.findall(rb"(\d+) bytes cut", text)
+    assert kept + int(cut) == 20_000 * 1200
+    assert shown(tmp_path, actor=1) == b"heard\n"
 
 
 def test_a_fault_while_logs_are_written_stops_nothing(tmp_path, monkeypatch):
