@@ -29,6 +29,15 @@ def test_one_pass_goes_to_error_on_a_foreign_reply():
     ]
 
 
+def test_one_pass_may_expect_one_of_several_prefixes():
+    class One(OnePassState):
+        expect = ["OK:SET", "OK:ECHO"]
+        command = "quit:"
+
+    assert talk(One, "OK:ECHO(1)") == [Send("quit:"), Finish()]
+    assert talk(One, "OK:GET(1)")[0].error.startswith("One: expected ['OK:SET', 'OK:ECHO']")
+
+
 def test_one_pass_without_expect_runs_at_once_and_keeps_a_placeholder():
     class Next(OnePassState):
         expect = "OK"
