@@ -43,7 +43,7 @@ TEXTS = ("subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text")
 """Codecs of subtitles that are text, and not pictures."""
 
 
-class Refused(Exception):
+class FilmError(Exception):
     """The film cannot be encoded; the message says why, to its owner."""
 
 
@@ -77,7 +77,7 @@ def find_ffmpeg(named: str = "") -> str:
     )
     found = named or next(iter(bundled), None) or shutil.which("ffmpeg")
     if not found:
-        raise Refused(
+        raise FilmError(
             "this worker has no ffmpeg: make its function with mu launch --program FFMPEG, or name"
             " the path of one with -p ffmpeg"
         )
@@ -101,16 +101,16 @@ class Ffmpeg:
         try:
             ran = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL)
         except OSError as error:
-            raise Refused(f"ffmpeg {self._program}: {error.strerror}") from None
+            raise FilmError(f"ffmpeg {self._program}: {error.strerror}") from None
         self.seconds = time.monotonic() - begun
         told = ran.stderr.decode("utf-8", "replace").replace(self._secret, "the film")
         return ran.returncode, ran.stdout.decode("utf-8", "replace"), told
 
     def need(self, what: str, *words: object) -> str:
-        """Run ffmpeg, which must succeed; return its stdout. Raises Refused."""
+        """Run ffmpeg, which must succeed; return its stdout. Raises FilmError."""
         status, out, told = self.run("-v", "error", *words)
         if status:
-            raise Refused(f"{what}: ffmpeg ended with status {status}: {_sentence(told)}")
+            raise FilmError(f"{what}: ffmpeg ended with status {status}: {_sentence(told)}")
         self.told = told.strip()
         return out
 
@@ -144,7 +144,7 @@ class Listing:
             words = [word.strip() for word in line.split(",")]
             flags = next((int(word[2:], 16) for word in words[6:] if word.startswith("F=")), 1)
             if NO_TIME in words[1:3]:
-                raise Refused(
+                raise FilmError(
                     "its frames have no timestamps of their own: first copy it into an .mkv, with"
                     " ffmpeg -fflags +genpts -i FILM -c copy FILM.mkv"
                 )
@@ -170,7 +170,7 @@ def frames_and_spans(listing: Listing, video: int) -> tuple[list[int], dict[int,
 
 
 def look(order: Order, ffmpeg: Ffmpeg) -> dict[str, Any]:
-    """Return what all other actors need to know about the film. Raises Refused."""
+    """Return what all other actors need to know about the film. Raises FilmError."""
     url = order["url"]
     notes: list[str] = []
     status, _, told = ffmpeg.run("-i", url)
@@ -181,29 +181,29 @@ def look(order: Order, ffmpeg: Ffmpeg) -> dict[str, Any]:
         )
     ]
     if status < 0:
-        raise Refused(
+        raise FilmError(
             f"ffmpeg was killed by signal {-status} when it opened the film: give the function another"
             " build of ffmpeg, or the film another format"
         )
     if not tracks:
         lines = [line for line in told.strip().splitlines() if not line.startswith("  ")]
         why = _sentence("\n".join(lines))
-        raise Refused(f"it is no film that ffmpeg can read: {why}")
+        raise FilmError(f"it is no film that ffmpeg can read: {why}")
     films = [
         (number, text) for number, kind, text in tracks if kind == "Video" and not _still(text)
     ]
     if not films:
-        raise Refused("it has no video track")
+        raise FilmError("it has no video track")
     if len(films) > 1:
         numbers = ", ".join(str(number) for number, _ in films)
-        raise Refused(
+        raise FilmError(
             f"it has {len(films)} video tracks ({numbers}): keep one, with ffmpeg -map 0:{films[0][0]}"
         )
     video, text = films[0]
     base, begin, length = _extent(ffmpeg, url, told)
     encoders = ffmpeg.need("its encoders", "-encoders")
     if not re.search(rf"^ V\S+ {re.escape(order['encoder'])} ", encoders, re.MULTILINE):
-        raise Refused(f"the workers' ffmpeg has no encoder {order['encoder']}")
+        raise FilmError(f"the workers' ffmpeg has no encoder {order['encoder']}")
     words, mapped = _others(order, tracks, notes)
     if words:
         _try_muxing(order, ffmpeg, words)
@@ -243,7 +243,7 @@ def _extent(ffmpeg: Ffmpeg, url: str, told: str) -> tuple[Fraction, Fraction, Fr
     source = ("-copyts", "-i", url, "-map", "0:V:0")
     listing = ffmpeg.packets("its first frame", *source, "-frames:v", 1)
     if not list(listing):
-        raise Refused("its video track has no frames")
+        raise FilmError("its video track has no frames")
     base = listing.bases[0]
     found = re.search(r"Duration: (\d+):(\d+):(\d+\.\d+), start: (-?\d+\.\d+)", told)
     if found:
@@ -295,7 +295,7 @@ def _others(
             if ending == ".mkv":
                 to = "subrip" if codec == "mov_text" else "copy"
             elif codec not in TEXTS:
-                raise Refused(
+                raise FilmError(
                     f"its track {number} has subtitles that are pictures ({codec}), which {ending} cannot"
                     " have: give the result the ending .mkv, or leave them out with -p subtitles=none"
                 )
@@ -326,12 +326,12 @@ def _channels(text: str) -> int:
 
 
 def _try_muxing(order: Order, ffmpeg: Ffmpeg, words: Sequence[str]) -> None:
-    """Raise Refused if the format of the result cannot have the film's other tracks."""
+    """Raise FilmError if the format of the result cannot have the film's other tracks."""
     kind = FORMATS[order["ending"]]
     begun = ("-i", order["url"], *words, "-t", 0.1, "-f", kind)
     status, _, told = ffmpeg.run("-v", "error", *begun, os.devnull)
     if status:
-        raise Refused(
+        raise FilmError(
             f"{order['ending']} cannot have all its tracks: {_sentence(told)} (give the result another"
             " ending, such as .mkv, or encode the sound with -p audio=aac or -p audio=opus)"
         )
@@ -424,7 +424,7 @@ def encode(order: Order, ffmpeg: Ffmpeg, folder: str) -> dict[str, Any]:
     listing = ffmpeg.packets("the chunk", "-copyts", "-i", out)
     ticks = sorted(packet.pts * listing.bases[0] / base + frames[0] for packet in listing)
     if ticks != frames:
-        raise Refused(
+        raise FilmError(
             f"from {float(frames[0] * base):.3f} s to {float(frames[-1] * base):.3f} s it has"
             f" {len(frames)} frames, but {len(ticks)} could be encoded: it is damaged there, or"
             " params.filters changes their number or times"
@@ -528,7 +528,7 @@ def measure(
     )
     found = re.search(r"SSIM Y:([0-9.]+)|VMAF score: ([0-9.]+)", told)
     if status or not found:
-        raise Refused(f"measuring {film['measure']}: status {status}: {told.strip()[-TAIL:]}")
+        raise FilmError(f"measuring {film['measure']}: status {status}: {told.strip()[-TAIL:]}")
     return float(found[1] or found[2])
 
 
@@ -564,7 +564,7 @@ def rest(order: Order, ffmpeg: Ffmpeg, folder: str) -> dict[str, Any]:
     ends = max((span.end for span in spans.values()), default=0.0)
     due = float(film["end"] * Fraction(*film["base"]))
     if told and ends < due - 0.1:
-        raise Refused(
+        raise FilmError(
             f"it ends at {ends:.1f} s, and should at {due:.1f} s: it is not whole"
             f" ({_sentence(told)})"
         )
@@ -578,10 +578,10 @@ def rest(order: Order, ffmpeg: Ffmpeg, folder: str) -> dict[str, Any]:
 
 
 def room(order: Order, ffmpeg: Ffmpeg, folder: str) -> dict[str, Any]:
-    """Raise Refused if the disk has no room for the chunks and the result."""
+    """Raise FilmError if the disk has no room for the chunks and the result."""
     free = shutil.disk_usage(folder).free
     if order["needed"] > free:
-        raise Refused(
+        raise FilmError(
             f"joining needs {order['needed'] / 1e6:.0f} MB of this worker's disk, which has"
             f" {free / 1e6:.0f} MB: give the function more (mu deploy --tmp)"
         )
@@ -616,15 +616,17 @@ def join(order: Order, ffmpeg: Ffmpeg, folder: str) -> dict[str, Any]:
 
 
 def _refuse_gaps(chunks: Sequence[dict[str, Any]], frames: Sequence[int]) -> None:
-    """Raise Refused unless the chunks have all frames, one after the other."""
+    """Raise FilmError unless the chunks have all frames, one after the other."""
     at = 0
     for number, made in enumerate(chunks):
         there = frames[at : at + made["frames"]]
         if there and [made["first"], made["last"]] != [there[0], there[-1]]:
-            raise Refused(f"chunk {number} begins or ends at another frame than the film has there")
+            raise FilmError(
+                f"chunk {number} begins or ends at another frame than the film has there"
+            )
         at += made["frames"]
     if at != len(frames):
-        raise Refused(f"the chunks have {at} frames together, and the film has {len(frames)}")
+        raise FilmError(f"the chunks have {at} frames together, and the film has {len(frames)}")
 
 
 def _write_list(path: str, base: Fraction, kept: Sequence[tuple[int, dict[str, Any]]]) -> None:
@@ -641,18 +643,18 @@ def _write_list(path: str, base: Fraction, kept: Sequence[tuple[int, dict[str, A
 def _check(
     ffmpeg: Ffmpeg, out: str, film: dict[str, Any], base: Fraction, known: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return what was compared. Raises Refused if the result is not the film."""
+    """Return what was compared. Raises FilmError if the result is not the film."""
     listing = ffmpeg.packets("the result", "-copyts", "-i", out, "-map", "0")
     made, spans = frames_and_spans(listing, 0)
     frames = known["frames"]
     if len(made) != len(frames):
-        raise Refused(f"the result has {len(made)} frames, and the film {len(frames)}")
+        raise FilmError(f"the result has {len(made)} frames, and the film {len(frames)}")
     tick = max(base, listing.bases[0])
     moved = made[0] * listing.bases[0] - frames[0] * base  # all tracks of the film together
     late = [abs(one * listing.bases[0] - frames[at] * base - moved) for at, one in enumerate(made)]
     if max(late) > tick:
         at = late.index(max(late))
-        raise Refused(
+        raise FilmError(
             f"frame {at} of the result is {float(late[at]):.6f} s from its place in the film"
         )
     off = 0.0
@@ -661,21 +663,21 @@ def _check(
             continue
         was = Span(*known["spans"][str(at)])
         if at not in spans:
-            raise Refused(f"track {number} of the film is missing in the result")
+            raise FilmError(f"track {number} of the film is missing in the result")
         if kind == "Audio":
             off = max(off, _off(was, spans[at], float(moved), copied, number))
     return {"frames": len(made), "audio_off_s": round(off, 6)}
 
 
 def _off(was: Span, now: Span, moved: float, copied: bool, number: int) -> float:
-    """Return how far a sound is from where it was, in seconds. Raises Refused if that can be heard.
+    """Return how far a sound is from where it was, in seconds. Raises FilmError if that can be heard.
 
     One that is encoded anew may begin with a packet that is not heard.
     """
     begin, end = abs(now.begin - was.begin - moved), abs(now.end - was.end - moved)
     off = max(begin, end) if copied else min(begin, end)
     if (copied and now.packets != was.packets) or off > SYNC_S:
-        raise Refused(
+        raise FilmError(
             f"the sound of track {number} has {was.packets} packets from {was.begin:.3f} s to"
             f" {was.end:.3f} s in the film, and {now.packets} from {now.begin - moved:.3f} s to"
             f" {now.end - moved:.3f} s in the result"
@@ -693,7 +695,7 @@ def main(work: str, folder: str) -> None:
         else:
             parts = {"encode": encode, "rest": rest, "room": room, "join": join}
             found = parts[work](order, ffmpeg, folder)
-    except Refused as why:
+    except FilmError as why:
         found = {"refused": str(why)}
     print(json.dumps(found))
 

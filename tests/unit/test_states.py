@@ -1,5 +1,7 @@
 """The state classes, each by its commands."""
 
+from typing import ClassVar
+
 import pytest
 
 from mu.events import Finish, Send
@@ -31,7 +33,7 @@ def test_one_pass_goes_to_error_on_a_foreign_reply():
 
 def test_one_pass_may_expect_one_of_several_prefixes():
     class One(OnePassState):
-        expect = ["OK:SET", "OK:ECHO"]
+        expect: ClassVar = ["OK:SET", "OK:ECHO"]
         command = "quit:"
 
     assert talk(One, "OK:ECHO(1)") == [Send("quit:"), Finish()]
