@@ -318,7 +318,7 @@ class Control:
         if spec.notify_url and self._config.notify.secret == "none":
             raise FieldError(
                 "notify_url",
-                "notify_url needs a [notify] secret in mu.conf, with which requests are signed",
+                "notify_url needs [notify] secret in mu.conf, which signs the requests",
             )
 
     @app.route("/jobs", methods=["GET"])

@@ -161,7 +161,8 @@ def read_order(
     engine_options = _engine_options(order.engine, engine, order.engine_options)
     if order.max_cost_usd and order.engine == EXTERNAL:
         raise FieldError(
-            "max_cost_usd", "max_cost_usd cannot be kept: the cost of external workers is unknown"
+            "max_cost_usd",
+            "max_cost_usd cannot be used with engine external: the cost of its workers is unknown",
         )
     refuse_unreachable(dict.get(params, "bucket"), order.engine, "params.bucket")
     checked = Params(params, workers=workers)

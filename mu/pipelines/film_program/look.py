@@ -34,7 +34,7 @@ def look(order: Order, ffmpeg: Ffmpeg) -> dict[str, Any]:
     if not tracks:
         lines = [line for line in told.strip().splitlines() if not line.startswith("  ")]
         why = sentence("\n".join(lines))
-        raise FilmError(f"it is no film that ffmpeg can read: {why}")
+        raise FilmError(f"ffmpeg cannot read it as a film: {why}")
     films = [
         (number, text) for number, kind, text in tracks if kind == "Video" and not _still(text)
     ]
