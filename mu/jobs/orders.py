@@ -109,7 +109,7 @@ def read_order(
     pipelines: Mapping[str, Pipeline],
     engines: Collection[str],
     key: str = "",
-    earlier: Mapping[str, Any] | None = None,
+    earlier: Mapping[str, object] | None = None,
     plugged: Mapping[str, Engine] | None = None,
 ) -> JobSpec:
     """Read and check the order in a request's body. Raises FieldError.
@@ -309,7 +309,7 @@ def _locate(order: Params, said: bool) -> None:
         )
 
 
-def _given(params: Params) -> dict[str, Any]:
+def _given(params: Params) -> dict[str, object]:
     """Return the parameters in a form that can be used in another order."""
     return {name: value for name, value in dict(params).items() if value is not None}
 

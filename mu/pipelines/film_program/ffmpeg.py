@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-Order = dict[str, Any]
+Json = dict[str, Any]
+"""An object: an order, or what was found."""
 TAIL = 400
 """How many characters of what ffmpeg printed are in an error."""
 MOV = (".mp4", ".m4v", ".mov")
