@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -50,7 +50,7 @@ class _Daemon:
         if token is not None and url is None:
             raise NoAddress("token belongs to url: without one, the token is the one in the home")
         self.address = self.find()
-        self._functions: dict[PythonFunction, tuple[str, str]] = {}
+        self._functions: dict[Hashable, tuple[str, str]] = {}
         self.heard = False
         """Whether it has answered before."""
 
@@ -72,9 +72,10 @@ class _Daemon:
             order = {"pipeline": "hello", "engine": engine, "function": name, "regions": [region]}
             return ask(calls.post("/plan", order))["size"] is not None
 
-        if made not in self._functions:
-            self._functions[made] = made.deploy(self.given, self._environ, is_there)
-        return self._functions[made]
+        key = made.key()
+        if key not in self._functions:
+            self._functions[key] = made.deploy(self.given, self._environ, is_there)
+        return self._functions[key]
 
     @property
     def url(self) -> str:

@@ -111,8 +111,13 @@ class Cluster:
         ]
         kept = ACCOUNTING_CONF.format(folder=folder, port=accounts_port) if accounting else ""
         conf = CONF.format(
-            **{"host": host, "port": port, "folder": folder, "array": 101, "age": 300},
-            **{"nodes": "\n".join(nodes), "accounting": kept},
+            host=host,
+            port=port,
+            folder=folder,
+            array=101,
+            age=300,
+            nodes="\n".join(nodes),
+            accounting=kept,
         )
         self.env = {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": self._path}
         try:

@@ -14,6 +14,7 @@ import urllib.error
 from pathlib import Path
 
 import pytest
+from kit.wheels import make_wheel, requirements
 
 from mu.client import (
     AsyncClient,
@@ -143,6 +144,23 @@ def test_modules_of_the_client_are_sent_along(client, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     work = importlib.import_module("own_work").work
     assert list(client.map(work, [1, 2])) == [2, 4]
+
+
+def shouted(text):
+    import shouting
+
+    return shouting.loud(text)
+
+
+def test_packages_of_the_requirements_are_installed_in_the_function(client, tmp_path):
+    make_wheel(tmp_path / "w", "shouting", body="def loud(text):\n    return text.upper()\n")
+    lines = requirements(tmp_path / "w", "shouting==1.0")
+    assert list(client.map(shouted, ["a", "b"], requirements=lines)) == ["A", "B"]
+    with pytest.raises(ModuleNotFoundError, match="shouting"):
+        list(client.map(shouted, ["a"]))
+    lines = requirements(tmp_path / "w", "shouting==2.0")
+    with pytest.raises(ClientError, match="there is no wheel of shouting==2.0 for Python"):
+        client.map(shouted, ["a"], requirements=lines)
 
 
 def fail_at_three(x):

@@ -94,6 +94,24 @@ def test_a_worker_started_by_hand_does_its_job_and_its_event_is_removed(daemon, 
     assert daemon.wait(job["id"])["state"] == "done"
 
 
+def test_map_runs_on_workers_started_by_hand(daemon, s3, make, tmp_path):
+    for name in ("a", "b", "c"):
+        s3.client().put_object(Bucket="films", Key=f"by-hand/{name}", Body=b"z\ny\n")
+    params = {"bucket": "films", "prefix": "by-hand/", "out_prefix": "by-hand-sorted/"}
+    params |= {"command": "sort {in} > {out}"}
+    order = {"pipeline": "map", "engine": "external", "workers": 2, "params": params}
+    job = daemon.ask("/jobs", {**order, "event": {"env": s3.env}})
+    zipped, event = make(""), write_event(tmp_path, job["event"])
+    for running in [start(zipped, event, "--timeout", 60) for _ in range(2)]:
+        status, printed, said = end(running)
+        assert (status, said, json.loads(printed)["status"]) == (0, "", "quit")
+    done = daemon.wait(job["id"])
+    assert (done["state"], done["counts"]["done"]) == ("done", 2), done["error"]
+    for name in ("a", "b", "c"):
+        found = s3.client().get_object(Bucket="films", Key=f"by-hand-sorted/{name}")
+        assert found["Body"].read() == b"y\nz\n"
+
+
 def test_it_has_a_tmp_of_its_own_and_leaves_nothing_behind(make, tmp_path):
     zipped, outside = make("./look"), Path("/tmp/outside")
     outside.touch()
