@@ -187,8 +187,15 @@ class Cluster:
 
     # ------------------------------------------------ files
 
+    def make_folders(self) -> None:
+        """Make the folders that users put something into. Raises OSError."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.functions.mkdir(exist_ok=True)
+
     def left_over(self) -> list[Batch]:
         """Return the batches of an earlier daemon; if there are none, nobody needs its bundles."""
+        with suppress(OSError):  # mu doctor tells
+            self.make_folders()
         batches = list(read_batches(self.own / "batches"))
         if not batches:
             shutil.rmtree(self.own / "bundles", ignore_errors=True)
