@@ -4,6 +4,7 @@ import asyncio
 import functools
 import hashlib
 import importlib
+import inspect
 import os
 import re
 import signal
@@ -105,10 +106,21 @@ def test_the_same_works_with_asyncio(daemon, function):
         assert (await job.wait(), job.state) == ("done", "done")
         with pytest.raises(RequestRefused, match="must be between 1 and"):
             await client.launch("hello", workers=0)
+        order["params"] = {"call": "time:sleep", "items": [60]}
+        slow = await client.launch("pymap", **order)
+        with pytest.raises(TimeoutError, match=f"job {slow.id} has not ended within 0.2 s"):
+            await slow.wait(0.2)
+        await slow.cancel()
         mapped = AsyncClient(home=daemon.home).map(plus, range(3))
         assert [value async for value in mapped] == [1, 2, 3]
 
     asyncio.run(main())
+
+
+def test_both_clients_say_what_map_takes():
+    names = inspect.signature(Client.map).parameters
+    assert inspect.signature(AsyncClient.map).parameters == names
+    assert "return_exceptions" in names
 
 
 def test_without_a_daemon_the_client_says_how_to_start_one(tmp_path):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,10 @@ pwd
 """
 
 
+BLOCK = re.compile(r"\n\n((?:    .*\n|\n)+)")
+"""A block of code in a page."""
+
+
 @pytest.fixture(scope="module")
 def make(tmp_path_factory):
     """Return a function that makes a bundle with this packaged command."""
@@ -42,12 +47,14 @@ def make(tmp_path_factory):
 
 def test_the_smallest_engine_of_the_docs_starts_a_worker(make, tmp_path):
     page = (Path(__file__).parents[2] / "docs" / "engines.md").read_text()
-    code = re.search(r"## The smallest engine\n\n((?:    .*\n|\n)+)", page)
-    assert code is not None
+    section = page.partition("## The smallest engine\n")[2]
+    code, package = (textwrap.dedent(found) for found in BLOCK.findall(section)[:2])
+    registered = tomllib.loads(package)["project"]["entry-points"]["mu.engines"]
+    assert registered == {"processes": "mu_processes:engine"}
     mark = Path(f"/dev/shm/{tmp_path.name}-{os.getpid()}")
     zipped = make(f"touch {mark}")
     given: dict[str, Any] = {}
-    exec(textwrap.dedent(code[1]).replace("/srv/functions", str(zipped.parent)), given)
+    exec(code.replace("/srv/functions", str(zipped.parent)), given)
     registry = Registry()
     registry.add(IEngine, given["engine"], "docs")
     launching = registry.engines["processes"].launch(
