@@ -159,9 +159,7 @@ def test_modules_of_the_client_are_sent_along(client, tmp_path, monkeypatch):
 
 
 def shouted(text):
-    import shouting
-
-    return shouting.loud(text)
+    return importlib.import_module("shouting").loud(text)
 
 
 def test_packages_of_the_requirements_are_installed_in_the_function(client, tmp_path):
