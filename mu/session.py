@@ -383,10 +383,7 @@ class Session(Generic[L]):
         return not self.over and (not self._welcomed or waiting > MOST_HELD_COMMANDS)
 
     def receive(self, payload: bytes, now: float) -> list[SessionEffect]:
-        """Handle a frame from the worker. Raises BadMessage; the caller must end the connection.
-
-        A USED changes nothing here.
-        """
+        """Handle a frame from the worker. Raises BadMessage; the caller must end the connection."""
         said = from_worker(payload, bool(self.name))
         if isinstance(said, Reply):
             if not self.over:
@@ -394,6 +391,8 @@ class Session(Generic[L]):
         elif isinstance(said, Log):
             if not self.over:
                 self.part.printed(said.command, said.output, now)
+        elif isinstance(said, Use):
+            self.part.used(said)
         elif isinstance(said, Ping):
             self._write(frame(Pong(said.text).payload()))
         return self._take()

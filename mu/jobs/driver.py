@@ -13,7 +13,7 @@ from mu.journal.allowance import Allowance
 from mu.journal.ledger import Ledger
 from mu.journal.records import Happened, Resumed
 from mu.machine import label_of
-from mu.messages import USED, Hello, Use
+from mu.messages import Hello
 from mu.session import Part, Session
 from mu.session_effects import (
     Append,
@@ -134,9 +134,6 @@ class SessionDriver:
 
     def receive(self, payload: bytes) -> None:
         """Raises BadMessage; the caller must then end the connection."""
-        if self.name and payload.startswith(USED):  # frequent, and the session has no part in it
-            self.part.used(Use.parse(payload))
-            return
         now, state = self._clock.seconds(), self.part.machine.state
         effects = self._session.receive(payload, now)
         self._look_back(state, now)
