@@ -378,7 +378,9 @@ class Session(Generic[L]):
     @property
     def full(self) -> bool:
         """Whether frames must wait: for the welcome, or because too much waits for the disk."""
-        return not self.over and (not self._welcomed or self._outbox.waiting > MOST_HELD_COMMANDS)
+        outbox = self._outbox
+        waiting = outbox.produced - outbox.free
+        return not self.over and (not self._welcomed or waiting > MOST_HELD_COMMANDS)
 
     def receive(self, payload: bytes, now: float) -> list[SessionEffect]:
         """Handle a frame from the worker. Raises BadMessage; the caller must end the connection."""
@@ -435,12 +437,12 @@ class Session(Generic[L]):
             self._ack_timer = True
             self._effects.append(SetTimer(ACK_TIMER, ACK_S))
 
-    def _ask_for_ack(self) -> None:
+    def _ask_for_ack(self, soon: bool = True) -> None:
         if self._ack_timer:
             self._ack_timer = False
             self._effects.append(CancelTimer(ACK_TIMER))
         self._acked, self._unacked_bytes = self.received, 0
-        self._effects.append(AwaitDisk("ack", self.received))
+        self._effects.append(AwaitDisk("ack", self.received, soon))
 
     def _ack(self, replies: int) -> None:
         self._kept = replies
@@ -471,7 +473,7 @@ class Session(Generic[L]):
             self._handle(Lost(now, self._hold_reason))
         elif timer == ACK_TIMER:
             self._ack_timer = False
-            self._ask_for_ack()
+            self._ask_for_ack(soon=False)
         else:
             self._handle(Elapsed(now, timer))
         return self._take()

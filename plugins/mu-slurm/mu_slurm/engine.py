@@ -197,7 +197,8 @@ class SlurmEngine(Engine):
         self._polled_at = self._reactor.seconds()
         # Of others, Slurm may not know yet when it answers.
         asked = [one for one in self._batches.values() if one.array or one.left_over or one.unsure]
-        asking = self._in_thread(self._cluster.tasks)
+        places = {one.name: one.open_indices() for one in asked}
+        asking = self._in_thread(self._cluster.tasks_of, places)
         asking.addCallback(self._hear, asked).addErrback(self._unanswered)
         asking.addErrback(self._failed).addBoth(self._polled)
 
