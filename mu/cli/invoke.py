@@ -146,6 +146,7 @@ class FunctionLaunches:
         from twisted.internet.interfaces import IReactorCore
         from twisted.python.failure import Failure
 
+        from mu.invocations import Accepted
         from mu.launch import Launcher
 
         core = IReactorCore(reactor)
@@ -160,10 +161,10 @@ class FunctionLaunches:
             nonlocal waiting, in_flight
             in_flight -= 1
             self.answers[answer.kind] += 1
-            if answer.kind == "accepted":
+            if isinstance(answer, Accepted):
                 self._took.append(time.monotonic() - self._began[invocation.launch])
             else:
-                self.reasons[getattr(answer, "reason", answer.kind)] += 1
+                self.reasons[answer.reason] += 1
             waiting -= answer.kind in ("accepted", "unknown")
             if answer.kind == "refused":
                 launcher.stop()
