@@ -31,7 +31,7 @@ from mu.jobs.orders import digest, read_order, refuse_unreachable, rerun_of
 from mu.jobs.preview import PlanError
 from mu.jobs.rerun import EarlierJob, NoRerun
 from mu.jobs.spec import EXTERNAL, JobSpec
-from mu.jobs.summary import COUNTED, JSON
+from mu.jobs.summary import COUNTED
 from mu.jobs.timelines import NoTimeline, Timelines
 from mu.journal.records import Planned
 from mu.net.requests import (
@@ -54,6 +54,7 @@ from mu.page.files import PageFile
 from mu.parameters import RESTART, FieldError, Parameter, Params, read_fields
 from mu.plugins import Pipeline
 from mu.registry import Registry
+from mu.strict_json import JSON
 
 STATES = tuple(dict.fromkeys(SHOWN.values()))
 """The states of jobs as users see them."""

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from mu.config import Config
 from mu.engines.signing import Credentials
-from mu.jobs.summary import JSON
 from mu.registry import Registry, examiners_of
+from mu.strict_json import JSON
 
 
 class Examiner:

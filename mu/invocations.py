@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from mu.aws.endings import BadEnding
 
@@ -32,7 +32,7 @@ class Invocation:
     """The event, as JSON."""
     job: str = ""
     """The id of its job, which `cancel` names."""
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict)
     """What the order sets of the engine's options, by their names."""
 
 

@@ -8,7 +8,6 @@ import json
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -37,7 +36,7 @@ def invocations(
     functions: Sequence[str],
     regions: Sequence[str],
     launches: Iterable[tuple[str, int]],
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, object] | None = None,
 ) -> Iterator[Invocation]:
     """Yield an invocation for each launch id and number: all regions in turn, then all functions.
 

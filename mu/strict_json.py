@@ -12,6 +12,9 @@ from typing import Any
 
 from msgspec.json import Decoder, Encoder
 
+JSON = dict[str, Any]
+"""A JSON object."""
+
 _ESCAPE = re.compile(
     r"\\u(?:d[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}|(?P<half>d[89a-f][0-9a-f]{2}))|\\."
 )

@@ -5,12 +5,13 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import cast
 
 from mu.client.answers import JobJson, OverviewJson
 from mu.client.control_port import ControlPort, JobEvent, NoEvents
 from mu.client.errors import DaemonUnreachable, NoAddress, NotRunning, RequestRefused
 from mu.jobs.overview import Glance, overview
+from mu.strict_json import JSON
 
 TICK_S = 1.0
 """The longest time between two looks at a job: how long things take changes by itself."""
@@ -38,7 +39,7 @@ class FollowedJob:
     def overview(self) -> OverviewJson:
         """Return the job and what its actors wait for; it takes time if there are many."""
         if self._overview is None:
-            told = overview(cast(dict[str, Any], self.job), self._actors.values(), self._awaited)
+            told = overview(cast(JSON, self.job), self._actors.values(), self._awaited)
             self._overview = cast(OverviewJson, told)
         return self._overview
 

@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 from mu.client.address import Address
 from mu.client.answers import ActorJson, EndJson, JobJson, OverviewJson, PipelineJson, PlaceJson
 from mu.client.errors import DaemonUnreachable, RequestRefused
+from mu.strict_json import JSON
 from mu.timeline.shape import TimelineJson
 
 T = TypeVar("T")
@@ -150,7 +151,7 @@ def timeline(job_id: str, **page: int | str) -> Call[TimelineJson]:
     return Call("GET", path(job_id, "timeline", **page), object_in, headers=gzipped)
 
 
-def failures(job_id: str) -> Call[list[dict[str, Any]]]:
+def failures(job_id: str) -> Call[list[JSON]]:
     """Return which inputs of actors that are done failed, by reason."""
     return Call("GET", path(job_id, "failures"), list_in)
 

@@ -5,7 +5,7 @@ import http.client
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 from urllib.parse import urlsplit
 
 from mu.client import calls
@@ -21,6 +21,7 @@ from mu.client.answers import (
 )
 from mu.client.calls import JSON_BODY, Answer, Call
 from mu.client.errors import DaemonUnreachable, NotRunning, RequestRefused
+from mu.strict_json import JSON
 from mu.timeline.shape import TimelineJson
 
 TIMEOUT_S = 30.0
@@ -37,7 +38,7 @@ class JobEvent:
 
     id: str
     kind: str
-    told: dict[str, Any]
+    told: JSON
 
 
 class ControlPort:
@@ -105,7 +106,7 @@ class ControlPort:
     def timeline(self, job_id: str, **page: int | str) -> TimelineJson:
         return self.send(calls.timeline(job_id, **page))
 
-    def failures(self, job_id: str) -> list[dict[str, Any]]:
+    def failures(self, job_id: str) -> list[JSON]:
         """Return which inputs of actors that are done failed, by reason; earlier daemons do not tell."""
         try:
             return self.send(calls.failures(job_id))

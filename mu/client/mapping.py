@@ -16,6 +16,7 @@ from mu.client.calls import Call
 from mu.client.errors import ClientError, ItemError, JobError
 from mu.client.function import PYTHON
 from mu.client.pickles import error_of, modules_by_value, pickled, pickled_items, value_of
+from mu.strict_json import JSON
 
 if TYPE_CHECKING:
     from mu.client.jobs import Job
@@ -105,11 +106,11 @@ def send_blobs(ask: Ask, work: Work) -> None:
             ask(calls.put_blob(digest, content))
 
 
-def rows_of(ask: Ask, job: Job, end: EndJson) -> list[dict[str, Any]]:
+def rows_of(ask: Ask, job: Job, end: EndJson) -> list[JSON]:
     """Return the rows of an actor's items: from its result, a blob, or S3."""
     result = end["result"] or {"rows": []}
     if "blob" in result:
-        rows: list[dict[str, Any]] = json.loads(ask(calls.get_blob(result["blob"])))
+        rows: list[JSON] = json.loads(ask(calls.get_blob(result["blob"])))
     elif "key" in result:
         rows = json.loads(_from_s3(ask, job, result["key"]))
     else:

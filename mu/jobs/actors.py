@@ -9,7 +9,7 @@ from mu.jobs.changes import Changes
 from mu.jobs.driver import SessionDriver
 from mu.jobs.overview import Glance
 from mu.jobs.stages import Gate, Stages
-from mu.jobs.summary import JSON, Tally, readable, tally_json
+from mu.jobs.summary import Tally, readable, tally_json
 from mu.jobs.usage import Usage
 from mu.jobs.waiting import in_words
 from mu.journal.records import AttemptEnded, NobodyCame, Skipped, Stopped
@@ -19,6 +19,7 @@ from mu.output.completion import read_excerpt
 from mu.output.pieces import NOTE, ONCE, TEXT, WHOLE, OutputSink, Piece
 from mu.session import ReplyKind
 from mu.states.context import Progress
+from mu.strict_json import JSON
 from mu.totals import Totals
 
 SHOWN_REPLY = 1000

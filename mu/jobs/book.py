@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from mu.jobs.driver import WorkerLine
 from mu.jobs.job import Job
 from mu.jobs.overview import Glance, overview
-from mu.jobs.summary import JSON, JobSummary, tally_json
+from mu.jobs.summary import JobSummary, tally_json
 from mu.jobs.usage import Usage
 from mu.messages import Hello, Use
+from mu.strict_json import JSON
 
 
 class PastJob:

@@ -20,12 +20,13 @@ from mu.jobs.recovery import Found
 from mu.jobs.rerun import EarlierJob, NoRerun, plan_rerun, read_earlier
 from mu.jobs.run import Run
 from mu.jobs.spec import JobSpec, Limits
-from mu.jobs.summary import JSON, JobSummary
+from mu.jobs.summary import JobSummary
 from mu.jobs.timelines import Timelines
 from mu.journal.ledger import Ledger, Notification, Past
 from mu.journal.records import Ordered, Planned
 from mu.net.certificates import Authority
 from mu.plugins import Engine
+from mu.strict_json import JSON
 from mu.totals import Totals
 
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 
-from mu.jobs.summary import JSON, readable
+from mu.jobs.summary import readable
+from mu.strict_json import JSON
 
 if TYPE_CHECKING:
     from mu.jobs.actors import Actor

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from mu.jobs.summary import JSON, readable
+from mu.jobs.summary import readable
+from mu.strict_json import JSON
 
 MOST_REASONS = 100
 """How many reasons are told, the most frequent first."""

@@ -17,7 +17,6 @@ from mu.events import Effect, Finish, encode, read_event
 from mu.jobs.rerun import Ends, read_outcomes
 from mu.jobs.spec import Limits, new_machine
 from mu.jobs.stages import Results, Stages
-from mu.jobs.summary import JSON
 from mu.journal.archive import Archive
 from mu.journal.database import JournalError
 from mu.journal.records import (
@@ -38,6 +37,7 @@ from mu.machine import Machine
 from mu.parameters import FieldError, Params, read_fields
 from mu.registry import Registry
 from mu.states.context import JobFacts
+from mu.strict_json import JSON
 
 JOURNAL = "journal.db"
 """In the daemon's home."""

@@ -27,7 +27,7 @@ from mu.jobs.queue import ActorQueue
 from mu.jobs.recorded import RecordedJob
 from mu.jobs.spares import Spares, stragglers
 from mu.jobs.spec import EXTERNAL, JobSpec, Limits
-from mu.jobs.summary import JSON, readable
+from mu.jobs.summary import readable
 from mu.journal.allowance import JobAllowance
 from mu.journal.ledger import Ledger, NoJournal, Past
 from mu.journal.records import (
@@ -47,6 +47,7 @@ from mu.journal.records import (
 from mu.messages import Hello, Use
 from mu.output.pieces import NoOutput, OutputSink
 from mu.states.context import Progress
+from mu.strict_json import JSON
 from mu.totals import Totals
 
 ALIVE_S = 10.0

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mu.jobs.summary import JSON
+from mu.strict_json import JSON
 
 MOST_GROUPS = 20
 """The most groups of actors that an overview lists."""

@@ -10,8 +10,8 @@ from mu.jobs.coordinator import Coordinator
 from mu.jobs.plan import checked_plan
 from mu.jobs.run import is_for_users, sentence
 from mu.jobs.spec import JobSpec
-from mu.jobs.summary import JSON
 from mu.journal.records import Planned
+from mu.strict_json import JSON
 
 log = Logger()
 

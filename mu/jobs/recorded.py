@@ -23,7 +23,7 @@ from mu.jobs.queue import ActorQueue
 from mu.jobs.rerun import merged, read_outcomes
 from mu.jobs.spec import EXTERNAL, JobSpec, Limits, new_machine
 from mu.jobs.stages import Gate, Results, Stages
-from mu.jobs.summary import COUNTED, JSON, JobSummary, Tally, readable, tally_json
+from mu.jobs.summary import COUNTED, JobSummary, Tally, readable, tally_json
 from mu.jobs.usage import Usage
 from mu.journal.records import (
     Ahead,
@@ -49,6 +49,7 @@ from mu.messages import Use
 from mu.output.pieces import OutputSink
 from mu.plugins import Outcome
 from mu.states.context import JobFacts
+from mu.strict_json import JSON
 from mu.totals import Totals
 
 T = TypeVar("T")

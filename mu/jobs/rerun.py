@@ -7,7 +7,6 @@ the old job's records only while it is ordered.
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from mu.events import Finish
 from mu.jobs.plan import sizes_of
@@ -40,7 +39,7 @@ class EarlierJob:
     id: str
     state: str
     """How it ended: done, failed or cancelled."""
-    order: Mapping[str, Any]
+    order: Mapping[str, object]
     plan: Planned
     outcomes: list[Outcome]
     """Those that its `finish` got, or would have got."""

@@ -17,11 +17,11 @@ from mu.jobs.plan import checked_plan
 from mu.jobs.recovery import Found, recover
 from mu.jobs.spec import JobSpec
 from mu.jobs.staffing import Staffing
-from mu.jobs.summary import JSON
 from mu.jobs.worker_event import event_for
 from mu.journal.records import Ordered, Planned, Resumed
 from mu.plugins import JobFailed
 from mu.states.origin import explained, is_deliberate
+from mu.strict_json import JSON
 
 CHECK_S = 1.0
 """How often a job checks for launches and actors that take too long."""

@@ -54,7 +54,7 @@ class JobSpec:
     """In which form the event has its key and certificates: mu or ORIGINAL."""
     engine_options: Mapping[str, Any] = field(default_factory=dict)
     """What the order sets of the engine's options."""
-    order: Mapping[str, Any] = field(default_factory=dict)
+    order: Mapping[str, object] = field(default_factory=dict)
     """The whole order as JSON values, which can be used in another order."""
     name: str = ""
     """What its user calls it; other jobs may have the same name."""

@@ -17,11 +17,11 @@ from mu.jobs.job import Job
 from mu.jobs.job_places import JobPlaces
 from mu.jobs.launches import LATE
 from mu.jobs.reached import Way
-from mu.jobs.summary import JSON
 from mu.jobs.unseen import longest_s
 from mu.launch import Launcher, invocations
 from mu.places import RegionPlaces
 from mu.plugins import Engine
+from mu.strict_json import JSON
 
 LISTENS_HERE = ("0.0.0.0", "::")
 

@@ -6,14 +6,13 @@ from typing import Any
 
 from mu.jobs.usage import Usage
 from mu.messages import encode
+from mu.strict_json import JSON
 
 COUNTED = "waiting", "running", "done", "failed", "cancelled"
 """The states of actors, in the order of `counts`."""
 
 OF_NOW = "dismissed", "cost_usd", "cost_usd_at_most", "gb_s"
 """Fields that a restart of the daemon may change; all others are on disk."""
-
-JSON = dict[str, Any]
 
 
 Tally = tuple[int, int, int]

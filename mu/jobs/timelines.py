@@ -6,7 +6,6 @@ For a running job, what was read is kept for a while, so that the next answer re
 import sqlite3
 import zlib
 from collections.abc import Callable
-from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -143,7 +142,7 @@ class Timelines:
         self._in_thread(read).addBoth(self._end_turn, known).chainDeferred(answer)
         return await answer
 
-    def _end_turn(self, result: Any, known: ReadCourse) -> Any:
+    def _end_turn(self, result: bytes, known: ReadCourse) -> bytes:
         self._turns.release()
         known.turn.release()
         return result

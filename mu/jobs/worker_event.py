@@ -6,8 +6,8 @@ from mu.aws.s3 import FROM_ENVIRONMENT, S3Place
 from mu.jobs.coordinator import Coordinator
 from mu.jobs.job import Job
 from mu.jobs.spec import ORIGINAL, JobSpec
-from mu.jobs.summary import JSON
 from mu.net.certificates import SERVER_NAME, Identity, bare
+from mu.strict_json import JSON
 
 CERTIFICATE_MARGIN_S = 86400.0
 """How long a job's certificate outlives its deadline: clocks differ, and are set."""

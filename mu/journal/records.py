@@ -12,6 +12,7 @@ from msgspec import field
 from msgspec.json import Decoder, Encoder
 
 from mu.events import Effect, Event, Finish, Row, Send, digest, kind_of, read_event, values_of
+from mu.strict_json import JSON
 
 
 class Ordered(Row, frozen=True, tag="ordered"):
@@ -31,7 +32,7 @@ class Ordered(Row, frozen=True, tag="ordered"):
 class Planned(Row, frozen=True, tag="planned"):
     """The pipeline's plan: the input of each actor, and the order in which actors get workers."""
 
-    inputs: list[dict[str, Any]]
+    inputs: list[JSON]
     order: list[int]
     actors: list[int] | None = None
     """In a rerun: the actors that run again. None: those that the order chose."""

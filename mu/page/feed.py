@@ -21,8 +21,8 @@ from zope.interface import implementer
 from mu.jobs.actors import Actor
 from mu.jobs.book import PastJob
 from mu.jobs.job import Job
-from mu.jobs.summary import JSON, readable
-from mu.strict_json import pack
+from mu.jobs.summary import readable
+from mu.strict_json import JSON, pack
 
 TICK_S = 0.25
 """The shortest time between two events to a viewer."""

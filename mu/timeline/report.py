@@ -13,6 +13,7 @@ from hashlib import sha256
 from html import escape
 from typing import Any
 
+from mu.strict_json import JSON
 from mu.timeline.attempts import AWAY, OK, QUIT, WAIT
 from mu.timeline.course import FAILED
 from mu.timeline.figures import attempts, cold_start, durations, in_seconds, quantile
@@ -128,7 +129,7 @@ def _packed(job: Mapping[str, Any], timeline: TimelineJson, page: ReportPage) ->
     return b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
-def _told(actor: Mapping[str, Any], detailed: bool) -> dict[str, Any]:
+def _told(actor: Mapping[str, Any], detailed: bool) -> JSON:
     """Return what the page shows of an actor."""
     told = {**actor, "error": _cut(actor["error"]), "result": None, "failures": []}
     if detailed:

@@ -3,8 +3,8 @@
 import csv
 from collections.abc import Iterable, Iterator
 from io import StringIO
-from typing import Any
 
+from mu.strict_json import JSON
 from mu.timeline.attempts import QUIT
 from mu.timeline.shape import ActorCourseJson, AttemptCourseJson, TimelineJson
 
@@ -75,12 +75,12 @@ _LANE = 1_000_000
 """The thread ids of an actor's further lanes; no job has so many actors."""
 
 
-def chrome_trace(timeline: TimelineJson) -> dict[str, Any]:
+def chrome_trace(timeline: TimelineJson) -> JSON:
     """Return a timeline in the Trace Event Format: one thread for each actor.
 
     Commands that run at the same time get further threads of their actor.
     """
-    events: list[dict[str, Any]] = [_named("process_name", 0, f"job {timeline['id']}")]
+    events: list[JSON] = [_named("process_name", 0, f"job {timeline['id']}")]
     for actor in timeline["actors"]:
         events += _actor_events(actor, timeline["seconds"])
     return {
@@ -90,7 +90,7 @@ def chrome_trace(timeline: TimelineJson) -> dict[str, Any]:
     }
 
 
-def _actor_events(actor: ActorCourseJson, now: float) -> Iterator[dict[str, Any]]:
+def _actor_events(actor: ActorCourseJson, now: float) -> Iterator[JSON]:
     number = actor["actor"]
     free: list[float] = []  # when each lane is free
     for attempt in actor.get("attempts", []):
@@ -136,6 +136,6 @@ def _slices(
         yield ended, ended, "failed", "attempt", attempt["error"]
 
 
-def _named(what: str, thread: int, name: object) -> dict[str, Any]:
+def _named(what: str, thread: int, name: object) -> JSON:
     args = name if isinstance(name, dict) else {"name": name}
     return {"name": what, "ph": "M", "pid": 1, "tid": thread, "args": args}

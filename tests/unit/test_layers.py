@@ -167,7 +167,7 @@ def test_the_command_line_takes_little_from_the_daemon_and_gives_it_nothing():
 
 def test_a_client_knows_the_control_port_and_how_to_deploy_and_nothing_of_the_daemon():
     lazily = {"functions", "engines", "aws"}
-    assert parts_of_mu("client") <= {"config", "timeline", "wire"} | lazily
+    assert parts_of_mu("client") <= {"config", "strict_json", "timeline", "wire"} | lazily
 
 
 def test_what_pipelines_import_does_not_load_twisted():
