@@ -71,8 +71,11 @@ class Line:
 def coordinator_lines(told: Any) -> Iterator[Line]:
     for name, run in told.items():
         pair = run["mu"]["us"], run["bare"]["us"]
-        limits = (1.1, 0.75) if name == "saturated" else (1.1, 0.8)
-        yield Line(f"{name}: a command", "us", *pair, *limits)
+        if name == "brief":
+            yield Line("a worker of one command", "us", *pair, 3, 2)
+        else:
+            limits = (1.1, 0.75) if name == "saturated" else (1.1, 0.8)
+            yield Line(f"{name}: a command", "us", *pair, *limits)
     full = told["saturated"]
     pair = full["mu"]["commands_s"], full["bare"]["commands_s"]
     yield Line("saturated: commands", "/s", *pair, 0.9, 1.2, True)

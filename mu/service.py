@@ -51,6 +51,7 @@ from mu.metrics import LagProbe, Metrics
 from mu.net.certificates import Authority
 from mu.net.handover import HandoverFactory, PromptUnixServer
 from mu.net.host_headers import AllowedHosts, split_hosts
+from mu.net.hub import Hub
 from mu.net.transport import PromptServer, TLSFactory
 from mu.net.web import BoundedSite, TextResource
 from mu.notifier import Notifier, make_agent
@@ -294,11 +295,11 @@ class MuService(Service):
             if self._authority.keep_server(pem, host):
                 self.log.info("{pem} is new: reload HAProxy if it runs", pem=str(pem))
             port = self._ports.take_from_haproxy(HandoverFactory(self._workers))
-            port.transport = PromptUnixServer
+            Hub(self._reactor).serve(port, PromptUnixServer)
             return
         identity = self._authority.mint_server(host)
         factory = TLSFactory(self._authority.server_context(identity), self._workers)
-        self._ports.listen("worker", factory).transport = PromptServer
+        Hub(self._reactor).serve(self._ports.listen("worker", factory), PromptServer)
 
     def _start_relay(self) -> str:
         """Return HOST:PORT of the relay for workers; empty: there is none."""
