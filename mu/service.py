@@ -4,7 +4,6 @@ import gc
 import os
 import signal
 from collections.abc import Callable, Set
-from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any, cast
@@ -37,6 +36,7 @@ from mu.home import (
     read_tokens,
 )
 from mu.home_watch import HomeWatch
+from mu.in_thread import P, T
 from mu.jobs.book import JobBook
 from mu.jobs.conductor import Conductor
 from mu.jobs.reached import Reached
@@ -228,7 +228,7 @@ class MuService(Service):
             self._in_thread,
             {*engines, EXTERNAL},
             self._buckets.find,
-            partial(self._in_thread, examiner),
+            lambda body: self._in_thread(examiner, body),
             Metrics(
                 self._book,
                 self._totals,
@@ -351,11 +351,13 @@ class MuService(Service):
     def _warn_from_thread(self, why: str) -> None:
         self._reactor.callFromThread(self.log.warn, "{why}", why=why)
 
-    def _in_thread(self, call: Callable[..., Any], *args: Any) -> Deferred[Any]:
-        return deferToThreadPool(self._reactor, self._threads, call, *args)
+    def _in_thread(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+        return deferToThreadPool(self._reactor, self._threads, call, *args, **kwargs)
 
-    def _in_log_thread(self, call: Callable[..., Any], *args: Any) -> Deferred[Any]:
-        return deferToThreadPool(self._reactor, self._log_thread, call, *args)
+    def _in_log_thread(
+        self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Deferred[T]:
+        return deferToThreadPool(self._reactor, self._log_thread, call, *args, **kwargs)
 
     def _could_not_start(self, failure: Failure) -> None:
         self.log.critical("mu cannot start: {why}", why=failure.getErrorMessage())

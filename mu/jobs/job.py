@@ -5,7 +5,6 @@ Every change is a record, which `record` writes and applies. `advance` then does
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -641,7 +640,7 @@ class Job(RecordedJob):
         for line, _ in self._spares.take_all():
             self._dismiss(line, reason)
 
-    def end(self, state: str, error: str | None = None, result: Any = None) -> None:
+    def end(self, state: str, error: str | None = None, result: object = None) -> None:
         """End the job as done, failed or cancelled; only the first call counts."""
         if self.life not in (JobState.FINISHING, JobState.STOPPING):
             return
@@ -650,7 +649,7 @@ class Job(RecordedJob):
         self._step(Step.CONCLUDED)
         self.ledger.on_disk(self._write_end, state, at, error, result)
 
-    def _write_end(self, state: str, at: float, error: str | None, result: Any) -> None:
+    def _write_end(self, state: str, at: float, error: str | None, result: object) -> None:
         """Write the job's end: those of its actors are on disk."""
         self._record_counts(at)
         self.bill.close(at)
@@ -662,7 +661,7 @@ class Job(RecordedJob):
             self.ledger.end(self.id, past)
         self.ledger.on_disk(self._show_end, state, at, error, result)
 
-    def _show_end(self, state: str, at: float, error: str | None, result: Any) -> None:
+    def _show_end(self, state: str, at: float, error: str | None, result: object) -> None:
         self.finished, self.error, self.result = at, error, result
         self._step(Step[state.upper()])
         self._sessions.clear()

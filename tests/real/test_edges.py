@@ -316,7 +316,7 @@ def test_a_token_that_ends_in_a_line_break_lets_its_clients_in(tmp_path):
         (
             "token",
             b"",
-            "the token in {home}/token is empty: delete the file, and mu makes a new one",
+            "the token in {home}/token is empty: delete the file; mu then creates a new one",
         ),
         (
             "ca.key",

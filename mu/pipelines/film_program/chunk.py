@@ -7,9 +7,8 @@ import re
 import time
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
 
-from .ffmpeg import TAIL, Ffmpeg, FilmError, Order, sentence
+from .ffmpeg import TAIL, Ffmpeg, FilmError, Json, sentence
 
 EARLIER_S = (0, 3, 15, 60)
 """How much earlier a chunk's decoding begins, in seconds, if the key frame before it is missed."""
@@ -21,7 +20,7 @@ SCENE = 10
 """The score of ffmpeg's scdet from which a frame begins a scene; its own default."""
 
 
-def border(film: dict[str, Any], number: int) -> int | None:
+def border(film: Json, number: int) -> int | None:
     """Return where a chunk begins, in ticks. None: it has no limit on this side."""
     if not 0 < number < film["chunks"]:
         return None
@@ -36,7 +35,7 @@ def inside(ticks: Sequence[int], first: int | None, end: int | None) -> list[int
     )
 
 
-def encode(order: Order, ffmpeg: Ffmpeg, folder: str) -> dict[str, Any]:
+def encode(order: Json, ffmpeg: Ffmpeg, folder: str) -> Json:
     """Encode a chunk to FOLDER/chunk.mp4; return its frames, or none if it has none."""
     begun = time.monotonic()
     film, number = order["film"], order["chunk"]
@@ -82,7 +81,7 @@ def encode(order: Order, ffmpeg: Ffmpeg, folder: str) -> dict[str, Any]:
             f" {len(frames)} frames, but {len(ticks)} could be encoded: it is damaged there, or"
             " params.filters changes their number or times"
         )
-    made: dict[str, Any] = {
+    made: Json = {
         "frames": len(frames),
         "first": frames[0],
         "last": frames[-1],
@@ -97,7 +96,7 @@ def encode(order: Order, ffmpeg: Ffmpeg, folder: str) -> dict[str, Any]:
     return made
 
 
-def cut_near(order: Order, ffmpeg: Ffmpeg, base: Fraction, number: int) -> int | None:
+def cut_near(order: Json, ffmpeg: Ffmpeg, base: Fraction, number: int) -> int | None:
     """Return the border before a chunk, or the scene cut near it if the order wants one.
 
     The workers on both sides of it find the same one.
@@ -130,7 +129,7 @@ def cut_near(order: Order, ffmpeg: Ffmpeg, base: Fraction, number: int) -> int |
     return cut if score >= SCENE else at
 
 
-def _frames_from(film: dict[str, Any], first: int, end: int | None) -> str:
+def _frames_from(film: Json, first: int, end: int | None) -> str:
     """Return the filters for the frames from the timestamp `first` to before `end`."""
     to = "" if end is None else f":end_pts={end}"
     top, bottom = film["base"]
@@ -139,7 +138,7 @@ def _frames_from(film: dict[str, Any], first: int, end: int | None) -> str:
 
 
 def find_frames(
-    order: Order, ffmpeg: Ffmpeg, base: Fraction, first: int | None, end: int | None
+    order: Json, ffmpeg: Ffmpeg, base: Fraction, first: int | None, end: int | None
 ) -> tuple[list[object], list[int]]:
     """Return words that let ffmpeg begin at a key frame before a chunk, and the chunk's frames.
 
@@ -162,7 +161,7 @@ def find_frames(
 
 
 def measure(
-    order: Order, ffmpeg: Ffmpeg, seek: Sequence[object], frames: Sequence[int], out: str
+    order: Json, ffmpeg: Ffmpeg, seek: Sequence[object], frames: Sequence[int], out: str
 ) -> float:
     """Return how like the film's the chunk's first frames are: SSIM of the brightness, or VMAF."""
     film = order["film"]

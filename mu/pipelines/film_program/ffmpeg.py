@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-Order = dict[str, Any]
+Json = dict[str, Any]
+"""An object: an order, or what was found."""
 TAIL = 400
 """How many characters of what ffmpeg printed are in an error."""
 MOV = (".mp4", ".m4v", ".mov")
@@ -119,7 +120,7 @@ class Listing:
             flags = next((int(word[2:], 16) for word in words[6:] if word.startswith("F=")), 1)
             if NO_TIME in words[1:3]:
                 raise FilmError(
-                    "its frames have no timestamps of their own: first copy it into an .mkv, with"
+                    "its frames have no timestamps: first copy it into an .mkv file, with"
                     " ffmpeg -fflags +genpts -i FILM -c copy FILM.mkv"
                 )
             stream, dts, pts, duration = map(int, words[:4])

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
-from .ffmpeg import MOV, Ffmpeg, FilmError, Order, sentence
+from .ffmpeg import MOV, Ffmpeg, FilmError, Json, sentence
 
 TEXTS = ("subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text")
 """Codecs of subtitles that are text, and not pictures."""
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 
 
-def look(order: Order, ffmpeg: Ffmpeg) -> dict[str, Any]:
+def look(order: Json, ffmpeg: Ffmpeg) -> Json:
     """Return what all other actors need to know about the film. Raises FilmError."""
     url = order["url"]
     notes: list[str] = []
@@ -34,7 +34,7 @@ def look(order: Order, ffmpeg: Ffmpeg) -> dict[str, Any]:
     if not tracks:
         lines = [line for line in told.strip().splitlines() if not line.startswith("  ")]
         why = sentence("\n".join(lines))
-        raise FilmError(f"it is no film that ffmpeg can read: {why}")
+        raise FilmError(f"ffmpeg cannot read it as a film: {why}")
     films = [
         (number, text) for number, kind, text in tracks if kind == "Video" and not _still(text)
     ]
@@ -101,7 +101,7 @@ def _extent(ffmpeg: Ffmpeg, url: str, told: str) -> tuple[Fraction, Fraction, Fr
     return base, begin * base, (end - begin) * base
 
 
-def _filters(order: Order, text: str, notes: list[str]) -> list[str]:
+def _filters(order: Json, text: str, notes: list[str]) -> list[str]:
     """Return the filters that the frames need for the encoder, after those of the order."""
     filters = [order["filters"]] if order["filters"] else []
     size = re.search(r" (\d+)x(\d+)[ ,]", text)
@@ -121,7 +121,7 @@ def _filters(order: Order, text: str, notes: list[str]) -> list[str]:
 
 
 def _others(
-    order: Order, tracks: Sequence[tuple[int, str, str]], notes: list[str]
+    order: Json, tracks: Sequence[tuple[int, str, str]], notes: list[str]
 ) -> tuple[list[str], list[list[Any]]]:
     """Return ffmpeg's words to copy what is no film, and [track, is copied] of each one."""
     ending = order["ending"]
@@ -171,7 +171,7 @@ def _channels(text: str) -> int:
     return 1 if " mono" in text else 2 if " stereo" in text else 6
 
 
-def _try_muxing(order: Order, ffmpeg: Ffmpeg, words: Sequence[str]) -> None:
+def _try_muxing(order: Json, ffmpeg: Ffmpeg, words: Sequence[str]) -> None:
     """Raise FilmError if the format of the result cannot have the film's other tracks."""
     kind = FORMATS[order["ending"]]
     begun = ("-i", order["url"], *words, "-t", 0.1, "-f", kind)

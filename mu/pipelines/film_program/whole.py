@@ -7,9 +7,8 @@ import os
 import shutil
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
 
-from .ffmpeg import MOV, Ffmpeg, FilmError, Listing, Order, Span, frames_and_spans, sentence
+from .ffmpeg import MOV, Ffmpeg, FilmError, Json, Listing, Span, frames_and_spans, sentence
 
 SYNC_S = 0.05
 """How far a sound that is encoded anew may begin or end from where it did, in seconds."""
@@ -23,7 +22,7 @@ def later(ending: str) -> int:
     return 0 if ending in MOV else 10
 
 
-def rest(order: Order, ffmpeg: Ffmpeg, folder: str) -> dict[str, Any]:
+def rest(order: Json, ffmpeg: Ffmpeg, folder: str) -> Json:
     """Copy what is no video to FOLDER/rest.*, its tags to FOLDER/tags; list what FOLDER/frames has."""
     film, listing = order["film"], f"{folder}/listing"
     words: list[object] = ["-copyts", "-i", order["url"], "-map", "0:V:0"]
@@ -54,7 +53,7 @@ def rest(order: Order, ffmpeg: Ffmpeg, folder: str) -> dict[str, Any]:
     return {"frames": len(frames), "bytes": size}
 
 
-def room(order: Order, ffmpeg: Ffmpeg, folder: str) -> dict[str, Any]:
+def room(order: Json, ffmpeg: Ffmpeg, folder: str) -> Json:
     """Raise FilmError if the disk has no room for the chunks and the result."""
     free = shutil.disk_usage(folder).free
     if order["needed"] > free:
@@ -65,7 +64,7 @@ def room(order: Order, ffmpeg: Ffmpeg, folder: str) -> dict[str, Any]:
     return {}
 
 
-def join(order: Order, ffmpeg: Ffmpeg, folder: str) -> dict[str, Any]:
+def join(order: Json, ffmpeg: Ffmpeg, folder: str) -> Json:
     """Join FOLDER/0.mp4 and so on, and FOLDER/rest.*, to FOLDER/film.*; check that all is there."""
     film, chunks, ending = order["film"], order["chunks"], order["ending"]
     base = Fraction(*film["base"])
@@ -92,7 +91,7 @@ def join(order: Order, ffmpeg: Ffmpeg, folder: str) -> dict[str, Any]:
     return {**checked, "bytes": os.path.getsize(out)}
 
 
-def _refuse_gaps(chunks: Sequence[dict[str, Any]], frames: Sequence[int]) -> None:
+def _refuse_gaps(chunks: Sequence[Json], frames: Sequence[int]) -> None:
     """Raise FilmError unless the chunks have all frames, one after the other."""
     at = 0
     for number, made in enumerate(chunks):
@@ -106,7 +105,7 @@ def _refuse_gaps(chunks: Sequence[dict[str, Any]], frames: Sequence[int]) -> Non
         raise FilmError(f"the chunks have {at} frames together, and the film has {len(frames)}")
 
 
-def _write_list(path: str, base: Fraction, kept: Sequence[tuple[int, dict[str, Any]]]) -> None:
+def _write_list(path: str, base: Fraction, kept: Sequence[tuple[int, Json]]) -> None:
     """Write the list for ffmpeg's concat. The roundings to microseconds do not add up."""
     begins = [round(one["first"] * base * 1_000_000) for _, one in kept]
     with open(path, "w", encoding="ascii") as file:
@@ -117,9 +116,7 @@ def _write_list(path: str, base: Fraction, kept: Sequence[tuple[int, dict[str, A
                 file.write(f"duration {(begins[at + 1] - begins[at]) / 1_000_000:.6f}\n")
 
 
-def _check(
-    ffmpeg: Ffmpeg, out: str, film: dict[str, Any], base: Fraction, known: dict[str, Any]
-) -> dict[str, Any]:
+def _check(ffmpeg: Ffmpeg, out: str, film: Json, base: Fraction, known: Json) -> Json:
     """Return what was compared. Raises FilmError if the result is not the film."""
     listing = ffmpeg.packets("the result", "-copyts", "-i", out, "-map", "0")
     made, spans = frames_and_spans(listing, 0)
