@@ -91,7 +91,7 @@ def order_of(pipeline: str, order: dict[str, object]) -> dict[str, object]:
 
 
 class _OfDaemon:
-    """A client of one daemon, which it finds as the command `mu` does."""
+    """What both clients have: the daemon that they ask."""
 
     def __init__(
         self,

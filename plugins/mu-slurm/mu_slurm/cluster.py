@@ -169,9 +169,11 @@ class Cluster:
 
     def _past(self, names: Sequence[str]) -> list[Task]:
         """Return the tasks of these arrays that have ended; none if accounting does not answer."""
-        folders = [self.own / "batches" / name for name in names]
-        written_at = min((path.stat().st_mtime for path in folders if path.exists()), default=0.0)
-        seconds = int(time.time() - written_at + CLOCKS_APART_S)
+        written_at = time.time()
+        for name in names:
+            with suppress(OSError):  # it has just been forgotten
+                written_at = min(written_at, (self.own / "batches" / name).stat().st_mtime)
+        seconds = int(time.time() - written_at) + CLOCKS_APART_S
         words = ["sacct", "--allocations", "--noheader", "--parsable2", f"--format={PAST_FORMAT}"]
         words += [f"--user={os.getuid()}", f"--starttime=now-{seconds}seconds"]
         ran = self.commands.run([*words, f"--name={','.join(names)}"])
@@ -190,7 +192,8 @@ class Cluster:
     def make_folders(self) -> None:
         """Make the folders that users put something into. Raises OSError."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.functions.mkdir(exist_ok=True)
+        if not self.options.functions:
+            self.functions.mkdir(exist_ok=True)
 
     def left_over(self) -> list[Batch]:
         """Return the batches of an earlier daemon; if there are none, nobody needs its bundles."""

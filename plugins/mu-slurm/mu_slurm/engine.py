@@ -101,6 +101,10 @@ class SlurmEngine(Engine):
             if answer is not None:
                 answers |= dict.fromkeys(batch.launches, answer)
         most = await self._in_thread(self._cluster.largest_array)
+        if not most:
+            return [Refused("this cluster allows no job arrays: its MaxArraySize is 0")] * len(
+                invocations
+            )
         functions = dict.fromkeys(one.function for one in invocations)
         for function in functions:
             new = [

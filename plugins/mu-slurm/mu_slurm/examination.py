@@ -47,6 +47,10 @@ def examine(cluster: Cluster, site: EngineSite, functions: Sequence[str]) -> Ite
         yield Finding("Slurm", FAIL, f"Slurm does not answer: {_line(config.err)}")
         return
     most = cluster.largest_array()
+    if not most:
+        said = "the cluster allows no job arrays: its MaxArraySize is 0"
+        yield Finding("Slurm", FAIL, said, "ask its administrators to allow them")
+        return
     yield Finding("Slurm", OK, f"Slurm answers; an array has up to {most:,} tasks (MaxArraySize)")
     partition = _partition(cluster)
     yield partition
