@@ -198,6 +198,11 @@ class Nursery:
         return self._folder / "bin"
 
     @property
+    def twistd(self) -> Path:
+        """A `twistd` that is forked, with its local engines as programs of their own."""
+        return self._folder / "twistd"
+
+    @property
     def aws(self) -> Path:
         """A folder with an `aws` that is kit.aws_cli, forked."""
         return self._folder / "aws"
@@ -394,7 +399,7 @@ def read_models_once() -> None:
 
 
 def make_shims(folder: Path, warm_parents: Path) -> None:
-    """Write the scripts that have engines, their warm parents, `mu` and kit.aws_cli forked."""
+    """Write the scripts that have engines, their warm parents, `mu`, `twistd` and kit.aws_cli forked."""
     (folder / "bin").mkdir()
     (folder / "aws").mkdir()
     forked = FORKED.format(shim=str(folder / "python"))
@@ -403,6 +408,7 @@ def make_shims(folder: Path, warm_parents: Path) -> None:
     for name, programs in (
         ("python", [engine, namespaces]),
         ("bin/mu", [([], str(folder / "socket"), RUN_MU)]),
+        ("twistd", [([], str(folder / "socket"), RUN_DAEMON)]),
         ("aws/aws", [([], str(folder / "socket"), RUN_AWS)]),
     ):
         path = folder / name
