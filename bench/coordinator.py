@@ -3,7 +3,8 @@
 Simulated workers (swarm.py, a process on the second core) answer an echo list; the server is pinned
 to the first. The bare server has the same TLS, the same framing and the same dialogue, and nothing
 else. Saturated: every worker answers at once. Waiting: 1,000 commands a second in all, however
-many workers. Machines are noisy: each figure is the median of several runs taken in turn.
+many workers. Brief: each worker has one command, so that this is the cost of a hello and a goodbye,
+with the records of an actor's beginning and end. Machines are noisy: each figure is the median of several runs taken in turn.
 """
 
 import argparse
@@ -177,7 +178,7 @@ def compare(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", type=int, default=1000)
-    parser.add_argument("--commands", type=int, default=60_000, help="of a saturated run")
+    parser.add_argument("--commands", type=int, default=150_000, help="of a saturated run")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--journal", action="store_true", help="only what the journal costs")
     parser.add_argument("--used", action="store_true", help="only what telling the use costs")
@@ -185,17 +186,18 @@ def main() -> None:
     options = parser.parse_args()
     few, many = options.workers // 10, options.workers
     told: dict[str, Any] = {}
-    for name, workers, pause_s in (
-        ("saturated", many, 0.0),
-        (f"waiting, {few}", few, few / COMMANDS_A_SECOND),
-        (f"waiting, {many}", many, many / COMMANDS_A_SECOND),
+    for name, workers, pause_s, commands in (
+        ("saturated", many, 0.0, options.commands),
+        ("brief", many, 0.0, many),
+        (f"waiting, {few}", few, few / COMMANDS_A_SECOND, 0),
+        (f"waiting, {many}", many, many / COMMANDS_A_SECOND, 0),
     ):
         if (options.journal or options.used) and name != "saturated":
             continue
         kinds = ["mu", "forgetful"] if options.journal else ["mu", "bare", "forgetful"]
         kinds = kinds if name == "saturated" else ["mu", "bare"]
         kinds = ["mu", "told"] if options.used else kinds
-        told[name] = compare(kinds, workers, pause_s, options.commands, options.repeat)
+        told[name] = compare(kinds, workers, pause_s, commands, options.repeat)
     if options.json:
         print(json.dumps(told))
         return
@@ -230,6 +232,7 @@ def print_table(told: dict[str, Any], few: int, many: int) -> None:
     rows = [
         (f"saturated, {many} workers: commands/s", full, "commands_s", "{:,.0f}"),
         (f"saturated, {many} workers: CPU us per command", full, "us", "{:.1f}"),
+        (f"brief, {many} workers: CPU us per worker", told["brief"], "us", "{:.1f}"),
         (f"waiting, {few} workers: CPU us per command", told[f"waiting, {few}"], "us", "{:.1f}"),
         (f"waiting, {many} workers: CPU us per command", told[f"waiting, {many}"], "us", "{:.1f}"),
         ("KiB per connection", full, "kib", "{:.1f}"),

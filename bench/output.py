@@ -13,11 +13,11 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from mu.in_thread import P, T
 from mu.messages import Log, from_worker
 from mu.output.files import OutputLimits
 from mu.output.keeper import FLUSH_S, OutputKeeper
@@ -57,11 +57,11 @@ def measure(actors: int, seconds: int) -> dict[str, float]:
     clock, memory = Clock(), LastBytes(IN_MEMORY)
     wrote = 0.0
 
-    def writes(call: Callable[..., Any], *args: Any) -> Deferred[Any]:
+    def writes(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         nonlocal wrote
-        done: Deferred[Any] = Deferred()
+        done: Deferred[T] = Deferred()
         began = time.thread_time()
-        done.callback(call(*args))
+        done.callback(call(*args, **kwargs))
         wrote += time.thread_time() - began
         return done
 

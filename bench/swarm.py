@@ -8,8 +8,10 @@ Prints another line when all were told to quit. With PAUSE_S, each waits that lo
 at first, so that not all answer at once); a line is printed when all are under way, another WINDOW_S
 later, and then the program ends. With ANSWERS, each worker stops after that number of answers, and a line
 says so. From then on, each line on standard input makes all drop their connections, resume on new ones
-and answer once more; a line with the seconds it took follows. With --used, each tells with every answer what its command used. With
---stay, it goes on until it is killed.
+and answer once more; a line with the seconds it took follows. With --used, each tells with every answer
+what its command used. With --stay, it goes on until it is killed. With --whole, PAUSE_S is 0 and each worker
+says hello once it is connected, comes back as often as its connection is lost, and leaves when it is told to
+quit; the only line has the seconds that took all.
 """
 
 import ctypes
@@ -23,6 +25,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 HELLO = b"OK:HELLO(session=%032x,launch=,received=%d:%08x,sent=%d)"
 USED = (
@@ -82,11 +85,17 @@ class Worker:
         self.sock.send(used + frame(ECHO % self.asked))
 
 
+class LostConnection(Exception):
+    """The coordinator has closed it."""
+
+
 class Lasting:
     """A worker that outlives its connections, as the protocol says, and answers `left` echoes."""
 
     def __init__(self, number: int, left: int) -> None:
         self.number = number
+        self.over = False
+        """Whether it was told to quit."""
         self.sock: ssl.SSLSocket
         self.left = left
         self.received = self.sent = self.crc = 0
@@ -109,7 +118,7 @@ class Lasting:
                 self.received += 1
                 self.crc = zlib.crc32(frame(payload), self.crc)
             elif kind == b"quit":
-                raise RuntimeError(f"worker {self.number} was told to quit")
+                self.over = True
         if self.sent < self.received and self.left:
             self.sent += 1
             self.left -= 1
@@ -126,7 +135,7 @@ class Lasting:
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return
         if not received:
-            raise RuntimeError(f"worker {self.number} lost its connection")
+            raise LostConnection(f"worker {self.number} lost its connection")
         buffer = self._buffer + received
         start = 0
         while len(buffer) >= start + 13:
@@ -227,9 +236,48 @@ class Swarm:
                 else:
                     worker = speaking[descriptor]
                     worker.read()
+                    if worker.over:
+                        raise RuntimeError(f"worker {worker.number} was told to quit")
                     if worker.silent:
                         silent.add(worker.number)
         return time.monotonic() - begun
+
+    def run(self, lasting: list[Lasting]) -> float:
+        """Have all connect, as often as they must, until each was told to quit; return the seconds."""
+        begun = time.monotonic()
+        to_dial = lasting[::-1]
+        shaking: dict[int, tuple[ssl.SSLSocket, Lasting]] = {}
+        speaking: dict[int, Lasting] = {}
+        while to_dial or shaking or speaking:
+            try:
+                while to_dial and len(shaking) < AT_ONCE:
+                    sock = self._dial()
+                    shaking[sock.fileno()] = sock, to_dial.pop()
+            except OSError:  # no coordinator is there
+                time.sleep(REFUSED_S)
+            for descriptor, _ in self._epoll.poll(REFUSED_S if to_dial else None):
+                one = shaking.get(descriptor)
+                worker = one[1] if one else speaking[descriptor]
+                try:
+                    if one is None:
+                        worker.read()
+                    elif self._shaken(one[0]):
+                        del shaking[descriptor]
+                        self._epoll.modify(descriptor, select.EPOLLIN)
+                        speaking[descriptor] = worker
+                        worker.greet(one[0])
+                except (OSError, LostConnection):
+                    to_dial.append(worker)
+                    self._leave(one[0] if one else worker.sock, shaking, speaking)
+                if worker.over:
+                    self._leave(worker.sock, shaking, speaking)
+        return time.monotonic() - begun
+
+    def _leave(self, sock: ssl.SSLSocket, *known: dict[int, Any]) -> None:
+        """Close a connection, and forget it."""
+        for connections in known:
+            connections.pop(sock.fileno(), None)
+        sock.close()
 
     def work(self) -> dict[str, float]:
         """Say hello on all connections and answer until all were told to quit."""
@@ -291,11 +339,17 @@ def main() -> None:
     if "--stay" in sys.argv:
         sys.argv.remove("--stay")
         Swarm.stays = True
+    whole = "--whole" in sys.argv
+    if whole:
+        sys.argv.remove("--whole")
     folder, port, workers = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     keep_memory()
     swarm = Swarm(folder, port, workers, float(sys.argv[4]) if len(sys.argv) > 4 else 0.0)
     if len(sys.argv) > 5:
         lasting = [Lasting(number, int(sys.argv[5])) for number in range(1, workers + 1)]
+        if whole:
+            print(json.dumps({"done_s": swarm.run(lasting)}), flush=True)
+            return
         print(json.dumps({"silent_s": swarm.last(lasting)}), flush=True)
         while sys.stdin.readline():
             for worker in lasting:

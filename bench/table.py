@@ -10,11 +10,16 @@ Only ratios can be compared between machines, and only those of a quiet machine 
 import argparse
 import json
 import os
+import platform
+import re
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +28,7 @@ from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 HERE = Path(__file__).resolve().parent
+PAGE = HERE.parent / "docs/performance.md"
 COMMANDS = {
     "coordinator": ["coordinator.py", "--repeat", "1"],
     "accepts": ["accepts.py", "--repeat", "1"],
@@ -71,8 +77,11 @@ class Line:
 def coordinator_lines(told: Any) -> Iterator[Line]:
     for name, run in told.items():
         pair = run["mu"]["us"], run["bare"]["us"]
-        limits = (1.1, 0.75) if name == "saturated" else (1.1, 0.8)
-        yield Line(f"{name}: a command", "us", *pair, *limits)
+        if name == "brief":
+            yield Line("a worker of one command", "us", *pair, 3, 2)
+        else:
+            limits = (1.1, 0.75) if name == "saturated" else (1.1, 0.8)
+            yield Line(f"{name}: a command", "us", *pair, *limits)
     full = told["saturated"]
     pair = full["mu"]["commands_s"], full["bare"]["commands_s"]
     yield Line("saturated: commands", "/s", *pair, 0.9, 1.2, True)
@@ -206,12 +215,40 @@ def show(lines: list[Line], console: Console) -> None:
     for title in ("mu", "peer", "ratio", "must", "aim", "holds"):
         table.add_column(title, justify="right")
     for line in lines:
-        peer = "" if line.peer is None else f"{line.peer:,.4g}"
-        ratio = "" if line.peer is None else f"{line.ratio:.2f}"
-        sign = ">" if line.more_is_better else "<"
-        limits = f"{sign} {line.must:.3g}", f"{sign} {line.aim:.3g}"
-        table.add_row(line.name, f"{line.ours:,.4g} {line.unit}", peer, ratio, *limits, line.holds)
+        table.add_row(*cells(line))
     console.print(table)
+
+
+def cells(line: Line) -> list[str]:
+    """Return what the table says in a line."""
+    peer = "" if line.peer is None else f"{line.peer:,.4g}"
+    ratio = "" if line.peer is None else f"{line.ratio:.2f}"
+    sign = ">" if line.more_is_better else "<"
+    limits = [f"{sign} {limit:.3g}" for limit in (line.must, line.aim)]
+    return [line.name, f"{line.ours:,.4g} {line.unit}", peer, ratio, *limits, line.holds]
+
+
+def machine() -> str:
+    """Return what this machine and its software are."""
+    info = Path("/proc/cpuinfo").read_text()
+    model = re.search(r"^model name\s*: (.*)$", info, re.MULTILINE)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return (
+        f"{os.cpu_count()} cores ({model[1] if model else platform.machine()}), {memory:.0f} GiB,"
+        f" Linux {platform.release().partition('-')[0]}, Python {platform.python_version()}, Twisted {version('twisted')},"
+        f" {ssl.OPENSSL_VERSION}"
+    )
+
+
+def write_page(lines: list[Line], restless: str) -> None:
+    """Write the figures into docs/performance.md, between its two marks."""
+    before, start, rest = PAGE.read_text().partition("<!-- figures -->\n")
+    _, end, after = rest.partition("<!-- end of figures -->\n")
+    quiet = f"it was not quiet: {restless}" if restless else "quiet, one run"
+    told = [f"Measured on {date.today()}: {machine()}; {quiet}.", ""]
+    told += ["| | mu | peer | ratio | must | aim | holds |", "|---|--:|--:|--:|--:|--:|---|"]
+    told += [f"| {' | '.join(cells(line))} |" for line in lines]
+    PAGE.write_text(before + start + "\n".join(told) + "\n" + end + after)
 
 
 def main() -> None:
@@ -220,6 +257,9 @@ def main() -> None:
         "names", nargs="*", choices=[[], *COMMANDS], help="of benchmarks; default: all"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--page", action="store_true", help="write the figures into docs/performance.md as well"
+    )
     options = parser.parse_args()
     console = Console(stderr=True)
     restless = unrest()
@@ -231,6 +271,8 @@ def main() -> None:
             lines += run(name)
             progress.remove_task(task)
     restless = restless or unrest()
+    if options.page:
+        write_page(lines, restless)
     if options.json:
         rows = [asdict(line) | {"ratio": line.ratio, "holds": line.holds} for line in lines]
         print(json.dumps({"quiet": not restless, "why": restless or None, "lines": rows}))

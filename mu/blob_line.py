@@ -74,7 +74,7 @@ class BlobLine:
         whole = self._blobs.size(digest)
         if whole is None:
             raise BlobError(
-                f"there is no blob {digest}: it was not sent, or others needed its place"
+                f"there is no blob {digest}: it was never uploaded, or has been deleted to free space"
             )
         length = whole - first if asked == "-" else int(asked)
         if not 0 <= first <= first + length <= whole:

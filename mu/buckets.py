@@ -29,7 +29,7 @@ class Buckets:
         process = self._engines.local_process
         if process is None:
             raise S3Error(
-                "the embedded S3 server needs the local engine, and [local] enabled is no: set"
+                "the embedded S3 server needs the local engine, but [local] enabled is no: set"
                 " [s3] bucket in mu.conf, or give the job a bucket"
             )
         try:

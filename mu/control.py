@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol, cast
 
 from klein import Klein
 from twisted.internet.defer import Deferred
@@ -20,6 +20,7 @@ from mu.blobs import PIECE, BlobError, Blobs
 from mu.config import Config
 from mu.control_logs import LogRequests, ReadLog, having, inputs_gone
 from mu.home import Tokens
+from mu.in_thread import InThread
 from mu.jobs.body import read_body
 from mu.jobs.book import JobBook, PastJob
 from mu.jobs.ends import ends_of
@@ -81,7 +82,6 @@ class FindBucket(Protocol):
     def __call__(self, bucket: str) -> Coroutine[Any, Any, S3Place]: ...
 
 
-InThread = Callable[..., Deferred[Any]]
 """Makes a call in a thread, and returns its result."""
 
 Examine = Callable[[Mapping[str, object]], Deferred[list[JSON]]]
@@ -318,7 +318,7 @@ class Control:
         if spec.notify_url and self._config.notify.secret == "none":
             raise FieldError(
                 "notify_url",
-                "notify_url needs a [notify] secret in mu.conf, with which requests are signed",
+                "notify_url needs [notify] secret in mu.conf, which signs the requests",
             )
 
     @app.route("/jobs", methods=["GET"])
@@ -474,7 +474,8 @@ class Control:
         self._authorize(request)
         try:
             if self._blobs.size(digest) is None:
-                await self._in_thread(self._blobs.put, digest, request.content)
+                body = cast(BinaryIO, request.content)
+                await self._in_thread(self._blobs.put, digest, body)
         except BlobError as error:
             raise Refusal(400, str(error), "digest") from None
         request.setResponseCode(204)

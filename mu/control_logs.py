@@ -4,9 +4,9 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.web.server import Request
 
+from mu.in_thread import InThread
 from mu.jobs.actors import Actor
 from mu.jobs.book import PastJob
 from mu.jobs.job import Job
@@ -24,7 +24,7 @@ ReadLog = Callable[[str, int], Coroutine[Any, Any, Transcript | None]]
 class LogRequests:
     """Answers requests for the logs of jobs."""
 
-    def __init__(self, read_log: ReadLog, in_thread: Callable[..., Deferred[Any]]) -> None:
+    def __init__(self, read_log: ReadLog, in_thread: InThread) -> None:
         self._read_log = read_log
         self._in_thread = in_thread
 

@@ -30,11 +30,14 @@ __all__ = [
 ]
 
 
-class Row(Struct, frozen=True, array_like=True, tag=str.lower, forbid_unknown_fields=True):
-    """A value that the journal has as a JSON array: its class in lower case, then its fields."""
+class Row(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A value that the journal has as a JSON array: its kind, which is its `tag`, then its fields.
+
+    The kinds are in journals, so they never change, even if a class gets another name.
+    """
 
 
-class Entered(Row, frozen=True, gc=False):
+class Entered(Row, frozen=True, gc=False, tag="entered"):
     """A worker was assigned to this actor: the machine begins."""
 
     at: float
@@ -42,7 +45,7 @@ class Entered(Row, frozen=True, gc=False):
     """Whether the worker says which command a reply answers. Workers of the original mu do not."""
 
 
-class Answered(Row, frozen=True, gc=False):
+class Answered(Row, frozen=True, gc=False, tag="answered"):
     """The worker replied; `command` is the number of the command it answers (0: unknown)."""
 
     at: float
@@ -50,7 +53,7 @@ class Answered(Row, frozen=True, gc=False):
     command: int = 0
 
 
-class Informed(Row, frozen=True, gc=False):
+class Informed(Row, frozen=True, gc=False, tag="informed"):
     """The worker sent INFO:key:value."""
 
     at: float
@@ -59,14 +62,14 @@ class Informed(Row, frozen=True, gc=False):
     command: int = 0
 
 
-class Elapsed(Row, frozen=True, gc=False):
+class Elapsed(Row, frozen=True, gc=False, tag="elapsed"):
     """The timer of that name expired."""
 
     at: float
     timer: str
 
 
-class Lost(Row, frozen=True, gc=False):
+class Lost(Row, frozen=True, gc=False, tag="lost"):
     """The worker was lost or given up; `reason` is a readable sentence."""
 
     at: float
@@ -76,20 +79,20 @@ class Lost(Row, frozen=True, gc=False):
 Event = Entered | Answered | Informed | Elapsed | Lost
 
 
-class Send(Row, frozen=True, gc=False):
+class Send(Row, frozen=True, gc=False, tag="send"):
     """Send this command to the worker."""
 
     command: str
 
 
-class SetTimer(Row, frozen=True, gc=False):
+class SetTimer(Row, frozen=True, gc=False, tag="settimer"):
     """Deliver an Elapsed of this name after `seconds`; replaces a timer of the same name."""
 
     timer: str
     seconds: float
 
 
-class CancelTimer(Row, frozen=True, gc=False):
+class CancelTimer(Row, frozen=True, gc=False, tag="canceltimer"):
     """Cancel the timer of this name."""
 
     timer: str
@@ -111,7 +114,13 @@ Effect = Send | SetTimer | CancelTimer | Finish
 
 # ---------------------------------------------------------------- the encoding
 
-_EVENTS: dict[str, type[Event]] = {one.__name__.lower(): one for one in Event.__args__}
+
+def kind_of(row: type[Row]) -> str:
+    """Return the kind of a class of rows, as the journal has it."""
+    return str(row.__struct_config__.tag)
+
+
+_EVENTS: dict[str, type[Event]] = {kind_of(one): one for one in Event.__args__}
 _dump = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 

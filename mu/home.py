@@ -78,8 +78,8 @@ def read_tokens(home: Path) -> Tokens:
     tokens = Tokens(read_token(home / "token"), read_token(home / "read-token"))
     if tokens.control == tokens.read:
         raise ValueError(
-            f"{home}/token and {home}/read-token are the same, so that readers could do everything:"
-            " delete one of them, and mu makes a new one"
+            f"{home}/token and {home}/read-token are identical, so read-only clients would have full access:"
+            " delete one of them; mu then creates a new one"
         )
     return tokens
 
@@ -102,7 +102,7 @@ def read_token(path: Path) -> str:
     token = path.read_text(encoding="utf-8-sig", errors="replace").strip()
     if not token or not token.isascii() or not token.isprintable() or " " in token:
         what = "is empty" if not token else "is not one word of ASCII letters and digits"
-        raise ValueError(f"the token in {path} {what}: delete the file, and mu makes a new one")
+        raise ValueError(f"the token in {path} {what}: delete the file; mu then creates a new one")
     return token
 
 

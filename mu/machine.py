@@ -110,10 +110,11 @@ class Machine:
         before = self.state
         try:
             self._react(event)
-            self.finished = self._outcome()
+            if isinstance(self.state, TerminalState):
+                self.finished = _outcome(self.state)
             if isinstance(event, Lost) and self.finished is None:
                 self.finished = Finish(event.reason)  # whatever the state does
-            if self._timed or self.state is not before or self._has_parts:
+            if self._timed or self.state is not before or isinstance(before, SuperpositionState):
                 self._retime()
         except Exception as error:  # in a pipeline author's code: fail only this actor
             self.crash = error
@@ -142,10 +143,6 @@ class Machine:
             and not any(may_bring(one, prefix) for one in commands)
             for prefix in (wanted if isinstance(wanted, list) else [wanted])
         )
-
-    @property
-    def _has_parts(self) -> bool:
-        return isinstance(self.state, MachineState) and bool(self.state._side_by_side())
 
     def _retime(self) -> None:
         """Cancel the timers of states that were left, and set the timers of new states."""
@@ -246,17 +243,16 @@ class Machine:
                 f" this one expects {self.expected!r}"
             )
 
-    def _outcome(self) -> Finish | None:
-        """Return how the actor ended; None: it has not."""
-        if not isinstance(self.state, TerminalState):
-            return None
-        if isinstance(self.state, ErrorState):
-            before = self.state.prevState
-            where = f"{label_of(before)}: " if isinstance(before, MachineState) else ""
-            return Finish(f"{where}{self.state.err or 'failed'}", final=self.state.final)
-        finish = Finish(result=self.state.result)
-        encode(finish)  # raises TypeError or ValueError if the result is not a JSON value
-        return finish
+
+def _outcome(state: TerminalState) -> Finish:
+    """Return how an actor ended. Raises TypeError or ValueError if its result is not a JSON value."""
+    if isinstance(state, ErrorState):
+        before = state.prevState
+        where = f"{label_of(before)}: " if isinstance(before, MachineState) else ""
+        return Finish(f"{where}{state.err or 'failed'}", final=state.final)
+    finish = Finish(result=state.result)
+    encode(finish)
+    return finish
 
 
 def _heeds_info(state: State) -> bool:

@@ -65,11 +65,6 @@ class CommandOutbox:
 
     # ------------------------------------------------ the disk
 
-    @property
-    def waiting(self) -> int:
-        """How many commands wait for the disk."""
-        return self.produced - self.free
-
     def release(self, synced: int) -> bool:
         """Free everything if the barrier is on disk; return whether any command still waits."""
         if self.barrier <= synced:

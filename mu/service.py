@@ -4,7 +4,6 @@ import gc
 import os
 import signal
 from collections.abc import Callable, Set
-from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any, cast
@@ -37,6 +36,7 @@ from mu.home import (
     read_tokens,
 )
 from mu.home_watch import HomeWatch
+from mu.in_thread import P, T
 from mu.jobs.book import JobBook
 from mu.jobs.conductor import Conductor
 from mu.jobs.reached import Reached
@@ -51,6 +51,7 @@ from mu.metrics import LagProbe, Metrics
 from mu.net.certificates import Authority
 from mu.net.handover import HandoverFactory, PromptUnixServer
 from mu.net.host_headers import AllowedHosts, split_hosts
+from mu.net.hub import Hub
 from mu.net.transport import PromptServer, TLSFactory
 from mu.net.web import BoundedSite, TextResource
 from mu.notifier import Notifier, make_agent
@@ -227,7 +228,7 @@ class MuService(Service):
             self._in_thread,
             {*engines, EXTERNAL},
             self._buckets.find,
-            partial(self._in_thread, examiner),
+            lambda body: self._in_thread(examiner, body),
             Metrics(
                 self._book,
                 self._totals,
@@ -294,11 +295,11 @@ class MuService(Service):
             if self._authority.keep_server(pem, host):
                 self.log.info("{pem} is new: reload HAProxy if it runs", pem=str(pem))
             port = self._ports.take_from_haproxy(HandoverFactory(self._workers))
-            port.transport = PromptUnixServer
+            Hub(self._reactor).serve(port, PromptUnixServer)
             return
         identity = self._authority.mint_server(host)
         factory = TLSFactory(self._authority.server_context(identity), self._workers)
-        self._ports.listen("worker", factory).transport = PromptServer
+        Hub(self._reactor).serve(self._ports.listen("worker", factory), PromptServer)
 
     def _start_relay(self) -> str:
         """Return HOST:PORT of the relay for workers; empty: there is none."""
@@ -350,11 +351,13 @@ class MuService(Service):
     def _warn_from_thread(self, why: str) -> None:
         self._reactor.callFromThread(self.log.warn, "{why}", why=why)
 
-    def _in_thread(self, call: Callable[..., Any], *args: Any) -> Deferred[Any]:
-        return deferToThreadPool(self._reactor, self._threads, call, *args)
+    def _in_thread(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+        return deferToThreadPool(self._reactor, self._threads, call, *args, **kwargs)
 
-    def _in_log_thread(self, call: Callable[..., Any], *args: Any) -> Deferred[Any]:
-        return deferToThreadPool(self._reactor, self._log_thread, call, *args)
+    def _in_log_thread(
+        self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Deferred[T]:
+        return deferToThreadPool(self._reactor, self._log_thread, call, *args, **kwargs)
 
     def _could_not_start(self, failure: Failure) -> None:
         self.log.critical("mu cannot start: {why}", why=failure.getErrorMessage())

@@ -378,13 +378,12 @@ class Session(Generic[L]):
     @property
     def full(self) -> bool:
         """Whether frames must wait: for the welcome, or because too much waits for the disk."""
-        return not self.over and (not self._welcomed or self._outbox.waiting > MOST_HELD_COMMANDS)
+        outbox = self._outbox
+        waiting = outbox.produced - outbox.free
+        return not self.over and (not self._welcomed or waiting > MOST_HELD_COMMANDS)
 
     def receive(self, payload: bytes, now: float) -> list[SessionEffect]:
-        """Handle a frame from the worker. Raises BadMessage; the caller must end the connection.
-
-        A USED changes nothing here.
-        """
+        """Handle a frame from the worker. Raises BadMessage; the caller must end the connection."""
         said = from_worker(payload, bool(self.name))
         if isinstance(said, Reply):
             if not self.over:
@@ -392,6 +391,8 @@ class Session(Generic[L]):
         elif isinstance(said, Log):
             if not self.over:
                 self.part.printed(said.command, said.output, now)
+        elif isinstance(said, Use):
+            self.part.used(said)
         elif isinstance(said, Ping):
             self._write(frame(Pong(said.text).payload()))
         return self._take()
@@ -436,12 +437,12 @@ class Session(Generic[L]):
             self._ack_timer = True
             self._effects.append(SetTimer(ACK_TIMER, ACK_S))
 
-    def _ask_for_ack(self) -> None:
+    def _ask_for_ack(self, soon: bool = True) -> None:
         if self._ack_timer:
             self._ack_timer = False
             self._effects.append(CancelTimer(ACK_TIMER))
         self._acked, self._unacked_bytes = self.received, 0
-        self._effects.append(AwaitDisk("ack", self.received))
+        self._effects.append(AwaitDisk("ack", self.received, soon))
 
     def _ack(self, replies: int) -> None:
         self._kept = replies
@@ -472,7 +473,7 @@ class Session(Generic[L]):
             self._handle(Lost(now, self._hold_reason))
         elif timer == ACK_TIMER:
             self._ack_timer = False
-            self._ask_for_ack()
+            self._ask_for_ack(soon=False)
         else:
             self._handle(Elapsed(now, timer))
         return self._take()

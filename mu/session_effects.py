@@ -26,10 +26,14 @@ DiskStep = Literal["welcome", "send", "ack", "leave"]
 
 
 class AwaitDisk(Struct, frozen=True):
-    """Call `on_disk(step, value)` once everything written so far is on disk."""
+    """Call `on_disk(step, value)` once everything written so far is on disk.
+
+    `soon`: commit for this; otherwise it can wait for the next commit.
+    """
 
     step: DiskStep
     value: int = 0
+    soon: bool = True
 
 
 class Supersede(Struct, frozen=True):

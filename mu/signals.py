@@ -6,7 +6,7 @@ import signal
 import stat
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, Protocol
+from typing import Protocol
 
 from twisted.logger import Logger
 from twisted.python.logfile import BaseLogFile
@@ -15,8 +15,8 @@ from twisted.python.logfile import BaseLogFile
 class SignalReactor(Protocol):
     """What the handlers need of the reactor."""
 
-    def callFromThread(self, callable: Callable[..., Any], *args: object) -> None: ...
-    def callWhenRunning(self, callable: Callable[..., Any], *args: object) -> object: ...
+    def callFromThread(self, callable: Callable[..., object], *args: object) -> None: ...
+    def callWhenRunning(self, callable: Callable[..., object], *args: object) -> object: ...
 
 
 class Signals:

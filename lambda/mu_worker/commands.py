@@ -34,7 +34,7 @@ from mu_worker.variables import Variables
 _INTEGER = r"[+-]?[0-9]{1,18}"
 
 
-class CommandFailed(Exception):
+class CommandError(Exception):
     """A command failed; the message becomes its FAIL(...)."""
 
 
@@ -146,7 +146,7 @@ class CommandRunner:
         """Turn an error in a command into its FAIL; the worker must not fail."""
         try:
             action()
-        except CommandFailed as error:
+        except CommandError as error:
             self._finish(number, f"FAIL({error})")
         except Exception as error:
             traceback.print_exc(file=sys.stderr)
@@ -162,7 +162,7 @@ class CommandRunner:
     def _seti(self, number: int, argument: str) -> None:
         name, value = self._assignment("seti", argument)
         if not re.fullmatch(_INTEGER, value):
-            raise CommandFailed(f"could not interpret {value} as an integer")
+            raise CommandError(f"could not interpret {value} as an integer")
         self._variables.set(name, int(value))
         self._reply(number, f"OK:SETI({name})")
 
@@ -183,7 +183,7 @@ class CommandRunner:
     def _assignment(command: str, argument: str) -> tuple[str, str]:
         name, colon, value = argument.partition(":")
         if not name or not colon:
-            raise CommandFailed(
+            raise CommandError(
                 f"invalid syntax for {command.upper()}: expected {command}:NAME:VALUE, got"
                 f" {command}:{argument}"
             )
@@ -192,7 +192,7 @@ class CommandRunner:
     def _value(self, name: str) -> str:
         value = self._variables.text(name)
         if value is None:
-            raise CommandFailed(f"no such variable {name}")
+            raise CommandError(f"no such variable {name}")
         return value
 
     # ------------------------------------------------ programs
@@ -200,12 +200,12 @@ class CommandRunner:
     def _run(self, number: int, argument: str) -> None:
         tools = self._tools
         if not (base := argument or tools.packaged):
-            raise CommandFailed(
+            raise CommandError(
                 "there is nothing to run: the bundle has no packaged command, and run: has no argument"
             )
         template = command_string(base, self._variables, tools.event)
         if tools.shared_tmp and names_shared_tmp(template):
-            raise CommandFailed(self._names_tmp("the command", template))
+            raise CommandError(self._names_tmp("the command", template))
         command = fill_tmpdir(template, self._variables)
         run = RunningCommand(
             number,
@@ -217,7 +217,7 @@ class CommandRunner:
             before=mark(self._variables.text("_tmpdir") or ""),
         )
         if run.awaits in self._spoilt:
-            raise CommandFailed(self._unusable(run.awaits))
+            raise CommandError(self._unusable(run.awaits))
         try:
             run.program = tools.programs.start(
                 command,
@@ -227,7 +227,7 @@ class CommandRunner:
             )
         except (OSError, ValueError) as error:
             shown = command if len(command) <= 1000 else f"{command[:1000]}..."
-            raise CommandFailed(f"could not start {shown}: {_described(error)}") from error
+            raise CommandError(f"could not start {shown}: {_described(error)}") from error
         self._runs[number] = run
         if run.awaits is not None:
             self._due = min(self._due, monotonic() + LOOK_S)
@@ -342,7 +342,7 @@ class CommandRunner:
         if argument:
             key, separator, file = argument.partition("\0")
             if not separator:
-                raise CommandFailed(
+                raise CommandError(
                     f"could not compute {what} params: expected a key, a NUL and a file name, got"
                     f" {argument[:200]!r}"
                 )
@@ -352,7 +352,7 @@ class CommandRunner:
         bucket = self._variables.text("bucket") or ""
         parts = (("bucket", bucket), ("key", key), ("file name", file))
         if missing := [name for name, value in parts if not value]:
-            raise CommandFailed(f"could not compute {what} params: no {' and no '.join(missing)}")
+            raise CommandError(f"could not compute {what} params: no {' and no '.join(missing)}")
         filled = self._file(file)
         if self._variables.number("hash_s3keys"):
             key = _hashed(key)
@@ -366,7 +366,7 @@ class CommandRunner:
         try:
             parts = blobs.parts_in(argument)
         except ValueError as error:
-            raise CommandFailed(str(error)) from None
+            raise CommandError(str(error)) from None
         files = [(part, blobs.below(self._tools.root, self._file(name))) for part, name in parts]
 
         def get() -> tuple[str, dict[str, float]]:
@@ -395,21 +395,21 @@ class CommandRunner:
     def _file(self, name: str) -> str:
         """Return a file name with ##TMPDIR## filled in."""
         if self._tools.shared_tmp and names_shared_tmp(name):
-            raise CommandFailed(self._names_tmp("the file name", name))
+            raise CommandError(self._names_tmp("the file name", name))
         return fill_tmpdir(name, self._variables)
 
     # ------------------------------------------------ the relay
 
     def _connect(self, number: int, argument: str) -> None:
         if self._tools.neighbour.connected:
-            raise CommandFailed("already connected")
+            raise CommandError("already connected")
         if argument.startswith("["):  # an IPv6 address
             host, _, rest = argument[1:].partition("]:")
         else:
             host, _, rest = argument.partition(":")
         port, colon, hello = rest.partition(":")
         if not (host and colon and port.isdecimal() and 0 < int(port) < 65536):
-            raise CommandFailed(f"expected connect:HOST:PORT:HELLO, got connect:{argument}")
+            raise CommandError(f"expected connect:HOST:PORT:HELLO, got connect:{argument}")
 
         def adopt(sock: socket.socket) -> None:
             self._tools.neighbour.adopt(sock, host, int(port), hello)

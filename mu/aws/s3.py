@@ -8,7 +8,11 @@ is imported by the first call.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # slow to import, and the daemon starts without them
+    from botocore.client import BaseClient
+    from botocore.session import Session
 
 EMBEDDED_BUCKET = "mu_files"
 """The bucket of the embedded server. AWS gives no bucket such a name."""
@@ -55,7 +59,7 @@ class S3Place:
             told["AWS_SESSION_TOKEN"] = ""  # that of other keys does not fit
         return told
 
-    def session(self) -> Any:
+    def session(self) -> "Session":
         """Return a new session of botocore: the default one is not thread-safe. Raises AwsTrouble."""
         from botocore.session import Session
 
@@ -69,8 +73,8 @@ class S3Place:
         return session
 
     def client(
-        self, session: Any, region: str | None, host: str | None = None, **options: Any
-    ) -> Any:
+        self, session: "Session", region: str | None, host: str | None = None, **options: object
+    ) -> "BaseClient":
         """Return a client of S3 for this region. Raises botocore's exceptions."""
         from botocore.config import Config
 
@@ -85,14 +89,14 @@ class S3Place:
         )
         return make_client(session, "s3", region, config, host or self.endpoint or None)
 
-    def region_of(self, session: Any, otherwise: str | None) -> str | None:
+    def region_of(self, session: "Session", otherwise: str | None) -> str | None:
         """Return the region to sign for: the configured one, the session's, or `otherwise`."""
         from mu.aws.sessions import trouble_of
 
         with trouble_of(session):
             return self.region or session.get_config_variable("region") or otherwise
 
-    def bucket_client(self, bucket: str, otherwise: str | None, **options: Any) -> Any:
+    def bucket_client(self, bucket: str, otherwise: str | None, **options: Any) -> "BaseClient":
         """Return a client for the region that the bucket is in. Raises botocore's and AwsTrouble."""
         from mu.aws.sessions import bucket_region
 

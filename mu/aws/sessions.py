@@ -15,7 +15,9 @@ from urllib.parse import urlsplit
 
 from botocore import UNSIGNED
 from botocore.awsrequest import AWSResponse
+from botocore.client import BaseClient
 from botocore.config import Config
+from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -54,12 +56,12 @@ class Endpoint:
     region: str
 
 
-def profile_of(session: Any) -> str:
+def profile_of(session: Session) -> str:
     """Return the name of the profile in use."""
     return str(session.profile or "default")
 
 
-def new_session(may_prompt: bool = True) -> Any:
+def new_session(may_prompt: bool = True) -> Session:
     """Return a session of botocore. Without `may_prompt`, it never asks for an MFA code."""
     session = Session()
     if not may_prompt:
@@ -73,7 +75,7 @@ def _no_prompt(prompt: str) -> str:
     raise RefreshWithMFAUnsupportedError
 
 
-def find_keys(session: Any) -> Any:
+def find_keys(session: Session) -> ReadOnlyCredentials | None:
     """Return the credentials to sign with now, or None if there are none. Raises AwsTrouble."""
     with trouble_of(session):
         credentials = session.get_credentials()
@@ -87,7 +89,7 @@ def find_keys(session: Any) -> Any:
         return None if credentials is None else credentials.get_frozen_credentials()
 
 
-def _metadata_is_away(session: Any) -> bool:
+def _metadata_is_away(session: Session) -> bool:
     """Whether this is an EC2 instance whose metadata service does not answer.
 
     botocore finds no credentials then, as on a machine that has none.
@@ -114,7 +116,7 @@ def _is_instance() -> bool:
 
 
 @contextmanager
-def trouble_of(session: Any) -> Iterator[None]:
+def trouble_of(session: Session) -> Iterator[None]:
     """Turn all that botocore raises about credentials and configuration into AwsTrouble."""
     try:
         yield
@@ -124,7 +126,7 @@ def trouble_of(session: Any) -> Iterator[None]:
         raise explain(error, session) from error
 
 
-def explain(error: Exception, session: Any) -> AwsTrouble:
+def explain(error: Exception, session: Session) -> AwsTrouble:
     """Return what an exception of botocore's credentials or configuration means."""
     name = "default"
     with suppress(Exception):  # the name itself may be what is wrong
@@ -200,7 +202,7 @@ def _files() -> str:
     return f"{config} or {keys}"
 
 
-def _other_profiles(session: Any) -> str:
+def _other_profiles(session: Session) -> str:
     names: list[str] = []
     with suppress(Exception):
         names = sorted(session.available_profiles)
@@ -210,7 +212,7 @@ def _other_profiles(session: Any) -> str:
 # ------------------------------------------------ endpoints
 
 
-def lambda_endpoint(session: Any, region: str) -> Endpoint:
+def lambda_endpoint(session: Session, region: str) -> Endpoint:
     """Return the endpoint that botocore would send an Invoke to. Raises AwsTrouble.
 
     botocore decides: by partition, FIPS, dual stack, endpoint_url and [services]. It is asked to
@@ -248,7 +250,7 @@ def partition_of(region: str) -> str:
 # ------------------------------------------------ certificates
 
 
-def roots_of(session: Any) -> tuple[str, bytes]:
+def roots_of(session: Session) -> tuple[str, bytes]:
     """Return the certificates to trust, as PEM, and their file. Raises AwsTrouble.
 
     The file is that of AWS_CA_BUNDLE, `ca_bundle` in the profile, or REQUESTS_CA_BUNDLE; else the
@@ -271,8 +273,8 @@ def roots_of(session: Any) -> tuple[str, bytes]:
 
 
 def make_client(
-    session: Any, service: str, region: str | None, config: Any, url: str | None = None
-) -> Any:
+    session: Any, service: str, region: str | None, config: Config, url: str | None = None
+) -> BaseClient:
     """Return a client of a boto3 or botocore session, which uses no proxy for this machine itself.
 
     `url` replaces the endpoint. Raises botocore's exceptions.
@@ -285,7 +287,7 @@ def make_client(
     return client
 
 
-def bucket_region(client: Any, bucket: str) -> str | None:
+def bucket_region(client: BaseClient, bucket: str) -> str | None:
     """Return a bucket's region, or None if S3 does not say it. Raises botocore's exceptions.
 
     S3 names it in its refusals, too, so no right is needed.

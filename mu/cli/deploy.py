@@ -468,7 +468,7 @@ def deploy_program(
             bucket = _code_bucket(code, engine, home)
             if code is not None and code.size > ZIP_LIMIT and not bucket:
                 raise CliError(
-                    f"the bundle has {sized(code.size)}, and functions accept {sized(ZIP_LIMIT)}"
+                    f"the bundle must be at most {sized(ZIP_LIMIT)}, got {sized(code.size)}"
                     " directly: use mu deploy --bucket NAME for AWS, then launch with --function"
                     f" {name} instead of --program"
                 )

@@ -98,9 +98,7 @@ _WITH_SHELL = (
     help="Also check this data bucket.  [default: that of [s3] in mu.conf]",
 )
 @click.option("--write", is_flag=True, help="Write, read and delete a test object in the bucket.")
-@click.option(
-    "--run", is_flag=True, help="Run also functions that mu deploy has not made, as workers."
-)
+@click.option("--run", is_flag=True, help="Also run functions that were not made by mu deploy.")
 @click.option(
     "--policy",
     is_flag=False,

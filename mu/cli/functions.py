@@ -178,7 +178,7 @@ def bundle(
 def make_bundle(out: Path, of: Ingredients) -> tuple[Bundle, str]:
     """Make the bundle; return it and its packaged command."""
     if (of.pre or of.post) and not of.programs:
-        raise CliError("--pre and --post surround a program in the packaged command: name it")
+        raise CliError("--pre and --post need a PROGRAM: they are added before and after it")
     named = _named(of.programs, "PROGRAM")
     for path in named.values():
         if zipfile.is_zipfile(path) and path.suffix == ".zip":

@@ -69,8 +69,8 @@ def invoke(
 ) -> None:
     """Launch a function many times in parallel.
 
-    Any function will do, since there is no job: nobody waits for workers, and what they do is their
-    own affair. Launches that are throttled are repeated. Says how many were accepted and how long
+    Works with any function, not only with workers: there is no job, and nothing waits for what the
+    function does. Throttled launches are retried. Says how many were accepted and how long
     that took; the exit status is 1 unless all were.
 
     \b

@@ -173,10 +173,12 @@ def workers(job: str, state: str | None, as_json: bool) -> None:
 @click.option(
     "--key",
     metavar="NAME",
-    help="Only the output of this input, such as an S3 key, or of the only one with this part.",
+    help="Only the output of this input, such as an S3 key. A part of the name is enough if it is unique.",
 )
 @click.option("--attempt", type=click.IntRange(min=1), metavar="N", help="Only this attempt.")
-@click.option("-f", "--follow", is_flag=True, help="Continue until the actor has ended.")
+@click.option(
+    "-f", "--follow", is_flag=True, help="Keep printing new output until the actor has ended."
+)
 @click.option(
     "-t", "--times", is_flag=True, help="Begin lines with the time of their arrival (UTC)."
 )
@@ -373,7 +375,7 @@ def _only_actor(client: ControlPort, job: JobJson, key: str | None) -> int:
     first = actors[0]["actor"]
     if len(actors) > 1:
         raise CliError(
-            f"-f follows one actor, and job {job['id']} has {job['workers']}: name one, as in"
+            f"-f follows one actor, but job {job['id']} has {job['workers']}: choose one, for example"
             f" mu log {job['id']} -a {first} -f"
         )
     return first

@@ -80,7 +80,7 @@ def pipelines(name: str | None, as_json: bool) -> None:
     "--program",
     metavar="PATH",
     shell_complete=complete_path,
-    help="Make the function from this program or Python script, if it differs. [name: the program's]",
+    help="Create the function from this program or Python script, or update it if the program has changed. [name: the program's]",
 )
 @requirements_option
 @click.option(
@@ -106,14 +106,14 @@ def pipelines(name: str | None, as_json: bool) -> None:
     "inputs",
     type=click.Path(exists=True, path_type=Path),
     metavar="PATH",
-    help="Upload this folder, or file, as the job's inputs; only what has changed.",
+    help="Upload this folder or file as the job's inputs. Unchanged files are skipped.",
 )
 @click.option(
     "--out",
     "outputs",
     type=click.Path(path_type=Path),
     metavar="PATH",
-    help="Wait for the job's end, then download its outputs to this folder, or its one result to this file.",
+    help="Wait for the job to end, then download its outputs to this folder, or its single result to this file.",
 )
 @click.option(
     "--engine",
@@ -185,7 +185,7 @@ def pipelines(name: str | None, as_json: bool) -> None:
     "--notify", metavar="URL", help="POST the job to this URL when it has ended (docs/control.md)."
 )
 @click.option(
-    "--event", metavar="JSON|@FILE", help="Extra fields for the workers' event, such as env."
+    "--event", metavar="JSON|@FILE", help="Extra fields for the event of the workers, such as env."
 )
 @click.option(
     "--event-out",
@@ -306,7 +306,7 @@ def launch(
         )
         order["function"], params = made.name, made.with_command(described, params)
     elif requirements or extra or pre or post:
-        raise CliError("--requirements, --with, --pre and --post belong to --program: name it")
+        raise CliError("--requirements, --with, --pre and --post need --program")
     staged = None
     if inputs is not None or outputs is not None:
         from mu.cli.stage import Stage

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     metavar="NAME=VALUE",
     help="Change a parameter of the pipeline. Repeatable.",
 )
-@click.option("--name", metavar="TEXT", help="Another name of the job.")
+@click.option("--name", metavar="TEXT", help="A name for the new job.")
 @click.option(
     "--out",
     "outputs",
@@ -144,7 +144,7 @@ def _set_memory(plan: PlanJson, memory: int) -> None:
     if engine not in ("lambda", "local"):
         raise CliError(f"--memory is for engines lambda and local, and the job's is {engine}")
     if engine == "local" and "url" in where():
-        raise CliError("--memory: with --url, the local engine is that of another machine")
+        raise CliError("--memory cannot be used with --url: the local engine is on another machine")
     home = the_home() if engine == "local" else None
     for result in set_memory(home, plan["regions"], plan["functions"], memory):
         click.echo(f"Function {sentence(result)}.", err=True)

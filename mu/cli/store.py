@@ -142,7 +142,7 @@ class FileStore:
         if moving:  # the next upload must not take them for copies
             self._delete(moving)
             names = listed([shown(changed[key].path) for key in moving])
-            raise CliError(f"{many(len(moving), 'file')} changed while they were copied:\n{names}")
+            raise CliError(f"{many(len(moving), 'file')} changed during the upload:\n{names}")
         return Copied(len(changed), size, len(wanted) - len(changed), len(gone))
 
     def download(self, names: Mapping[str, str], folder: Path, prefix: str) -> Copied:

@@ -6,7 +6,7 @@ import json
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -105,7 +105,7 @@ def report(job: str, out: str) -> None:
     from mu.timeline.report import report as write
 
     found, timeline = _found(job)
-    actors = cast("list[dict[str, Any]]", the_client().workers(found["id"]))
+    actors = cast("list[dict[str, object]]", the_client().workers(found["id"]))
     failures = the_client().failures(found["id"])
     used = [usage_line(found), advice(found)]
     page = ReportPage(script(), style(), actors, failures, used)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from mu.aws.s3 import EMBEDDED_BUCKET
 from mu.client import calls
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from mu.client.mapping import MapResults
 
 T = TypeVar("T")
+R = TypeVar("R")
+P = ParamSpec("P")
 
 MOST_WORKERS = 100
 """How many workers a map on AWS has by default."""
@@ -50,7 +53,7 @@ class _Daemon:
         if token is not None and url is None:
             raise NoAddress("token belongs to url: without one, the token is the one in the home")
         self.address = self.find()
-        self._functions: dict[PythonFunction, tuple[str, str]] = {}
+        self._functions: dict[Hashable, tuple[str, str]] = {}
         self.heard = False
         """Whether it has answered before."""
 
@@ -72,9 +75,10 @@ class _Daemon:
             order = {"pipeline": "hello", "engine": engine, "function": name, "regions": [region]}
             return ask(calls.post("/plan", order))["size"] is not None
 
-        if made not in self._functions:
-            self._functions[made] = made.deploy(self.given, self._environ, is_there)
-        return self._functions[made]
+        key = made.key()
+        if key not in self._functions:
+            self._functions[key] = made.deploy(self.given, self._environ, is_there)
+        return self._functions[key]
 
     @property
     def url(self) -> str:
@@ -86,15 +90,8 @@ def order_of(pipeline: str, order: dict[str, object]) -> dict[str, object]:
     return {"pipeline": pipeline, **{n: one for n, one in order.items() if one is not None}}
 
 
-class Client:
-    """A client of one daemon, which it finds as the command `mu` does.
-
-    `home` is the daemon's home folder, `config` its mu.conf, `url` the control port of a daemon
-    elsewhere, whose token is `token` or in MU_TOKEN. At most one of these three is given. Without them,
-    it is the first of MU_HOME, ./etc/mu.conf, /etc/mu.conf and ~/.mu that exists.
-
-    A daemon that restarts is waited for, `patience_s` at most. Raises NoAddress and NotRunning.
-    """
+class _OfDaemon:
+    """What both clients have: the daemon that they ask."""
 
     def __init__(
         self,
@@ -107,19 +104,30 @@ class Client:
     ) -> None:
         self._daemon = _Daemon(config, home, url, token, patience_s)
 
-    @classmethod
-    def _of(cls, daemon: _Daemon) -> Client:
-        client = cls.__new__(cls)
-        client._daemon = daemon
-        return client
-
     def __repr__(self) -> str:
-        return f"<Client of {self.url}>"
+        return f"<{type(self).__name__} of {self.url}>"
 
     @property
     def url(self) -> str:
         """The URL of the control port."""
         return self._daemon.url
+
+
+class Client(_OfDaemon):
+    """A client of one daemon, which it finds as the command `mu` does.
+
+    `home` is the daemon's home folder, `config` its mu.conf, `url` the control port of a daemon
+    elsewhere, whose token is `token` or in MU_TOKEN. At most one of these three is given. Without them,
+    it is the first of MU_HOME, ./etc/mu.conf, /etc/mu.conf and ~/.mu that exists.
+
+    A daemon that restarts is waited for, `patience_s` at most. Raises NoAddress and NotRunning.
+    """
+
+    @classmethod
+    def _of(cls, daemon: _Daemon) -> Client:
+        client = cls.__new__(cls)
+        client._daemon = daemon
+        return client
 
     def launch(self, pipeline: str, *, idempotency_key: str = "", **order: object) -> Job:
         """Start a job, and return it at once. `order` has the fields of POST /jobs.
@@ -216,27 +224,22 @@ class Client:
                 time.sleep(pause)
 
 
-class AsyncClient:
+def _called_as(
+    one: Callable[Concatenate[Any, P], object],
+) -> Callable[[Callable[..., R]], Callable[Concatenate[Any, P], R]]:
+    """Give a method the parameters of another one, for help() and for type checkers."""
+
+    def change(other: Callable[..., R]) -> Callable[Concatenate[Any, P], R]:
+        returns = inspect.signature(other).return_annotation
+        signature = inspect.signature(one).replace(return_annotation=returns)
+        other.__signature__ = signature  # type: ignore[attr-defined]
+        return other
+
+    return change
+
+
+class AsyncClient(_OfDaemon):
     """The same for asyncio. Making one reads files, and connects to nothing."""
-
-    def __init__(
-        self,
-        *,
-        config: str | Path | None = None,
-        home: str | Path | None = None,
-        url: str | None = None,
-        token: str | None = None,
-        patience_s: float = PATIENCE_S,
-    ) -> None:
-        self._daemon = _Daemon(config, home, url, token, patience_s)
-
-    def __repr__(self) -> str:
-        return f"<AsyncClient of {self.url}>"
-
-    @property
-    def url(self) -> str:
-        """The URL of the control port."""
-        return self._daemon.url
 
     async def launch(
         self, pipeline: str, *, idempotency_key: str = "", **order: object
@@ -252,17 +255,16 @@ class AsyncClient:
         """Return the jobs with this `name` and `state`, oldest first; `last`: only so many."""
         return [self._job(told) for told in await self._send(calls.jobs(**having))]
 
-    async def map(
-        self, fn: Callable[[Any], Any], items: Iterable[Any], /, **options: Any
-    ) -> AsyncIterator[Any]:
-        """Yield what the calls return; `options` are those of Client.map. It works in a thread.
+    @_called_as(Client.map)
+    async def map(self, *given: Any, **options: Any) -> AsyncIterator[Any]:
+        """Yield what the calls return; the arguments are those of Client.map. It works in a thread.
 
         If the iteration is cancelled, so is the job.
         """
         import asyncio
 
         client = Client._of(self._daemon)
-        results = await asyncio.to_thread(client.map, fn, items, **options)
+        results = await asyncio.to_thread(client.map, *given, **options)
         done = object()
         try:
             while (value := await asyncio.to_thread(next, results, done)) is not done:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +38,11 @@ class PythonFunction:
     """A file of requirements."""
     role: str | None = None
     """The IAM role of a new function on AWS."""
+
+    def key(self) -> Hashable:
+        """Return what is the same as long as the function is. Raises ClientError."""
+        lines = b"" if self.requirements is None else _content_of(Path(self.requirements))
+        return self, lines
 
     def deploy(
         self,
@@ -127,11 +132,15 @@ class PythonFunction:
         if self.requirements is not None:
             files.append(("requirements", Path(self.requirements)))
         for name, path in files:
-            try:
-                content.update(f"{name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
-            except OSError as error:
-                raise ClientError(f"cannot read {path}: {error.strerror}") from None
+            content.update(f"{name}\0".encode() + hashlib.sha256(_content_of(path)).digest())
         return content.hexdigest()[:16]
+
+
+def _content_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ClientError(f"cannot read {path}: {error.strerror}") from None
 
 
 def cloudpickle_folder() -> Path:

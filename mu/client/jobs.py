@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 from mu.client import calls
@@ -170,25 +170,27 @@ class AsyncJob(_KnownJob):
         return self.told
 
     async def wait(self, timeout: float | None = None) -> str:
-        import asyncio
-
-        async with asyncio.timeout(timeout):
+        async with self._within(timeout):
             while not self._over:
                 await self._send(calls.results(self.id, NEVER, POLL_S))
                 await self.refresh()
         return self.state
 
     async def results(self, timeout: float | None = None) -> list[Any]:
-        ends = await self._all(timeout)
+        async with self._within(timeout):
+            ends = sorted([end async for end in self], key=lambda end: end["actor"])
         self._check()
         return [end["result"] for end in ends if end["state"] == "done"]
 
-    async def _all(self, timeout: float | None) -> list[EndJson]:
+    @asynccontextmanager
+    async def _within(self, timeout: float | None) -> AsyncIterator[None]:
         import asyncio
 
-        async with asyncio.timeout(timeout):
-            ends = [end async for end in self]
-        return sorted(ends, key=lambda end: end["actor"])
+        try:
+            async with asyncio.timeout(timeout):
+                yield
+        except TimeoutError:
+            raise self._late(timeout) from None
 
     async def __aiter__(self) -> AsyncIterator[EndJson]:
         after = 0

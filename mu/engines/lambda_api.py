@@ -94,7 +94,7 @@ class LambdaEngine(Engine):
         self._read_ending = read_ending
         self.growth = growth
         self.listener: LaunchListener | None = None
-        """Is told when launches wait and end, by the local engine only: AWS does not say so."""
+        """Is told when workers end, by the local engine only: AWS does not say so."""
         self._is_up = is_up
         self._now = now
         self._reactor = reactor

@@ -125,7 +125,9 @@ def _collect(
         add_starter(contents, name, options)
     if requirements is not None:
         if not (scripts or any(name.endswith(".py") for name in users)):
-            raise BundleError("--requirements is for Python scripts, and no program is one")
+            raise BundleError(
+                "--requirements is for Python scripts, but none of the programs is one"
+            )
         requirements.install(packages, architecture)
         installed = dict(below(PACKAGES, packages)) if any(packages.iterdir()) else {}
         for name, path in installed.items():

@@ -147,7 +147,7 @@ def _check_first_line(path: Path, line: str) -> None:
     """Raise BundleError for a first line with which Linux does not find the interpreter."""
     if line.startswith("\ufeff"):
         raise BundleError(
-            f"{path} begins with a byte order mark, so Linux does not see its first line: save it as"
+            f"{path} begins with a byte order mark, so Linux ignores its #! line: save it as"
             " UTF-8 without BOM"
         )
     if not line.startswith("#!"):
@@ -159,7 +159,7 @@ def _check_first_line(path: Path, line: str) -> None:
             f" {interpreter + chr(13)!r}: convert it, as with sed -i 's/\\r$//' {path.name}"
         )
     if "\0" in line:
-        raise BundleError(f"{path} has a NUL in its first line, which Linux cuts there")
+        raise BundleError(f"{path} has a NUL in its first line, where Linux stops reading it")
     if len(line) > LONGEST_LINE:
         raise BundleError(
             f"{path}: Linux reads only {LONGEST_LINE} bytes of the first line, and it is longer"

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from mu.events import Finish
 from mu.jobs.changes import Changes
@@ -222,7 +222,7 @@ class Actor:
         self,
         job: ParentJob,
         number: int,
-        given: Mapping[str, Any],
+        given: Mapping[str, object],
         at: float,
         size: int = 1,
     ) -> None:
@@ -358,7 +358,7 @@ class Actor:
         )
 
     @property
-    def result(self) -> Any:
+    def result(self) -> object:
         """Its result, if it is done and that is on disk."""
         return self.outcome.result if self.outcome and self.state == "done" else None
 

@@ -1,7 +1,7 @@
 """Starts and cancels jobs, and resumes them after a restart: one Run for each."""
 
 import secrets
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -10,6 +10,7 @@ from twisted.logger import Logger
 
 from mu.config import Config
 from mu.engines.cost import Prices
+from mu.in_thread import InThread
 from mu.jobs.book import JobBook, PastJob
 from mu.jobs.coordinator import Coordinator
 from mu.jobs.job import Job
@@ -43,7 +44,7 @@ class Conductor:
         ledger: Ledger,
         authority: Authority,
         engines: Mapping[str, Engine],
-        in_thread: Callable[..., Deferred[Any]],
+        in_thread: InThread,
         clock: IReactorTime,
         totals: Totals | None = None,
     ) -> None:

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from mu.aws.s3 import FROM_ENVIRONMENT, S3Place
 from mu.config import Config
 from mu.engines.cost import Prices
+from mu.in_thread import InThread
 from mu.jobs.reached import Reached
 from mu.jobs.spec import Limits
 from mu.journal.ledger import Ledger, Notification
@@ -29,7 +28,7 @@ class Coordinator:
     authority: Authority
     engines: Mapping[str, Engine]
     clock: IReactorTime
-    in_thread: Callable[..., Deferred[Any]]
+    in_thread: InThread
     """Runs a call that may block in a thread; the Deferred fires with its result."""
     limits: Limits
     prices: Prices

@@ -13,7 +13,7 @@ from mu.journal.allowance import Allowance
 from mu.journal.ledger import Ledger
 from mu.journal.records import Happened, Resumed
 from mu.machine import label_of
-from mu.messages import USED, Hello, Use
+from mu.messages import Hello
 from mu.session import Part, Session
 from mu.session_effects import (
     Append,
@@ -64,7 +64,7 @@ class SessionDriver:
 
     log = Logger()
     __slots__ = (
-        *("name", "part"),
+        *("full", "name", "part"),
         *("_blocked_s", "_busy", "_clock", "_job_id", "_late", "_ledger"),
         *("_session", "_stranded", "_timers"),
     )
@@ -81,6 +81,8 @@ class SessionDriver:
     ) -> None:
         self.part = part
         self.name = name
+        self.full = True
+        """Whether `receive` must not be called now."""
         self._session: Session[WorkerLine] = Session(part, name, ledger, hold_s, allowance)
         self._blocked_s = blocked_s
         self._ledger = ledger
@@ -108,11 +110,6 @@ class SessionDriver:
         """When the worker's connection was lost; None while it has one."""
         return self._session.away_since
 
-    @property
-    def full(self) -> bool:
-        """Whether `receive` must not be called now."""
-        return self._session.full
-
     # ------------------------------------------------ inputs
 
     def begin(self) -> None:
@@ -137,9 +134,6 @@ class SessionDriver:
 
     def receive(self, payload: bytes) -> None:
         """Raises BadMessage; the caller must then end the connection."""
-        if self.name and payload.startswith(USED):  # frequent, and the session has no part in it
-            self.part.used(Use.parse(payload))
-            return
         now, state = self._clock.seconds(), self.part.machine.state
         effects = self._session.receive(payload, now)
         self._look_back(state, now)
@@ -203,6 +197,7 @@ class SessionDriver:
 
     def _perform(self, effects: list[SessionEffect]) -> None:
         self.part.touched()
+        self.full = self._session.full
         if not effects:
             return
         busy, self._busy = self._busy, True
@@ -232,8 +227,9 @@ class SessionDriver:
     def _perform_one(self, effect: SessionEffect) -> None:
         """Perform one of the less frequent effects."""
         match effect:
-            case AwaitDisk(step=step, value=value):
-                self._ledger.on_disk(self._on_disk, step, value)
+            case AwaitDisk(step=step, value=value, soon=soon):
+                wait = self._ledger.on_disk if soon else self._ledger.later_on_disk
+                wait(self._on_disk, step, value)
             case SetTimer(timer=timer, seconds=seconds):
                 self._cancel(timer)
                 self._timers[timer] = self._clock.callLater(seconds, self._elapse, timer)

@@ -1,7 +1,7 @@
 """The ends of a job's actors as users see them: in the order in which they came to be on disk."""
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 
@@ -46,7 +46,7 @@ class ShownEnds:
             waiting.callback(None)
 
 
-def ends_of(workers: Iterable[Mapping[str, Any]]) -> list[JSON]:
+def ends_of(workers: Iterable[Mapping[str, object]]) -> list[JSON]:
     """Return the same JSON of a job that ended long ago, from that of its actors."""
     in_order = sorted(workers, key=lambda row: (row["since"], row["actor"]))
     names = "actor", "state", "result", "error"

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from mu.jobs.summary import JSON, readable
 
@@ -22,7 +21,7 @@ class _Reason:
 
 
 def by_reason(
-    results: Iterable[tuple[int, Any]], failed: Callable[[Any], Mapping[str, str]]
+    results: Iterable[tuple[int, object]], failed: Callable[[object], Mapping[str, str]]
 ) -> list[JSON]:
     """Return why inputs failed, from the actors' results; `failed` is the pipeline's method."""
     reasons: dict[str, _Reason] = {}
@@ -43,8 +42,8 @@ def by_reason(
 
 
 def actors_with(
-    given: Iterable[tuple[int, Mapping[str, Any]]],
-    inputs: Callable[[dict[str, Any]], Iterable[str]],
+    given: Iterable[tuple[int, Mapping[str, object]]],
+    inputs: Callable[[dict[str, object]], Iterable[str]],
     part: str,
 ) -> list[int]:
     """Return the actors with an input that has this part in its name, in upper or lower case."""

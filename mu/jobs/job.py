@@ -3,17 +3,17 @@
 Every change is a record, which `record` writes and applies. `advance` then does whatever is due.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 
 from mu.engines.cost import Prices
 from mu.events import Finish
 from mu.invocations import BadEnding, Size
+from mu.jobs import uses
+from mu.jobs.absences import ENDED_S, Absences
 from mu.jobs.actors import Actor, Attempt
 from mu.jobs.ahead import opening
 from mu.jobs.bill import sized
@@ -22,13 +22,12 @@ from mu.jobs.launches import LATE, Launch
 from mu.jobs.life import JobState, Step
 from mu.jobs.overview import overview
 from mu.jobs.owner import Owner
+from mu.jobs.pauses import RetryPauses
 from mu.jobs.queue import ActorQueue
 from mu.jobs.recorded import RecordedJob
 from mu.jobs.spares import Spares, stragglers
 from mu.jobs.spec import EXTERNAL, JobSpec, Limits
 from mu.jobs.summary import JSON, readable
-from mu.jobs.unseen import before_hello_s
-from mu.jobs.usage import as_told, told_by
 from mu.journal.allowance import JobAllowance
 from mu.journal.ledger import Ledger, NoJournal, Past
 from mu.journal.records import (
@@ -44,7 +43,6 @@ from mu.journal.records import (
     Record,
     Skipped,
     Stopped,
-    Used,
 )
 from mu.messages import Hello, Use
 from mu.output.pieces import NoOutput, OutputSink
@@ -53,12 +51,6 @@ from mu.totals import Totals
 
 ALIVE_S = 10.0
 """How often a job records that its daemon is running: the most time that a restart miscounts."""
-ENDED_S = 0.5
-"""How long to wait for what a worker sent before it ended: it may have connected again."""
-_REQUEST = re.compile(r"[0-9A-Za-z-]{1,100}")
-"""What an invocation's id, which a worker tells, may be: it becomes part of a file's name."""
-LONGEST_PAUSE_S = 60.0
-"""The longest pause between two attempts at an actor."""
 
 
 def _numbers(progress: Progress | None) -> list[int] | None:
@@ -103,8 +95,8 @@ class Job(RecordedJob):
         self._owner = owner
         self._spares = Spares()
         self._originals: dict[WorkerLine, str] = {}  # original workers, and their launches
-        self._away: list[str] = []  # sessions whose worker was away when last seen
-        self._pauses: dict[int, IDelayedCall] = {}
+        self._absences = Absences(self._sessions, self.launches, clock)
+        self._pauses = RetryPauses(clock, self.limits.retry_pause_s, self._end_pause)
         self._uncounted: Counter[str] = Counter()  # answers that are not recorded yet
         self._advancing = False
         self._waiting: list[Deferred[None]] = []  # for its end
@@ -162,32 +154,13 @@ class Job(RecordedJob):
         launch = self.launches.get(self.launches.of_session(session))
         if use.command or launch is None or launch.used or self.ending:
             return
-        now, told = self.clock.seconds(), use.values
-        request = str(told.get("request", ""))
-        self.record(
-            Used(
-                now,
-                session,
-                before_hello_s(use, now - launch.begun),
-                as_told(told.get("init_s")),
-                as_told(told.get("memory_mb")),
-                request if _REQUEST.fullmatch(request) else "",
-            )
-        )
+        self.record(uses.before_hello(use, session, launch, self.clock.seconds()))
 
     def command_used(self, attempt: Attempt, use: Use) -> None:
-        """Record what a command used, or at its end the worker, if it is told for the first time.
-
-        A worker tells it before the command's last reply, and again if that gets lost.
-        """
-        command, outstanding = use.command, attempt.machine.worker.outstanding
-        if self.ending or command in attempt.told or (command and command not in outstanding):
-            return
-        if told := told_by(use):
-            attempt.told &= {0, *outstanding}  # the others have their last reply
-            attempt.told.add(command)
-            now = self.clock.seconds()
-            self.record(CommandUsed(now, attempt.actor_number, attempt.number, command, told))
+        """Record what a command used, or at its end the worker, if it is told for the first time."""
+        told = None if self.ending else uses.of_command(use, attempt, self.clock.seconds())
+        if told is not None:
+            self.record(told)
 
     def workers_expected(self) -> Iterator[tuple[str, bool]]:
         """Yield the launches whose worker runs or may still start, and whether it has connected."""
@@ -327,11 +300,10 @@ class Job(RecordedJob):
         """
         if not (self._spares and self.spec.pipeline.may_run_twice):
             return
-        self._away = [name for name in self._away if self.is_away(name)]
-        for name in self._away:
+        for session in self._absences.sessions():
             if not self._spares:
                 return
-            actor = self._by_number[self._sessions[name].part.actor_number]
+            actor = self._by_number[session.part.actor_number]
             if len(actor.attempts) == 1 and actor.outcome is None:
                 self.totals.spares_used += 1
                 self._assign(actor, *self._spares.take())
@@ -388,18 +360,13 @@ class Job(RecordedJob):
             if not actor.free:
                 continue
             self.totals.retries += 1
-            pause = min(self.limits.retry_pause_s * 2 ** (actor.spent - 2), LONGEST_PAUSE_S)
-            if actor.spent < 2 or pause <= 0 or self.relay_keep:
+            if self.relay_keep or not self._pauses.begin(actor):
                 self._queue.retry(actor)
             else:
-                actor.pause_until = self.clock.seconds() + pause
                 self.changes.touch(actor.number)
-                self._pauses[actor.number] = self.clock.callLater(pause, self._end_pause, actor)
 
     def _end_pause(self, actor: Actor) -> None:
         """Queue an actor whose pause is over."""
-        del self._pauses[actor.number]
-        actor.pause_until = None
         self.changes.touch(actor.number)
         if actor.free:
             self._queue.retry(actor)
@@ -469,16 +436,14 @@ class Job(RecordedJob):
         if hello.session not in self._sessions:
             self._free(hello.launch or self._originals.pop(line, ""))
         elif self.active:
-            self._away.append(hello.session)
             self._owner.lost(hello.session)
-            self._end_hold_soon(self.launches.of_session(hello.session))
+            self._absences.begin(hello.session)
             self._owner.changed()
         self.bill.ended(hello.session or line.peer, self.clock.seconds())
 
     def is_away(self, name: str) -> bool:
         """Return whether a worker with an actor has lost its connection and has no newer one."""
-        session = self._sessions.get(name)
-        return session is not None and session.away_since is not None
+        return self._absences.is_away(name)
 
     def launch_pending(self, launch_id: str, why: str) -> None:
         """Note that a launch waits in its engine."""
@@ -488,27 +453,16 @@ class Job(RecordedJob):
     def launch_ended(self, launch_id: str, why: str) -> None:
         """Note that the worker of a launch has ended: its actor is not held for it."""
         self.launches.give_up(launch_id, why, self.clock.seconds() + ENDED_S)
-        self._end_hold_soon(launch_id)
-
-    def _end_hold_soon(self, launch_id: str) -> None:
-        """Give up a worker that has ended, unless it has said hello again before it did."""
-        launch = self.launches.get(launch_id)
-        if launch is not None and launch.ended and launch.session and self.is_away(launch.session):
-            self.clock.callLater(ENDED_S, self._end_hold, launch.session, launch.ended)
-
-    def _end_hold(self, name: str, why: str) -> None:
-        if self.active and self.is_away(name):
-            self._sessions[name].give_up(f"its worker {why}")
+        self._absences.end_soon(launch_id)
 
     def worker_ended(self, name: str, ending: BadEnding) -> None:
         """Give up a worker that will not come back: its engine says how it ended."""
         if not self.is_away(name):
             return
-        session, now = self._sessions[name], self.clock.seconds()
-        part = session.part
+        part, now = self._sessions[name].part, self.clock.seconds()
         peak = {"peak_mb": ending.peak_mb}
         self.record(CommandUsed(now, part.actor_number, part.number, 0, peak))
-        session.give_up(f"its worker {ending.how}")
+        self._absences.end(name, ending.how)
 
     def _is_back(self, name: str) -> bool:
         """Return whether a worker that lost a connection has a newer one."""
@@ -682,13 +636,11 @@ class Job(RecordedJob):
         self._owner.settled()
 
     def _dismiss_waiting(self, reason: str) -> None:
-        for call in self._pauses.values():
-            call.cancel()
-        self._pauses.clear()
+        self._pauses.cancel()
         for line, _ in self._spares.take_all():
             self._dismiss(line, reason)
 
-    def end(self, state: str, error: str | None = None, result: Any = None) -> None:
+    def end(self, state: str, error: str | None = None, result: object = None) -> None:
         """End the job as done, failed or cancelled; only the first call counts."""
         if self.life not in (JobState.FINISHING, JobState.STOPPING):
             return
@@ -697,7 +649,7 @@ class Job(RecordedJob):
         self._step(Step.CONCLUDED)
         self.ledger.on_disk(self._write_end, state, at, error, result)
 
-    def _write_end(self, state: str, at: float, error: str | None, result: Any) -> None:
+    def _write_end(self, state: str, at: float, error: str | None, result: object) -> None:
         """Write the job's end: those of its actors are on disk."""
         self._record_counts(at)
         self.bill.close(at)
@@ -709,7 +661,7 @@ class Job(RecordedJob):
             self.ledger.end(self.id, past)
         self.ledger.on_disk(self._show_end, state, at, error, result)
 
-    def _show_end(self, state: str, at: float, error: str | None, result: Any) -> None:
+    def _show_end(self, state: str, at: float, error: str | None, result: object) -> None:
         self.finished, self.error, self.result = at, error, result
         self._step(Step[state.upper()])
         self._sessions.clear()

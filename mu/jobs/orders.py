@@ -109,7 +109,7 @@ def read_order(
     pipelines: Mapping[str, Pipeline],
     engines: Collection[str],
     key: str = "",
-    earlier: Mapping[str, Any] | None = None,
+    earlier: Mapping[str, object] | None = None,
     plugged: Mapping[str, Engine] | None = None,
 ) -> JobSpec:
     """Read and check the order in a request's body. Raises FieldError.
@@ -161,7 +161,8 @@ def read_order(
     engine_options = _engine_options(order.engine, engine, order.engine_options)
     if order.max_cost_usd and order.engine == EXTERNAL:
         raise FieldError(
-            "max_cost_usd", "max_cost_usd cannot be kept: the cost of external workers is unknown"
+            "max_cost_usd",
+            "max_cost_usd cannot be used with engine external: the cost of its workers is unknown",
         )
     refuse_unreachable(dict.get(params, "bucket"), order.engine, "params.bucket")
     checked = Params(params, workers=workers)
@@ -308,7 +309,7 @@ def _locate(order: Params, said: bool) -> None:
         )
 
 
-def _given(params: Params) -> dict[str, Any]:
+def _given(params: Params) -> dict[str, object]:
     """Return the parameters in a form that can be used in another order."""
     return {name: value for name, value in dict(params).items() if value is not None}
 

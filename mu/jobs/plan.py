@@ -39,7 +39,7 @@ def checked_plan(spec: JobSpec, plan: object, most: int) -> Planned:
             f"actor {max(spec.actors)} was ordered, but it has only actors 0 to {len(inputs) - 1}"
         )
     if after and spec.pipeline.all_at_once:
-        raise ValueError("its actors must run at the same time, so none can wait for another")
+        raise ValueError("its actors must all run at the same time, so none may wait for another")
     if spec.actors:
         _refuse_missing(after, set(spec.actors))
     order, sizes = _order(spec, len(inputs)), sizes_of(spec.pipeline, inputs)

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from mu.engines.cost import Prices
 from mu.events import Finish
@@ -100,7 +100,7 @@ class RecordedJob(ABC):
         self.last_hello: float | None = None
         self.finished: float | None = None
         self.error: str | None = None
-        self.result: Any = None
+        self.result: object = None
         self.downtime = 0.0
         """How long no daemon was running, in seconds."""
         self.planned = 0
@@ -120,7 +120,7 @@ class RecordedJob(ABC):
         self.stages = Stages()
         """Which of its actors wait for which."""
         self._ahead: set[int] = set()  # actors that wait for others, but have workers launched
-        self._before: dict[Gate, Mapping[int, Any]] = {}  # results of those before an open gate
+        self._before: dict[Gate, Mapping[int, object]] = {}  # results of those before an open gate
         self._by_number: dict[int, Actor] = {}
         self._earlier: list[Outcome] = []  # of the job that this one reruns
         self._kept: dict[int, Outcome] = {}  # the last of those, of actors that do not run again
@@ -261,7 +261,7 @@ class RecordedJob(ABC):
             self.spec.pipeline, self.facts, actor.number, actor.input, self.limits, before
         )
 
-    def _results_before(self, gate: Gate) -> Mapping[int, Any]:
+    def _results_before(self, gate: Gate) -> Mapping[int, object]:
         """Return the results of the actors before an open gate, which all behind it share."""
         if gate not in self._before:
             self._before[gate] = Results(gate, self._end_of)

@@ -11,6 +11,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from mu.in_thread import InThread
 from mu.jobs.book import PastJob
 from mu.jobs.job import Job
 from mu.journal.database import JournalError
@@ -54,9 +55,7 @@ class ReadCourse:
 class Timelines:
     """Makes the answers to GET /jobs/ID/timeline."""
 
-    def __init__(
-        self, ledger: Ledger, clock: IReactorTime, in_thread: Callable[..., Deferred[Any]]
-    ) -> None:
+    def __init__(self, ledger: Ledger, clock: IReactorTime, in_thread: InThread) -> None:
         self._ledger = ledger
         self._clock = clock
         self._in_thread = in_thread

@@ -63,7 +63,7 @@ class Archive:
         noted = self.fact("ports")
         ports = json.loads(noted or "{}")
         if not (isinstance(ports, dict) and all(map(_is_port, ports.values()))):
-            raise ValueError(f"{noted!r:.80} is not a port for each name")
+            raise ValueError(f"must map each name to a port, got {noted!r:.80}")
         return ports
 
     def notifications(self) -> Iterator[tuple[str, str]]:

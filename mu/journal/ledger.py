@@ -81,6 +81,9 @@ class Ledger(Protocol):
     def on_disk(self, call: Callable[..., object], *args: object) -> None:
         """Call once everything written so far is on disk; at once if it already is."""
 
+    def later_on_disk(self, call: Callable[..., object], *args: object) -> None:
+        """The same, but do not commit for it: it waits for the next commit."""
+
     def lines(self, job: str) -> Iterable[str]:
         """Yield the records of a job that are on disk, oldest first, in any one thread.
 
@@ -113,6 +116,8 @@ class NoJournal:
 
     def on_disk(self, call: Callable[..., object], *args: object) -> None:
         call(*args)
+
+    later_on_disk = on_disk
 
     def lines(self, job: str) -> Iterable[str]:
         return ()

@@ -11,10 +11,10 @@ from typing import Any
 from msgspec import field
 from msgspec.json import Decoder, Encoder
 
-from mu.events import Effect, Event, Finish, Row, Send, digest, read_event, values_of
+from mu.events import Effect, Event, Finish, Row, Send, digest, kind_of, read_event, values_of
 
 
-class Ordered(Row, frozen=True):
+class Ordered(Row, frozen=True, tag="ordered"):
     """The job's first record."""
 
     at: float
@@ -28,7 +28,7 @@ class Ordered(Row, frozen=True):
     """HOST:PORT of the relay, as the pipeline's states see it; empty: there is none."""
 
 
-class Planned(Row, frozen=True):
+class Planned(Row, frozen=True, tag="planned"):
     """The pipeline's plan: the input of each actor, and the order in which actors get workers."""
 
     inputs: list[dict[str, Any]]
@@ -45,7 +45,7 @@ class Planned(Row, frozen=True):
     """Rows of the name of a stage, and the sorted numbers of its actors."""
 
 
-class Launching(Row, frozen=True):
+class Launching(Row, frozen=True, tag="launching"):
     """A worker with this one-time launch id is about to be invoked; `number` replaces ##ID##."""
 
     at: float
@@ -53,7 +53,7 @@ class Launching(Row, frozen=True):
     number: int
 
 
-class Launched(Row, frozen=True):
+class Launched(Row, frozen=True, tag="launched"):
     """An engine accepted a launch, or may have, or its worker did not connect in time."""
 
     launch: str
@@ -66,7 +66,7 @@ class Launched(Row, frozen=True):
     """When the engine was first asked; 0: written by a version that did not record it."""
 
 
-class Counted(Row, frozen=True):
+class Counted(Row, frozen=True, tag="counted"):
     """The sums of answers and dismissals since the last such record."""
 
     at: float
@@ -76,7 +76,7 @@ class Counted(Row, frozen=True):
     """Workers that were told to quit."""
 
 
-class Arrived(Row, frozen=True):
+class Arrived(Row, frozen=True, tag="arrived"):
     """A worker connected and got no actor: it waits as a spare, or was told to quit."""
 
     at: float
@@ -85,7 +85,7 @@ class Arrived(Row, frozen=True):
     waits: bool
 
 
-class Assigned(Row, frozen=True):
+class Assigned(Row, frozen=True, tag="assigned"):
     """A worker, identified by its session, was assigned to an actor."""
 
     at: float
@@ -95,7 +95,7 @@ class Assigned(Row, frozen=True):
     launch: str
 
 
-class Happened(Row, frozen=True):
+class Happened(Row, frozen=True, tag="happened"):
     """An event that an attempt's machine received, and the digest of its effects."""
 
     actor: int
@@ -116,7 +116,7 @@ class Happened(Row, frozen=True):
     """The classes of the states that it constructed, separated by commas, for users."""
 
 
-class Disconnected(Row, frozen=True):
+class Disconnected(Row, frozen=True, tag="disconnected"):
     """The connection of an attempt's worker was lost; its actor is held for it."""
 
     at: float
@@ -125,7 +125,7 @@ class Disconnected(Row, frozen=True):
     reason: str
 
 
-class Reconnected(Row, frozen=True):
+class Reconnected(Row, frozen=True, tag="reconnected"):
     """The worker of an attempt has said hello again, on a new connection."""
 
     at: float
@@ -133,7 +133,7 @@ class Reconnected(Row, frozen=True):
     attempt: int
 
 
-class AttemptEnded(Row, frozen=True):
+class AttemptEnded(Row, frozen=True, tag="attemptended"):
     """How an attempt ended; nothing from it counts after this."""
 
     at: float
@@ -153,7 +153,7 @@ class AttemptEnded(Row, frozen=True):
     """The numbers of the states that it has passed on; None: written by a version without this."""
 
 
-class NobodyCame(Row, frozen=True):
+class NobodyCame(Row, frozen=True, tag="nobodycame"):
     """No worker connected in time for an actor that was waiting for one."""
 
     at: float
@@ -161,7 +161,7 @@ class NobodyCame(Row, frozen=True):
     error: str
 
 
-class Skipped(Row, frozen=True):
+class Skipped(Row, frozen=True, tag="skipped"):
     """An actor failed without another attempt, because others that it waits for failed."""
 
     at: float
@@ -169,14 +169,14 @@ class Skipped(Row, frozen=True):
     error: str
 
 
-class Ahead(Row, frozen=True):
+class Ahead(Row, frozen=True, tag="ahead"):
     """The workers of these actors are launched before others that they wait for have ended."""
 
     at: float
     actors: list[int]
 
 
-class Stopped(Row, frozen=True):
+class Stopped(Row, frozen=True, tag="stopped"):
     """The job was stopped before all its actors had ended."""
 
     at: float
@@ -184,14 +184,14 @@ class Stopped(Row, frozen=True):
     reason: str
 
 
-class Resumed(Row, frozen=True):
+class Resumed(Row, frozen=True, tag="resumed"):
     """A coordinator resumed the job; from `stopped_at` to `at` none was running."""
 
     at: float
     stopped_at: float
 
 
-class Sized(Row, frozen=True):
+class Sized(Row, frozen=True, tag="sized"):
     """The memory in MB and the architecture of a job's functions, by region, for its cost."""
 
     sizes: dict[str, list[Any]]
@@ -199,7 +199,7 @@ class Sized(Row, frozen=True):
     """How long a worker that cannot reach the coordinator can run, in seconds, by region."""
 
 
-class Used(Row, frozen=True):
+class Used(Row, frozen=True, tag="used"):
     """What a worker ran before its hello, as it told itself: INIT, and the time to connect."""
 
     at: float
@@ -213,7 +213,7 @@ class Used(Row, frozen=True):
     """The id of its invocation, with which an engine's log names it; empty: it did not say."""
 
 
-class CommandUsed(Row, frozen=True):
+class CommandUsed(Row, frozen=True, tag="commandused"):
     """What a command used, as its worker told; command 0: the worker, at its end.
 
     No machine ever sees it, so a replay does not need it.
@@ -228,13 +228,13 @@ class CommandUsed(Row, frozen=True):
     """Figures by name, as in mu.jobs.usage.FIGURES."""
 
 
-class Alive(Row, frozen=True):
+class Alive(Row, frozen=True, tag="alive"):
     """The coordinator was running at that time, even if nothing else happened."""
 
     at: float
 
 
-class Incomplete(Row, frozen=True):
+class Incomplete(Row, frozen=True, tag="incomplete"):
     """Records of this job were lost in a damaged journal, so that it cannot resume."""
 
     reason: str
@@ -264,7 +264,7 @@ Record = (
     | Incomplete
 )
 
-_KINDS: dict[str, type[Record]] = {one.__name__.lower(): one for one in Record.__args__}
+_KINDS: dict[str, type[Record]] = {kind_of(one): one for one in Record.__args__}
 _decoder: Decoder[Record] = Decoder(Record)
 _encode = Encoder().encode
 _dump = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=values_of).encode

@@ -60,6 +60,7 @@ class Journal:
         self._pending: dict[str, list[str]] = {}
         self._past: list[tuple[str, Past]] = []
         self._notified: list[str] = []
+        self._urgent = 0  # the last position that someone waits for who cannot wait for `commit_s`
         self._waiting: deque[tuple[int, Callable[..., object], tuple[object, ...]]] = deque()
         self._commits = commits or Durations(SHORT_BOUNDS)
         self._since = 0.0  # when the oldest of the pending records was written
@@ -79,8 +80,8 @@ class Journal:
             lines = self._pending[job] = []
         lines.append(line)
         self.written += 1
-        if self._timer is None and not self._committing:
-            self._timer = self._reactor.callLater(self._commit_s, self._commit)
+        if self._timer is None:
+            self._commit_later()
 
     def record(self, job: str, record: Record) -> None:
         self.write(job, write_record(record))
@@ -106,7 +107,15 @@ class Journal:
             call(*args)
             return
         self._waiting.append((self.written, call, args))
+        self._urgent = self.written
         self._commit_soon()
+
+    def later_on_disk(self, call: Callable[..., object], *args: object) -> None:
+        if self.synced == self.written:
+            call(*args)
+        else:
+            self._waiting.append((self.written, call, args))
+            self._commit_later()
 
     def lines(self, job: str) -> Iterator[str]:
         archive = Archive(self._path, read_only=True)
@@ -172,6 +181,11 @@ class Journal:
         self._timer = self._reactor.callLater(0, self._commit)
         self._timer_is_prompt = True
 
+    def _commit_later(self) -> None:
+        """Commit in `commit_s`, unless a commit is due or running: then this one follows it."""
+        if self._timer is None and not self._committing:
+            self._timer = self._reactor.callLater(self._commit_s, self._commit)
+
     def _commit(self) -> None:
         self._timer, self._timer_is_prompt = None, False
         pending, self._pending = self._pending, {}
@@ -188,10 +202,10 @@ class Journal:
                 call(*args)
             except Exception:  # the next calls must still be made
                 self.log.failure("{call}, which waited for the disk, failed", call=call)
-        if self._waiting:
+        if self._urgent > self.synced:
             self._commit_soon()
-        elif self.written > self.synced and self._timer is None:
-            self._timer = self._reactor.callLater(self._commit_s, self._commit)
+        elif self.written > self.synced:
+            self._commit_later()
 
     # ------------------------------------------------ the thread's side
 

@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from cryptography import x509
@@ -292,6 +293,7 @@ def _readable(text: str) -> Iterator[str]:
         os.close(end)
 
 
+@lru_cache(maxsize=256)  # the workers of a job have the same one
 def job_named(certificate: bytes | None) -> str | None:
     """Return the id of the job that a worker's certificate (DER) names, or None."""
     return None if certificate is None else job_of(x509.load_der_x509_certificate(certificate))

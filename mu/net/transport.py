@@ -275,9 +275,11 @@ class PromptServer(tcp.Server):
 
     def write(self, data: bytes) -> None:
         if self.connected and not (self.dataBuffer or self._tempDataBuffer or self.disconnecting):
-            written = self.writeSomeData(data)
+            try:
+                written = self.socket.send(data)
+            except OSError:  # the socket is full, or broken: the reactor's next attempt tells which
+                written = 0
             if written == len(data):
                 return
-            if isinstance(written, int):  # otherwise an error, which the next write reports
-                data = data[written:]
+            data = data[written:]
         super().write(data)

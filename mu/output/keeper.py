@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterable, Set
 from pathlib import Path
-from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from mu.in_thread import InThread
 from mu.output.files import ActorOfJob, LogReader, OutputFiles, OutputLimits
 from mu.output.pieces import NOTE, LogEntry, Piece, excerpt
 from mu.output.transcript import Transcript
@@ -20,8 +20,6 @@ MOST_WAITING = 2**26
 some."""
 PIECE_BYTES = 200
 """What a piece takes besides its text, about: workers may print one byte at a time."""
-
-InThread = Callable[..., Deferred[Any]]
 
 
 class OutputKeeper:

@@ -73,7 +73,7 @@ def check(params: Params, trusted: Sequence[str]) -> None:
     if end > LAST_SECOND:
         raise FieldError(
             "params.offset",
-            f"params.offset must be smaller: the last chunk would end after {float(end):g} s, and a"
+            f"params.offset is too large: the last chunk would end at {float(end):g} s, but a"
             f" video has at most {LAST_SECOND} s",
         )
 

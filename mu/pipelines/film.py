@@ -2,7 +2,7 @@
 
 The first actor looks at the film. The others then read it over HTTP, with a URL that `plan` signs:
 one encodes each chunk, one copies what is no video, and the last one joins it all and checks that
-no frame is missing. The program that they run (film_program.py) is sent to the worker, so any
+no frame is missing. The program that they run (film_program/) is sent to the worker, so any
 function with an ffmpeg will do.
 """
 
@@ -21,7 +21,11 @@ from mu.states import ActorFailed, JobFacts, Script, ScriptWorker
 
 # The program is part of a command. Any change to it, even to a comment, ends the attempts that are
 # running when mu is upgraded.
-PROGRAM = Path(__file__).with_name("film_program.py").read_text(encoding="utf-8")
+PROGRAM = {
+    path.name: path.read_text(encoding="utf-8")
+    for path in sorted(Path(__file__).with_name("film_program").glob("*.py"))
+}
+"""The files of the program."""
 
 LOOK, REST = 0, 1
 """The numbers of two actors; those of the chunks follow, and the last one joins."""
@@ -106,13 +110,18 @@ async def work_on(worker: ScriptWorker, work: str, **more: object) -> dict[str, 
         "codec": params.codec,
         **more,
     }
+    files = {f"film_program/{name}": text for name, text in PROGRAM.items()}
+    files["order.json"] = json.dumps(order) + "\n"
     await worker.run(
-        f"cat >##TMPDIR##/film.py <<'END OF PROGRAM'\n{PROGRAM}END OF PROGRAM\n"
-        f"cat >##TMPDIR##/order.json <<'END OF ORDER'\n{json.dumps(order)}\nEND OF ORDER\n",
+        "mkdir -p ##TMPDIR##/film_program\n"
+        + "".join(
+            f"cat >##TMPDIR##/{name} <<'END OF FILE'\n{text}END OF FILE\n"
+            for name, text in files.items()
+        ),
         quiet=True,
     )
     ran = await worker.run(
-        f"${{MU_PYTHON:-python3}} ##TMPDIR##/film.py {work} ##TMPDIR##",
+        f"PYTHONPATH=##TMPDIR## ${{MU_PYTHON:-python3}} -m film_program {work} ##TMPDIR##",
         check=False,
         source=worker.of,
     )
@@ -258,7 +267,7 @@ def check(params: Params) -> None:
         raise FieldError("params.args", f"params.args: {error}") from None
     if codec == "h265" and params.passes > 1 and "-x265-params" in words:
         raise FieldError("params.args", "params.args must not have -x265-params with two passes")
-    check_command("params.args", PROGRAM + params.args + params.filters)
+    check_command("params.args", "".join(PROGRAM.values()) + params.args + params.filters)
 
 
 def _one_of(name: str, got: str, allowed: Iterable[str]) -> None:

@@ -206,7 +206,7 @@ class Item:
             self.row |= {"bytes": self.held, "out_key": out_key}
 
 
-class Count:
+class Tally:
     """Counts the actor's items that have ended, as its progress."""
 
     def __init__(self, worker: ScriptWorker, items: int) -> None:
@@ -226,7 +226,7 @@ async def map_keys(worker: ScriptWorker) -> dict[str, list[Row]]:
     """Handle the actor's keys; return a row for each."""
     names = Names(worker.job.params)
     items = [Item(worker, names, *one) for one in enumerate(worker.input["keys"])]
-    count = Count(worker, len(items))
+    count = Tally(worker, len(items))
     if worker.numbered and worker.job.params.ahead_mb:
         await overlapping(worker, items, count)
     else:
@@ -240,7 +240,7 @@ async def map_keys(worker: ScriptWorker) -> dict[str, list[Row]]:
     return {"keys": [item.row for item in items]}
 
 
-async def overlapping(worker: ScriptWorker, items: Sequence[Item], count: Count) -> None:
+async def overlapping(worker: ScriptWorker, items: Sequence[Item], count: Tally) -> None:
     """Run the commands one after the other, and copy other keys' files meanwhile.
 
     When a command begins, the inputs of later keys have at most `ahead_mb` together, as far as

@@ -114,7 +114,8 @@ class MapReduce(Pipeline):
         check_map(_of_map(params))
         if "out" not in Names(params).command.names:
             raise FieldError(
-                "params.command", "params.command needs {out}: there would be nothing to reduce"
+                "params.command",
+                "params.command must contain {out}, because params.reduce needs its outputs",
             )
         try:
             template = ShellTemplate(params.reduce, NAMES, ())

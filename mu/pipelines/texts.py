@@ -83,7 +83,8 @@ def check_last(field: str, last: int) -> None:
     """Raise FieldError if a number has more digits than keys have, since keys would not sort."""
     if last > LAST_NUMBER:
         raise FieldError(
-            field, f"{field} must be smaller: the last number would be {last}, over {LAST_NUMBER}"
+            field,
+            f"{field} is too large: the last number would be {last}, but at most {LAST_NUMBER} is allowed",
         )
 
 

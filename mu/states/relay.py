@@ -10,5 +10,7 @@ def connect_command(job: JobFacts, me: int, partner: int) -> str:
     Raises RuntimeError if the daemon has no relay.
     """
     if not job.relay:
-        raise RuntimeError("this pipeline's workers pass states on, but the daemon has no relay")
+        raise RuntimeError(
+            "the workers of this pipeline exchange states, but the daemon has no relay"
+        )
     return f"connect:{job.relay}:HELLO_STATE:{job.uniq}:{me}:{partner}"

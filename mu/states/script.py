@@ -380,7 +380,7 @@ class ScriptState(State):
     def _wait(self, task: _Task, request: object) -> None:
         if not isinstance(request, _Request):
             task.coroutine.close()
-            raise TypeError(f"a script may await only the methods of its worker, not {request!r}")
+            raise TypeError(f"a script may await only its worker's methods, not {request!r}")
         task.request = request
         self._waiting.append(task)
         if isinstance(request, _Sleep):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mu.testing import FakeWorker
 
-PYTHON = {"MU_PYTHON": f"{sys.executable} -I -S"}
+PYTHON = {"MU_PYTHON": f"{sys.executable} -s -S"}
 """Starts without what is installed, in a third of the time."""
 
 
@@ -42,7 +42,7 @@ def worker_in(folder: Path, bucket: Path) -> FakeWorker:
 
 
 def _found(work: str, found: object) -> tuple[str, str]:
-    command = f"run:${{MU_PYTHON:-python3}} ##TMPDIR##/film.py {work} "
+    command = f"run:PYTHONPATH=##TMPDIR## ${{MU_PYTHON:-python3}} -m film_program {work} "
     return command, f"OK:RETVAL(0):OUTPUT({json.dumps(found)}):COMMAND(x)"
 
 

@@ -50,6 +50,8 @@ class HeldJournal:
         else:
             self._waiting.append((self.written, call, args))
 
+    later_on_disk = on_disk
+
     def sync(self, upto: int | None = None) -> None:
         """A commit of what was written up to there, or of everything, is on disk."""
         self.synced = self.written if upto is None else upto

@@ -1,4 +1,7 @@
-"""A real Slurm cluster on this machine: munged, slurmctld, and two nodes, each with a slurmd."""
+"""A real Slurm cluster on this machine: munged, slurmctld, and two nodes, each with a slurmd.
+
+With accounting, there are also slurmdbd and MariaDB.
+"""
 
 import ctypes
 import os
@@ -15,6 +18,7 @@ from pathlib import Path
 from stage import free_port
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue")
+ACCOUNTING = ("slurmdbd", "mariadbd", "sacct")
 FOLDERS = "/usr/local/sbin:/usr/sbin:/sbin"
 NODES = ("n1", "n2")
 PATIENCE_S = 30.0
@@ -52,7 +56,32 @@ ReturnToService=2
 PartitionName=work Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 PartitionName=urgent Nodes=ALL PriorityTier=9 MaxTime=INFINITE State=UP
 PartitionName=closed Nodes=ALL State=DOWN
+{accounting}
 """
+ACCOUNTING_CONF = """
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort={port}
+AccountingStoragePass={folder}/munge/socket
+"""
+SLURMDBD_CONF = """
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge/socket
+DbdHost=localhost
+DbdAddr=127.0.0.1
+DbdPort={port}
+SlurmUser=root
+LogFile={folder}/slurmdbd.log
+PidFile={folder}/slurmdbd.pid
+StorageType=accounting_storage/mysql
+StorageHost=127.0.0.1
+StoragePort={database}
+StorageUser=root
+"""
+DATABASE = (
+    *("mariadbd", "--no-defaults", "--user=root", "--skip-grant-tables"),
+    *("--bind-address=127.0.0.1", "--innodb-flush-log-at-trx-commit=0"),
+)
 _SET_DEATH_SIGNAL = 1
 
 
@@ -63,23 +92,32 @@ class NoSlurm(Exception):
 class Cluster:
     """Two nodes of `cpus` CPUs, of which each task takes one. `env` is for Slurm's commands."""
 
-    def __init__(self, folder: Path, cpus: int = 8) -> None:
+    def __init__(self, folder: Path, cpus: int = 8, accounting: bool = False) -> None:
         self.folder = folder
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._path = f"{os.environ['PATH']}:{FOLDERS}"
-        missing = [name for name in PROGRAMS if shutil.which(name, path=self._path) is None]
+        needed = PROGRAMS + (ACCOUNTING if accounting else ())
+        missing = [name for name in needed if shutil.which(name, path=self._path) is None]
         if missing:
-            raise NoSlurm(f"{', '.join(missing)} not found: apt-get install slurm-wlm munge")
+            packages = "slurm-wlm munge" + " slurmdbd mariadb-server-core" * accounting
+            raise NoSlurm(f"{', '.join(missing)} not found: apt-get install {packages}")
         if os.getuid() != 0:
             raise NoSlurm("only root can run Slurm's daemons here")
         host = socket.gethostname().partition(".")[0]
-        port, *ports = (free_port() for _ in range(3))
+        port, accounts_port, *ports = (free_port() for _ in range(4))
         nodes = [
             f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} RealMemory=64000 State=UNKNOWN"
             for name, port in zip(NODES, ports, strict=True)
         ]
+        kept = ACCOUNTING_CONF.format(folder=folder, port=accounts_port) if accounting else ""
         conf = CONF.format(
-            host=host, port=port, folder=folder, array=101, age=300, nodes="\n".join(nodes)
+            host=host,
+            port=port,
+            folder=folder,
+            array=101,
+            age=300,
+            nodes="\n".join(nodes),
+            accounting=kept,
         )
         self.env = {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": self._path}
         try:
@@ -87,6 +125,8 @@ class Cluster:
                 (folder / name).mkdir(mode=0o700)
             (folder / "slurm.conf").write_text(conf)
             self._start_munge()
+            if accounting:
+                self._start_accounting(accounts_port)
             self._start("slurmctld", "slurmctld", "-D")
             for node in NODES:
                 self.start_node(node)
@@ -143,6 +183,24 @@ class Cluster:
         self._start("munged", "munged", "--foreground", *map(str, words))
         self.await_((home / "socket").exists, "socket of munged")
 
+    def _start_accounting(self, port: int) -> None:
+        home, database = self.folder / "database", free_port()
+        home.mkdir()
+        conf = self.folder / "slurmdbd.conf"
+        conf.write_text(SLURMDBD_CONF.format(folder=self.folder, port=port, database=database))
+        conf.chmod(0o600)
+        more = [f"--datadir={home}", f"--socket={home}/socket", f"--port={database}"]
+        self._start("mariadbd", *DATABASE, *more)
+        self.await_((home / "socket").exists, "socket of mariadbd")
+        self._start("slurmdbd", "slurmdbd", "-D")
+        self.await_(lambda: self.run("sacctmgr", "--noheader", "list", "user"), "slurmdbd")
+
+    def forget(self) -> None:
+        """Have slurmctld forget all jobs that it knows."""
+        self._processes.pop("slurmctld").kill()
+        self._start("slurmctld", "slurmctld", "-D", "-c")
+        self.await_(self.states, "slurmctld")
+
     def _start(self, name: str, *command: str) -> None:
         with (self.folder / f"{name}.out").open("ab") as output:
             self._processes[name] = subprocess.Popen(
@@ -156,18 +214,21 @@ class Cluster:
 
     def stop(self) -> None:
         """End all daemons, and what still runs on the nodes."""
-        for name in ("slurmctld", *NODES, "munged"):
-            process = self._processes.pop(name, None)
-            if process is not None:
-                process.terminate()
-                try:
-                    process.wait(5)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+        for name in ("slurmctld", *NODES, "slurmdbd", "mariadbd", "munged"):
+            self._end(name)
         for pid in self._of_cluster():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+    def _end(self, name: str) -> None:
+        process = self._processes.pop(name, None)
+        if process is not None:
+            process.terminate()
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
     def _of_cluster(self) -> Iterator[int]:
         """Yield the processes whose environment names this cluster, but for its daemons."""

@@ -549,7 +549,7 @@ def test_bundle_says_what_it_wrote_and_what_to_do_next(tmp_path, tool, monkeypat
     ("words", "says"),
     [
         ([], "a bundle without a program needs a name: -o FILE"),
-        (["--post", "x", "-o", "f.zip"], "--pre and --post surround a program"),
+        (["--post", "x", "-o", "f.zip"], "--pre and --post need a PROGRAM"),
         (["/none", "-o", "f.zip"], "cannot bundle /none: No such file or directory"),
         (["a=/bin/sh", "a=/bin/ls", "-o", "f.zip"], "would both be bundled as a; rename one"),
     ],

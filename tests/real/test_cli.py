@@ -193,7 +193,7 @@ def test_single_actors_are_run_and_followed_by_their_numbers(daemon):
     assert [actor["actor"] for actor in actors] == [2, 5, 6]
     assert inside("log", job["id"], "-a", 5, "-f", daemon=daemon).exit_code == 0
     says = refusal("log", job["id"], "-f", daemon=daemon)
-    assert f"name one, as in mu log {job['id']} -a 2 -f" in says
+    assert f"choose one, for example mu log {job['id']} -a 2 -f" in says
     job = json.loads(
         inside(*HELLO, "--actors", 4, "-w", "--json", daemon=daemon).stdout.splitlines()[-1]
     )
@@ -376,7 +376,7 @@ def test_a_log_is_of_all_actors_or_of_one(daemon, failed):
     assert "cannot join" in one
     says = refusal("log", failed["id"], "-a", 9, daemon=daemon)
     assert says.startswith(f"mu: job {failed['id']} has ")
-    assert "name one, as in mu log" in refusal("log", failed["id"], "-f", daemon=daemon)
+    assert "choose one, for example mu log" in refusal("log", failed["id"], "-f", daemon=daemon)
     assert inside("log", failed["id"], "-a", 1, "-f", daemon=daemon).stdout == one
 
 

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import hashlib
 import importlib
+import inspect
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ import urllib.error
 from pathlib import Path
 
 import pytest
+from kit.wheels import make_wheel, requirements
 
 from mu.client import (
     AsyncClient,
@@ -104,10 +106,21 @@ def test_the_same_works_with_asyncio(daemon, function):
         assert (await job.wait(), job.state) == ("done", "done")
         with pytest.raises(RequestRefused, match="must be between 1 and"):
             await client.launch("hello", workers=0)
+        order["params"] = {"call": "time:sleep", "items": [60]}
+        slow = await client.launch("pymap", **order)
+        with pytest.raises(TimeoutError, match=f"job {slow.id} has not ended within 0.2 s"):
+            await slow.wait(0.2)
+        await slow.cancel()
         mapped = AsyncClient(home=daemon.home).map(plus, range(3))
         assert [value async for value in mapped] == [1, 2, 3]
 
     asyncio.run(main())
+
+
+def test_both_clients_say_what_map_takes():
+    names = inspect.signature(Client.map).parameters
+    assert inspect.signature(AsyncClient.map).parameters == names
+    assert "return_exceptions" in names
 
 
 def test_without_a_daemon_the_client_says_how_to_start_one(tmp_path):
@@ -143,6 +156,21 @@ def test_modules_of_the_client_are_sent_along(client, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     work = importlib.import_module("own_work").work
     assert list(client.map(work, [1, 2])) == [2, 4]
+
+
+def shouted(text):
+    return importlib.import_module("shouting").loud(text)
+
+
+def test_packages_of_the_requirements_are_installed_in_the_function(client, tmp_path):
+    make_wheel(tmp_path / "w", "shouting", body="def loud(text):\n    return text.upper()\n")
+    lines = requirements(tmp_path / "w", "shouting==1.0")
+    assert list(client.map(shouted, ["a", "b"], requirements=lines)) == ["A", "B"]
+    with pytest.raises(ModuleNotFoundError, match="shouting"):
+        list(client.map(shouted, ["a"]))
+    lines = requirements(tmp_path / "w", "shouting==2.0")
+    with pytest.raises(ClientError, match="there is no wheel of shouting==2.0 for Python"):
+        client.map(shouted, ["a"], requirements=lines)
 
 
 def fail_at_three(x):

@@ -270,7 +270,10 @@ def test_without_aws_credentials_the_error_says_what_to_set(tmp_path, monkeypatc
         ("[mu]\nhome = /proc/mu\n", "[mu] home = /proc/mu: cannot use it: "),
         ("[worker]\nprot = 1\n", "unknown option 'prot' in [worker]; the options are host, port,"),
         ("[worker]\nport = 70000\n", "[worker] port must be between 0 and 65535, got 70000"),
-        ("[worker]\nhost = 203.0.113.1\n", "[worker] host = 203.0.113.1, port = "),
+        (
+            "[control]\nport = 0\n[worker]\nhost = 203.0.113.1\n",
+            "[worker] host = 203.0.113.1, port = ",
+        ),
         ("[wroker]\n", "unknown section [wroker]"),
     ],
 )
@@ -313,7 +316,7 @@ def test_a_token_that_ends_in_a_line_break_lets_its_clients_in(tmp_path):
         (
             "token",
             b"",
-            "the token in {home}/token is empty: delete the file, and mu makes a new one",
+            "the token in {home}/token is empty: delete the file; mu then creates a new one",
         ),
         (
             "ca.key",

@@ -256,11 +256,11 @@ def test_the_brightness_of_hdr_is_carried_over(encode, clips, codec):
 @pytest.mark.parametrize(
     ("clip", "more", "why"),
     [
-        ("text.mp4", {}, "it is no film that ffmpeg can read"),
-        ("empty.mp4", {}, "it is no film that ffmpeg can read"),
+        ("text.mp4", {}, "ffmpeg cannot read it as a film"),
+        ("empty.mp4", {}, "ffmpeg cannot read it as a film"),
         ("sound.mp4", {}, "it has no video track"),
         ("two.mp4", {}, r"it has 2 video tracks \(0, 1\): keep one"),
-        ("packed.avi", {}, "its frames have no timestamps of their own"),
+        ("packed.avi", {}, "its frames have no timestamps"),
         ("cut.mp4", {}, r"it ends at [01]\.\d s, and should at 2\.0 s: it is not whole"),
         ("plain.mp4", {"filters": "fps=12"}, "could be encoded"),
         ("plain.mp4", {"args": "-profile:v nonsense"}, "encoding: ffmpeg ended with"),

@@ -167,7 +167,7 @@ def test_what_belongs_to_a_program_needs_one(mine):
     status, _, told = mine.mu("launch", "hello", "--post", "x")
     assert (status, told) == (
         2,
-        "mu: --requirements, --with, --pre and --post belong to --program: name it\n",
+        "mu: --requirements, --with, --pre and --post need --program\n",
     )
     status, _, told = mine.mu("launch", "hello", "--program", "x", "--engine", "external")
     assert (status, told) == (2, "mu: --program is for engines lambda and local, got external\n")

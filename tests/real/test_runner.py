@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,10 @@ pwd
 """
 
 
+BLOCK = re.compile(r"\n\n((?:    .*\n|\n)+)")
+"""A block of code in a page."""
+
+
 @pytest.fixture(scope="module")
 def make(tmp_path_factory):
     """Return a function that makes a bundle with this packaged command."""
@@ -42,12 +47,14 @@ def make(tmp_path_factory):
 
 def test_the_smallest_engine_of_the_docs_starts_a_worker(make, tmp_path):
     page = (Path(__file__).parents[2] / "docs" / "engines.md").read_text()
-    code = re.search(r"## The smallest engine\n\n((?:    .*\n|\n)+)", page)
-    assert code is not None
+    section = page[page.index("## The smallest engine\n") :]
+    code, package = (textwrap.dedent(found) for found in BLOCK.findall(section)[:2])
+    registered = tomllib.loads(package)["project"]["entry-points"]["mu.engines"]
+    assert registered == {"processes": "mu_processes:engine"}
     mark = Path(f"/dev/shm/{tmp_path.name}-{os.getpid()}")
     zipped = make(f"touch {mark}")
     given: dict[str, Any] = {}
-    exec(textwrap.dedent(code[1]).replace("/srv/functions", str(zipped.parent)), given)
+    exec(code.replace("/srv/functions", str(zipped.parent)), given)
     registry = Registry()
     registry.add(IEngine, given["engine"], "docs")
     launching = registry.engines["processes"].launch(
@@ -92,6 +99,24 @@ def test_a_worker_started_by_hand_does_its_job_and_its_event_is_removed(daemon, 
     assert (status, said, event.exists()) == (0, "", False)
     assert json.loads(printed)["status"] == "quit"
     assert daemon.wait(job["id"])["state"] == "done"
+
+
+def test_map_runs_on_workers_started_by_hand(daemon, s3, make, tmp_path):
+    for name in ("a", "b", "c"):
+        s3.client().put_object(Bucket="films", Key=f"by-hand/{name}", Body=b"z\ny\n")
+    params = {"bucket": "films", "prefix": "by-hand/", "out_prefix": "by-hand-sorted/"}
+    params |= {"command": "sort {in} > {out}"}
+    order = {"pipeline": "map", "engine": "external", "workers": 2, "params": params}
+    job = daemon.ask("/jobs", {**order, "event": {"env": s3.env}})
+    zipped, event = make(""), write_event(tmp_path, job["event"])
+    for running in [start(zipped, event, "--timeout", 60) for _ in range(2)]:
+        status, printed, said = end(running)
+        assert (status, said, json.loads(printed)["status"]) == (0, "", "quit")
+    done = daemon.wait(job["id"])
+    assert (done["state"], done["counts"]["done"]) == ("done", 2), done["error"]
+    for name in ("a", "b", "c"):
+        found = s3.client().get_object(Bucket="films", Key=f"by-hand-sorted/{name}")
+        assert found["Body"].read() == b"y\nz\n"
 
 
 def test_it_has_a_tmp_of_its_own_and_leaves_nothing_behind(make, tmp_path):

@@ -186,5 +186,5 @@ def test_a_file_that_requires_nothing_adds_nothing(tmp_path, script):
 def test_requirements_without_a_python_script_are_refused(tmp_path):
     program = fake_elf(tmp_path / "program", X86_64)
     ours = Requirements(tmp_path / "requirements.txt")
-    with pytest.raises(BundleError, match="is for Python scripts, and no program is one"):
+    with pytest.raises(BundleError, match="is for Python scripts, but none of the programs is one"):
         bundle(tmp_path / "f.zip", executables=[program], requirements=ours)

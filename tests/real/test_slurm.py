@@ -31,7 +31,7 @@ echo "$told"
 class Site:
     """The cluster, its shared folder, and the daemons that use it."""
 
-    def __init__(self, folder: Path, s3, joiner: Path) -> None:
+    def __init__(self, folder: Path, s3, joiner: Path, accounting: bool = False) -> None:
         self.folder, self.s3 = folder, s3
         self.shared = folder / "shared"
         functions = self.shared / "functions"
@@ -39,7 +39,7 @@ class Site:
         (functions / "png2y4m.zip").write_bytes(joiner.read_bytes())
         bundle(functions / "worker.zip")
         (folder / "cluster").mkdir()
-        self.cluster = Cluster(folder / "cluster")
+        self.cluster = Cluster(folder / "cluster", accounting=accounting)
         self.running: list[Daemon] = []
 
     def start(self, name: str, options: str = "", **more: str) -> Daemon:
@@ -83,14 +83,19 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory, s3, joiner):
+    yield from made(tmp_path_factory.mktemp("slurm"), s3, joiner)
+
+
+def made(*how):
+    """Yield a site, unless there can be none here."""
     if "slurm" not in entry_points(group="mu.engines").names:
         pytest.skip("mu-slurm is not installed: pip install -e plugins/mu-slurm")
     try:
-        made = Site(tmp_path_factory.mktemp("slurm"), s3, joiner)
+        site = Site(*how)
     except NoSlurm as error:
         pytest.skip(str(error))
-    yield made
-    made.stop()
+    yield site
+    site.stop()
 
 
 @pytest.fixture(scope="module")
@@ -319,6 +324,29 @@ def test_a_slurm_that_does_not_answer_is_no_death(site, mu, s3):
         os.kill(controller, signal.SIGCONT)
     (row,) = mu.ask(f"/jobs/{job['id']}/workers")
     assert row["attempt"] == 1
+
+
+@pytest.fixture
+def accounting_site(tmp_path, s3, joiner):
+    yield from made(tmp_path, s3, joiner, True)
+
+
+def test_accounting_tells_how_workers_ended_while_no_daemon_ran(accounting_site, s3):
+    site = accounting_site
+    put_film(s3, "forgotten", ["slow"])
+    daemon = site.start("daemon")
+    options = {"time_s": 2}
+    job = daemon.ask("/jobs", site.order("forgotten", 1, 1, retries=0, engine_options=options))
+    await_(lambda: begun(daemon, job), "no worker")
+    ((array, index, _, _),) = site.tasks_of(job)
+    daemon.process.kill()
+    account = ("sacct", "--allocations", "--noheader", "--format=State")
+    await_(lambda: "FAILED" in site.cluster.run(*account), "its end is not in the accounts")
+    site.cluster.forget()
+    assert site.tasks() == []
+    done = site.start("daemon").wait(job["id"])
+    assert done["state"] == "failed"
+    assert f"Slurm's task {array}_{index} is FAILED (exit status 124)" in done["error"]
 
 
 # ---------------------------------------------------------------- mu doctor

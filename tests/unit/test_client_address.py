@@ -108,7 +108,7 @@ def test_what_is_no_token_is_refused_by_both(tmp_path, token):
     home = home_with(tmp_path, token=token)
     with pytest.raises(NoAddress, match="does not contain a token"):
         find_address({"home": str(home)}, {})
-    with pytest.raises(ValueError, match="delete the file, and mu makes a new one"):
+    with pytest.raises(ValueError, match="delete the file; mu then creates a new one"):
         read_token(home / "token")
     assert (home / "token").read_text() == token
 

@@ -125,7 +125,7 @@ def test_a_change_after_the_upload_is_seen_whatever_the_two_clocks_say(store, ah
 
 def test_a_file_that_changes_while_it_is_uploaded_is_an_error_and_no_copy(store, tmp_path):
     (file,) = folder_of(tmp_path, "1")
-    with pytest.raises(CliError, match=f"1 file changed while they were copied:\n  {tmp_path}/1"):
+    with pytest.raises(CliError, match=f"1 file changed during the upload:\n  {tmp_path}/1"):
         store.upload([file], "p/", ours=True)
     assert store.listed("p/") == {}
     now = look_at(tmp_path / "1", "1")

@@ -87,5 +87,7 @@ def test_a_read_token_that_is_the_control_token_is_refused(tmp_path):
     tokens = read_tokens(tmp_path)
     assert tokens == read_tokens(tmp_path)
     (tmp_path / "read-token").write_text(tokens.control + "\n")
-    with pytest.raises(ValueError, match="are the same, so that readers could do everything"):
+    with pytest.raises(
+        ValueError, match="are identical, so read-only clients would have full access"
+    ):
         read_tokens(tmp_path)

@@ -72,6 +72,30 @@ def test_what_nobody_waits_for_is_written_after_a_while(bench):
     assert bench.read() == {"a": ["1", "2"]}
 
 
+def test_who_can_wait_longer_is_called_after_the_next_commit_that_others_need(bench):
+    called = []
+    bench.journal.later_on_disk(called.append, "at once")
+    bench.journal.write("a", "1")
+    bench.journal.later_on_disk(called.append, "later")
+    bench.clock.advance(0.9)
+    assert called == ["at once"]
+    bench.clock.advance(0.2)
+    bench.clock.turn()
+    assert called == ["at once", "later"]
+    bench.journal.write("a", "2")
+    bench.journal.on_disk(called.append, "soon")
+    bench.clock.advance(0)  # the commit begins
+    bench.journal.write("a", "3")
+    bench.journal.later_on_disk(called.append, "last")
+    bench.clock.turn()
+    assert called[2:] == ["soon"]
+    bench.clock.advance(0.9)
+    assert called[3:] == []
+    bench.clock.advance(0.2)
+    bench.clock.turn()
+    assert called[3:] == ["last"]
+
+
 def test_a_fault_of_one_who_waits_does_no_harm_to_the_next(bench):
     called = []
     bench.journal.write("a", "1")

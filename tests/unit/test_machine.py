@@ -549,3 +549,17 @@ def test_the_commands_of_a_worker_that_numbers_nothing_do_not_pile_up():
         driven.receive(Answered(1.0, "OK:ECHO(1)"))
     assert driven.worker.sent == 51
     assert len(driven.worker.outstanding) <= 1
+
+
+def test_of_commands_that_no_reply_settles_only_the_latest_are_outstanding():
+    class Sends(MachineState):
+        def transition(self, msg):
+            for _ in range(HELD_LIMIT // 10):
+                self.enqueue("echo:x")
+            return self
+
+    driven = machine(Sends)
+    effects_of(driven, *["OK:STRANGE"] * 20)
+    assert driven.worker.sent == 2 * HELD_LIMIT
+    assert list(driven.worker.outstanding)[-1] == driven.worker.sent
+    assert len(driven.worker.outstanding) <= HELD_LIMIT + HELD_LIMIT // 10

@@ -63,6 +63,11 @@ def test_what_a_welcomed_worker_says(payload, value):
     assert value.payload() == payload
 
 
+def test_messages_are_compared_and_shown_by_their_fields():
+    assert {Ping("7"), Ping("7"), Pong("7"), Ping("8")} == {Ping("7"), Ping("8"), Pong("7")}
+    assert repr(Reply("OK", 2)) == "Reply(text='OK', command=2)"
+
+
 @pytest.mark.parametrize(
     "payload",
     [

@@ -64,9 +64,9 @@ def test_commands_wait_until_the_barrier_is_on_disk():
     made = CommandOutbox(barrier=7)
     made.add("echo:a")
     assert made.release(synced=6)
-    assert (made.waiting, made.take()) == (1, b"")
+    assert (made.produced - made.free, made.take()) == (1, b"")
     assert not made.release(synced=7)
-    assert (made.waiting, made.take()) == (0, A)
+    assert (made.produced - made.free, made.take()) == (0, A)
 
 
 def test_with_nothing_to_send_nothing_waits_for_the_disk():

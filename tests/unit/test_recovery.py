@@ -394,7 +394,7 @@ def test_a_bad_row_in_the_database_loses_its_job_and_no_other(tmp_path, row):
 def test_ports_that_are_none_are_refused_by_name(tmp_path, noted):
     archive = Archive(tmp_path / "journal.db")
     archive.note("ports", noted)
-    with pytest.raises(ValueError, match="Expecting value|is not a port for each name"):
+    with pytest.raises(ValueError, match="Expecting value|must map each name to a port"):
         archive.ports()
     archive.note("ports", '{"worker": 13579}')
     assert archive.ports() == {"worker": 13579}

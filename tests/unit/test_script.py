@@ -251,7 +251,7 @@ def test_a_script_that_awaits_something_else_fails_its_actor():
     async def sleeper(worker):
         await asyncio.sleep(1)
 
-    assert "await only the methods of its worker" in talk(script, HELLO)[-1].error
+    assert "await only its worker's methods" in talk(script, HELLO)[-1].error
     assert talk(sleeper, HELLO)[-1].error
 
 

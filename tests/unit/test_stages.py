@@ -298,7 +298,7 @@ def test_actors_whose_predecessors_the_order_leaves_out_are_refused():
 def test_stages_need_one_actor_after_another_and_not_all_at_once():
     pipeline = Adding(*TREE)
     pipeline.all_at_once = True
-    with pytest.raises(ValueError, match="its actors must run at the same time"):
+    with pytest.raises(ValueError, match="its actors must all run at the same time"):
         checked_plan(make_spec(None, pipeline=pipeline), TREE, 10)
 
 

@@ -1,5 +1,7 @@
 """The state classes, each by its commands."""
 
+from typing import ClassVar
+
 import pytest
 
 from mu.events import Finish, Send
@@ -27,6 +29,15 @@ def test_one_pass_goes_to_error_on_a_foreign_reply():
     assert talk(One, "OK:GET(1)") == [
         Finish("One: expected 'OK:SET', but the worker answered 'OK:GET(1)'")
     ]
+
+
+def test_one_pass_may_expect_one_of_several_prefixes():
+    class One(OnePassState):
+        expect: ClassVar = ["OK:SET", "OK:ECHO"]
+        command = "quit:"
+
+    assert talk(One, "OK:ECHO(1)") == [Send("quit:"), Finish()]
+    assert talk(One, "OK:GET(1)")[0].error.startswith("One: expected ['OK:SET', 'OK:ECHO']")
 
 
 def test_one_pass_without_expect_runs_at_once_and_keeps_a_placeholder():

@@ -19,13 +19,13 @@ from zope.interface import implementer
 from mu.engines.local.endings import Endings
 from mu.engines.local.errors import LambdaError, too_large
 from mu.engines.local.faults import FaultInjector
-from mu.engines.local.operations import NO_ANSWER, ApiResponse, Call, LambdaOperations
+from mu.engines.local.operations import NO_ANSWER, ApiCall, ApiResponse, LambdaOperations
 from mu.engines.local.signatures import Verifier, read_signature
 from mu.net.host_headers import AllowedHosts
 
 _NAMED = r"/2015-03-31/functions/([^/]+)"
 UPLOAD_LIMIT = 70_167_211
-Operation = Callable[[Call], ApiResponse | Deferred[ApiResponse]]
+Operation = Callable[[ApiCall], ApiResponse | Deferred[ApiResponse]]
 
 
 def routes(calls: LambdaOperations) -> list[tuple[str, re.Pattern[str], Operation]]:
@@ -178,13 +178,13 @@ def _values(request: Request, header: str) -> list[str]:
     return [value.decode("utf-8", "surrogateescape") for value in values]
 
 
-def _call(request: Request, name: str, region: str, body: bytes) -> Call:
+def _call(request: Request, name: str, region: str, body: bytes) -> ApiCall:
     def header(wanted: str) -> str:
         return request.getHeader(wanted) or ""
 
     versions = request.args.get(b"Qualifier", [b""])
     version = versions[0].decode("ascii", "replace")
-    return Call(name, region, body, header, version)
+    return ApiCall(name, region, body, header, version)
 
 
 def send(request: Request, response: ApiResponse) -> None:

@@ -1,4 +1,4 @@
-"""The operations of the Lambda API: each takes a Call and returns an ApiResponse, maybe later.
+"""The operations of the Lambda API: each takes a ApiCall and returns an ApiResponse, maybe later.
 
 Names, limits, statuses and messages are AWS's, from its API reference and from real responses.
 One store serves all regions; an ARN names the region of the request.
@@ -34,7 +34,7 @@ _NAME = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ApiCall:
     """One request; `name` is the function's name or ARN in the path, percent-decoded."""
 
     name: str
@@ -99,7 +99,7 @@ class LambdaOperations:
         self._busy: set[str] = set()
         pool.on_code_unused = self._remove_old_code
 
-    def create(self, call: Call) -> Deferred[ApiResponse]:
+    def create(self, call: ApiCall) -> Deferred[ApiResponse]:
         fields = call.fields()
         name, region = replace(call, name=text(fields, "FunctionName", "", 140)).target()
         if name in self._store.functions:
@@ -114,7 +114,7 @@ class LambdaOperations:
         self._pool.warm_up()
         return self._install(function, zipped, 201, region)
 
-    def get(self, call: Call) -> ApiResponse:
+    def get(self, call: ApiCall) -> ApiResponse:
         function, region = self._find(call)
         location = (self._store.folder / function.name / "code.zip").as_uri()
         response: dict[str, object] = {
@@ -125,24 +125,24 @@ class LambdaOperations:
             response["Concurrency"] = _concurrency(function)
         return ApiResponse.of(200, response)
 
-    def get_configuration(self, call: Call) -> ApiResponse:
+    def get_configuration(self, call: ApiCall) -> ApiResponse:
         function, region = self._find(call)
         return ApiResponse.of(200, function.configuration(region))
 
-    def list_all(self, call: Call) -> ApiResponse:
+    def list_all(self, call: ApiCall) -> ApiResponse:
         functions = self._store.functions.values()
         return ApiResponse.of(
             200, {"Functions": [each.configuration(call.region) for each in functions]}
         )
 
-    def update_configuration(self, call: Call) -> ApiResponse:
+    def update_configuration(self, call: ApiCall) -> ApiResponse:
         function, region = self._find(call)
         self._refuse_busy(function.name)
         function = changed(function, call.fields()).touched()
         self._store.save(function)
         return ApiResponse.of(200, function.configuration(region))
 
-    def update_code(self, call: Call) -> Deferred[ApiResponse] | ApiResponse:
+    def update_code(self, call: ApiCall) -> Deferred[ApiResponse] | ApiResponse:
         function, region = self._find(call)
         fields = call.fields()
         zipped = _zip_of(fields)
@@ -150,7 +150,7 @@ class LambdaOperations:
         function = replace(function, architectures=kinds)
         return self._install(function, zipped, 200, region)
 
-    def delete(self, call: Call) -> ApiResponse:
+    def delete(self, call: ApiCall) -> ApiResponse:
         function, _ = self._find(call)
         self._refuse_busy(function.name)
         self._invocations.forget(function.name)
@@ -158,35 +158,35 @@ class LambdaOperations:
         self._remove_old_code(function.name)
         return ApiResponse(204)
 
-    def put_invoke_config(self, call: Call) -> ApiResponse:
+    def put_invoke_config(self, call: ApiCall) -> ApiResponse:
         """Replace the asynchronous settings; those not in the request get AWS's defaults."""
         function, region = self._find(call)
         return self._set_invoke_config(replace(function, invoke_config=None), call, region)
 
-    def update_invoke_config(self, call: Call) -> ApiResponse:
+    def update_invoke_config(self, call: ApiCall) -> ApiResponse:
         """Change the asynchronous settings that are in the request."""
         function, region = self._find(call)
         function.event_invoke_config(region)
         return self._set_invoke_config(function, call, region)
 
-    def _set_invoke_config(self, function: Function, call: Call, region: str) -> ApiResponse:
+    def _set_invoke_config(self, function: Function, call: ApiCall, region: str) -> ApiResponse:
         self._refuse_busy(function.name)
         function = with_invoke_config(function, call.fields(), self._reactor.seconds())
         self._store.save(function)
         return ApiResponse.of(200, function.event_invoke_config(region))
 
-    def get_invoke_config(self, call: Call) -> ApiResponse:
+    def get_invoke_config(self, call: ApiCall) -> ApiResponse:
         function, region = self._find(call)
         return ApiResponse.of(200, function.event_invoke_config(region))
 
-    def delete_invoke_config(self, call: Call) -> ApiResponse:
+    def delete_invoke_config(self, call: ApiCall) -> ApiResponse:
         function, region = self._find(call)
         function.event_invoke_config(region)
         self._refuse_busy(function.name)
         self._store.save(replace(function, invoke_config=None))
         return ApiResponse(204)
 
-    def put_concurrency(self, call: Call) -> ApiResponse:
+    def put_concurrency(self, call: ApiCall) -> ApiResponse:
         function, _ = self._find(call)
         self._refuse_busy(function.name)
         fields, field_name = call.fields(), "ReservedConcurrentExecutions"
@@ -202,7 +202,7 @@ class LambdaOperations:
         self._store.save(function)
         return ApiResponse.of(200, _concurrency(function))
 
-    def get_account_settings(self, call: Call) -> ApiResponse:
+    def get_account_settings(self, call: ApiCall) -> ApiResponse:
         functions = list(self._store.functions.values())
         unreserved = self._invocations.unreserved
         limit = {
@@ -218,17 +218,17 @@ class LambdaOperations:
         }
         return ApiResponse.of(200, {"AccountLimit": limit, "AccountUsage": usage})
 
-    def get_concurrency(self, call: Call) -> ApiResponse:
+    def get_concurrency(self, call: ApiCall) -> ApiResponse:
         function, _ = self._find(call)
         return ApiResponse.of(200, _concurrency(function))
 
-    def delete_concurrency(self, call: Call) -> ApiResponse:
+    def delete_concurrency(self, call: ApiCall) -> ApiResponse:
         function, _ = self._find(call)
         self._refuse_busy(function.name)
         self._store.save(replace(function, reserved=None))
         return ApiResponse(204)
 
-    def invoke(self, call: Call) -> ApiResponse | Deferred[ApiResponse]:
+    def invoke(self, call: ApiCall) -> ApiResponse | Deferred[ApiResponse]:
         injected = self._faults.next_invoke()
         self._invocations.admit()
         function, region = self._find(call)
@@ -251,7 +251,7 @@ class LambdaOperations:
         tail = call.headers("X-Amz-Log-Type") == "Tail"
         return done.addCallback(_response, {"x-amzn-RequestId": request}, tail)
 
-    def _find(self, call: Call) -> tuple[Function, str]:
+    def _find(self, call: ApiCall) -> tuple[Function, str]:
         name, region = call.target()
         function = self._store.functions.get(name)
         if function is None:

@@ -59,6 +59,10 @@ class Batch:
     def is_over(self) -> bool:
         return len(self.ended) == len(self.launches)
 
+    def open_indices(self) -> set[int]:
+        """Return the indices of tasks that are not known to have ended."""
+        return set(range(len(self.launches))) - self.ended
+
     def remove(self) -> None:
         """Remove its files; a task that begins later fails at once."""
         with suppress(OSError):

@@ -1,10 +1,12 @@
 """What the engine does with a cluster. Everything here may block: it is called in threads."""
 
 import compileall
+import os
 import shlex
 import shutil
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,12 +15,14 @@ from mu.parameters import Params
 from mu_slurm.batches import Batch, read_batches, unpack, write_batch
 from mu_slurm.commands import Commands
 from mu_slurm.options import sbatch_words
-from mu_slurm.tasks import FORMAT, Task, failure_of, read_tasks
+from mu_slurm.tasks import FORMAT, PAST_FORMAT, Task, failure_of, read_past_tasks, read_tasks
 
 LOG_BYTES = 2**20
 """The size at which a function's log is begun anew; the one before is kept."""
 SHORTEST_ARRAY = 1001
 """Slurm's default of MaxArraySize, if the cluster does not tell."""
+CLOCKS_APART_S = 3600
+"""How far the clocks of this machine and of the cluster may differ."""
 
 
 class SlurmError(Exception):
@@ -39,7 +43,7 @@ class Cluster:
         self.options = options
         self.own = Path(options.folder) / daemon
         self.commands = Commands(options.command_s)
-        self._largest_array = 0
+        self._settings: dict[str, str] = {}
 
     @property
     def folder(self) -> Path:
@@ -80,13 +84,20 @@ class Cluster:
 
     def largest_array(self) -> int:
         """Return how many tasks an array may have: MaxArraySize."""
-        if not self._largest_array:
+        found = self._config().get("MaxArraySize", "")
+        return int(found) if found.isdecimal() else SHORTEST_ARRAY
+
+    def has_accounting(self) -> bool:
+        """Return whether sacct knows what became of tasks that squeue has forgotten."""
+        kind = self._config().get("AccountingStorageType", "")
+        return kind.rpartition("/")[2] not in ("", "none", "(null)")
+
+    def _config(self) -> dict[str, str]:
+        """Return the cluster's settings; empty: Slurm does not tell now."""
+        if not self._settings:
             config = self.commands.run(("scontrol", "show", "config"))
-            found = _settings(config.out).get("MaxArraySize", "") if config.good else ""
-            if not found.isdecimal():
-                return SHORTEST_ARRAY
-            self._largest_array = int(found)
-        return self._largest_array
+            self._settings = _settings(config.out) if config.good else {}
+        return self._settings
 
     def write(self, invocations: Sequence[Invocation]) -> Batch:
         """Write the files of a batch. Raises OSError."""
@@ -139,6 +150,35 @@ class Cluster:
             raise SlurmError(failure_of(ran.err))
         return list(read_tasks(ran.out))
 
+    def tasks_of(self, places: Mapping[str, Collection[int]]) -> list[Task]:
+        """Return the tasks that Slurm knows; of these places also what squeue has forgotten.
+
+        Places are indices by the names of arrays. Where there is accounting, it tells how forgotten
+        tasks ended. Raises SlurmError.
+        """
+        tasks = self.tasks()
+        known = {(task.name, task.index) for task in tasks}
+        forgotten = [
+            name
+            for name, indices in places.items()
+            if any((name, index) not in known for index in indices)
+        ]
+        if forgotten and self.has_accounting():
+            tasks += (one for one in self._past(forgotten) if (one.name, one.index) not in known)
+        return tasks
+
+    def _past(self, names: Sequence[str]) -> list[Task]:
+        """Return the tasks of these arrays that have ended; none if accounting does not answer."""
+        written_at = time.time()
+        for name in names:
+            with suppress(OSError):  # it has just been forgotten
+                written_at = min(written_at, (self.own / "batches" / name).stat().st_mtime)
+        seconds = int(time.time() - written_at) + CLOCKS_APART_S
+        words = ["sacct", "--allocations", "--noheader", "--parsable2", f"--format={PAST_FORMAT}"]
+        words += [f"--user={os.getuid()}", f"--starttime=now-{seconds}seconds"]
+        ran = self.commands.run([*words, f"--name={','.join(names)}"])
+        return list(read_past_tasks(ran.out)) if ran.good else []
+
     def cancel(self, arrays: Sequence[int], *how: str) -> None:
         """Cancel tasks of these arrays. Raises SlurmError."""
         if not arrays:
@@ -149,8 +189,16 @@ class Cluster:
 
     # ------------------------------------------------ files
 
+    def make_folders(self) -> None:
+        """Make the folders that users put something into. Raises OSError."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not self.options.functions:
+            self.functions.mkdir(exist_ok=True)
+
     def left_over(self) -> list[Batch]:
         """Return the batches of an earlier daemon; if there are none, nobody needs its bundles."""
+        with suppress(OSError):  # mu doctor tells
+            self.make_folders()
         batches = list(read_batches(self.own / "batches"))
         if not batches:
             shutil.rmtree(self.own / "bundles", ignore_errors=True)

@@ -101,6 +101,10 @@ class SlurmEngine(Engine):
             if answer is not None:
                 answers |= dict.fromkeys(batch.launches, answer)
         most = await self._in_thread(self._cluster.largest_array)
+        if not most:
+            return [Refused("this cluster allows no job arrays: its MaxArraySize is 0")] * len(
+                invocations
+            )
         functions = dict.fromkeys(one.function for one in invocations)
         for function in functions:
             new = [
@@ -197,7 +201,8 @@ class SlurmEngine(Engine):
         self._polled_at = self._reactor.seconds()
         # Of others, Slurm may not know yet when it answers.
         asked = [one for one in self._batches.values() if one.array or one.left_over or one.unsure]
-        asking = self._in_thread(self._cluster.tasks)
+        places = {one.name: one.open_indices() for one in asked}
+        asking = self._in_thread(self._cluster.tasks_of, places)
         asking.addCallback(self._hear, asked).addErrback(self._unanswered)
         asking.addErrback(self._failed).addBoth(self._polled)
 

@@ -47,6 +47,10 @@ def examine(cluster: Cluster, site: EngineSite, functions: Sequence[str]) -> Ite
         yield Finding("Slurm", FAIL, f"Slurm does not answer: {_line(config.err)}")
         return
     most = cluster.largest_array()
+    if not most:
+        said = "the cluster allows no job arrays: its MaxArraySize is 0"
+        yield Finding("Slurm", FAIL, said, "ask its administrators to allow them")
+        return
     yield Finding("Slurm", OK, f"Slurm answers; an array has up to {most:,} tasks (MaxArraySize)")
     partition = _partition(cluster)
     yield partition
@@ -85,7 +89,7 @@ def _folder(cluster: Cluster) -> Finding:
         remedy = "set it in [slurm] of mu.conf to a folder that all nodes have at the same path"
         return Finding("folder", FAIL, "folder is not set", remedy)
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        cluster.make_folders()
         if path.stat().st_uid != os.getuid():
             return Finding(
                 "folder", FAIL, f"{path} belongs to another user", "choose one of your own"
@@ -136,6 +140,8 @@ def _inside(cluster: Cluster, site: EngineSite) -> Iterator[Finding]:
         busy = "Unable to allocate" in ran.err
         said = f"no node could look around: {_line(ran.err)}"
         remedy = f"check again when a node is free within {WAIT_S} s" if busy else ""
+        if f"execve(): {options.python}: " in ran.err:
+            remedy = "set python in [slurm] of mu.conf to the path of one that nodes have"
         yield Finding("node", UNKNOWN if busy else FAIL, said, remedy)
         return
     node, version = seen["node"], ".".join(map(str, seen["python"]))

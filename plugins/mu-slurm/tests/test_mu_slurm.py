@@ -5,7 +5,7 @@ import json
 import pytest
 from mu_slurm.batches import read_batches, write_batch
 from mu_slurm.options import OPTIONS, check, sbatch_words
-from mu_slurm.tasks import failure_of, read_tasks
+from mu_slurm.tasks import failure_of, read_past_tasks, read_tasks
 
 from mu.invocations import Invocation, Refused, Throttled, Unreached
 from mu.parameters import FieldError, Params, read_fields
@@ -13,9 +13,22 @@ from mu.parameters import FieldError, Params, read_fields
 SQUEUE = """7|0|RUNNING|None|0|0|mu-a|
 7|1|PENDING|Priority|0|0|mu-a|
 7|2|NODE_FAIL|NodeDown|0|0|mu-a|
-7|3|FAILED|NonZeroExitCode|137|1|mu-a|
+7|3|FAILED|NonZeroExitCode|31744|1|mu-a|
 7|4|COMPLETED|None|0|0|mu-a|
+7|5|FAILED|JobLaunchFailure|9|0|mu-a|
 8|N/A|RUNNING|None|0|0|not an array|
+"""
+SACCT = """1_0|FAILED|None|124:0|mu-a
+1_0.batch|FAILED||124:0|batch
+1_1|FAILED|None|0:9|mu-a
+1_2|CANCELLED by 0|None|0:0|mu-a
+1_3|COMPLETED|None|0:0|mu-a
+1_4|OUT_OF_MEMORY|None|0:125|mu-a
+1_5|TIMEOUT|None|0:0|mu-a
+1_6|RUNNING|None|0:0|mu-a
+1_[7-9]|PENDING|None|0:0|mu-a
+7_0|NODE_FAIL|None|0:0|mu-b
+9|COMPLETED|None|0:0|not an array
 """
 
 
@@ -27,12 +40,31 @@ def test_tasks_are_read_and_their_ends_are_told_in_words():
         (7, 2, 0),
         (7, 3, 1),
         (7, 4, 0),
+        (7, 5, 0),
     ]
-    assert [task.queued for task in tasks] == [False, True, False, False, False]
+    assert [task.queued for task in tasks] == [False, True, False, False, False, False]
     assert [task.why_ended for task in tasks if task.ended] == [
         "ended: Slurm's task 7_2 is NODE_FAIL (NodeDown)",
-        "ended: Slurm's task 7_3 is FAILED (NonZeroExitCode, exit status 137)",
+        "ended: Slurm's task 7_3 is FAILED (NonZeroExitCode, exit status 124)",
         "ended",
+        "ended: Slurm's task 7_5 is FAILED (JobLaunchFailure, exit status 137)",
+    ]
+
+
+def test_accounting_tells_how_tasks_ended_that_the_queue_has_forgotten():
+    tasks = list(read_past_tasks(SACCT))
+    assert [(task.name, task.job, task.index) for task in tasks] == [
+        *(("mu-a", 1, index) for index in range(6)),
+        ("mu-b", 7, 0),
+    ]
+    assert [task.why_ended for task in tasks] == [
+        "ended: Slurm's task 1_0 is FAILED (exit status 124)",
+        "ended: Slurm's task 1_1 is FAILED (exit status 137)",
+        "ended: Slurm's task 1_2 is CANCELLED",
+        "ended",
+        "ended: Slurm's task 1_4 is OUT_OF_MEMORY",
+        "ended: Slurm's task 1_5 is TIMEOUT",
+        "ended: Slurm's task 7_0 is NODE_FAIL",
     ]
 
 
