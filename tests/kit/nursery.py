@@ -46,8 +46,14 @@ WARM_PARENT = ("mu.engines.local.namespaces", "mu.engines.local.warm_parent")
 """A warm parent's own modules; what workers need comes with them."""
 ENGINE = ("-P", "-m", "mu.engines.local")
 NAMESPACES = ("-S", "-P", "-m", "mu.engines.local.namespaces")
-FORKED = "sys.executable = {shim!r}\n"
-"""Has the local engines of a program forked, or an engine's warm parents."""
+ENGINE_FORKED = "import os; os.setsid(); sys.executable = {shim!r}\n"
+"""Has the local engines of a program forked."""
+WARM_PARENT_FORKED = """
+from types import SimpleNamespace
+from mu.engines.local import pool
+pool.sys = SimpleNamespace(executable={shim!r})
+"""
+"""Has the warm parents of an engine forked. What else it looks for is beside the real interpreter."""
 RUN_DAEMON = "from twisted.scripts.twistd import run; run()"
 RUN_ENGINE = "from mu.engines.local.__main__ import main; sys.exit(main())"
 RUN_NAMESPACES = "sys.modules['__main__'].enter_namespaces()"
@@ -77,8 +83,6 @@ sys.exit(int(os.read(status, 16) or 1) & 255)
 """Has a program forked, with its own files, and ends as it does."""
 SPARE_BYTES = 4096
 """The room for a forked process's command line."""
-
-
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -254,7 +258,7 @@ class Nursery:
         return ForkedDaemon(pid, status)
 
     def _engine_forked(self) -> str:
-        return "import os; os.setsid()\n" + FORKED.format(shim=str(self._folder / "python"))
+        return ENGINE_FORKED.format(shim=str(self._folder / "python"))
 
     def _fork(
         self,
@@ -402,7 +406,7 @@ def make_shims(folder: Path, warm_parents: Path) -> None:
     """Write the scripts that have engines, their warm parents, `mu`, `twistd` and kit.aws_cli forked."""
     (folder / "bin").mkdir()
     (folder / "aws").mkdir()
-    forked = FORKED.format(shim=str(folder / "python"))
+    forked = WARM_PARENT_FORKED.format(shim=str(folder / "python"))
     engine = (list(ENGINE), str(folder / "socket"), forked + RUN_ENGINE)
     namespaces = (list(NAMESPACES), str(warm_parents / "socket"), RUN_NAMESPACES)
     for name, programs in (
