@@ -12,6 +12,7 @@ CORE = (
 if os.environ.get("MU_COMPILED"):
     from mypyc.build import mypycify
 
-    setup(ext_modules=mypycify(["--config-file=", *CORE], debug_level="0"))
+    level = os.environ.get("MYPYC_OPT_LEVEL", "3")  # as mypyc has it
+    setup(ext_modules=mypycify(["--config-file=", *CORE], opt_level=level, debug_level="0"))
 else:
     setup()

@@ -7,6 +7,7 @@ object) or as dropins in twisted.plugins.
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from traceback import extract_tb
@@ -50,10 +51,11 @@ class Registry:
     def installed(cls) -> "Registry":
         """Load all installed plugins. A broken one is listed in `broken`; the others still load."""
         registry, failures = cls(), dict[Path, BaseException]()
+        entries = entry_points()
+        name_of = cache(lambda package: package.name if package else "an unknown package")
         for interface, group in ((IPipeline, "mu.pipelines"), (IEngine, "mu.engines")):
-            for entry in sorted(entry_points(group=group), key=lambda entry: entry.name):
-                package = entry.dist.name if entry.dist else "an unknown package"
-                owner = f"{entry.value} of {package}"
+            for entry in sorted(entries.select(group=group), key=lambda entry: entry.name):
+                owner = f"{entry.value} of {name_of(entry.dist)}"
                 try:
                     plugin = entry.load()
                 except Exception as error:  # foreign code may raise anything on import

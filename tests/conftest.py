@@ -17,6 +17,7 @@ from stage import Daemon, S3Server, StageError, free_ports_conf
 
 from mu.functions.bundle import bundle
 
+gc.disable()  # until all tests are collected, of which nothing is garbage
 # In the background of a shell SIGINT is ignored, which the daemons of the tests would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 read_models_once()
@@ -50,6 +51,7 @@ def pytest_collection_modifyitems(items):
 
 def pytest_collection_finish():
     """Spare the garbage collector all modules and tests, which live until the end."""
+    gc.enable()
     gc.collect()
     gc.freeze()
 

@@ -4,11 +4,11 @@ import contextlib
 import os
 import socket
 import subprocess
-import sys
 import threading
 
 from click.testing import CliRunner
 
+from kit.nursery import daemons
 from mu.cli.commands import cli
 from mu.client.address import Address
 from mu.client.control_port import ControlPort
@@ -20,7 +20,7 @@ def run(*args, daemon=None, **options):
     """Run `mu` as a program."""
     env = ENV | ({"MU_HOME": str(daemon.home)} if daemon else {})
     return subprocess.run(
-        [sys.executable, "-m", "mu.cli", *map(str, args)],
+        [daemons().shims / "mu", *map(str, args)],
         capture_output=True,
         timeout=120,
         **{"env": env, "text": True, **options},

@@ -8,14 +8,13 @@ test can see that it was not spared.
 
 import asyncio
 import itertools
-import json
 import os
 import signal
 import socket
 import struct
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -499,16 +498,28 @@ def _parts(file: BinaryIO, length: int) -> Iterator[bytes]:
 def workers_of(daemon: Any) -> list[int]:
     """Return the Python processes of the workers that the daemon's local engine runs now.
 
-    Below the engine are its warm parent, for each worker a supervisor, and below that the worker.
+    Below the engine's warm parent are, for each worker, a supervisor, and below that the worker.
     """
-    engine = json.loads((daemon.home / "local" / "engine.json").read_text())["pid"]
-    below = _children(engine)
-    enclosed = _below(below)  # or not, where namespaces are refused
-    warm_parents = [pid for pid in below if _is_warm(pid)] or enclosed
+    programs = _programs_with(f'"home": "{daemon.home}"')
+    entered = [pid for pid, program in programs.items() if program.endswith(".namespaces")]
+    warm = {pid for pid, program in programs.items() if program.endswith(".warm_parent")}
+    warm_parents = _below(entered) or warm - set(_below(warm))  # where namespaces are refused
     return [pid for pid in _below(_below(warm_parents)) if _is_warm(pid)]
 
 
-def _below(pids: list[int]) -> list[int]:
+def _programs_with(words: str) -> dict[int, str]:
+    """Return the modules that Python processes with these words in their last argument run."""
+    found = {}
+    for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
+        with suppress(OSError, ValueError):  # it has ended, or is no such process
+            line = Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0")
+            *_, module, last = line.split("\0")
+            if words in last:
+                found[pid] = module
+    return found
+
+
+def _below(pids: Iterable[int]) -> list[int]:
     return [child for pid in pids for child in _children(pid)]
 
 

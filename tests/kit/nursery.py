@@ -5,7 +5,8 @@ request is a JSON array (arguments, environment, folder) with the new process's 
 to which the exit status is written once it has ended. The first argument is the Python code to run.
 
 A daemon starts its local engine as `sys.executable -P -m mu.engines.local`. In a forked daemon that is
-a script, SHIM, which has the engine forked, too.
+a script, SHIM, which has the engine forked, too. The engine starts its warm parent in the same way, which
+another nursery forks: that one has imported what a warm parent imports, and no more.
 """
 
 import atexit
@@ -19,46 +20,43 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:  # a warm parent has its own
+    from mu.engines.local.sandbox_messages import SandboxSetup
 
 WORKER = ("boto3", "botocore.config", "lambda_function", "mu_worker.store")
 """What a worker imports."""
 DAEMON = (
-    "boto3",
-    "mu.access",
     "mu.cli.commands",
-    "mu.engines.builtin",
     "mu.engines.local.__main__",
-    "mu.examiner",
-    "mu.jobs.conductor",
-    "mu.jobs.restore",
-    "mu.journal.keeper",
-    "mu.metrics",
-    "mu.net.transport",
-    "mu.net.web",
-    "mu.notifier",
     "mu.pipelines.s3",
-    "mu.ports",
-    "mu.protocol",
-    "mu.registry",
-    "mu.relay.hub",
-    "mu.relay.transport",
-    "mu.reload",
+    "mu.service",
     "twisted.scripts._twistd_unix",
-    "werkzeug.routing",
 )
-"""What a daemon, a local engine and `mu` import, but for the reactor, whose epoll they would share."""
+"""What a daemon, a local engine and `mu` import, beside the installed plugins."""
+WARM_PARENT = ("mu.engines.local.namespaces", "mu.engines.local.warm_parent")
+"""A warm parent's own modules; what workers need comes with them."""
 ENGINE = ("-P", "-m", "mu.engines.local")
+NAMESPACES = ("-S", "-P", "-m", "mu.engines.local.namespaces")
 ENGINE_FORKED = "import os; os.setsid(); sys.executable = {shim!r}\n"
 """Has the local engines of a program forked."""
+WARM_PARENT_FORKED = """
+from types import SimpleNamespace
+from mu.engines.local import pool
+pool.sys = SimpleNamespace(executable={shim!r})
+"""
+"""Has the warm parents of an engine forked. What else it looks for is beside the real interpreter."""
 RUN_DAEMON = "from twisted.scripts.twistd import run; run()"
 RUN_ENGINE = "from mu.engines.local.__main__ import main; sys.exit(main())"
+RUN_NAMESPACES = "sys.modules['__main__'].enter_namespaces()"
 RUN_MU = "from mu.cli.commands import main; main()"
 RUN_AWS = f"import runpy; runpy.run_path({str(Path(__file__).with_name('aws_cli.py'))!r}, run_name='__main__')"
 SHIM_OPTIONS = b"-IS"
@@ -67,12 +65,15 @@ SHIM = """#!{python} -IS
 import json, os, socket, sys
 
 words = sys.argv[1:]
-if words[:{count}] != {prefix} or "LD_PRELOAD" in os.environ:
+for prefix, path, code in {forked}:
+    if words[: len(prefix)] == prefix and "LD_PRELOAD" not in os.environ:
+        break
+else:
     os.execv({python!r}, [{python!r}, *words])
 status, theirs = os.pipe()
 with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
-    sock.connect({path!r})
-    request = [[{code!r}, *words[{count}:]], dict(os.environ), os.getcwd(), [{python!r}, *words]]
+    sock.connect(path)
+    request = [[code, *words[len(prefix) :]], dict(os.environ), os.getcwd(), [{python!r}, *words]]
     socket.send_fds(sock, [json.dumps(request).encode()], [theirs, 1, 2, 0])
     sock.recv(16)
 for number in (0, 1, 2, theirs):
@@ -82,6 +83,7 @@ sys.exit(int(os.read(status, 16) or 1) & 255)
 """Has a program forked, with its own files, and ends as it does."""
 SPARE_BYTES = 4096
 """The room for a forked process's command line."""
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Ended:
@@ -165,27 +167,44 @@ class Child(Ended):
 
 
 class Nursery:
-    """The forking process."""
+    """The forking process; `warm_parents` is the one for those of its engines."""
 
-    def __init__(self, search_path: str, preloaded: Sequence[str]) -> None:
+    def __init__(
+        self,
+        search_path: str,
+        preloaded: Sequence[str],
+        interpreter: Sequence[str] = (sys.executable, "-P"),
+        packages: str = "",
+        warm_parents: "Nursery | None" = None,
+    ) -> None:
         self._sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (self._sock, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**20)
         with theirs:
             self._folder = Path(tempfile.mkdtemp(prefix="nursery"))
-            make_shims(self._folder)
-            words = [str(self._folder), str(theirs.fileno()), *preloaded, " " * SPARE_BYTES]
+            make_shims(self._folder, warm_parents.folder if warm_parents else self._folder)
+            words = [str(self._folder), str(theirs.fileno()), packages, *preloaded]
             self._process = subprocess.Popen(
-                [sys.executable, "-P", __file__, *words],
+                [*interpreter, __file__, *words, " " * SPARE_BYTES],
                 env={"PATH": os.environ["PATH"], "PYTHONPATH": search_path},
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
             )
 
     @property
+    def folder(self) -> Path:
+        """The folder with its socket."""
+        return self._folder
+
+    @property
     def shims(self) -> Path:
         """A folder with a `mu` that is forked."""
         return self._folder / "bin"
+
+    @property
+    def twistd(self) -> Path:
+        """A `twistd` that is forked, with its local engines as programs of their own."""
+        return self._folder / "twistd"
 
     @property
     def aws(self) -> Path:
@@ -195,7 +214,7 @@ class Nursery:
     def start_engine(
         self, options: list[str], environ: Mapping[str, str], folder: Path
     ) -> "ForkedEngine":
-        """Start a local engine with these options."""
+        """Start a local engine with these options; its warm parent is not forked."""
         shown = [sys.executable, *ENGINE, *options]
         return self._start_engine([RUN_ENGINE, *options], environ, folder, shown)
 
@@ -262,7 +281,16 @@ class Nursery:
 @cache
 def daemons() -> Nursery:
     """Return the process that forks daemons, local engines and `mu`; it ends when pytest does."""
-    made = Nursery(os.environ.get("PYTHONPATH", ""), DAEMON)
+    made = Nursery(os.environ.get("PYTHONPATH", ""), DAEMON, warm_parents=warm_parents())
+    atexit.register(made.close)
+    return made
+
+
+@cache
+def warm_parents() -> Nursery:
+    """Return the process that forks the warm parents of local engines; it ends when pytest does."""
+    start = (os.path.realpath(sys.executable), "-S", "-P")
+    made = Nursery(str(ROOT), WARM_PARENT, start, sysconfig.get_path("purelib"))
     atexit.register(made.close)
     return made
 
@@ -279,16 +307,8 @@ def popen_daemon(
 # ---------------------------------------------------------------- the process
 
 
-def serve(folder: Path, sock: socket.socket, preloaded: Sequence[str]) -> None:
-    for name in preloaded:
-        __import__(name)
-    if "boto3" in sys.modules:
-        import boto3
-
-        read_models_once()
-        for name in ("s3", "lambda"):
-            boto3.session.Session("-", "-", region_name="us-east-1").client(name)
-    assert "twisted.internet.reactor" not in sys.modules
+def serve(folder: Path, sock: socket.socket, packages: str, preloaded: Sequence[str]) -> None:
+    preload(preloaded, packages)
     gc.collect()
     gc.freeze()  # the memory stays shared
     wake, woken = os.pipe()
@@ -329,6 +349,50 @@ def serve(folder: Path, sock: socket.socket, preloaded: Sequence[str]) -> None:
             caller.send(b"%d" % pid)
 
 
+def preload(names: Sequence[str], packages: str) -> None:
+    """Import these modules, and what is loaded with them; a warm parent's come from `packages`."""
+    for name in names:
+        __import__(name)
+    if packages:
+        path = sys.path[:]
+        sys.path.append(packages)
+        sys.modules["mu.engines.local.warm_parent"].warm_up()
+        sys.path[:] = path
+        return
+    import boto3
+
+    read_models_once()
+    for name in ("s3", "lambda"):
+        boto3.session.Session("-", "-", region_name="us-east-1").client(name)
+    if "mu.service" in names:
+        sys.modules["mu.registry"].Registry.installed()
+
+
+def renew_reactor() -> None:
+    """Give a forked process its own epoll; modules keep the reactor that they have imported."""
+    if reactor := sys.modules.get("twisted.internet.reactor"):
+        for reader in reactor._internalReaders:
+            reader.connectionLost(None)
+        reactor.__init__()
+
+
+def enter_namespaces() -> None:
+    """Be what an engine starts, but for a new interpreter where what is imported stays visible."""
+    from mu.engines.local import namespaces, warm_parent
+
+    execute = namespaces.become_warm_parent
+
+    def become_warm_parent(setup: "SandboxSetup") -> None:
+        if setup.place:
+            execute(setup)
+        sys.argv[1:] = [setup.to_json()]
+        show([sys.executable, "-S", "-P", "-m", WARM_PARENT[1], *sys.argv[1:]])
+        warm_parent.main()
+
+    namespaces.become_warm_parent = become_warm_parent
+    namespaces.main()
+
+
 def read_models_once() -> None:
     """Have boto3's sessions share the models of services, which take most of a client's time."""
     from botocore.loaders import JSONFileLoader
@@ -338,25 +402,21 @@ def read_models_once() -> None:
     JSONFileLoader.load_file = lambda self, path: read_once(path)
 
 
-def make_shims(folder: Path) -> None:
-    """Write the scripts that have engines, `mu` and kit.aws_cli forked."""
+def make_shims(folder: Path, warm_parents: Path) -> None:
+    """Write the scripts that have engines, their warm parents, `mu`, `twistd` and kit.aws_cli forked."""
     (folder / "bin").mkdir()
     (folder / "aws").mkdir()
-    for name, prefix, code in (
-        ("python", ENGINE, RUN_ENGINE),
-        ("bin/mu", (), RUN_MU),
-        ("aws/aws", (), RUN_AWS),
+    forked = WARM_PARENT_FORKED.format(shim=str(folder / "python"))
+    engine = (list(ENGINE), str(folder / "socket"), forked + RUN_ENGINE)
+    namespaces = (list(NAMESPACES), str(warm_parents / "socket"), RUN_NAMESPACES)
+    for name, programs in (
+        ("python", [engine, namespaces]),
+        ("bin/mu", [([], str(folder / "socket"), RUN_MU)]),
+        ("twistd", [([], str(folder / "socket"), RUN_DAEMON)]),
+        ("aws/aws", [([], str(folder / "socket"), RUN_AWS)]),
     ):
         path = folder / name
-        path.write_text(
-            SHIM.format(
-                python=sys.executable,
-                prefix=list(prefix),
-                count=len(prefix),
-                path=str(folder / "socket"),
-                code=code,
-            )
-        )
+        path.write_text(SHIM.format(python=sys.executable, forked=programs))
         path.chmod(0o755)
 
 
@@ -394,6 +454,7 @@ def run(
         sys.stdout = os.fdopen(1, "w", closefd=False)
         sys.stderr = os.fdopen(2, "w", 1, errors="backslashreplace", closefd=False)
         show(shown)
+        renew_reactor()
         os.environ.clear()
         os.environ.update(environ)
         found = environ.get("PYTHONPATH", "").split(os.pathsep)
@@ -415,5 +476,5 @@ def run(
 
 
 if __name__ == "__main__":
-    place, descriptor, *names, _ = sys.argv[1:]
-    serve(Path(place), socket.socket(fileno=int(descriptor)), names)
+    place, descriptor, site, *names, _ = sys.argv[1:]
+    serve(Path(place), socket.socket(fileno=int(descriptor)), site, names)

@@ -26,7 +26,7 @@ def stage(tmp_path_factory, s3, joiner):
 
 
 @pytest.mark.parametrize(
-    "seed", [9, 14, *(pytest.param(seed, marks=pytest.mark.soak) for seed in (7, 28, 52))]
+    "seed", [9, *(pytest.param(seed, marks=pytest.mark.soak) for seed in (14, 7, 28, 52))]
 )
 def test_a_bad_day_costs_nothing_but_time(stage, seed):
     survive(stage, seed, workers=6, life_s=1.5)

@@ -6,19 +6,19 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from kit.nursery import daemons, popen_daemon
 from kit.relay import join_relay
 from stage import Daemon, Process, free_ports_conf
 
 from mu.net.certificates import Authority
 
 MIB = 2**20
-TWISTD = str(Path(sys.executable).with_name("twistd"))
+RELAY = ("-n", "--pidfile=", "mu-relay")
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +203,7 @@ def test_mailboxes_outlive_a_relay_that_is_killed(tmp_path):
 
 def test_a_relay_alone_needs_three_files_and_serves_the_same_workers(daemon, authority, tmp_path):
     folder = tmp_path / "alone"
-    command = [TWISTD, "-n", "--pidfile=", "mu-relay"]
+    command = [str(daemons().twistd), *RELAY]
     exported = subprocess.run(
         [*command, "--config", daemon.conf, "--export", folder, "--host", "127.0.0.1"],
         capture_output=True,
@@ -216,7 +216,7 @@ def test_a_relay_alone_needs_three_files_and_serves_the_same_workers(daemon, aut
     conf = folder / "relay.conf"
     conf.write_text("[mu]\nhome = .\n[relay]\nport = 0\nrelay_keep_s = 60\nsettle_s = 0.1\n")
     command += ["--config", str(conf)]
-    process = Process("the relay", command, tmp_path / "log", {})
+    process = Process("the relay", command, tmp_path / "log", {}, popen_daemon)
     try:
         ports = process.wait_for(lambda: read_ports(folder), "ports.json")
         alone = type("Alone", (), {"ports": ports})
@@ -258,7 +258,7 @@ def test_a_relay_alone_that_lacks_something_says_what(tmp_path, files, args, say
     for name in files:
         (tmp_path / name).write_text("no PEM")
     (tmp_path / "relay.conf").write_text("[mu]\nhome = .\n[relay]\nport = 0\n")
-    command = [TWISTD, "-n", "--pidfile=", "mu-relay", "--config", "relay.conf", *args]
+    command = [daemons().twistd, *RELAY, "--config", "relay.conf", *args]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode != 0
     assert says in done.stderr + done.stdout

@@ -107,7 +107,9 @@ def test_a_killed_daemons_job_ends_with_the_same_outputs(start_own, s3, after_s)
     assert job["launches"]["accepted"] in (6, 7)
 
 
-@BOTH_WAYS
+@pytest.mark.parametrize(
+    "start_own", ["own port", pytest.param("haproxy", marks=pytest.mark.soak)], indirect=True
+)
 def test_workers_go_on_while_no_daemon_is_there(start_own, s3):
     slow_film(s3, "alone", 4)
     first = start_own()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from kit.film import wait_until
+from kit.nursery import daemons, popen_daemon
 from stage import Daemon, Process, free_ports_conf
 
 
@@ -131,12 +132,12 @@ def test_a_second_signal_to_end_is_no_fault(calm, number):
 
 def test_a_relay_alone_reopens_its_log_and_lives_on(calm, tmp_path):
     folder = tmp_path / "relay"
-    twistd = str(Path(sys.executable).with_name("twistd"))
+    twistd = str(daemons().twistd)
     export = [twistd, "mu-relay", "--config", str(calm.conf), "--export", str(folder)]
     subprocess.run([*export, "--host", "[::1]"], check=True, capture_output=True, cwd=tmp_path)
     (folder / "mu.conf").write_text(f"[mu]\nhome = {folder}\n[relay]\nport = 0\nhost = ::1\n")
     command = [twistd, "-n", "--pidfile=", "mu-relay", "--config", str(folder / "mu.conf")]
-    process = Process("the relay", command, folder / "relay.log", {})
+    process = Process("the relay", command, folder / "relay.log", {}, popen_daemon)
     try:
         process.wait_for((folder / "ports.json").exists, "ports.json")
         wait_until(lambda: "the relay is ready" in process.log.read_text())
