@@ -111,7 +111,7 @@ def test_a_reduce_that_fails_fails_the_job(written):
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ({"command": "sort {in}"}, "params.command needs {out}"),
+        ({"command": "sort {in}"}, "params.command must contain {out}"),
         ({"reduce": "sort {in}"}, "params.reduce needs {out}"),
         ({"reduce": "sort {key} {in} > {out}"}, "params.reduce: unknown placeholder {key}"),
         ({"fan_in": 1}, "params.fan_in must be between 2 and 1000, got 1"),

@@ -175,4 +175,4 @@ def test_mu_launch_takes_the_url_and_an_order_without_a_secret_is_refused(tmp_pa
     daemon.stop()
     error = json.loads(refused.value.msg)["error"]
     assert (refused.value.code, error["field"]) == (400, "notify_url")
-    assert error["message"].startswith("notify_url needs a [notify] secret in mu.conf")
+    assert error["message"].startswith("notify_url needs [notify] secret in mu.conf")
