@@ -1,4 +1,4 @@
-"""The hub that reads from many connections in one event of the reactor."""
+"""The hub that serves many connections in one event of the reactor."""
 
 import select
 import socket
@@ -44,6 +44,7 @@ class Line:
         self.peer, self.sock = socket.socketpair()
         self.events = []
         self.reacts = reacts
+        self.hub = hub
         hub.addReader(self)
 
     def fileno(self):
@@ -54,7 +55,18 @@ class Line:
         self.events.append(data)
         return self.reacts() if data else CONNECTION_DONE
 
+    def doWrite(self):
+        try:
+            self.sock.send(b"y")
+        except OSError:
+            return CONNECTION_LOST
+        self.events.append("wrote")
+        self.hub.removeWriter(self)
+        return None
+
     def connectionLost(self, reason):
+        self.hub.removeReader(self)
+        self.hub.removeWriter(self)
         self.events.append(reason.value)
         self.sock.close()
 
@@ -118,6 +130,32 @@ def test_a_connection_that_another_has_closed_in_the_same_turn_does_not_read(rea
         line.peer.send(b"x")
     reactor.turn()
     assert sorted(line.events for line in lines) == [[], [b"x"]]
+
+
+def test_a_connection_writes_when_it_can_whether_or_not_it_reads(reactor, hub):
+    line, paused = Line(hub), Line(hub)
+    hub.removeReader(paused)
+    for one in (line, paused):
+        hub.addWriter(one)
+        hub.addWriter(one)
+    line.peer.send(b"x")
+    reactor.turn()
+    assert (line.events, paused.events) == ([b"x", "wrote"], ["wrote"])
+    assert line.peer.recv(9) == paused.peer.recv(9) == b"y"
+    hub.removeReader(line)
+    assert reactor.turn() == 0
+    assert reactor.readers == []
+
+
+def test_the_end_of_a_connection_that_reads_and_writes_is_one_event(reactor, hub):
+    line, paused = Line(hub), Line(hub)
+    hub.removeReader(paused)
+    for one in (line, paused):
+        hub.addWriter(one)
+        one.peer.close()
+    reactor.turn()
+    assert (line.events, paused.events) == ([b"", CONNECTION_DONE], [CONNECTION_LOST])
+    assert reactor.readers == []
 
 
 def test_the_end_of_a_connection_and_a_fault_in_it_end_only_that_one(reactor, hub):
