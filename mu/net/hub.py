@@ -111,7 +111,8 @@ class Hub:
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor stops."""
-        for one in {*self._readers.values(), *self._writers.values()}:
+        open_ones: set[Any] = {*self._readers.values(), *self._writers.values()}
+        for one in open_ones:
             self.removeReader(one)
             one.connectionLost(Failure(CONNECTION_LOST))
 
