@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # The pure core: the unit tests cover all of its branches.
 CORE := mu/wire.py,mu/messages.py,mu/events.py,mu/machine.py,mu/states/*,mu/outbox.py,mu/session.py,mu/session_effects.py,mu/relay/switchboard.py
 RUFF = $(BIN)/ruff check . && $(BIN)/ruff format --check .
-TESTS = $(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
+TESTS = $(BIN)/python -m pytest -q -n 4 --dist loadfile --no-loadscope-reorder
 
 PYTHONUNBUFFERED := 1
 export PYTHONUNBUFFERED
@@ -23,7 +23,7 @@ help:
 	@echo 'make soak      the tests that take longer: many more seeds and jobs'
 	@echo 'make coverage  branch coverage of the unit tests'
 	@echo 'make lint      ruff and mypy'
-	@echo 'make bench     measure, and compare with peers in the same run (ten minutes)'
+	@echo 'make bench     measure, and compare with peers in the same run (five minutes)'
 	@echo 'make clean     remove .venv, .demo and caches'
 
 demo: $(VENV)/demo.stamp
@@ -32,7 +32,7 @@ demo: $(VENV)/demo.stamp
 check: lint
 	$(BIN)/python -m pytest -q tests/unit plugins
 
-# One process more than a machine with two cores has, since the tests of real processes often wait.
+# Two processes more than a machine with two cores has, since the tests of real processes often wait.
 # mypy takes half a minute of one core in a new clone, and runs meanwhile; what it found is shown last.
 test: $(VENV)/dev.stamp
 	$(RUFF)
