@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # The pure core: the unit tests cover all of its branches.
 CORE := mu/wire.py,mu/messages.py,mu/events.py,mu/machine.py,mu/states/*,mu/outbox.py,mu/session.py,mu/session_effects.py,mu/relay/switchboard.py
 RUFF = $(BIN)/ruff check . && $(BIN)/ruff format --check .
-TESTS = $(BIN)/python -m pytest -q -n 4 --dist loadfile --no-loadscope-reorder
+TESTS = $(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 PYTHONUNBUFFERED := 1
 export PYTHONUNBUFFERED
@@ -32,7 +32,7 @@ demo: $(VENV)/demo.stamp
 check: lint
 	$(BIN)/python -m pytest -q tests/unit plugins
 
-# Two processes more than a machine with two cores has, since the tests of real processes often wait.
+# One process more than a machine with two cores has, since the tests of real processes often wait.
 # mypy takes half a minute of one core in a new clone, and runs meanwhile; what it found is shown last.
 test: $(VENV)/dev.stamp
 	$(RUFF)
