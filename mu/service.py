@@ -180,8 +180,10 @@ class MuService(Service):
         super().startService()
         self._reloader.find_logs()
         signals = Signals(self._reactor, self._reload)
+        handled: Deferred[None] = Deferred()
         self._reactor.callWhenRunning(signals.install)
-        starting = Deferred.fromCoroutine(self._start())
+        self._reactor.callWhenRunning(handled.callback, None)
+        starting = Deferred.fromCoroutine(self._start(handled))
         starting.addErrback(self._could_not_start)
 
     def stopService(self) -> Deferred[None]:
@@ -190,7 +192,8 @@ class MuService(Service):
 
     # ------------------------------------------------ starting
 
-    async def _start(self) -> None:
+    async def _start(self, handled: Deferred[None]) -> None:
+        """Start; be ready once `handled` says that signals are handled."""
         config = self._config
         DaemonLogger.debugging = config.mu.debug
         allow_many_files()
@@ -250,6 +253,9 @@ class MuService(Service):
         gc.set_threshold(*GC_THRESHOLDS)
         ports = self._ports.numbers
         self._journal.note_ports(ports)
+        await handled  # until then a SIGHUP is ignored
+        if self._stopping:
+            return
         self._ports.publish()
         self._warn_of_addresses()
         self.log.info(
